@@ -1,0 +1,101 @@
+"""Time of the forward pass: long records against the plain loop, short sequences against BLAS.
+
+    python benchmarks/forward.py [--steps 1000000]
+
+Prints the time of the plain NumPy loop over one long record, of `IORNN.hidden_states` on the same
+record, their ratio and their largest difference, for networks that remember more and more; then
+the time of `predict` on short sequences beside that of its matrix products alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gloree.models import IORNN, multiply_rows
+
+N_INPUTS = 5
+N_HIDDEN = 5
+
+
+def best_time(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """Shortest of a few runs, in seconds, and the result."""
+    shortest, result = np.inf, None
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call()
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest, result
+
+
+def plain_loop(model: IORNN, X: np.ndarray) -> np.ndarray:
+    """Walk the record step by step, with nothing in the loop that could be outside."""
+    drive = X @ model.input_weights.T + model.hidden_bias
+    recurrent, activation = model.recurrent_weights, model.activation
+    square = activation.name == "quadratic"
+    state = np.zeros(model.n_hidden)
+    states = np.empty_like(drive)
+    for t in range(drive.shape[0]):
+        z = drive[t] + recurrent @ state
+        state = z * z if square else np.tanh(z) if activation.name == "tanh" else z
+        states[t] = state
+    return states
+
+
+def make_model(activation: str, radius: float, rng: np.random.Generator) -> IORNN:
+    weights = rng.standard_normal((N_HIDDEN, N_INPUTS))
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    recurrent = radius * np.linalg.qr(rng.standard_normal((N_HIDDEN, N_HIDDEN)))[0]
+    return IORNN(weights, recurrent, rng.standard_normal((N_HIDDEN, 2)), activation=activation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=10**6)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((arguments.steps, N_INPUTS))
+    print(f"one record of {arguments.steps:,} steps, {N_HIDDEN} units")
+    print(f"{'network':24} {'loop [s]':>9} {'gloree [s]':>11} {'ratio':>7} {'difference':>11}")
+    cases = [
+        ("quadratic", 0.1),
+        ("tanh", 0.8),
+        ("linear", 0.9),
+        ("linear", 0.99),
+        ("linear", 0.9999),
+    ]
+    for activation, radius in cases:
+        model = make_model(activation, radius, rng)
+        loop, expected = best_time(lambda m=model: plain_loop(m, X), 1)
+        blocks, got = best_time(lambda m=model: m.hidden_states(X), arguments.repeats)
+        difference = np.abs(got - expected).max() / np.abs(expected).max()
+        name = f"{activation}, |U| = {radius:g}"
+        print(f"{name:24} {loop:9.2f} {blocks:11.3f} {loop / blocks:7.1f} {difference:11.1e}")
+
+    print("\nshort sequences: 10 steps, 20 inputs, 10 units, 10 outputs")
+    model = IORNN(
+        0.2 * rng.standard_normal((10, 20)),
+        0.02 * rng.standard_normal((10, 10)),
+        rng.standard_normal((10, 10)),
+    )
+    short = rng.standard_normal((arguments.steps // 10, 10, 20))
+    rows = short.reshape(-1, 20)
+    states = np.empty((rows.shape[0], 10))
+
+    def products() -> None:
+        multiply_rows(rows, model.input_weights.T, out=states)
+        for _ in range(2):
+            multiply_rows(states, model.output_weights)
+
+    floor, _ = best_time(products, arguments.repeats)
+    predict, _ = best_time(lambda: model.predict(short), arguments.repeats)
+    print(f"predict {predict:.3f} s, its matrix products alone {floor:.3f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""One-word tasks: ``nox -s test``, ``slow``, ``lint``, ``docs``, ``bench`` or ``examples``.
+
+Each task makes its own environment, installs gloree with the extras it needs, and runs one thing.
+Words after ``--`` go to the program that the task runs: ``nox -s test -- -k stein``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+nox.options.sessions = ["lint", "test"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Run the tests that take seconds."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the statistical tests that take minutes, and only them."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types."""
+    session.install(".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation with its gallery; a warning is an error."""
+    session.install(".[docs]")
+    target = ROOT / "docs" / "_build" / "html"
+    session.run(
+        "sphinx-build",
+        *("-W", "--keep-going", "-b", "html"),
+        *session.posargs,
+        "docs",
+        str(target),
+        env={"MPLBACKEND": "Agg"},
+    )
+    session.log(f"open {target / 'index.html'}")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmark scripts named after ``--``, or all of them."""
+    session.install(".[plot]")
+    for script in _scripts("benchmarks", session.posargs):
+        session.run("python", str(script), env={"MPLBACKEND": "Agg"})
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the examples named after ``--``, or all of them, as plain scripts."""
+    session.install(".[plot]")
+    with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+        for script in _scripts("examples", session.posargs):
+            session.run("python", str(script), env={"MPLBACKEND": "Agg"})
+
+
+def _scripts(folder: str, names: list[str]) -> list[Path]:
+    """Scripts of a folder, or those whose names contain one of the given words."""
+    found = sorted(p for p in (ROOT / folder).glob("*.py") if not p.name.startswith("_"))
+    return [p for p in found if not names or any(name in p.stem for name in names)]

@@ -1,0 +1,42 @@
+"""gloree: input-output recurrent networks trained from moments instead of by gradient descent."""
+
+from gloree import (
+    activations,
+    chains,
+    datasets,
+    decomposition,
+    diagnostics,
+    metrics,
+    models,
+    moments,
+    recurrence,
+    refinement,
+    score_functions,
+    sequences,
+)
+from gloree.chains import GaussianVAR
+from gloree.engine import Engine
+from gloree.estimators import SpectralRNNRegressor
+from gloree.models import IORNN
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IORNN",
+    "Engine",
+    "GaussianVAR",
+    "SpectralRNNRegressor",
+    "__version__",
+    "activations",
+    "chains",
+    "datasets",
+    "decomposition",
+    "diagnostics",
+    "metrics",
+    "models",
+    "moments",
+    "recurrence",
+    "refinement",
+    "score_functions",
+    "sequences",
+]

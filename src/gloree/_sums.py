@@ -1,0 +1,72 @@
+"""The base of mergeable statistics: frozen dataclasses whose arrays add.
+
+A statistic is a commutative monoid: `merge` adds the sums, reading never changes them, and
+merging statistics of different kinds is a typed error that names the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+Self = TypeVar("Self", bound="Sums")
+
+
+class MergeError(TypeError):
+    """Two statistics that do not describe the same thing were merged."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over rows. Fields of dtype float arrays or numbers add; others must be equal."""
+
+    def merge(self: Self, other: object) -> Self:
+        """Return the statistic of both data sets together.
+
+        Raises
+        ------
+        MergeError
+            If `other` is of another type, or a field differs in shape or in a setting.
+        """
+        if type(other) is not type(self):
+            raise MergeError(f"cannot merge {type(self).__name__} with {type(other).__name__}")
+        merged: dict[str, Any] = {}
+        for entry in fields(self):
+            if not entry.init:
+                continue
+            mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
+            if entry.metadata.get("setting", False):
+                if not _same(mine, theirs):
+                    raise MergeError(
+                        f"cannot merge {type(self).__name__}: `{entry.name}` differs "
+                        f"({_brief(mine)} against {_brief(theirs)})"
+                    )
+                merged[entry.name] = mine
+            elif entry.metadata.get("nested", False):
+                if (mine is None) != (theirs is None):
+                    raise MergeError(
+                        f"cannot merge {type(self).__name__}: only one side has `{entry.name}`"
+                    )
+                merged[entry.name] = None if mine is None else mine.merge(theirs)
+            elif entry.metadata.get("concatenate", False):
+                merged[entry.name] = np.concatenate((mine, theirs))
+            else:
+                if np.shape(mine) != np.shape(theirs):
+                    raise MergeError(
+                        f"cannot merge {type(self).__name__}: `{entry.name}` has shape "
+                        f"{np.shape(mine)} against {np.shape(theirs)}"
+                    )
+                merged[entry.name] = mine + theirs
+        return type(self)(**merged)
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, np.ndarray) or isinstance(theirs, np.ndarray):
+        return mine is theirs or bool(np.array_equal(mine, theirs))
+    return bool(mine == theirs)
+
+
+def _brief(value: Any) -> str:
+    return f"array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)

@@ -1,0 +1,666 @@
+"""Gaussian vector autoregressions of any order, with exact scores at the ends of sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+
+from gloree.chains._base import NonStationaryChainError, RandomState
+from gloree.chains._linear_algebra import (
+    companion_matrix,
+    discrete_lyapunov,
+    positive_definite,
+    read_only,
+    regress_on_past,
+    second_moment_of_starts,
+)
+from gloree.chains._moments import LagMoments, require_context
+from gloree.sequences import Array, Batch, IntArray, as_sequences
+
+STATIONARY_LIMIT = 1.0 - 1e-8
+"""Largest spectral radius taken for stationary: nearer to 1 the law drowns in rounding."""
+
+PASS_ROWS = 2**15
+"""Rows per batch in the passes of this module; bounds their memory."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianVAR:
+    r"""Gaussian vector autoregression of order p.
+
+    .. math:: x_t = m + \sum_{k=1}^{p} \Phi_k (x_{t-k} - m) + e_t, \qquad e_t \sim N(0, \Sigma)
+
+    The first p steps of a sequence follow the stationary law, or a Gaussian law with the given
+    covariance. The log-density is quadratic, so the score of a step is linear in the step and its
+    p neighbours on either side: with P = Sigma^-1,
+
+    .. math:: s_t = P e_t - \sum_{k=1}^{p} \Phi_k^T P e_{t+k} \quad\text{(interior)}, \qquad
+              \operatorname{Cov}(s_t) = P + \sum_k \Phi_k^T P \Phi_k .
+
+    Near the ends the terms that do not exist are left out and the law of the first steps comes
+    in; sequences of every length, 1 included, are exact.
+
+    Parameters
+    ----------
+    coefficients : array of shape (order, n_inputs, n_inputs) or (n_inputs, n_inputs)
+        Phi_1, .., Phi_p. The second form is order 1; shape (0, n_inputs, n_inputs) means
+        independent steps.
+    innovation_covariance : array of shape (n_inputs, n_inputs)
+        Sigma, positive definite.
+    mean : array of shape (n_inputs,), optional
+        m; zero by default.
+    initial_covariance : array of shape (order n_inputs, order n_inputs), optional
+        Covariance of (x_1, .., x_p), oldest first; by default that of the stationary law.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (order, n_inputs, n_inputs)
+    innovation_covariance : ndarray of shape (n_inputs, n_inputs)
+    mean : ndarray of shape (n_inputs,)
+    initial_covariance : ndarray of shape (order n_inputs, order n_inputs) or None
+    order, n_inputs : int
+    spectral_radius : float
+    is_stationary : bool
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real.
+    ValueError
+        If shapes do not fit, values are not finite, or a covariance is not positive definite.
+
+    Notes
+    -----
+    Instances are immutable; derived matrices are computed once, when first needed. A chain with
+    a spectral radius of 1 or more can be built, but everything that needs the stationary law
+    raises `NonStationaryChainError`. The scores of a VAR(1) are those of section 2 of this
+    project's theory page, after [SA16]_; the general order follows from the banded joint
+    precision.
+
+    References
+    ----------
+    .. [SA16] H. Sedghi, A. Anandkumar, *Training Input-Output Recurrent Neural Networks through
+       Spectral Methods*, arXiv:1603.00954 (2016).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree.chains import GaussianVAR
+    >>> chain = GaussianVAR([[0.5, 0.1], [0.0, 0.3]], np.eye(2))
+    >>> chain
+    GaussianVAR(n_inputs=2, order=1, spectral_radius=0.5)
+    >>> X = chain.sample(200, 50, random_state=0)
+    >>> fitted = GaussianVAR.fit(X)
+    >>> bool(np.abs(fitted.coefficients - chain.coefficients).max() < 0.05)
+    True
+    """
+
+    coefficients: Array
+    innovation_covariance: Array
+    mean: Array
+    initial_covariance: Array | None = field(default=None)
+
+    def __init__(
+        self,
+        coefficients: ArrayLike,
+        innovation_covariance: ArrayLike,
+        mean: ArrayLike | None = None,
+        *,
+        initial_covariance: ArrayLike | None = None,
+    ) -> None:
+        phi = read_only(coefficients, "coefficients")
+        if phi.ndim == 2:
+            phi = phi[np.newaxis]
+        if phi.ndim != 3 or phi.shape[1] != phi.shape[2] or phi.shape[1] == 0:
+            raise ValueError(
+                f"`coefficients` has shape {np.shape(coefficients)}, expected (order, n_inputs, "
+                f"n_inputs), or (n_inputs, n_inputs) for order 1"
+            )
+        order, n_inputs = phi.shape[:2]
+        sigma = positive_definite(innovation_covariance, "innovation_covariance", n_inputs)
+        centre = read_only(np.zeros(n_inputs) if mean is None else mean, "mean")
+        if centre.shape != (n_inputs,):
+            raise ValueError(
+                f"`mean` has shape {centre.shape}, expected ({n_inputs},) to match `coefficients`"
+            )
+        start = initial_covariance
+        if start is not None and order > 0:
+            start = positive_definite(start, "initial_covariance", order * n_inputs)
+        elif start is not None:
+            raise ValueError("`initial_covariance` was given, but a chain of order 0 has no past")
+        for name, value in (
+            ("coefficients", phi),
+            ("innovation_covariance", sigma),
+            ("mean", centre),
+            ("initial_covariance", start),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return (
+            f"GaussianVAR(n_inputs={self.n_inputs}, order={self.order}, "
+            f"spectral_radius={self.spectral_radius:.3g})"
+        )
+
+    # -- sizes and derived matrices ---------------------------------------------------------
+
+    @property
+    def order(self) -> int:
+        """Steps of the past that the next step depends on, p."""
+        return int(self.coefficients.shape[0])
+
+    @property
+    def n_inputs(self) -> int:
+        """Dimension of one step, d."""
+        return int(self.coefficients.shape[1])
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Rows before and after a step that its score depends on: p on either side."""
+        return self.order, self.order
+
+    @cached_property
+    def spectral_radius(self) -> float:
+        """Largest modulus of an eigenvalue of the companion matrix."""
+        if self.order == 0:
+            return 0.0
+        return float(np.abs(np.linalg.eigvals(companion_matrix(self.coefficients))).max())
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether a stationary law exists (spectral radius below 1)."""
+        return self.spectral_radius <= STATIONARY_LIMIT
+
+    @cached_property
+    def precision(self) -> Array:
+        """Innovation precision P = Sigma^-1, shape (n_inputs, n_inputs)."""
+        return _frozen(_inverse(self.innovation_covariance))
+
+    @cached_property
+    def stationary_covariance(self) -> Array:
+        """Covariance of one step under the stationary law, shape (n_inputs, n_inputs).
+
+        Raises
+        ------
+        NonStationaryChainError
+        """
+        return _frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
+
+    @cached_property
+    def first_steps_covariance(self) -> Array:
+        """Covariance of (x_1, .., x_p), oldest first, shape (order n_inputs, order n_inputs).
+
+        It is `initial_covariance` where that was given, and the stationary one else.
+
+        Raises
+        ------
+        NonStationaryChainError
+            If the second is needed and does not exist.
+        """
+        if self.initial_covariance is not None:
+            return self.initial_covariance
+        if self.order == 0:
+            return np.zeros((0, 0))
+        p, d = self.order, self.n_inputs
+        blocks = self._companion_covariance.reshape(p, d, p, d)[::-1, :, ::-1, :]
+        return _frozen(blocks.reshape(p * d, p * d))
+
+    @cached_property
+    def _companion_covariance(self) -> Array:
+        """Stationary covariance of (x_t, .., x_{t-p+1}), most recent first."""
+        if not self.is_stationary:
+            raise NonStationaryChainError(
+                f"the chain has no stationary law: its spectral radius is "
+                f"{self.spectral_radius:.6g}, and must be below 1. Difference or detrend the "
+                f"inputs, lower the order, or give the law of the first steps "
+                f"(`initial_covariance`; `initial='data'` when fitting)"
+            )
+        d = self.n_inputs
+        if self.order == 0:
+            return self.innovation_covariance
+        noise = np.zeros((self.order * d, self.order * d))
+        noise[:d, :d] = self.innovation_covariance
+        return discrete_lyapunov(companion_matrix(self.coefficients), noise)
+
+    @cached_property
+    def _start_precisions(self) -> list[Array]:
+        """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
+        covariance = self.first_steps_covariance
+        d = self.n_inputs
+        sizes = [m * d for m in range(self.order + 1)]
+        return [_inverse(covariance[:n, :n]) if n else np.zeros((0, 0)) for n in sizes]
+
+    # -- the joint precision ----------------------------------------------------------------
+
+    @property
+    def n_kinds(self) -> int:
+        """Kinds of step that differ in the covariance of their score: (p + 1)^2.
+
+        Kind (p - min(before, p)) (p + 1) + p - min(after, p) has `before` steps before it and
+        `after` steps after it. For order 1: 0 interior, 1 last, 2 first, 3 the only step.
+        """
+        return (self.order + 1) ** 2
+
+    def kinds(self, batch: Batch) -> IntArray:
+        """Kind of every row of a batch, shape (n_rows,)."""
+        p = self.order
+        before = np.minimum(batch.steps_before, p)
+        after = np.minimum(batch.steps_after, p)
+        kinds: IntArray = (p - before) * (p + 1) + (p - after)
+        return kinds
+
+    def kind_name(self, kind: int) -> str:
+        """Say in words which steps are of this kind."""
+        p = self.order
+        before, after = self._surroundings(kind)
+        if before == p and after == p:
+            return "interior"
+        if p == 1:
+            return {(1, 0): "last", (0, 1): "first", (0, 0): "only step"}[before, after]
+        parts = []
+        if before < p:
+            parts.append("first" if before == 0 else f"first + {before}")
+        if after < p:
+            parts.append("last" if after == 0 else f"last - {after}")
+        return ", ".join(parts)
+
+    def _surroundings(self, kind: int) -> tuple[int, int]:
+        """Steps before and after a step of this kind, each at most p."""
+        return self.order - kind // (self.order + 1), self.order - kind % (self.order + 1)
+
+    def precision_block(self, before: int, after: int, lag: int = 0) -> Array:
+        r"""Block of the joint precision: Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p.
+
+        Parameters
+        ----------
+        before, after : int
+            Steps before and after step t in its sequence.
+        lag : int, default 0
+            0 gives K, the covariance of the score itself; at order 1 and lag 1 it is -P Phi.
+
+        Returns
+        -------
+        ndarray of shape (n_inputs, n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If step t - lag is not in the sequence.
+        """
+        if before < lag or after < 0 or lag < 0:
+            raise ValueError(
+                f"a step with `before` = {before} and `after` = {after} steps around it has no "
+                f"neighbour at `lag` = {lag}"
+            )
+        p, d = self.order, self.n_inputs
+        block = np.zeros((d, d))
+        if lag > p:
+            return block
+        for ahead in range(p - lag + 1):
+            # The residual of step t + ahead holds both x_t and x_{t-lag}, if it has its own past.
+            if before + ahead >= p and ahead <= after:
+                block += (
+                    self._residual_weights[ahead].T
+                    @ self.precision
+                    @ self._residual_weights[ahead + lag]
+                )
+        if before < p:
+            n_first = min(before + after + 1, p)
+            start = self._start_precisions[n_first].reshape(n_first, d, n_first, d)
+            block += start[before, :, before - lag, :]
+        return (block + block.T) / 2 if lag == 0 else block
+
+    @cached_property
+    def _residual_weights(self) -> list[Array]:
+        """Derivatives of e_{t+k} in x_t: the identity, then -Phi_k."""
+        return [np.eye(self.n_inputs), *(-self.coefficients)]
+
+    def precision_blocks(self, lag: int = 0) -> Array:
+        """Cov(s_t, s_{t-lag}) for every kind of step t.
+
+        Parameters
+        ----------
+        lag : int, default 0
+
+        Returns
+        -------
+        ndarray of shape (n_kinds, n_inputs, n_inputs)
+            Zero for kinds of step that may lack the neighbour.
+        """
+        blocks = np.zeros((self.n_kinds, self.n_inputs, self.n_inputs))
+        for kind in range(self.n_kinds):
+            before, after = self._surroundings(kind)
+            # A step with p steps before it or more has any neighbour that is correlated with it.
+            if before >= lag:
+                blocks[kind] = self.precision_block(before, after, lag)
+        return blocks
+
+    @cached_property
+    def score_covariances(self) -> Array:
+        """Covariance K of the score of every kind of step, shape (n_kinds, n_inputs, n_inputs)."""
+        return _frozen(self.precision_blocks(0))
+
+    def score_covariance_kinds(self, batch: Batch) -> tuple[IntArray, Array]:
+        """Kind of every row and the score covariance of every kind.
+
+        Parameters
+        ----------
+        batch : Batch
+
+        Returns
+        -------
+        kinds : ndarray of int of shape (n_rows,)
+            0 is the interior; see `n_kinds`. The numbering does not depend on the batch.
+        covariances : ndarray of shape (n_kinds, n_inputs, n_inputs)
+        """
+        return self.kinds(batch), self.score_covariances
+
+    def joint_precision(self, n_steps: int) -> Array:
+        """Precision of (x_1, .., x_n) stacked, shape (n_steps n_inputs, n_steps n_inputs).
+
+        Memory O((n_steps n_inputs)^2): meant for teaching and tests.
+        """
+        d = self.n_inputs
+        joint = np.zeros((n_steps, d, n_steps, d))
+        for step in range(n_steps):
+            for lag in range(min(step, self.order) + 1):
+                block = self.precision_block(step, n_steps - 1 - step, lag)
+                joint[step, :, step - lag, :] = block
+                joint[step - lag, :, step, :] = block.T
+        return joint.reshape(n_steps * d, n_steps * d)
+
+    # -- scores, density, samples -----------------------------------------------------------
+
+    def residuals(self, batch: Batch) -> Array:
+        """Innovations e_t of the rows that have p rows before them in their segment; zero else.
+
+        Parameters
+        ----------
+        batch : Batch
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_inputs)
+        """
+        centred = batch.X - self.mean
+        residuals = centred.copy()
+        for lag, coefficient in enumerate(self.coefficients, start=1):
+            residuals[lag:] -= centred[:-lag] @ coefficient.T
+        # Whatever crossed into the next segment lies in its first p rows.
+        residuals[batch.local < self.order] = 0.0
+        return residuals
+
+    def scores(self, batch: Batch) -> Array:
+        """First-order partial score s_t = -grad_{x_t} log p(x_1, .., x_n) of every row.
+
+        Parameters
+        ----------
+        batch : Batch
+            Segments cut out of a sequence must carry p rows of context on either side.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_inputs)
+            Context rows whose own neighbours are not in the batch hold zeros.
+
+        Raises
+        ------
+        ValueError
+            If a segment lacks context.
+        NonStationaryChainError
+            If a sequence begins in the batch and the law of its first steps does not exist.
+
+        Notes
+        -----
+        Time O(n_rows p n_inputs^2), memory O(n_rows n_inputs).
+        """
+        self._check_batch(batch)
+        p, d = self.order, self.n_inputs
+        if p == 0:
+            return (batch.X - self.mean) @ self.precision
+        weighted = self.residuals(batch) @ self.precision
+        scores = weighted.copy()
+        for lag, coefficient in enumerate(self.coefficients, start=1):
+            # Rows beyond the segment's end fall on zeros, see `residuals`.
+            scores[:-lag] -= weighted[lag:] @ coefficient
+        for n_first, first in self._starts(batch):
+            rows = (first[:, np.newaxis] + np.arange(n_first)).ravel()
+            start = (batch.X[rows] - self.mean).reshape(-1, n_first * d)
+            scores[rows] += (start @ self._start_precisions[n_first]).reshape(-1, d)
+        if batch.has_context:
+            unseen = (batch.steps_before != batch.local) & (batch.local < p)
+            remaining = np.repeat(batch.lengths - 1, batch.lengths) - batch.local
+            unseen |= (batch.steps_after != remaining) & (remaining < p)
+            scores[unseen] = 0.0
+        return scores
+
+    def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
+        """Exact log-density of every sequence.
+
+        Parameters
+        ----------
+        X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
+        lengths : sequence of int, optional
+            Steps of each sequence in a flat `X`.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences,)
+
+        Raises
+        ------
+        NonStationaryChainError
+            If the law of the first steps does not exist.
+
+        Notes
+        -----
+        Time O(n_rows p n_inputs^2); memory that of one batch of rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gloree.chains import GaussianVAR
+        >>> GaussianVAR([[0.0]], [[1.0]]).log_density(np.zeros((1, 2, 1))).round(6)
+        array([-1.837877])
+        """
+        data = as_sequences(X, lengths=lengths)
+        parts = [self._log_density(batch) for batch in data.batches(PASS_ROWS)]
+        return np.concatenate(parts)
+
+    def _log_density(self, batch: Batch) -> Array:
+        self._check_batch(batch)
+        p, d = self.order, self.n_inputs
+        residuals = self.residuals(batch)
+        quadratic = np.add.reduceat(
+            np.einsum("ni,ni->n", residuals @ self.precision, residuals), batch.starts
+        )
+        later = np.maximum(batch.lengths - p, 0)
+        quadratic += later * np.linalg.slogdet(self.innovation_covariance)[1]
+        for n_first, first in self._starts(batch):
+            rows = (first[:, np.newaxis] + np.arange(n_first)).ravel()
+            start = (batch.X[rows] - self.mean).reshape(-1, n_first * d)
+            weights = self._start_precisions[n_first]
+            segment = np.searchsorted(batch.starts, first)
+            quadratic[segment] += np.einsum("ni,ni->n", start @ weights, start)
+            quadratic[segment] -= np.linalg.slogdet(weights)[1]
+        constant = batch.lengths * (d * np.log(2 * np.pi))
+        return np.asarray(-0.5 * (quadratic + constant), dtype=np.float64)
+
+    def _starts(self, batch: Batch) -> list[tuple[int, IntArray]]:
+        """Rows at which sequences begin, by how many of their first p steps exist."""
+        if self.order == 0:
+            return []
+        begins = np.flatnonzero(batch.from_start)
+        sizes = np.minimum(batch.lengths[begins], self.order)
+        return [(int(m), batch.starts[begins[sizes == m]]) for m in np.unique(sizes)]
+
+    def _check_batch(self, batch: Batch) -> None:
+        if batch.X.shape[1] != self.n_inputs:
+            raise ValueError(
+                f"`X` has {batch.X.shape[1]} columns, but the chain has n_inputs = {self.n_inputs}"
+            )
+        require_context(batch, *self.context)
+
+    def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
+        """Draw sequences.
+
+        Parameters
+        ----------
+        n_sequences, n_steps : int
+        random_state : int, numpy.random.Generator or None
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_steps, n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If a size is below 1.
+        NonStationaryChainError
+            If the law of the first steps does not exist.
+
+        Notes
+        -----
+        Time O(n_sequences n_steps p n_inputs^2); a loop over steps, vectorised over sequences.
+        """
+        for name, size in (("n_sequences", n_sequences), ("n_steps", n_steps)):
+            if size < 1:
+                raise ValueError(f"`{name}` is {size}, expected at least 1")
+        rng = np.random.default_rng(random_state)
+        p, d = self.order, self.n_inputs
+        # Time first: a step of all sequences is contiguous.
+        steps = rng.standard_normal((n_steps, n_sequences, d))
+        n_first = min(p, n_steps)
+        if n_first:
+            covariance = self.first_steps_covariance[: n_first * d, : n_first * d]
+            noise = steps[:n_first].transpose(1, 0, 2).reshape(n_sequences, n_first * d)
+            start = noise @ np.linalg.cholesky(covariance).T
+            steps[:n_first] = start.reshape(n_sequences, n_first, d).transpose(1, 0, 2)
+        steps[n_first:] = steps[n_first:] @ np.linalg.cholesky(self.innovation_covariance).T
+        for step in range(n_first, n_steps):
+            for lag, coefficient in enumerate(self.coefficients, start=1):
+                steps[step] += steps[step - lag] @ coefficient.T
+        return np.ascontiguousarray((steps + self.mean).transpose(1, 0, 2))
+
+    # -- estimation -------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        X: Any,
+        *,
+        lengths: ArrayLike | None = None,
+        order: int = 1,
+        initial: Literal["stationary", "data"] = "stationary",
+    ) -> GaussianVAR:
+        """Fit by least squares of every step on its `order` predecessors, in one pass.
+
+        Parameters
+        ----------
+        X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
+        lengths : sequence of int, optional
+            Steps of each sequence in a flat `X`.
+        order : int, default 1
+            p; 0 fits independent steps.
+        initial : {"stationary", "data"}, default "stationary"
+            Law of the first p steps: that of the fitted recursion, or the second moment about
+            the mean of the first p steps of all sequences. Use the latter for many sequences
+            that start from rest.
+
+        Returns
+        -------
+        GaussianVAR
+
+        Raises
+        ------
+        NonStationaryChainError
+            If the fit has no stationary law and `initial` asks for it.
+        ValueError
+            If there are too few steps, or columns are constant or collinear.
+
+        Notes
+        -----
+        Innovations are never formed: all comes from the covariance of (x_t, .., x_{t-p}).
+        Time O(n_rows ((p + 1) n_inputs)^2 + (p n_inputs)^3). The innovation covariance divides
+        by the number of windows (maximum likelihood given the first steps).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gloree.chains import GaussianVAR
+        >>> x = np.random.default_rng(0).standard_normal((500, 2))
+        >>> GaussianVAR.fit(x, order=2).coefficients.shape
+        (2, 2, 2)
+        """
+        if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 0:
+            raise ValueError(f"`order` is {order!r}, expected an integer of at least 0")
+        data = as_sequences(X, lengths=lengths)
+        moments = LagMoments.identity(int(order), data.n_inputs)
+        segment = max(PASS_ROWS, 2 * int(order))
+        for batch in data.batches(PASS_ROWS, segment=segment, before=int(order)):
+            moments = moments.update(batch)
+        return cls.from_moments(moments, initial=initial)
+
+    @classmethod
+    def from_moments(
+        cls,
+        moments: LagMoments,
+        *,
+        initial: Literal["stationary", "data"] = "stationary",
+        require_stationary: bool = True,
+    ) -> GaussianVAR:
+        """Fit from the sums of a pass (see `lag_moments`).
+
+        Parameters
+        ----------
+        moments : LagMoments
+            Its `order` becomes the chain's.
+        initial : {"stationary", "data"}, default "stationary"
+            See `fit`.
+        require_stationary : bool, default True
+            With False a chain without a stationary law is returned; ask `is_stationary`.
+
+        Returns
+        -------
+        GaussianVAR
+
+        Raises
+        ------
+        NonStationaryChainError, ValueError
+            See `fit`.
+        """
+        if initial not in ("stationary", "data"):
+            raise ValueError(f"`initial` is {initial!r}, expected 'stationary' or 'data'")
+        summary = moments.finalize()
+        coefficients, innovation, mean = regress_on_past(summary)
+        start = None
+        if initial == "data" and summary.order > 0:
+            start = second_moment_of_starts(summary, mean)
+        chain = cls(coefficients, innovation, mean, initial_covariance=start)
+        if require_stationary and start is None and not chain.is_stationary:
+            raise NonStationaryChainError(
+                f"the fitted chain of order {chain.order} has spectral radius "
+                f"{chain.spectral_radius:.6g}: the inputs wander or grow, and no stationary law "
+                f"exists. Difference or detrend the inputs, lower `order`, or use "
+                f"initial='data' with many sequences"
+            )
+        return chain
+
+
+def _frozen(array: Array) -> Array:
+    """Write-protect a derived matrix, which all callers share."""
+    array.flags.writeable = False
+    return array
+
+
+def _inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix, exactly symmetric."""
+    factor = scipy.linalg.cho_factor(matrix, lower=True)
+    inverse = scipy.linalg.cho_solve(factor, np.eye(matrix.shape[0]))
+    return np.asarray((inverse + inverse.T) / 2, dtype=np.float64)

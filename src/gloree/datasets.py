@@ -1,0 +1,365 @@
+"""Simulated data whose truth is known, and a reader for a user's own CSV files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from gloree.activations import Activation, get_activation
+from gloree.chains import GaussianVAR
+from gloree.models import IORNN
+from gloree.sequences import Array
+
+INPUT_LAWS = (
+    "gaussian",
+    "var2",
+    "laplace",
+    "t5",
+    "uniform",
+    "exponential",
+    "switching",
+    "tanh",
+    "tokens",
+)
+
+
+def make_chain(
+    n_inputs: int, *, memory: float = 0.5, random_state: Any = None
+) -> GaussianVAR:
+    """Random stationary Gaussian VAR(1) of zero mean and unit variances.
+
+    Parameters
+    ----------
+    n_inputs : int
+    memory : float, default 0.5
+        Spectral radius of the coefficients, below 1.
+    random_state : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    GaussianVAR
+    """
+    rng = np.random.default_rng(random_state)
+    rotation, _ = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))
+    coefficients = memory * rotation
+    mixing = np.eye(n_inputs) + 0.3 * rng.standard_normal((n_inputs, n_inputs)) / np.sqrt(n_inputs)
+    innovation = mixing @ mixing.T
+    chain = GaussianVAR(coefficients, innovation)
+    scale = 1.0 / np.sqrt(np.diag(chain.stationary_covariance)[:n_inputs])
+    return GaussianVAR(
+        coefficients * scale[:, None] / scale[None, :], innovation * np.outer(scale, scale)
+    )
+
+
+def random_rnn(
+    n_inputs: int,
+    n_hidden: int,
+    n_outputs: int,
+    *,
+    recurrence_norm: float = 0.1,
+    activation: str | Activation = "quadratic",
+    bias: float = 0.0,
+    random_state: Any = None,
+) -> IORNN:
+    """Random network in canonical form.
+
+    Rows of A1 are uniform on the unit sphere, U is Gaussian scaled to the spectral norm asked for,
+    A2 is Gaussian of variance 1 / n_hidden.
+
+    Parameters
+    ----------
+    n_inputs, n_hidden, n_outputs : int
+    recurrence_norm : float, default 0.1
+        |U|, the spectral norm.
+    activation : str or Activation
+    bias : float, default 0
+        Standard deviation of the hidden biases.
+    random_state : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    IORNN
+    """
+    rng = np.random.default_rng(random_state)
+    A1 = rng.standard_normal((n_hidden, n_inputs))
+    A1 /= np.linalg.norm(A1, axis=1, keepdims=True)
+    U = rng.standard_normal((n_hidden, n_hidden))
+    U *= recurrence_norm / np.linalg.norm(U, 2)
+    A2 = rng.standard_normal((n_hidden, n_outputs)) / np.sqrt(n_hidden)
+    b = bias * rng.standard_normal(n_hidden)
+    return IORNN(A1, U, A2, hidden_bias=b, activation=get_activation(activation)).canonical()
+
+
+def make_rnn(
+    n_sequences: int,
+    n_steps: int,
+    n_inputs: int,
+    n_hidden: int,
+    n_outputs: int,
+    *,
+    recurrence_norm: float = 0.1,
+    noise: float = 0.1,
+    degree: int = 2,
+    bidirectional: bool = False,
+    random_state: Any = None,
+) -> tuple[Array, Array, IORNN, GaussianVAR]:
+    """Simulate an input-output RNN with f(z) = z^degree, driven by a Gaussian VAR(1).
+
+    Parameters
+    ----------
+    n_sequences, n_steps : int
+        Data size.
+    n_inputs, n_hidden, n_outputs : int
+        Network size.
+    recurrence_norm : float, default 0.1
+        Spectral norm of U. Around 0.05 to 0.2 is calm; larger ones may explode.
+    noise : float, default 0.1
+        Standard deviation of the Gaussian noise on every output (whose signal has a standard
+        deviation of about sqrt(2)).
+    degree : int, default 2
+        Degree of the activation.
+    bidirectional : bool, default False
+        Not part of this release; True is refused.
+    random_state : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    X : ndarray of shape (n_sequences, n_steps, n_inputs)
+    Y : ndarray of shape (n_sequences, n_steps, n_outputs)
+    truth : IORNN
+        In canonical form.
+    chain : GaussianVAR
+        Law of the inputs.
+
+    Raises
+    ------
+    ExplosionError
+        If a path explodes.
+    ValueError
+        If a size is below 1.
+
+    Examples
+    --------
+    >>> from gloree import datasets
+    >>> X, Y, truth, chain = datasets.make_rnn(3, 4, 5, 2, 6, random_state=0)
+    >>> X.shape, Y.shape, truth.n_hidden, chain.order
+    ((3, 4, 5), (3, 4, 6), 2, 1)
+    """
+    sizes = {
+        "n_sequences": n_sequences,
+        "n_steps": n_steps,
+        "n_inputs": n_inputs,
+        "n_hidden": n_hidden,
+        "n_outputs": n_outputs,
+        "degree": degree,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {size}")
+    if bidirectional:
+        raise ValueError(
+            "`bidirectional=True`: bidirectional networks are not part of this release"
+        )
+    rng = np.random.default_rng(random_state)
+    chain = make_chain(n_inputs, random_state=rng)
+    activation = get_activation(_monomial(degree))
+    truth = random_rnn(
+        n_inputs,
+        n_hidden,
+        n_outputs,
+        recurrence_norm=recurrence_norm,
+        activation=activation,
+        random_state=rng,
+    )
+    X = chain.sample(n_sequences, n_steps, random_state=rng)
+    Y = truth.simulate(X, noise=noise, random_state=rng)
+    return X, Y, truth, chain
+
+
+def _monomial(degree: int) -> Any:
+    from gloree.activations import Polynomial
+
+    names = {1: "linear", 2: "quadratic", 3: "cubic"}
+    return names.get(degree) or Polynomial((0.0,) * degree + (1.0,))
+
+
+def make_inputs(
+    law: str, n_sequences: int, n_steps: int, n_inputs: int, *, random_state: Any = None
+) -> Array:
+    """Stationary inputs of unit variance from a law that need not be Gaussian.
+
+    Parameters
+    ----------
+    law : str
+        ``gaussian`` (VAR(1)), ``var2`` (Gaussian VAR(2)); VAR(1) with innovations ``laplace``,
+        ``t5`` (Student, 5 degrees of freedom), ``uniform`` or ``exponential``; ``switching`` (two
+        regimes of volatility and coefficients); ``tanh`` (nonlinear autoregression); ``tokens``
+        (a Markov chain over 200 fixed vectors).
+    n_sequences, n_steps, n_inputs : int
+    random_state : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (n_sequences, n_steps, n_inputs)
+        Every input has mean 0 and variance 1 over the sample.
+
+    Raises
+    ------
+    ValueError
+        If `law` is not one of these.
+    """
+    if law not in INPUT_LAWS:
+        raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")
+    rng = np.random.default_rng(random_state)
+    X = _tokens(rng, n_sequences, n_steps, n_inputs) if law == "tokens" else _autoregression(
+        law, rng, n_sequences, n_steps, n_inputs
+    )
+    X -= X.mean(axis=(0, 1))
+    X /= X.std(axis=(0, 1))
+    return X
+
+
+def _autoregression(
+    law: str, rng: np.random.Generator, n_sequences: int, n_steps: int, n_inputs: int
+) -> Array:
+    burn_in = 50
+    shape = (burn_in + n_steps, n_sequences, n_inputs)
+    draws = {
+        "laplace": lambda: rng.laplace(size=shape) / np.sqrt(2),
+        "t5": lambda: rng.standard_t(5, size=shape) / np.sqrt(5 / 3),
+        "uniform": lambda: rng.uniform(-1, 1, size=shape) * np.sqrt(3),
+        "exponential": lambda: rng.exponential(size=shape) - 1,
+    }
+    noise = draws.get(law, lambda: rng.standard_normal(shape))()
+    rotation = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
+    first, second = 0.5 * rotation, np.zeros((n_inputs, n_inputs))
+    if law == "var2":
+        first, second = 0.4 * rotation, 0.3 * np.eye(n_inputs)
+    calm = 0.5 * np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
+    regime = np.zeros(n_sequences, dtype=bool)
+    X = np.zeros(shape)
+    for t in range(2, shape[0]):
+        drift = X[t - 1] @ first.T + X[t - 2] @ second.T
+        if law == "tanh":
+            drift = 1.5 * np.tanh(2.0 * X[t - 1] @ rotation.T)
+        if law == "switching":
+            regime ^= rng.random(n_sequences) < 0.05
+            drift = np.where(regime[:, None], X[t - 1] @ calm.T, drift)
+            noise[t] *= np.where(regime[:, None], 0.4, 1.5)
+        X[t] = drift + noise[t]
+    return np.ascontiguousarray(X[burn_in:].transpose(1, 0, 2))
+
+
+def _tokens(rng: np.random.Generator, n_sequences: int, n_steps: int, n_inputs: int) -> Array:
+    n_tokens = 200
+    vectors = rng.standard_normal((n_tokens, n_inputs))
+    cumulative = rng.dirichlet(np.full(n_tokens, 0.1), size=n_tokens).cumsum(axis=1)
+    token = rng.integers(n_tokens, size=n_sequences)
+    X = np.empty((n_steps, n_sequences, n_inputs))
+    for t in range(n_steps):
+        X[t] = vectors[token]
+        below = cumulative[token] < rng.random(n_sequences)[:, None]
+        token = np.minimum(below.sum(axis=1), n_tokens - 1)
+    return np.ascontiguousarray(X.transpose(1, 0, 2))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a CSV file.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_inputs)
+    Y : ndarray of shape (n_rows, n_outputs)
+    inputs, outputs : tuple of str
+        Names of the columns.
+    lengths : ndarray of int or None
+        Rows of each sequence, where a sequence column was given.
+    """
+
+    X: Array
+    Y: Array
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    lengths: Any = None
+
+
+def read_csv(
+    path: str | PathLike[str],
+    *,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    sequence: str | None = None,
+) -> Table:
+    """Read input and output columns of a CSV file with a header line.
+
+    Parameters
+    ----------
+    path : str or path
+    inputs, outputs : sequence of str, optional
+        Names of columns. By default the first column is the input and the second the output.
+    sequence : str, optional
+        Name of a column that tells sequences apart; rows of one sequence stand together.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or a cell is not a number, naming the line.
+
+    Notes
+    -----
+    Empty cells are an error in the columns asked for and ignored in all others.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        header = [name.strip() for name in next(csv.reader(file), [])]
+    named = [name for name in header if name]
+    if len(named) < 2:
+        raise ValueError(f"{path}: the header line names {named}; at least two columns are needed")
+    inputs = tuple([named[0]] if inputs is None else inputs)
+    outputs = tuple([named[1]] if outputs is None else outputs)
+    wanted = [*inputs, *outputs, *([sequence] if sequence else [])]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {named}")
+    columns = [header.index(name) for name in (*inputs, *outputs)]
+    values = _read_numbers(path, columns)
+    lengths = None
+    if sequence is not None:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            labels = np.array([row[header.index(sequence)] for row in rows if row])
+        cuts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+        lengths = np.diff(np.concatenate(([0], cuts, [labels.shape[0]])))
+    n_inputs = len(inputs)
+    return Table(values[:, :n_inputs], values[:, n_inputs:], inputs, outputs, lengths)
+
+
+def _read_numbers(path: str | PathLike[str], columns: list[int]) -> Array:
+    try:
+        return np.loadtxt(
+            path, delimiter=",", skiprows=1, usecols=columns, ndmin=2, quotechar='"', comments=None
+        )
+    except ValueError:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            for line, row in enumerate(rows, start=2):
+                for column in columns:
+                    cell = row[column] if column < len(row) else ""
+                    try:
+                        float(cell)
+                    except ValueError:
+                        raise ValueError(
+                            f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
+                        ) from None
+        raise

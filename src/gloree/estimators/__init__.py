@@ -1,0 +1,5 @@
+"""Estimators with the scikit-learn interface."""
+
+from gloree.estimators._regressor import SpectralRNNRegressor
+
+__all__ = ["SpectralRNNRegressor"]

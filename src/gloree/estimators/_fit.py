@@ -1,0 +1,648 @@
+"""The stages of a fit, in order. Each reads what the stages before it left and reports itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from gloree._sums import Sums
+from gloree.activations import Polynomial
+from gloree.chains import GaussianVAR, lag_moments
+from gloree.decomposition import Decomposition, choose_rank, decompose
+from gloree.diagnostics import (
+    CONDITION_LIMIT,
+    AcceptanceWarning,
+    ConditionWarning,
+    ConvergenceWarning,
+    FitReport,
+    OutlierWarning,
+    RotationWarning,
+    ScoreWarning,
+    Stage,
+    check_covariance,
+    check_identifiable,
+    check_samples,
+    recoverable_degree,
+)
+from gloree.engine import Engine, Source, halves
+from gloree.estimators._surrogate import from_surrogate, surrogate_of
+from gloree.models import IORNN
+from gloree.moments import (
+    CrossMoment,
+    Frame,
+    RegressionFeatures,
+    RegressionSolver,
+    Whitening,
+    cross_moment_sums,
+    plan,
+    range_basis,
+    range_sums,
+    regression_sums,
+    score_frame,
+)
+from gloree.recurrence import Contraction, check_score_method
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    Rounds,
+    RoundSettings,
+    RoundSums,
+    first_model,
+    gauss_newton,
+    standard_errors,
+)
+from gloree.score_functions import ScoreCheck, stein_statistic
+from gloree.score_functions import Whitening as ScoreWhitening
+from gloree.sequences import Array, Batch, IntArray, Sequences
+
+SEGMENT = 400
+"""Rows of a piece of a long sequence."""
+
+WASHOUT = 100
+"""Rows of context that warm up the state of a piece."""
+
+DEFECT_LIMIT = 0.3
+"""Stein defect from which the Gaussian score is not used for the recurrence."""
+
+OUTLIER_FACTOR = 1e4
+"""Outputs beyond this many times their median size count as exploded."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the estimator, checked and resolved."""
+
+    n_hidden: int | None
+    activation: Polynomial
+    chain: GaussianVAR | None
+    moment: str
+    direct: bool
+    bias: bool
+    recurrence: str | None
+    lags: int
+    max_rounds: int
+    refine: str | None
+    batch_size: int | None
+    memory_limit: int | None
+    engine: Engine
+    rng: np.random.Generator
+    verbose: int
+
+
+@dataclass(frozen=True)
+class OutputSums(Sums):
+    """First pass over the data: sums of outputs, and the size of each sequence's largest one."""
+
+    n_rows: float
+    total: Array
+    squares: Array
+    peaks: Array = field(metadata={"concatenate": True})
+
+
+@dataclass(frozen=True)
+class InputSums(Sums):
+    """Mean and covariance of the (lag-window) inputs about a provisional centre."""
+
+    n_rows: float
+    centre: Array = field(metadata={"setting": True})
+    total: Array
+    products: Array
+
+
+def output_sums(batch: Batch) -> OutputSums:
+    """Map of the pass over the outputs."""
+    Y = batch.targets
+    counted = Y[batch.counted]
+    peaks = np.maximum.reduceat(np.abs(Y).max(axis=1), batch.starts)
+    return OutputSums(
+        float(batch.n_counted),
+        counted.sum(axis=0),
+        np.einsum("na,na->a", counted, counted),
+        peaks,
+    )
+
+
+def input_sums(batch: Batch, centre: Array) -> InputSums:
+    """Map of the pass over the inputs."""
+    values = batch.X[batch.counted] - centre
+    return InputSums(float(batch.n_counted), centre, values.sum(axis=0), values.T @ values)
+
+
+@dataclass
+class Fit:
+    """One fit: the data, the settings, and what the stages have found so far."""
+
+    data: Sequences
+    settings: Settings
+    report: FitReport = field(init=False)
+    source: Source = field(init=False)
+    chain: GaussianVAR | None = field(init=False, default=None)
+    _bar: Any = field(init=False, default=None)
+
+    def run(self) -> IORNN:
+        """Run all stages and return the network in canonical form."""
+        self.report = FitReport(
+            {
+                "sequences": self.data.n_sequences,
+                "steps": self.data.n_rows,
+                "inputs": self.data.n_inputs,
+                "outputs": self.data.n_outputs,
+            }
+        )
+        with tqdm(total=5, desc="fit", disable=self.settings.verbose < 1, leave=False) as bar:
+            self._bar = bar
+            self._read_outputs()
+            whitening = self._read_inputs()
+            model, rounds = self._first_moment(whitening)
+            model = self._recurrence_and_rounds(model, rounds)
+            return self._refine(model)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[list[str]]:
+        """Time a stage; the list takes its outcome."""
+        detail: list[str] = []
+        begin = time.perf_counter()
+        if self._bar is not None:
+            self._bar.set_description(name)
+        yield detail
+        self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
+        if self._bar is not None:
+            self._bar.update(1)
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the network, lags included."""
+        return self.data.n_inputs * self.settings.lags
+
+    # ------------------------------------------------------------------ data
+
+    def _read_outputs(self) -> None:
+        settings = self.settings
+        with self._stage("data") as detail:
+            self._cut()
+            engine = settings.engine
+            sums = engine.run(output_sums, self.source, label="outputs")
+            median = float(np.median(sums.peaks))
+            if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
+                self._leave_out(sums.peaks, median)
+                sums = engine.run(output_sums, self.source, label="outputs")
+            if sums.n_rows < 1:
+                raise ValueError(
+                    f"no sequence has {settings.lags} steps, the length of one window: lower "
+                    f"`lags`"
+                )
+            mean = sums.total / sums.n_rows
+            variance = np.maximum(sums.squares / sums.n_rows - mean**2, 0.0)
+            if not variance.any():
+                raise ValueError("`Y` is constant: there is nothing to fit")
+            self.n_rows = int(sums.n_rows)
+            self.output_mean = mean
+            self.report.output_std = np.sqrt(variance)
+            detail.append(f"{self.n_rows:,} steps count")
+
+    def _cut(self) -> None:
+        """Decide how the data are cut into batches."""
+        settings = self.settings
+        longest = int(self.data.lengths.max())
+        past = 1 if settings.chain is None else settings.chain.context[0]
+        washout = WASHOUT if settings.recurrence is not None else 0
+        self._planned = plan(
+            self.data.n_rows,
+            self.n_inputs,
+            self.data.n_outputs,
+            n_hidden=settings.n_hidden or 10,
+            degree=settings.activation.degree,
+            moment=settings.moment,
+            score=settings.lags == 1,
+            n_workers=settings.engine.n_workers,
+            batch_size=settings.batch_size,
+            memory_limit=settings.memory_limit,
+        )
+        self.report.plan = str(self._planned)
+        self.source = Source(
+            self.data,
+            batch_size=self._planned.batch_size,
+            segment=SEGMENT if longest > 2 * SEGMENT else None,
+            before=max(washout, past + 1) + settings.lags - 1,
+            after=past,
+            lags=settings.lags,
+        )
+
+    def _leave_out(self, peaks: Array, median: float) -> None:
+        """Leave out sequences whose outputs are beyond any scale, with a warning."""
+        table = np.concatenate(self.source.tables())
+        bad = np.unique(table[peaks > OUTLIER_FACTOR * median, 0])
+        if bad.size == self.data.n_sequences or bad.size > 0.05 * self.data.n_sequences:
+            raise ValueError(
+                f"outputs of {bad.size} of {self.data.n_sequences} sequences exceed "
+                f"{OUTLIER_FACTOR:.0e} times their median size {median:.3g} (the largest: "
+                f"{peaks.max():.3g}, first in sequence {bad[0]}): the system that made them "
+                f"explodes, or their scale is broken. Leave such sequences or stretches out"
+            )
+        kept = np.setdiff1d(np.arange(self.data.n_sequences), bad)
+        self.data = self.data.select(kept)
+        self.report.warn(
+            OutlierWarning,
+            f"{bad.size} sequences were left out of the fit: their outputs exceed "
+            f"{OUTLIER_FACTOR:.0e} times the median size {median:.3g} (sequences "
+            f"{', '.join(map(str, bad[:10]))}{', ..' if bad.size > 10 else ''})",
+        )
+        self._cut()
+
+    def _read_inputs(self) -> Whitening:
+        settings = self.settings
+        with self._stage("inputs") as detail:
+            if settings.lags > 1:
+                centre = np.tile(np.asarray(self.data.X[:1000], dtype=float).mean(axis=0), settings.lags)
+                sums = settings.engine.run(partial(input_sums, centre=centre), self.source)
+                offset = sums.total / sums.n_rows
+                mean = centre + offset
+                covariance = sums.products / sums.n_rows - np.outer(offset, offset)
+                check_covariance(covariance[: self.data.n_inputs, : self.data.n_inputs])
+                condition = check_covariance(covariance, allow_singular=True)
+                whitening = Whitening.from_covariance(mean, covariance, rtol=1e-10)
+                detail.append(f"windows of {settings.lags} steps")
+            else:
+                order = 1 if settings.chain is None else settings.chain.order
+                moments = settings.engine.run(
+                    partial(lag_moments, order=order), self.source, label="input law"
+                )
+                summary = moments.finalize()
+                condition = check_covariance(summary.covariance)
+                whitening = Whitening.from_covariance(summary.mean, summary.covariance)
+                self.chain = settings.chain
+                if self.chain is None and bool((self.data.lengths > 1).any()):
+                    self.chain = GaussianVAR.from_moments(moments)
+                if self.chain is not None:
+                    detail.append(f"Gaussian VAR({self.chain.order})")
+                    self._check_score(summary.mean, summary.covariance)
+            self.report.conditions["inputs"] = condition
+            if condition > CONDITION_LIMIT and settings.lags == 1:
+                self.report.warn(
+                    ConditionWarning,
+                    f"the inputs are nearly collinear (condition number {condition:.1e}): errors "
+                    f"along their weak directions are large; see the standard errors",
+                )
+        return whitening
+
+    def _check_score(self, mean: Array, covariance: Array) -> None:
+        """Stein's identity on a subsample: is the Gaussian score right for these inputs?"""
+        assert self.chain is not None
+        whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
+        tables = self.source.subset(20_000)
+        function = partial(
+            stein_statistic, chain=self.chain, whitening=whitening, block=SEGMENT
+        )
+        sums = self.settings.engine.run(function, self.source, label="score", tables=tables)
+        if np.count_nonzero(sums.counts) < 2:
+            return
+        check: ScoreCheck = sums.finalize(self.chain)
+        self.report.score_check = check
+        self.report.conditions["Stein defect"] = check.defect
+
+    @property
+    def score_is_wrong(self) -> bool:
+        """Whether the Stein defect rules the Gaussian score out."""
+        check = self.report.score_check
+        return check is not None and check.defect > DEFECT_LIMIT
+
+    # ---------------------------------------------------------- first moment
+
+    def _first_moment(self, whitening: Whitening) -> tuple[IORNN, Rounds]:
+        settings, report = self.settings, self.report
+        degree, leading = recoverable_degree(settings.activation)
+        planned = self._planned
+        if planned.moment == "score" and self.chain is None:
+            raise ValueError(
+                "`moment='score'` needs an input law, and none can be fitted to single steps or "
+                "lag windows: use moment='regression'"
+            )
+        if planned.moment == "score" and self.score_is_wrong:
+            assert report.score_check is not None
+            report.warn(
+                ScoreWarning,
+                f"moment='score': the Gaussian score fails Stein's identity on these inputs "
+                f"(defect {report.score_check.defect:.2f}, above {DEFECT_LIMIT}), so the score "
+                f"moment is biased and its rounds need not converge; use moment='regression'",
+            )
+        with self._stage("first moment") as detail:
+            report.moment = planned.moment
+            if planned.n_directions < whitening.n_directions:
+                whitening = self._find_range(whitening, planned.n_directions)
+                detail.append(f"{whitening.n_directions} directions found")
+            tables = self.source.subset(planned.first_rows)
+            frame, solver, tensor, scale = self._moment(whitening, degree, tables)
+            n_hidden = settings.n_hidden
+            if n_hidden is None:
+                n_hidden = self._choose_rank(whitening, frame, degree, tables)
+            self._check_sizes(n_hidden, degree)
+            found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
+            self._judge(found)
+            detail.append(f"decomposition {found.status.name.lower()}")
+        layout = Layout(
+            self.n_inputs,
+            n_hidden,
+            self.data.n_outputs,
+            recurrent=settings.recurrence is not None,
+            bias=settings.bias or not settings.activation.is_monomial,
+            direct=settings.direct or not settings.activation.is_monomial,
+        )
+        model = first_model(found, frame, surrogate_of(settings.activation), self.output_mean, layout)
+        rounds = Rounds(
+            RoundSettings(layout, self._unit_method(model), frame, solver, self.chain),
+            settings.engine,
+            self.source,
+        )
+        return model, rounds
+
+    def _moment(
+        self, whitening: Whitening, degree: int, tables: list[IntArray]
+    ) -> tuple[Frame, RegressionSolver | None, Array, Array]:
+        """First moment in its frame, the solver for the rounds, and the output scale."""
+        engine, source = self.settings.engine, self.source
+        std = self.report.output_std
+        assert std is not None
+        floor = 1e-8 * float(std.max())
+        if self._planned.moment == "score":
+            assert self.chain is not None
+            frame = score_frame(self.chain.precision_blocks(0)[0])
+            moment = self._score_sums(frame, degree, tables)
+            return frame, None, moment.finalize(), np.maximum(std, floor)
+        chain = self.chain if self._planned.moment == "union" else None
+        features = RegressionFeatures(whitening, degree, chain)
+        if chain is not None and self._interior_rows() < 4 * features.size:
+            features, self.report.moment = RegressionFeatures(whitening, degree), "xreg"
+        sums = engine.run(
+            partial(regression_sums, features=features), source, label="first moment", tables=tables
+        )
+        solver = RegressionSolver.from_sums(features, sums)
+        tensor = solver.tensor(sums)
+        scale = np.maximum(np.sqrt(solver.residual_variance(sums)), floor)
+        if features.chain is not None:
+            plain = RegressionFeatures(whitening, degree)
+            gram = engine.run(
+                partial(regression_sums, features=plain), source, label="Gram", tables=tables
+            )
+            solver = RegressionSolver.from_sums(plain, gram)
+        return Frame.of_whitening(whitening), solver, tensor, scale
+
+    def _interior_rows(self) -> int:
+        assert self.chain is not None
+        before, after = self.chain.context
+        return int(np.maximum(self.data.lengths - before - after, 0).sum())
+
+    def _score_sums(self, frame: Frame, degree: int, tables: list[IntArray]) -> CrossMoment:
+        assert self.chain is not None
+        function: Callable[[Batch], CrossMoment] = partial(
+            cross_moment_sums, chain=self.chain, order=degree, projection=frame.from_inputs
+        )
+        return self.settings.engine.run(function, self.source, label="score moment", tables=tables)
+
+    def _find_range(self, whitening: Whitening, size: int) -> Whitening:
+        """Project the whitened inputs on the span of the units, found from second moments."""
+        engine, source, rng = self.settings.engine, self.source, self.settings.rng
+        n_weights = min(self.data.n_outputs, 4)
+        std = self.report.output_std
+        assert std is not None
+        weights = rng.standard_normal((self.data.n_outputs, n_weights))
+        weights /= np.maximum(std, 1e-12 * std.max())[:, None]
+        slopes = self._linear_fit(whitening)
+
+        def vectors(batch: Batch) -> Array:
+            return whitening(batch.X)
+
+        def targets(batch: Batch) -> Array:
+            residual = batch.targets - self.output_mean - whitening(batch.X) @ slopes
+            return np.asarray(residual @ weights)
+
+        probes = rng.standard_normal((whitening.n_directions, size))
+        for _ in range(2):
+            sums = engine.run(
+                partial(range_sums, vectors=vectors, targets=targets, probes=probes),
+                source,
+                label="range",
+            )
+            basis = range_basis(sums.finalize(probes), size)
+            probes = basis
+        return whitening.restrict(basis)
+
+    def _linear_fit(self, whitening: Whitening) -> Array:
+        """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
+
+        def cross(batch: Batch) -> OutputSums:
+            rows = batch.counted
+            product = whitening(batch.X[rows]).T @ (batch.targets[rows] - self.output_mean)
+            return OutputSums(float(batch.n_counted), product, np.zeros(0), np.zeros(0))
+
+        sums = self.settings.engine.run(cross, self.source, label="linear")
+        slopes: Array = sums.total / sums.n_rows
+        return slopes
+
+    def _choose_rank(
+        self, whitening: Whitening, frame: Frame, degree: int, tables: list[IntArray]
+    ) -> int:
+        """Number of units from the moments of two halves of the data."""
+        engine, source = self.settings.engine, self.source
+        whole = self.source.tables() if len(tables) == 1 else tables
+        tensors, scales = [], []
+        for half in halves(whole):
+            if self._planned.moment == "score":
+                tensors.append(self._score_sums(frame, degree, half).finalize())
+                continue
+            features = RegressionFeatures(whitening, degree)
+            sums = engine.run(
+                partial(regression_sums, features=features), source, label="halves", tables=half
+            )
+            solver = RegressionSolver.from_sums(features, sums)
+            tensors.append(solver.tensor(sums))
+            scales.append(np.sqrt(solver.residual_variance(sums)))
+        scale = np.mean(scales, axis=0) if scales else self.report.output_std
+        assert scale is not None
+        choice = choose_rank(
+            tensors[0],
+            tensors[1],
+            output_scale=np.maximum(scale, 1e-8 * scale.max()),
+            random_state=self.settings.rng,
+        )
+        self.report.rank_reason = str(choice)
+        return choice.rank
+
+    def _check_sizes(self, n_hidden: int, degree: int) -> None:
+        settings = self.settings
+        determined = check_identifiable(
+            self.n_inputs,
+            n_hidden,
+            self.data.n_outputs,
+            degree,
+            recurrent=settings.recurrence is not None,
+        )
+        layout = Layout(
+            self.n_inputs,
+            n_hidden,
+            self.data.n_outputs,
+            settings.recurrence is not None,
+            settings.bias,
+            settings.direct,
+        )
+        check_samples(self.n_rows, self.data.n_outputs, layout.size, self.n_inputs)
+        self.report.sizes["hidden"] = n_hidden
+        self.report.sizes["weights"] = layout.size
+        if not determined:
+            self.report.warn(
+                RotationWarning,
+                "one output and a quadratic activation: the hidden units are determined only up "
+                "to a rotation (the eigenvectors of the quadratic form are returned); predictions "
+                "do not depend on it",
+            )
+
+    def _judge(self, found: Decomposition) -> None:
+        self.report.decomposition = found
+        self.report.conditions["components"] = found.condition
+        if self.data.n_outputs == 1 and found.order == 2:
+            return
+        if not found.accepted:
+            self.report.warn(
+                AcceptanceWarning,
+                f"the first moment's decomposition does not meet its accept rule (status "
+                f"{found.status.name}, predicted errors {found.component_error:.2g} and "
+                f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest "
+                f"|W|/|T| {found.max_loading:.2g}): the units may be wrong; use more data, more "
+                f"outputs or fewer units",
+            )
+
+    def _unit_method(self, model: IORNN) -> Any:
+        """Estimator of U and b, the wrong-score and window cases taken into account."""
+        settings, report = self.settings, self.report
+        method: str = settings.recurrence or "none"
+        if method == "score":
+            check_score_method(model)
+        if self.chain is None or method == "none":
+            if method in ("cross", "score"):
+                raise ValueError(
+                    f"recurrence={method!r} needs an input law, and lag windows have none: use "
+                    f"'instrument', which falls back on least squares"
+                )
+            method = "least-squares"
+        elif self.score_is_wrong:
+            if method == "instrument":
+                method = "least-squares"
+            elif method in ("cross", "score"):
+                assert report.score_check is not None
+                report.warn(
+                    ScoreWarning,
+                    f"recurrence={method!r} relies on the Gaussian score, which fails Stein's "
+                    f"identity on these inputs (defect {report.score_check.defect:.2f}): use "
+                    f"'instrument', which switches to least squares",
+                )
+        report.recurrence = "none" if settings.recurrence is None else method
+        return method
+
+    # ------------------------------------------------- second moment, rounds
+
+    def _recurrence_and_rounds(self, model: IORNN, rounds: Rounds) -> IORNN:
+        settings, report = self.settings, self.report
+        with self._stage("recurrence") as detail:
+            if rounds.settings.method in ("instrument", "cross", "score"):
+                assert self.chain is not None
+                contraction = Contraction.of(model, self.chain.precision_blocks(0))
+                report.conditions["overlap"] = contraction.condition
+            if settings.refine is not None:
+                # one efficient step follows, so a consistent start from a subsample will do
+                rounds.tables = self.source.subset(
+                    max(50_000, 100 * rounds.settings.layout.size)
+                )
+            model, sums = rounds.start(model)
+            detail.append(f"RMS residual {_rms(sums):.5g}")
+        with self._stage("rounds") as detail:
+            kept = 0
+            for _ in range(settings.max_rounds):
+                before = float(sums.squares.sum())
+                updated, after = rounds.round(model, sums)
+                if updated is model:
+                    break
+                model, sums, kept = updated, after, kept + 1
+                if float(sums.squares.sum()) > (1 - 1e-4) * before:
+                    break
+            model = model.canonical()
+            report.history = [(name, value) for name, value in rounds.history]
+            report.moments_rmse = np.sqrt(sums.squares / sums.n_rows)
+            detail.append(f"{kept} kept, RMS residual {_rms(sums):.5g}")
+        return model
+
+    # ------------------------------------------------------------ refinement
+
+    def _refine(self, model: IORNN) -> IORNN:
+        settings, report = self.settings, self.report
+        asked = settings.activation
+        layout = Layout(
+            self.n_inputs,
+            model.n_hidden,
+            model.n_outputs,
+            recurrent=settings.recurrence is not None,
+            bias=settings.bias,
+            direct=settings.direct,
+        )
+        converted = not asked.is_monomial
+        model = from_surrogate(model, asked, bias=settings.bias, direct=settings.direct)
+        if settings.refine is None and not converted:
+            return self._finish(model, settings.lags)
+        full = settings.refine == "full" or converted
+        name = "Gauss-Newton" if full else "one step"
+        with self._stage(name) as detail:
+            result = gauss_newton(
+                model, layout, settings.engine, self.source, to_convergence=full
+            )
+            report.refinement_status, report.refinement_steps = result.status, result.n_steps
+            report.refined_rmse = np.sqrt(result.squares / result.n_rows)
+            canonical = result.model.canonical()
+            detail.append(f"{result.n_steps} steps, {result.status.value}")
+            if full and result.status is RefinementStatus.STEP_LIMIT:
+                report.warn(
+                    ConvergenceWarning,
+                    f"Gauss-Newton stopped at its limit of {result.n_steps} steps before the "
+                    f"error settled",
+                )
+            errors = standard_errors(result, layout)
+            scales = _canonical_scales(result.model, canonical)
+            report.standard_errors = scales(errors.weights)
+            report.predicted_errors = replace(errors, weights=report.standard_errors).relative(
+                canonical
+            )
+        return self._finish(canonical, settings.lags)
+
+    def _finish(self, model: IORNN, lags: int) -> IORNN:
+        return model.replace(lags=lags) if lags > 1 else model
+
+
+def _rms(sums: RoundSums) -> float:
+    return float(np.sqrt(sums.squares.sum() / sums.n_rows / sums.squares.shape[0]))
+
+
+def _canonical_scales(
+    model: IORNN, canonical: IORNN
+) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    """How standard errors change when units are scaled, signed and reordered."""
+    from gloree.models._symmetry import canonical_units
+
+    units = canonical_units(model.input_weights, model.output_weights, model.activation)
+    scale, state = np.abs(units.scale), np.abs(units.state_scale)
+
+    def change(errors: dict[str, Array]) -> dict[str, Array]:
+        changed = dict(errors)
+        changed["input_weights"] = (scale[:, None] * errors["input_weights"])[units.order]
+        changed["output_weights"] = (errors["output_weights"] / state[:, None])[units.order]
+        if "recurrent_weights" in errors:
+            scaled = scale[:, None] * errors["recurrent_weights"] / state[None, :]
+            changed["recurrent_weights"] = scaled[np.ix_(units.order, units.order)]
+        if "hidden_bias" in errors:
+            changed["hidden_bias"] = (scale * errors["hidden_bias"])[units.order]
+        return changed
+
+    return change

@@ -1,0 +1,281 @@
+"""`SpectralRNNRegressor`: an input-output RNN fitted from moments."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from gloree.activations import Activation, Polynomial, get_activation
+from gloree.chains import GaussianVAR
+from gloree.diagnostics import FitReport, recoverable_degree
+from gloree.engine import get_engine
+from gloree.estimators._fit import Fit, Settings
+from gloree.metrics import r2_score
+from gloree.models import IORNN
+from gloree.sequences import as_sequences
+
+_MOMENTS = ("auto", "regression", "score")
+_RECURRENCES = ("instrument", "cross", "score")
+_REFINEMENTS = ("one-step", "full")
+
+
+class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
+    r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
+
+    Fits
+
+    .. math:: h_t = f(A_1 x_t + U h_{t-1} + b), \qquad E[y_t | x] = A_2^T h_t + c + D^T x_t
+
+    in a handful of passes over the data: the law of the inputs; the order-l moment of the outputs,
+    whose decomposition gives A1 and A2 whatever U is; the recurrence from moments of two
+    neighbouring steps; rounds with the residual in place of the output; one Gauss-Newton step.
+
+    Parameters
+    ----------
+    n_hidden : int or None, default None
+        Hidden units; None chooses their number from split halves of the data.
+    bidirectional : bool, default False
+        Not part of this release; True is refused.
+    activation : str or Activation, default "quadratic"
+        A polynomial of degree 2 or 3.
+    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
+        Law of the inputs: fitted (order 1), or given.
+    moment : {"auto", "regression", "score"}, default "auto"
+        First moment: the average derivative of a polynomial fit, or the paper's score moment.
+        "auto" takes the regression unless its features are too many for the data.
+    direct : bool, default False
+        Whether there is a linear path D from input to output beside the units.
+    fit_bias : bool, default True
+        Whether hidden and output biases b and c are free.
+    recurrence : {"instrument", "cross", "score"} or None, default "instrument"
+        Estimator of U; None fits a network without recurrence. "instrument" switches to linearised
+        least squares where the inputs are not a Gaussian chain (Stein defect above 0.3).
+    lags : int, default 1
+        Each x_t becomes the window of the last `lags` inputs, most recent first.
+    max_rounds : int, default 5
+        Residual rounds at most; they stop by themselves.
+    refine : {"one-step", "full"} or None, default "one-step"
+        Gauss-Newton after the moments: enough steps to be efficient, to convergence, or none.
+    batch_size : int or None, default None
+        Rows of a batch; None plans it.
+    memory_limit : int or None, default None
+        Bytes a fit may take beside the data.
+    random_state : None, int or numpy.random.Generator
+        Seeds the decomposition's starts.
+    engine : None, "threads", "serial" or Engine
+        How passes run.
+    verbose : int, default 0
+        1 shows the stages, 2 every pass.
+
+    Attributes
+    ----------
+    model_ : IORNN
+        The network, in canonical form.
+    chain_ : GaussianVAR or None
+        The input law used (None with lag windows, which have none).
+    report_ : FitReport
+        Stages, times, residuals, statuses, warnings, standard errors; prints as a table.
+    n_features_in_ : int
+        Inputs seen in `fit`.
+
+    Notes
+    -----
+    Time O(N d^2 (d^2 + q)) for the first moment of degree 2 on a subsample of N steps, and
+    O(n_rows (d + k)(k + q)) for each further pass over all data; memory is bounded by the batch.
+
+    References
+    ----------
+    .. [SA16] H. Sedghi, A. Anandkumar, "Training Input-Output Recurrent Neural Networks through
+       Spectral Methods", arXiv:1603.00954.
+
+    Examples
+    --------
+    >>> from gloree import SpectralRNNRegressor, datasets, metrics
+    >>> X, Y, truth, _ = datasets.make_rnn(2000, 10, 6, 4, 4, random_state=0)
+    >>> est = SpectralRNNRegressor(n_hidden=4, random_state=0).fit(X, Y)
+    >>> metrics.weight_errors(est.model_, truth)["input_weights"] < 0.01
+    True
+    """
+
+    model_: IORNN
+    chain_: GaussianVAR | None
+    report_: FitReport
+
+    def __init__(
+        self,
+        n_hidden: int | None = None,
+        *,
+        bidirectional: bool = False,
+        activation: str | Activation = "quadratic",
+        chain: str | GaussianVAR = "gaussian-var",
+        moment: str = "auto",
+        direct: bool = False,
+        fit_bias: bool = True,
+        recurrence: str | None = "instrument",
+        lags: int = 1,
+        max_rounds: int = 5,
+        refine: str | None = "one-step",
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
+        random_state: Any = None,
+        engine: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_hidden = n_hidden
+        self.bidirectional = bidirectional
+        self.activation = activation
+        self.chain = chain
+        self.moment = moment
+        self.direct = direct
+        self.fit_bias = fit_bias
+        self.recurrence = recurrence
+        self.lags = lags
+        self.max_rounds = max_rounds
+        self.refine = refine
+        self.batch_size = batch_size
+        self.memory_limit = memory_limit
+        self.random_state = random_state
+        self.engine = engine
+        self.verbose = verbose
+
+    def fit(self, X: Any, Y: Any, *, lengths: ArrayLike | None = None) -> SpectralRNNRegressor:
+        """Recover a network from inputs and outputs.
+
+        Parameters
+        ----------
+        X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
+            Inputs (see `gloree.sequences.as_sequences`).
+        Y : array or list alike
+            Outputs; one output may be given without its last axis.
+        lengths : sequence of int, optional
+            Steps of each sequence, for flat arrays.
+
+        Returns
+        -------
+        SpectralRNNRegressor
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data are not usable; the message says what to do.
+        IdentifiabilityError
+            If sizes leave the weights undetermined by any amount of data.
+        TooFewSamplesError
+            If the data are too few for the unknowns.
+        """
+        settings = self._settings()
+        if Y is None:
+            raise ValueError("`Y` is missing: fit needs outputs")
+        data = as_sequences(X, Y, lengths=lengths)
+        chain = settings.chain
+        if chain is not None and chain.n_inputs != data.n_inputs:
+            raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
+        fit = Fit(data, settings)
+        model = fit.run()
+        self.model_, self.chain_, self.report_ = model, fit.chain, fit.report
+        self.n_features_in_ = data.n_inputs
+        self._flat_outputs = data.flat_outputs
+        return self
+
+    def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Outputs expected given the inputs, in the form of `X`.
+
+        Parameters
+        ----------
+        X : array or list
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        array or list
+            Without the last axis, if `fit` was given outputs without it.
+        """
+        check_is_fitted(self, "model_")
+        predictions = self.model_.predict(X, lengths=lengths)
+        if not self._flat_outputs:
+            return predictions
+        if isinstance(predictions, list):
+            return [part[..., 0] for part in predictions]
+        return predictions[..., 0]
+
+    def score(self, X: Any, Y: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
+        """Coefficient of determination R^2, averaged over outputs.
+
+        Parameters
+        ----------
+        X, Y : array or list
+        skip : int, default 0
+            Steps to leave out at the start of every sequence.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        float
+        """
+        return r2_score(Y, self.predict(X, lengths=lengths), skip=skip, lengths=lengths)
+
+    def _settings(self) -> Settings:
+        """Check the parameters and resolve names."""
+        if self.bidirectional:
+            raise ValueError(
+                "`bidirectional=True`: bidirectional networks are not part of this release"
+            )
+        activation = get_activation(self.activation)
+        recoverable_degree(activation)
+        assert isinstance(activation, Polynomial)
+        if self.n_hidden is not None:
+            _check_integer("n_hidden", self.n_hidden, 1)
+        _check_integer("lags", self.lags, 1)
+        _check_integer("max_rounds", self.max_rounds, 0)
+        if self.batch_size is not None:
+            _check_integer("batch_size", self.batch_size, 1)
+        if self.memory_limit is not None:
+            _check_integer("memory_limit", self.memory_limit, 1)
+        _check_choice("moment", self.moment, _MOMENTS)
+        _check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
+        _check_choice("refine", self.refine, (*_REFINEMENTS, None))
+        chain = None
+        if isinstance(self.chain, GaussianVAR):
+            chain = self.chain
+        elif self.chain != "gaussian-var":
+            raise ValueError(
+                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}"
+            )
+        return Settings(
+            n_hidden=self.n_hidden,
+            activation=activation,
+            chain=chain,
+            moment=self.moment,
+            direct=self.direct,
+            bias=self.fit_bias,
+            recurrence=self.recurrence,
+            lags=self.lags,
+            max_rounds=self.max_rounds,
+            refine=self.refine,
+            batch_size=self.batch_size,
+            memory_limit=self.memory_limit,
+            engine=get_engine(self.engine, verbose=self.verbose),
+            rng=np.random.default_rng(self.random_state),
+            verbose=self.verbose,
+        )
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value in choices:
+        return
+    close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"`{name}` must be one of {choices}, got {value!r}{hint}")

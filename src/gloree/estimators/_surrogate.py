@@ -1,0 +1,109 @@
+r"""Polynomials with lower terms, by way of the monomial of the same degree.
+
+The first moment sees only the leading term c_l z^l. A network with f(z) = c_l z^l + .. is first
+fitted with c_l (z + b)^l, a bias for each unit and a direct linear path, then rewritten.
+
+Degree 2 (completing the square, with m = c_1 / (2 c_2), e = c_0 - c_1^2 / (4 c_2)):
+f(z) = c_2 (z + m)^2 + e, so h = h_s + e and U, b, c shift. Exact but for h_0 = 0.
+
+Degree 3, with f(s u + beta) against c_3 (u + b)^3 + e_i u, u the drive of the surrogate: the
+quadratic terms give beta = b s - c_2 / (3 c_3), the linear ones s^2 = (c_1 - c_2^2 / (3 c_3)) / e_i,
+where e_i is unit i's share of the direct path, D^T = sum_i e_i A2_i a_i^T. A start for
+Gauss-Newton, not a solution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gloree.activations import Polynomial
+from gloree.models import IORNN
+from gloree.sequences import Array
+
+
+def surrogate_of(activation: Polynomial) -> Polynomial:
+    """Monomial c_l z^l of the same degree and leading coefficient."""
+    if activation.is_monomial:
+        return activation
+    return Polynomial((0.0,) * activation.degree + (activation.leading,))
+
+
+def from_surrogate(model: IORNN, activation: Polynomial, *, bias: bool, direct: bool) -> IORNN:
+    """Rewrite a fitted surrogate as a network with the activation asked for.
+
+    Parameters
+    ----------
+    model : IORNN
+        With the monomial of the same degree, biases and a direct path.
+    activation : Polynomial
+        Of degree 2 or 3.
+    bias, direct : bool
+        Whether the network has biases and a direct path.
+
+    Returns
+    -------
+    IORNN
+        A start for Gauss-Newton on all weights.
+    """
+    if activation.is_monomial:
+        return model
+    if activation.degree == 2:
+        started = _quadratic(model, activation, bias=bias)
+    else:
+        started = _cubic(model, activation)
+    zeros = np.zeros(model.n_hidden)
+    return started.replace(
+        direct_weights=started.direct_weights if direct else None,
+        hidden_bias=started.hidden_bias if bias else zeros,
+        output_bias=started.output_bias if bias else np.zeros(model.n_outputs),
+    )
+
+
+def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
+    c0, c1, c2 = activation.coefficients
+    middle, offset = c1 / (2 * c2), c0 - c1**2 / (4 * c2)
+    scale = np.ones(model.n_hidden)
+    if not bias:
+        # without a bias the middle of the parabola fixes the scale: s b = m
+        b = model.hidden_bias
+        known = np.abs(b) > 1e-3 * np.linalg.norm(model.input_weights, axis=1)
+        scale = np.where(known, middle / np.where(known, b, 1.0), 1.0)
+    U = scale[:, None] * model.recurrent_weights / (scale**2)[None, :]
+    A2 = model.output_weights / (scale**2)[:, None]
+    return model.replace(
+        input_weights=scale[:, None] * model.input_weights,
+        recurrent_weights=U,
+        hidden_bias=scale * model.hidden_bias - middle - U.sum(axis=1) * offset,
+        output_weights=A2,
+        output_bias=model.output_bias - offset * A2.sum(axis=0),
+        activation=activation,
+    )
+
+
+def _cubic(model: IORNN, activation: Polynomial) -> IORNN:
+    _, c1, c2, c3 = activation.coefficients
+    linear = c1 - c2**2 / (3 * c3)
+    scale = np.ones(model.n_hidden)
+    if abs(linear) > 1e-12 and model.direct_weights is not None:
+        share = _shares(model, model.direct_weights)
+        positive = linear / np.where(share == 0, np.inf, share)
+        known = positive[positive > 0]
+        usual = float(np.median(known)) if known.size else 1.0
+        scale = np.sqrt(np.where(positive > 0, positive, usual))
+    beta = model.hidden_bias * scale - c2 / (3 * c3)
+    return model.replace(
+        input_weights=scale[:, None] * model.input_weights,
+        recurrent_weights=scale[:, None] * model.recurrent_weights / (scale**3)[None, :],
+        hidden_bias=beta,
+        output_weights=model.output_weights / (scale**3)[:, None],
+        activation=activation,
+    )
+
+
+def _shares(model: IORNN, direct: Array) -> Array:
+    """Least-squares e in D^T = sum_i e_i A2_i a_i^T."""
+    columns = np.einsum("id,ia->dai", model.input_weights, model.output_weights)
+    shares: Array = np.linalg.lstsq(
+        columns.reshape(-1, model.n_hidden), direct.ravel(), rcond=None
+    )[0]
+    return shares

@@ -1,0 +1,26 @@
+"""Networks with frozen weights: run them, compare them, save them, hand them to PyTorch."""
+
+from gloree.models._blocks import BlockRun, forward_blocks
+from gloree.models._forward import (
+    EXPLOSION_LIMIT,
+    ExplosionError,
+    ExplosionWarning,
+    find_explosions,
+    forward_packed,
+    multiply_rows,
+)
+from gloree.models._iornn import IORNN
+from gloree.models._windows import lag_windows
+
+__all__ = [
+    "EXPLOSION_LIMIT",
+    "IORNN",
+    "BlockRun",
+    "ExplosionError",
+    "ExplosionWarning",
+    "find_explosions",
+    "forward_blocks",
+    "forward_packed",
+    "lag_windows",
+    "multiply_rows",
+]

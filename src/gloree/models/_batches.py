@@ -1,0 +1,218 @@
+"""Forward passes over data of any size, a batch of rows at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree.activations import Activation
+from gloree.models._blocks import BLOCK_STEPS, forward_blocks
+from gloree.models._forward import (
+    EXPLOSION_LIMIT,
+    ExplosionError,
+    ExplosionWarning,
+    multiply_rows,
+)
+from gloree.models._windows import lag_windows
+from gloree.sequences import Sequences
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+OnExplosion = Literal["raise", "nan"]
+
+# a step over a few hundred rows takes longer than the Python around it
+_ROWS_PER_STEP = 256
+_MIN_BATCH_ROWS = 2**15
+_MAX_BATCH_ENTRIES = 2**22
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The recursion h_t = f(A1 x_t + U h_(t-1) + b), with x_t a window of `lags` rows.
+
+    Attributes
+    ----------
+    input_weights : ndarray of shape (n_hidden, lags * n_inputs)
+        A1.
+    recurrent_weights : ndarray of shape (n_hidden, n_hidden) or None
+        U.
+    hidden_bias : ndarray of shape (n_hidden,)
+        b.
+    activation : Activation
+    lags : int
+    """
+
+    input_weights: Array
+    recurrent_weights: Array | None
+    hidden_bias: Array
+    activation: Activation
+    lags: int = 1
+
+
+@dataclass(frozen=True)
+class BatchStates:
+    """States of one batch.
+
+    Attributes
+    ----------
+    rows : slice
+        The rows of the data.
+    windows : ndarray of shape (n_rows, lags * n_inputs)
+        Their input windows.
+    states : ndarray of shape (n_rows, n_hidden)
+        Their hidden states; NaN after an explosion.
+    """
+
+    rows: slice
+    windows: Array
+    states: Array
+
+
+@dataclass
+class Explosions:
+    """First exploded step of each sequence that has one, and the size of the state there."""
+
+    found: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def first(self) -> tuple[int, int, float]:
+        """Sequence, step and size of the first one."""
+        sequence = min(self.found)
+        return (sequence, *self.found[sequence])
+
+    def table(self) -> IntArray:
+        """Sequences and steps, of shape (n_exploded, 2)."""
+        rows = [(sequence, self.found[sequence][0]) for sequence in sorted(self.found)]
+        return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def check_columns(data: Sequences, n_inputs: int, lags: int) -> None:
+    """Raise unless the data have `n_inputs` columns."""
+    if data.n_inputs == n_inputs:
+        return
+    hint = ""
+    if lags > 1 and data.n_inputs == n_inputs * lags:
+        hint = ": give plain inputs, the model builds the windows of its lags itself"
+    raise ValueError(
+        f"`X` has {data.n_inputs} columns, the model expects n_inputs = {n_inputs}{hint}"
+    )
+
+
+def guarded_batches(
+    data: Sequences, chain: Chain, on_explosion: OnExplosion
+) -> Iterator[BatchStates]:
+    """Run the chain batch by batch; raise at an explosion, or warn of it at the end.
+
+    Parameters
+    ----------
+    data : Sequences
+    chain : Chain
+    on_explosion : {"raise", "nan"}
+
+    Yields
+    ------
+    BatchStates
+    """
+    if on_explosion not in ("raise", "nan"):
+        raise ValueError(f"`on_explosion` is {on_explosion!r}, expected 'raise' or 'nan'")
+    explosions = Explosions()
+    for batch in run_batches(data, chain, EXPLOSION_LIMIT, explosions):
+        if explosions and on_explosion == "raise":
+            raise ExplosionError(*explosions.first())
+        yield batch
+    if explosions:
+        sequence, step, _ = explosions.first()
+        warnings.warn(
+            f"the hidden states of {len(explosions.found)} of {data.n_sequences} sequences "
+            f"exploded and are NaN from there on, first sequence {sequence} at step {step}; "
+            f"`explosions` lists them",
+            ExplosionWarning,
+            stacklevel=4,
+        )
+
+
+def run_batches(
+    data: Sequences, chain: Chain, limit: float, explosions: Explosions
+) -> Iterator[BatchStates]:
+    """Run the chain over all sequences, batch by batch, in their order.
+
+    Parameters
+    ----------
+    data : Sequences
+    chain : Chain
+    limit : float
+        Largest size of a sound state.
+    explosions : Explosions
+        Collects what exploded so far.
+
+    Yields
+    ------
+    BatchStates
+    """
+    longest = int(data.lengths.max())
+    segment = BLOCK_STEPS if longest > 2 * BLOCK_STEPS else None
+    most = max(_MIN_BATCH_ROWS, _MAX_BATCH_ENTRIES // max(chain.input_weights.shape))
+    wanted = _ROWS_PER_STEP * min(longest, BLOCK_STEPS)
+    batch_size = min(max(_MIN_BATCH_ROWS, wanted), most)
+    transposed = np.ascontiguousarray(chain.input_weights.T)
+    carried: Array | None = None
+    for table in data.segments(batch_size=batch_size, segment=segment):
+        begin, stop = table[:, 2], table[:, 3]
+        rows = slice(int(begin[0]), int(stop[-1]))
+        windows = _windows(data, table, chain.lags)
+        with np.errstate(over="ignore", invalid="ignore"):
+            drive = multiply_rows(windows, transposed)
+            if chain.hidden_bias.any():
+                drive += chain.hidden_bias
+        run = forward_blocks(
+            drive,
+            stop - begin,
+            begin != data.starts[table[:, 0]],
+            chain.recurrent_weights,
+            chain.activation,
+            carried=carried,
+            limit=limit,
+        )
+        for block, local in run.explosions.tolist():
+            _mark(run.states, data, table, block, local, explosions)
+        # NaN is carried too: a sequence stays exploded
+        carried = run.states[-1].copy()
+        yield BatchStates(rows, windows, run.states)
+
+
+def _windows(data: Sequences, table: IntArray, lags: int) -> Array:
+    """Input windows of the rows of a batch, in float64."""
+    begin, stop = int(table[0, 2]), int(table[-1, 3])
+    if lags == 1:
+        return np.ascontiguousarray(data.X[begin:stop], dtype=np.float64)
+    starts = data.starts[table[:, 0]]
+    extra = min(lags - 1, begin - int(starts[0]))
+    values = np.ascontiguousarray(data.X[begin - extra : stop], dtype=np.float64)
+    steps = np.arange(begin, stop) - np.repeat(starts, table[:, 3] - table[:, 2])
+    steps = np.concatenate((steps[0] - np.arange(extra, 0, -1), steps))
+    return lag_windows(values, steps, lags)[extra:]
+
+
+def _mark(
+    states: Array,
+    data: Sequences,
+    table: IntArray,
+    block: int,
+    local: int,
+    explosions: Explosions,
+) -> None:
+    """Note an explosion, and put NaN from there to the end of its sequence."""
+    sequence, offset = int(table[block, 0]), int(table[0, 2])
+    start, end = int(data.starts[sequence]), int(data.starts[sequence + 1])
+    row = int(table[block, 2]) + local
+    if sequence not in explosions.found:
+        size = float(np.max(np.abs(states[row - offset])))
+        explosions.found[sequence] = (row - start, size)
+    states[row - offset : min(end, int(table[-1, 3])) - offset] = np.nan

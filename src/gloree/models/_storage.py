@@ -1,0 +1,119 @@
+"""Models on disk: one `.npz` file of arrays and a JSON description, with a version."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FORMAT_NAME = "gloree-model"
+FORMAT_VERSION = 1
+_DESCRIPTION = "description"
+
+
+def write_model(
+    path: str | os.PathLike[str],
+    kind: str,
+    arrays: Mapping[str, Array | None],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write a model; entries of `arrays` that are None are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        Written as it stands: no suffix is added.
+    kind : str
+        Name of the class, checked on reading.
+    arrays : mapping of str to ndarray
+    settings : mapping of str to JSON values
+    """
+    description = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "kind": kind,
+        "settings": dict(settings),
+    }
+    content = {name: values for name, values in arrays.items() if values is not None}
+    text = np.array(json.dumps(description))
+    with open(path, "wb") as file:
+        np.savez(file, allow_pickle=False, **{_DESCRIPTION: text}, **content)
+
+
+def read_model(
+    path: str | os.PathLike[str], kind: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `write_model` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+        The class expected.
+
+    Returns
+    -------
+    arrays, settings : dict
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of this library's, is of another kind, or has a version that this
+        release does not read. Nothing in a file is ever unpickled.
+    """
+    try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise _foreign(path)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                if _DESCRIPTION not in archive.files:
+                    raise _foreign(path)
+                description = _parse(archive[_DESCRIPTION], path)
+                _check(description, kind, path)
+                arrays = {name: archive[name] for name in archive.files if name != _DESCRIPTION}
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
+    return arrays, description["settings"]
+
+
+def _foreign(path: str | os.PathLike[str]) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)!r} is not a {FORMAT_NAME} file: expected what the `save` method of a "
+        f"model wrote"
+    )
+
+
+def _parse(text: NDArray[Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    if text.dtype.kind != "U" or text.ndim != 0:
+        raise _foreign(path)
+    try:
+        description = json.loads(str(text))
+    except json.JSONDecodeError as error:
+        raise _foreign(path) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT_NAME:
+        raise _foreign(path)
+    return description
+
+
+def _check(description: dict[str, Any], kind: str, path: str | os.PathLike[str]) -> None:
+    version = description.get("version")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = "upgrade gloree" if newer else "save the model again with a current release"
+        raise ValueError(
+            f"{os.fspath(path)!r} has format version {version}, and this release of gloree reads "
+            f"version {FORMAT_VERSION}: {advice}"
+        )
+    if description.get("kind") != kind:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds a model of class {description.get('kind')}, not {kind}: "
+            f"read it with {description.get('kind')}.load"
+        )

@@ -1,0 +1,72 @@
+"""Symmetries of hidden units, and the representative that `canonical` picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree.activations import Activation
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CanonicalUnits:
+    """Change of the hidden units that leaves predictions as they are.
+
+    Attributes
+    ----------
+    order : ndarray of int of shape (n_hidden,)
+        Old unit at each new place.
+    scale : ndarray of shape (n_hidden,)
+        s_i: row i of A1, U and b is multiplied by it (before reordering).
+    state_scale : ndarray of shape (n_hidden,)
+        t_i = f(s_i z) / f(z), with which h_i changes: row i of A2 and column i of U are divided.
+    """
+
+    order: IntArray
+    scale: Array
+    state_scale: Array
+
+
+def canonical_units(
+    input_weights: Array, output_weights: Array, activation: Activation
+) -> CanonicalUnits:
+    """Find scales, signs and the order of the units (see `IORNN.canonical`).
+
+    Parameters
+    ----------
+    input_weights : ndarray of shape (n_hidden, n_columns)
+        A1.
+    output_weights : ndarray of shape (n_hidden, n_outputs)
+        A2.
+    activation : Activation
+
+    Returns
+    -------
+    CanonicalUnits
+    """
+    n_hidden = input_weights.shape[0]
+    scale = np.ones(n_hidden)
+    state_scale = np.ones(n_hidden)
+    norms = np.linalg.norm(input_weights, axis=1)
+    degree = activation.degree
+    if degree != 1:
+        if activation.is_monomial and degree is not None:
+            used = norms > 0.0
+            scale[used] = 1.0 / norms[used]
+            state_scale = scale**degree
+        peak = np.argmax(np.abs(input_weights), axis=1)
+        negative = input_weights[np.arange(n_hidden), peak] < 0.0
+        if activation.parity is not None:
+            scale[negative] *= -1.0
+        if activation.parity == "odd":
+            state_scale[negative] *= -1.0
+    strength = np.linalg.norm(output_weights / state_scale[:, None], axis=1)
+    if degree == 1 or not activation.is_monomial:
+        strength = strength * norms
+    order = np.argsort(-strength, kind="stable").astype(np.int64)
+    return CanonicalUnits(order, scale, state_scale)

@@ -1,0 +1,74 @@
+"""Checks shared by the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def frozen_array(
+    value: ArrayLike | None, name: str, shape: tuple[int | None, ...], *, default: bool = False
+) -> Array:
+    """Copy to a read-only float64 array of the given shape (None: any size of at least 1).
+
+    With `default`, None means zeros.
+    """
+    expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+    if len(shape) == 1:
+        expected = f"({shape[0]},)"
+    if value is None:
+        if not default:
+            raise TypeError(f"`{name}` is None, expected an array of shape {expected}")
+        array = np.zeros(tuple(int(n or 0) for n in shape))
+    else:
+        array = _real_copy(value, name, expected)
+    if array.ndim != len(shape) or any(
+        n is not None and n != m for n, m in zip(shape, array.shape, strict=False)
+    ):
+        raise ValueError(
+            f"`{name}` has shape {array.shape}, expected {expected}{_hint(array.shape, shape)}"
+        )
+    if array.size == 0:
+        raise ValueError(f"`{name}` is empty, of shape {array.shape}")
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"`{name}` holds {array[where]} at {where}, expected finite numbers")
+    array.flags.writeable = False
+    return array
+
+
+def _real_copy(value: Any, name: str, expected: str) -> Array:
+    try:
+        given = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` is not a regular array: {error}") from error
+    if given.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`{name}` has dtype {given.dtype}, expected real numbers of shape {expected}"
+        )
+    return np.array(given, dtype=np.float64, order="C", copy=True)
+
+
+def _hint(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
+    if len(got) == 2 and len(shape) == 2:
+        turned = got[::-1]
+        if all(n is None or n == m for n, m in zip(shape, turned, strict=True)):
+            return ": transpose it"
+    return ""
+
+
+def check_lags(lags: int, n_columns: int) -> None:
+    """Raise unless `lags` is a positive integer that divides the columns of the weights."""
+    if isinstance(lags, bool) or not isinstance(lags, (int, np.integer)):
+        raise TypeError(f"`lags` is {lags!r}, expected an integer of at least 1")
+    if lags < 1:
+        raise ValueError(f"`lags` is {lags}, expected an integer of at least 1")
+    if n_columns % lags:
+        raise ValueError(
+            f"`input_weights` has {n_columns} columns, expected a multiple of `lags` = {lags}: "
+            f"lags * n_inputs"
+        )

@@ -1,0 +1,290 @@
+"""Score moments T = E[y (x) S_m] as mergeable sums (the paper's first moment)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from itertools import permutations
+from math import factorial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gloree._storage import load_arrays, save_arrays
+from gloree._sums import Sums
+from gloree.chains import GaussianChain
+from gloree.moments._features import (
+    n_monomials,
+    symmetric_powers,
+    unpack_symmetric,
+)
+from gloree.sequences import Array, Batch, as_sequences
+
+BLOCK_ENTRIES = 2**18
+"""Feature entries held at once: 2 MiB, about one core's second-level cache."""
+
+_FORMAT, _VERSION = "gloree.CrossMoment", 1
+
+
+def block_rows(n_features: int) -> int:
+    """Rows of a block whose features fit into the cache."""
+    return max(64, BLOCK_ENTRIES // max(n_features, 1))
+
+
+@dataclass(frozen=True)
+class CrossMoment(Sums):
+    r"""Sums behind T = E[y_t (x) S_m(t)], one part for each kind of step.
+
+    S_m is the Hermite tensor of the first-order score s_t with covariance K_t,
+
+    .. math:: S_m = \sum_j (-1)^j \frac{m!}{2^j j! (m-2j)!} \mathrm{sym}(s^{m-2j} K^j),
+
+    so only raw sums of y s^m, y s^(m-2), .. are kept, each different entry once, and K enters
+    in `finalize`. Nothing of the size of a score tensor is formed for a sample.
+
+    Build it with `cross_moment_sums` (one batch) or `CrossMoment.identity`.
+
+    Attributes
+    ----------
+    order : int
+        m.
+    covariances : ndarray of shape (n_kinds, n_inputs, n_inputs)
+        K of each kind of step (of the projected score, if there is a projection).
+    counts : ndarray of shape (n_kinds,)
+        Rows of each kind.
+    sums : ndarray of shape (n_kinds, n_outputs + 1, n_entries)
+        Sums of (y, 1) times the monomials of s of degree m, m - 2, ..
+    """
+
+    order: int = field(metadata={"setting": True})
+    covariances: Array = field(metadata={"setting": True}, repr=False)
+    counts: Array
+    output_sums: Array
+    sums: Array = field(repr=False)
+
+    @classmethod
+    def identity(
+        cls, chain: GaussianChain, n_outputs: int, order: int, projection: Array | None = None
+    ) -> CrossMoment:
+        """Return the statistic of no data."""
+        covariances = _projected(chain.precision_blocks(0), projection)
+        n_kinds, n_inputs = covariances.shape[:2]
+        entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(order))
+        return cls(
+            order,
+            covariances,
+            np.zeros(n_kinds),
+            np.zeros((n_kinds, n_outputs)),
+            np.zeros((n_kinds, n_outputs + 1, entries)),
+        )
+
+    @property
+    def n_rows(self) -> float:
+        """Rows summed."""
+        return float(self.counts.sum())
+
+    def update(
+        self, chain: GaussianChain, batch: Batch, *, projection: Array | None = None
+    ) -> CrossMoment:
+        """Return the statistic with one more batch (this one is unchanged)."""
+        return self.merge(cross_moment_sums(batch, chain, self.order, projection=projection))
+
+    def finalize(self, *, centre: bool = True) -> Array:
+        """Return the moment tensor.
+
+        Parameters
+        ----------
+        centre : bool, default True
+            Subtract the mean output of each kind of step first. The expectation is the same
+            (score tensors have mean zero), the variance much smaller.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs, n_inputs, .., n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If nothing has been summed.
+        """
+        if self.n_rows == 0:
+            raise ValueError("the moment of no data: update it with a batch first")
+        n_inputs = self.covariances.shape[1]
+        total = np.zeros((self.sums.shape[1] - 1,) + (n_inputs,) * self.order)
+        for kind in np.flatnonzero(self.counts):
+            values = self.sums[kind, :-1]
+            if centre:
+                means = self.output_sums[kind] / self.counts[kind]
+                values = values - np.outer(means, self.sums[kind, -1])
+            start = 0
+            for j, degree in enumerate(_degrees(self.order)):
+                size = n_monomials(n_inputs, degree)
+                part = unpack_symmetric(values[:, start : start + size], n_inputs, degree)
+                start += size
+                factor = factorial(self.order) / (2**j * factorial(j) * factorial(degree))
+                covariance = self.covariances[kind]
+                total += (-1) ** j * factor * _symmetric_product(part, covariance, j)
+        return total / self.n_rows
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the sums to a versioned .npz file."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        save_arrays(path, _FORMAT, _VERSION, arrays)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> CrossMoment:
+        """Read what `save` wrote."""
+        arrays = load_arrays(path, _FORMAT, _VERSION)
+        arrays["order"] = int(arrays["order"])
+        return cls(**arrays)
+
+
+def _degrees(order: int) -> range:
+    return range(order, -1, -2)
+
+
+def _projected(covariances: Array, projection: Array | None) -> Array:
+    if projection is None:
+        return covariances
+    projected: Array = projection.T @ covariances @ projection
+    return projected
+
+
+def _symmetric_product(tensor: Array, matrix: Array, power: int) -> Array:
+    """Symmetrise tensor (x) matrix^(x)power over all but the first mode."""
+    for _ in range(power):
+        tensor = np.multiply.outer(tensor, matrix)
+    order = tensor.ndim - 1
+    if power == 0 or order < 2:
+        return tensor
+    orders = list(permutations(range(1, order + 1)))
+    return np.sum([tensor.transpose(0, *axes) for axes in orders], axis=0) / len(orders)
+
+
+def cross_moment_sums(
+    batch: Batch,
+    chain: GaussianChain,
+    order: int,
+    *,
+    projection: Array | None = None,
+    targets: Callable[[Batch], Array] | None = None,
+) -> CrossMoment:
+    """Sums of one batch: the map of a moment pass.
+
+    Parameters
+    ----------
+    batch : Batch
+        With the context rows that the chain's score needs.
+    chain : GaussianChain
+    order : int
+        m >= 1.
+    projection : ndarray of shape (n_inputs, n_directions), optional
+        V: the moment is taken of V^T s, E[y (x) S_m(V, .., V)].
+    targets : callable, optional
+        Outputs to use, from the batch; the batch's own by default. Residuals y - y^ give
+        control-variate moments.
+
+    Returns
+    -------
+    CrossMoment
+
+    Notes
+    -----
+    Time O(n_rows n_outputs C(d + m - 1, m)), memory a cache-sized block.
+    """
+    outputs = batch.targets if targets is None else targets(batch)
+    scores = chain.scores(batch)
+    if projection is not None:
+        scores = scores @ projection
+    kinds, _ = chain.score_covariance_kinds(batch)
+    empty = CrossMoment.identity(chain, outputs.shape[1], order, projection)
+    counts, output_sums, sums = empty.counts, empty.output_sums, empty.sums
+    counted = np.arange(batch.n_rows)[batch.counted]
+    n_inputs = scores.shape[1]
+    sizes = [n_monomials(n_inputs, degree) for degree in _degrees(order)]
+    step = block_rows(sum(sizes))
+    for kind in np.unique(kinds[counted]):
+        chosen = counted[kinds[counted] == kind]
+        for begin in range(0, chosen.shape[0], step):
+            rows = chosen[begin : begin + step]
+            columns = np.ascontiguousarray(scores[rows].T)
+            features = np.empty((sum(sizes), rows.shape[0]))
+            start = 0
+            for degree, size in zip(_degrees(order), sizes, strict=True):
+                symmetric_powers(columns, degree, features[start : start + size])
+                start += size
+            weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
+            values = np.vstack((outputs[rows].T * weights, weights))
+            counts[kind] += weights.sum()
+            output_sums[kind] += values[:-1].sum(axis=1)
+            sums[kind] += values @ features.T
+    return CrossMoment(order, empty.covariances, counts, output_sums, sums)
+
+
+def cross_moment(
+    chain: GaussianChain,
+    X: Any,
+    Y: Any,
+    order: int,
+    *,
+    lengths: ArrayLike | None = None,
+    centre: bool = True,
+) -> Array:
+    r"""Score moment T = E[y_t (x) S_m(t)], averaged over all steps.
+
+    For a network with polynomial activation of degree l = m this is
+    :math:`l!\, c_l \sum_i A_{2,i} \otimes a_i^{\otimes l}` whatever the recurrence, the biases and
+    the chain are (first moment of [SA16]_).
+
+    Parameters
+    ----------
+    chain : GaussianChain
+        Law of the inputs.
+    X, Y : array or list
+        Inputs and outputs (see `gloree.sequences.as_sequences`).
+    order : int
+        m >= 1.
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+    centre : bool, default True
+        Centre the outputs (see `CrossMoment.finalize`).
+
+    Returns
+    -------
+    ndarray of shape (n_outputs, n_inputs, .., n_inputs)
+
+    Raises
+    ------
+    ValueError
+        If `order` < 1, or the data do not fit the chain.
+
+    Notes
+    -----
+    First and last steps enter with their own score and covariance. Time
+    O(n_rows n_outputs C(d + m - 1, m)).
+
+    References
+    ----------
+    .. [SA16] Sedghi, Anandkumar, arXiv:1603.00954.
+
+    Examples
+    --------
+    >>> from gloree import datasets, moments
+    >>> X, Y, truth, chain = datasets.make_rnn(50, 10, 4, 2, 3, random_state=0)
+    >>> moments.cross_moment(chain, X, Y, order=2).shape
+    (3, 4, 4)
+    """
+    if order < 1:
+        raise ValueError(f"`order` must be at least 1, got {order}")
+    data = as_sequences(X, Y, lengths=lengths)
+    if data.Y is None:
+        raise ValueError("`Y` is missing: a cross moment needs outputs")
+    if data.n_inputs != chain.n_inputs:
+        raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {chain.n_inputs}")
+    before, after = chain.context
+    statistic = CrossMoment.identity(chain, data.n_outputs, order)
+    for batch in data.batches(segment=2**15, before=before, after=after):
+        statistic = statistic.update(chain, batch)
+    return statistic.finalize(centre=centre)

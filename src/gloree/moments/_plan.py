@@ -1,0 +1,191 @@
+"""What a fit will cost, from shapes alone and before anything is allocated."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from gloree.moments._cross import BLOCK_ENTRIES
+from gloree.moments._features import n_monomials
+
+MAX_FEATURES = 2000
+"""Features up to which a regression moment is the default."""
+
+ROWS_PER_FEATURE = 60
+"""Rows of the subsample behind a first moment, for each feature."""
+
+DEFAULT_BATCH_ROWS = 2**14
+
+
+class MemoryLimitError(MemoryError):
+    """A pass would need more memory than the limit set."""
+
+
+@dataclass(frozen=True)
+class MomentPlan:
+    """Cost and memory of a fit's passes.
+
+    Attributes
+    ----------
+    n_rows, n_inputs, n_outputs, degree : int
+    moment : str
+        "union", "xreg" or "score".
+    n_directions : int
+        Directions of the inputs in which the first moment is taken (fewer than n_inputs when a
+        range finder goes first).
+    n_features : int
+        Features (regression) or different entries of a score tensor.
+    first_rows : int
+        Rows behind the first moment.
+    batch_size : int
+        Rows of a batch.
+    gigaflops : float
+        Multiplications and additions of the first moment, in 10^9.
+    batch_bytes, sum_bytes : int
+        Memory of the batches in flight, and of the sums.
+    """
+
+    n_rows: int
+    n_inputs: int
+    n_outputs: int
+    degree: int
+    moment: str
+    n_directions: int
+    n_features: int
+    first_rows: int
+    batch_size: int
+    gigaflops: float
+    batch_bytes: int
+    sum_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Peak memory beside the data."""
+        return self.batch_bytes + self.sum_bytes
+
+    def __str__(self) -> str:
+        reduced = (
+            f", on {self.n_directions} directions found first"
+            if self.n_directions < self.n_inputs
+            else ""
+        )
+        return (
+            f"first moment `{self.moment}` of order {self.degree}{reduced}: {self.n_features:,} "
+            f"features from {self.first_rows:,} of {self.n_rows:,} steps, "
+            f"{self.gigaflops:.2g} GFLOP; batches of {self.batch_size:,} steps; memory beside the "
+            f"data {self.total_bytes / 2**20:.1f} MiB (batches {self.batch_bytes / 2**20:.1f}, "
+            f"sums {self.sum_bytes / 2**20:.1f})"
+        )
+
+
+def plan(
+    n_rows: int,
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    n_hidden: int = 10,
+    degree: int = 2,
+    moment: str = "auto",
+    score: bool = True,
+    n_workers: int | None = None,
+    batch_size: int | None = None,
+    memory_limit: int | None = None,
+) -> MomentPlan:
+    """Plan the first moment: which features, how many rows, how much memory.
+
+    Parameters
+    ----------
+    n_rows, n_inputs, n_outputs : int
+        Shapes of the data.
+    n_hidden : int, default 10
+    degree : int, default 2
+        l.
+    moment : {"auto", "regression", "score"}
+    score : bool, default True
+        Whether a Gaussian score is at hand (``union`` features need one).
+    n_workers : int, optional
+        Batches in flight; the number of cores by default.
+    batch_size : int, optional
+        Rows of a batch; by default 16,384, fewer where `memory_limit` asks for it.
+    memory_limit : int, optional
+        Bytes that batches and sums may take beside the data.
+
+    Returns
+    -------
+    MomentPlan
+
+    Raises
+    ------
+    MemoryLimitError
+        If the limit cannot be kept.
+    ValueError
+        If `moment` is not one of these.
+
+    Examples
+    --------
+    >>> from gloree.moments import plan
+    >>> plan(200_000, 20, 10).moment
+    'union'
+    """
+    if moment not in ("auto", "regression", "score"):
+        raise ValueError(f"`moment` must be 'auto', 'regression' or 'score', got {moment!r}")
+
+    def features(directions: int, kind: str) -> int:
+        powers = sum(n_monomials(directions, m) for m in range(1, degree + 1))
+        if kind == "score":
+            return sum(n_monomials(directions, m) for m in range(degree, -1, -2))
+        return 3 + powers if kind == "xreg" else 1 + 2 * powers
+
+    directions = n_inputs
+    reduced = min(n_inputs, 2 * n_hidden + 10)
+    kind = "score" if moment == "score" else "xreg"
+    if moment != "score":
+        if features(directions, "xreg") > MAX_FEATURES:
+            directions = reduced
+            while features(directions, "xreg") > MAX_FEATURES and directions > n_hidden + 2:
+                directions -= 1
+        enough = n_rows >= 4 * features(directions, "union")
+        if score and directions == n_inputs and enough:
+            kind = "union" if features(directions, "union") <= MAX_FEATURES else "xreg"
+        too_few = n_rows < 3 * features(directions, "xreg")
+        too_many = features(directions, "xreg") > MAX_FEATURES
+        if moment == "auto" and score and directions == n_inputs and (too_few or too_many):
+            kind = "score"
+    elif features(directions, "score") > 50 * MAX_FEATURES:
+        directions = reduced
+    size = features(directions, kind)
+    first_rows = n_rows
+    if kind != "score":
+        first_rows = min(n_rows, max(20_000, ROWS_PER_FEATURE * size))
+    flops = first_rows * size * (n_outputs * 2 + (size if kind != "score" else 0))
+    workers = n_workers or os.cpu_count() or 1
+    row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
+    sums = 8 * (size * (size if kind != "score" else 4) + size * n_outputs) * (workers + 2)
+    fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers
+    rows = DEFAULT_BATCH_ROWS if batch_size is None else batch_size
+    if memory_limit is not None:
+        room = (memory_limit - fixed) // ((workers + 1) * row_bytes)
+        if batch_size is None:
+            rows = min(rows, room)
+        if rows > room or rows < 256:
+            needed = fixed + (workers + 1) * row_bytes * max(256, batch_size or 0)
+            raise MemoryLimitError(
+                f"`memory_limit`={memory_limit:,} bytes: this fit needs at least {needed:,} "
+                f"({size:,} features take {fixed:,}); raise the limit, lower `batch_size` or "
+                f"n_workers, or use fewer inputs"
+            )
+    rows = max(1, min(rows, n_rows))
+    return MomentPlan(
+        n_rows,
+        n_inputs,
+        n_outputs,
+        degree,
+        kind,
+        directions,
+        size,
+        first_rows,
+        rows,
+        flops / 1e9,
+        (workers + 1) * row_bytes * rows + 8 * BLOCK_ENTRIES * 2 * workers,
+        sums,
+    )

@@ -1,0 +1,75 @@
+"""Randomised range finder: the span of the input weights when n_inputs is large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gloree._sums import Sums
+from gloree.sequences import Array, Batch
+
+
+@dataclass(frozen=True)
+class RangeSums(Sums):
+    """Sums behind E[(w.y) S_2] Omega for a few output directions w.
+
+    Attributes
+    ----------
+    n_rows : float
+    products : ndarray of shape (n_weights, n_directions, n_probes)
+        Sum of (w.y) s (s^T Omega).
+    weights : ndarray of shape (n_weights,)
+        Sum of w.y.
+    """
+
+    n_rows: float
+    products: Array = field(repr=False)
+    weights: Array
+
+    def finalize(self, probes: Array) -> Array:
+        """Return E[(w.y) S_2] Omega, the columns of all w side by side (unit score covariance)."""
+        moment = (self.products - self.weights[:, None, None] * probes) / self.n_rows
+        columns: Array = np.concatenate(list(moment), axis=1)
+        return columns
+
+
+def range_sums(
+    batch: Batch,
+    vectors: Callable[[Batch], Array],
+    targets: Callable[[Batch], Array],
+    probes: Array,
+) -> RangeSums:
+    """Sums of one batch.
+
+    Parameters
+    ----------
+    batch : Batch
+    vectors : callable
+        Whitened scores (or inputs) of all rows, shape (n_rows, n_directions).
+    targets : callable
+        Output combinations w.y of all rows, shape (n_rows, n_weights), centred.
+    probes : ndarray of shape (n_directions, n_probes)
+        Omega.
+
+    Notes
+    -----
+    Time O(n_rows n_directions n_probes n_weights): no tensor of n_directions^2 entries.
+    """
+    s, values = vectors(batch)[batch.counted], targets(batch)[batch.counted]
+    projected = s @ probes
+    products = np.stack([s.T @ (projected * values[:, [a]]) for a in range(values.shape[1])])
+    return RangeSums(float(s.shape[0]), products, values.sum(axis=0))
+
+
+def range_basis(columns: Array, size: int) -> Array:
+    """Orthonormal basis of the leading left singular vectors, shape (n_directions, size)."""
+    left: Array = np.linalg.svd(columns, full_matrices=False)[0]
+    return left[:, :size]
+
+
+def gaussian_probes(n_directions: int, n_probes: int, random_state: Any) -> Array:
+    """Random test matrix Omega."""
+    return np.random.default_rng(random_state).standard_normal((n_directions, n_probes))

@@ -1,0 +1,420 @@
+r"""Regression moments: the average l-th derivative of a polynomial fit.
+
+Least squares of y on features phi of the window around t gives B = E[phi phi^T]^+ E[phi y^T], and
+
+.. math:: T = \sum_p B_p \otimes E[\nabla^l_{x_t} \phi_p]
+
+estimates the same tensor as E[y (x) S_l], with the variance of the residual instead of that of
+the signal, for inputs of nearly any law. Inputs are whitened, x~ = W (x - m), and so is the
+Gaussian score, s~ = L^-1 s with L L^T = K; everything here is in the coordinates of x~, where a
+row a of the input weights is a~ with a = W^T a~.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from gloree._sums import Sums
+from gloree.chains import GaussianChain
+from gloree.moments._cross import block_rows
+from gloree.moments._features import (
+    apply_to_modes,
+    monomial_factorials,
+    n_monomials,
+    symmetric_powers,
+    unpack_symmetric,
+)
+from gloree.sequences import Array, Batch, IntArray, as_sequences
+
+FeatureKind = Literal["xreg", "union"]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Affine map to coordinates of unit covariance, x~ = W (x - mean).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_inputs,)
+    matrix : ndarray of shape (n_directions, n_inputs)
+        W.
+    inverse : ndarray of shape (n_inputs, n_directions)
+        Right inverse of W on the directions kept.
+    eigenvalues : ndarray of shape (n_inputs,)
+        Of the covariance, in decreasing order.
+    """
+
+    mean: Array
+    matrix: Array
+    inverse: Array
+    eigenvalues: Array
+
+    @classmethod
+    def from_covariance(
+        cls, mean: Array, covariance: Array, *, n_directions: int | None = None, rtol: float = 1e-12
+    ) -> Whitening:
+        """Whiten along the leading principal directions.
+
+        Parameters
+        ----------
+        mean : ndarray of shape (n_inputs,)
+        covariance : ndarray of shape (n_inputs, n_inputs)
+        n_directions : int, optional
+            Directions to keep; all of those above `rtol` by default.
+        rtol : float
+            Directions of relative variance below this are left out.
+        """
+        values, vectors = np.linalg.eigh(covariance)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = int(np.sum(values > rtol * values[0]))
+        if n_directions is not None:
+            kept = min(kept, n_directions)
+        root = np.sqrt(values[:kept])
+        return cls(mean, vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root, values)
+
+    @property
+    def n_directions(self) -> int:
+        """Coordinates kept."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the input covariance."""
+        smallest = float(self.eigenvalues[-1])
+        return float(self.eigenvalues[0]) / smallest if smallest > 0 else np.inf
+
+    def restrict(self, basis: Array) -> Whitening:
+        """Keep only the coordinates along orthonormal columns of `basis`."""
+        return Whitening(
+            self.mean, basis.T @ self.matrix, self.inverse @ basis, self.eigenvalues
+        )
+
+    def __call__(self, X: Array) -> Array:
+        """Whitened rows."""
+        whitened: Array = X @ self.matrix.T - self.matrix @ self.mean
+        return whitened
+
+
+@dataclass(frozen=True)
+class RegressionFeatures:
+    """Features of a regression moment.
+
+    * ``xreg``: 1, first step, last step, and the monomials of x~ up to degree l. Exact for i.i.d.
+      inputs of any law, and for any inputs when there is no recurrence.
+    * ``union``: 1 and the monomials of x~ and of s~ up to degree l. It contains S_l of a Gaussian
+      chain too, so it is exact for those with any recurrence; interior steps only.
+
+    Attributes
+    ----------
+    whitening : Whitening
+    degree : int
+        l, 2 or more.
+    chain : GaussianChain or None
+        For ``union``; None means ``xreg``.
+    """
+
+    whitening: Whitening
+    degree: int
+    chain: GaussianChain | None = None
+
+    @property
+    def kind(self) -> FeatureKind:
+        """"xreg" or "union"."""
+        return "xreg" if self.chain is None else "union"
+
+    @property
+    def n_offsets(self) -> int:
+        """Features that do not depend on the inputs."""
+        return 3 if self.chain is None else 1
+
+    @property
+    def power_sizes(self) -> tuple[int, ...]:
+        """Monomials of each degree 1, .., l of one vector."""
+        d = self.whitening.n_directions
+        return tuple(n_monomials(d, degree) for degree in range(1, self.degree + 1))
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return self.n_offsets + (1 if self.chain is None else 2) * sum(self.power_sizes)
+
+    @property
+    def score_map(self) -> Array:
+        """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions)."""
+        if self.chain is None:
+            raise ValueError("`xreg` features hold no score")
+        K = self._interior_covariance()
+        J: Array = np.linalg.cholesky(K).T
+        return J
+
+    def _interior_covariance(self) -> Array:
+        """Covariance of the score in whitened coordinates, W^-T K W^-1 (interior steps)."""
+        assert self.chain is not None
+        K = self.chain.precision_blocks(0)[0]
+        inverse = self.whitening.inverse
+        covariance: Array = inverse.T @ K @ inverse
+        return covariance
+
+    def rows(self, batch: Batch) -> IntArray:
+        """Rows of a batch that enter the regression."""
+        counted = np.arange(batch.n_rows)[batch.counted]
+        if self.chain is None:
+            return counted
+        before, after = self.chain.context
+        inside = (batch.steps_before[counted] >= before) & (batch.steps_after[counted] >= after)
+        return counted[inside]
+
+    def evaluate(self, batch: Batch, rows: IntArray, scores: Array | None) -> Array:
+        """Features of some rows.
+
+        Parameters
+        ----------
+        batch : Batch
+        rows : ndarray of int
+        scores : ndarray of shape (n_rows, n_directions) or None
+            s~ of all rows, for ``union`` (see `whitened_scores`).
+
+        Returns
+        -------
+        ndarray of shape (size, len(rows))
+        """
+        features = np.empty((self.size, rows.shape[0]))
+        features[0] = 1.0
+        if self.chain is None:
+            features[1] = batch.steps_before[rows] == 0
+            features[2] = batch.steps_after[rows] == 0
+        start = self.n_offsets
+        vectors = [self.whitening(batch.X[rows])]
+        if scores is not None:
+            vectors.append(scores[rows])
+        for vector in vectors:
+            columns = np.ascontiguousarray(vector.T)
+            for degree, size in enumerate(self.power_sizes, start=1):
+                symmetric_powers(columns, degree, features[start : start + size])
+                start += size
+        return features
+
+    def whitened_scores(self, batch: Batch) -> Array | None:
+        """Return s~ of all rows, or None for ``xreg``."""
+        if self.chain is None:
+            return None
+        root = np.linalg.cholesky(self._interior_covariance())
+        projected = self.chain.scores(batch) @ self.whitening.inverse
+        scores: Array = linalg.solve_triangular(root, projected.T, lower=True).T
+        return scores
+
+    def tensor(self, coefficients: Array) -> Array:
+        """Average l-th derivative of the fit.
+
+        Parameters
+        ----------
+        coefficients : ndarray of shape (size, n_outputs)
+
+        Returns
+        -------
+        ndarray of shape (n_outputs, n_directions, .., n_directions)
+        """
+        d, degree = self.whitening.n_directions, self.degree
+        total = np.zeros((coefficients.shape[1],) + (d,) * degree)
+        start = self.n_offsets
+        for part in range(1 if self.chain is None else 2):
+            start += sum(self.power_sizes[:-1])
+            top = coefficients[start : start + self.power_sizes[-1]].T
+            start += self.power_sizes[-1]
+            derivative = unpack_symmetric(top * monomial_factorials(d, degree), d, degree)
+            total += apply_to_modes(derivative, self.score_map.T, degree) if part else derivative
+        return total
+
+
+@dataclass(frozen=True)
+class RegressionSums(Sums):
+    """Normal equations of a regression moment.
+
+    Attributes
+    ----------
+    n_rows : float
+    gram : ndarray of shape (size, size)
+        Sum of phi phi^T (zeros where only the right-hand side was asked for).
+    cross : ndarray of shape (size, n_outputs)
+        Sum of phi y^T.
+    squares : ndarray of shape (n_outputs,)
+        Sum of y^2.
+    """
+
+    n_rows: float
+    gram: Array = field(repr=False)
+    cross: Array = field(repr=False)
+    squares: Array
+
+
+def regression_sums(
+    batch: Batch,
+    features: RegressionFeatures,
+    *,
+    targets: Callable[[Batch], Array] | None = None,
+    gram: bool = True,
+) -> RegressionSums:
+    """Sums of one batch: the map of a regression pass.
+
+    Parameters
+    ----------
+    batch : Batch
+    features : RegressionFeatures
+    targets : callable, optional
+        Outputs to use; the batch's own by default.
+    gram : bool, default True
+        Whether to sum phi phi^T too, the larger part of the work.
+
+    Returns
+    -------
+    RegressionSums
+
+    Notes
+    -----
+    Time O(n_rows size (size / 2 + n_outputs)), memory a cache-sized block and the sums.
+    """
+    outputs = batch.targets if targets is None else targets(batch)
+    rows = features.rows(batch)
+    scores = features.whitened_scores(batch)
+    size, n_outputs = features.size, outputs.shape[1]
+    total_gram = np.zeros((size, size)) if gram else np.zeros((0, 0))
+    total_cross = np.zeros((size, n_outputs))
+    squares = np.zeros(n_outputs)
+    step = block_rows(size)
+    for begin in range(0, rows.shape[0], step):
+        chosen = rows[begin : begin + step]
+        phi = features.evaluate(batch, chosen, scores)
+        values = outputs[chosen]
+        if gram:
+            total_gram += phi @ phi.T
+        total_cross += phi @ values
+        squares += np.einsum("na,na->a", values, values)
+    return RegressionSums(float(rows.shape[0]), total_gram, total_cross, squares)
+
+
+@dataclass(frozen=True)
+class RegressionSolver:
+    """A factored Gram matrix: regression moments of any outputs on the same features.
+
+    Attributes
+    ----------
+    features : RegressionFeatures
+    n_rows : float
+        Rows behind the Gram matrix.
+    rank : int
+        Numerical rank; less than `features.size` where features are collinear (the minimum-norm
+        fit is taken then).
+    """
+
+    features: RegressionFeatures
+    n_rows: float
+    rank: int
+    _root: Array = field(repr=False)
+
+    @classmethod
+    def from_sums(
+        cls, features: RegressionFeatures, sums: RegressionSums, *, rtol: float = 1e-9
+    ) -> RegressionSolver:
+        """Factor the Gram matrix of a pass.
+
+        Parameters
+        ----------
+        features : RegressionFeatures
+        sums : RegressionSums
+            With its Gram matrix.
+        rtol : float
+            Eigenvalues below this fraction of the largest, after scaling features to unit mean
+            square, count as zero.
+        """
+        gram = sums.gram / sums.n_rows
+        scale = np.sqrt(np.diag(gram))
+        inverse_scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+        scaled = gram * np.outer(inverse_scale, inverse_scale)
+        values, vectors = np.linalg.eigh(scaled)
+        kept = values > rtol * values[-1]
+        root = inverse_scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+        return cls(features, sums.n_rows, int(kept.sum()), root)
+
+    def coefficients(self, sums: RegressionSums) -> Array:
+        """Least-squares coefficients B, shape (size, n_outputs)."""
+        fitted: Array = self._root @ (self._root.T @ (sums.cross / sums.n_rows))
+        return fitted
+
+    def tensor(self, sums: RegressionSums) -> Array:
+        """Regression moment, shape (n_outputs, n_directions, .., n_directions)."""
+        return self.features.tensor(self.coefficients(sums))
+
+    def residual_variance(self, sums: RegressionSums) -> Array:
+        """Mean square that the fit leaves, for each output (rows of the Gram only)."""
+        explained = self._root.T @ (sums.cross / sums.n_rows)
+        left: Array = sums.squares / sums.n_rows - np.einsum("pa,pa->a", explained, explained)
+        return np.maximum(left, 0.0)
+
+
+def regression_moment(
+    X: Any,
+    Y: Any,
+    order: int = 2,
+    *,
+    chain: GaussianChain | None = None,
+    lengths: ArrayLike | None = None,
+) -> Array:
+    """Regression moment T in the coordinates of the inputs: the average derivative of a fit.
+
+    Estimates the tensor of `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise and
+    for inputs of nearly any law.
+
+    Parameters
+    ----------
+    X, Y : array or list
+        Inputs and outputs (see `gloree.sequences.as_sequences`).
+    order : int, default 2
+        l.
+    chain : GaussianChain, optional
+        Law whose score joins the features (``union``); None uses the inputs only (``xreg``).
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+
+    Returns
+    -------
+    ndarray of shape (n_outputs, n_inputs, .., n_inputs)
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows than features.
+
+    Examples
+    --------
+    >>> from gloree import datasets, moments
+    >>> X, Y, truth, chain = datasets.make_rnn(50, 10, 4, 2, 3, random_state=0)
+    >>> moments.regression_moment(X, Y, chain=chain).shape
+    (3, 4, 4)
+    """
+    data = as_sequences(X, Y, lengths=lengths)
+    if data.Y is None:
+        raise ValueError("`Y` is missing: a regression moment needs outputs")
+    past = (0, 0) if chain is None else chain.context
+    rows = np.asarray(data.X, dtype=np.float64)
+    whitening = Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0).reshape(
+        data.n_inputs, data.n_inputs
+    ))
+    features = RegressionFeatures(whitening, order, chain)
+    sums: RegressionSums | None = None
+    for batch in data.batches(segment=2**15, before=past[0], after=past[1]):
+        part = regression_sums(batch, features)
+        sums = part if sums is None else sums.merge(part)
+    assert sums is not None
+    if sums.n_rows < features.size:
+        raise ValueError(
+            f"{sums.n_rows:.0f} usable steps for {features.size} features: give more data, or use "
+            f"`cross_moment`"
+        )
+    solver = RegressionSolver.from_sums(features, sums)
+    return apply_to_modes(solver.tensor(sums), whitening.matrix.T, order)

@@ -1,0 +1,308 @@
+"""Gauss-Newton on the squared prediction error: one pass for the gradient, one for the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
+
+import numpy as np
+from scipy import linalg
+
+from gloree.engine import Engine, Source
+from gloree.models import IORNN, ExplosionError
+from gloree.refinement._layout import Layout
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    HessianSums,
+    gradient_sums,
+    hessian_sums,
+    segments_at_once,
+)
+from gloree.sequences import Array, IntArray
+
+ROWS_PER_PARAMETER = 40
+"""Rows of the Hessian's subsample for each free parameter."""
+
+EFFICIENT = 0.01
+"""A step is over when what it could still gain is this fraction of the statistical error."""
+
+
+class RefinementStatus(Enum):
+    """How a refinement ended."""
+
+    EFFICIENT = "the rest is far below the statistical error"
+    CONVERGED = "no further decrease within rounding"
+    STEP_LIMIT = "stopped at the limit of steps"
+    NO_DECREASE = "no step lowered the error: the start is kept"
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Outcome of `gauss_newton`.
+
+    Attributes
+    ----------
+    model : IORNN
+    status : RefinementStatus
+    n_steps : int
+        Steps accepted.
+    squares : ndarray of shape (n_outputs,)
+        Sum of squared residuals of each output.
+    n_rows : float
+        Rows behind it.
+    history : tuple of float
+        Total sum of squares, start first.
+    hessian : HessianSums
+        Of the last Hessian pass, scaled to all the data.
+    """
+
+    model: IORNN
+    status: RefinementStatus
+    n_steps: int
+    squares: Array
+    n_rows: float
+    history: tuple[float, ...]
+    hessian: HessianSums = field(repr=False)
+
+
+def gauss_newton(
+    model: IORNN,
+    layout: Layout,
+    engine: Engine,
+    source: Source,
+    *,
+    to_convergence: bool = False,
+    max_steps: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> Refinement:
+    r"""Minimise sum |y - y^|^2 from a consistent start.
+
+    One step :math:`(J^T J)^{-1} J^T r` from a root-N-consistent start is as good, asymptotically,
+    as the least-squares estimate (Le Cam's one-step estimator). J^T J comes from a stratified
+    subsample, the gradient from all data, so a few steps are taken; between them J^T J is
+    corrected by the BFGS formula from the gradients seen.
+
+    Parameters
+    ----------
+    model : IORNN
+        The start.
+    layout : Layout
+    engine, source
+    to_convergence : bool, default False
+        False: one Hessian, up to four steps, until the rest is a hundredth of the statistical
+        error. True: new Hessians until nothing falls any more.
+    max_steps : int, optional
+        Default 4, or 60 to convergence.
+    progress : callable, optional
+        Called with (step, sum of squares) after each accepted step.
+
+    Returns
+    -------
+    Refinement
+
+    Notes
+    -----
+    The free scale of each unit (monomial activations) is fixed by keeping a_i on its sphere. A
+    step that raises the error, or makes the recurrence explode, is shortened; nothing is accepted
+    that is worse than the start.
+    """
+    limit = max_steps if max_steps is not None else (60 if to_convergence else 4)
+    current = engine.run(partial(gradient_sums, model=model, layout=layout), source, label="J^T r")
+    hessian = hessian_pass(model, layout, engine, source, current.leverage)
+    curvature = hessian.hessian.copy()
+    damping, fresh = 1e-9, True
+    history = [float(current.squares.sum())]
+    status = RefinementStatus.STEP_LIMIT
+    n_steps = 0
+    while n_steps < limit:
+        step = solve_step(curvature, current.gradient, layout.scale_constraints(model), damping)
+        gain = float(step @ current.gradient)
+        variance = history[-1] / current.n_rows / layout.n_outputs
+        enough = variance * layout.size * (1e-8 if to_convergence else EFFICIENT)
+        if gain <= enough and (fresh or not to_convergence):
+            efficient = not to_convergence
+            status = RefinementStatus.EFFICIENT if efficient else RefinementStatus.CONVERGED
+            break
+        found = _line_search(model, layout, engine, source, step, current)
+        if found is None:
+            if fresh and damping > 1e3:
+                status = RefinementStatus.CONVERGED if n_steps else RefinementStatus.NO_DECREASE
+                break
+            if not fresh:
+                hessian = hessian_pass(model, layout, engine, source, current.leverage)
+                curvature, fresh = hessian.hessian.copy(), True
+            else:
+                damping = max(damping, 1e-6) * 100
+            continue
+        moved, after, fraction = found
+        curvature = _bfgs(curvature, fraction * step, current.gradient - after.gradient)
+        stalled = float(after.squares.sum()) > history[-1] * (1 - 1e-12)
+        model, current, fresh = moved, after, False
+        damping = max(damping / 10, 1e-9)
+        n_steps += 1
+        history.append(float(current.squares.sum()))
+        if progress is not None:
+            progress(n_steps, history[-1])
+        if stalled:
+            status = RefinementStatus.CONVERGED
+            break
+        if to_convergence and n_steps % 4 == 0 and n_steps < limit:
+            hessian = hessian_pass(model, layout, engine, source, current.leverage)
+            curvature, fresh = hessian.hessian.copy(), True
+    return Refinement(
+        model, status, n_steps, current.squares, current.n_rows, tuple(history), hessian
+    )
+
+
+def _line_search(
+    model: IORNN,
+    layout: Layout,
+    engine: Engine,
+    source: Source,
+    step: Array,
+    current: GradientSums,
+) -> tuple[IORNN, GradientSums, float] | None:
+    """Shorten a step until it lowers the error; None if six halvings do not."""
+    before = float(current.squares.sum())
+    fraction = 1.0
+    for _ in range(6):
+        moved = layout.move(model, fraction * step)
+        try:
+            after = engine.run(
+                partial(gradient_sums, model=moved, layout=layout), source, label="J^T r"
+            )
+        except ExplosionError:
+            after = None
+        if after is not None and float(after.squares.sum()) <= before:
+            return moved, after, fraction
+        fraction /= 3.0
+    return None
+
+
+def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
+    """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
+    diagonal = np.diag(curvature).copy()
+    diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
+    scale = 1.0 / np.sqrt(diagonal)
+    matrix = curvature * np.outer(scale, scale)
+    fixed = constraints / scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    fixed = fixed / np.where(norms > 0, norms, 1.0)
+    matrix += fixed.T @ fixed
+    matrix[np.diag_indices_from(matrix)] += damping
+    right = scale * gradient
+    ridge = 0.0
+    for _ in range(12):
+        try:
+            factor = linalg.cho_factor(matrix + ridge * np.eye(matrix.shape[0]))
+        except linalg.LinAlgError:
+            ridge = max(10 * ridge, 1e-12)
+            continue
+        solved: Array = scale * linalg.cho_solve(factor, right)
+        return solved
+    solved = scale * np.linalg.lstsq(matrix, right, rcond=None)[0]
+    return solved
+
+
+def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
+    """Correct J^T J by a step and the change of the gradient along it."""
+    along = float(step @ change)
+    curved = curvature @ step
+    expected = float(step @ curved)
+    if along <= 0.1 * expected or expected <= 0:
+        return curvature
+    return (
+        curvature + np.outer(change, change) / along - np.outer(curved, curved) / expected
+    )
+
+
+def hessian_pass(
+    model: IORNN, layout: Layout, engine: Engine, source: Source, leverage: Array
+) -> HessianSums:
+    """J^T J of all data from a stratified subsample of segments.
+
+    The segments of largest leverage max |f'| (1 + max |h|), half of the subsample, enter with
+    weight 1; the rest systematically, reweighted. A plain subsample misses the few segments that
+    carry most of J^T J when f is a polynomial.
+    """
+    table = np.concatenate(source.tables())
+    rows = table[:, 3] - table[:, 2]
+    wanted = ROWS_PER_PARAMETER * layout.size
+    order = np.argsort(-leverage, kind="stable")
+    if wanted >= int(rows.sum()):
+        strata = [(np.sort(order), 1.0)]
+    else:
+        cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
+        top, rest = np.sort(order[:cut]), np.sort(order[cut:])
+        strata = [(top, 1.0)]
+        if rest.size:
+            share = max(1, min(rest.size, round(wanted / 2 / float(rows[rest].mean()))))
+            picked = rest[(np.arange(share) * rest.size) // share]
+            weight = float(rows[rest].sum()) / float(rows[picked].sum())
+            strata.append((picked, weight))
+    total: HessianSums | None = None
+    function = partial(hessian_sums, model=model, layout=layout)
+    for chosen, weight in strata:
+        part = engine.run(
+            function, source, label="J^T J", tables=_chunks(table[chosen], layout)
+        ).weighted(weight)
+        total = part if total is None else total.merge(part)
+    assert total is not None
+    return total
+
+
+def _chunks(table: IntArray, layout: Layout) -> list[IntArray]:
+    size = segments_at_once(layout)
+    return [table[i : i + size] for i in range(0, table.shape[0], size)]
+
+
+@dataclass(frozen=True)
+class StandardErrors:
+    """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
+
+    Attributes
+    ----------
+    covariance : ndarray of shape (size, size)
+        Sandwich covariance of the parameter vector, clustered by sequence (by segment in long
+        ones).
+    weights : dict of str to ndarray
+        Standard errors in the shapes of the weights.
+    """
+
+    covariance: Array = field(repr=False)
+    weights: dict[str, Array]
+
+    def relative(self, model: IORNN) -> dict[str, float]:
+        """Predicted relative error of each weight matrix: root sum of variances over its norm."""
+        predicted = {}
+        for name, errors in self.weights.items():
+            size = float(np.linalg.norm(getattr(model, name)))
+            if size > 0:
+                predicted[name] = float(np.linalg.norm(errors)) / size
+        return predicted
+
+
+def standard_errors(refinement: Refinement, layout: Layout) -> StandardErrors:
+    """Sandwich standard errors H^+ M H^+ at a refined model.
+
+    M is the covariance of the score summed over segments; it needs neither equal nor Gaussian
+    noise, and allows errors of one sequence to depend on each other.
+    """
+    H = refinement.hessian.hessian
+    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
+    scale = 1.0 / np.sqrt(diagonal)
+    fixed = layout.scale_constraints(refinement.model) / scale
+    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
+    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
+    meat = refinement.hessian.meat * np.outer(scale, scale)
+    covariance = inverse @ meat @ inverse * np.outer(scale, scale)
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return StandardErrors(covariance, layout.named(errors))
+
+
+def with_model(refinement: Refinement, model: IORNN) -> Refinement:
+    """Return the same refinement with another model (for example its canonical form)."""
+    return replace(refinement, model=model)

@@ -1,0 +1,170 @@
+"""Hermite tensors: the score tensors of a law whose log-density is quadratic."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gloree.sequences import Array
+
+
+def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Array:
+    r"""Hermite polynomial of a projected score.
+
+    .. math:: S_m(v, .., v) = He_m(s \cdot v;\; v^T K v), \qquad
+              He_{m+1}(x; q) = x He_m(x; q) - m q He_{m-1}(x; q)
+
+    Parameters
+    ----------
+    projection : array
+        s.v.
+    variance : array that broadcasts with `projection`
+        v^T K v.
+    order : int
+        m, at least 0.
+
+    Returns
+    -------
+    ndarray of the broadcast shape
+
+    Raises
+    ------
+    ValueError
+        If `order` is negative.
+
+    Examples
+    --------
+    >>> from gloree.score_functions import hermite_along
+    >>> hermite_along([1.0, 2.0], 1.0, order=3)
+    array([-2.,  2.])
+    """
+    check_order(order, "order", minimum=0)
+    x, q = np.broadcast_arrays(
+        np.asarray(projection, dtype=np.float64), np.asarray(variance, dtype=np.float64)
+    )
+    previous, current = np.zeros_like(x), np.ones_like(x)
+    for m in range(order):
+        previous, current = current, x * current - m * q * previous
+    return current
+
+
+def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array:
+    r"""Hermite tensor of a vector with respect to a covariance.
+
+    .. math:: H_0 = 1, \qquad H_{m+1}[i, j_1 .. j_m] = s_i H_m[j_1 .. j_m]
+              - \sum_r K[i, j_r] \, H_{m-1}[j_1 .. j_{r-1} j_{r+1} .. j_m]
+
+    so H_2 = s s^T - K, H_3 = s^3 - 3 sym(s K), H_4 = s^4 - 6 sym(s^2 K) + 3 sym(K K): the score
+    tensor S_m of a Gaussian law with score s and precision K.
+
+    Parameters
+    ----------
+    score : array of shape (..., d)
+    covariance : array of shape (d, d) or (..., d, d)
+    order : int
+        m, at least 0.
+
+    Returns
+    -------
+    ndarray of shape (..., d, .., d)
+        Symmetric in its last `order` axes.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or `order` is negative.
+
+    Notes
+    -----
+    Time O(m^2 d^m) and memory O(d^m) for each score: meant for small sizes.
+
+    Examples
+    --------
+    >>> from gloree.score_functions import hermite_tensor
+    >>> hermite_tensor([1.0, 2.0], [[1.0, 0.0], [0.0, 1.0]], order=2)
+    array([[0., 2.],
+           [2., 3.]])
+    """
+    check_order(order, "order", minimum=0)
+    s = np.asarray(score, dtype=np.float64)
+    k = np.asarray(covariance, dtype=np.float64)
+    if s.ndim == 0 or k.shape[-2:] != (s.shape[-1], s.shape[-1]):
+        raise ValueError(
+            f"`score` has shape {s.shape} and `covariance` {k.shape}: expected (..., d) and "
+            f"(d, d) or (..., d, d)"
+        )
+    lead = np.broadcast_shapes(s.shape[:-1], k.shape[:-2])
+    d = s.shape[-1]
+    rows = np.broadcast_to(s, (*lead, d)).reshape(-1, d)
+    covariances = np.broadcast_to(k, (*lead, d, d)).reshape(-1, d, d)
+    empty = np.zeros((rows.shape[0], 0))
+    tensor = mixed_hermite(
+        rows, empty, covariances, np.zeros((rows.shape[0], d, 0)), np.zeros((1, 0, 0)), (order, 0)
+    )
+    return tensor.reshape(lead + (d,) * order)
+
+
+def mixed_hermite(
+    first: Array,
+    second: Array,
+    first_covariance: Array,
+    cross_covariance: Array,
+    second_covariance: Array,
+    orders: tuple[int, int],
+) -> Array:
+    """Block of the Hermite tensor of a stacked vector: axes in its first and in its second part.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n, d1) and (n, d2)
+    first_covariance, cross_covariance, second_covariance : ndarray
+        Shapes (n or 1, d1, d1), (n or 1, d1, d2) and (n or 1, d2, d2).
+    orders : (int, int)
+        Axes in the first and in the second part.
+
+    Returns
+    -------
+    ndarray of shape (n, d1, .., d1, d2, .., d2)
+    """
+    known: dict[tuple[int, int], Array] = {}
+
+    def tensor(a: int, b: int) -> Array:
+        if (a, b) not in known:
+            known[a, b] = build(a, b)
+        return known[a, b]
+
+    def build(a: int, b: int) -> Array:
+        if a == b == 0:
+            return np.ones(first.shape[0])
+        # The new axis is put first among those of its part: always in front of the array.
+        vector, own = (first, first_covariance) if a else (second, second_covariance)
+        rest = (a - 1, b) if a else (0, b - 1)
+        result = _outer(vector, tensor(*rest))
+        for r in range(a - 1 if a else b - 1):
+            smaller = tensor(a - 2, b) if a else tensor(0, b - 2)
+            result -= np.moveaxis(_outer(own, smaller), 2, 2 + r)
+        if a:
+            for r in range(b):
+                paired = _outer(cross_covariance, tensor(a - 1, b - 1))
+                result -= np.moveaxis(paired, 2, 1 + a + r)
+        return result
+
+    return tensor(*orders)
+
+
+def _outer(left: Array, right: Array) -> Array:
+    """Outer product of the trailing axes, row by row."""
+    a = left.reshape(left.shape + (1,) * (right.ndim - 1))
+    return np.asarray(a * right.reshape(right.shape[:1] + (1,) * (left.ndim - 1) + right.shape[1:]))
+
+
+def check_order(order: object, name: str, *, minimum: int = 1) -> int:
+    """Refuse anything but an integer of at least `minimum`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < minimum:
+        raise ValueError(f"`{name}` is {order!r}, expected an integer of at least {minimum}")
+    return int(order)

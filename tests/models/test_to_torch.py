@@ -1,0 +1,106 @@
+"""The PyTorch module computes what the model computes."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from gloree.activations import Activation, Polynomial
+from gloree.models import IORNN
+
+# the same sums in another order, in float64
+ALGEBRA_TOLERANCE = 1e-12
+
+
+def make_model(activation="quadratic", lags=1, direct=True):
+    rng = np.random.default_rng(0)
+    return IORNN(
+        0.3 * rng.standard_normal((4, 3 * lags)),
+        0.05 * rng.standard_normal((4, 4)),
+        rng.standard_normal((4, 2)),
+        0.1 * rng.standard_normal(4),
+        rng.standard_normal(2),
+        rng.standard_normal((3 * lags, 2)) if direct else None,
+        activation,
+        lags=lags,
+    )
+
+
+@pytest.mark.parametrize(
+    "activation",
+    ["linear", "quadratic", "cubic", "tanh", "softplus", Polynomial((0.1, -1.0, 0.0, 0.2))],
+    ids=str,
+)
+@pytest.mark.parametrize(("lags", "direct"), [(1, True), (1, False), (3, True)])
+def test_module_reproduces_predictions_and_states(activation, lags, direct):
+    torch = pytest.importorskip("torch")
+    model = make_model(activation, lags, direct)
+    X = np.random.default_rng(1).uniform(-1, 1, (5, 7, 3))
+    module = model.to_torch()
+    with torch.no_grad():
+        outputs = module(torch.tensor(X)).numpy()
+        single = module(torch.tensor(X[0])).numpy()
+        states = module.hidden_states(torch.tensor(X[0])).numpy()
+    assert outputs.dtype == np.float64
+    np.testing.assert_allclose(outputs, model.predict(X), atol=ALGEBRA_TOLERANCE)
+    np.testing.assert_allclose(single, model.predict(X[0]), atol=ALGEBRA_TOLERANCE)
+    np.testing.assert_allclose(states, model.hidden_states(X[0]), atol=ALGEBRA_TOLERANCE)
+
+
+def test_softplus_is_exact_for_large_arguments():
+    torch = pytest.importorskip("torch")
+    model = IORNN([[1.0]], None, [[1.0]], activation="softplus")
+    X = np.array([[-50.0], [-25.0], [25.0], [50.0]])
+    with torch.no_grad():
+        outputs = model.to_torch()(torch.tensor(X)).numpy()
+    np.testing.assert_allclose(outputs, model.predict(X), rtol=1e-15)
+
+
+def test_parameters_are_trainable_copies():
+    torch = pytest.importorskip("torch")
+    model = make_model()
+    module = model.to_torch()
+    assert {name for name, _ in module.named_parameters()} == {
+        "input_weights",
+        "recurrent_weights",
+        "output_weights",
+        "hidden_bias",
+        "output_bias",
+        "direct_weights",
+    }
+    loss = module(torch.ones((2, 5, 3), dtype=torch.float64)).square().mean()
+    loss.backward()
+    before = model.input_weights.copy()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            assert parameter.grad is not None
+            parameter -= 0.1 * parameter.grad
+    np.testing.assert_array_equal(model.input_weights, before)
+
+
+def test_an_unknown_activation_is_refused():
+    pytest.importorskip("torch")
+
+    class Sine(Activation):
+        name = "sine"
+
+        def __call__(self, z, out=None):
+            return np.sin(z, out=out)
+
+        def derivative(self, z, order=1):
+            return np.sin(np.asarray(z) + order * np.pi / 2)
+
+        def spec(self):
+            return {"kind": "sine"}
+
+    with pytest.raises(TypeError, match=r"'sine' .* has no PyTorch form"):
+        make_model(Sine()).to_torch()
+
+
+def test_without_torch_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "gloree.models._torch", raising=False)
+    with pytest.raises(ImportError, match=r'pip install "gloree\[torch\]"'):
+        make_model().to_torch()

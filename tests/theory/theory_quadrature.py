@@ -1,0 +1,116 @@
+"""Exact expectations over short input sequences, and networks written as plain loops.
+
+The inputs of a short sequence are jointly Gaussian, so the expectation of a polynomial of them is
+a finite sum over a tensor grid of Gauss-Hermite nodes. Networks here are deliberately naive: they
+are the oracle, and share no code with the library.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from gloree.chains import GaussianVAR
+
+# The sums have up to 3e5 terms of both signs; eps times their absolute sum stays below this.
+ALGEBRA = 1e-9
+
+
+def stable_chain(seed, n_inputs, order=1):
+    """A chain with a spectral radius of .5 or so, correlated noise and a mean."""
+    rng = np.random.default_rng(seed)
+    coefficients = rng.standard_normal((order, n_inputs, n_inputs))
+    for k in range(order):
+        coefficients[k] *= 0.5 / (order * np.linalg.norm(coefficients[k], 2))
+    factor = rng.standard_normal((n_inputs, n_inputs)) / 2 + np.eye(n_inputs)
+    return GaussianVAR(coefficients, factor @ factor.T / 2, rng.standard_normal(n_inputs) / 2)
+
+
+def grid(chain, n_steps, degree):
+    """Nodes (n_nodes, n_steps, n_inputs) and weights that integrate polynomials of a degree."""
+    size = n_steps * chain.n_inputs
+    covariance = np.linalg.inv(chain.joint_precision(n_steps))
+    points, weights = np.polynomial.hermite_e.hermegauss(degree // 2 + 1)
+    weights = weights / weights.sum()
+    mesh = np.stack([axis.ravel() for axis in np.meshgrid(*[points] * size)], axis=1)
+    mass = np.prod(
+        np.stack([axis.ravel() for axis in np.meshgrid(*[weights] * size)], axis=1), axis=1
+    )
+    nodes = mesh @ np.linalg.cholesky(covariance).T
+    return nodes.reshape(-1, n_steps, chain.n_inputs) + chain.mean, mass
+
+
+@dataclass
+class Network:
+    """h_t = f(A1 x_t + U h_{t-1} + b), y_t = A2^T h_t + c; `backward` runs it from the end."""
+
+    A1: np.ndarray
+    U: np.ndarray
+    b: np.ndarray
+    A2: np.ndarray
+    c: np.ndarray
+    f: object
+    backward: bool = False
+
+    def run(self, X):
+        """Pre-activations and states, (n_nodes, n_steps, n_hidden)."""
+        n_nodes, n_steps, _ = X.shape
+        z = np.zeros((n_nodes, n_steps, len(self.b)))
+        h = np.zeros_like(z)
+        steps = range(n_steps - 1, -1, -1) if self.backward else range(n_steps)
+        previous = np.zeros((n_nodes, len(self.b)))
+        for t in steps:
+            z[:, t] = X[:, t] @ self.A1.T + previous @ self.U.T + self.b
+            h[:, t] = self.f(z[:, t])
+            previous = h[:, t]
+        return z, h
+
+    def outputs(self, X):
+        return self.run(X)[1] @ self.A2 + self.c
+
+
+def make_network(seed, n_inputs, f, n_hidden=2, n_outputs=2, backward=False, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return Network(
+        A1=scale * rng.standard_normal((n_hidden, n_inputs)),
+        U=0.3 * rng.standard_normal((n_hidden, n_hidden)),
+        b=0.5 * rng.standard_normal(n_hidden),
+        A2=rng.standard_normal((n_hidden, n_outputs)),
+        c=rng.standard_normal(n_outputs),
+        f=f,
+        backward=backward,
+    )
+
+
+def polynomial(*coefficients):
+    """f(z) = sum_m c_m z^m."""
+    return np.polynomial.Polynomial(coefficients)
+
+
+def mean(weights, *factors):
+    """E[a (x) b (x) ..] over the nodes; factors of shape (n_nodes, ..)."""
+    total = weights
+    for factor in factors:
+        total = total.reshape(total.shape + (1,) * (factor.ndim - 1)) * factor.reshape(
+            factor.shape[:1] + (1,) * (total.ndim - 1) + factor.shape[1:]
+        )
+    return total.sum(axis=0)
+
+
+def power(vector, order):
+    """vector^(x)order."""
+    result = np.ones(())
+    for _ in range(order):
+        result = np.multiply.outer(result, vector)
+    return result
+
+
+def symmetrise(tensor):
+    return sum(tensor.transpose(p) for p in permutations(range(tensor.ndim))) / len(
+        list(permutations(range(tensor.ndim)))
+    )
+
+
+def assert_close(actual, expected, tolerance=ALGEBRA):
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
