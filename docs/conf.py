@@ -135,7 +135,13 @@ def pytest_role(role, rawtext, text, lineno, inliner, options=None, content=None
     return [nodes.Text(f"{shown} ("), nodes.literal("", file), nodes.Text(")")], []
 
 
+def skip_requests(app, what, name, obj, skip, options):
+    """Leave out the methods that scikit-learn adds to every estimator for metadata routing."""
+    return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
+
+
 def setup(app):
-    """Register the two; the escape runs before numpydoc reads the docstrings."""
+    """Register the above; the escape runs before numpydoc reads the docstrings."""
     app.connect("autodoc-process-docstring", escape_symbols, priority=100)
+    app.connect("autodoc-skip-member", skip_requests)
     app.add_role("pytest", pytest_role)

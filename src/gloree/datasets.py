@@ -28,9 +28,7 @@ INPUT_LAWS = (
 )
 
 
-def make_chain(
-    n_inputs: int, *, memory: float = 0.5, random_state: Any = None
-) -> GaussianVAR:
+def make_chain(n_inputs: int, *, memory: float = 0.5, random_state: Any = None) -> GaussianVAR:
     """Random stationary Gaussian VAR(1) of zero mean and unit variances.
 
     Parameters
@@ -216,8 +214,10 @@ def make_inputs(
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")
     rng = np.random.default_rng(random_state)
-    X = _tokens(rng, n_sequences, n_steps, n_inputs) if law == "tokens" else _autoregression(
-        law, rng, n_sequences, n_steps, n_inputs
+    X = (
+        _tokens(rng, n_sequences, n_steps, n_inputs)
+        if law == "tokens"
+        else _autoregression(law, rng, n_sequences, n_steps, n_inputs)
     )
     X -= X.mean(axis=(0, 1))
     X /= X.std(axis=(0, 1))

@@ -70,7 +70,9 @@ def align(model: IORNN, truth: IORNN) -> Alignment:
     for name in ("n_inputs", "n_hidden", "n_outputs", "activation"):
         mine, theirs = getattr(model, name), getattr(truth, name)
         if mine != theirs:
-            raise ValueError(f"models of different `{name}` cannot be compared: {mine} and {theirs}")
+            raise ValueError(
+                f"models of different `{name}` cannot be compared: {mine} and {theirs}"
+            )
     model, truth = model.canonical(), truth.canonical()
     parity = model.activation.parity if model.activation.degree != 1 else None
     signs = (1.0,) if parity is None else (1.0, -1.0)
@@ -171,9 +173,7 @@ def root_mean_square_error(
     return rms
 
 
-def r2_score(
-    Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | None = None
-) -> float:
+def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
     """Coefficient of determination, averaged over outputs that vary.
 
     Parameters and form as in `root_mean_square_error`; 1 is perfect, 0 is as good as the mean.

@@ -235,11 +235,14 @@ class LinearisedSums(Sums):
 
     Attributes
     ----------
+    recurrent, bias : bool
+        Whether U, and b, are among the unknowns.
     n_rows : float
     squares : float
         Sum of |y - y^|^2.
     unit_gram : ndarray of shape (m, m)
-        Sum of Q Q^T, Q = (f'(z_i) g_j) for units i and g = (h_{t-1}, 1); m = n_hidden (n_hidden+1).
+        Sum of Q Q^T, Q = (f'(z_i) g_j) for units i; g holds h_{t-1} where U is free and 1 where b
+        is, so m = n_hidden len(g).
     unit_cross : ndarray of shape (m, n_outputs)
         Sum of Q r^T.
     mixed : ndarray of shape (m, n_regressors)
@@ -250,6 +253,8 @@ class LinearisedSums(Sums):
         Sum of phi r^T.
     """
 
+    recurrent: bool = field(metadata={"setting": True})
+    bias: bool = field(metadata={"setting": True})
     n_rows: float
     squares: float
     unit_gram: Array = field(repr=False)
@@ -263,7 +268,8 @@ def linearised_sums(
     batch: Batch,
     model: IORNN,
     *,
-    units: bool = True,
+    recurrent: bool = True,
+    bias: bool = True,
     direct: bool = False,
     states: States | None = None,
     residuals: Array | None = None,
@@ -272,8 +278,8 @@ def linearised_sums(
 
     Parameters
     ----------
-    units : bool, default True
-        Whether the part for U and b is wanted (zeros otherwise).
+    recurrent, bias : bool, default True
+        Whether U, and b, are among the unknowns.
     direct : bool, default False
         Whether x_t is among the output regressors.
 
@@ -288,11 +294,13 @@ def linearised_sums(
     ones = np.ones((h.shape[0], 1))
     phi = np.column_stack((h, ones, batch.X[counted]) if direct else (h, ones))
     n_hidden, n_outputs, n_phi = model.n_hidden, r.shape[1], phi.shape[1]
-    m = n_hidden * (n_hidden + 1) if units else 0
+    entering = [states.previous[counted]] if recurrent else []
+    entering += [ones] if bias else []
+    m = n_hidden * sum(part.shape[1] for part in entering)
     unit_gram, unit_cross = np.zeros((m, m)), np.zeros((m, n_outputs))
     mixed = np.zeros((m, n_phi))
-    if units:
-        z, g = states.z[counted], np.column_stack((states.previous[counted], ones))
+    if m:
+        z, g = states.z[counted], np.column_stack(entering)
         step = max(64, 2**17 // m)
         for begin in range(0, r.shape[0], step):
             part = slice(begin, begin + step)
@@ -302,6 +310,8 @@ def linearised_sums(
             unit_cross += Q.T @ r[part]
             mixed += Q.T @ phi[part]
     return LinearisedSums(
+        recurrent,
+        bias,
         float(batch.n_counted),
         float(np.vdot(r, r)),
         unit_gram,
@@ -322,9 +332,7 @@ class WeightChange:
     output_bias: Array
     direct: Array | None
 
-    def apply(
-        self, model: IORNN, fraction: float = 1.0, *, units: bool = True
-    ) -> IORNN:
+    def apply(self, model: IORNN, fraction: float = 1.0, *, units: bool = True) -> IORNN:
         """Model after this fraction of the change (of U and b; outputs change in full)."""
         U, b = model.recurrent_weights, model.hidden_bias
         return model.replace(
@@ -354,7 +362,6 @@ def linearised_update(
     sums: LinearisedSums,
     model: IORNN,
     *,
-    recurrent: bool = True,
     bias: bool = True,
     ridge: float = 1e-10,
 ) -> WeightChange:
@@ -368,42 +375,36 @@ def linearised_update(
     sums : LinearisedSums
     model : IORNN
         The model of the pass.
-    recurrent, bias : bool
-        Whether U, and b and c, are free.
+    bias : bool, default True
+        Whether c is free.
     ridge : float
         Relative ridge of the solve.
     """
     k, q = model.n_hidden, model.n_outputs
     A2 = model.output_weights
-    m = k + 1
     phi = _kept_regressors(sums, model, bias)
-    columns = np.ones((k, m), dtype=bool)
-    columns[:, :k] &= recurrent
-    columns[:, k] &= bias
-    units = np.flatnonzero(columns.ravel())
-    owner = np.repeat(np.arange(k), m)[units]
-    n_units, n_phi = units.shape[0], phi.shape[0]
+    n_units, n_phi = sums.unit_gram.shape[0], phi.shape[0]
+    owner = np.repeat(np.arange(k), n_units // k)
     size = n_units + n_phi * q
     gram = np.zeros((size, size))
     right = np.zeros(size)
-    gram[:n_units, :n_units] = sums.unit_gram[np.ix_(units, units)] * (A2 @ A2.T)[
-        np.ix_(owner, owner)
-    ]
-    right[:n_units] = np.einsum("ma,ma->m", sums.unit_cross[units], A2[owner])
+    gram[:n_units, :n_units] = sums.unit_gram * (A2 @ A2.T)[np.ix_(owner, owner)]
+    right[:n_units] = np.einsum("ma,ma->m", sums.unit_cross, A2[owner])
     # outputs are ordered (output, regressor)
     for a in range(q):
         block = slice(n_units + a * n_phi, n_units + (a + 1) * n_phi)
         gram[block, block] = sums.gram[np.ix_(phi, phi)]
-        coupling = sums.mixed[np.ix_(units, phi)] * A2[owner, a][:, None]
+        coupling = sums.mixed[:, phi] * A2[owner, a][:, None]
         gram[:n_units, block] = coupling
         gram[block, :n_units] = coupling.T
         right[block] = sums.cross[phi, a]
     solution = _ridge_solve(gram, right[:, None], ridge)[:, 0]
-    unit_change = np.zeros(k * m)
-    unit_change[units] = solution[:n_units]
+    columns = [*range(k)] * sums.recurrent + [k] * sums.bias
+    unit_change = np.zeros((k, k + 1))
+    unit_change[:, columns] = solution[:n_units].reshape(k, len(columns))
     output_change = np.zeros_like(sums.cross)
     output_change[phi] = solution[n_units:].reshape(q, n_phi).T
-    return _as_change(output_change, unit_change.reshape(k, m), model)
+    return _as_change(output_change, unit_change, model)
 
 
 def _kept_regressors(sums: LinearisedSums, model: IORNN, bias: bool) -> IntArray:

@@ -286,7 +286,13 @@ class Sequences:
         begin = first + index * self.lengths[sequence] // pieces[sequence]
         stop = first + (index + 1) * self.lengths[sequence] // pieces[sequence]
         table = np.column_stack(
-            (sequence, np.maximum(begin - before, first), begin, stop, np.minimum(stop + after, end))
+            (
+                sequence,
+                np.maximum(begin - before, first),
+                begin,
+                stop,
+                np.minimum(stop + after, end),
+            )
         ).astype(np.int64)
         batch_of = (np.cumsum(stop - begin) - (stop - begin)) // max(batch_size, 1)
         cuts = np.flatnonzero(np.diff(batch_of)) + 1

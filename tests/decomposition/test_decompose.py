@@ -97,13 +97,19 @@ def test_noisy_tensors_reach_the_least_squares_solution(cell, noise):
         assert result.status.ok
 
 
+# With fewer outputs than this, components of condition 100 are not determined at 2 % noise: the
+# predicted errors exceed 1, and the least-squares solution is one of many about as good.
+ILL_CONDITIONED = [(20, 10, 10, 2), (50, 10, 10, 2), (10, 10, 10, 2), (10, 5, 5, 2), (4, 4, 4, 2)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", CELLS, ids=str)
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
-@pytest.mark.parametrize("condition", [None, 100.0])
+@pytest.mark.parametrize(
+    ("cell", "condition"),
+    [(cell, None) for cell in CELLS] + [(cell, 100.0) for cell in ILL_CONDITIONED],
+    ids=str,
+)
 def test_thirty_of_thirty_reach_the_least_squares_solution(cell, noise, condition):
-    if condition and cell[1] > cell[0]:
-        pytest.skip("the condition of more rows than columns does not measure their separation")
     for seed in range(30):
         tensor, components, _ = make(*cell, noise=noise, seed=seed, condition=condition)
         result = decompose(tensor, cell[1], ridge=None, random_state=seed)

@@ -64,8 +64,9 @@ def predicted_errors(
     # the length of row m, which moves from A into W.
     inverse_normal = dpotrs(point.factor, np.eye(rank), lower=1)[0]
     pulled_in = pulled if basis is None else pulled @ basis
-    effect = -order * inverse_normal[:, :, None] * lower.T[:, :, None]
-    effect = np.einsum("mij,iq->mjq", effect_matrix(inverse_normal, lower, order), inside)
+    # [m, j] = -p sum_i C^-1[m, i] g_ij^(p-1) A_i: row m of -p C^-1 B_j
+    seen = -order * inverse_normal[:, None, :] * lower[None, :, :]
+    effect = (seen.reshape(-1, rank) @ inside).reshape(rank, rank, n)
     effect[np.arange(rank), np.arange(rank)] += order * pulled_in / lengths[:, None]
     output_scales = np.ones(problem.n_slices) if metric.scales is None else metric.scales
     scaled = point.loadings * output_scales
@@ -81,11 +82,6 @@ def predicted_errors(
     with np.errstate(divide="ignore"):
         loading_errors = np.sqrt(np.maximum(squares, 0.0) * variance) / sizes
     return component_errors, loading_errors
-
-
-def effect_matrix(inverse_normal: FloatArray, lower: FloatArray, order: int) -> FloatArray:
-    """Return -p C^-1[m, i] g_ij^(p-1), shape (rank, rank, rank): row i of B_j seen by loading m."""
-    return np.asarray(-order * inverse_normal[:, :, None] * lower[None, :, :])
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:

@@ -68,6 +68,14 @@ SEGMENT = 400
 WASHOUT = 100
 """Rows of context that warm up the state of a piece."""
 
+WINDOW_RTOL = 1e-4
+"""Lag windows are whitened along directions of at least this relative variance. Neighbouring
+samples of a band-limited input are nearly collinear; along weaker directions the units would fit
+noise, and windows that reach before the start of a record would be far outside their range."""
+
+WINDOW_RIDGE = 1e-6
+"""Relative ridge of the regressions on lag windows."""
+
 DEFECT_LIMIT = 0.3
 """Stein defect from which the Gaussian score is not used for the recurrence."""
 
@@ -195,8 +203,7 @@ class Fit:
                 sums = engine.run(output_sums, self.source, label="outputs")
             if sums.n_rows < 1:
                 raise ValueError(
-                    f"no sequence has {settings.lags} steps, the length of one window: lower "
-                    f"`lags`"
+                    f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
                 )
             mean = sums.total / sums.n_rows
             variance = np.maximum(sums.squares / sums.n_rows - mean**2, 0.0)
@@ -260,14 +267,16 @@ class Fit:
         settings = self.settings
         with self._stage("inputs") as detail:
             if settings.lags > 1:
-                centre = np.tile(np.asarray(self.data.X[:1000], dtype=float).mean(axis=0), settings.lags)
+                centre = np.tile(
+                    np.asarray(self.data.X[:1000], dtype=float).mean(axis=0), settings.lags
+                )
                 sums = settings.engine.run(partial(input_sums, centre=centre), self.source)
                 offset = sums.total / sums.n_rows
                 mean = centre + offset
                 covariance = sums.products / sums.n_rows - np.outer(offset, offset)
                 check_covariance(covariance[: self.data.n_inputs, : self.data.n_inputs])
                 condition = check_covariance(covariance, allow_singular=True)
-                whitening = Whitening.from_covariance(mean, covariance, rtol=1e-10)
+                whitening = Whitening.from_covariance(mean, covariance, rtol=WINDOW_RTOL)
                 detail.append(f"windows of {settings.lags} steps")
             else:
                 order = 1 if settings.chain is None else settings.chain.order
@@ -297,9 +306,7 @@ class Fit:
         assert self.chain is not None
         whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
         tables = self.source.subset(20_000)
-        function = partial(
-            stein_statistic, chain=self.chain, whitening=whitening, block=SEGMENT
-        )
+        function = partial(stein_statistic, chain=self.chain, whitening=whitening, block=SEGMENT)
         sums = self.settings.engine.run(function, self.source, label="score", tables=tables)
         if np.count_nonzero(sums.counts) < 2:
             return
@@ -352,11 +359,20 @@ class Fit:
             self.data.n_outputs,
             recurrent=settings.recurrence is not None,
             bias=settings.bias or not settings.activation.is_monomial,
-            direct=settings.direct or not settings.activation.is_monomial,
+            direct=settings.direct or (degree == 3 and not settings.activation.is_monomial),
         )
-        model = first_model(found, frame, surrogate_of(settings.activation), self.output_mean, layout)
+        model = first_model(
+            found, frame, surrogate_of(settings.activation), self.output_mean, layout
+        )
         rounds = Rounds(
-            RoundSettings(layout, self._unit_method(model), frame, solver, self.chain),
+            RoundSettings(
+                layout,
+                self._unit_method(model),
+                frame,
+                solver,
+                self.chain,
+                ridge=1e-10 if settings.lags == 1 else WINDOW_RIDGE,
+            ),
             settings.engine,
             self.source,
         )
@@ -555,9 +571,7 @@ class Fit:
                 report.conditions["overlap"] = contraction.condition
             if settings.refine is not None:
                 # one efficient step follows, so a consistent start from a subsample will do
-                rounds.tables = self.source.subset(
-                    max(50_000, 100 * rounds.settings.layout.size)
-                )
+                rounds.tables = self.source.subset(max(50_000, 100 * rounds.settings.layout.size))
             model, sums = rounds.start(model)
             detail.append(f"RMS residual {_rms(sums):.5g}")
         with self._stage("rounds") as detail:
@@ -593,12 +607,18 @@ class Fit:
         model = from_surrogate(model, asked, bias=settings.bias, direct=settings.direct)
         if settings.refine is None and not converted:
             return self._finish(model, settings.lags)
-        full = settings.refine == "full" or converted
+        full = settings.refine == "full" or (converted and asked.degree == 3)
+        if asked.degree == 2 and converted and settings.bias:
+            report.warn(
+                RotationWarning,
+                f"activation {asked.name} with free biases: the scale of each unit is not "
+                f"identified (it is z^2 with a bias), so weights are one of many equivalent sets; "
+                f"predictions do not depend on it. Fix the scale with fit_bias=False, or use "
+                f"'quadratic'",
+            )
         name = "Gauss-Newton" if full else "one step"
         with self._stage(name) as detail:
-            result = gauss_newton(
-                model, layout, settings.engine, self.source, to_convergence=full
-            )
+            result = gauss_newton(model, layout, settings.engine, self.source, to_convergence=full)
             report.refinement_status, report.refinement_steps = result.status, result.n_steps
             report.refined_rmse = np.sqrt(result.squares / result.n_rows)
             canonical = result.model.canonical()

@@ -91,9 +91,7 @@ class Whitening:
 
     def restrict(self, basis: Array) -> Whitening:
         """Keep only the coordinates along orthonormal columns of `basis`."""
-        return Whitening(
-            self.mean, basis.T @ self.matrix, self.inverse @ basis, self.eigenvalues
-        )
+        return Whitening(self.mean, basis.T @ self.matrix, self.inverse @ basis, self.eigenvalues)
 
     def __call__(self, X: Array) -> Array:
         """Whitened rows."""
@@ -125,7 +123,7 @@ class RegressionFeatures:
 
     @property
     def kind(self) -> FeatureKind:
-        """"xreg" or "union"."""
+        """ "xreg" or "union"."""
         return "xreg" if self.chain is None else "union"
 
     @property
@@ -402,9 +400,9 @@ def regression_moment(
         raise ValueError("`Y` is missing: a regression moment needs outputs")
     past = (0, 0) if chain is None else chain.context
     rows = np.asarray(data.X, dtype=np.float64)
-    whitening = Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0).reshape(
-        data.n_inputs, data.n_inputs
-    ))
+    whitening = Whitening.from_covariance(
+        rows.mean(axis=0), np.cov(rows.T, ddof=0).reshape(data.n_inputs, data.n_inputs)
+    )
     features = RegressionFeatures(whitening, order, chain)
     sums: RegressionSums | None = None
     for batch in data.batches(segment=2**15, before=past[0], after=past[1]):

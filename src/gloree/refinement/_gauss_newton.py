@@ -25,6 +25,9 @@ from gloree.sequences import Array, IntArray
 ROWS_PER_PARAMETER = 40
 """Rows of the Hessian's subsample for each free parameter."""
 
+MAX_AGE = 5
+"""Steps after which J^T J is computed anew."""
+
 EFFICIENT = 0.01
 """A step is over when what it could still gain is this fraction of the statistical error."""
 
@@ -82,7 +85,8 @@ def gauss_newton(
     One step :math:`(J^T J)^{-1} J^T r` from a root-N-consistent start is as good, asymptotically,
     as the least-squares estimate (Le Cam's one-step estimator). J^T J comes from a stratified
     subsample, the gradient from all data, so a few steps are taken; between them J^T J is
-    corrected by the BFGS formula from the gradients seen.
+    corrected by the BFGS formula from the gradients seen, and computed anew where the error did
+    not fall as predicted.
 
     Parameters
     ----------
@@ -91,10 +95,10 @@ def gauss_newton(
     layout : Layout
     engine, source
     to_convergence : bool, default False
-        False: one Hessian, up to four steps, until the rest is a hundredth of the statistical
-        error. True: new Hessians until nothing falls any more.
+        False: until what is left to gain is a hundredth of the statistical error, which takes two
+        or three steps from a good start. True: until nothing falls any more.
     max_steps : int, optional
-        Default 4, or 60 to convergence.
+        Default 30, or 100 to convergence.
     progress : callable, optional
         Called with (step, sum of squares) after each accepted step.
 
@@ -108,11 +112,11 @@ def gauss_newton(
     step that raises the error, or makes the recurrence explode, is shortened; nothing is accepted
     that is worse than the start.
     """
-    limit = max_steps if max_steps is not None else (60 if to_convergence else 4)
-    current = engine.run(partial(gradient_sums, model=model, layout=layout), source, label="J^T r")
+    limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
+    model, current = _finite_start(model, layout, engine, source)
     hessian = hessian_pass(model, layout, engine, source, current.leverage)
-    curvature = hessian.hessian.copy()
-    damping, fresh = 1e-9, True
+    curvature, age = hessian.hessian.copy(), 0
+    damping = 1e-9
     history = [float(current.squares.sum())]
     status = RefinementStatus.STEP_LIMIT
     n_steps = 0
@@ -121,39 +125,53 @@ def gauss_newton(
         gain = float(step @ current.gradient)
         variance = history[-1] / current.n_rows / layout.n_outputs
         enough = variance * layout.size * (1e-8 if to_convergence else EFFICIENT)
-        if gain <= enough and (fresh or not to_convergence):
-            efficient = not to_convergence
-            status = RefinementStatus.EFFICIENT if efficient else RefinementStatus.CONVERGED
+        if gain <= enough and damping <= 1e-6 and (age == 0 or not to_convergence):
+            status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT
             break
         found = _line_search(model, layout, engine, source, step, current)
-        if found is None:
-            if fresh and damping > 1e3:
+        if found is None and age == 0:
+            if damping > 1e3:
                 status = RefinementStatus.CONVERGED if n_steps else RefinementStatus.NO_DECREASE
                 break
-            if not fresh:
-                hessian = hessian_pass(model, layout, engine, source, current.leverage)
-                curvature, fresh = hessian.hessian.copy(), True
-            else:
-                damping = max(damping, 1e-6) * 100
+            damping = max(damping, 1e-6) * 100
             continue
-        moved, after, fraction = found
-        curvature = _bfgs(curvature, fraction * step, current.gradient - after.gradient)
-        stalled = float(after.squares.sum()) > history[-1] * (1 - 1e-12)
-        model, current, fresh = moved, after, False
-        damping = max(damping / 10, 1e-9)
-        n_steps += 1
-        history.append(float(current.squares.sum()))
-        if progress is not None:
-            progress(n_steps, history[-1])
-        if stalled:
-            status = RefinementStatus.CONVERGED
-            break
-        if to_convergence and n_steps % 4 == 0 and n_steps < limit:
+        poor = True
+        if found is not None:
+            moved, after, fraction = found
+            fall = history[-1] - float(after.squares.sum())
+            poor = fraction < 1 or not 0.5 * gain < fall < 2.0 * gain
+            curvature = _bfgs(curvature, fraction * step, current.gradient - after.gradient)
+            damping = max(damping / (1 if poor else 100), 1e-9)
+            model, current, age, n_steps = moved, after, age + 1, n_steps + 1
+            history.append(float(current.squares.sum()))
+            if progress is not None:
+                progress(n_steps, history[-1])
+            if fall <= 1e-12 * history[-1]:
+                status = RefinementStatus.CONVERGED
+                break
+        if (poor or age >= MAX_AGE) and n_steps < limit:
             hessian = hessian_pass(model, layout, engine, source, current.leverage)
-            curvature, fresh = hessian.hessian.copy(), True
+            curvature, age = hessian.hessian.copy(), 0
     return Refinement(
         model, status, n_steps, current.squares, current.n_rows, tuple(history), hessian
     )
+
+
+def _finite_start(
+    model: IORNN, layout: Layout, engine: Engine, source: Source
+) -> tuple[IORNN, GradientSums]:
+    """Halve U until no sequence explodes: weights fitted to a part of the data may do so on others."""
+    U = model.recurrent_weights
+    for shrink in (1.0, 0.5, 0.25, 0.125, 0.0):
+        start = model.replace(recurrent_weights=shrink * U)
+        try:
+            return start, engine.run(
+                partial(gradient_sums, model=start, layout=layout), source, label="J^T r"
+            )
+        except ExplosionError:
+            if shrink == 0.0:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _line_search(
@@ -213,9 +231,7 @@ def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
     expected = float(step @ curved)
     if along <= 0.1 * expected or expected <= 0:
         return curvature
-    return (
-        curvature + np.outer(change, change) / along - np.outer(curved, curved) / expected
-    )
+    return curvature + np.outer(change, change) / along - np.outer(curved, curved) / expected
 
 
 def hessian_pass(

@@ -90,8 +90,10 @@ class Layout:
         -------
         ndarray of shape (n_hidden or 0, size)
             Row i is a_i in the place of unit i's input weights; empty where scales are not free.
+            They are for monomials, and (but for h_0) for any parabola with free biases.
         """
-        if not model.activation.is_monomial:
+        parabola = model.activation.degree == 2 and self.bias
+        if not (model.activation.is_monomial or parabola):
             return np.zeros((0, self.size))
         rows = np.zeros((self.n_hidden, self.size))
         for i, a in enumerate(model.input_weights):

@@ -8,7 +8,7 @@ kept only if the squared error, measured by the next pass, falls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import factorial
 from typing import Literal
@@ -87,6 +87,8 @@ class RoundSettings:
         Factored features of regression moments; None takes score moments.
     chain : GaussianChain or None
         Input law, where a score is used.
+    ridge : float
+        Relative ridge of the regressions on states and inputs.
     """
 
     layout: Layout
@@ -94,6 +96,12 @@ class RoundSettings:
     frame: Frame
     solver: RegressionSolver | None
     chain: GaussianChain | None
+    ridge: float = 1e-10
+
+    @property
+    def bias_is_direct(self) -> bool:
+        """Whether a hidden bias is only another name for a part of the direct path."""
+        return self.layout.direct and not self.layout.recurrent
 
 
 def evaluate_batch(
@@ -114,7 +122,8 @@ def evaluate_batch(
     parts["linear"] = linearised_sums(
         batch,
         model,
-        units=units and method in ("least-squares", "score"),
+        recurrent=units and method in ("least-squares", "score") and layout.recurrent,
+        bias=units and method == "least-squares" and layout.bias and not settings.bias_is_direct,
         direct=layout.direct,
         states=states,
         residuals=residuals,
@@ -173,15 +182,25 @@ class Rounds:
     history: list[tuple[str, float]] = field(default_factory=list)
 
     def evaluate(
-        self, model: IORNN, *, units: bool = True, tensor: bool = False, output_moment: Array | None = None
+        self,
+        model: IORNN,
+        *,
+        units: bool = True,
+        tensor: bool = False,
+        output_moment: Array | None = None,
     ) -> RoundSums:
         """Run one pass at frozen weights."""
         settings = self.settings
         contraction = None
-        if units and settings.chain is not None and settings.method in (
-            "instrument",
-            "cross",
-            "score",
+        if (
+            units
+            and settings.chain is not None
+            and settings.method
+            in (
+                "instrument",
+                "cross",
+                "score",
+            )
         ):
             covariances = settings.chain.precision_blocks(0)
             contraction = Contraction.of(model, covariances, output_moment)
@@ -228,11 +247,11 @@ class Rounds:
         linear = sums.linear
         assert linear is not None
         if method == "least-squares":
-            change = linearised_update(
-                linear, model, recurrent=layout.recurrent, bias=layout.bias
-            )
+            change = linearised_update(linear, model, bias=layout.bias, ridge=self.settings.ridge)
             return change.apply(model, fraction)
-        changed = output_update(linear, model, bias=layout.bias).apply(model, units=False)
+        changed = output_update(linear, model, bias=layout.bias, ridge=self.settings.ridge).apply(
+            model, units=False
+        )
         if sums.instrument is None:
             return changed
         dU, db = instrument_update(sums.instrument, bias=layout.bias)
@@ -258,8 +277,10 @@ class Rounds:
         assert sums.linear is not None
         U = score_update(sums.score, top_degree(model)[1])
         k = model.n_hidden
-        slope = np.einsum("ia,ija->ij", model.output_weights, sums.linear.unit_cross.reshape(k, k + 1, -1))
-        sign = np.where(np.sum(U * slope[:, :k], axis=1) < 0, -1.0, 1.0)
+        slope = np.einsum(
+            "ia,ija->ij", model.output_weights, sums.linear.unit_cross.reshape(k, k, -1)
+        )
+        sign = np.where(np.sum(U * slope, axis=1) < 0, -1.0, 1.0)
         return U * sign[:, None]
 
     def start(self, model: IORNN, sweeps: int = 2) -> tuple[IORNN, RoundSums]:
@@ -271,7 +292,13 @@ class Rounds:
         return model, sums
 
     def round(self, model: IORNN, sums: RoundSums) -> tuple[IORNN, RoundSums]:
-        """One round: residual first moment, polish, sweep. Kept only if the error falls."""
+        """One round: residual first moment, polish, sweep. Kept only if the error falls.
+
+        With A1 and A2 this good, linearised least squares beats the instrument (all of its
+        unknowns are solved for together), so rounds after an instrument start use it.
+        """
+        if self.settings.method == "instrument":
+            self.settings = replace(self.settings, method="least-squares")
         if sums.regression is None and sums.moment is None:
             sums = self.evaluate(model, tensor=True)
         candidate = self.polished(model, sums)
