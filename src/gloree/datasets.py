@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -229,13 +229,13 @@ def _autoregression(
 ) -> Array:
     burn_in = 50
     shape = (burn_in + n_steps, n_sequences, n_inputs)
-    draws = {
+    draws: dict[str, Callable[[], Array]] = {
         "laplace": lambda: rng.laplace(size=shape) / np.sqrt(2),
         "t5": lambda: rng.standard_t(5, size=shape) / np.sqrt(5 / 3),
         "uniform": lambda: rng.uniform(-1, 1, size=shape) * np.sqrt(3),
         "exponential": lambda: rng.exponential(size=shape) - 1,
     }
-    noise = draws.get(law, lambda: rng.standard_normal(shape))()
+    noise = draws[law]() if law in draws else rng.standard_normal(shape)
     rotation = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
     first, second = 0.5 * rotation, np.zeros((n_inputs, n_inputs))
     if law == "var2":

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -128,6 +129,17 @@ class Engine:
     name: EngineName = "threads"
     n_workers: int | None = None
     verbose: int = 0
+
+    def small_matrices(self) -> AbstractContextManager[object]:
+        """Context for the algebra between passes: one BLAS thread beside the threads of a pool.
+
+        The matrices there are small, and threads of BLAS that wait for each other cost more than
+        they gain.
+        """
+        if self.name == "threads":
+            limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+            return limits
+        return nullcontext()
 
     def run(
         self,

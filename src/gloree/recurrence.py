@@ -101,13 +101,12 @@ def solve_overlap(overlap: Array, values: Array) -> Array:
         If two units have parallel input *and* output weights.
     """
     try:
-        solution: Array = np.linalg.solve(overlap, values)
+        return np.asarray(np.linalg.solve(overlap, values), dtype=np.float64)
     except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(
             "the overlap matrix Psi of the hidden units is singular: two units share their input "
             "and output directions. Fit fewer hidden units"
         ) from error
-    return solution
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,8 @@ def pseudo_observations(
     r"""Unbiased surrogates of z_t - z^_t for every unit.
 
     .. math::
-        p_t = \frac{1}{l!\, c_l} \Psi^{-1} [ (B r_t) \circ He_{l-1}(D s_t; \mathrm{diag}\, D K D^T) ]
+        p_t = \frac{1}{l!\, c_l} \Psi^{-1}
+              [ (B r_t) \circ He_{l-1}(D s_t; \mathrm{diag}\, D K D^T) ]
 
     has E[p_t g] = E[(z_t - z^_t) g] for every g that does not depend on x_t, provided A1 and A2
     are right.

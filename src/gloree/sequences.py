@@ -139,13 +139,15 @@ class Batch:
     @cached_property
     def steps_before(self) -> IntArray:
         """Steps of the same sequence before each row (at least; `FAR` or more where unseen)."""
-        return self.local + np.repeat(np.where(self.from_start, 0, FAR), self.lengths)
+        unseen = np.where(self.from_start, 0, FAR)
+        return np.asarray(self.local + np.repeat(unseen, self.lengths), dtype=np.int64)
 
     @cached_property
     def steps_after(self) -> IntArray:
         """Steps of the same sequence after each row (at least; `FAR` or more where unseen)."""
         remaining = np.repeat(self.lengths - 1, self.lengths) - self.local
-        return remaining + np.repeat(np.where(self.to_end, 0, FAR), self.lengths)
+        unseen = np.where(self.to_end, 0, FAR)
+        return np.asarray(remaining + np.repeat(unseen, self.lengths), dtype=np.int64)
 
     @cached_property
     def has_context(self) -> bool:

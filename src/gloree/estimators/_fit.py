@@ -62,11 +62,14 @@ from gloree.score_functions import ScoreCheck, stein_statistic
 from gloree.score_functions import Whitening as ScoreWhitening
 from gloree.sequences import Array, Batch, IntArray, Sequences
 
-SEGMENT = 400
+SEGMENT = 250
 """Rows of a piece of a long sequence."""
 
-WASHOUT = 100
+WASHOUT = 50
 """Rows of context that warm up the state of a piece."""
+
+START_ROWS_PER_PARAMETER = 50
+"""Rows of the subsample on which rounds run when a refinement follows, for each weight."""
 
 WINDOW_RTOL = 1e-4
 """Lag windows are whitened along directions of at least this relative variance. Neighbouring
@@ -302,7 +305,7 @@ class Fit:
         return whitening
 
     def _check_score(self, mean: Array, covariance: Array) -> None:
-        """Stein's identity on a subsample: is the Gaussian score right for these inputs?"""
+        """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
         assert self.chain is not None
         whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
         tables = self.source.subset(20_000)
@@ -324,7 +327,7 @@ class Fit:
 
     def _first_moment(self, whitening: Whitening) -> tuple[IORNN, Rounds]:
         settings, report = self.settings, self.report
-        degree, leading = recoverable_degree(settings.activation)
+        degree, _ = recoverable_degree(settings.activation)
         planned = self._planned
         if planned.moment == "score" and self.chain is None:
             raise ValueError(
@@ -571,7 +574,8 @@ class Fit:
                 report.conditions["overlap"] = contraction.condition
             if settings.refine is not None:
                 # one efficient step follows, so a consistent start from a subsample will do
-                rounds.tables = self.source.subset(max(50_000, 100 * rounds.settings.layout.size))
+                wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
+                rounds.tables = self.source.subset(max(20_000, wanted))
             model, sums = rounds.start(model)
             detail.append(f"RMS residual {_rms(sums):.5g}")
         with self._stage("rounds") as detail:

@@ -177,7 +177,8 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         if chain is not None and chain.n_inputs != data.n_inputs:
             raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
         fit = Fit(data, settings)
-        model = fit.run()
+        with settings.engine.small_matrices():
+            model = fit.run()
         self.model_, self.chain_, self.report_ = model, fit.chain, fit.report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = data.flat_outputs

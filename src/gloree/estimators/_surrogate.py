@@ -7,9 +7,9 @@ Degree 2 (completing the square, with m = c_1 / (2 c_2), e = c_0 - c_1^2 / (4 c_
 f(z) = c_2 (z + m)^2 + e, so h = h_s + e and U, b, c shift. Exact but for h_0 = 0.
 
 Degree 3, with f(s u + beta) against c_3 (u + b)^3 + e_i u, u the drive of the surrogate: the
-quadratic terms give beta = b s - c_2 / (3 c_3), the linear ones s^2 = (c_1 - c_2^2 / (3 c_3)) / e_i,
-where e_i is unit i's share of the direct path, D^T = sum_i e_i A2_i a_i^T. A start for
-Gauss-Newton, not a solution.
+quadratic terms give beta = b s - c_2 / (3 c_3), the linear ones
+s^2 = (c_1 - c_2^2 / (3 c_3)) / e_i, where e_i is unit i's share of the direct path,
+D^T = sum_i e_i A2_i a_i^T. A start for Gauss-Newton, not a solution.
 """
 
 from __future__ import annotations

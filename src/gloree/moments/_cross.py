@@ -160,7 +160,8 @@ def _symmetric_product(tensor: Array, matrix: Array, power: int) -> Array:
     if power == 0 or order < 2:
         return tensor
     orders = list(permutations(range(1, order + 1)))
-    return np.sum([tensor.transpose(0, *axes) for axes in orders], axis=0) / len(orders)
+    total: Array = np.sum([tensor.transpose(0, *axes) for axes in orders], axis=0)
+    return total / len(orders)
 
 
 def cross_moment_sums(

@@ -63,8 +63,8 @@ def score_frame(covariance: Array, basis: Array | None = None) -> Frame:
     basis : ndarray of shape (n_inputs, n_directions), optional
         Orthonormal columns, in the coordinates L^-1 s: keep only these directions.
     """
-    root = np.linalg.cholesky(covariance)
-    inverse = np.linalg.inv(root)
+    root: Array = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+    inverse: Array = np.asarray(np.linalg.inv(root), dtype=np.float64)
     if basis is None:
         return Frame(root.T, inverse.T)
     return Frame(basis.T @ root.T, inverse.T @ basis)

@@ -11,7 +11,7 @@ from gloree.moments._features import n_monomials
 MAX_FEATURES = 2000
 """Features up to which a regression moment is the default."""
 
-ROWS_PER_FEATURE = 60
+ROWS_PER_FEATURE = 40
 """Rows of the subsample behind a first moment, for each feature."""
 
 DEFAULT_BATCH_ROWS = 2**14

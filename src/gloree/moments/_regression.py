@@ -123,7 +123,7 @@ class RegressionFeatures:
 
     @property
     def kind(self) -> FeatureKind:
-        """ "xreg" or "union"."""
+        """Name of the features, ``xreg`` or ``union``."""
         return "xreg" if self.chain is None else "union"
 
     @property
@@ -147,9 +147,8 @@ class RegressionFeatures:
         """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions)."""
         if self.chain is None:
             raise ValueError("`xreg` features hold no score")
-        K = self._interior_covariance()
-        J: Array = np.linalg.cholesky(K).T
-        return J
+        root = np.linalg.cholesky(self._interior_covariance())
+        return np.asarray(root.T, dtype=np.float64)
 
     def _interior_covariance(self) -> Array:
         """Covariance of the score in whitened coordinates, W^-T K W^-1 (interior steps)."""

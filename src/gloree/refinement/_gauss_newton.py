@@ -22,13 +22,13 @@ from gloree.refinement._sensitivities import (
 )
 from gloree.sequences import Array, IntArray
 
-ROWS_PER_PARAMETER = 40
+ROWS_PER_PARAMETER = 20
 """Rows of the Hessian's subsample for each free parameter."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
-EFFICIENT = 0.01
+EFFICIENT = 0.02
 """A step is over when what it could still gain is this fraction of the statistical error."""
 
 
@@ -95,7 +95,7 @@ def gauss_newton(
     layout : Layout
     engine, source
     to_convergence : bool, default False
-        False: until what is left to gain is a hundredth of the statistical error, which takes two
+        False: until what is left to gain is a fiftieth of the statistical error, which takes two
         or three steps from a good start. True: until nothing falls any more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
@@ -160,7 +160,7 @@ def gauss_newton(
 def _finite_start(
     model: IORNN, layout: Layout, engine: Engine, source: Source
 ) -> tuple[IORNN, GradientSums]:
-    """Halve U until no sequence explodes: weights fitted to a part of the data may do so on others."""
+    """Halve U until no sequence explodes: a fit to part of the data may do so on the rest."""
     U = model.recurrent_weights
     for shrink in (1.0, 0.5, 0.25, 0.125, 0.0):
         start = model.replace(recurrent_weights=shrink * U)
@@ -220,8 +220,7 @@ def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: f
             continue
         solved: Array = scale * linalg.cho_solve(factor, right)
         return solved
-    solved = scale * np.linalg.lstsq(matrix, right, rcond=None)[0]
-    return solved
+    return np.asarray(scale * np.linalg.lstsq(matrix, right, rcond=None)[0])
 
 
 def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
@@ -239,7 +238,7 @@ def hessian_pass(
 ) -> HessianSums:
     """J^T J of all data from a stratified subsample of segments.
 
-    The segments of largest leverage max |f'| (1 + max |h|), half of the subsample, enter with
+    The segments of largest leverage |f'| (1 + |h|), half of the subsample, enter with
     weight 1; the rest systematically, reweighted. A plain subsample misses the few segments that
     carry most of J^T J when f is a polynomial.
     """

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from gloree._sums import Sums
+from gloree.activations import Activation
 from gloree.chains import GaussianChain
 from gloree.decomposition import Decomposition, decompose
 from gloree.engine import Engine, Source
@@ -370,7 +371,7 @@ def with_components(model: IORNN, found: Decomposition, frame: Frame) -> IORNN:
 
 
 def first_model(
-    found: Decomposition, frame: Frame, activation: object, means: Array, layout: Layout
+    found: Decomposition, frame: Frame, activation: Activation, means: Array, layout: Layout
 ) -> IORNN:
     """Network of a first moment: unit rows A1, A2 from the loadings, no recurrence yet."""
     model = IORNN(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class GradientSums(Sums):
     gradient : ndarray of shape (size,)
         J^T r, minus half the gradient of the squared error.
     leverage : ndarray of shape (n_segments,)
-        max |f'(z)| (1 + max |h|) of each segment, in the order of the data.
+        Largest |f'(z_t)| (1 + |h_t|) of each segment, in the order of the data.
     """
 
     n_rows: float
@@ -60,7 +61,8 @@ def gradient_sums(batch: Batch, model: IORNN, layout: Layout) -> GradientSums:
         output_parts.append(residuals.sum(axis=0)[:, None])
     if layout.direct:
         output_parts.append(residuals.T @ batch.X)
-    leverage = np.abs(slopes).max(axis=1) * (1.0 + np.abs(states.h).max(axis=1))
+    steepness = np.sqrt(np.einsum("ni,ni->n", slopes, slopes))
+    leverage = steepness * (1.0 + np.sqrt(np.einsum("ni,ni->n", states.h, states.h)))
     return GradientSums(
         float(batch.n_counted),
         np.einsum("na,na->a", residuals, residuals),
@@ -168,7 +170,7 @@ def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
     advance = _sensitivity_stepper(model, layout)
     bounds = packing.step_starts.tolist()
     sensitivity: Array | None = None
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         sensitivity = advance(sensitivity, entering[begin:end], slopes[begin:end])
         chosen = np.flatnonzero(counted[begin:end])
         if chosen.size == 0:
