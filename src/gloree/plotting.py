@@ -131,6 +131,9 @@ def plot_weights(
     ax.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
     ax.set(xlim=ends, ylim=ends, xlabel="true weight", ylabel="estimated weight")
     ax.set_aspect("equal")
+    ax.locator_params(nbins=6)
+    ax.set_yticks([tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]])
+    ax.set_xticks(ax.get_yticks())
     ax.legend(frameon=False, loc="upper left")
     return _tidy(ax)
 
@@ -329,6 +332,8 @@ def plot_prediction(
         ylabel=_label(name, unit),
         xlim=(float(x[0]), float(x[-1])) if x.size > 1 else None,
     )
+    if sample_time is None:
+        ax.locator_params(axis="x", integer=True)
     ax.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
     return _tidy(ax)
 
@@ -619,8 +624,23 @@ def plot_error_curve(
         lowest = min(lowest, float(np.min(middle * np.sqrt(sizes[known]))))
     if guide and np.isfinite(lowest):
         ends = np.array([sizes.min(), sizes.max()])
-        ax.plot(ends, 0.6 * lowest / np.sqrt(ends), color=GREY, linestyle="--", label="slope -1/2")
+        heights = 0.6 * lowest / np.sqrt(ends)
+        ax.plot(ends, heights, color=GREY, linestyle="--", linewidth=1)
+        ax.annotate(
+            "slope -1/2",
+            (float(ends[1]), float(heights[1])),
+            xytext=(0, -3),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            color=GREY,
+        )
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    if sizes.max() < 100 * sizes.min():
+        # Hardly a power of ten among them: name the sizes themselves.
+        ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    ax.set_xticks([], minor=True)
+    ax.margins(y=0.12)
     ax.grid(True, which="major", color=LIGHT, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.legend(frameon=False)

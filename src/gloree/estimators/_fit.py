@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from gloree.diagnostics import (
 )
 from gloree.engine import Engine, Source, halves
 from gloree.estimators._surrogate import from_surrogate, surrogate_of
-from gloree.models import IORNN
+from gloree.models import IORNN, canonical_units
 from gloree.moments import (
     CrossMoment,
     Frame,
@@ -47,9 +48,10 @@ from gloree.moments import (
     regression_sums,
     score_frame,
 )
-from gloree.recurrence import Contraction, check_score_method
+from gloree.recurrence import Contraction, check_score_method, top_degree
 from gloree.refinement import (
     Layout,
+    Refinement,
     RefinementStatus,
     Rounds,
     RoundSettings,
@@ -61,6 +63,7 @@ from gloree.refinement import (
 from gloree.score_functions import ScoreCheck, stein_statistic
 from gloree.score_functions import Whitening as ScoreWhitening
 from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.states import residual_rows
 
 SEGMENT = 250
 """Rows of a piece of a long sequence."""
@@ -70,6 +73,9 @@ WASHOUT = 50
 
 START_ROWS_PER_PARAMETER = 50
 """Rows of the subsample on which rounds run when a refinement follows, for each weight."""
+
+WASHOUT_TOLERANCE = 1e-6
+"""Pieces are long enough if their squared error equals that of the whole record to this."""
 
 WINDOW_RTOL = 1e-4
 """Lag windows are whitened along directions of at least this relative variance. Neighbouring
@@ -155,6 +161,7 @@ class Fit:
     report: FitReport = field(init=False)
     source: Source = field(init=False)
     chain: GaussianVAR | None = field(init=False, default=None)
+    _full_whitening: Whitening | None = field(init=False, default=None)
     _bar: Any = field(init=False, default=None)
 
     def run(self) -> IORNN:
@@ -345,6 +352,7 @@ class Fit:
         with self._stage("first moment") as detail:
             report.moment = planned.moment
             if planned.n_directions < whitening.n_directions:
+                self._full_whitening = whitening
                 whitening = self._find_range(whitening, planned.n_directions)
                 detail.append(f"{whitening.n_directions} directions found")
             tables = self.source.subset(planned.first_rows)
@@ -424,21 +432,28 @@ class Fit:
         )
         return self.settings.engine.run(function, self.source, label="score moment", tables=tables)
 
-    def _find_range(self, whitening: Whitening, size: int) -> Whitening:
-        """Project the whitened inputs on the span of the units, found from second moments."""
+    def _find_range(self, whitening: Whitening, size: int, model: IORNN | None = None) -> Whitening:
+        """Project the whitened inputs on the span of the units, found from second moments.
+
+        With a model, the moments are those of its residuals plus its own: a second, much more
+        accurate look once first weights are known.
+        """
         engine, source, rng = self.settings.engine, self.source, self.settings.rng
         n_weights = min(self.data.n_outputs, 4)
         std = self.report.output_std
         assert std is not None
         weights = rng.standard_normal((self.data.n_outputs, n_weights))
         weights /= np.maximum(std, 1e-12 * std.max())[:, None]
-        slopes = self._linear_fit(whitening)
+        linear = self._linear_fit(whitening) if model is None else None
 
         def vectors(batch: Batch) -> Array:
             return whitening(batch.X)
 
         def targets(batch: Batch) -> Array:
-            residual = batch.targets - self.output_mean - whitening(batch.X) @ slopes
+            if linear is None:
+                assert model is not None
+                return residual_rows(model, batch) @ weights
+            residual = batch.targets - self.output_mean - whitening(batch.X) @ linear
             return np.asarray(residual @ weights)
 
         probes = rng.standard_normal((whitening.n_directions, size))
@@ -448,7 +463,10 @@ class Fit:
                 source,
                 label="range",
             )
-            basis = range_basis(sums.finalize(probes), size)
+            columns = sums.finalize(probes)
+            if model is not None:
+                columns = columns + _model_columns(model, whitening, weights, probes)
+            basis = range_basis(columns, size)
             probes = basis
         return whitening.restrict(basis)
 
@@ -577,6 +595,8 @@ class Fit:
                 wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
                 rounds.tables = self.source.subset(max(20_000, wanted))
             model, sums = rounds.start(model)
+            if self._full_whitening is not None and self._units_are_determined(model):
+                model, sums = self._look_again(model, rounds)
             detail.append(f"RMS residual {_rms(sums):.5g}")
         with self._stage("rounds") as detail:
             kept = 0
@@ -593,6 +613,27 @@ class Fit:
             report.moments_rmse = np.sqrt(sums.squares / sums.n_rows)
             detail.append(f"{kept} kept, RMS residual {_rms(sums):.5g}")
         return model
+
+    def _units_are_determined(self, model: IORNN) -> bool:
+        return top_degree(model)[0] == 2 and self.data.n_outputs > 1
+
+    def _look_again(self, model: IORNN, rounds: Rounds) -> tuple[IORNN, RoundSums]:
+        """Find the span of the units once more, from residual moments, for the rounds to use."""
+        assert self._full_whitening is not None
+        found = self._find_range(self._full_whitening, self._planned.n_directions, model)
+        features = RegressionFeatures(found, top_degree(model)[0])
+        gram = self.settings.engine.run(
+            partial(regression_sums, features=features),
+            self.source,
+            label="Gram",
+            tables=self.source.subset(self._planned.first_rows),
+        )
+        rounds.settings = replace(
+            rounds.settings,
+            frame=Frame.of_whitening(found),
+            solver=RegressionSolver.from_sums(features, gram),
+        )
+        return model, rounds.evaluate(model, tensor=True)
 
     # ------------------------------------------------------------ refinement
 
@@ -623,50 +664,67 @@ class Fit:
         name = "Gauss-Newton" if full else "one step"
         with self._stage(name) as detail:
             result = gauss_newton(model, layout, settings.engine, self.source, to_convergence=full)
+            if not converted:
+                report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
+            while not self._washed_out(result):
+                result = gauss_newton(
+                    result.model, layout, settings.engine, self.source, to_convergence=full
+                )
             report.refinement_status, report.refinement_steps = result.status, result.n_steps
             report.refined_rmse = np.sqrt(result.squares / result.n_rows)
-            canonical = result.model.canonical()
             detail.append(f"{result.n_steps} steps, {result.status.value}")
-            if full and result.status is RefinementStatus.STEP_LIMIT:
+            if result.status is RefinementStatus.STEP_LIMIT:
                 report.warn(
                     ConvergenceWarning,
                     f"Gauss-Newton stopped at its limit of {result.n_steps} steps before the "
-                    f"error settled",
+                    f"error settled: try other n_hidden, or refine='full'",
                 )
-            errors = standard_errors(result, layout)
-            scales = _canonical_scales(result.model, canonical)
-            report.standard_errors = scales(errors.weights)
-            report.predicted_errors = replace(errors, weights=report.standard_errors).relative(
-                canonical
+            units = canonical_units(
+                result.model.input_weights, result.model.output_weights, result.model.activation
             )
+            canonical = result.model.canonical()
+            errors = standard_errors(result, layout).canonical(units)
+            report.standard_errors = errors.weights
+            report.predicted_errors = errors.relative(canonical)
         return self._finish(canonical, settings.lags)
+
+    def _washed_out(self, result: Refinement) -> bool:
+        """Whether pieces of long sequences forget their start; if not, make them longer."""
+        source, settings = self.source, self.settings
+        if source.segment is None or settings.recurrence is None:
+            return True
+        model = self._finish(result.model, settings.lags)
+        exact = np.zeros(self.data.n_outputs)
+        first = settings.lags - 1
+        for begin, end in pairwise(self.data.starts):
+            predicted = model.predict(self.data.X[begin:end])[first:]
+            residual = self.data.Y[begin + first : end] - predicted  # type: ignore[index]
+            exact += np.einsum("na,na->a", residual, residual)
+        off = abs(float(exact.sum()) - float(result.squares.sum())) / float(exact.sum())
+        if off < WASHOUT_TOLERANCE:
+            return True
+        if source.before > 16 * WASHOUT:
+            self.report.warn(
+                ConvergenceWarning,
+                f"the network remembers for longer than the {source.before} steps that warm up "
+                f"each piece of a long sequence: the squared error of the pieces is off by "
+                f"{off:.1e} of itself",
+            )
+            return True
+        self.source = replace(source, segment=4 * source.segment, before=4 * source.before)
+        return False
 
     def _finish(self, model: IORNN, lags: int) -> IORNN:
         return model.replace(lags=lags) if lags > 1 else model
 
 
+def _model_columns(model: IORNN, whitening: Whitening, weights: Array, probes: Array) -> Array:
+    """What a quadratic model adds to `RangeSums.finalize`: (w.A2_i) 2 c a~_i (a~_i Omega)."""
+    components = Frame.of_whitening(whitening).components(model)
+    leading = 2.0 * top_degree(model)[1] * model.output_weights @ weights
+    seen = components @ probes
+    return np.concatenate([components.T @ (column[:, None] * seen) for column in leading.T], axis=1)
+
+
 def _rms(sums: RoundSums) -> float:
     return float(np.sqrt(sums.squares.sum() / sums.n_rows / sums.squares.shape[0]))
-
-
-def _canonical_scales(
-    model: IORNN, canonical: IORNN
-) -> Callable[[dict[str, Array]], dict[str, Array]]:
-    """How standard errors change when units are scaled, signed and reordered."""
-    from gloree.models._symmetry import canonical_units
-
-    units = canonical_units(model.input_weights, model.output_weights, model.activation)
-    scale, state = np.abs(units.scale), np.abs(units.state_scale)
-
-    def change(errors: dict[str, Array]) -> dict[str, Array]:
-        changed = dict(errors)
-        changed["input_weights"] = (scale[:, None] * errors["input_weights"])[units.order]
-        changed["output_weights"] = (errors["output_weights"] / state[:, None])[units.order]
-        if "recurrent_weights" in errors:
-            scaled = scale[:, None] * errors["recurrent_weights"] / state[None, :]
-            changed["recurrent_weights"] = scaled[np.ix_(units.order, units.order)]
-        if "hidden_bias" in errors:
-            changed["hidden_bias"] = (scale * errors["hidden_bias"])[units.order]
-        return changed
-
-    return change

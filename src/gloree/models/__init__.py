@@ -10,14 +10,17 @@ from gloree.models._forward import (
     multiply_rows,
 )
 from gloree.models._iornn import IORNN
+from gloree.models._symmetry import CanonicalUnits, canonical_units
 from gloree.models._windows import lag_windows
 
 __all__ = [
     "EXPLOSION_LIMIT",
     "IORNN",
     "BlockRun",
+    "CanonicalUnits",
     "ExplosionError",
     "ExplosionWarning",
+    "canonical_units",
     "find_explosions",
     "forward_blocks",
     "forward_packed",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gloree.moments._cross import BLOCK_ENTRIES
 from gloree.moments._features import n_monomials
 
-MAX_FEATURES = 2000
+MAX_FEATURES = 1000
 """Features up to which a regression moment is the default."""
 
 ROWS_PER_FEATURE = 40

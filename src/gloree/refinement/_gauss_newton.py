@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy import linalg
 
 from gloree.engine import Engine, Source
-from gloree.models import IORNN, ExplosionError
+from gloree.models import IORNN, CanonicalUnits, ExplosionError
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import (
     GradientSums,
@@ -28,8 +28,13 @@ ROWS_PER_PARAMETER = 20
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
-EFFICIENT = 0.02
-"""A step is over when what it could still gain is this fraction of the statistical error."""
+STALE = 1.02
+"""J^T J and the spread of the score are computed anew at the end if the squared error has fallen
+by more than this factor since: standard errors need the final residuals."""
+
+EFFICIENT = 0.05
+"""Steps end when what one more could gain, in any weight matrix, is this fraction of what the
+statistical error is worth there."""
 
 
 class RefinementStatus(Enum):
@@ -55,6 +60,8 @@ class Refinement:
         Sum of squared residuals of each output.
     n_rows : float
         Rows behind it.
+    start_squares : ndarray of shape (n_outputs,)
+        The same at the start.
     history : tuple of float
         Total sum of squares, start first.
     hessian : HessianSums
@@ -66,6 +73,7 @@ class Refinement:
     n_steps: int
     squares: Array
     n_rows: float
+    start_squares: Array
     history: tuple[float, ...]
     hessian: HessianSums = field(repr=False)
 
@@ -95,7 +103,7 @@ def gauss_newton(
     layout : Layout
     engine, source
     to_convergence : bool, default False
-        False: until what is left to gain is a fiftieth of the statistical error, which takes two
+        False: until what is left to gain is a twentieth of the statistical error, which takes two
         or three steps from a good start. True: until nothing falls any more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
@@ -117,15 +125,17 @@ def gauss_newton(
     hessian = hessian_pass(model, layout, engine, source, current.leverage)
     curvature, age = hessian.hessian.copy(), 0
     damping = 1e-9
-    history = [float(current.squares.sum())]
+    start_squares = current.squares
+    history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
-    n_steps = 0
+    n_steps, seen = 0, history[0]
     while n_steps < limit:
         step = solve_step(curvature, current.gradient, layout.scale_constraints(model), damping)
         gain = float(step @ current.gradient)
         variance = history[-1] / current.n_rows / layout.n_outputs
-        enough = variance * layout.size * (1e-8 if to_convergence else EFFICIENT)
-        if gain <= enough and damping <= 1e-6 and (age == 0 or not to_convergence):
+        tolerance = 1e-8 if to_convergence else EFFICIENT
+        settled = _largest_share(layout, curvature, step) <= tolerance * variance
+        if settled and damping <= 1e-6 and (age == 0 or not to_convergence):
             status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT
             break
         found = _line_search(model, layout, engine, source, step, current)
@@ -151,10 +161,33 @@ def gauss_newton(
                 break
         if (poor or age >= MAX_AGE) and n_steps < limit:
             hessian = hessian_pass(model, layout, engine, source, current.leverage)
-            curvature, age = hessian.hessian.copy(), 0
+            curvature, age, seen = hessian.hessian.copy(), 0, history[-1]
+    if seen > STALE * history[-1]:
+        hessian = hessian_pass(model, layout, engine, source, current.leverage)
     return Refinement(
-        model, status, n_steps, current.squares, current.n_rows, tuple(history), hessian
+        model,
+        status,
+        n_steps,
+        current.squares,
+        current.n_rows,
+        start_squares,
+        tuple(history),
+        hessian,
     )
+
+
+def _largest_share(layout: Layout, curvature: Array, step: Array) -> float:
+    """Largest s_b^T H_bb s_b over the number of weights, over weight matrices b.
+
+    What the step would still gain in one of them; its statistical error alone is worth the noise
+    variance for each weight.
+    """
+    shares = []
+    for index in layout.named(np.arange(layout.size, dtype=np.float64)).values():
+        block = index.ravel().astype(np.int64)
+        part = step[block]
+        shares.append(float(part @ curvature[np.ix_(block, block)] @ part) / block.size)
+    return max(shares)
 
 
 def _finite_start(
@@ -289,6 +322,19 @@ class StandardErrors:
     covariance: Array = field(repr=False)
     weights: dict[str, Array]
 
+    def canonical(self, units: CanonicalUnits) -> StandardErrors:
+        """Standard errors of the canonical form, whose units are scaled, signed and reordered."""
+        scale, state = np.abs(units.scale), np.abs(units.state_scale)
+        errors = dict(self.weights)
+        errors["input_weights"] = (scale[:, None] * errors["input_weights"])[units.order]
+        errors["output_weights"] = (errors["output_weights"] / state[:, None])[units.order]
+        if "recurrent_weights" in errors:
+            scaled = scale[:, None] * errors["recurrent_weights"] / state[None, :]
+            errors["recurrent_weights"] = scaled[np.ix_(units.order, units.order)]
+        if "hidden_bias" in errors:
+            errors["hidden_bias"] = (scale * errors["hidden_bias"])[units.order]
+        return StandardErrors(self.covariance, errors)
+
     def relative(self, model: IORNN) -> dict[str, float]:
         """Predicted relative error of each weight matrix: root sum of variances over its norm."""
         predicted = {}
@@ -316,8 +362,3 @@ def standard_errors(refinement: Refinement, layout: Layout) -> StandardErrors:
     covariance = inverse @ meat @ inverse * np.outer(scale, scale)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return StandardErrors(covariance, layout.named(errors))
-
-
-def with_model(refinement: Refinement, model: IORNN) -> Refinement:
-    """Return the same refinement with another model (for example its canonical form)."""
-    return replace(refinement, model=model)

@@ -1,0 +1,660 @@
+"""The regressor: forms in and out, its options, its report, and the estimator contract."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+
+from gloree import IORNN, Engine, SpectralRNNRegressor, datasets, metrics
+from gloree.activations import Polynomial
+from gloree.diagnostics import RotationWarning
+from gloree.engine import Source
+from gloree.moments import MemoryLimitError
+from gloree.refinement import Layout, gauss_newton
+from gloree.sequences import as_sequences
+
+# the same numbers summed in another order, through an iteration that stops at 1% of the error
+ITERATION_TOLERANCE = 1e-3
+# float32 keeps 7 digits of the data
+SINGLE_TOLERANCE = 1e-4
+# squared error above that of the least-squares estimate
+LOSS_TOLERANCE = 1e-3
+NOISE = 0.1
+# standard error of an RMS of 30,000 residuals, four of them
+NOISE_TOLERANCE = 4 / np.sqrt(2 * 30_000)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return datasets.make_rnn(1000, 10, 6, 3, 3, noise=NOISE, random_state=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(simulated):
+    X, Y, _, _ = simulated
+    return regressor().fit(X, Y)
+
+
+def regressor(n_hidden=3, **options):
+    return SpectralRNNRegressor(n_hidden, **{"random_state": 0, "engine": "serial", **options})
+
+
+def oracle(X, Y, truth, **free):
+    """Least squares, reached from the truth."""
+    layout = Layout(truth.input_weights.shape[1], truth.n_hidden, truth.n_outputs, **free)
+    source = Source(as_sequences(X, Y))
+    return gauss_newton(truth, layout, Engine("serial"), source, to_convergence=True)
+
+
+def loss(est):
+    values = est.report_.refined_rmse
+    return float(np.sum((est.report_.moments_rmse if values is None else values) ** 2))
+
+
+def assert_close(model, other, tolerance=ITERATION_TOLERANCE):
+    errors = metrics.weight_errors(model, other)
+    weights = ("input_weights", "recurrent_weights", "output_weights")
+    assert max(errors[name] for name in weights) < tolerance, errors
+
+
+# ------------------------------------------------------------------------------------- forms
+
+
+@pytest.mark.parametrize("form", ["list", "flat"])
+def test_the_form_of_the_data_does_not_change_the_fit(form, simulated, fitted):
+    X, Y, _, _ = simulated
+    if form == "list":
+        est = regressor().fit(list(X), list(Y))
+        predictions = est.predict(list(X))
+        assert isinstance(predictions, list)
+        np.testing.assert_array_equal(np.stack(predictions), fitted.predict(X))
+    else:
+        lengths = [10] * len(X)
+        est = regressor().fit(X.reshape(-1, 6), Y.reshape(-1, 3), lengths=lengths)
+        predictions = est.predict(X.reshape(-1, 6), lengths=lengths)
+        np.testing.assert_array_equal(predictions.reshape(Y.shape), fitted.predict(X))
+    assert est.model_ == fitted.model_
+
+
+def test_sequences_of_any_length_are_fitted_together(simulated):
+    X, _, truth, chain = simulated
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 25, size=800)
+    X = [chain.sample(1, n, random_state=rng)[0] for n in lengths]
+    Y = truth.simulate(X, noise=NOISE, random_state=rng)
+    est = regressor().fit(X, Y)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(
+        (lambda o: o.squares.sum() / o.n_rows)(oracle(X, Y, truth))
+    )
+    assert [part.shape for part in est.predict(X[:5])] == [(n, 3) for n in lengths[:5]]
+
+
+def test_one_long_sequence_is_enough(simulated):
+    _, _, truth, chain = simulated
+    x = chain.sample(1, 10_000, random_state=0)[0]
+    y = truth.simulate(x, noise=NOISE, random_state=0)
+    est = regressor().fit(x, y)
+    assert est.report_.sizes["sequences"] == 1
+    assert est.report_.sizes["steps"] == 10_000
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.03)
+    assert est.predict(x[:7]).shape == (7, 3)
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.RotationWarning")
+def test_one_output_comes_back_without_its_axis_if_it_came_so(simulated):
+    X, Y, _, _ = simulated
+    est = regressor(recurrence=None).fit(X, Y[..., 0])
+    assert est.predict(X).shape == Y.shape[:2]
+    assert [part.shape for part in est.predict(list(X[:3]))] == [(10,)] * 3
+    other = regressor(recurrence=None).fit(X, Y[..., :1])
+    np.testing.assert_array_equal(est.predict(X), other.predict(X)[..., 0])
+    for skip in (0, 3):
+        score = est.score(X, Y[..., 0], skip=skip)
+        assert score == pytest.approx(other.score(X, Y[..., :1], skip=skip))
+
+
+@pytest.mark.parametrize(
+    "convert, tolerance",
+    [
+        (np.asfortranarray, 0.0),
+        (lambda values: values.astype(np.float32), SINGLE_TOLERANCE),
+        (lambda values: np.repeat(values, 2, axis=0)[::2], 0.0),
+    ],
+    ids=["Fortran", "float32", "strided"],
+)
+def test_layout_and_precision_of_the_data_do_not_matter(convert, tolerance, simulated, fitted):
+    X, Y, _, _ = simulated
+    est = regressor().fit(convert(X), convert(Y))
+    if tolerance == 0.0:
+        assert est.model_ == fitted.model_
+    else:
+        assert_close(est.model_, fitted.model_, tolerance)
+
+
+def test_read_only_data_are_left_as_they_are(simulated, fitted):
+    X, Y, _, _ = simulated
+    frozen = X.copy(), Y.copy()
+    for values in frozen:
+        values.flags.writeable = False
+    assert regressor().fit(*frozen).model_ == fitted.model_
+
+
+def test_integers_give_the_fit_of_the_same_floats(simulated):
+    X, _, truth, _ = simulated
+    X = np.round(4 * X).astype(np.int32)
+    Y = np.round(100 * truth.predict(X / 4.0)).astype(np.int64)
+    whole = regressor().fit(X, Y)
+    assert whole.model_ == regressor().fit(X.astype(float), Y.astype(float)).model_
+    assert whole.score(X, Y) > 0.99
+
+
+@pytest.mark.parametrize("shift, scale", [(0.0, 1e-6), (0.0, 1e6), (3.0, 1.0)])
+def test_outputs_may_have_any_scale_and_mean(shift, scale, simulated, fitted):
+    X, Y, _, _ = simulated
+    est = regressor().fit(X, shift + scale * Y)
+    # the sums are shifted and scaled, so their rounding and the last iterations differ
+    np.testing.assert_allclose(
+        (est.predict(X) - shift) / scale, fitted.predict(X), atol=ITERATION_TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e3, 1e6])
+def test_inputs_may_have_any_scale(scale, simulated):
+    X, Y, _, _ = simulated
+    est = regressor().fit(scale * X, Y)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.03)
+
+
+@pytest.mark.parametrize("shift", [1.0, 10.0, 100.0, 1000.0])
+def test_inputs_may_have_any_mean(shift, simulated):
+    # a hidden bias makes up for any mean of the inputs
+    X, Y, _, _ = simulated
+    est = regressor().fit(X + shift, Y)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.03)
+
+
+# --------------------------------------------------------------------------- reproducibility
+
+
+def test_the_same_random_state_gives_the_same_fit_on_every_engine(simulated, fitted):
+    X, Y, _, _ = simulated
+    assert regressor().fit(X, Y).model_ == fitted.model_
+    small = {"batch_size": 1500}
+    alone = regressor(**small).fit(X, Y).model_
+    for engine in ("threads", None, Engine("threads", n_workers=3)):
+        assert regressor(engine=engine, **small).fit(X, Y).model_ == alone
+
+
+def test_another_random_state_gives_the_same_network(simulated, fitted):
+    X, Y, _, _ = simulated
+    assert_close(regressor(random_state=5).fit(X, Y).model_, fitted.model_)
+
+
+def test_batches_of_another_size_give_the_same_network(simulated, fitted):
+    X, Y, _, _ = simulated
+    for batch_size in (777, 100_000):
+        assert_close(regressor(batch_size=batch_size).fit(X, Y).model_, fitted.model_)
+
+
+def test_a_fitted_regressor_can_be_pickled(simulated, fitted):
+    X, _, _, _ = simulated
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    assert str(again.report_) == str(fitted.report_)
+
+
+# ----------------------------------------------------------------------------------- accuracy
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_step_is_as_good_as_least_squares_from_the_truth(seed):
+    X, Y, truth, _ = datasets.make_rnn(2000, 10, 6, 3, 3, noise=NOISE, random_state=seed)
+    est = regressor().fit(X, Y)
+    best = oracle(X, Y, truth)
+    smallest = float(best.squares.sum()) / best.n_rows
+    assert (1 - 1e-9) * smallest <= loss(est) <= (1 + LOSS_TOLERANCE) * smallest
+    errors, possible = (
+        metrics.weight_errors(model, truth) for model in (est.model_, best.model)
+    )
+    for name in ("input_weights", "recurrent_weights", "output_weights"):
+        assert errors[name] < 1.2 * possible[name]
+    assert est.model_ == est.model_.canonical()
+
+
+def test_refinement_is_no_worse_than_moments_alone(simulated):
+    X, Y, truth, _ = simulated
+    alone = regressor(refine=None).fit(X, Y)
+    one, full = (regressor(refine=refine).fit(X, Y) for refine in ("one-step", "full"))
+    assert alone.report_.refined_rmse is None
+    best = oracle(X, Y, truth)
+    smallest = float(best.squares.sum()) / best.n_rows
+    losses = [loss(est) for est in (alone, one, full)]
+    rounding = 1 + 1e-9
+    assert smallest <= losses[2] * rounding
+    assert losses[2] <= losses[1] * rounding <= losses[0] * rounding**2
+    assert losses[2] == pytest.approx(smallest, rel=1e-6)
+    assert losses[0] < (1 + LOSS_TOLERANCE) * smallest
+    for est in (one, full):
+        assert np.sum(est.report_.refined_rmse**2) <= rounding * np.sum(
+            est.report_.moments_rmse**2
+        )
+
+
+def test_reported_errors_are_those_of_the_predictions(simulated, fitted):
+    X, Y, _, _ = simulated
+    rmse = metrics.root_mean_square_error(Y, fitted.predict(X))
+    np.testing.assert_allclose(fitted.report_.refined_rmse, rmse, rtol=1e-9)
+    np.testing.assert_allclose(
+        fitted.report_.output_std, Y.reshape(-1, 3).std(axis=0), rtol=1e-9
+    )
+    assert fitted.score(X, Y) == pytest.approx(metrics.r2_score(Y, fitted.predict(X)))
+
+
+def test_standard_errors_have_the_size_of_the_errors(simulated, fitted):
+    _, _, truth, _ = simulated
+    aligned = metrics.align(fitted.model_, truth)
+    for name in ("input_weights", "recurrent_weights", "output_weights"):
+        z = getattr(aligned.model, name) - getattr(aligned.truth, name)
+        z = z / fitted.report_.standard_errors[name][aligned.order]
+        # about 10 numbers with a root mean square of 1
+        assert 0.3 < np.sqrt(np.mean(z**2)) < 2.5
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_number_of_units_is_found(seed):
+    X, Y, truth, _ = datasets.make_rnn(1000, 10, 6, 3, 4, noise=NOISE, random_state=seed)
+    est = regressor(n_hidden=None).fit(X, Y)
+    assert est.model_.n_hidden == 3
+    assert est.report_.rank_reason in str(est.report_)
+    assert est.n_hidden is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 50, 600])
+def test_the_number_of_units_is_found_whatever_the_batches(batch_size):
+    X, Y, _, _ = datasets.make_rnn(400, 10, 6, 2, 4, noise=NOISE, random_state=0)
+    assert regressor(n_hidden=None, batch_size=batch_size).fit(X, Y).model_.n_hidden == 2
+
+
+@pytest.mark.parametrize("n_steps", [700, 5000])
+def test_the_number_of_units_is_found_from_one_record(n_steps, simulated):
+    _, _, truth, chain = simulated
+    x = chain.sample(1, n_steps, random_state=0)[0]
+    y = truth.simulate(x, noise=NOISE, random_state=0)
+    assert regressor(n_hidden=None).fit(x, y).model_.n_hidden == 3
+
+
+# ------------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize("recurrence", ["instrument", "cross", "score"])
+@pytest.mark.parametrize("refine", [None, "one-step"])
+def test_every_estimator_of_the_recurrence_finds_it(recurrence, refine, simulated):
+    X, Y, truth, _ = simulated
+    est = regressor(recurrence=recurrence, refine=refine).fit(X, Y)
+    assert est.report_.recurrence == recurrence
+    errors = metrics.weight_errors(est.model_, truth)
+    assert errors["recurrent_weights"] < 0.1
+    assert errors["input_weights"] < 0.05
+
+
+def test_a_network_without_recurrence_has_none(simulated):
+    X, _, truth, _ = simulated
+    truth = truth.replace(recurrent_weights=None)
+    Y = truth.simulate(X, noise=NOISE, random_state=0)
+    est = regressor(recurrence=None).fit(X, Y)
+    assert not est.model_.recurrent_weights.any()
+    assert est.report_.recurrence == "none"
+    assert "recurrent_weights" not in est.report_.standard_errors
+    best = oracle(X, Y, truth, recurrent=False)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+
+
+def test_sequences_of_one_step_have_no_recurrence_to_find(simulated):
+    X, _, truth, _ = simulated
+    X = X.reshape(-1, 1, 6)
+    Y = truth.simulate(X, noise=NOISE, random_state=0)
+    for recurrence in (None, "instrument"):
+        est = regressor(recurrence=recurrence).fit(X, Y)
+        assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.02
+        assert np.all(np.isfinite(est.predict(X)))
+
+
+@pytest.mark.parametrize("moment", ["regression", "score"])
+def test_both_moments_lead_to_the_same_network(moment, simulated, fitted):
+    X, Y, _, _ = simulated
+    est = regressor(moment=moment, refine="full").fit(X, Y)
+    assert est.report_.moment == ("score" if moment == "score" else "union")
+    assert_close(est.model_, regressor(refine="full").fit(X, Y).model_)
+
+
+def test_a_given_chain_is_used_as_it_is(simulated):
+    X, Y, truth, chain = simulated
+    est = regressor(chain=chain, moment="score").fit(X, Y)
+    assert est.chain_ is chain
+    assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.05
+    assert regressor().fit(X, Y).chain_ is not chain
+
+
+def test_a_direct_path_is_found(simulated):
+    X, _, truth, _ = simulated
+    rng = np.random.default_rng(0)
+    truth = truth.replace(direct_weights=rng.standard_normal((6, 3)))
+    Y = truth.simulate(X, noise=NOISE, random_state=0)
+    est = regressor(direct=True).fit(X, Y)
+    errors = metrics.weight_errors(est.model_, truth)
+    assert errors["direct_weights"] < 0.02
+    assert errors["input_weights"] < 0.05
+    best = oracle(X, Y, truth, direct=True)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+    assert regressor().fit(X, Y).model_.direct_weights is None
+
+
+@pytest.mark.parametrize("fit_bias", [True, False])
+def test_biases_are_fitted_unless_told_not_to(fit_bias, simulated):
+    X, _, truth, _ = simulated
+    bias = np.array([0.3, -0.2, 0.4])
+    truth = truth.replace(hidden_bias=bias, output_bias=[1.0, -1.0, 0.5]) if fit_bias else truth
+    Y = truth.simulate(X, noise=NOISE, random_state=0)
+    est = regressor(fit_bias=fit_bias).fit(X, Y)
+    if fit_bias:
+        errors = metrics.weight_errors(est.model_, truth)
+        assert errors["hidden_bias"] < 0.05 and errors["output_bias"] < 0.05
+    else:
+        assert not est.model_.hidden_bias.any() and not est.model_.output_bias.any()
+    best = oracle(X, Y, truth, bias=fit_bias)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+
+
+@pytest.mark.parametrize("n_outputs", [3, 1])
+def test_cubic_networks_are_found_with_any_number_of_outputs(n_outputs):
+    X, Y, truth, _ = datasets.make_rnn(
+        1500, 10, 5, 2, n_outputs, degree=3, recurrence_norm=0.02, noise=NOISE, random_state=2
+    )
+    est = regressor(2, activation="cubic").fit(X, Y)
+    errors = metrics.weight_errors(est.model_, truth)
+    for name in ("input_weights", "output_weights"):
+        assert errors[name] < 0.01
+    best = oracle(X, Y, truth)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+
+
+def polynomial_data(coefficients, *, bias):
+    activation = Polynomial(coefficients)
+    truth = datasets.random_rnn(
+        5, 2, 3, activation=activation, bias=0.2 if bias else 0.0, random_state=3
+    )
+    X = datasets.make_chain(5, random_state=0).sample(1000, 10, random_state=1)
+    return activation, X, truth.simulate(X, noise=NOISE, random_state=2), truth
+
+
+@pytest.mark.parametrize("coefficients", [(0, 1, 0.5), (0.2, 0.5, 1.0)])
+def test_quadratics_with_lower_terms_are_found(coefficients):
+    activation, X, Y, truth = polynomial_data(coefficients, bias=False)
+    est = regressor(2, activation=activation, fit_bias=False).fit(X, Y)
+    assert est.model_.activation == activation
+    assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.02
+    best = oracle(X, Y, truth, bias=False)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+
+
+def test_quadratics_with_lower_terms_and_biases_predict_as_well_and_say_what_is_free():
+    activation, X, Y, truth = polynomial_data((0, 1, 0.5), bias=True)
+    with pytest.warns(RotationWarning, match="scale of each unit is not identified"):
+        est = regressor(2, activation=activation).fit(X, Y)
+    best = oracle(X, Y, truth)
+    assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
+
+
+@pytest.mark.parametrize("coefficients", [(0, 0.5, 0, 0.3), (0, 1, 0.5, 0.3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_cubics_with_lower_terms_are_found(coefficients, bias):
+    activation, X, Y, truth = polynomial_data(coefficients, bias=bias)
+    est = regressor(2, activation=activation, fit_bias=bias).fit(X, Y)
+    report = est.report_
+    best = oracle(X, Y, truth, bias=bias)
+    assert loss(est) < 1.05 * float(best.squares.sum()) / best.n_rows
+    assert np.sum(report.refined_rmse**2) <= np.sum(report.moments_rmse**2)
+
+
+# --------------------------------------------------------------------------------------- lags
+
+
+@pytest.fixture(scope="module")
+def record():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((4000, 2))
+    u = u + 0.5 * np.roll(u, 1, axis=0)
+    truth = IORNN(rng.standard_normal((2, 6)) / 2, None, rng.standard_normal((2, 3)), lags=3)
+    y = truth.predict(u) + NOISE * rng.standard_normal((4000, 3))
+    return u, y, truth
+
+
+@pytest.mark.parametrize("recurrence", [None, "instrument"])
+def test_windows_of_one_record_are_fitted(recurrence, record):
+    u, y, truth = record
+    est = regressor(2, lags=3, recurrence=recurrence).fit(u, y)
+    assert est.model_.lags == 3 and est.model_.n_inputs == 2
+    assert est.chain_ is None
+    assert est.n_features_in_ == 2
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.05)
+    canonical = truth.canonical()
+    assert metrics.weight_errors(est.model_, canonical)["input_weights"] < 0.05
+    rmse = metrics.root_mean_square_error(y, est.predict(u), skip=2)
+    if recurrence is None:
+        np.testing.assert_allclose(est.report_.refined_rmse, rmse, rtol=1e-9)
+    else:
+        np.testing.assert_allclose(est.report_.refined_rmse, rmse, rtol=1e-2)
+
+
+def test_windows_with_a_direct_path_and_one_output_are_a_quadratic_form(record):
+    u, y, _ = record
+    with pytest.warns(RotationWarning):
+        est = regressor(2, lags=3, recurrence=None, direct=True).fit(u, y[:, 0])
+    assert est.model_.direct_weights.shape == (6, 1)
+    assert est.predict(u).shape == (4000,)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.05)
+
+
+def test_windows_do_not_cross_sequences(record):
+    _, _, truth = record
+    rng = np.random.default_rng(1)
+    U = [rng.standard_normal((n, 2)) for n in rng.integers(1, 20, size=400)]
+    Y = truth.simulate(U, noise=NOISE, random_state=0)
+    est = regressor(2, lags=3, recurrence=None).fit(U, Y)
+    long_enough = sum(max(len(u) - 2, 0) for u in U)
+    assert f"{long_enough:,} steps count" in str(est.report_)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"moment": "score"}, "`moment='score'` needs an input law.*use moment='regression'"),
+        ({"recurrence": "cross"}, "recurrence='cross' needs an input law.*'instrument'"),
+        ({"recurrence": "score"}, "recurrence='score' needs an input law.*'instrument'"),
+    ],
+)
+def test_what_needs_an_input_law_is_refused_for_windows(options, message, record):
+    u, y, _ = record
+    with pytest.raises(ValueError, match=message):
+        regressor(2, lags=3, **options).fit(u, y)
+
+
+# ------------------------------------------------------------------------- report and control
+
+
+def test_the_report_prints_as_a_table(fitted):
+    text = str(fitted.report_)
+    for part in (
+        "moments alone",
+        "refined",
+        "outputs themselves",
+        "first moment",
+        "Gauss-Newton" if "Gauss-Newton" in text else "one step",
+        "sequences 1,000, steps 10,000, inputs 6, outputs 3, hidden 3",
+        "conditions:",
+        "Stein defect",
+    ):
+        assert part in text
+    assert max(len(line) for line in text.splitlines()) < 160
+    assert fitted.report_.seconds > 0
+    names = [stage.name for stage in fitted.report_.stages]
+    assert names[:3] == ["data", "inputs", "first moment"]
+    assert "memory beside the data" in fitted.report_.plan
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads"])
+def test_nothing_is_printed_unless_asked_for(engine, simulated, capfd):
+    X, Y, _, _ = simulated
+    regressor(engine=engine).fit(X[:300], Y[:300])
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
+    for verbose in (1, 2):
+        regressor(engine=engine, verbose=verbose).fit(X[:300], Y[:300])
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert "first moment" in captured.err
+
+
+def test_the_memory_limit_is_kept_or_refused_before_anything_runs(simulated):
+    X, Y, _, _ = simulated
+    with pytest.raises(MemoryLimitError, match="`memory_limit`=100,000 bytes.*at least [0-9,]+"):
+        regressor(memory_limit=100_000).fit(X, Y)
+    est = regressor(memory_limit=2**30, batch_size=500).fit(X, Y)
+    assert "batches of 500 steps" in est.report_.plan
+
+
+def test_a_memory_limit_makes_batches_smaller(simulated):
+    from gloree.moments import plan
+
+    X, Y, _, _ = simulated
+    free = plan(10**6, 6, 3, n_hidden=3)
+    limit = free.total_bytes - free.batch_bytes // 4
+    held = plan(10**6, 6, 3, n_hidden=3, memory_limit=limit)
+    assert held.batch_size < free.batch_size
+    assert held.total_bytes <= limit
+
+
+def test_data_of_fit_are_not_changed(simulated):
+    X, Y, _, _ = simulated
+    before = X.copy(), Y.copy()
+    regressor().fit(X, Y)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+
+
+# --------------------------------------------------------------------- the estimator contract
+
+
+def test_parameters_are_stored_as_given_and_cloned():
+    options = {"n_hidden": 4, "refine": None, "lags": 2, "random_state": 7, "engine": "serial"}
+    est = SpectralRNNRegressor(**options)
+    assert {**est.get_params(), **options} == est.get_params()
+    copy = clone(est)
+    assert copy is not est and copy.get_params() == est.get_params()
+    assert est.set_params(n_hidden=5) is est and est.n_hidden == 5
+    assert clone(est.fit_like if hasattr(est, "fit_like") else est).n_hidden == 5
+    with pytest.raises(ValueError, match="n_units"):
+        est.set_params(n_units=3)
+    assert repr(est).startswith("SpectralRNNRegressor(")
+
+
+def test_fit_returns_itself_and_sets_only_what_it_says(simulated):
+    X, Y, _, _ = simulated
+    est = regressor()
+    before = est.get_params()
+    assert est.fit(X, Y) is est
+    assert est.get_params() == before
+    learned = {name for name in vars(est) if name.endswith("_") and not name.startswith("_")}
+    assert learned == {"model_", "chain_", "report_", "n_features_in_"}
+
+
+def test_fit_forgets_the_fit_before(simulated, fitted):
+    X, Y, _, _ = simulated
+    est = regressor().fit(X[:, :, :4], Y[..., :2])
+    assert est.fit(X, Y).model_ == fitted.model_
+    assert est.n_features_in_ == 6
+
+
+@pytest.mark.parametrize("method", ["predict", "score"])
+def test_an_unfitted_regressor_says_so(method, simulated):
+    X, Y, _, _ = simulated
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(regressor(), method)(*((X,) if method == "predict" else (X, Y)))
+
+
+def test_predict_refuses_other_columns(fitted):
+    with pytest.raises(ValueError, match="`X` has 2 columns, the model expects n_inputs = 6"):
+        fitted.predict(np.ones((3, 2)))
+
+
+def test_sequences_can_be_cross_validated(simulated):
+    X, Y, _, _ = simulated
+    scores = cross_val_score(regressor(), X[:600], Y[:600], cv=3)
+    assert scores.shape == (3,)
+    assert scores.min() > 0.9
+
+
+# scikit-learn's checks of any estimator that cannot hold for sequences, each with its reason
+TOO_SMALL = "20 to 30 rows of random data are fewer than the unknowns: refused"
+NOT_FOR_SEQUENCES = {
+    "check_fit_score_takes_y": TOO_SMALL,
+    "check_estimators_overwrite_params": TOO_SMALL,
+    "check_dont_overwrite_parameters": TOO_SMALL,
+    "check_estimators_fit_returns_self": TOO_SMALL,
+    "check_readonly_memmap_input": TOO_SMALL,
+    "check_n_features_in_after_fitting": TOO_SMALL,
+    "check_estimators_dtypes": TOO_SMALL,
+    "check_dtype_object": "object arrays are refused: they are mostly ragged sequences by mistake",
+    "check_pipeline_consistency": TOO_SMALL,
+    "check_estimators_pickle": TOO_SMALL,
+    "check_f_contiguous_array_estimator": TOO_SMALL,
+    "check_methods_sample_order_invariance": "the order of steps is the data",
+    "check_methods_subset_invariance": "predictions depend on the steps before",
+    "check_fit2d_1sample": "refused in our words, which do not speak of samples",
+    "check_fit2d_1feature": TOO_SMALL,
+    "check_dict_unchanged": TOO_SMALL,
+    "check_fit2d_predict1d": TOO_SMALL,
+    "check_complex_data": "refused in our words, with what to do",
+    "check_estimators_empty_data_messages": "refused in our words, which name n_inputs",
+    "check_estimators_nan_inf": "refused in our words, which locate the value",
+    "check_estimator_sparse_tag": "sparse matrices are refused as not numeric",
+    "check_estimator_sparse_array": "sparse matrices are refused as not numeric",
+    "check_estimator_sparse_matrix": "sparse matrices are refused as not numeric",
+}
+MUST_HOLD = {
+    "check_estimator_repr",
+    "check_no_attributes_set_in_init",
+    "check_estimators_unfitted",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_fit1d",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_checks_hold_but_for_those_that_cannot():
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    est = SpectralRNNRegressor(n_hidden=1, recurrence=None, random_state=0)
+    try:
+        results = checks.check_estimator(est, on_fail=None, on_skip=None)
+    except TypeError:
+        pytest.skip("this scikit-learn cannot report its checks one by one")
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
+    assert not {name: error for name, error in failed.items() if name not in NOT_FOR_SEQUENCES}
+    passed = {r["check_name"] for r in results if r["status"] == "passed"}
+    assert passed >= MUST_HOLD
+
+
+def test_sparse_matrices_are_refused_by_name():
+    from scipy import sparse
+
+    with pytest.raises(TypeError, match="sparse"):
+        regressor().fit(sparse.csr_array(np.eye(6)), np.eye(6)[:, :3])

@@ -1,0 +1,207 @@
+"""Gradient and J^T J of the prediction error against differences of a naive forward pass."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from gloree.activations import Polynomial
+from gloree.engine import Engine, Source
+from gloree.models import IORNN
+from gloree.refinement import Layout, gradient_sums, hessian_sums
+from gloree.sequences import as_sequences
+
+# Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
+# rounding, both relative to the size of the predictions.
+STEP = 1e-5
+DIFFERENCES = 2e-8
+# Two exact algorithms for the same sums of a hundred terms.
+ALGEBRA = 1e-11
+
+LENGTHS = (7, 3, 1, 5)
+
+CASES = {
+    "quadratic": {},
+    "without biases": {"bias": False},
+    "without recurrence": {"recurrent": False},
+    "direct path": {"direct": True},
+    "direct path alone": {"direct": True, "recurrent": False, "bias": False},
+    "cubic": {"activation": "cubic"},
+    "parabola": {"activation": Polynomial((0.3, -0.5, 0.8)), "direct": True},
+    "polynomial of degree 3": {"activation": Polynomial((0.1, 0.4, -0.3, 0.2))},
+    "tanh": {"activation": "tanh"},
+    "softplus": {"activation": "softplus", "direct": True},
+    "no feedback at the weights": {"zero": True},
+    "more units than outputs": {"n_hidden": 4, "n_outputs": 1},
+    "more outputs than units": {"n_hidden": 1, "n_outputs": 3},
+}
+CUTS = {
+    "whole": {},
+    "pieces": {"batch_size": 10**6, "segment": 3},
+    "washout": {"batch_size": 10**6, "segment": 3, "before": 2},
+    "context": {"batch_size": 10**6, "segment": 2, "before": 1, "after": 1},
+}
+
+
+def make_case(case, cut="whole", seed=0):
+    settings = CASES[case]
+    flags = {"recurrent": True, "bias": True, "direct": False}
+    flags |= {name: settings[name] for name in flags if name in settings}
+    k, q = settings.get("n_hidden", 2), settings.get("n_outputs", 2)
+    rng = np.random.default_rng(seed)
+    feedback = flags["recurrent"] and not settings.get("zero", False)
+    model = IORNN(
+        rng.standard_normal((k, 3)) / 2,
+        0.3 * rng.standard_normal((k, k)) * feedback,
+        rng.standard_normal((k, q)),
+        0.3 * rng.standard_normal(k) * flags["bias"],
+        rng.standard_normal(q) * flags["bias"],
+        rng.standard_normal((3, q)) if flags["direct"] else None,
+        activation=settings.get("activation", "quadratic"),
+    )
+    X = [rng.standard_normal((n, 3)) for n in LENGTHS]
+    Y = [rng.standard_normal((n, q)) for n in LENGTHS]
+    data = as_sequences(X, Y)
+    batch = data.whole() if cut == "whole" else next(iter(data.batches(**CUTS[cut])))
+    return model, Layout(3, k, q, **flags), batch
+
+
+def naive_predictions(model, batch):
+    """Counted rows, one segment at a time from h = 0; and the segment of each."""
+    predictions, owners, rows = [], [], []
+    for s, (start, length) in enumerate(zip(batch.starts, batch.lengths, strict=True)):
+        h = np.zeros(model.n_hidden)
+        for t in range(length):
+            x = batch.X[start + t]
+            h = model.activation(
+                model.input_weights @ x + model.recurrent_weights @ h + model.hidden_bias
+            )
+            if batch.before[s] <= t < length - batch.after[s]:
+                y = h @ model.output_weights + model.output_bias
+                if model.direct_weights is not None:
+                    y = y + x @ model.direct_weights
+                predictions.append(y)
+                owners.append(s)
+                rows.append(start + t)
+    return np.array(predictions), np.array(owners), np.array(rows)
+
+
+def difference_jacobian(model, layout, batch):
+    """d prediction / d theta of the counted rows, (n_counted, n_outputs, size)."""
+    columns = []
+    for unit in np.eye(layout.size):
+        ahead, _, _ = naive_predictions(layout.move(model, STEP * unit), batch)
+        behind, _, _ = naive_predictions(layout.move(model, -STEP * unit), batch)
+        columns.append((ahead - behind) / (2 * STEP))
+    return np.stack(columns, axis=2)
+
+
+def close(actual, expected, tolerance):
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+CUT_CASES = [(case, "whole") for case in CASES]
+CUT_CASES += [(case, cut) for case in ("quadratic", "direct path", "tanh") for cut in CUTS]
+CUT_CASES = list(dict.fromkeys(CUT_CASES))
+
+
+@pytest.mark.parametrize(("case", "cut"), CUT_CASES)
+def test_gradient_and_hessian_are_those_of_the_naive_network(case, cut):
+    model, layout, batch = make_case(case, cut)
+    predictions, owners, rows = naive_predictions(model, batch)
+    residuals = batch.targets[rows] - predictions
+    J = difference_jacobian(model, layout, batch)
+    scale = max(1.0, np.abs(J).max()) * np.sqrt(len(rows))
+
+    gradient = gradient_sums(batch, model, layout)
+    assert gradient.n_rows == len(rows) == batch.n_counted
+    close(gradient.squares, np.sum(residuals**2, axis=0), ALGEBRA)
+    close(gradient.gradient, np.einsum("tap,ta->p", J, residuals), DIFFERENCES * scale)
+
+    hessian = hessian_sums(batch, model, layout)
+    assert hessian.n_rows == len(rows)
+    assert hessian.n_segments == len(batch.lengths)
+    close(hessian.hessian, np.einsum("tap,taq->pq", J, J), DIFFERENCES * scale)
+    meat = np.zeros_like(hessian.meat)
+    for s in range(len(batch.lengths)):
+        g = np.einsum("tap,ta->p", J[owners == s], residuals[owners == s])
+        meat += np.outer(g, g)
+    close(hessian.meat, meat, DIFFERENCES * scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", range(3))
+def test_adjoint_equals_sensitivities(case, seed):
+    """J^T r backward in time is J^T r forward in time: the meat of one segment is its square."""
+    model, layout, batch = make_case(case, seed=seed)
+    for s in range(len(batch.lengths)):
+        rows = slice(batch.starts[s], batch.starts[s] + batch.lengths[s])
+        alone = as_sequences(batch.X[rows], batch.targets[rows]).whole()
+        g = gradient_sums(alone, model, layout).gradient
+        close(hessian_sums(alone, model, layout).meat, np.outer(g, g), ALGEBRA)
+
+
+def test_gradient_is_minus_half_that_of_the_squared_error():
+    model, layout, batch = make_case("quadratic")
+    direction = np.random.default_rng(1).standard_normal(layout.size)
+
+    def error(step):
+        return gradient_sums(batch, layout.move(model, step * direction), layout).squares.sum()
+
+    slope = (error(STEP) - error(-STEP)) / (2 * STEP)
+    gradient = gradient_sums(batch, model, layout).gradient
+    assert slope == pytest.approx(-2 * gradient @ direction, rel=1e-6)
+
+
+def test_leverage_is_the_largest_slope_times_state_of_each_segment():
+    model, layout, batch = make_case("cubic")
+    expected = []
+    for start, length in zip(batch.starts, batch.lengths, strict=True):
+        h, largest = np.zeros(model.n_hidden), 0.0
+        for t in range(length):
+            z = model.input_weights @ batch.X[start + t] + model.recurrent_weights @ h
+            z = z + model.hidden_bias
+            h = model.activation(z)
+            slope = np.abs(model.activation.derivative(z, 1)).max()
+            largest = max(largest, slope * (1 + np.abs(h).max()))
+        expected.append(largest)
+    np.testing.assert_allclose(gradient_sums(batch, model, layout).leverage, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [gradient_sums, hessian_sums])
+@pytest.mark.parametrize("engine", ["serial", "threads"])
+def test_batches_of_any_size_add_to_the_whole(function, engine):
+    model, layout, batch = make_case("quadratic")
+    data = as_sequences(batch.X, batch.targets, lengths=batch.lengths)
+    whole = function(batch, model, layout)
+    total = Engine(engine, n_workers=2).run(
+        lambda b: function(b, model, layout), Source(data, batch_size=4)
+    )
+    for entry in fields(whole):
+        close(getattr(total, entry.name), getattr(whole, entry.name), ALGEBRA)
+
+
+def test_hessian_is_symmetric_and_positive_semidefinite():
+    model, layout, batch = make_case("direct path")
+    sums = hessian_sums(batch, model, layout)
+    for matrix in (sums.hessian, sums.meat):
+        np.testing.assert_allclose(matrix, matrix.T, atol=ALGEBRA * np.abs(matrix).max())
+        assert np.linalg.eigvalsh(matrix)[0] > -ALGEBRA * np.abs(matrix).max()
+
+
+def test_weighted_sums_count_every_row_so_many_times():
+    model, layout, batch = make_case("quadratic")
+    once = hessian_sums(batch, model, layout)
+    thrice = once.merge(once).merge(once)
+    for entry in fields(once):
+        close(getattr(once.weighted(3.0), entry.name), getattr(thrice, entry.name), ALGEBRA)
+
+
+def test_a_sequence_does_not_see_its_neighbours():
+    model, layout, batch = make_case("quadratic")
+    turned = replace(batch)
+    data = as_sequences(turned.X, turned.targets, lengths=turned.lengths).select([2, 0, 3, 1])
+    first, second = gradient_sums(batch, model, layout), gradient_sums(data.whole(), model, layout)
+    close(second.gradient, first.gradient, ALGEBRA)
+    np.testing.assert_allclose(second.leverage, first.leverage[[2, 0, 3, 1]], rtol=1e-12)

@@ -1,0 +1,241 @@
+"""Simulated data with their truth, input laws, and the CSV reader."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gloree import datasets
+from gloree.models import ExplosionError
+
+# rounding of a mean and a standard deviation over a few thousand numbers
+ALGEBRA_TOLERANCE = 1e-12
+# 40,000 correlated steps of variance 1: standard error below 0.02; five of them
+STATISTICS_TOLERANCE = 0.1
+
+
+def test_make_rnn_has_the_shapes_and_the_truth_it_says():
+    X, Y, truth, chain = datasets.make_rnn(7, 5, 4, 3, 2, random_state=0)
+    assert X.shape == (7, 5, 4) and Y.shape == (7, 5, 2)
+    assert (truth.n_inputs, truth.n_hidden, truth.n_outputs) == (4, 3, 2)
+    assert truth == truth.canonical()
+    assert (chain.n_inputs, chain.order) == (4, 1)
+    assert np.linalg.norm(truth.recurrent_weights, 2) == pytest.approx(0.1)
+    np.testing.assert_allclose(np.linalg.norm(truth.input_weights, axis=1), 1.0)
+
+
+def test_without_noise_outputs_are_those_of_the_truth():
+    X, Y, truth, _ = datasets.make_rnn(7, 5, 4, 3, 2, noise=0.0, random_state=0)
+    np.testing.assert_array_equal(Y, truth.predict(X))
+
+
+def test_noise_has_the_standard_deviation_asked_for():
+    X, Y, truth, _ = datasets.make_rnn(400, 50, 4, 3, 2, noise=0.25, random_state=0)
+    residual = Y - truth.predict(X)
+    # 40,000 independent numbers: relative standard error 1 / sqrt(80,000), five of them
+    assert residual.std() == pytest.approx(0.25, rel=0.018)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+def test_the_degree_is_that_of_the_activation(degree):
+    _, _, truth, _ = datasets.make_rnn(
+        3, 4, 3, 2, 2, degree=degree, recurrence_norm=0.001, random_state=0
+    )
+    z = np.array([-2.0, 0.5, 3.0])
+    np.testing.assert_allclose(truth.activation(z), z**degree)
+
+
+def test_the_same_seed_gives_the_same_data_and_another_seed_others():
+    first, second, other = (datasets.make_rnn(3, 4, 5, 2, 2, random_state=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+    assert first[2] == second[2]
+    assert not np.array_equal(first[0], other[0])
+    generated = datasets.make_rnn(3, 4, 5, 2, 2, random_state=np.random.default_rng(0))
+    np.testing.assert_array_equal(first[0], generated[0])
+
+
+def test_no_global_random_state_is_used():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    datasets.make_rnn(3, 4, 5, 2, 2, random_state=0)
+    datasets.make_inputs("tokens", 3, 4, 5)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_chains_are_stationary_with_unit_variances():
+    for memory in (0.0, 0.5, 0.95):
+        chain = datasets.make_chain(6, memory=memory, random_state=3)
+        assert chain.spectral_radius == pytest.approx(memory, abs=1e-12)
+        variances = np.diag(chain.stationary_covariance)
+        np.testing.assert_allclose(variances, 1.0, atol=1e-10)
+
+
+def test_simulated_inputs_follow_the_chain():
+    X, _, _, chain = datasets.make_rnn(4000, 10, 4, 2, 2, random_state=0)
+    rows = X.reshape(-1, 4)
+    np.testing.assert_allclose(
+        rows.T @ rows / len(rows), chain.stationary_covariance, atol=STATISTICS_TOLERANCE
+    )
+    lagged = X[:, 1:].reshape(-1, 4).T @ X[:, :-1].reshape(-1, 4) / (4000 * 9)
+    np.testing.assert_allclose(
+        lagged, chain.coefficients[0] @ chain.stationary_covariance, atol=STATISTICS_TOLERANCE
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["n_sequences", "n_steps", "n_inputs", "n_hidden", "n_outputs", "degree"]
+)
+def test_sizes_below_one_are_refused_by_name(name):
+    sizes = {"n_sequences": 2, "n_steps": 2, "n_inputs": 2, "n_hidden": 2, "n_outputs": 2}
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
+        datasets.make_rnn(**{**sizes, name: 0})
+
+
+def test_bidirectional_networks_are_refused():
+    with pytest.raises(ValueError, match="`bidirectional=True`.*not part of this release"):
+        datasets.make_rnn(2, 2, 2, 2, 2, bidirectional=True)
+
+
+def test_a_strong_recurrence_explodes_and_says_where():
+    with pytest.raises(ExplosionError, match=r"sequence \d+ .* at step \d+"):
+        datasets.make_rnn(50, 50, 4, 4, 2, recurrence_norm=3.0, random_state=0)
+
+
+# -------------------------------------------------------------------------------- input laws
+
+
+@pytest.mark.parametrize("law", datasets.INPUT_LAWS)
+def test_inputs_have_mean_zero_and_variance_one(law):
+    X = datasets.make_inputs(law, 200, 20, 4, random_state=0)
+    assert X.shape == (200, 20, 4) and X.flags.c_contiguous
+    assert np.all(np.isfinite(X))
+    np.testing.assert_allclose(X.mean(axis=(0, 1)), 0.0, atol=ALGEBRA_TOLERANCE)
+    np.testing.assert_allclose(X.std(axis=(0, 1)), 1.0, atol=ALGEBRA_TOLERANCE)
+    np.testing.assert_array_equal(X, datasets.make_inputs(law, 200, 20, 4, random_state=0))
+
+
+def kurtosis(X):
+    return float(np.mean(X**4))
+
+
+def test_laws_have_the_shape_they_are_named_for():
+    inputs = {
+        law: datasets.make_inputs(law, 1000, 20, 4, random_state=0) for law in datasets.INPUT_LAWS
+    }
+    assert kurtosis(inputs["gaussian"]) == pytest.approx(3.0, abs=0.15)
+    assert kurtosis(inputs["var2"]) == pytest.approx(3.0, abs=0.15)
+    for heavy in ("laplace", "t5", "switching", "exponential"):
+        assert kurtosis(inputs[heavy]) > 3.3
+    assert kurtosis(inputs["uniform"]) < 2.8
+    assert np.mean(inputs["exponential"] ** 3) > 0.5
+    assert len(np.unique(inputs["tokens"].reshape(-1, 4), axis=0)) <= 200
+
+
+@pytest.mark.parametrize("law", ["laplace", "t5", "uniform", "exponential"])
+def test_steps_remember_their_past(law):
+    X = datasets.make_inputs(law, 1000, 20, 3, random_state=0)
+    lagged = X[:, 1:].reshape(-1, 3).T @ X[:, :-1].reshape(-1, 3) / (1000 * 19)
+    # the autoregression is half a rotation: all singular values about 0.5
+    np.testing.assert_allclose(np.linalg.svd(lagged)[1], 0.5, atol=STATISTICS_TOLERANCE)
+
+
+def test_an_unknown_law_is_refused():
+    with pytest.raises(ValueError, match="`law` must be one of gaussian, .*, got 'cauchy'"):
+        datasets.make_inputs("cauchy", 2, 2, 2)
+
+
+# ---------------------------------------------------------------------------------- CSV files
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, **options):
+        path = tmp_path / "table.csv"
+        path.write_bytes(text.encode())
+        return datasets.read_csv(path, **options)
+
+    return write
+
+
+PLAIN = {
+    "plain": "u,y\n1,2\n3,4\n",
+    "spaces": "u, y\n1, 2\n3,  4\n",
+    "Windows line ends": "u,y\r\n1,2\r\n3,4\r\n",
+    "quotes": '"u","y"\n"1","2"\n3,"4"\n',
+    "trailing commas": "u,y,\n1,2,\n3,4,\n",
+    "trailing commas in rows only": "u,y\n1,2,\n3,4,\n",
+    "empty cells in other columns": "u,y,z\n1,2,\n3,4,text\n",
+    "no line end at the end": "u,y\n1,2\n3,4",
+    "blank line": "u,y\n1,2\n\n3,4\n",
+    "exponents and signs": "u,y\n1e0,+2\n0.3e+1,4.\n",
+    "byte-order mark": "\ufeffu,y\n1,2\n3,4\n",
+}
+
+
+@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN.keys())
+@pytest.mark.parametrize("named", [False, True])
+def test_the_first_two_columns_are_input_and_output(text, named, write):
+    options = {"inputs": ["u"], "outputs": ["y"]} if named else {}
+    table = write(text, **options)
+    np.testing.assert_array_equal(table.X, [[1.0], [3.0]])
+    np.testing.assert_array_equal(table.Y, [[2.0], [4.0]])
+    assert (table.inputs, table.outputs, table.lengths) == (("u",), ("y",), None)
+
+
+def test_columns_are_found_by_name_in_the_order_asked_for(write):
+    table = write("a,b,c\n1,2,3\n4,5,6\n", inputs=["c", "a"], outputs=["b"])
+    np.testing.assert_array_equal(table.X, [[3.0, 1.0], [6.0, 4.0]])
+    np.testing.assert_array_equal(table.Y, [[2.0], [5.0]])
+
+
+def test_a_quoted_name_may_hold_a_comma(write):
+    table = write('"u, in V",y\n1,2\n', inputs=["u, in V"], outputs=["y"])
+    np.testing.assert_array_equal(table.X, [[1.0]])
+
+
+def test_a_quoted_name_may_hold_a_line_break(write):
+    table = write('"u\nin V",y\n1,2\n', inputs=["u\nin V"], outputs=["y"])
+    np.testing.assert_array_equal(table.X, [[1.0]])
+
+
+def test_a_sequence_column_tells_sequences_apart(write):
+    text = "run,u,y\na,1,2\na,3,4\n\nb,5,6\na,7,8\n"
+    table = write(text, inputs=["u"], outputs=["y"], sequence="run")
+    np.testing.assert_array_equal(table.lengths, [2, 1, 1])
+    np.testing.assert_array_equal(table.X[:, 0], [1, 3, 5, 7])
+
+
+BAD = {
+    "missing column": (
+        "u,y\n1,2\n",
+        {"inputs": ["v"]},
+        r"has no column 'v'; its columns are \['u', 'y'\]",
+    ),
+    "missing sequence": ("u,y\n1,2\n", {"sequence": "run"}, "has no column 'run'"),
+    "one column": ("u\n1\n", {}, "at least two columns are needed"),
+    "empty file": ("", {}, "at least two columns are needed"),
+    "text": ("u,y\n1,2\n3,x\n", {}, "line 3, column 2: 'x' is not a number"),
+    "empty cell": ("u,y\n1,2\n3,\n", {}, "line 3, column 2: '' is not a number"),
+    "short row": ("u,y\n1,2\n3\n", {}, "line 3, column 2: '' is not a number"),
+    "text after a blank line": ("u,y\n1,2\n\n3,x\n", {}, "line 4, column 2: 'x'"),
+    "header only": ("u,y\n", {}, "table.csv.* no "),
+}
+
+
+@pytest.mark.parametrize("text, options, message", BAD.values(), ids=BAD.keys())
+def test_what_cannot_be_read_is_named_with_its_line(text, options, message, write):
+    with pytest.raises(ValueError, match=message):
+        write(text, **options)
+
+
+def test_one_name_may_be_given_as_a_string(write):
+    table = write("out,in\n1,2\n", inputs="in", outputs="out")
+    assert (table.inputs, table.outputs) == (("in",), ("out",))
+
+
+def test_a_table_goes_straight_into_a_fit_of_sequences(write):
+    from gloree.sequences import as_sequences
+
+    table = write("r,u,y\n1,1,2\n1,3,4\n2,5,6\n", inputs=["u"], outputs=["y"], sequence="r")
+    data = as_sequences(table.X, table.Y, lengths=table.lengths)
+    assert (data.n_sequences, data.n_inputs, data.n_outputs) == (2, 1, 1)

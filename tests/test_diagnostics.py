@@ -1,0 +1,143 @@
+"""Checks before a fit, and the report after it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from gloree import diagnostics
+from gloree.activations import Polynomial, get_activation
+from gloree.decomposition import degrees_of_freedom
+from gloree.diagnostics import (
+    FitReport,
+    GloreeWarning,
+    IdentifiabilityError,
+    RotationWarning,
+    ScoreWarning,
+    Stage,
+    TooFewSamplesError,
+    check_covariance,
+    check_identifiable,
+    check_samples,
+    recoverable_degree,
+)
+
+
+@pytest.mark.parametrize(
+    "activation, degree, leading",
+    [
+        ("quadratic", 2, 1.0),
+        ("cubic", 3, 1.0),
+        (Polynomial((1.0, 2.0, -0.5)), 2, -0.5),
+        (Polynomial((0.0, 0.0, 1.0, 0.25)), 3, 0.25),
+    ],
+)
+def test_degrees_two_and_three_are_recoverable(activation, degree, leading):
+    assert recoverable_degree(get_activation(activation)) == (degree, leading)
+
+
+@pytest.mark.parametrize(
+    "activation, message",
+    [
+        ("tanh", "polynomials of degree 2 and 3.*Use 'quadratic' or 'cubic'"),
+        ("softplus", "`activation`='softplus'.*not fitted yet"),
+        ("linear", "Use 'quadratic' with direct=True"),
+        (Polynomial((0, 0, 0, 0, 1.0)), "degree 4: recovery is implemented for degrees 2 and 3"),
+    ],
+)
+def test_other_activations_are_refused_with_what_to_use_instead(activation, message):
+    with pytest.raises(ValueError, match=message):
+        recoverable_degree(get_activation(activation))
+
+
+@pytest.mark.parametrize("n_inputs, n_outputs, degree", [(6, 3, 2), (4, 5, 2), (5, 1, 3), (3, 2, 3)])
+def test_as_many_units_as_the_moment_has_room_for_are_identifiable(n_inputs, n_outputs, degree):
+    largest = max(
+        k for k in range(1, 60) if degrees_of_freedom(n_outputs, n_inputs, k, degree) > 0
+    )
+    assert check_identifiable(n_inputs, largest, n_outputs, degree, recurrent=True)
+    with pytest.raises(IdentifiabilityError, match=f"At most {largest} can be recovered"):
+        check_identifiable(n_inputs, largest + 1, n_outputs, degree, recurrent=True)
+
+
+def test_one_output_of_a_square_leaves_a_rotation():
+    with pytest.raises(IdentifiabilityError, match="Use more outputs.*'cubic'.*recurrence=None"):
+        check_identifiable(5, 2, 1, 2, recurrent=True)
+    assert check_identifiable(5, 2, 1, 2, recurrent=False) is False
+    with pytest.raises(IdentifiabilityError, match="`n_hidden`=6 exceeds n_inputs=5"):
+        check_identifiable(5, 6, 1, 2, recurrent=False)
+    assert check_identifiable(5, 2, 1, 3, recurrent=True) is True
+
+
+def test_fewer_numbers_than_unknowns_are_refused_with_how_many_are_needed():
+    with pytest.raises(TooFewSamplesError, match="99 steps of 2 outputs for 100 unknown weights"):
+        check_samples(99, 2, 100, 3)
+    check_samples(100, 2, 100, 3)
+    with pytest.raises(TooFewSamplesError, match="at least 110 steps"):
+        check_samples(50, 2, 10, 10)
+
+
+def test_the_condition_is_that_of_the_correlations():
+    scale = np.array([1e-4, 1.0, 1e4])
+    correlation = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    condition = check_covariance(correlation * np.outer(scale, scale))
+    assert condition == pytest.approx(3.0)
+
+
+def test_constant_and_dependent_columns_are_named():
+    with pytest.raises(ValueError, match=r"`X` is constant in column\(s\) 1, 2"):
+        check_covariance(np.diag([1.0, 0.0, 0.0]))
+    mixing = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+    with pytest.raises(ValueError, match="linearly dependent columns, among 0, 2, 3"):
+        check_covariance(mixing @ mixing.T)
+    assert check_covariance(mixing @ mixing.T, allow_singular=True) > 1e12
+
+
+def test_every_warning_can_be_caught_by_one_base():
+    for name in dir(diagnostics):
+        if name.endswith("Warning"):
+            assert issubclass(getattr(diagnostics, name), GloreeWarning)
+    assert issubclass(GloreeWarning, UserWarning)
+    assert issubclass(IdentifiabilityError, ValueError)
+    assert issubclass(TooFewSamplesError, ValueError)
+
+
+def test_a_report_keeps_what_it_warned_of():
+    report = FitReport({"sequences": 3})
+    with pytest.warns(RotationWarning, match="only up to a rotation"):
+        report.warn(RotationWarning, "only up to a rotation")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScoreWarning)
+        report.warn(ScoreWarning, "wrong score")
+    assert report.warnings == ["only up to a rotation", "wrong score"]
+    assert "warning: wrong score" in str(report)
+
+
+def test_a_report_prints_as_a_table():
+    report = FitReport({"sequences": 2000, "steps": 20000}, moment="union", recurrence="cross")
+    report.stages = [Stage("data", 0.25, "20,000 steps count"), Stage("inputs", 0.5, "VAR(1)")]
+    report.output_std = np.array([3.0, 4.0])
+    report.moments_rmse = np.array([0.3, 0.4])
+    report.conditions["inputs"] = 2.5
+    report.predicted_errors = {"input_weights": 0.01, "recurrent_weights": 0.7}
+    assert report.seconds == 0.75
+    text = str(report)
+    for part in (
+        "sequences 2,000, steps 20,000",
+        "first moment: union; recurrence: cross",
+        "20,000 steps count",
+        "outputs themselves",
+        "moments alone",
+        "inputs 2.5",
+        "(not distinguishable from zero)",
+    ):
+        assert part in text
+    assert "refined" not in text
+    report.refined_rmse = np.array([0.1, 0.1])
+    assert "refined" in str(report)
+    row = next(line for line in text.splitlines() if "moments alone" in line)
+    worst, together = (float(cell) for cell in row.split()[-2:])
+    assert worst == pytest.approx(0.4)
+    assert together == pytest.approx(np.sqrt((0.09 + 0.16) / 2), rel=1e-4)

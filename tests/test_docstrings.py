@@ -1,0 +1,53 @@
+"""Examples in docstrings run, and public names have docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import gloree
+
+MODULES = ["gloree", *(name for _, name, _ in pkgutil.walk_packages(gloree.__path__, "gloree."))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings_run(name):
+    module = importlib.import_module(name)
+    uses_torch = "torch" in name
+    if uses_torch:
+        pytest.importorskip("torch")
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+PUBLIC = [
+    gloree.IORNN,
+    gloree.GaussianVAR,
+    gloree.SpectralRNNRegressor,
+    gloree.datasets.make_rnn,
+    gloree.metrics.weight_errors,
+    gloree.moments.cross_moment,
+    gloree.score_functions.partial_score,
+    gloree.decomposition.decompose,
+    gloree.decomposition.tensor_power_iteration,
+]
+
+
+@pytest.mark.parametrize("value", PUBLIC, ids=lambda value: value.__name__)
+def test_the_main_names_have_examples(value):
+    assert ">>>" in inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_have_docstrings(name):
+    module = importlib.import_module(name)
+    assert (module.__doc__ or "").strip()
+    for attribute, value in vars(module).items():
+        if attribute.startswith("_") or getattr(value, "__module__", None) != name:
+            continue
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert (value.__doc__ or "").strip(), f"{name}.{attribute} has no docstring"

@@ -1,0 +1,199 @@
+"""Engines: the same batches, merged in the order of the data, whatever finishes first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from gloree._sums import MergeError, Sums
+from gloree.engine import Engine, Source, get_engine, halves
+from gloree.sequences import as_sequences
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Not commutative: remembers the order in which it was merged."""
+
+    rows: tuple[float, ...]
+
+    def merge(self, other):
+        return Trace(self.rows + other.rows)
+
+
+@dataclass(frozen=True)
+class Total(Sums):
+    n_rows: float
+    products: np.ndarray
+
+
+def trace(batch):
+    return Trace(tuple(batch.X[batch.counted, 0]))
+
+
+def total(batch):
+    return Total(float(batch.n_counted), batch.X.T @ batch.X)
+
+
+def source(n_sequences=40, n_steps=6, **cut):
+    X = np.random.default_rng(0).standard_normal((n_sequences, n_steps, 3))
+    return Source(as_sequences(X), **{"batch_size": 30, **cut})
+
+
+@pytest.mark.parametrize("n_workers", [None, 1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 17, 30, 10_000])
+def test_threads_and_serial_give_bit_equal_results(n_workers, batch_size):
+    data = source(batch_size=batch_size)
+    alone = Engine("serial").run(total, data)
+    pooled = Engine("threads", n_workers=n_workers).run(total, data)
+    assert alone.n_rows == pooled.n_rows == 240
+    np.testing.assert_array_equal(alone.products, pooled.products)
+
+
+def test_batches_merge_in_the_order_of_the_data_whatever_finishes_first():
+    data = source()
+    tables = data.tables()
+    assert len(tables) > 5
+
+    def slow_start(batch):
+        # the first batches of the data finish last
+        time.sleep(0.02 if batch.sequence[0] < 10 else 0.0)
+        return trace(batch)
+
+    pooled = Engine("threads", n_workers=4).run(slow_start, data)
+    np.testing.assert_array_equal(pooled.rows, data.data.X[:, 0])
+
+
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_an_error_in_a_pass_reaches_the_caller(name):
+    def fails(batch):
+        if 20 in batch.sequence:
+            raise ZeroDivisionError("in batch with sequence 20")
+        return trace(batch)
+
+    with pytest.raises(ZeroDivisionError, match="sequence 20"):
+        Engine(name, n_workers=3).run(fails, source())
+
+
+def test_no_more_than_a_few_batches_are_in_flight():
+    n_workers, in_flight, most = 2, 0, 0
+    lock = threading.Lock()
+
+    def watched(batch):
+        nonlocal in_flight, most
+        with lock:
+            in_flight += 1
+            most = max(most, in_flight)
+        time.sleep(0.001)
+        with lock:
+            in_flight -= 1
+        return trace(batch)
+
+    Engine("threads", n_workers=n_workers).run(watched, source(batch_size=6))
+    assert most <= n_workers
+
+
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_nothing_is_shown_unless_asked_for(name, capsys):
+    Engine(name).run(trace, source(), label="quiet pass")
+    Engine(name, verbose=1).run(trace, source(), label="quiet pass")
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == ""
+    Engine(name, verbose=2).run(trace, source(), label="loud pass")
+    captured = capsys.readouterr()
+    assert captured.out == "" and "loud pass" in captured.err
+
+
+def test_a_pass_over_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no batches"):
+        Engine("serial").run(trace, source(), tables=[])
+
+
+def test_a_pass_visits_only_the_batches_it_is_given():
+    data = source()
+    tables = data.tables()[1:3]
+    expected = np.concatenate([data.read(table).X[:, 0] for table in tables])
+    np.testing.assert_array_equal(Engine("threads").run(trace, data, tables=tables).rows, expected)
+
+
+@pytest.mark.parametrize("n_rows", [1, 50, 120, 239])
+def test_a_subset_is_spread_evenly_and_of_about_the_size_asked_for(n_rows):
+    data = source()
+    table = np.concatenate(data.subset(n_rows))
+    rows = int((table[:, 3] - table[:, 2]).sum())
+    assert abs(rows - max(n_rows, 6)) <= 6
+    assert np.unique(table[:, 0]).size == table.shape[0]
+    gaps = np.diff(np.append(table[:, 0], 40))
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_a_subset_of_all_rows_is_all_batches():
+    data = source()
+    for n_rows in (240, 10**9):
+        for mine, theirs in zip(data.subset(n_rows), data.tables(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 17, 30, 1000])
+def test_halves_are_alternate_segments_and_together_everything(batch_size):
+    tables = source(batch_size=batch_size).tables()
+    first, second = (np.concatenate(half) for half in halves(tables))
+    assert min(first.shape[0], second.shape[0]) >= 15
+    joined = np.concatenate((first, second))
+    np.testing.assert_array_equal(np.sort(joined[:, 0]), np.arange(40))
+
+
+def test_one_segment_has_no_halves():
+    with pytest.raises(ValueError, match="one segment"):
+        halves(source(n_sequences=1).tables())
+
+
+def test_a_window_cannot_reach_beyond_the_context():
+    with pytest.raises(ValueError, match="`before` must reach the `lags`"):
+        source(segment=3, before=1, lags=3)
+
+
+def test_windows_of_pieces_are_those_of_the_whole_sequence():
+    X = np.arange(60.0).reshape(30, 2)
+    cut = Source(as_sequences(X), batch_size=1, segment=7, before=4, after=1, lags=3)
+    whole = Source(as_sequences(X), lags=3)
+    assert len(cut.tables()) > 3
+    np.testing.assert_array_equal(
+        Engine("serial").run(trace, cut).rows, Engine("serial").run(trace, whole).rows
+    )
+    (table,) = whole.tables()
+    batch = whole.read(table)
+    assert batch.n_counted == 28
+    np.testing.assert_array_equal(batch.X[batch.counted][0], [4, 5, 2, 3, 0, 1])
+
+
+def test_sequences_shorter_than_the_window_count_nothing():
+    batch_source = Source(as_sequences([np.ones((2, 1)), np.ones((4, 1))]), lags=3)
+    batch = batch_source.read(np.concatenate(batch_source.tables()))
+    assert batch.n_counted == 2
+    assert np.arange(6)[batch.counted].tolist() == [4, 5]
+
+
+def test_sums_of_different_kinds_do_not_merge():
+    one = Total(1.0, np.zeros((2, 2)))
+    with pytest.raises(MergeError, match="cannot merge Total with Trace"):
+        one.merge(Trace(()))
+    with pytest.raises(MergeError, match=r"`products` has shape \(2, 2\) against \(3, 3\)"):
+        one.merge(Total(1.0, np.zeros((3, 3))))
+
+
+@pytest.mark.parametrize("engine, name", [(None, "threads"), ("threads", "threads")])
+def test_engines_are_found_by_name(engine, name):
+    assert get_engine(engine, verbose=2) == Engine(name, verbose=2)
+    assert get_engine("serial") == Engine("serial")
+    own = Engine("threads", n_workers=3)
+    assert get_engine(own, verbose=2) is own
+
+
+@pytest.mark.parametrize("engine", ["thread", 3, True])
+def test_an_unknown_engine_is_refused(engine):
+    with pytest.raises(ValueError, match="`engine` must be None, 'threads', 'serial'"):
+        get_engine(engine)
