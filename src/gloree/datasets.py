@@ -115,7 +115,9 @@ def make_rnn(
     n_inputs, n_hidden, n_outputs : int
         Network size.
     recurrence_norm : float, default 0.1
-        Spectral norm of U. Around 0.05 to 0.2 is calm; larger ones may explode.
+        Spectral norm of U for degree 2; around 0.05 to 0.2 is calm, larger ones may explode. For
+        a higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
+        that of z^l for z ~ N(0, 1): large states grow faster there.
     noise : float, default 0.1
         Standard deviation of the Gaussian noise on every output (whose signal has a standard
         deviation of about sqrt(2)).
@@ -170,13 +172,18 @@ def make_rnn(
         n_inputs,
         n_hidden,
         n_outputs,
-        recurrence_norm=recurrence_norm,
+        recurrence_norm=recurrence_norm * _calm_factor(degree),
         activation=activation,
         random_state=rng,
     )
     X = chain.sample(n_sequences, n_steps, random_state=rng)
     Y = truth.simulate(X, noise=noise, random_state=rng)
     return X, Y, truth, chain
+
+
+def _calm_factor(degree: int) -> float:
+    """Return 3 / (2l - 1)!!, the mean square of z^2 over that of z^l, for degrees l > 2."""
+    return 3.0 / float(np.prod(np.arange(1.0, 2 * degree, 2))) if degree > 2 else 1.0
 
 
 def _monomial(degree: int) -> Any:

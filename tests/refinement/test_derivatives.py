@@ -1,6 +1,6 @@
 """Gradient and J^T J of the prediction error against differences of a naive forward pass."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def make_case(case, cut="whole", seed=0):
     feedback = flags["recurrent"] and not settings.get("zero", False)
     model = IORNN(
         rng.standard_normal((k, 3)) / 2,
-        0.3 * rng.standard_normal((k, k)) * feedback,
+        0.15 * rng.standard_normal((k, k)) * feedback,
         rng.standard_normal((k, q)),
         0.3 * rng.standard_normal(k) * flags["bias"],
         rng.standard_normal(q) * flags["bias"],
@@ -163,8 +163,8 @@ def test_leverage_is_the_largest_slope_times_state_of_each_segment():
             z = model.input_weights @ batch.X[start + t] + model.recurrent_weights @ h
             z = z + model.hidden_bias
             h = model.activation(z)
-            slope = np.abs(model.activation.derivative(z, 1)).max()
-            largest = max(largest, slope * (1 + np.abs(h).max()))
+            slope = np.linalg.norm(model.activation.derivative(z, 1))
+            largest = max(largest, slope * (1 + np.linalg.norm(h)))
         expected.append(largest)
     np.testing.assert_allclose(gradient_sums(batch, model, layout).leverage, expected, rtol=1e-12)
 
@@ -200,8 +200,7 @@ def test_weighted_sums_count_every_row_so_many_times():
 
 def test_a_sequence_does_not_see_its_neighbours():
     model, layout, batch = make_case("quadratic")
-    turned = replace(batch)
-    data = as_sequences(turned.X, turned.targets, lengths=turned.lengths).select([2, 0, 3, 1])
+    data = as_sequences(batch.X, batch.targets, lengths=batch.lengths).select([2, 0, 3, 1])
     first, second = gradient_sums(batch, model, layout), gradient_sums(data.whole(), model, layout)
     close(second.gradient, first.gradient, ALGEBRA)
     np.testing.assert_allclose(second.leverage, first.leverage[[2, 0, 3, 1]], rtol=1e-12)

@@ -439,10 +439,13 @@ class Fit:
         accurate look once first weights are known.
         """
         engine, source, rng = self.settings.engine, self.source, self.settings.rng
-        n_weights = min(self.data.n_outputs, 4)
+        cubic = self.settings.activation.degree == 3
+        n_weights = 8 if cubic else min(self.data.n_outputs, 4)
         std = self.report.output_std
         assert std is not None
         weights = rng.standard_normal((self.data.n_outputs, n_weights))
+        # for degree 3 the moment of order three, contracted with random directions
+        directions = rng.standard_normal((whitening.n_directions, n_weights)) if cubic else None
         weights /= np.maximum(std, 1e-12 * std.max())[:, None]
         linear = self._linear_fit(whitening) if model is None else None
 
@@ -453,8 +456,9 @@ class Fit:
             if linear is None:
                 assert model is not None
                 return residual_rows(model, batch) @ weights
-            residual = batch.targets - self.output_mean - whitening(batch.X) @ linear
-            return np.asarray(residual @ weights)
+            inputs = whitening(batch.X)
+            combined = (batch.targets - self.output_mean - inputs @ linear) @ weights
+            return combined if directions is None else combined * (inputs @ directions)
 
         probes = rng.standard_normal((whitening.n_directions, size))
         for _ in range(2):

@@ -1,0 +1,435 @@
+"""Gauss-Newton: one step is enough, the limit does not depend on the start, nothing explodes."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from gloree import datasets
+from gloree.engine import Engine, Source
+from gloree.metrics import weight_errors
+from gloree.models import IORNN, canonical_units
+from gloree.refinement import (
+    Layout,
+    Refinement,
+    RefinementStatus,
+    gauss_newton,
+    gradient_sums,
+    hessian_pass,
+    hessian_sums,
+    standard_errors,
+)
+from gloree.refinement._gauss_newton import ROWS_PER_PARAMETER, _line_search, solve_step
+from gloree.sequences import as_sequences
+
+SERIAL = Engine("serial")
+ALGEBRA = 1e-9
+
+# Two minimisations agree to where a step no longer lowers the squared error: the tolerance of
+# the loop is 1e-12 of the error, or 1e-8 of the statistical error.
+SAME_LOSS = 1e-9
+
+# A step that is efficient leaves less than this share of what statistical error is worth. Second
+# order: the share is a tenth for a start at three standard errors in these examples.
+EFFICIENT_SHARE = 0.5
+
+
+def make_problem(seed=0, n_sequences=150, *, sizes=(3, 2, 3), n_steps=8, degree=2, bias=False):
+    X, Y, truth, _ = datasets.make_rnn(
+        n_sequences, n_steps, *sizes, degree=degree, random_state=seed
+    )
+    layout = Layout(*sizes, bias=bias)
+    return truth, layout, Source(as_sequences(X, Y), batch_size=400)
+
+
+def loss(model, layout, source):
+    return float(SERIAL.run(lambda b: gradient_sums(b, model, layout), source).squares.sum())
+
+
+def exact_hessian(model, layout, source):
+    return SERIAL.run(lambda b: hessian_sums(b, model, layout), source)
+
+
+def perturbed(model, layout, source, size, seed=0):
+    """The model moved by `size` statistical errors in a random direction of every weight."""
+    H = exact_hessian(model, layout, source).hessian
+    constraints = layout.scale_constraints(model)
+    variance = loss(model, layout, source) / (source.data.n_rows * layout.n_outputs)
+    values, vectors = np.linalg.eigh(H + np.abs(H).max() * constraints.T @ constraints)
+    draw = np.random.default_rng(seed).standard_normal(layout.size)
+    step = vectors @ (draw / np.sqrt(values)) * np.sqrt(variance)
+    return layout.move(model, size * step)
+
+
+# ------------------------------------------------------------------------------------ the minimum
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_truth_and_perturbed_start_reach_the_same_loss(seed, degree):
+    truth, layout, source = make_problem(seed, degree=degree)
+    starts = [truth, perturbed(truth, layout, source, 30.0, seed)]
+    ends = [gauss_newton(m, layout, SERIAL, source, to_convergence=True) for m in starts]
+    assert all(end.status is RefinementStatus.CONVERGED for end in ends)
+    first, second = (end.history[-1] for end in ends)
+    assert second == pytest.approx(first, rel=SAME_LOSS)
+    # losses agree to 1e-9, so weights to its root times their statistical error
+    for name, error in weight_errors(ends[0].model, ends[1].model).items():
+        assert error < 1e-4, name
+
+
+@pytest.mark.parametrize("free", [{"recurrent": False}, {"bias": True}, {"direct": True}])
+def test_minimum_is_stationary(free):
+    truth, _, source = make_problem()
+    layout = Layout(3, 2, 3, **({"bias": False} | free))
+    if not layout.recurrent:
+        truth = truth.replace(recurrent_weights=None)
+    if layout.direct:
+        truth = truth.replace(direct_weights=np.zeros((3, 3)))
+    end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
+    sums = SERIAL.run(lambda b: gradient_sums(b, end.model, layout), source)
+    # what a step from here could still gain, against the squared error
+    H = exact_hessian(end.model, layout, source).hessian
+    step = solve_step(H, sums.gradient, layout.scale_constraints(end.model), 0.0)
+    assert step @ sums.gradient < 1e-8 * sums.squares.sum()
+    assert end.history[-1] == pytest.approx(float(sums.squares.sum()), rel=1e-12)
+    assert end.n_rows == source.data.n_rows
+
+
+def test_exact_outputs_give_the_truth():
+    truth, layout, source = make_problem()
+    Y = truth.predict(source.data.X.reshape(-1, 8, 3))
+    source = Source(as_sequences(source.data.X.reshape(-1, 8, 3), Y), batch_size=400)
+    rng = np.random.default_rng(0)
+    start = layout.move(truth, 0.02 * rng.standard_normal(layout.size))
+    end = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    assert max(weight_errors(end.model, truth).values()) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_step_from_a_root_n_start_is_efficient(seed):
+    """Le Cam: from three statistical errors away, what is left to gain is far below one.
+
+    The excess of the squared error over its minimum, in units of the noise variance, is about
+    the number of parameters times 9 at the start.
+    """
+    truth, layout, source = make_problem(seed, 300)
+    minimum = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
+    variance = minimum.history[-1] / (minimum.n_rows * layout.n_outputs)
+    start = perturbed(minimum.model, layout, source, 3.0, seed)
+    one = gauss_newton(start, layout, SERIAL, source, max_steps=1)
+    assert one.status is RefinementStatus.STEP_LIMIT
+    assert one.n_steps == 1
+    excess = [(value - minimum.history[-1]) / variance for value in one.history]
+    assert excess[0] > 3 * layout.size
+    assert excess[1] < EFFICIENT_SHARE * layout.size
+
+
+def test_history_falls_and_starts_at_the_start():
+    truth, layout, source = make_problem()
+    start = perturbed(truth, layout, source, 30.0)
+    seen = []
+    end = gauss_newton(start, layout, SERIAL, source, progress=lambda *step: seen.append(step))
+    assert end.history[0] == pytest.approx(loss(start, layout, source), rel=1e-12)
+    assert end.start_squares.sum() == pytest.approx(end.history[0], rel=1e-12)
+    assert list(end.history) == sorted(end.history, reverse=True)
+    assert end.n_steps == len(end.history) - 1
+    assert [step for step, _ in seen] == list(range(1, end.n_steps + 1))
+    assert tuple(value for _, value in seen) == end.history[1:]
+
+
+def test_efficient_start_takes_no_step():
+    truth, layout, source = make_problem()
+    minimum = gauss_newton(truth, layout, SERIAL, source, to_convergence=True).model
+    again = gauss_newton(minimum, layout, SERIAL, source)
+    assert again.status is RefinementStatus.EFFICIENT
+    assert again.n_steps == 0
+    assert again.model == minimum
+
+
+def test_no_steps_allowed_returns_the_start():
+    truth, layout, source = make_problem()
+    end = gauss_newton(truth, layout, SERIAL, source, max_steps=0)
+    assert (end.status, end.n_steps, end.model) == (RefinementStatus.STEP_LIMIT, 0, truth)
+
+
+def test_rows_keep_their_norm():
+    """The gauge keeps a_i on its sphere, to first order of each step."""
+    truth, layout, source = make_problem()
+    start = perturbed(truth, layout, source, 3.0)
+    before = np.linalg.norm(start.input_weights, axis=1)
+    end = gauss_newton(start, layout, SERIAL, source, max_steps=1)
+    moved = np.linalg.norm(end.model.input_weights - start.input_weights, axis=1)
+    after = np.linalg.norm(end.model.input_weights, axis=1)
+    # |a + s|^2 = |a|^2 + |s|^2 for s orthogonal to a
+    np.testing.assert_allclose(after**2 - before**2, moved**2, atol=1e-6)
+
+
+def test_threads_and_serial_take_the_same_steps():
+    truth, layout, source = make_problem()
+    start = perturbed(truth, layout, source, 5.0)
+    ends = [
+        gauss_newton(start, layout, engine, source, max_steps=2)
+        for engine in (SERIAL, Engine("threads", n_workers=2))
+    ]
+    np.testing.assert_allclose(ends[0].history, ends[1].history, rtol=1e-10)
+
+
+# ---------------------------------------------------------------------------------- explosions
+
+
+def test_start_that_explodes_is_calmed():
+    truth, layout, source = make_problem()
+    wild = truth.replace(recurrent_weights=40.0 * truth.recurrent_weights)
+    end = gauss_newton(wild, layout, SERIAL, source, max_steps=3)
+    assert np.all(np.isfinite(end.history))
+    assert end.history[-1] <= end.history[0]
+    end.model.predict(source.data.X.reshape(-1, 8, 3))
+
+
+def test_line_search_shortens_a_step_that_explodes():
+    truth, layout, source = make_problem()
+    current = SERIAL.run(lambda b: gradient_sums(b, truth, layout), source)
+    H = exact_hessian(truth, layout, source).hessian
+    good = solve_step(H, current.gradient, layout.scale_constraints(truth), 0.0)
+    moved, after, fraction = _line_search(truth, layout, SERIAL, source, good, current)
+    assert fraction == 1.0
+    assert after.squares.sum() < current.squares.sum()
+    assert moved == layout.move(truth, good)
+    wild = layout.named(np.arange(layout.size, dtype=float))["recurrent_weights"].astype(int)
+    long = np.zeros(layout.size)
+    long[wild.ravel()] = 50.0
+    assert _line_search(truth, layout, SERIAL, source, long, current) is None
+    found = _line_search(truth, layout, SERIAL, source, 100.0 * good, current)
+    assert found is None or (found[2] < 1.0 and found[1].squares.sum() <= current.squares.sum())
+
+
+def test_long_steps_from_a_poor_start_never_raise_the_error():
+    truth, layout, source = make_problem()
+    rng = np.random.default_rng(3)
+    start = layout.move(truth, 0.3 * rng.standard_normal(layout.size))
+    end = gauss_newton(start, layout, SERIAL, source, to_convergence=True, max_steps=15)
+    assert list(end.history) == sorted(end.history, reverse=True)
+    assert np.all(np.isfinite(end.history))
+
+
+# ------------------------------------------------------------------------- the linear system
+
+
+def test_step_solves_the_constrained_normal_equations():
+    """Along a null direction fixed by C the step has no part; elsewhere H s = g."""
+    rng = np.random.default_rng(0)
+    J = rng.standard_normal((40, 6)) @ np.diag([1.0, 1e3, 1e-3, 1.0, 10.0, 1.0])
+    null = rng.standard_normal(6)
+    J -= np.outer(J @ null, null) / (null @ null)
+    H, g = J.T @ J, J.T @ rng.standard_normal(40)
+    step = solve_step(H, g, null[None], 0.0)
+    scale = np.sqrt(np.diag(H))
+    np.testing.assert_allclose((H @ step - g) / scale, 0.0, atol=1e-6)
+    assert abs(null @ step) < 1e-6 * np.linalg.norm(null) * np.linalg.norm(step)
+
+
+def test_step_without_constraints_is_newton():
+    rng = np.random.default_rng(1)
+    J = rng.standard_normal((30, 4))
+    g = rng.standard_normal(4)
+    none = np.zeros((0, 4))
+    np.testing.assert_allclose(
+        solve_step(J.T @ J, g, none, 0.0), np.linalg.solve(J.T @ J, g), rtol=ALGEBRA
+    )
+
+
+def test_damping_adds_to_the_diagonal():
+    rng = np.random.default_rng(2)
+    J = rng.standard_normal((30, 4))
+    H, g = J.T @ J, rng.standard_normal(4)
+    expected = np.linalg.solve(H + 0.3 * np.diag(np.diag(H)), g)
+    np.testing.assert_allclose(solve_step(H, g, np.zeros((0, 4)), 0.3), expected, rtol=ALGEBRA)
+
+
+def test_step_of_a_singular_system_is_finite():
+    H = np.diag([1.0, 0.0, 2.0])
+    step = solve_step(H, np.array([1.0, 0.0, 1.0]), np.zeros((0, 3)), 0.0)
+    np.testing.assert_allclose(step[[0, 2]], [1.0, 0.5], rtol=1e-6)
+    assert np.all(np.isfinite(solve_step(np.zeros((3, 3)), np.ones(3), np.zeros((0, 3)), 0.0)))
+
+
+def test_step_does_not_depend_on_units_of_measurement():
+    """Parameters in other units: s -> D^-1 s."""
+    rng = np.random.default_rng(4)
+    J = rng.standard_normal((30, 4))
+    H, g, D = J.T @ J, rng.standard_normal(4), np.array([1e-4, 1.0, 1e3, 1e6])
+    none = np.zeros((0, 4))
+    np.testing.assert_allclose(
+        solve_step(H * np.outer(D, D), D * g, none, 0.0) * D,
+        solve_step(H, g, none, 0.0),
+        rtol=ALGEBRA,
+    )
+
+
+# ------------------------------------------------------------------------------ Hessian pass
+
+
+def leverage_of(model, layout, source):
+    return SERIAL.run(lambda b: gradient_sums(b, model, layout), source).leverage
+
+
+def test_hessian_pass_of_few_data_is_exact():
+    truth, layout, source = make_problem(n_sequences=20)
+    assert ROWS_PER_PARAMETER * layout.size >= source.data.n_rows
+    leverage = leverage_of(truth, layout, source)
+    found = hessian_pass(truth, layout, SERIAL, source, leverage)
+    whole = exact_hessian(truth, layout, source)
+    for entry in fields(whole):
+        mine, exact = getattr(found, entry.name), getattr(whole, entry.name)
+        np.testing.assert_allclose(mine, exact, rtol=0, atol=ALGEBRA * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_stratified_weights_sum_to_the_number_of_rows(ragged):
+    rng = np.random.default_rng(5)
+    layout = Layout(1, 1, 1)
+    lengths = rng.integers(1, 12, 300) if ragged else np.full(300, 6)
+    X = [rng.standard_normal((n, 1)) for n in lengths]
+    model = IORNN([[1.0]], [[0.1]], [[1.0]])
+    source = Source(as_sequences(X, [model.predict(x) for x in X]), batch_size=100)
+    assert ROWS_PER_PARAMETER * layout.size < lengths.sum() / 2
+    found = hessian_pass(model, layout, SERIAL, source, leverage_of(model, layout, source))
+    assert found.n_rows == pytest.approx(float(lengths.sum()), rel=1e-12)
+    # the last diagonal entry is the one of the output bias: it counts the rows
+    assert found.hessian[-1, -1] == pytest.approx(float(lengths.sum()), rel=1e-12)
+
+
+def test_segments_of_largest_leverage_always_enter():
+    """One sequence carries nearly all of J^T J: a stratified pass does not miss it."""
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((400, 4, 1))
+    X[237] *= 12.0
+    model, layout = IORNN([[1.0]], [[0.0]], [[1.0]]), Layout(1, 1, 1, recurrent=False)
+    source = Source(as_sequences(X, model.predict(X)), batch_size=100)
+    found = hessian_pass(model, layout, SERIAL, source, leverage_of(model, layout, source))
+    whole = exact_hessian(model, layout, source)
+    assert found.n_rows == 1600.0
+    assert found.hessian[0, 0] == pytest.approx(whole.hessian[0, 0], rel=0.05)
+
+
+# --------------------------------------------------------------------------- standard errors
+
+
+def test_standard_errors_are_the_sandwich():
+    """Without a free scale: H^-1 M H^-1."""
+    truth, _, source = make_problem(n_sequences=40)
+    layout = Layout(3, 2, 3)
+    model = truth.replace(activation="softplus")
+    sums = exact_hessian(model, layout, source)
+    end = Refinement(
+        model,
+        RefinementStatus.CONVERGED,
+        0,
+        np.ones(3),
+        sums.n_rows,
+        np.ones(3),
+        (3.0,),
+        sums,
+    )
+    found = standard_errors(end, layout)
+    inverse = np.linalg.inv(sums.hessian)
+    expected = inverse @ sums.meat @ inverse
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(
+        found.covariance / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-6
+    )
+    parts = layout.named(scale)
+    assert set(found.weights) == set(parts)
+    for name, errors in found.weights.items():
+        np.testing.assert_allclose(errors, parts[name], rtol=1e-6)
+    relative = found.relative(model)["input_weights"]
+    size = np.linalg.norm(model.input_weights)
+    assert relative == pytest.approx(np.linalg.norm(parts["input_weights"]) / size, rel=1e-6)
+
+
+def test_standard_errors_hold_the_norm_of_the_rows_fixed():
+    truth, layout, source = make_problem()
+    end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
+    covariance = standard_errors(end, layout).covariance
+    constraints = layout.scale_constraints(end.model)
+    along = np.einsum("ip,pq,iq->i", constraints, covariance, constraints)
+    assert np.all(along < 1e-8 * np.diag(covariance)[:3].max())
+
+
+def test_standard_errors_follow_the_units_to_the_canonical_form():
+    """Units scaled, signed and reordered: their errors change as they do."""
+    truth, layout, source = make_problem(bias=True)
+    end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
+    s = np.array([-1.7, 0.4])
+    scaled = end.model.replace(
+        input_weights=(s[:, None] * end.model.input_weights)[::-1],
+        hidden_bias=(s * end.model.hidden_bias)[::-1],
+        recurrent_weights=(s[:, None] * end.model.recurrent_weights / s[None, :] ** 2)[::-1, ::-1],
+        output_weights=(end.model.output_weights / s[:, None] ** 2)[::-1],
+    )
+    errors = []
+    for model in (scaled, scaled.canonical()):
+        sums = exact_hessian(model, layout, source)
+        result = Refinement(
+            model, end.status, 0, end.squares, end.n_rows, end.squares, end.history, sums
+        )
+        errors.append(standard_errors(result, layout))
+    units = canonical_units(scaled.input_weights, scaled.output_weights, scaled.activation)
+    moved = errors[0].canonical(units)
+    for name, expected in errors[1].weights.items():
+        np.testing.assert_allclose(moved.weights[name], expected, rtol=1e-6, err_msg=name)
+
+
+REPLICATES = 40
+
+
+def z_scores(seed, *, bias):
+    """(estimate - truth) / standard error of every weight, in the gauge of unit rows."""
+    X, _, truth, _ = datasets.make_rnn(1, 2, 2, 2, 2, random_state=100)
+    _, _, _, chain = datasets.make_rnn(1, 2, 2, 2, 2, random_state=100)
+    rng = np.random.default_rng(seed)
+    X = chain.sample(150, 6, random_state=rng)
+    Y = truth.simulate(X, noise=0.1, random_state=rng)
+    layout = Layout(2, 2, 2, bias=bias)
+    source = Source(as_sequences(X, Y))
+    end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
+    sums = exact_hessian(end.model, layout, source)
+    end = Refinement(
+        end.model, end.status, 0, end.squares, end.n_rows, end.squares, end.history, sums
+    )
+    errors = standard_errors(end, layout)
+    norms = np.linalg.norm(end.model.input_weights, axis=1)
+    unit = end.model.replace(
+        input_weights=end.model.input_weights / norms[:, None],
+        hidden_bias=end.model.hidden_bias / norms,
+        recurrent_weights=end.model.recurrent_weights / norms[:, None] * norms[None, :] ** 2,
+        output_weights=end.model.output_weights * norms[:, None] ** 2,
+    )
+    return np.concatenate(
+        [
+            ((getattr(unit, name) - getattr(truth, name)) / values).ravel()
+            for name, values in errors.weights.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_standard_errors_are_calibrated(bias):
+    """Mean square of the z-scores is one, within four standard errors over replicates.
+
+    150 clusters make a sandwich a few per cent too small: allowed beside it.
+    """
+    squares = np.array([np.mean(z_scores(seed, bias=bias) ** 2) for seed in range(REPLICATES)])
+    spread = squares.std(ddof=1) / np.sqrt(REPLICATES)
+    assert abs(squares.mean() - 1.0) < 4 * spread + 0.1
+    assert spread < 0.15
+
+
+@pytest.mark.slow
+def test_standard_errors_are_calibrated_for_each_weight():
+    scores = np.array([z_scores(seed, bias=True) for seed in range(1000, 1400)])
+    mean_square = np.mean(scores**2, axis=0)
+    # a chi-square of 400 degrees, for 18 weights at once: 4.5 standard errors and the small sample
+    assert np.all(np.abs(mean_square - 1.0) < 4.5 * np.sqrt(2 / 400) + 0.1)
+    assert np.all(np.abs(scores.mean(axis=0)) < 4.5 / np.sqrt(400) + 0.1)
