@@ -74,7 +74,7 @@ for name, values in errors.items():
 # oracle.
 figure, ax = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
 plotting.plot_error_curve(sizes, errors, ylabel="relative error of U", ax=ax)
-ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+_ = ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 # %%
 # Check of the claims.

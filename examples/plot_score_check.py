@@ -19,7 +19,7 @@ from gloree.score_functions import check_score
 truth = datasets.random_rnn(6, 4, 4, recurrence_norm=0.1, random_state=1)
 T_true = cp_tensor(2 * truth.output_weights, truth.input_weights, order=2)
 laws = ("gaussian", "laplace", "switching")
-few, many = 500, 4000  # sequences of 25 steps
+few, many = 250, 2000  # sequences of 25 steps
 
 
 def moment_error(T):
@@ -72,7 +72,7 @@ for law, check in checks.items():
 # What the verdict means
 # ----------------------
 # *fine*: moments with this score may be used, and rounds with the residual improve them. *fails*:
-# the moment is biased. More data do not help, as the table shows: from 12,500 to 100,000 steps the
+# the moment is biased. More data do not help, as the table shows: from 6,250 to 50,000 steps the
 # error of a right score falls by about :math:`\sqrt 8`, that of a wrong one hardly. The regression
 # moment is accurate in all three cases, and more accurate even where the score is right; it is
 # what `SpectralRNNRegressor` uses unless told otherwise.
@@ -83,7 +83,7 @@ curves |= {f"regression, {law}": regression_errors[law] for law in laws}
 plotting.plot_error_curve(
     [25 * few, 25 * many], curves, guide=False, ylabel="relative error of the moment", ax=axes[1]
 )
-axes[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+_ = axes[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 # %%
 # Check of the claims.

@@ -214,7 +214,7 @@ ax.invert_yaxis()
 ax.set_xlabel("relative error")
 ax.grid(axis="x", color="#D9D9D9", linewidth=0.6)
 ax.spines[["top", "right"]].set_visible(False)
-figure.legend(frameon=False, loc="outside upper center", ncols=3)
+_ = figure.legend(frameon=False, loc="outside upper center", ncols=3)
 
 # %%
 # Check of the claims.

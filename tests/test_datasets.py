@@ -92,7 +92,7 @@ def test_sizes_below_one_are_refused_by_name(name):
 
 
 def test_bidirectional_networks_are_refused():
-    with pytest.raises(ValueError, match="`bidirectional=True`.*not part of this release"):
+    with pytest.raises(ValueError, match=r"`bidirectional=True`.*not part of this release"):
         datasets.make_rnn(2, 2, 2, 2, 2, bidirectional=True)
 
 
@@ -140,7 +140,7 @@ def test_steps_remember_their_past(law):
 
 
 def test_an_unknown_law_is_refused():
-    with pytest.raises(ValueError, match="`law` must be one of gaussian, .*, got 'cauchy'"):
+    with pytest.raises(ValueError, match=r"`law` must be one of gaussian, .*, got 'cauchy'"):
         datasets.make_inputs("cauchy", 2, 2, 2)
 
 

@@ -52,18 +52,18 @@ def test_other_activations_are_refused_with_what_to_use_instead(activation, mess
         recoverable_degree(get_activation(activation))
 
 
-@pytest.mark.parametrize("n_inputs, n_outputs, degree", [(6, 3, 2), (4, 5, 2), (5, 1, 3), (3, 2, 3)])
+@pytest.mark.parametrize(
+    "n_inputs, n_outputs, degree", [(6, 3, 2), (4, 5, 2), (5, 1, 3), (3, 2, 3)]
+)
 def test_as_many_units_as_the_moment_has_room_for_are_identifiable(n_inputs, n_outputs, degree):
-    largest = max(
-        k for k in range(1, 60) if degrees_of_freedom(n_outputs, n_inputs, k, degree) > 0
-    )
+    largest = max(k for k in range(1, 60) if degrees_of_freedom(n_outputs, n_inputs, k, degree) > 0)
     assert check_identifiable(n_inputs, largest, n_outputs, degree, recurrent=True)
     with pytest.raises(IdentifiabilityError, match=f"At most {largest} can be recovered"):
         check_identifiable(n_inputs, largest + 1, n_outputs, degree, recurrent=True)
 
 
 def test_one_output_of_a_square_leaves_a_rotation():
-    with pytest.raises(IdentifiabilityError, match="Use more outputs.*'cubic'.*recurrence=None"):
+    with pytest.raises(IdentifiabilityError, match=r"Use more outputs.*'cubic'.*recurrence=None"):
         check_identifiable(5, 2, 1, 2, recurrent=True)
     assert check_identifiable(5, 2, 1, 2, recurrent=False) is False
     with pytest.raises(IdentifiabilityError, match="`n_hidden`=6 exceeds n_inputs=5"):

@@ -14,13 +14,20 @@ import gloree
 MODULES = ["gloree", *(name for _, name, _ in pkgutil.walk_packages(gloree.__path__, "gloree."))]
 
 
+OPTIONAL = {"torch": "torch", "plotting": "matplotlib"}
+
+
+def load(name):
+    """Import a module, or skip the test if the package it is for is not installed."""
+    for part, package in OPTIONAL.items():
+        if part in name:
+            pytest.importorskip(package)
+    return importlib.import_module(name)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings_run(name):
-    module = importlib.import_module(name)
-    uses_torch = "torch" in name
-    if uses_torch:
-        pytest.importorskip("torch")
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    result = doctest.testmod(load(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
 
 
@@ -44,7 +51,7 @@ def test_the_main_names_have_examples(value):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_public_names_have_docstrings(name):
-    module = importlib.import_module(name)
+    module = load(name)
     assert (module.__doc__ or "").strip()
     for attribute, value in vars(module).items():
         if attribute.startswith("_") or getattr(value, "__module__", None) != name:

@@ -1,4 +1,4 @@
-"""Sequences: four forms of the same data, batches that never cross a boundary, errors that say why."""
+"""Sequences: four forms of the same data, batches within boundaries, errors that say why."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_context_stops_at_the_boundary_of_the_sequence():
 def test_weights_and_targets_are_refused_where_there_are_none():
     batch = as_sequences(np.ones((3, 2))).whole()
     assert batch.weights is None
-    with pytest.raises(ValueError, match="needs outputs.*without `Y`"):
+    with pytest.raises(ValueError, match=r"needs outputs.*without `Y`"):
         _ = batch.targets
 
 

@@ -210,7 +210,8 @@ class FitReport:
         Stein's identity on the inputs.
     decomposition : Decomposition or None
     history : list of (str, float)
-        Mean squared residual of each kept step of the moment path.
+        Mean squared residual of each kept step of the moment path, on the rows that it used (a
+        subsample when a refinement follows).
     moments_rmse, refined_rmse : ndarray of shape (n_outputs,) or None
         Root mean square residual with moments alone, and after refinement.
     output_std : ndarray of shape (n_outputs,)

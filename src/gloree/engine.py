@@ -106,8 +106,13 @@ def halves(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
     """
     if sum(table.shape[0] for table in tables) < 2:
         raise ValueError("one segment cannot be split into halves: cut the data into more")
-    first = [table[0::2] for table in tables]
-    second = [table[1::2] for table in tables if table.shape[0] > 1]
+    first, second, parity = [], [], 0
+    for table in tables:
+        first.append(table[parity::2])
+        second.append(table[1 - parity :: 2])
+        parity = (parity + table.shape[0]) % 2
+    first = [table for table in first if table.shape[0]]
+    second = [table for table in second if table.shape[0]]
     return first, second
 
 

@@ -68,8 +68,8 @@ def run_states(model: IORNN, batch: Batch) -> States:
     exploded = find_explosions(packed_h, packing)
     if exploded.size:
         segment, step = exploded[0]
-        rows = packing.order.shape[0]
-        size = float(np.abs(packed_h[packing.step_starts[step] :][:rows]).max())
+        place = packing.step_starts[step] + np.flatnonzero(packing.order == segment)[0]
+        size = float(np.abs(packed_h[place]).max())
         raise ExplosionError(
             int(batch.sequence[segment]), int(batch.first_step[segment] + step), size
         )

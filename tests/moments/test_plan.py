@@ -16,7 +16,7 @@ def n_powers(d, degree):
 
 @pytest.mark.parametrize("degree", [2, 3])
 def test_number_of_features(degree):
-    shapes = dict(n_hidden=5, degree=degree, n_workers=2)
+    shapes = {"n_hidden": 5, "degree": degree, "n_workers": 2}
     assert plan(10**6, 6, 2, **shapes).n_features == 1 + 2 * n_powers(6, degree)
     assert plan(10**6, 6, 2, score=False, **shapes).n_features == 3 + n_powers(6, degree)
     score = sum(comb(6 + m - 1, m) for m in range(degree, -1, -2))
@@ -55,7 +55,7 @@ def test_many_inputs_are_reduced_first():
 def test_cost_and_memory_grow_with_the_data(name, moment):
     last = None
     for factor in (1, 2, 3):
-        sizes = dict(n_rows=30_000, n_inputs=8, n_outputs=3)
+        sizes = {"n_rows": 30_000, "n_inputs": 8, "n_outputs": 3}
         sizes[name] *= factor
         planned = plan(**sizes, moment=moment, n_workers=2)
         if last is not None:

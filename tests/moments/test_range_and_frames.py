@@ -7,8 +7,8 @@ import pytest
 
 from gloree.chains import GaussianVAR
 from gloree.models import IORNN
-from gloree.moments import MergeError, RangeSums, Whitening, range_basis, range_sums, score_frame
 from gloree.moments import Frame as MomentFrame
+from gloree.moments import MergeError, RangeSums, Whitening, range_basis, range_sums, score_frame
 from gloree.moments._range import gaussian_probes
 from gloree.sequences import as_sequences
 
@@ -143,9 +143,7 @@ def test_score_frame_of_a_basis():
     whole = frames["score"]
     assert frame.n_directions == 2
     np.testing.assert_allclose(frame.from_inputs, whole.from_inputs @ basis, rtol=0, atol=ALGEBRA)
-    np.testing.assert_allclose(
-        frame.to_inputs @ frame.from_inputs, np.eye(2), rtol=0, atol=ALGEBRA
-    )
+    np.testing.assert_allclose(frame.to_inputs @ frame.from_inputs, np.eye(2), rtol=0, atol=ALGEBRA)
     # units inside the span of the basis keep their weights
     inside = make_model(2).replace(
         input_weights=np.random.default_rng(6).standard_normal((3, 2)) @ frame.to_inputs

@@ -39,7 +39,10 @@ def make_chain(seed=0, n_inputs=2, order=1):
 def make_data(chain, seed=1, n_outputs=2, lengths=LENGTHS):
     rng = np.random.default_rng(seed)
     X = [chain.sample(1, n, random_state=rng)[0] for n in lengths]
-    Y = [rng.standard_normal((n, n_outputs)) + x[:, :1] ** 2 for n, x in zip(lengths, X)]
+    Y = [
+        rng.standard_normal((n, n_outputs)) + x[:, :1] ** 2
+        for n, x in zip(lengths, X, strict=False)
+    ]
     return X, Y
 
 
@@ -117,9 +120,7 @@ def test_sums_equal_the_explicit_gram(kind, degree):
         (sums.cross, design.T @ outputs),
         (sums.squares, np.sum(outputs**2, axis=0)),
     ):
-        np.testing.assert_allclose(
-            actual, expected, rtol=0, atol=ALGEBRA * np.abs(expected).max()
-        )
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=ALGEBRA * np.abs(expected).max())
     without = regression_sums(batch, features, gram=False)
     assert without.gram.shape == (0, 0)
     np.testing.assert_array_equal(without.cross, sums.cross)
@@ -310,13 +311,17 @@ def test_restricted_whitening_keeps_the_columns_of_the_basis():
     )
 
 
-def test_merge_error_names_the_shape_of_other_features():
+def test_sums_of_other_features_do_not_merge():
     x = np.random.default_rng(17).standard_normal((30, 2))
     batch = as_sequences(x, x).whole()
     small = regression_sums(batch, RegressionFeatures(whitening_of([x]), 2))
     large = regression_sums(batch, RegressionFeatures(whitening_of([x]), 3))
-    with pytest.raises(MergeError, match="RegressionSums: `gram` has shape"):
+    with pytest.raises(MergeError, match="RegressionSums: `features` differs"):
         small.merge(large)
+    # the same shapes, whitened from other data
+    other = regression_sums(batch, RegressionFeatures(whitening_of([x[:20]]), 2))
+    with pytest.raises(MergeError, match="RegressionSums: `features` differs"):
+        small.merge(other)
 
 
 def test_fewer_rows_than_features_is_an_error():

@@ -20,7 +20,7 @@ from gloree.moments import (
     regression_sums,
 )
 from gloree.recurrence import CrossSums, InstrumentSums, LinearisedSums, ScoreSums
-from gloree.refinement import GradientSums, HessianSums, RoundSums
+from gloree.refinement import GradientSums, HessianSums, RoundSums, SpreadSums
 from gloree.sequences import as_sequences
 
 LAW = np.array([[[2.0, 1.0], [1.0, 3.0]]])
@@ -34,7 +34,7 @@ SHAPES = {
         "output_sums": (1, 2),
         "sums": (1, 3, 4),
     },
-    RegressionSums: {"n_rows": (), "gram": (3, 3), "cross": (3, 2), "squares": (2,)},
+    RegressionSums: {"features": "xreg", "n_rows": (), "gram": (3, 3), "cross": (3, 2), "squares": (2,)},
     RangeSums: {"n_rows": (), "products": (2, 3, 2), "weights": (2,)},
     InstrumentSums: {"n_rows": (), "cross": (2, 3), "gram": (3, 3)},
     LinearisedSums: {
@@ -51,7 +51,8 @@ SHAPES = {
     CrossSums: {"n_rows": (), "moment": (2, 2)},
     ScoreSums: {"n_rows": (), "moment": (2, 2, 2)},
     GradientSums: {"n_rows": (), "squares": (2,), "gradient": (5,), "leverage": (0,)},
-    HessianSums: {"n_rows": (), "n_segments": (), "hessian": (3, 3), "meat": (3, 3)},
+    HessianSums: {"n_rows": (), "hessian": (3, 3)},
+    SpreadSums: {"n_segments": (), "spread": (3, 3)},
 }
 STATISTICS = sorted(SHAPES, key=lambda cls: cls.__name__)
 

@@ -144,6 +144,18 @@ def test_explosion_in_a_piece_names_the_step_of_the_sequence():
     assert caught.value.step == 26
 
 
+def test_explosion_tells_the_size_of_the_state_it_names():
+    """Later steps are larger still: they are not what is reported."""
+    model = IORNN([[1.0]], [[1.0]], [[1.0]])
+    X = [np.ones((9, 1)), np.zeros((2, 1)), np.zeros((2, 1))]
+    with pytest.raises(ExplosionError) as caught:
+        run_states(model, as_sequences(X).whole())
+    with pytest.raises(ExplosionError) as expected:
+        model.predict(X)
+    assert (caught.value.sequence, caught.value.step) == (0, 6)
+    assert caught.value.size == pytest.approx(expected.value.size)
+
+
 def explicit_contraction(model, chain, metric=None):
     """B, D_e and Psi_e from their definition, one entry at a time."""
     degree = model.activation.degree
@@ -215,7 +227,7 @@ def test_instrument_sums_equal_the_contracted_score_tensors(degree, var_order):
 @pytest.mark.parametrize("var_order", [1, 2])
 @pytest.mark.parametrize("degree", [2, 3])
 def test_cross_sums_equal_the_contracted_joint_score_tensors(degree, var_order):
-    """sum_t Psi_e^-1 M_t (D_e' A1^T)^{o l}^-T, M_t = r_t (x) S_{l-1,l}(t, t-1)(B_i, D_i.., D_j..)."""
+    """sum_t Psi^-1 M_t (D A1^T)^{o l}^-T, M_t = r_t (x) S_{l-1,l}(t, t-1)(B_i, D_i.., D_j..)."""
     model, chain = make_model(degree, n_inputs=2), make_chain(n_inputs=2, order=var_order)
     X, Y = make_data(n_inputs=2)
     contraction = Contraction.of(model, chain.precision_blocks(0))

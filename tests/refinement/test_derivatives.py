@@ -8,7 +8,7 @@ import pytest
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
 from gloree.models import IORNN
-from gloree.refinement import Layout, gradient_sums, hessian_sums
+from gloree.refinement import Layout, gradient_sums, hessian_sums, spread_sums
 from gloree.sequences import as_sequences
 
 # Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
@@ -121,25 +121,25 @@ def test_gradient_and_hessian_are_those_of_the_naive_network(case, cut):
 
     hessian = hessian_sums(batch, model, layout)
     assert hessian.n_rows == len(rows)
-    assert hessian.n_segments == len(batch.lengths)
     close(hessian.hessian, np.einsum("tap,taq->pq", J, J), DIFFERENCES * scale)
-    meat = np.zeros_like(hessian.meat)
+    spread = spread_sums(batch, model, layout)
+    assert spread.n_segments == len(batch.lengths)
+    meat = np.zeros_like(spread.spread)
     for s in range(len(batch.lengths)):
         g = np.einsum("tap,ta->p", J[owners == s], residuals[owners == s])
         meat += np.outer(g, g)
-    close(hessian.meat, meat, DIFFERENCES * scale)
+    close(spread.spread, meat, DIFFERENCES * scale**2)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_adjoint_equals_sensitivities(case, seed):
-    """J^T r backward in time is J^T r forward in time: the meat of one segment is its square."""
+def test_spread_of_one_segment_is_the_square_of_its_gradient(case, seed):
     model, layout, batch = make_case(case, seed=seed)
     for s in range(len(batch.lengths)):
         rows = slice(batch.starts[s], batch.starts[s] + batch.lengths[s])
         alone = as_sequences(batch.X[rows], batch.targets[rows]).whole()
         g = gradient_sums(alone, model, layout).gradient
-        close(hessian_sums(alone, model, layout).meat, np.outer(g, g), ALGEBRA)
+        close(spread_sums(alone, model, layout).spread, np.outer(g, g), ALGEBRA)
 
 
 def test_gradient_is_minus_half_that_of_the_squared_error():
@@ -169,7 +169,7 @@ def test_leverage_is_the_largest_slope_times_state_of_each_segment():
     np.testing.assert_allclose(gradient_sums(batch, model, layout).leverage, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("function", [gradient_sums, hessian_sums])
+@pytest.mark.parametrize("function", [gradient_sums, hessian_sums, spread_sums])
 @pytest.mark.parametrize("engine", ["serial", "threads"])
 def test_batches_of_any_size_add_to_the_whole(function, engine):
     model, layout, batch = make_case("quadratic")
@@ -184,8 +184,10 @@ def test_batches_of_any_size_add_to_the_whole(function, engine):
 
 def test_hessian_is_symmetric_and_positive_semidefinite():
     model, layout, batch = make_case("direct path")
-    sums = hessian_sums(batch, model, layout)
-    for matrix in (sums.hessian, sums.meat):
+    for matrix in (
+        hessian_sums(batch, model, layout).hessian,
+        spread_sums(batch, model, layout).spread,
+    ):
         np.testing.assert_allclose(matrix, matrix.T, atol=ALGEBRA * np.abs(matrix).max())
         assert np.linalg.eigvalsh(matrix)[0] > -ALGEBRA * np.abs(matrix).max()
 

@@ -156,7 +156,7 @@ def test_null_space_of_the_hessian_is_the_scale_symmetry(activation, degree, fre
     assert np.all(np.abs(values[:2]) < NULL)
     assert values[2] > 1e4 * NULL
     np.testing.assert_allclose(H @ directions.T, 0.0, atol=100 * NULL)
-    constraints = layout.scale_constraints(model) / scale
+    constraints = layout.scale_constraints(model) * scale
     constraints /= np.linalg.norm(constraints, axis=1, keepdims=True)
     assert np.linalg.eigvalsh(H + constraints.T @ constraints)[0] > 1e3 * NULL
 

@@ -6,6 +6,7 @@ sequences; everything after them is the library's own path.
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from math import factorial
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_instrument_sweeps_contract_to_the_recurrence(size, degree, seed):
         gap = gap - np.column_stack((truth.recurrent_weights, truth.hidden_bias))
         errors.append(np.linalg.norm(gap) / np.linalg.norm(truth.recurrent_weights))
     # sweeps below rounding no longer shrink
-    assert all(b < 0.7 * a for a, b in zip(errors, errors[1:], strict=False) if a > 1e-10)
+    assert all(b < 0.7 * a for a, b in pairwise(errors) if a > 1e-10)
     assert errors[-1] < 0.02 * errors[0]
 
 
@@ -303,9 +304,7 @@ def test_pseudo_observations_have_the_mean_of_the_preactivations(degree, n_steps
         weighted = weights[rows, None] * g[rows]
         expected = (z - states.z)[rows].T @ weighted
         scale = max(1.0, np.abs(expected).max()) * contraction.condition
-        np.testing.assert_allclose(
-            p[rows].T @ weighted, expected, rtol=0, atol=QUADRATURE * scale
-        )
+        np.testing.assert_allclose(p[rows].T @ weighted, expected, rtol=0, atol=QUADRATURE * scale)
 
 
 def weighted_residuals(batch, weights):

@@ -687,7 +687,7 @@ class Fit:
                 result.model.input_weights, result.model.output_weights, result.model.activation
             )
             canonical = result.model.canonical()
-            errors = standard_errors(result, layout).canonical(units)
+            errors = standard_errors(result, layout, settings.engine, self.source).canonical(units)
             report.standard_errors = errors.weights
             report.predicted_errors = errors.relative(canonical)
         return self._finish(canonical, settings.lags)

@@ -84,18 +84,26 @@ def _cubic(model: IORNN, activation: Polynomial) -> IORNN:
     _, c1, c2, c3 = activation.coefficients
     linear = c1 - c2**2 / (3 * c3)
     scale = np.ones(model.n_hidden)
-    if abs(linear) > 1e-12 and model.direct_weights is not None:
-        share = _shares(model, model.direct_weights)
-        positive = linear / np.where(share == 0, np.inf, share)
-        known = positive[positive > 0]
+    direct = model.direct_weights
+    if abs(linear) > 1e-12 and direct is not None:
+        share = _shares(model, direct)
+        squared = linear / np.where(share == 0, np.inf, share)
+        known = squared[squared > 0]
         usual = float(np.median(known)) if known.size else 1.0
-        scale = np.sqrt(np.where(positive > 0, positive, usual))
+        scale = np.sqrt(np.where(squared > 0, squared, usual))
+        # the units bring their linear part themselves now
+        own = (linear / scale**2)[:, None] * model.output_weights
+        direct = direct - model.input_weights.T @ own
     beta = model.hidden_bias * scale - c2 / (3 * c3)
+    A2 = model.output_weights / (scale**3)[:, None]
+    at_rest = A2.T @ activation(beta) - model.output_weights.T @ (c3 * model.hidden_bias**3)
     return model.replace(
         input_weights=scale[:, None] * model.input_weights,
         recurrent_weights=scale[:, None] * model.recurrent_weights / (scale**3)[None, :],
         hidden_bias=beta,
-        output_weights=model.output_weights / (scale**3)[:, None],
+        output_weights=A2,
+        output_bias=model.output_bias - at_rest,
+        direct_weights=direct,
         activation=activation,
     )
 

@@ -12,8 +12,10 @@ row a of the input weights is a~ with a = W^T a~.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -126,6 +128,15 @@ class RegressionFeatures:
         """Name of the features, ``xreg`` or ``union``."""
         return "xreg" if self.chain is None else "union"
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the coordinates, so that sums in different ones are never merged."""
+        parts = [self.whitening.mean, self.whitening.matrix]
+        if self.chain is not None:
+            parts += [self.chain.precision_blocks(0), self.chain.precision_blocks(1)]
+        joined = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+        return f"{self.kind}, degree {self.degree}, {hashlib.sha256(joined).hexdigest()[:12]}"
+
     @property
     def n_offsets(self) -> int:
         """Features that do not depend on the inputs."""
@@ -235,6 +246,8 @@ class RegressionSums(Sums):
 
     Attributes
     ----------
+    features : str
+        Fingerprint of the features.
     n_rows : float
     gram : ndarray of shape (size, size)
         Sum of phi phi^T (zeros where only the right-hand side was asked for).
@@ -244,6 +257,7 @@ class RegressionSums(Sums):
         Sum of y^2.
     """
 
+    features: str = field(metadata={"setting": True})
     n_rows: float
     gram: Array = field(repr=False)
     cross: Array = field(repr=False)
@@ -292,7 +306,9 @@ def regression_sums(
             total_gram += phi @ phi.T
         total_cross += phi @ values
         squares += np.einsum("na,na->a", values, values)
-    return RegressionSums(float(rows.shape[0]), total_gram, total_cross, squares)
+    return RegressionSums(
+        features.fingerprint, float(rows.shape[0]), total_gram, total_cross, squares
+    )
 
 
 @dataclass(frozen=True)

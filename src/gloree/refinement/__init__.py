@@ -20,8 +20,10 @@ from gloree.refinement._rounds import (
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
+    SpreadSums,
     gradient_sums,
     hessian_sums,
+    spread_sums,
 )
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "RoundSettings",
     "RoundSums",
     "Rounds",
+    "SpreadSums",
     "StandardErrors",
     "evaluate_batch",
     "first_model",
@@ -40,6 +43,7 @@ __all__ = [
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "spread_sums",
     "standard_errors",
     "with_components",
 ]

@@ -19,18 +19,24 @@ from gloree.refinement._sensitivities import (
     gradient_sums,
     hessian_sums,
     segments_at_once,
+    spread_sums,
 )
 from gloree.sequences import Array, IntArray
 
 ROWS_PER_PARAMETER = 20
 """Rows of the Hessian's subsample for each free parameter."""
 
+LEAST_ROWS = 8000
+"""Rows of that subsample at least."""
+
+SEGMENTS_PER_PARAMETER = 10
+"""Segments behind the spread of the score, for each free parameter."""
+
+LEAST_SEGMENTS = 2000
+"""Segments behind it at least."""
+
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
-
-STALE = 1.02
-"""J^T J and the spread of the score are computed anew at the end if the squared error has fallen
-by more than this factor since: standard errors need the final residuals."""
 
 EFFICIENT = 0.05
 """Steps end when what one more could gain, in any weight matrix, is this fraction of what the
@@ -128,7 +134,7 @@ def gauss_newton(
     start_squares = current.squares
     history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
-    n_steps, seen = 0, history[0]
+    n_steps = 0
     while n_steps < limit:
         step = solve_step(curvature, current.gradient, layout.scale_constraints(model), damping)
         gain = float(step @ current.gradient)
@@ -161,9 +167,7 @@ def gauss_newton(
                 break
         if (poor or age >= MAX_AGE) and n_steps < limit:
             hessian = hessian_pass(model, layout, engine, source, current.leverage)
-            curvature, age, seen = hessian.hessian.copy(), 0, history[-1]
-    if seen > STALE * history[-1]:
-        hessian = hessian_pass(model, layout, engine, source, current.leverage)
+            curvature, age = hessian.hessian.copy(), 0
     return Refinement(
         model,
         status,
@@ -238,7 +242,7 @@ def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: f
     diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
     scale = 1.0 / np.sqrt(diagonal)
     matrix = curvature * np.outer(scale, scale)
-    fixed = constraints / scale
+    fixed = constraints * scale
     norms = np.linalg.norm(fixed, axis=1, keepdims=True)
     fixed = fixed / np.where(norms > 0, norms, 1.0)
     matrix += fixed.T @ fixed
@@ -277,7 +281,7 @@ def hessian_pass(
     """
     table = np.concatenate(source.tables())
     rows = table[:, 3] - table[:, 2]
-    wanted = ROWS_PER_PARAMETER * layout.size
+    wanted = max(LEAST_ROWS, ROWS_PER_PARAMETER * layout.size)
     order = np.argsort(-leverage, kind="stable")
     if wanted >= int(rows.sum()):
         strata = [(np.sort(order), 1.0)]
@@ -294,15 +298,17 @@ def hessian_pass(
     function = partial(hessian_sums, model=model, layout=layout)
     for chosen, weight in strata:
         part = engine.run(
-            function, source, label="J^T J", tables=_chunks(table[chosen], layout)
+            function,
+            source,
+            label="J^T J",
+            tables=_chunks(table[chosen], segments_at_once(layout)),
         ).weighted(weight)
         total = part if total is None else total.merge(part)
     assert total is not None
     return total
 
 
-def _chunks(table: IntArray, layout: Layout) -> list[IntArray]:
-    size = segments_at_once(layout)
+def _chunks(table: IntArray, size: int) -> list[IntArray]:
     return [table[i : i + size] for i in range(0, table.shape[0], size)]
 
 
@@ -345,20 +351,32 @@ class StandardErrors:
         return predicted
 
 
-def standard_errors(refinement: Refinement, layout: Layout) -> StandardErrors:
+def standard_errors(
+    refinement: Refinement, layout: Layout, engine: Engine, source: Source
+) -> StandardErrors:
     """Sandwich standard errors H^+ M H^+ at a refined model.
 
-    M is the covariance of the score summed over segments; it needs neither equal nor Gaussian
-    noise, and allows errors of one sequence to depend on each other.
+    M is the spread of the score summed over segments, from one more pass over (a systematic part
+    of) the data; it needs neither equal nor Gaussian noise, and allows errors of one sequence to
+    depend on each other.
     """
-    H = refinement.hessian.hessian
+    model, H = refinement.model, refinement.hessian.hessian
+    table = np.concatenate(source.tables())
+    wanted = min(table.shape[0], max(LEAST_SEGMENTS, SEGMENTS_PER_PARAMETER * layout.size))
+    chosen = table[(np.arange(wanted) * table.shape[0]) // wanted]
+    sums = engine.run(
+        partial(spread_sums, model=model, layout=layout),
+        source,
+        label="spread",
+        tables=_chunks(chosen, 2**19 // layout.size),
+    )
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
-    fixed = layout.scale_constraints(refinement.model) / scale
+    fixed = layout.scale_constraints(model) * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
     inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
-    meat = refinement.hessian.meat * np.outer(scale, scale)
-    covariance = inverse @ meat @ inverse * np.outer(scale, scale)
+    spread = sums.spread * (table.shape[0] / sums.n_segments) * np.outer(scale, scale)
+    covariance = inverse @ spread @ inverse * np.outer(scale, scale)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return StandardErrors(covariance, layout.named(errors))

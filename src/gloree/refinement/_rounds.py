@@ -172,7 +172,12 @@ class Rounds:
     tables : list of ndarray, optional
         Batches to visit (a subsample); all of the source by default.
     progress : callable, optional
-        Called with (label, squared error) after each step kept.
+        Called with (label, mean squared error) after each step kept.
+
+    Attributes
+    ----------
+    history : list of (str, float)
+        Mean squared error after the first moment and after each step kept.
     """
 
     settings: RoundSettings
@@ -238,7 +243,6 @@ class Rounds:
             except ExplosionError:
                 after = None
             if after is not None and float(after.squares.sum()) <= before:
-                self._note("recurrence", after)
                 return moved, after
             fraction /= 2.0
         return model, sums
@@ -289,7 +293,10 @@ class Rounds:
         sums = self.evaluate(model)
         self._note("first moment", sums)
         for i in range(sweeps):
-            model, sums = self.sweep(model, sums, tensor=i == sweeps - 1)
+            moved, sums = self.sweep(model, sums, tensor=i == sweeps - 1)
+            if moved is not model:
+                self._note("recurrence", sums)
+            model = moved
         return model, sums
 
     def round(self, model: IORNN, sums: RoundSums) -> tuple[IORNN, RoundSums]:
@@ -338,10 +345,10 @@ class Rounds:
         return sums.moment.finalize()
 
     def _note(self, label: str, sums: RoundSums) -> None:
-        squares = float(sums.squares.sum())
-        self.history.append((label, squares))
+        mean_square = float(sums.squares.mean()) / sums.n_rows
+        self.history.append((label, mean_square))
         if self.progress is not None:
-            self.progress(label, squares)
+            self.progress(label, mean_square)
 
 
 def _remaining_bias(sums: InstrumentSums, dU: Array, free: bool) -> Array:

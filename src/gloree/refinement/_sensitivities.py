@@ -103,31 +103,21 @@ def adjoint_rows(
 
 @dataclass(frozen=True)
 class HessianSums(Sums):
-    """Gauss-Newton Hessian and the spread of the score over segments.
+    """Gauss-Newton Hessian.
 
     Attributes
     ----------
     n_rows : float
-    n_segments : float
     hessian : ndarray of shape (size, size)
         Sum of J^T J.
-    meat : ndarray of shape (size, size)
-        Sum over segments of g g^T, g = sum of J^T r in the segment.
     """
 
     n_rows: float
-    n_segments: float
     hessian: Array = field(repr=False)
-    meat: Array = field(repr=False)
 
     def weighted(self, weight: float) -> HessianSums:
         """Return the sums with every row counted `weight` times."""
-        return HessianSums(
-            weight * self.n_rows,
-            weight * self.n_segments,
-            weight * self.hessian,
-            weight * self.meat,
-        )
+        return HessianSums(weight * self.n_rows, weight * self.hessian)
 
 
 def segments_at_once(layout: Layout) -> int:
@@ -148,25 +138,17 @@ def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
     (n_inputs + n_hidden)); for a subsample of the data.
     """
     states = run_states(model, batch)
-    residuals = counted_residuals(model, batch, states)
     packing = batch.packing
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted] = True
     counted = counted[packing.rows]
     slopes = packing.pack(model.activation.derivative(states.z, 1))
-    ones = [np.ones((batch.n_rows, 1))] if layout.bias else []
-    feedback = [states.previous] if layout.recurrent else []
-    entering = packing.pack(np.column_stack((batch.X, *feedback, *ones)))
-    direct = [batch.X] if layout.direct else []
-    regressors = packing.pack(np.column_stack((states.h, *ones, *direct)))
-    residuals = packing.pack(residuals)
-    signal = residuals @ model.output_weights.T
+    entering, regressors = _packed_regressors(batch, states, layout)
 
     k, q, width = layout.n_hidden, layout.n_outputs, layout.n_unit_parameters
     root = np.linalg.qr(model.output_weights.T, mode="r")  # R^T R = A2 A2^T
     units = np.zeros((width, width))
     mixed = np.zeros((k, width, layout.output_width))
-    scores = np.zeros((batch.lengths.shape[0], layout.size))
     advance = _sensitivity_stepper(model, layout)
     bounds = packing.step_starts.tolist()
     sensitivity: Array | None = None
@@ -180,9 +162,6 @@ def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
         seen = (root @ part.reshape(k, -1)).reshape(-1, width)
         units += seen.T @ seen
         mixed += part.transpose(0, 2, 1) @ regressors[rows]
-        scores[chosen, :width] += np.einsum("sj,jsp->sp", signal[rows], part)
-        outputs = residuals[rows][:, :, None] * regressors[rows][:, None, :]
-        scores[chosen, width:] += outputs.reshape(chosen.size, -1)
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = units
     coupling = np.einsum("ja,jpf->paf", model.output_weights, mixed).reshape(width, -1)
@@ -190,9 +169,59 @@ def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
     hessian[width:, :width] = coupling.T
     kept = regressors[counted]
     hessian[width:, width:] = np.kron(np.eye(q), kept.T @ kept)
-    return HessianSums(
-        float(batch.n_counted), float(batch.lengths.shape[0]), hessian, scores.T @ scores
+    return HessianSums(float(batch.n_counted), hessian)
+
+
+def _packed_regressors(batch: Batch, states: States, layout: Layout) -> tuple[Array, Array]:
+    """What enters a unit, (x_t, h_{t-1}, 1), and an output, (h_t, 1, x_t), in packed order."""
+    ones = [np.ones((batch.n_rows, 1))] if layout.bias else []
+    feedback = [states.previous] if layout.recurrent else []
+    direct = [batch.X] if layout.direct else []
+    pack = batch.packing.pack
+    return (
+        pack(np.column_stack((batch.X, *feedback, *ones))),
+        pack(np.column_stack((states.h, *ones, *direct))),
     )
+
+
+@dataclass(frozen=True)
+class SpreadSums(Sums):
+    """Spread of the score over segments, the middle of sandwich standard errors.
+
+    Attributes
+    ----------
+    n_segments : float
+    spread : ndarray of shape (size, size)
+        Sum over segments of g g^T, g = sum of J^T r in the segment.
+    """
+
+    n_segments: float
+    spread: Array = field(repr=False)
+
+
+def spread_sums(batch: Batch, model: IORNN, layout: Layout) -> SpreadSums:
+    """Sums of one batch for the spread of the score, by the adjoint.
+
+    Notes
+    -----
+    Time O(n_rows n_hidden (n_inputs + n_hidden) + n_segments size^2), memory O(n_segments size).
+    """
+    states = run_states(model, batch)
+    residuals = counted_residuals(model, batch, states)
+    slopes = model.activation.derivative(states.z, 1)
+    delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
+    packing = batch.packing
+    delta, residuals = packing.pack(delta), packing.pack(residuals)
+    entering, regressors = _packed_regressors(batch, states, layout)
+    n_segments = batch.lengths.shape[0]
+    units = np.zeros((n_segments, layout.n_hidden, layout.unit_width))
+    outputs = np.zeros((n_segments, layout.n_outputs, layout.output_width))
+    for begin, end in pairwise(packing.step_starts.tolist()):
+        alive = end - begin
+        units[:alive] += delta[begin:end, :, None] * entering[begin:end, None, :]
+        outputs[:alive] += residuals[begin:end, :, None] * regressors[begin:end, None, :]
+    scores = np.hstack((units.reshape(n_segments, -1), outputs.reshape(n_segments, -1)))
+    return SpreadSums(float(n_segments), scores.T @ scores)
 
 
 def _sensitivity_stepper(

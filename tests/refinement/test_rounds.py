@@ -1,0 +1,178 @@
+"""Rounds: what one pass returns, how units are put back, and that the error only falls."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from gloree import datasets
+from gloree.decomposition import cp_tensor, decompose
+from gloree.engine import Engine, Source
+from gloree.metrics import weight_errors
+from gloree.moments import (
+    Frame,
+    RegressionFeatures,
+    RegressionSolver,
+    Whitening,
+    cross_moment_sums,
+    regression_sums,
+    score_frame,
+)
+from gloree.recurrence import Contraction, cross_sums, instrument_sums, linearised_sums, score_sums
+from gloree.refinement import (
+    Layout,
+    Rounds,
+    RoundSettings,
+    evaluate_batch,
+    first_model,
+    with_components,
+)
+from gloree.sequences import as_sequences
+from gloree.states import residual_rows
+
+SERIAL = Engine("serial")
+ALGEBRA = 1e-9
+SIZES = (4, 3, 4)
+
+
+def make_problem(seed=0, n_sequences=300, *, regression=True, method="least-squares"):
+    X, Y, truth, chain = datasets.make_rnn(n_sequences, 8, *SIZES, random_state=seed)
+    source = Source(as_sequences(X, Y), batch_size=500)
+    rows = X.reshape(-1, SIZES[0])
+    whitening = Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
+    if regression:
+        features = RegressionFeatures(whitening, 2)
+        sums = SERIAL.run(lambda b: regression_sums(b, features), source)
+        frame = Frame.of_whitening(whitening)
+        solver = RegressionSolver.from_sums(features, sums)
+    else:
+        frame, solver = score_frame(chain.precision_blocks(0)[0]), None
+    settings = RoundSettings(Layout(*SIZES), method, frame, solver, chain)
+    return truth, chain, source, settings
+
+
+def assert_same_sums(found, expected):
+    for entry in fields(expected):
+        mine, theirs = (np.asarray(getattr(s, entry.name), float) for s in (found, expected))
+        np.testing.assert_allclose(
+            mine, theirs, rtol=0, atol=ALGEBRA * max(1.0, np.abs(theirs).max(initial=0.0))
+        )
+
+
+@pytest.mark.parametrize("method", ["instrument", "cross", "score", "least-squares"])
+@pytest.mark.parametrize("regression", [False, True])
+def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
+    truth, chain, source, settings = make_problem(
+        n_sequences=20, regression=regression, method=method
+    )
+    model = truth.replace(recurrent_weights=0.5 * truth.recurrent_weights)
+    batch = source.data.whole()
+    contraction = Contraction.of(model, chain.precision_blocks(0))
+    found = evaluate_batch(batch, model, settings, contraction, units=True, tensor=True)
+    residuals = residual_rows(model, batch)
+    np.testing.assert_allclose(found.squares, np.sum(residuals**2, axis=0))
+    np.testing.assert_allclose(found.output_moment, residuals.T @ residuals)
+    assert found.n_rows == batch.n_rows
+    expected = {
+        "linear": linearised_sums(
+            batch,
+            model,
+            recurrent=method in ("least-squares", "score"),
+            bias=method == "least-squares",
+        )
+    }
+    if method != "least-squares":
+        expected["instrument"] = instrument_sums(batch, model, chain, contraction)
+    if method == "cross":
+        expected["cross"] = cross_sums(batch, model, chain, contraction)
+    if method == "score":
+        expected["score"] = score_sums(batch, model, chain, residuals)
+    if regression:
+        expected["regression"] = regression_sums(
+            batch, settings.solver.features, targets=lambda _: residuals, gram=False
+        )
+    else:
+        expected["moment"] = cross_moment_sums(
+            batch,
+            chain,
+            2,
+            projection=settings.frame.from_inputs,
+            targets=lambda _: residuals,
+        )
+    for name in ("linear", "instrument", "cross", "score", "regression", "moment"):
+        if name in expected:
+            assert_same_sums(getattr(found, name), expected[name])
+        else:
+            assert getattr(found, name) is None
+
+
+def test_parts_that_were_not_asked_for_are_none():
+    truth, _, source, settings = make_problem(n_sequences=5)
+    found = evaluate_batch(source.data.whole(), truth, settings, None, units=False, tensor=False)
+    assert found.regression is None
+    assert found.instrument is None
+    assert found.linear.unit_gram.shape == (0, 0)
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_components_are_put_back_where_they_came_from(degree):
+    """Order, sign and scale of the rows stay, so U and b stay valid."""
+    _, _, truth, chain = datasets.make_rnn(1, 2, *SIZES, degree=degree, random_state=1)
+    s = np.array([1.5, -0.7, 2.0])
+    model = truth.replace(
+        input_weights=s[:, None] * truth.input_weights,
+        recurrent_weights=s[:, None] * truth.recurrent_weights / s[None, :] ** degree,
+        output_weights=truth.output_weights / s[:, None] ** degree,
+    )
+    frame = score_frame(chain.precision_blocks(0)[0])
+    T = frame.model_tensor(model, degree, 1.0)
+    found = decompose(T, 3, random_state=0)
+    back = with_components(model, found, frame)
+    np.testing.assert_allclose(back.input_weights, model.input_weights, atol=ALGEBRA)
+    np.testing.assert_allclose(back.output_weights, model.output_weights, atol=ALGEBRA)
+    np.testing.assert_array_equal(back.recurrent_weights, model.recurrent_weights)
+
+
+def test_first_model_has_unit_rows_the_mean_and_no_recurrence():
+    _, _, truth, chain = datasets.make_rnn(1, 2, *SIZES, random_state=2)
+    frame = score_frame(chain.precision_blocks(0)[0])
+    loadings = 2 * truth.output_weights
+    found = decompose(cp_tensor(loadings, frame.components(truth), 2), 3, random_state=0)
+    means = np.array([1.0, 2.0, 3.0, 4.0])
+    model = first_model(found, frame, truth.activation, means, Layout(*SIZES, direct=True))
+    np.testing.assert_allclose(model.input_weights, truth.input_weights, atol=ALGEBRA)
+    np.testing.assert_allclose(model.output_weights, truth.output_weights, atol=ALGEBRA)
+    np.testing.assert_array_equal(model.output_bias, means)
+    assert not model.recurrent_weights.any()
+    assert not model.direct_weights.any()
+    bare = first_model(found, frame, truth.activation, means, Layout(*SIZES, bias=False))
+    assert not bare.output_bias.any()
+    assert bare.direct_weights is None
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("method", ["instrument", "least-squares"])
+def test_rounds_lower_the_error_and_come_close_to_the_truth(method, regression):
+    truth, _, source, settings = make_problem(regression=regression, method=method)
+    rounds = Rounds(settings, SERIAL, source)
+    start = truth.replace(recurrent_weights=None)
+    squares = [float(rounds.evaluate(start).squares.sum())]
+    model, sums = rounds.start(start)
+    squares.append(float(sums.squares.sum()))
+    for _ in range(2):
+        model, sums = rounds.round(model, sums)
+        squares.append(float(sums.squares.sum()))
+    assert squares == sorted(squares, reverse=True)
+    assert squares[-1] < 0.2 * squares[0]
+    assert weight_errors(model, truth)["recurrent_weights"] < 0.2
+    after = rounds.evaluate(model, units=False)
+    assert after.squares.sum() == pytest.approx(squares[-1])
+
+
+def test_rounds_without_a_recurrence_leave_it_at_zero():
+    truth, _, source, settings = make_problem(method="none")
+    layout = Layout(*SIZES, recurrent=False, bias=False)
+    settings = RoundSettings(layout, "none", settings.frame, settings.solver, settings.chain)
+    model, _ = Rounds(settings, SERIAL, source).start(truth.replace(recurrent_weights=None))
+    assert not model.recurrent_weights.any()
+    assert not model.hidden_bias.any()
