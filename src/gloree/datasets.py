@@ -299,8 +299,8 @@ class Table:
 def read_csv(
     path: str | PathLike[str],
     *,
-    inputs: Sequence[str] | None = None,
-    outputs: Sequence[str] | None = None,
+    inputs: str | Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     sequence: str | None = None,
 ) -> Table:
     """Read input and output columns of a CSV file with a header line.
@@ -308,7 +308,7 @@ def read_csv(
     Parameters
     ----------
     path : str or path
-    inputs, outputs : sequence of str, optional
+    inputs, outputs : str or sequence of str, optional
         Names of columns. By default the first column is the input and the second the output.
     sequence : str, optional
         Name of a column that tells sequences apart; rows of one sequence stand together.
@@ -326,47 +326,57 @@ def read_csv(
     -----
     Empty cells are an error in the columns asked for and ignored in all others.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        header = [name.strip() for name in next(csv.reader(file), [])]
-    named = [name for name in header if name]
+    names, rows = _read_cells(path)
+    named = [name for name in names if name]
     if len(named) < 2:
         raise ValueError(f"{path}: the header line names {named}; at least two columns are needed")
-    inputs = tuple([named[0]] if inputs is None else inputs)
-    outputs = tuple([named[1]] if outputs is None else outputs)
+    inputs = _names(inputs, named[0])
+    outputs = _names(outputs, named[1])
     wanted = [*inputs, *outputs, *([sequence] if sequence else [])]
-    missing = [name for name in wanted if name not in header]
+    missing = [name for name in wanted if name not in names]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {named}")
-    columns = [header.index(name) for name in (*inputs, *outputs)]
-    values = _read_numbers(path, columns)
+    if not rows:
+        raise ValueError(f"{path} holds a header and no rows")
+    values = _numbers(path, rows, [names.index(name) for name in (*inputs, *outputs)])
     lengths = None
     if sequence is not None:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            next(rows)
-            labels = np.array([row[header.index(sequence)] for row in rows if row])
-        cuts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-        lengths = np.diff(np.concatenate(([0], cuts, [labels.shape[0]])))
+        column = names.index(sequence)
+        labels = [row[column] if column < len(row) else "" for _, row in rows]
+        cuts = [i for i in range(1, len(labels)) if labels[i] != labels[i - 1]]
+        lengths = np.diff([0, *cuts, len(labels)])
     n_inputs = len(inputs)
     return Table(values[:, :n_inputs], values[:, n_inputs:], inputs, outputs, lengths)
 
 
-def _read_numbers(path: str | PathLike[str], columns: list[int]) -> Array:
+def _names(chosen: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
+    if chosen is None:
+        return (default,)
+    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
+
+
+def _read_cells(path: str | PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header names, and the rows that are not blank with the line each ends on."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        names = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if row]
+    return names, rows
+
+
+def _numbers(
+    path: str | PathLike[str], rows: list[tuple[int, list[str]]], columns: list[int]
+) -> Array:
     try:
-        return np.loadtxt(
-            path, delimiter=",", skiprows=1, usecols=columns, ndmin=2, quotechar='"', comments=None
-        )
-    except ValueError:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            next(rows)
-            for line, row in enumerate(rows, start=2):
-                for column in columns:
-                    cell = row[column] if column < len(row) else ""
-                    try:
-                        float(cell)
-                    except ValueError:
-                        raise ValueError(
-                            f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
-                        ) from None
+        return np.array([[float(row[column]) for column in columns] for _, row in rows])
+    except (ValueError, IndexError):
+        for line, row in rows:
+            for column in columns:
+                cell = row[column] if column < len(row) else ""
+                try:
+                    float(cell)
+                except ValueError:
+                    raise ValueError(
+                        f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
+                    ) from None
         raise

@@ -143,7 +143,9 @@ def check_samples(n_rows: int, n_outputs: int, n_parameters: int, n_inputs: int)
         )
 
 
-def check_covariance(covariance: Array, *, allow_singular: bool = False) -> float:
+def check_covariance(
+    covariance: Array, mean: Array | None = None, *, allow_singular: bool = False
+) -> float:
     """Check that inputs vary, and in all directions.
 
     Returns
@@ -157,8 +159,9 @@ def check_covariance(covariance: Array, *, allow_singular: bool = False) -> floa
         If a column is constant, or columns are linearly dependent (unless `allow_singular`).
     """
     variances = np.diag(covariance)
-    constant = np.flatnonzero(variances <= 1e-20 * max(float(variances.max()), 1e-300))
-    if constant.size or variances.max() == 0:
+    rounding = 0.0 if mean is None else (1e-13 * np.abs(mean)) ** 2
+    constant = np.flatnonzero(variances <= rounding)
+    if constant.size:
         raise ValueError(
             f"`X` is constant in column(s) {', '.join(map(str, constant[:10]))}: leave constant "
             f"inputs out (biases are fitted without them)"

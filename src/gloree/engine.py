@@ -7,11 +7,12 @@ every engine gives bit-equal results for the same batches.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from gloree.models import lag_windows
-from gloree.sequences import Batch, IntArray, Sequences
+from gloree.sequences import Array, Batch, IntArray, Sequences
 
 EngineName = Literal["serial", "threads"]
 
@@ -51,6 +52,8 @@ class Source:
     lags : int
         Inputs become windows [x_t, x_{t-1}, .., x_{t-lags+1}]; the first lags - 1 steps of a
         sequence, whose windows reach before its start, are context.
+    centre : ndarray of shape (lags * n_inputs,) or None
+        Subtracted from the inputs (from the windows, if `lags` > 1).
     """
 
     data: Sequences
@@ -59,6 +62,7 @@ class Source:
     before: int = 0
     after: int = 0
     lags: int = 1
+    centre: Array | None = None
 
     def __post_init__(self) -> None:
         if self.segment is not None and self.before < self.lags - 1:
@@ -73,14 +77,14 @@ class Source:
     def read(self, table: IntArray) -> Batch:
         """Read one batch."""
         batch = self.data.batch(table)
-        if self.lags == 1:
-            return batch
-        incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
-        return replace(
-            batch,
-            X=lag_windows(batch.X, batch.steps_before, self.lags),
-            before=np.maximum(batch.before, np.maximum(incomplete, 0)),
-        )
+        if self.lags > 1:
+            incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
+            batch = replace(
+                batch,
+                X=lag_windows(batch.X, batch.steps_before, self.lags),
+                before=np.maximum(batch.before, np.maximum(incomplete, 0)),
+            )
+        return batch if self.centre is None else replace(batch, X=batch.X - self.centre)
 
     def subset(self, n_rows: int) -> list[IntArray]:
         """Batches of every m-th segment, about `n_rows` rows in all, spread over the data."""
@@ -136,15 +140,13 @@ class Engine:
     verbose: int = 0
 
     def small_matrices(self) -> AbstractContextManager[object]:
-        """Context for the algebra between passes: one BLAS thread beside the threads of a pool.
+        """Context for the algebra between passes: one BLAS thread.
 
         The matrices there are small, and threads of BLAS that wait for each other cost more than
         they gain.
         """
-        if self.name == "threads":
-            limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-            return limits
-        return nullcontext()
+        limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+        return limits
 
     def run(
         self,
@@ -196,8 +198,10 @@ class Engine:
     ) -> Iterator[Statistic]:
         n_workers = self.n_workers or os.cpu_count() or 1
         if self.name == "serial" or n_workers == 1 or len(tables) == 1:
-            for table in tables:
-                yield function(source.read(table))
+            threads = n_workers if self.name == "serial" else 1
+            with threadpool_limits(limits=threads, user_api="blas"):
+                for table in tables:
+                    yield function(source.read(table))
             return
 
         def work(table: IntArray) -> Statistic:
@@ -236,4 +240,8 @@ def get_engine(engine: object, *, verbose: int = 0) -> Engine:
         return Engine("threads", verbose=verbose)
     if engine == "serial":
         return Engine("serial", verbose=verbose)
-    raise ValueError(f"`engine` must be None, 'threads', 'serial' or an Engine, got {engine!r}")
+    close = difflib.get_close_matches(str(engine), ["threads", "serial"], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"`engine` must be None, 'threads', 'serial' or an Engine, got {engine!r}{hint}"
+    )

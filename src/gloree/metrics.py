@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from gloree.models import IORNN
-from gloree.sequences import Array, IntArray, as_sequences
+from gloree.sequences import Array, IntArray, Sequences, as_sequences
 
 WEIGHTS = (
     "input_weights",
@@ -67,7 +67,7 @@ def align(model: IORNN, truth: IORNN) -> Alignment:
     -----
     Time O(n_hidden^3 + n_hidden^2 (n_inputs + n_outputs)).
     """
-    for name in ("n_inputs", "n_hidden", "n_outputs", "activation"):
+    for name in ("n_inputs", "n_hidden", "n_outputs", "activation", "lags"):
         mine, theirs = getattr(model, name), getattr(truth, name)
         if mine != theirs:
             raise ValueError(
@@ -177,15 +177,26 @@ def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | No
     """Coefficient of determination, averaged over outputs that vary.
 
     Parameters and form as in `root_mean_square_error`; 1 is perfect, 0 is as good as the mean.
+    Arrays of two dimensions are one sequence, (n_steps, n_outputs).
     """
     difference, counted = _differences(Y, predictions, skip, lengths)
-    values = _as_rows(Y, lengths)[0][counted]
-    residual = np.sum(difference[counted] ** 2, axis=0)
+    return _r2(_as_rows(Y, lengths)[0][counted], difference[counted])
+
+
+def _r2(values: Array, difference: Array) -> float:
+    residual = np.sum(difference**2, axis=0)
     total = np.sum((values - values.mean(axis=0)) ** 2, axis=0)
-    varies = total > 0
+    varies = total > values.shape[0] * (1e-12 * np.abs(values).max(axis=0)) ** 2
     if not varies.any():
         raise ValueError("`Y` is constant: R^2 is not defined")
     return float(np.mean(1.0 - residual[varies] / total[varies]))
+
+
+def score_rows(data: Sequences, predictions: Array, skip: int) -> float:
+    """R^2 of predictions for the rows of `data` (used by the estimators)."""
+    counted = _counted_rows(data.lengths, skip)
+    values = np.asarray(data.Y, dtype=np.float64)
+    return _r2(values[counted], (values - predictions)[counted])
 
 
 def _as_rows(values: Any, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
@@ -201,11 +212,17 @@ def _differences(
     Y: Any, predictions: Any, skip: int, lengths: ArrayLike | None
 ) -> tuple[Array, IntArray]:
     truth, sizes = _as_rows(Y, lengths)
-    estimate, _ = _as_rows(predictions, lengths)
+    estimate, own = _as_rows(predictions, lengths)
     if truth.shape != estimate.shape:
         raise ValueError(f"`Y` has shape {truth.shape}, `predictions` {estimate.shape}")
-    steps = np.arange(truth.shape[0]) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    if not np.array_equal(sizes, own):
+        raise ValueError(f"sequences of `Y` have {sizes} steps, those of `predictions` {own}")
+    return truth - estimate, _counted_rows(sizes, skip)
+
+
+def _counted_rows(sizes: IntArray, skip: int) -> IntArray:
+    steps = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     counted = np.flatnonzero(steps >= skip)
     if counted.size == 0:
         raise ValueError(f"`skip`={skip} leaves no steps: the longest sequence has {sizes.max()}")
-    return truth - estimate, counted
+    return counted

@@ -421,6 +421,8 @@ def _numeric(value: Any, name: str) -> NDArray[Any]:
             f"`{name}` is not a regular array: {error}. Sequences of unequal length go into a "
             f"list of (n_steps, n_columns) arrays"
         ) from error
+    if hasattr(value, "nnz"):
+        raise TypeError(f"`{name}` is a sparse matrix: pass a dense array, {name}.toarray()")
     if array.dtype.kind not in "biuf":
         hint = " (complex numbers: split them into real and imaginary columns)"
         raise TypeError(
@@ -434,7 +436,7 @@ def _flatten(value: Any, name: str) -> tuple[NDArray[Any], IntArray, Form]:
     """Rows, lengths and form of one argument (vectors stay vectors)."""
     if isinstance(value, (list, tuple)) and len(value) == 0:
         raise ValueError(f"`{name}` is an empty list")
-    if isinstance(value, (list, tuple)) and np.ndim(value[0]) > 0:
+    if isinstance(value, (list, tuple)) and not np.isscalar(value[0]):
         return _join(value, name)
     array = _numeric(value, name)
     if array.ndim == 3:
@@ -495,7 +497,10 @@ def _match_outputs(Y: Any, sizes: IntArray, form: Form) -> tuple[NDArray[Any], b
                 f"match `X`"
             )
         flat = array.ndim == 2
-        return array.reshape(steps[0] * steps[1], -1), flat
+        n_columns = 1 if flat else array.shape[2]
+        if n_columns == 0:
+            raise ValueError("`Y` has no columns (n_outputs = 0)")
+        return array.reshape(steps[0] * steps[1], n_columns), flat
     rows, own, own_form = _flatten(Y, "Y")
     if own_form != ("single" if form == "flat" else form):
         raise ValueError(f"`X` was given as {form}, `Y` as {own_form}: give both in the same form")
@@ -521,7 +526,9 @@ def _require_finite(values: NDArray[Any], name: str, data: Sequences) -> None:
     block = max(1, 2**18 // values.shape[1])
     for start in range(0, values.shape[0], block):
         part = values[start : start + block]
-        if np.isfinite(np.sum(part, dtype=np.float64)):
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = np.sum(part, dtype=np.float64)
+        if np.isfinite(total):
             continue
         bad = np.argwhere(~np.isfinite(part))
         if bad.size == 0:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gloree.activations import Polynomial, cubic, get_activation, quadratic
-from gloree.estimators._surrogate import from_surrogate, surrogate_of
+from gloree.estimators import _surrogate
+from gloree.estimators._surrogate import surrogate_of
 from gloree.models import IORNN
 
 # Two evaluations of the same polynomials over a dozen steps, and one least-squares problem.
@@ -14,6 +15,11 @@ PARABOLA = Polynomial((0.4, -0.6, 1.5))
 CENTRED = Polynomial((0.7, 0.0, 1.5))
 SQUARE = Polynomial((0.06, -0.6, 1.5))  # 1.5 (z - 0.2)^2: no constant is left
 CUBIC = Polynomial((0.1, 0.8, -0.6, 0.5))
+
+
+def from_surrogate(model, activation, **free):
+    """First of the starts."""
+    return _surrogate.from_surrogate(model, activation, **free)[0]
 
 
 def make_model(activation, seed=0, *, n_inputs=4, n_hidden=3, n_outputs=2, bias=True, norm=0.1):

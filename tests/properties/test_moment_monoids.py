@@ -34,7 +34,13 @@ SHAPES = {
         "output_sums": (1, 2),
         "sums": (1, 3, 4),
     },
-    RegressionSums: {"features": "xreg", "n_rows": (), "gram": (3, 3), "cross": (3, 2), "squares": (2,)},
+    RegressionSums: {
+        "features": "xreg",
+        "n_rows": (),
+        "gram": (3, 3),
+        "cross": (3, 2),
+        "squares": (2,),
+    },
     RangeSums: {"n_rows": (), "products": (2, 3, 2), "weights": (2,)},
     InstrumentSums: {"n_rows": (), "cross": (2, 3), "gram": (3, 3)},
     LinearisedSums: {

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from gloree._sums import Sums
 from gloree.activations import Polynomial
-from gloree.chains import GaussianVAR, lag_moments
+from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.decomposition import Decomposition, choose_rank, decompose
 from gloree.diagnostics import (
     CONDITION_LIMIT,
@@ -34,7 +34,7 @@ from gloree.diagnostics import (
 )
 from gloree.engine import Engine, Source, halves
 from gloree.estimators._surrogate import from_surrogate, surrogate_of
-from gloree.models import IORNN, canonical_units
+from gloree.models import IORNN, ExplosionError, canonical_units
 from gloree.moments import (
     CrossMoment,
     Frame,
@@ -58,6 +58,7 @@ from gloree.refinement import (
     RoundSums,
     first_model,
     gauss_newton,
+    gradient_sums,
     standard_errors,
 )
 from gloree.score_functions import ScoreCheck, stein_statistic
@@ -117,6 +118,7 @@ class Settings:
 class OutputSums(Sums):
     """First pass over the data: sums of outputs, and the size of each sequence's largest one."""
 
+    centre: Array = field(metadata={"setting": True})
     n_rows: float
     total: Array
     squares: Array
@@ -133,12 +135,13 @@ class InputSums(Sums):
     products: Array
 
 
-def output_sums(batch: Batch) -> OutputSums:
-    """Map of the pass over the outputs."""
-    Y = batch.targets
+def output_sums(batch: Batch, centre: Array) -> OutputSums:
+    """Map of the pass over the outputs, about a provisional centre."""
+    Y = batch.targets - centre
     counted = Y[batch.counted]
     peaks = np.maximum.reduceat(np.abs(Y).max(axis=1), batch.starts)
     return OutputSums(
+        centre,
         float(batch.n_counted),
         counted.sum(axis=0),
         np.einsum("na,na->a", counted, counted),
@@ -161,6 +164,7 @@ class Fit:
     report: FitReport = field(init=False)
     source: Source = field(init=False)
     chain: GaussianVAR | None = field(init=False, default=None)
+    fitted_chain: GaussianVAR | None = field(init=False, default=None)
     _full_whitening: Whitening | None = field(init=False, default=None)
     _bar: Any = field(init=False, default=None)
 
@@ -206,21 +210,26 @@ class Fit:
         with self._stage("data") as detail:
             self._cut()
             engine = settings.engine
-            sums = engine.run(output_sums, self.source, label="outputs")
+            assert self.data.Y is not None
+            centre = np.median(np.asarray(self.data.Y[:1000], dtype=float), axis=0)
+            function = partial(output_sums, centre=centre)
+            sums = engine.run(function, self.source, label="outputs")
             median = float(np.median(sums.peaks))
             if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
                 self._leave_out(sums.peaks, median)
-                sums = engine.run(output_sums, self.source, label="outputs")
+                sums = engine.run(function, self.source, label="outputs")
             if sums.n_rows < 1:
                 raise ValueError(
                     f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
                 )
-            mean = sums.total / sums.n_rows
-            variance = np.maximum(sums.squares / sums.n_rows - mean**2, 0.0)
-            if not variance.any():
-                raise ValueError("`Y` is constant: there is nothing to fit")
+            offset = sums.total / sums.n_rows
+            variance = np.maximum(sums.squares / sums.n_rows - offset**2, 0.0)
             self.n_rows = int(sums.n_rows)
-            self.output_mean = mean
+            self.output_mean = centre + offset
+            rounding = 1e-14 * np.abs(self.output_mean)
+            if not np.any(np.sqrt(variance) > rounding):
+                raise ValueError("`Y` is constant: there is nothing to fit")
+            self._check_samples(settings.n_hidden or 1)
             self.report.output_std = np.sqrt(variance)
             detail.append(f"{self.n_rows:,} steps count")
 
@@ -265,9 +274,10 @@ class Fit:
             )
         kept = np.setdiff1d(np.arange(self.data.n_sequences), bad)
         self.data = self.data.select(kept)
+        count = "1 sequence was" if bad.size == 1 else f"{bad.size} sequences were"
         self.report.warn(
             OutlierWarning,
-            f"{bad.size} sequences were left out of the fit: their outputs exceed "
+            f"{count} left out of the fit: their outputs exceed "
             f"{OUTLIER_FACTOR:.0e} times the median size {median:.3g} (sequences "
             f"{', '.join(map(str, bad[:10]))}{', ..' if bad.size > 10 else ''})",
         )
@@ -286,6 +296,7 @@ class Fit:
                 covariance = sums.products / sums.n_rows - np.outer(offset, offset)
                 check_covariance(covariance[: self.data.n_inputs, : self.data.n_inputs])
                 condition = check_covariance(covariance, allow_singular=True)
+                mean = self._centre_inputs(mean, covariance)
                 whitening = Whitening.from_covariance(mean, covariance, rtol=WINDOW_RTOL)
                 detail.append(f"windows of {settings.lags} steps")
             else:
@@ -294,14 +305,16 @@ class Fit:
                     partial(lag_moments, order=order), self.source, label="input law"
                 )
                 summary = moments.finalize()
-                condition = check_covariance(summary.covariance)
-                whitening = Whitening.from_covariance(summary.mean, summary.covariance)
-                self.chain = settings.chain
-                if self.chain is None and bool((self.data.lengths > 1).any()):
-                    self.chain = GaussianVAR.from_moments(moments)
-                if self.chain is not None:
-                    detail.append(f"Gaussian VAR({self.chain.order})")
-                    self._check_score(summary.mean, summary.covariance)
+                condition = check_covariance(summary.covariance, summary.mean)
+                mean = self._centre_inputs(summary.mean, summary.covariance)
+                whitening = Whitening.from_covariance(mean, summary.covariance)
+                self.fitted_chain = settings.chain
+                if self.fitted_chain is None and bool((self.data.lengths > 1).any()):
+                    self.fitted_chain = self._fit_chain(moments)
+                if self.fitted_chain is not None:
+                    detail.append(f"Gaussian VAR({self.fitted_chain.order})")
+                    self.chain = self._centred_chain(self.fitted_chain)
+                    self._check_score(mean, summary.covariance)
             self.report.conditions["inputs"] = condition
             if condition > CONDITION_LIMIT and settings.lags == 1:
                 self.report.warn(
@@ -310,6 +323,51 @@ class Fit:
                     f"along their weak directions are large; see the standard errors",
                 )
         return whitening
+
+    def _centre_inputs(self, mean: Array, covariance: Array) -> Array:
+        """Subtract a material mean from the inputs; return what is left of it.
+
+        With free biases the network on x - m is the network on x with b and c shifted, and states
+        of z^l with a large mean would drown their own variation.
+        """
+        material = np.any(np.abs(mean) > 0.25 * np.sqrt(np.diag(covariance)))
+        if not (material and self.settings.bias):
+            return mean
+        self.source = replace(self.source, centre=mean)
+        return np.zeros_like(mean)
+
+    def _fit_chain(self, moments: LagMoments) -> GaussianVAR | None:
+        """Fit the Gaussian chain; None, with a warning, where there is no stationary one."""
+        chain = GaussianVAR.from_moments(moments, require_stationary=False)
+        if chain.is_stationary:
+            return chain
+        message = (
+            f"the inputs wander or grow: their fitted chain has spectral radius "
+            f"{chain.spectral_radius:.6g} and no stationary law"
+        )
+        settings = self.settings
+        if settings.moment == "score" or settings.recurrence in ("cross", "score"):
+            raise NonStationaryChainError(
+                f"{message}, so there is no score. Difference or detrend the inputs, or use "
+                f"moment='regression' and recurrence='instrument', which then do without one"
+            )
+        self.report.warn(
+            ScoreWarning,
+            f"{message}: the fit does without a score (`xreg` features and least squares for "
+            f"U). Difference or detrend the inputs if they are not meant to wander",
+        )
+        return None
+
+    def _centred_chain(self, chain: GaussianVAR) -> GaussianVAR:
+        """Return the law of the inputs as the passes see them."""
+        if self.source.centre is None:
+            return chain
+        return GaussianVAR(
+            chain.coefficients,
+            chain.innovation_covariance,
+            chain.mean - self.source.centre,
+            initial_covariance=chain.initial_covariance,
+        )
 
     def _check_score(self, mean: Array, covariance: Array) -> None:
         """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
@@ -407,7 +465,10 @@ class Fit:
         if chain is not None and self._interior_rows() < 4 * features.size:
             features, self.report.moment = RegressionFeatures(whitening, degree), "xreg"
         sums = engine.run(
-            partial(regression_sums, features=features), source, label="first moment", tables=tables
+            partial(regression_sums, features=features, targets=self._centred_outputs),
+            source,
+            label="first moment",
+            tables=tables,
         )
         solver = RegressionSolver.from_sums(features, sums)
         tensor = solver.tensor(sums)
@@ -419,6 +480,10 @@ class Fit:
             )
             solver = RegressionSolver.from_sums(plain, gram)
         return Frame.of_whitening(whitening), solver, tensor, scale
+
+    def _centred_outputs(self, batch: Batch) -> Array:
+        centred: Array = batch.targets - self.output_mean
+        return centred
 
     def _interior_rows(self) -> int:
         assert self.chain is not None
@@ -457,7 +522,7 @@ class Fit:
                 assert model is not None
                 return residual_rows(model, batch) @ weights
             inputs = whitening(batch.X)
-            combined = (batch.targets - self.output_mean - inputs @ linear) @ weights
+            combined: Array = (self._centred_outputs(batch) - inputs @ linear) @ weights
             return combined if directions is None else combined * (inputs @ directions)
 
         probes = rng.standard_normal((whitening.n_directions, size))
@@ -479,8 +544,9 @@ class Fit:
 
         def cross(batch: Batch) -> OutputSums:
             rows = batch.counted
-            product = whitening(batch.X[rows]).T @ (batch.targets[rows] - self.output_mean)
-            return OutputSums(float(batch.n_counted), product, np.zeros(0), np.zeros(0))
+            product = whitening(batch.X[rows]).T @ self._centred_outputs(batch)[rows]
+            nothing = np.zeros(0)
+            return OutputSums(nothing, float(batch.n_counted), product, nothing, nothing)
 
         sums = self.settings.engine.run(cross, self.source, label="linear")
         slopes: Array = sums.total / sums.n_rows
@@ -493,13 +559,24 @@ class Fit:
         engine, source = self.settings.engine, self.source
         whole = self.source.tables() if len(tables) == 1 else tables
         tensors, scales = [], []
-        for half in halves(whole):
+        chain = self.chain if self.report.moment == "union" else None
+        try:
+            split = halves(whole)
+        except ValueError as error:
+            raise ValueError(
+                "`n_hidden=None` compares two halves of the data, and these are a single short "
+                "sequence: set `n_hidden`"
+            ) from error
+        for half in split:
             if self._planned.moment == "score":
                 tensors.append(self._score_sums(frame, degree, half).finalize())
                 continue
-            features = RegressionFeatures(whitening, degree)
+            features = RegressionFeatures(whitening, degree, chain)
             sums = engine.run(
-                partial(regression_sums, features=features), source, label="halves", tables=half
+                partial(regression_sums, features=features, targets=self._centred_outputs),
+                source,
+                label="halves",
+                tables=half,
             )
             solver = RegressionSolver.from_sums(features, sums)
             tensors.append(solver.tensor(sums))
@@ -517,6 +594,7 @@ class Fit:
 
     def _check_sizes(self, n_hidden: int, degree: int) -> None:
         settings = self.settings
+        self._check_samples(n_hidden)
         determined = check_identifiable(
             self.n_inputs,
             n_hidden,
@@ -524,17 +602,8 @@ class Fit:
             degree,
             recurrent=settings.recurrence is not None,
         )
-        layout = Layout(
-            self.n_inputs,
-            n_hidden,
-            self.data.n_outputs,
-            settings.recurrence is not None,
-            settings.bias,
-            settings.direct,
-        )
-        check_samples(self.n_rows, self.data.n_outputs, layout.size, self.n_inputs)
         self.report.sizes["hidden"] = n_hidden
-        self.report.sizes["weights"] = layout.size
+        self.report.sizes["weights"] = self._layout(n_hidden).size
         if not determined:
             self.report.warn(
                 RotationWarning,
@@ -542,6 +611,22 @@ class Fit:
                 "to a rotation (the eigenvectors of the quadratic form are returned); predictions "
                 "do not depend on it",
             )
+
+    def _layout(self, n_hidden: int) -> Layout:
+        """Free weights of the network asked for."""
+        settings = self.settings
+        return Layout(
+            self.n_inputs,
+            n_hidden,
+            self.data.n_outputs,
+            recurrent=settings.recurrence is not None,
+            bias=settings.bias,
+            direct=settings.direct,
+        )
+
+    def _check_samples(self, n_hidden: int) -> None:
+        unknowns = self._layout(n_hidden).size
+        check_samples(self.n_rows, self.data.n_outputs, unknowns, self.n_inputs)
 
     def _judge(self, found: Decomposition) -> None:
         self.report.decomposition = found
@@ -644,18 +729,14 @@ class Fit:
     def _refine(self, model: IORNN) -> IORNN:
         settings, report = self.settings, self.report
         asked = settings.activation
-        layout = Layout(
-            self.n_inputs,
-            model.n_hidden,
-            model.n_outputs,
-            recurrent=settings.recurrence is not None,
-            bias=settings.bias,
-            direct=settings.direct,
-        )
+        layout = self._layout(model.n_hidden)
         converted = not asked.is_monomial
-        model = from_surrogate(model, asked, bias=settings.bias, direct=settings.direct)
-        if settings.refine is None and not converted:
-            return self._finish(model, settings.lags)
+        if converted:
+            model = self._best_start(
+                from_surrogate(model, asked, bias=settings.bias, direct=settings.direct), layout
+            )
+        elif settings.refine is None:
+            return self._finish(model)
         full = settings.refine == "full" or (converted and asked.degree == 3)
         if asked.degree == 2 and converted and settings.bias:
             report.warn(
@@ -686,18 +767,35 @@ class Fit:
             units = canonical_units(
                 result.model.input_weights, result.model.output_weights, result.model.activation
             )
-            canonical = result.model.canonical()
-            errors = standard_errors(result, layout, settings.engine, self.source).canonical(units)
+            canonical = self._finish(result.model.canonical())
+            errors = standard_errors(result, layout, settings.engine, self.source)
+            if self.source.centre is not None:
+                errors = errors.shifted(layout, self.source.centre)
+            errors = errors.canonical(units)
             report.standard_errors = errors.weights
             report.predicted_errors = errors.relative(canonical)
-        return self._finish(canonical, settings.lags)
+        return canonical
+
+    def _best_start(self, starts: list[IORNN], layout: Layout) -> IORNN:
+        """Return the start of least squared error on a subsample."""
+        tables = self.source.subset(20_000)
+        errors = []
+        for start in starts:
+            try:
+                sums = self.settings.engine.run(
+                    partial(gradient_sums, model=start, layout=layout), self.source, tables=tables
+                )
+                errors.append(float(sums.squares.sum()))
+            except ExplosionError:
+                errors.append(np.inf)
+        return starts[int(np.argmin(errors))]
 
     def _washed_out(self, result: Refinement) -> bool:
         """Whether pieces of long sequences forget their start; if not, make them longer."""
         source, settings = self.source, self.settings
         if source.segment is None or settings.recurrence is None:
             return True
-        model = self._finish(result.model, settings.lags)
+        model = self._finish(result.model)
         exact = np.zeros(self.data.n_outputs)
         first = settings.lags - 1
         for begin, end in pairwise(self.data.starts):
@@ -718,7 +816,15 @@ class Fit:
         self.source = replace(source, segment=4 * source.segment, before=4 * source.before)
         return False
 
-    def _finish(self, model: IORNN, lags: int) -> IORNN:
+    def _finish(self, model: IORNN) -> IORNN:
+        """Return the network on the inputs as they were given: not centred, before windows."""
+        centre, lags = self.source.centre, self.settings.lags
+        if centre is not None:
+            direct = model.direct_weights
+            model = model.replace(
+                hidden_bias=model.hidden_bias - model.input_weights @ centre,
+                output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
+            )
         return model.replace(lags=lags) if lags > 1 else model
 
 

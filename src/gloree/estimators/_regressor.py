@@ -15,7 +15,7 @@ from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, recoverable_degree
 from gloree.engine import get_engine
 from gloree.estimators._fit import Fit, Settings
-from gloree.metrics import r2_score
+from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import as_sequences
 
@@ -60,7 +60,8 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
     max_rounds : int, default 5
         Residual rounds at most; they stop by themselves.
     refine : {"one-step", "full"} or None, default "one-step"
-        Gauss-Newton after the moments: enough steps to be efficient, to convergence, or none.
+        Gauss-Newton after the moments: enough steps to be efficient, to convergence, or none
+        (a polynomial with lower terms always takes it: moments alone give its leading term).
     batch_size : int or None, default None
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
@@ -174,12 +175,17 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
             raise ValueError("`Y` is missing: fit needs outputs")
         data = as_sequences(X, Y, lengths=lengths)
         chain = settings.chain
+        if chain is not None and settings.lags > 1:
+            raise ValueError(
+                "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
+                "their fit uses no input law. Leave `chain` out"
+            )
         if chain is not None and chain.n_inputs != data.n_inputs:
             raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
         fit = Fit(data, settings)
         with settings.engine.small_matrices():
             model = fit.run()
-        self.model_, self.chain_, self.report_ = model, fit.chain, fit.report
+        self.model_, self.chain_, self.report_ = model, fit.fitted_chain, fit.report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = data.flat_outputs
         return self
@@ -219,7 +225,12 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         -------
         float
         """
-        return r2_score(Y, self.predict(X, lengths=lengths), skip=skip, lengths=lengths)
+        check_is_fitted(self, "model_")
+        data = as_sequences(X, Y, lengths=lengths)
+        if data.Y is None:
+            raise ValueError("`Y` is missing: score needs outputs")
+        predictions = self.model_.predict(data.X, lengths=data.lengths)
+        return score_rows(data, predictions, skip)
 
     def _settings(self) -> Settings:
         """Check the parameters and resolve names."""
@@ -230,6 +241,10 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         activation = get_activation(self.activation)
         recoverable_degree(activation)
         assert isinstance(activation, Polynomial)
+        _check_integer("verbose", self.verbose, 0)
+        for name in ("direct", "fit_bias"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
         if self.n_hidden is not None:
             _check_integer("n_hidden", self.n_hidden, 1)
         _check_integer("lags", self.lags, 1)
@@ -245,8 +260,10 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         if isinstance(self.chain, GaussianVAR):
             chain = self.chain
         elif self.chain != "gaussian-var":
+            close = difflib.get_close_matches(str(self.chain), ["gaussian-var"], n=1)
+            hint = "; did you mean 'gaussian-var'?" if close else ""
             raise ValueError(
-                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}"
+                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
             )
         return Settings(
             n_hidden=self.n_hidden,

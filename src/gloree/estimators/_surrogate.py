@@ -9,7 +9,8 @@ f(z) = c_2 (z + m)^2 + e, so h = h_s + e and U, b, c shift. Exact but for h_0 = 
 Degree 3, with f(s u + beta) against c_3 (u + b)^3 + e_i u, u the drive of the surrogate: the
 quadratic terms give beta = b s - c_2 / (3 c_3), the linear ones
 s^2 = (c_1 - c_2^2 / (3 c_3)) / e_i, where e_i is unit i's share of the direct path,
-D^T = sum_i e_i A2_i a_i^T. A start for Gauss-Newton, not a solution.
+D^T = sum_i e_i A2_i a_i^T; without biases, beta = 0 gives s = c_2 / (3 c_3 b). These are starts
+for Gauss-Newton, not solutions: the one of least squared error is taken.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def surrogate_of(activation: Polynomial) -> Polynomial:
     return Polynomial((0.0,) * activation.degree + (activation.leading,))
 
 
-def from_surrogate(model: IORNN, activation: Polynomial, *, bias: bool, direct: bool) -> IORNN:
-    """Rewrite a fitted surrogate as a network with the activation asked for.
+def from_surrogate(
+    model: IORNN, activation: Polynomial, *, bias: bool, direct: bool
+) -> list[IORNN]:
+    """Rewrite a fitted surrogate as networks with the activation asked for.
 
     Parameters
     ----------
@@ -42,21 +45,20 @@ def from_surrogate(model: IORNN, activation: Polynomial, *, bias: bool, direct: 
 
     Returns
     -------
-    IORNN
-        A start for Gauss-Newton on all weights.
+    list of IORNN
+        Starts for Gauss-Newton on all weights: one for each way to find the scales of the units.
     """
     if activation.is_monomial:
-        return model
+        return [model]
     if activation.degree == 2:
-        started = _quadratic(model, activation, bias=bias)
+        starts = [_quadratic(model, activation, bias=bias)]
     else:
-        started = _cubic(model, activation)
-    zeros = np.zeros(model.n_hidden)
-    return started.replace(
-        direct_weights=started.direct_weights if direct else None,
-        hidden_bias=started.hidden_bias if bias else zeros,
-        output_bias=started.output_bias if bias else np.zeros(model.n_outputs),
-    )
+        starts = [_cubic(model, activation, scale) for scale in _cubic_scales(model, activation)]
+    free: dict[str, Array | None] = {} if direct else {"direct_weights": None}
+    if not bias:
+        free["hidden_bias"] = np.zeros(model.n_hidden)
+        free["output_bias"] = np.zeros(model.n_outputs)
+    return [start.replace(**free) for start in starts]
 
 
 def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
@@ -80,17 +82,30 @@ def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
     )
 
 
-def _cubic(model: IORNN, activation: Polynomial) -> IORNN:
+def _cubic_scales(model: IORNN, activation: Polynomial) -> list[Array]:
+    """Ways to find the scales: from the direct path, from the biases (zero in f), none."""
     _, c1, c2, c3 = activation.coefficients
     linear = c1 - c2**2 / (3 * c3)
-    scale = np.ones(model.n_hidden)
-    direct = model.direct_weights
-    if abs(linear) > 1e-12 and direct is not None:
-        share = _shares(model, direct)
+    scales = []
+    if abs(linear) > 1e-12 and model.direct_weights is not None:
+        share = _shares(model, model.direct_weights)
         squared = linear / np.where(share == 0, np.inf, share)
         known = squared[squared > 0]
         usual = float(np.median(known)) if known.size else 1.0
-        scale = np.sqrt(np.where(squared > 0, squared, usual))
+        scales.append(np.sqrt(np.where(squared > 0, squared, usual)))
+    b = model.hidden_bias
+    known = np.abs(b) > 1e-3 * np.linalg.norm(model.input_weights, axis=1)
+    if abs(c2) > 1e-12 and known.any():
+        scale = c2 / (3 * c3) / np.where(known, b, 1.0)
+        scales.append(np.where(known, scale, np.median(scale[known])))
+    return [*scales, np.ones(model.n_hidden)]
+
+
+def _cubic(model: IORNN, activation: Polynomial, scale: Array) -> IORNN:
+    _, c1, c2, c3 = activation.coefficients
+    linear = c1 - c2**2 / (3 * c3)
+    direct = model.direct_weights
+    if direct is not None:
         # the units bring their linear part themselves now
         own = (linear / scale**2)[:, None] * model.output_weights
         direct = direct - model.input_weights.T @ own

@@ -328,6 +328,25 @@ class StandardErrors:
     covariance: Array = field(repr=False)
     weights: dict[str, Array]
 
+    def shifted(self, layout: Layout, centre: Array) -> StandardErrors:
+        """Standard errors of the biases for inputs that were not centred.
+
+        The network fitted on x - m has b - A1 m and c - D^T m on x.
+        """
+        errors = dict(self.weights)
+        index = layout.named(np.arange(layout.size, dtype=np.float64))
+        changes = [("hidden_bias", "input_weights")]
+        changes += [("output_bias", "direct_weights")] if layout.direct else []
+        for bias, weights in changes:
+            slopes = index[weights] if weights == "input_weights" else index[weights].T
+            values = []
+            for place, row in zip(index[bias], slopes, strict=True):
+                block = np.concatenate(([place], row)).astype(np.int64)
+                direction = np.concatenate(([1.0], -centre))
+                values.append(direction @ self.covariance[np.ix_(block, block)] @ direction)
+            errors[bias] = np.sqrt(np.maximum(values, 0.0))
+        return StandardErrors(self.covariance, errors)
+
     def canonical(self, units: CanonicalUnits) -> StandardErrors:
         """Standard errors of the canonical form, whose units are scaled, signed and reordered."""
         scale, state = np.abs(units.scale), np.abs(units.state_scale)
