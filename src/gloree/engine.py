@@ -87,7 +87,11 @@ class Source:
         return batch if self.centre is None else replace(batch, X=batch.X - self.centre)
 
     def subset(self, n_rows: int) -> list[IntArray]:
-        """Batches of every m-th segment, about `n_rows` rows in all, spread over the data."""
+        """Batches of every m-th segment, about `n_rows` rows in all, spread over the data.
+
+        The batches are of equal size, at least four where there are as many segments, so that no
+        worker waits for the last one.
+        """
         table = np.concatenate(self.tables())
         rows = table[:, 3] - table[:, 2]
         total = int(rows.sum())
@@ -95,9 +99,8 @@ class Source:
             return self.tables()
         wanted = max(1, round(table.shape[0] * n_rows / total))
         chosen = table[(np.arange(wanted) * table.shape[0]) // wanted]
-        sizes = chosen[:, 3] - chosen[:, 2]
-        batch_of = (np.cumsum(sizes) - sizes) // max(self.batch_size, 1)
-        return np.split(chosen, np.flatnonzero(np.diff(batch_of)) + 1)
+        n_batches = max(4, -(-n_rows // self.batch_size))
+        return [part for part in np.array_split(chosen, n_batches) if part.shape[0]]
 
 
 def halves(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:

@@ -75,6 +75,12 @@ WASHOUT = 50
 START_ROWS_PER_PARAMETER = 50
 """Rows of the subsample on which rounds run when a refinement follows, for each weight."""
 
+ROUND_GAIN = 1e-4
+"""Rounds end when one lowers the squared error by less than this fraction."""
+
+START_GAIN = 0.05
+"""The same where a refinement follows."""
+
 WASHOUT_TOLERANCE = 1e-6
 """Pieces are long enough if their squared error equals that of the whole record to this."""
 
@@ -139,7 +145,7 @@ def output_sums(batch: Batch, centre: Array) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre."""
     Y = batch.targets - centre
     counted = Y[batch.counted]
-    peaks = np.maximum.reduceat(np.abs(Y).max(axis=1), batch.starts)
+    peaks = np.sqrt(np.maximum.reduceat(np.einsum("na,na->n", Y, Y), batch.starts))
     return OutputSums(
         centre,
         float(batch.n_counted),
@@ -689,13 +695,14 @@ class Fit:
             detail.append(f"RMS residual {_rms(sums):.5g}")
         with self._stage("rounds") as detail:
             kept = 0
+            enough = ROUND_GAIN if settings.refine is None else START_GAIN
             for _ in range(settings.max_rounds):
                 before = float(sums.squares.sum())
                 updated, after = rounds.round(model, sums)
                 if updated is model:
                     break
                 model, sums, kept = updated, after, kept + 1
-                if float(sums.squares.sum()) > (1 - 1e-4) * before:
+                if float(sums.squares.sum()) > (1 - enough) * before:
                     break
             model = model.canonical()
             report.history = [(name, value) for name, value in rounds.history]

@@ -349,6 +349,10 @@ class RegressionSolver:
         scale = np.sqrt(np.diag(gram))
         inverse_scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         scaled = gram * np.outer(inverse_scale, inverse_scale)
+        lower, failed = linalg.lapack.dpotrf(scaled, lower=True, clean=True)
+        if failed == 0 and float(np.diag(lower).min()) > np.sqrt(rtol):
+            inverse = linalg.solve_triangular(lower, np.diag(inverse_scale), lower=True)
+            return cls(features, sums.n_rows, scaled.shape[0], inverse.T)
         values, vectors = np.linalg.eigh(scaled)
         kept = values > rtol * values[-1]
         root = inverse_scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])

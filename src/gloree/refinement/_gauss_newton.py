@@ -23,17 +23,17 @@ from gloree.refinement._sensitivities import (
 )
 from gloree.sequences import Array, IntArray
 
-ROWS_PER_PARAMETER = 20
-"""Rows of the Hessian's subsample for each free parameter."""
+RESIDUALS_PER_PARAMETER = 100
+"""Residuals (rows times outputs) of the Hessian's subsample for each free parameter."""
 
-LEAST_ROWS = 8000
-"""Rows of that subsample at least."""
+ROWS_PER_PARAMETER = 10
+"""Rows of that subsample for each free parameter, at least."""
 
-SEGMENTS_PER_PARAMETER = 10
-"""Segments behind the spread of the score, for each free parameter."""
+LEAST_ROWS = 4000
+"""Rows of that subsample, at least."""
 
-LEAST_SEGMENTS = 2000
-"""Segments behind it at least."""
+SPREAD_SEGMENTS = 1000
+"""Segments behind the spread of the score: standard errors are then right to about 2 %."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
@@ -281,7 +281,11 @@ def hessian_pass(
     """
     table = np.concatenate(source.tables())
     rows = table[:, 3] - table[:, 2]
-    wanted = max(LEAST_ROWS, ROWS_PER_PARAMETER * layout.size)
+    wanted = max(
+        LEAST_ROWS,
+        ROWS_PER_PARAMETER * layout.size,
+        RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
+    )
     order = np.argsort(-leverage, kind="stable")
     if wanted >= int(rows.sum()):
         strata = [(np.sort(order), 1.0)]
@@ -309,7 +313,9 @@ def hessian_pass(
 
 
 def _chunks(table: IntArray, size: int) -> list[IntArray]:
-    return [table[i : i + size] for i in range(0, table.shape[0], size)]
+    """At most `size` segments each, and at least four of about equal size, one for each worker."""
+    n_chunks = max(4, -(-table.shape[0] // size))
+    return [part for part in np.array_split(table, n_chunks) if part.shape[0]]
 
 
 @dataclass(frozen=True)
@@ -381,7 +387,7 @@ def standard_errors(
     """
     model, H = refinement.model, refinement.hessian.hessian
     table = np.concatenate(source.tables())
-    wanted = min(table.shape[0], max(LEAST_SEGMENTS, SEGMENTS_PER_PARAMETER * layout.size))
+    wanted = min(table.shape[0], SPREAD_SEGMENTS)
     chosen = table[(np.arange(wanted) * table.shape[0]) // wanted]
     sums = engine.run(
         partial(spread_sums, model=model, layout=layout),
@@ -394,8 +400,14 @@ def standard_errors(
     fixed = layout.scale_constraints(model) * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
     spread = sums.spread * (table.shape[0] / sums.n_segments) * np.outer(scale, scale)
-    covariance = inverse @ spread @ inverse * np.outer(scale, scale)
+    try:
+        factor = linalg.cho_factor(matrix)
+        half = linalg.cho_solve(factor, spread)
+        covariance = linalg.cho_solve(factor, half.T)
+    except linalg.LinAlgError:
+        inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
+        covariance = inverse @ spread @ inverse
+    covariance = covariance * np.outer(scale, scale)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return StandardErrors(covariance, layout.named(errors))

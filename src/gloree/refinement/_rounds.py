@@ -53,9 +53,6 @@ from gloree.states import residual_rows, run_states
 
 UnitMethod = Literal["instrument", "least-squares", "cross", "score", "none"]
 
-GAIN = 1e-4
-"""Rounds end when the squared error falls by less than this fraction."""
-
 
 @dataclass(frozen=True)
 class RoundSums(Sums):
