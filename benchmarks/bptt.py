@@ -2,6 +2,7 @@
 
     python benchmarks/bptt.py            # three cells, the whole grid (an hour)
     python benchmarks/bptt.py --quick
+    python benchmarks/bptt.py --plain --lr 0.003 0.01 0.03
     python benchmarks/bptt.py --cells 2 --lr 0.01 --schedules cosine:10 --float64
 
 The peer trains the same network, z_t = A1 x_t + U h_{t-1} + b, h_t = z_t^2, y = A2^T h + c, by
@@ -14,6 +15,9 @@ a batch is too small to gain from more (tried beforehand). Rows of A1 start rand
 and U learns at a tenth of the rate, which lets the others take large ones without an explosion. The
 grid: learning rates, batch sizes and schedules (constant, or cosine decay to zero over a number of
 epochs), three random starts each.
+
+``--plain`` takes the peer as one would write it first: the loop over steps left to automatic
+differentiation, and one learning rate for all weights. Everything else stays as above.
 
 Times are taken of a run until the loss over all data is within 1, 0.1 and 0.01 % of the
 least-squares optimum's; evaluations, several an epoch, do not count. (For scale: the optimum's own
@@ -73,6 +77,8 @@ TARGETS = (0.01, 0.001, 0.0001)
 CLIP = 1.0
 RECURRENT_RATE = 0.1
 """Rate of U over that of the other weights: with equal ones large rates make U explode."""
+PLAIN = False
+"""Whether the peer is as one would write it: automatic differentiation, one rate for all."""
 CHECKS = 5
 N_FITS = 5
 
@@ -140,6 +146,14 @@ if torch is not None:
             return delta, gradient
 
 
+def autograd_states(drive: Any, U: Any) -> Any:
+    """States of time-major drives, left to PyTorch's own automatic differentiation."""
+    states = [drive[0] ** 2]
+    for part in drive[1:]:
+        states.append((part + states[-1] @ U.t()) ** 2)
+    return torch.stack(states)
+
+
 class Peer:
     """The network as PyTorch parameters."""
 
@@ -158,7 +172,7 @@ class Peer:
         A1, U, b, A2, c = self.parameters
         n_steps, n_sequences, d = X.shape
         drive = torch.addmm(b, X.reshape(-1, d), A1.t()).reshape(n_steps, n_sequences, -1)
-        states = Recurrence.apply(drive, U)
+        states = autograd_states(drive, U) if PLAIN else Recurrence.apply(drive, U)
         return torch.addmm(c, states.reshape(-1, A1.shape[0]), A2)
 
     def loss(self, X: Any, Y: Any) -> Any:
@@ -233,7 +247,7 @@ def train(
     A1, U, *others = peer.parameters
     groups = [
         {"params": [A1, *others], "factor": 1.0},
-        {"params": [U], "factor": RECURRENT_RATE},
+        {"params": [U], "factor": 1.0 if PLAIN else RECURRENT_RATE},
     ]
     adam = torch.optim.Adam(groups, lr=run.rate, fused=True)
     per_epoch = -(-data.n // run.batch)
@@ -435,7 +449,12 @@ def main() -> None:
     parser.add_argument("--cap", type=float, metavar="SECONDS", help="limit of a run (default 20)")
     parser.add_argument("--float64", action="store_true", help="double precision for the peer")
     parser.add_argument("--details", type=int, default=12, help="settings listed for each cell")
+    parser.add_argument(
+        "--plain", action="store_true", help="the peer as one would write it, without the tricks"
+    )
     arguments = parser.parse_args()
+    global PLAIN
+    PLAIN = arguments.plain
     if torch is None:
         print("bptt.py needs PyTorch: python -m pip install torch")
         return

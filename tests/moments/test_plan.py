@@ -76,7 +76,7 @@ def test_memory_grows_with_workers_and_batches():
 def test_memory_limit_is_kept(limit):
     planned = plan(10**6, 12, 4, n_workers=2, memory_limit=limit)
     assert planned.total_bytes <= limit
-    assert 256 <= planned.batch_size <= 2**14
+    assert 256 <= planned.batch_size <= 2**16
 
 
 def test_a_larger_limit_never_makes_batches_smaller():

@@ -95,6 +95,9 @@ WINDOW_RIDGE = 1e-6
 DEFECT_LIMIT = 0.3
 """Stein defect from which the Gaussian score is not used for the recurrence."""
 
+RADIUS_LIMIT = 0.75
+"""Rho from which it is not: residual rounds with a score converge only below 1."""
+
 OUTLIER_FACTOR = 1e4
 """Outputs beyond this many times their median size count as exploded."""
 
@@ -390,9 +393,11 @@ class Fit:
 
     @property
     def score_is_wrong(self) -> bool:
-        """Whether the Stein defect rules the Gaussian score out."""
+        """Whether the Stein defect, or rho, rules the Gaussian score out."""
         check = self.report.score_check
-        return check is not None and check.defect > DEFECT_LIMIT
+        return check is not None and (
+            check.defect > DEFECT_LIMIT or check.radius > RADIUS_LIMIT
+        )
 
     # ---------------------------------------------------------- first moment
 
@@ -410,8 +415,8 @@ class Fit:
             report.warn(
                 ScoreWarning,
                 f"moment='score': the Gaussian score fails Stein's identity on these inputs "
-                f"(defect {report.score_check.defect:.2f}, above {DEFECT_LIMIT}), so the score "
-                f"moment is biased and its rounds need not converge; use moment='regression'",
+                f"(defect {report.score_check.defect:.2f}, rho {report.score_check.radius:.2f}; "
+                f"limits {DEFECT_LIMIT} and {RADIUS_LIMIT}), so the score moment is biased and its rounds need not converge; use moment='regression'",
             )
         with self._stage("first moment") as detail:
             report.moment = planned.moment
