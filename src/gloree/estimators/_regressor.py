@@ -14,7 +14,8 @@ from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, recoverable_degree
 from gloree.engine import get_engine
-from gloree.estimators._fit import Fit, Settings
+from gloree.estimators._fit import run_fit
+from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import as_sequences
@@ -182,10 +183,8 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
             )
         if chain is not None and chain.n_inputs != data.n_inputs:
             raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
-        fit = Fit(data, settings)
-        with settings.engine.small_matrices():
-            model = fit.run()
-        self.model_, self.chain_, self.report_ = model, fit.fitted_chain, fit.report
+        model, state = run_fit(data, settings)
+        self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = data.flat_outputs
         return self

@@ -1,0 +1,267 @@
+"""First stages: the outputs, how the data are cut, the law of the inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from gloree._sums import Sums
+from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
+from gloree.diagnostics import (
+    CONDITION_LIMIT,
+    ConditionWarning,
+    OutlierWarning,
+    ScoreWarning,
+    check_covariance,
+)
+from gloree.engine import Source
+from gloree.estimators._state import State
+from gloree.moments import (
+    Whitening,
+    plan,
+)
+from gloree.score_functions import ScoreCheck, stein_statistic
+from gloree.score_functions import Whitening as ScoreWhitening
+from gloree.sequences import Array, Batch
+
+SEGMENT = 250
+"""Rows of a piece of a long sequence."""
+
+WASHOUT = 50
+"""Rows of context that warm up the state of a piece."""
+
+OUTLIER_FACTOR = 1e4
+"""Outputs beyond this many times their median size count as exploded."""
+
+WINDOW_RTOL = 1e-4
+"""Lag windows are whitened along directions of at least this relative variance. Neighbouring
+samples of a band-limited input are nearly collinear; along weaker directions the units would fit
+noise, and windows that reach before the start of a record would be far outside their range."""
+
+
+@dataclass(frozen=True)
+class OutputSums(Sums):
+    """First pass over the data: sums of outputs, and the size of each sequence's largest one."""
+
+    centre: Array = field(metadata={"setting": True})
+    n_rows: float
+    total: Array
+    squares: Array
+    peaks: Array = field(metadata={"concatenate": True})
+
+
+@dataclass(frozen=True)
+class InputSums(Sums):
+    """Mean and covariance of the (lag-window) inputs about a provisional centre."""
+
+    n_rows: float
+    centre: Array = field(metadata={"setting": True})
+    total: Array
+    products: Array
+
+
+def output_sums(batch: Batch, centre: Array) -> OutputSums:
+    """Map of the pass over the outputs, about a provisional centre."""
+    Y = batch.targets - centre
+    counted = Y[batch.counted]
+    peaks = np.sqrt(np.maximum.reduceat(np.einsum("na,na->n", Y, Y), batch.starts))
+    return OutputSums(
+        centre,
+        float(batch.n_counted),
+        counted.sum(axis=0),
+        np.einsum("na,na->a", counted, counted),
+        peaks,
+    )
+
+
+def input_sums(batch: Batch, centre: Array) -> InputSums:
+    """Map of the pass over the inputs."""
+    values = batch.X[batch.counted] - centre
+    return InputSums(float(batch.n_counted), centre, values.sum(axis=0), values.T @ values)
+
+
+def read_outputs(state: State) -> None:
+    settings = state.settings
+    with state.stage("data") as detail:
+        cut_source(state)
+        engine = settings.engine
+        assert state.data.Y is not None
+        centre = np.median(np.asarray(state.data.Y[:1000], dtype=float), axis=0)
+        function = partial(output_sums, centre=centre)
+        sums = engine.run(function, state.source, label="outputs")
+        median = float(np.median(sums.peaks))
+        if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
+            leave_out(state, sums.peaks, median)
+            sums = engine.run(function, state.source, label="outputs")
+        if sums.n_rows < 1:
+            raise ValueError(
+                f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
+            )
+        offset = sums.total / sums.n_rows
+        variance = np.maximum(sums.squares / sums.n_rows - offset**2, 0.0)
+        state.n_rows = int(sums.n_rows)
+        state.output_mean = centre + offset
+        rounding = 1e-14 * np.abs(state.output_mean)
+        if not np.any(np.sqrt(variance) > rounding):
+            raise ValueError("`Y` is constant: there is nothing to fit")
+        state.check_samples(settings.n_hidden or 1)
+        state.report.output_std = np.sqrt(variance)
+        detail.append(f"{state.n_rows:,} steps count")
+
+
+def cut_source(state: State) -> None:
+    """Decide how the data are cut into batches."""
+    settings = state.settings
+    longest = int(state.data.lengths.max())
+    past = 1 if settings.chain is None else settings.chain.context[0]
+    washout = WASHOUT if settings.recurrence is not None else 0
+    state.plan = plan(
+        state.data.n_rows,
+        state.n_inputs,
+        state.data.n_outputs,
+        n_hidden=settings.n_hidden or 10,
+        degree=settings.activation.degree,
+        moment=settings.moment,
+        score=settings.lags == 1,
+        n_workers=settings.engine.n_workers,
+        batch_size=settings.batch_size,
+        memory_limit=settings.memory_limit,
+    )
+    state.report.plan = str(state.plan)
+    state.source = Source(
+        state.data,
+        batch_size=state.plan.batch_size,
+        segment=SEGMENT if longest > 2 * SEGMENT else None,
+        before=max(washout, past + 1) + settings.lags - 1,
+        after=past,
+        lags=settings.lags,
+    )
+
+
+def leave_out(state: State, peaks: Array, median: float) -> None:
+    """Leave out sequences whose outputs are beyond any scale, with a warning."""
+    table = np.concatenate(state.source.tables())
+    bad = np.unique(table[peaks > OUTLIER_FACTOR * median, 0])
+    if bad.size == state.data.n_sequences or bad.size > 0.05 * state.data.n_sequences:
+        raise ValueError(
+            f"outputs of {bad.size} of {state.data.n_sequences} sequences exceed "
+            f"{OUTLIER_FACTOR:.0e} times their median size {median:.3g} (the largest: "
+            f"{peaks.max():.3g}, first in sequence {bad[0]}): the system that made them "
+            f"explodes, or their scale is broken. Leave such sequences or stretches out"
+        )
+    kept = np.setdiff1d(np.arange(state.data.n_sequences), bad)
+    state.data = state.data.select(kept)
+    count = "1 sequence was" if bad.size == 1 else f"{bad.size} sequences were"
+    state.report.warn(
+        OutlierWarning,
+        f"{count} left out of the fit: their outputs exceed "
+        f"{OUTLIER_FACTOR:.0e} times the median size {median:.3g} (sequences "
+        f"{', '.join(map(str, bad[:10]))}{', ..' if bad.size > 10 else ''})",
+    )
+    cut_source(state)
+
+
+def read_inputs(state: State) -> Whitening:
+    settings = state.settings
+    with state.stage("inputs") as detail:
+        if settings.lags > 1:
+            centre = np.tile(
+                np.asarray(state.data.X[:1000], dtype=float).mean(axis=0), settings.lags
+            )
+            sums = settings.engine.run(partial(input_sums, centre=centre), state.source)
+            offset = sums.total / sums.n_rows
+            mean = centre + offset
+            covariance = sums.products / sums.n_rows - np.outer(offset, offset)
+            check_covariance(covariance[: state.data.n_inputs, : state.data.n_inputs])
+            condition = check_covariance(covariance, allow_singular=True)
+            mean = centre_inputs(state, mean, covariance)
+            whitening = Whitening.from_covariance(mean, covariance, rtol=WINDOW_RTOL)
+            detail.append(f"windows of {settings.lags} steps")
+        else:
+            order = 1 if settings.chain is None else settings.chain.order
+            moments = settings.engine.run(
+                partial(lag_moments, order=order), state.source, label="input law"
+            )
+            summary = moments.finalize()
+            condition = check_covariance(summary.covariance, summary.mean)
+            mean = centre_inputs(state, summary.mean, summary.covariance)
+            whitening = Whitening.from_covariance(mean, summary.covariance)
+            state.fitted_chain = settings.chain
+            if state.fitted_chain is None and bool((state.data.lengths > 1).any()):
+                state.fitted_chain = fit_chain(state, moments)
+            if state.fitted_chain is not None:
+                detail.append(f"Gaussian VAR({state.fitted_chain.order})")
+                state.chain = centred_chain(state, state.fitted_chain)
+                check_score(state, mean, summary.covariance)
+        state.report.conditions["inputs"] = condition
+        if condition > CONDITION_LIMIT and settings.lags == 1:
+            state.report.warn(
+                ConditionWarning,
+                f"the inputs are nearly collinear (condition number {condition:.1e}): errors "
+                f"along their weak directions are large; see the standard errors",
+            )
+    return whitening
+
+
+def centre_inputs(state: State, mean: Array, covariance: Array) -> Array:
+    """Subtract a material mean from the inputs; return what is left of it.
+
+    With free biases the network on x - m is the network on x with b and c shifted, and states
+    of z^l with a large mean would drown their own variation.
+    """
+    material = np.any(np.abs(mean) > 0.25 * np.sqrt(np.diag(covariance)))
+    if not (material and state.settings.bias):
+        return mean
+    state.source = replace(state.source, centre=mean)
+    return np.zeros_like(mean)
+
+
+def fit_chain(state: State, moments: LagMoments) -> GaussianVAR | None:
+    """Fit the Gaussian chain; None, with a warning, where there is no stationary one."""
+    chain = GaussianVAR.from_moments(moments, require_stationary=False)
+    if chain.is_stationary:
+        return chain
+    message = (
+        f"the inputs wander or grow: their fitted chain has spectral radius "
+        f"{chain.spectral_radius:.6g} and no stationary law"
+    )
+    settings = state.settings
+    if settings.moment == "score" or settings.recurrence in ("cross", "score"):
+        raise NonStationaryChainError(
+            f"{message}, so there is no score. Difference or detrend the inputs, or use "
+            f"moment='regression' and recurrence='instrument', which then do without one"
+        )
+    state.report.warn(
+        ScoreWarning,
+        f"{message}: the fit does without a score (`xreg` features and least squares for "
+        f"U). Difference or detrend the inputs if they are not meant to wander",
+    )
+    return None
+
+
+def centred_chain(state: State, chain: GaussianVAR) -> GaussianVAR:
+    """Return the law of the inputs as the passes see them."""
+    if state.source.centre is None:
+        return chain
+    return GaussianVAR(
+        chain.coefficients,
+        chain.innovation_covariance,
+        chain.mean - state.source.centre,
+        initial_covariance=chain.initial_covariance,
+    )
+
+
+def check_score(state: State, mean: Array, covariance: Array) -> None:
+    """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
+    assert state.chain is not None
+    whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
+    tables = state.source.subset(20_000)
+    function = partial(stein_statistic, chain=state.chain, whitening=whitening, block=SEGMENT)
+    sums = state.settings.engine.run(function, state.source, label="score", tables=tables)
+    if np.count_nonzero(sums.counts) < 2:
+        return
+    check: ScoreCheck = sums.finalize(state.chain)
+    state.report.score_check = check
+    state.report.conditions["Stein defect"] = check.defect

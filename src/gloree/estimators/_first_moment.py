@@ -1,0 +1,256 @@
+"""The first moment: its tensor, the number of units, its decomposition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gloree.decomposition import Decomposition, choose_rank, decompose
+from gloree.diagnostics import (
+    AcceptanceWarning,
+    RotationWarning,
+    ScoreWarning,
+    check_identifiable,
+    recoverable_degree,
+)
+from gloree.engine import halves
+from gloree.estimators._span import find_range
+from gloree.estimators._state import DEFECT_LIMIT, RADIUS_LIMIT, State
+from gloree.estimators._surrogate import surrogate_of
+from gloree.models import IORNN
+from gloree.moments import (
+    CrossMoment,
+    Frame,
+    RegressionFeatures,
+    RegressionSolver,
+    Whitening,
+    cross_moment_sums,
+    regression_sums,
+    score_frame,
+)
+from gloree.recurrence import check_score_method
+from gloree.refinement import (
+    Layout,
+    Rounds,
+    RoundSettings,
+    first_model,
+)
+from gloree.sequences import Array, Batch, IntArray
+
+WINDOW_RIDGE = 1e-6
+"""Relative ridge of the regressions on lag windows."""
+
+
+def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
+    settings, report = state.settings, state.report
+    degree, _ = recoverable_degree(settings.activation)
+    planned = state.plan
+    if planned.moment == "score" and state.chain is None:
+        raise ValueError(
+            "`moment='score'` needs an input law, and none can be fitted to single steps or "
+            "lag windows: use moment='regression'"
+        )
+    if planned.moment == "score" and state.score_is_wrong:
+        assert report.score_check is not None
+        report.warn(
+            ScoreWarning,
+            f"moment='score': the Gaussian score fails Stein's identity on these inputs (defect "
+            f"{report.score_check.defect:.2f}, rho {report.score_check.radius:.2f}; limits "
+            f"{DEFECT_LIMIT} and {RADIUS_LIMIT}), so the score moment is biased and its rounds "
+            f"need not converge; use moment='regression'",
+        )
+    with state.stage("first moment") as detail:
+        report.moment = planned.moment
+        if planned.n_directions < whitening.n_directions:
+            state.full_whitening = whitening
+            whitening = find_range(state, whitening, planned.n_directions)
+            detail.append(f"{whitening.n_directions} directions found")
+        tables = state.source.subset(planned.first_rows)
+        frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
+        n_hidden = settings.n_hidden
+        if n_hidden is None:
+            n_hidden = number_of_units(state, whitening, frame, degree, tables)
+        check_sizes(state, n_hidden, degree)
+        found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
+        judge_decomposition(state, found)
+        detail.append(f"decomposition {found.status.name.lower()}")
+    layout = Layout(
+        state.n_inputs,
+        n_hidden,
+        state.data.n_outputs,
+        recurrent=settings.recurrence is not None,
+        bias=settings.bias or not settings.activation.is_monomial,
+        direct=settings.direct or (degree == 3 and not settings.activation.is_monomial),
+    )
+    model = first_model(found, frame, surrogate_of(settings.activation), state.output_mean, layout)
+    rounds = Rounds(
+        RoundSettings(
+            layout,
+            unit_method(state, model),
+            frame,
+            solver,
+            state.chain,
+            ridge=1e-10 if settings.lags == 1 else WINDOW_RIDGE,
+        ),
+        settings.engine,
+        state.source,
+    )
+    return model, rounds
+
+
+def estimate_moment(
+    state: State, whitening: Whitening, degree: int, tables: list[IntArray]
+) -> tuple[Frame, RegressionSolver | None, Array, Array]:
+    """First moment in its frame, the solver for the rounds, and the output scale."""
+    engine, source = state.settings.engine, state.source
+    std = state.report.output_std
+    assert std is not None
+    floor = 1e-8 * float(std.max())
+    if state.plan.moment == "score":
+        assert state.chain is not None
+        frame = score_frame(state.chain.precision_blocks(0)[0])
+        moment = score_moment(state, frame, degree, tables)
+        return frame, None, moment.finalize(), np.maximum(std, floor)
+    chain = state.chain if state.plan.moment == "union" else None
+    features = RegressionFeatures(whitening, degree, chain)
+    if chain is not None and interior_rows(state) < 4 * features.size:
+        features, state.report.moment = RegressionFeatures(whitening, degree), "xreg"
+    sums = engine.run(
+        partial(regression_sums, features=features, targets=state.centred_outputs),
+        source,
+        label="first moment",
+        tables=tables,
+    )
+    solver = RegressionSolver.from_sums(features, sums)
+    tensor = solver.tensor(sums)
+    scale = np.maximum(np.sqrt(solver.residual_variance(sums)), floor)
+    if features.chain is not None:
+        plain = RegressionFeatures(whitening, degree)
+        gram = engine.run(
+            partial(regression_sums, features=plain), source, label="Gram", tables=tables
+        )
+        solver = RegressionSolver.from_sums(plain, gram)
+    return Frame.of_whitening(whitening), solver, tensor, scale
+
+
+def interior_rows(state: State) -> int:
+    assert state.chain is not None
+    before, after = state.chain.context
+    return int(np.maximum(state.data.lengths - before - after, 0).sum())
+
+
+def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]) -> CrossMoment:
+    assert state.chain is not None
+    function: Callable[[Batch], CrossMoment] = partial(
+        cross_moment_sums, chain=state.chain, order=degree, projection=frame.from_inputs
+    )
+    return state.settings.engine.run(function, state.source, label="score moment", tables=tables)
+
+
+def number_of_units(
+    state: State, whitening: Whitening, frame: Frame, degree: int, tables: list[IntArray]
+) -> int:
+    """Number of units from the moments of two halves of the data."""
+    engine, source = state.settings.engine, state.source
+    whole = state.source.tables() if len(tables) == 1 else tables
+    tensors, scales = [], []
+    chain = state.chain if state.report.moment == "union" else None
+    try:
+        split = halves(whole)
+    except ValueError as error:
+        raise ValueError(
+            "`n_hidden=None` compares two halves of the data, and these are a single short "
+            "sequence: set `n_hidden`"
+        ) from error
+    for half in split:
+        if state.plan.moment == "score":
+            tensors.append(score_moment(state, frame, degree, half).finalize())
+            continue
+        features = RegressionFeatures(whitening, degree, chain)
+        sums = engine.run(
+            partial(regression_sums, features=features, targets=state.centred_outputs),
+            source,
+            label="halves",
+            tables=half,
+        )
+        solver = RegressionSolver.from_sums(features, sums)
+        tensors.append(solver.tensor(sums))
+        scales.append(np.sqrt(solver.residual_variance(sums)))
+    scale = np.mean(scales, axis=0) if scales else state.report.output_std
+    assert scale is not None
+    choice = choose_rank(
+        tensors[0],
+        tensors[1],
+        output_scale=np.maximum(scale, 1e-8 * scale.max()),
+        random_state=state.settings.rng,
+    )
+    state.report.rank_reason = str(choice)
+    return choice.rank
+
+
+def check_sizes(state: State, n_hidden: int, degree: int) -> None:
+    settings = state.settings
+    state.check_samples(n_hidden)
+    determined = check_identifiable(
+        state.n_inputs,
+        n_hidden,
+        state.data.n_outputs,
+        degree,
+        recurrent=settings.recurrence is not None,
+    )
+    state.report.sizes["hidden"] = n_hidden
+    state.report.sizes["weights"] = state.layout(n_hidden).size
+    if not determined:
+        state.report.warn(
+            RotationWarning,
+            "one output and a quadratic activation: the hidden units are determined only up "
+            "to a rotation (the eigenvectors of the quadratic form are returned); predictions "
+            "do not depend on it",
+        )
+
+
+def judge_decomposition(state: State, found: Decomposition) -> None:
+    state.report.decomposition = found
+    state.report.conditions["components"] = found.condition
+    if state.data.n_outputs == 1 and found.order == 2:
+        return
+    if not found.accepted:
+        state.report.warn(
+            AcceptanceWarning,
+            f"the first moment's decomposition does not meet its accept rule (status "
+            f"{found.status.name}, predicted errors {found.component_error:.2g} and "
+            f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest "
+            f"|W|/|T| {found.max_loading:.2g}): the units may be wrong; use more data, more "
+            f"outputs or fewer units",
+        )
+
+
+def unit_method(state: State, model: IORNN) -> Any:
+    """Estimator of U and b, the wrong-score and window cases taken into account."""
+    settings, report = state.settings, state.report
+    method: str = settings.recurrence or "none"
+    if method == "score":
+        check_score_method(model)
+    if state.chain is None or method == "none":
+        if method in ("cross", "score"):
+            raise ValueError(
+                f"recurrence={method!r} needs an input law, and lag windows have none: use "
+                f"'instrument', which falls back on least squares"
+            )
+        method = "least-squares"
+    elif state.score_is_wrong:
+        if method == "instrument":
+            method = "least-squares"
+        elif method in ("cross", "score"):
+            assert report.score_check is not None
+            report.warn(
+                ScoreWarning,
+                f"recurrence={method!r} relies on the Gaussian score, which fails Stein's "
+                f"identity on these inputs (defect {report.score_check.defect:.2f}): use "
+                f"'instrument', which switches to least squares",
+            )
+    report.recurrence = "none" if settings.recurrence is None else method
+    return method

@@ -1,0 +1,134 @@
+"""Gauss-Newton, standard errors, and the way back to the inputs as given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from gloree.diagnostics import (
+    ConvergenceWarning,
+    RotationWarning,
+)
+from gloree.estimators._data import WASHOUT
+from gloree.estimators._state import State
+from gloree.estimators._surrogate import from_surrogate
+from gloree.models import IORNN, ExplosionError, canonical_units
+from gloree.refinement import (
+    Layout,
+    Refinement,
+    RefinementStatus,
+    gauss_newton,
+    gradient_sums,
+    standard_errors,
+)
+
+WASHOUT_TOLERANCE = 1e-6
+"""Pieces are long enough if their squared error equals that of the whole record to this."""
+
+
+def refine(state: State, model: IORNN) -> IORNN:
+    settings, report = state.settings, state.report
+    asked = settings.activation
+    layout = state.layout(model.n_hidden)
+    converted = not asked.is_monomial
+    if converted:
+        model = best_start(
+            state, from_surrogate(model, asked, bias=settings.bias, direct=settings.direct), layout
+        )
+    elif settings.refine is None:
+        return on_given_inputs(state, model)
+    full = settings.refine == "full" or (converted and asked.degree == 3)
+    if asked.degree == 2 and converted and settings.bias:
+        report.warn(
+            RotationWarning,
+            f"activation {asked.name} with free biases: the scale of each unit is not "
+            f"identified (it is z^2 with a bias), so weights are one of many equivalent sets; "
+            f"predictions do not depend on it. Fix the scale with fit_bias=False, or use "
+            f"'quadratic'",
+        )
+    name = "Gauss-Newton" if full else "one step"
+    with state.stage(name) as detail:
+        result = gauss_newton(model, layout, settings.engine, state.source, to_convergence=full)
+        if not converted:
+            report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
+        while not washed_out(state, result):
+            result = gauss_newton(
+                result.model, layout, settings.engine, state.source, to_convergence=full
+            )
+        report.refinement_status, report.refinement_steps = result.status, result.n_steps
+        report.refined_rmse = np.sqrt(result.squares / result.n_rows)
+        detail.append(f"{result.n_steps} steps, {result.status.value}")
+        if result.status is RefinementStatus.STEP_LIMIT:
+            report.warn(
+                ConvergenceWarning,
+                f"Gauss-Newton stopped at its limit of {result.n_steps} steps before the "
+                f"error settled: try other n_hidden, or refine='full'",
+            )
+        units = canonical_units(
+            result.model.input_weights, result.model.output_weights, result.model.activation
+        )
+        canonical = on_given_inputs(state, result.model.canonical())
+        errors = standard_errors(result, layout, settings.engine, state.source)
+        if state.source.centre is not None:
+            errors = errors.shifted(layout, state.source.centre)
+        errors = errors.canonical(units)
+        report.standard_errors = errors.weights
+        report.predicted_errors = errors.relative(canonical)
+    return canonical
+
+
+def best_start(state: State, starts: list[IORNN], layout: Layout) -> IORNN:
+    """Return the start of least squared error on a subsample."""
+    tables = state.source.subset(20_000)
+    errors = []
+    for start in starts:
+        try:
+            sums = state.settings.engine.run(
+                partial(gradient_sums, model=start, layout=layout), state.source, tables=tables
+            )
+            errors.append(float(sums.squares.sum()))
+        except ExplosionError:
+            errors.append(np.inf)
+    return starts[int(np.argmin(errors))]
+
+
+def washed_out(state: State, result: Refinement) -> bool:
+    """Whether pieces of long sequences forget their start; if not, make them longer."""
+    source, settings = state.source, state.settings
+    if source.segment is None or settings.recurrence is None:
+        return True
+    model = on_given_inputs(state, result.model)
+    exact = np.zeros(state.data.n_outputs)
+    first = settings.lags - 1
+    for begin, end in pairwise(state.data.starts):
+        predicted = model.predict(state.data.X[begin:end])[first:]
+        residual = state.data.Y[begin + first : end] - predicted  # type: ignore[index]
+        exact += np.einsum("na,na->a", residual, residual)
+    off = abs(float(exact.sum()) - float(result.squares.sum())) / float(exact.sum())
+    if off < WASHOUT_TOLERANCE:
+        return True
+    if source.before > 16 * WASHOUT:
+        state.report.warn(
+            ConvergenceWarning,
+            f"the network remembers for longer than the {source.before} steps that warm up "
+            f"each piece of a long sequence: the squared error of the pieces is off by "
+            f"{off:.1e} of itself",
+        )
+        return True
+    state.source = replace(source, segment=4 * source.segment, before=4 * source.before)
+    return False
+
+
+def on_given_inputs(state: State, model: IORNN) -> IORNN:
+    """Return the network on the inputs as they were given: not centred, before windows."""
+    centre, lags = state.source.centre, state.settings.lags
+    if centre is not None:
+        direct = model.direct_weights
+        model = model.replace(
+            hidden_bias=model.hidden_bias - model.input_weights @ centre,
+            output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
+        )
+    return model.replace(lags=lags) if lags > 1 else model

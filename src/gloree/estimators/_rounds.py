@@ -1,0 +1,92 @@
+"""The second moment and the rounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from gloree.estimators._span import find_range
+from gloree.estimators._state import State
+from gloree.models import IORNN
+from gloree.moments import (
+    Frame,
+    RegressionFeatures,
+    RegressionSolver,
+    regression_sums,
+)
+from gloree.recurrence import Contraction, top_degree
+from gloree.refinement import (
+    Rounds,
+    RoundSums,
+)
+
+START_ROWS_PER_PARAMETER = 50
+"""Rows of the subsample on which rounds run when a refinement follows, for each weight."""
+
+ROUND_GAIN = 1e-4
+"""Rounds end when one lowers the squared error by less than this fraction."""
+
+START_GAIN = 0.05
+"""The same where a refinement follows."""
+
+
+def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
+    settings, report = state.settings, state.report
+    with state.stage("recurrence") as detail:
+        if rounds.settings.method in ("instrument", "cross", "score"):
+            assert state.chain is not None
+            contraction = Contraction.of(model, state.chain.precision_blocks(0))
+            report.conditions["overlap"] = contraction.condition
+        if settings.refine is not None:
+            # one efficient step follows, so a consistent start from a subsample will do
+            wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
+            rounds.tables = state.source.subset(max(20_000, wanted))
+        model, sums = rounds.start(model)
+        if state.full_whitening is not None and units_are_determined(state, model):
+            model, sums = look_again(state, model, rounds)
+        detail.append(f"RMS residual {_rms(sums):.5g}")
+    with state.stage("rounds") as detail:
+        kept = 0
+        enough = ROUND_GAIN if settings.refine is None else START_GAIN
+        for _ in range(settings.max_rounds):
+            before = float(sums.squares.sum())
+            updated, after = rounds.round(model, sums)
+            if updated is model:
+                break
+            model, sums, kept = updated, after, kept + 1
+            if float(sums.squares.sum()) > (1 - enough) * before:
+                break
+        model = model.canonical()
+        report.history = [(name, value) for name, value in rounds.history]
+        report.moments_rmse = np.sqrt(sums.squares / sums.n_rows)
+        detail.append(f"{kept} kept, RMS residual {_rms(sums):.5g}")
+    return model
+
+
+def units_are_determined(state: State, model: IORNN) -> bool:
+    return top_degree(model)[0] == 2 and state.data.n_outputs > 1
+
+
+def look_again(state: State, model: IORNN, rounds: Rounds) -> tuple[IORNN, RoundSums]:
+    """Find the span of the units once more, from residual moments, for the rounds to use."""
+    assert state.full_whitening is not None
+    found = find_range(state, state.full_whitening, state.plan.n_directions, model)
+    features = RegressionFeatures(found, top_degree(model)[0])
+    gram = state.settings.engine.run(
+        partial(regression_sums, features=features),
+        state.source,
+        label="Gram",
+        tables=state.source.subset(state.plan.first_rows),
+    )
+    rounds.settings = replace(
+        rounds.settings,
+        frame=Frame.of_whitening(found),
+        solver=RegressionSolver.from_sums(features, gram),
+    )
+    return model, rounds.evaluate(model, tensor=True)
+
+
+def _rms(sums: RoundSums) -> float:
+    return float(np.sqrt(sums.squares.sum() / sums.n_rows / sums.squares.shape[0]))

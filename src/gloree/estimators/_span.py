@@ -1,0 +1,87 @@
+"""The span of the units when there are many inputs, found before any tensor is formed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from gloree.estimators._data import OutputSums
+from gloree.estimators._state import State
+from gloree.models import IORNN
+from gloree.moments import (
+    Frame,
+    Whitening,
+    range_basis,
+    range_sums,
+)
+from gloree.recurrence import top_degree
+from gloree.sequences import Array, Batch
+from gloree.states import residual_rows
+
+
+def find_range(
+    state: State, whitening: Whitening, size: int, model: IORNN | None = None
+) -> Whitening:
+    """Project the whitened inputs on the span of the units, found from second moments.
+
+    With a model, the moments are those of its residuals plus its own: a second, much more
+    accurate look once first weights are known.
+    """
+    engine, source, rng = state.settings.engine, state.source, state.settings.rng
+    cubic = state.settings.activation.degree == 3
+    n_weights = 8 if cubic else min(state.data.n_outputs, 4)
+    std = state.report.output_std
+    assert std is not None
+    weights = rng.standard_normal((state.data.n_outputs, n_weights))
+    # for degree 3 the moment of order three, contracted with random directions
+    directions = rng.standard_normal((whitening.n_directions, n_weights)) if cubic else None
+    weights /= np.maximum(std, 1e-12 * std.max())[:, None]
+    linear = linear_fit(state, whitening) if model is None else None
+
+    def vectors(batch: Batch) -> Array:
+        return whitening(batch.X)
+
+    def targets(batch: Batch) -> Array:
+        if linear is None:
+            assert model is not None
+            return residual_rows(model, batch) @ weights
+        inputs = whitening(batch.X)
+        combined: Array = (state.centred_outputs(batch) - inputs @ linear) @ weights
+        return combined if directions is None else combined * (inputs @ directions)
+
+    probes = rng.standard_normal((whitening.n_directions, size))
+    for _ in range(2):
+        sums = engine.run(
+            partial(range_sums, vectors=vectors, targets=targets, probes=probes),
+            source,
+            label="range",
+        )
+        columns = sums.finalize(probes)
+        if model is not None:
+            columns = columns + _model_columns(model, whitening, weights, probes)
+        basis = range_basis(columns, size)
+        probes = basis
+    return whitening.restrict(basis)
+
+
+def linear_fit(state: State, whitening: Whitening) -> Array:
+    """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
+
+    def cross(batch: Batch) -> OutputSums:
+        rows = batch.counted
+        product = whitening(batch.X[rows]).T @ state.centred_outputs(batch)[rows]
+        nothing = np.zeros(0)
+        return OutputSums(nothing, float(batch.n_counted), product, nothing, nothing)
+
+    sums = state.settings.engine.run(cross, state.source, label="linear")
+    slopes: Array = sums.total / sums.n_rows
+    return slopes
+
+
+def _model_columns(model: IORNN, whitening: Whitening, weights: Array, probes: Array) -> Array:
+    """What a quadratic model adds to `RangeSums.finalize`: (w.A2_i) 2 c a~_i (a~_i Omega)."""
+    components = Frame.of_whitening(whitening).components(model)
+    leading = 2.0 * top_degree(model)[1] * model.output_weights @ weights
+    seen = components @ probes
+    return np.concatenate([components.T @ (column[:, None] * seen) for column in leading.T], axis=1)

@@ -1,0 +1,115 @@
+"""What the stages of a fit share: data, settings, and what has been found so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gloree.activations import Polynomial
+from gloree.chains import GaussianVAR
+from gloree.diagnostics import (
+    FitReport,
+    Stage,
+    check_samples,
+)
+from gloree.engine import Engine, Source
+from gloree.moments import (
+    MomentPlan,
+    Whitening,
+)
+from gloree.refinement import (
+    Layout,
+)
+from gloree.sequences import Array, Batch, Sequences
+
+DEFECT_LIMIT = 0.3
+"""Stein defect from which the Gaussian score is not used for the recurrence."""
+
+RADIUS_LIMIT = 0.75
+"""Rho from which it is not: residual rounds with a score converge only below 1."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the estimator, checked and resolved."""
+
+    n_hidden: int | None
+    activation: Polynomial
+    chain: GaussianVAR | None
+    moment: str
+    direct: bool
+    bias: bool
+    recurrence: str | None
+    lags: int
+    max_rounds: int
+    refine: str | None
+    batch_size: int | None
+    memory_limit: int | None
+    engine: Engine
+    rng: np.random.Generator
+    verbose: int
+
+
+@dataclass
+class State:
+    """One fit: each stage reads what those before it left, adds its own, and reports itself."""
+
+    data: Sequences
+    settings: Settings
+    report: FitReport
+    source: Source = field(init=False)
+    plan: MomentPlan = field(init=False)
+    n_rows: int = field(init=False)
+    output_mean: Array = field(init=False)
+    chain: GaussianVAR | None = field(init=False, default=None)
+    fitted_chain: GaussianVAR | None = field(init=False, default=None)
+    full_whitening: Whitening | None = field(init=False, default=None)
+    bar: Any = field(init=False, default=None)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Time a stage; the list takes its outcome."""
+        detail: list[str] = []
+        begin = time.perf_counter()
+        if self.bar is not None:
+            self.bar.set_description(name)
+        yield detail
+        self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
+        if self.bar is not None:
+            self.bar.update(1)
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the network, lags included."""
+        return self.data.n_inputs * self.settings.lags
+
+    def layout(self, n_hidden: int) -> Layout:
+        """Free weights of the network asked for."""
+        settings = self.settings
+        return Layout(
+            self.n_inputs,
+            n_hidden,
+            self.data.n_outputs,
+            recurrent=settings.recurrence is not None,
+            bias=settings.bias,
+            direct=settings.direct,
+        )
+
+    def check_samples(self, n_hidden: int) -> None:
+        unknowns = self.layout(n_hidden).size
+        check_samples(self.n_rows, self.data.n_outputs, unknowns, self.n_inputs)
+
+    @property
+    def score_is_wrong(self) -> bool:
+        """Whether the Stein defect, or rho, rules the Gaussian score out."""
+        check = self.report.score_check
+        return check is not None and (check.defect > DEFECT_LIMIT or check.radius > RADIUS_LIMIT)
+
+    def centred_outputs(self, batch: Batch) -> Array:
+        centred: Array = batch.targets - self.output_mean
+        return centred

@@ -1,0 +1,54 @@
+r"""The second moment: recurrent weights U and hidden biases b from moments of two steps.
+
+With A1, A2 known, everything here is linear in the unknowns (but for the paper's `score`, which
+is quadratic), and no weight matrix needs an inverse: only the n_hidden x n_hidden matrix Psi does.
+
+* ``instrument`` (default): E[y_t (x) S_{l-1}(t) g] with instruments g = (h_{t-1}, 1).
+* least squares: the same unknowns from the linearised prediction error; for inputs whose score
+  is not that of a Gaussian chain.
+* ``cross``: the joint score of two neighbouring steps, order 2l - 1, linear in U.
+* ``score``: the paper's, order l^2 in x_{t-1}; loses the sign of each row of U. A baseline.
+
+Every estimator is a pass (batch, current model) -> sums, and a function from the sums to U and b.
+"""
+
+from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
+from gloree.recurrence._cross import CrossSums, cross_sums, cross_update
+from gloree.recurrence._estimate import estimate
+from gloree.recurrence._instrument import (
+    InstrumentSums,
+    instrument_sums,
+    instrument_update,
+    pseudo_observations,
+)
+from gloree.recurrence._linearised import (
+    LinearisedSums,
+    WeightChange,
+    linearised_sums,
+    linearised_update,
+    output_update,
+)
+from gloree.recurrence._score import ScoreSums, check_score_method, score_sums, score_update
+
+__all__ = [
+    "Contraction",
+    "CrossSums",
+    "InstrumentSums",
+    "LinearisedSums",
+    "ScoreSums",
+    "WeightChange",
+    "check_score_method",
+    "cross_sums",
+    "cross_update",
+    "estimate",
+    "instrument_sums",
+    "instrument_update",
+    "linearised_sums",
+    "linearised_update",
+    "output_update",
+    "pseudo_observations",
+    "score_sums",
+    "score_update",
+    "solve_overlap",
+    "top_degree",
+]

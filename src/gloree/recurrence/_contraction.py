@@ -1,0 +1,99 @@
+"""Directions along which moments are contracted, and the small systems that undo it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gloree.activations import Polynomial
+from gloree.models import IORNN
+from gloree.sequences import Array
+
+
+def top_degree(model: IORNN) -> tuple[int, float]:
+    """Degree l and leading coefficient c_l of a model's polynomial activation.
+
+    Raises
+    ------
+    TypeError
+        If the activation is not a polynomial.
+    """
+    activation = model.activation
+    if not isinstance(activation, Polynomial):
+        raise TypeError(
+            f"recurrence moments need a polynomial activation, the model has {activation.name}"
+        )
+    return activation.degree, activation.leading
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Directions along which moments are contracted, and what that does to the weights.
+
+    For kind of step e, B = A2 V^-1 (V a metric of the outputs), D_e = A1 K_e^-1 and
+
+        Psi_e = (B A2^T) o (D_e A1^T)^{o(l-1)}.
+
+    Attributes
+    ----------
+    outputs : ndarray of shape (n_hidden, n_outputs)
+        B.
+    inputs : ndarray of shape (n_kinds, n_hidden, n_inputs)
+        D_e.
+    overlap : ndarray of shape (n_kinds, n_hidden, n_hidden)
+        Psi_e.
+    """
+
+    outputs: Array
+    inputs: Array
+    overlap: Array
+
+    @classmethod
+    def of(
+        cls, model: IORNN, covariances: Array, output_covariance: Array | None = None
+    ) -> Contraction:
+        """Directions for a model and the score covariances K_e of each kind of step."""
+        degree, _ = top_degree(model)
+        A1, A2 = model.input_weights, model.output_weights
+        if output_covariance is None:
+            B = A2
+        else:
+            jitter = 1e-12 * np.trace(output_covariance) * np.eye(A2.shape[1])
+            B = np.linalg.solve(output_covariance + jitter, A2.T).T
+        D = np.stack([np.linalg.solve(K, A1.T).T for K in covariances])
+        overlap = (B @ A2.T) * (D @ A1.T) ** (degree - 1)
+        return cls(B, D, overlap)
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the interior Psi, after scaling its diagonal to one."""
+        Psi = self.overlap[0]
+        scale = np.sqrt(np.abs(np.diag(Psi)))
+        return float(np.linalg.cond(Psi / np.outer(scale, scale)))
+
+
+def solve_overlap(overlap: Array, values: Array) -> Array:
+    """Solve Psi x = values, with an error that explains a singular Psi.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If two units have parallel input *and* output weights.
+    """
+    try:
+        return np.asarray(np.linalg.solve(overlap, values), dtype=np.float64)
+    except np.linalg.LinAlgError as error:
+        raise np.linalg.LinAlgError(
+            "the overlap matrix Psi of the hidden units is singular: two units share their input "
+            "and output directions. Fit fewer hidden units"
+        ) from error
+
+
+def ridge_solve(gram: Array, right: Array, ridge: float) -> Array:
+    """Solve (G + ridge diag(G)) x = right, with G scaled to unit diagonal."""
+    scale = np.sqrt(np.diag(gram))
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = gram / np.outer(scale, scale) + ridge * np.eye(gram.shape[0])
+    solution: Array = np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
+    return solution

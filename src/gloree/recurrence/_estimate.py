@@ -1,0 +1,127 @@
+"""Recurrent weights and biases in one call, for data that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
+
+from gloree.chains import GaussianChain
+from gloree.models import IORNN
+from gloree.recurrence._contraction import Contraction, top_degree
+from gloree.recurrence._cross import cross_sums, cross_update
+from gloree.recurrence._instrument import instrument_sums, instrument_update
+from gloree.recurrence._linearised import linearised_sums, linearised_update
+from gloree.recurrence._score import ScoreSums, score_sums, score_update
+from gloree.sequences import Batch, Sequences, as_sequences
+from gloree.states import residual_rows
+
+Method = Literal["instrument", "least-squares", "cross", "score"]
+
+
+def estimate(
+    chain: GaussianChain,
+    X: Any,
+    Y: Any,
+    model: IORNN,
+    *,
+    method: Method = "instrument",
+    sweeps: int = 2,
+    bias: bool = True,
+    lengths: ArrayLike | None = None,
+) -> IORNN:
+    r"""Estimate U (and b) of a network whose A1, A2 are known.
+
+    Each sweep adds, from moments of the residuals of the current weights,
+
+    .. math:: (U, b) \mathrel{+}= E[(z - \hat z) g]\, E[(\hat h_{t-1}, 1) g]^{-1}
+
+    for ``instrument``, or the solution of the other estimators (see the module). Output weights
+    are left as they are.
+
+    Parameters
+    ----------
+    chain : GaussianChain
+        Law of the inputs (not used by ``least-squares``).
+    X, Y : array or list
+        Inputs and outputs (see `gloree.sequences.as_sequences`).
+    model : IORNN
+        Current weights; usually with U = 0.
+    method : {"instrument", "least-squares", "cross", "score"}
+        ``score`` is the paper's: one sweep from U = 0, and rows of U without their signs.
+    sweeps : int, default 2
+        Two are enough when the recurrence contracts.
+    bias : bool, default True
+        Whether b is estimated (by ``instrument`` and ``least-squares``).
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+
+    Returns
+    -------
+    IORNN
+
+    Raises
+    ------
+    ValueError
+        If `method` is not one of these, or the sizes do not fit.
+
+    Notes
+    -----
+    One pass over the data for each sweep.
+
+    Examples
+    --------
+    >>> from gloree import datasets, metrics, recurrence
+    >>> X, Y, truth, chain = datasets.make_rnn(2000, 10, 5, 3, 3, random_state=0)
+    >>> start = truth.replace(recurrent_weights=0 * truth.recurrent_weights)
+    >>> found = recurrence.estimate(chain, X, Y, start)
+    >>> metrics.weight_errors(found, truth)["recurrent_weights"] < 0.1
+    True
+    """
+    if method not in ("instrument", "least-squares", "cross", "score"):
+        raise ValueError(
+            f"`method` must be 'instrument', 'least-squares', 'cross' or 'score', got {method!r}"
+        )
+    data = as_sequences(X, Y, lengths=lengths)
+    degree, leading = top_degree(model)
+    for _ in range(1 if method == "score" else sweeps):
+        U, b = model.recurrent_weights, model.hidden_bias
+        if method == "least-squares":
+            linear = _total(data, partial(linearised_sums, model=model, bias=bias))
+            change = linearised_update(linear, model, bias=bias)
+            model = model.replace(
+                recurrent_weights=U + change.recurrent, hidden_bias=b + change.bias
+            )
+            continue
+        if method == "score":
+            scores = _total(data, partial(_residual_score_sums, model=model, chain=chain))
+            model = model.replace(recurrent_weights=score_update(scores, leading))
+            continue
+        contraction = Contraction.of(model, chain.precision_blocks(0))
+        if method == "cross":
+            crosses = _total(
+                data, partial(cross_sums, model=model, chain=chain, contraction=contraction)
+            )
+            model = model.replace(recurrent_weights=U + cross_update(crosses, degree, leading))
+        else:
+            instruments = _total(
+                data, partial(instrument_sums, model=model, chain=chain, contraction=contraction)
+            )
+            dU, db = instrument_update(instruments, bias=bias)
+            model = model.replace(recurrent_weights=U + dU, hidden_bias=b + db)
+    return model
+
+
+def _residual_score_sums(batch: Batch, model: IORNN, chain: GaussianChain) -> ScoreSums:
+    return score_sums(batch, model, chain, residual_rows(model, batch))
+
+
+def _total(data: Sequences, function: Callable[[Batch], Any]) -> Any:
+    """Merge the sums of all batches of whole sequences."""
+    total: Any = None
+    for batch in data.batches():
+        part = function(batch)
+        total = part if total is None else total.merge(part)
+    return total

@@ -1,0 +1,122 @@
+"""The default: moments of order l - 1 with the model's own previous states as instruments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+
+from gloree._sums import Sums
+from gloree.chains import GaussianChain
+from gloree.models import IORNN
+from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap, top_degree
+from gloree.score_functions import hermite_along
+from gloree.sequences import Array, Batch, IntArray
+from gloree.states import States, residual_rows, run_states
+
+
+@dataclass(frozen=True)
+class InstrumentSums(Sums):
+    """Sums behind E[(z - z^) g] and E[(h_{t-1}, 1) g], with g = (h^_{t-1}, 1).
+
+    Attributes
+    ----------
+    n_rows : float
+    cross : ndarray of shape (n_hidden, n_hidden + 1)
+        Sum of p_t g_t^T, where p_t has the mean of z_t - z^_t given everything but x_t.
+    gram : ndarray of shape (n_hidden + 1, n_hidden + 1)
+        Sum of (h_{t-1}, 1) g_t^T.
+    """
+
+    n_rows: float
+    cross: Array
+    gram: Array
+
+
+def pseudo_observations(
+    batch: Batch,
+    model: IORNN,
+    chain: GaussianChain,
+    residuals: Array,
+    contraction: Contraction,
+) -> Array:
+    r"""Unbiased surrogates of z_t - z^_t for every unit.
+
+    .. math::
+        p_t = \frac{1}{l!\, c_l} \Psi^{-1}
+              [ (B r_t) \circ He_{l-1}(D s_t; \mathrm{diag}\, D K D^T) ]
+
+    has E[p_t g] = E[(z_t - z^_t) g] for every g that does not depend on x_t, provided A1 and A2
+    are right.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_hidden)
+    """
+    degree, leading = top_degree(model)
+    scores = chain.scores(batch)
+    kinds, covariances = chain.score_covariance_kinds(batch)
+    signal = residuals @ contraction.outputs.T
+    p = np.empty_like(signal)
+    for kind in np.unique(kinds):
+        rows: IntArray | slice = np.flatnonzero(kinds == kind)
+        if rows.shape[0] == batch.n_rows:  # type: ignore[union-attr]
+            rows = slice(None)
+        D = contraction.inputs[kind]
+        variances = np.einsum("id,de,ie->i", D, covariances[kind], D)
+        along = hermite_along(scores[rows] @ D.T, variances, degree - 1)
+        p[rows] = solve_overlap(contraction.overlap[kind], (signal[rows] * along).T).T
+    p /= factorial(degree) * leading
+    return p
+
+
+def instrument_sums(
+    batch: Batch,
+    model: IORNN,
+    chain: GaussianChain,
+    contraction: Contraction,
+    states: States | None = None,
+    residuals: Array | None = None,
+) -> InstrumentSums:
+    """Sums of one batch for `instrument_update`.
+
+    Notes
+    -----
+    Time O(n_rows n_hidden (n_inputs + n_outputs + n_hidden)): the cheapest of the estimators.
+    """
+    states = run_states(model, batch) if states is None else states
+    residuals = residual_rows(model, batch, states) if residuals is None else residuals
+    p = pseudo_observations(batch, model, chain, residuals, contraction)
+    g = np.column_stack((states.previous, np.ones(batch.n_rows)))
+    counted = batch.counted
+    return InstrumentSums(
+        float(batch.n_counted), p[counted].T @ g[counted], g[counted].T @ g[counted]
+    )
+
+
+def instrument_update(
+    sums: InstrumentSums, *, bias: bool = True, ridge: float = 1e-10
+) -> tuple[Array, Array]:
+    """Changes of U and b: (dU, db) = E[(z - z^) g] E[(h^_{t-1}, 1) g]^-1.
+
+    Parameters
+    ----------
+    sums : InstrumentSums
+    bias : bool, default True
+        Whether b is free.
+    ridge : float
+        Relative ridge of the solve; states that never vary get no weight instead of a division
+        by zero.
+
+    Returns
+    -------
+    recurrent : ndarray of shape (n_hidden, n_hidden)
+    bias : ndarray of shape (n_hidden,)
+    """
+    size = sums.gram.shape[0] - (0 if bias else 1)
+    gram, cross = sums.gram[:size, :size], sums.cross[:, :size]
+    solution = ridge_solve(gram, cross.T, ridge).T
+    n_hidden = sums.cross.shape[0]
+    change = solution[:, -1] if bias else np.zeros(n_hidden)
+    return solution[:, :n_hidden], change
