@@ -9,7 +9,7 @@ convergence, started at the truth. Two fits are measured: the default, and momen
 (`refine=None`).
 
 Acceptance: in every cell each of the three errors of the default fit is at most 1.10 times the
-optimum's in at least 19 of 20 seeds; moments alone are within 3 times in the median. Seeds that
+optimum's in 20 of 20 seeds; moments alone are within 3 times in the median. Seeds that
 miss 1.10 are listed.
 """
 

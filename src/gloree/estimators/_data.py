@@ -66,7 +66,7 @@ def output_sums(batch: Batch, centre: Array) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre."""
     Y = batch.targets - centre
     counted = Y[batch.counted]
-    peaks = np.sqrt(np.maximum.reduceat(np.einsum("na,na->n", Y, Y), batch.starts))
+    peaks = np.maximum.reduceat(np.abs(Y), batch.starts, axis=0).max(axis=1)
     return OutputSums(
         centre,
         float(batch.n_counted),
@@ -83,18 +83,15 @@ def input_sums(batch: Batch, centre: Array) -> InputSums:
 
 
 def read_outputs(state: State) -> None:
+    """Cut the data, leave out what has exploded, and find mean and spread of the outputs."""
     settings = state.settings
     with state.stage("data") as detail:
         cut_source(state)
-        engine = settings.engine
-        assert state.data.Y is not None
-        centre = np.median(np.asarray(state.data.Y[:1000], dtype=float), axis=0)
-        function = partial(output_sums, centre=centre)
-        sums = engine.run(function, state.source, label="outputs")
+        sums = summarise_outputs(state)
         median = float(np.median(sums.peaks))
         if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
             leave_out(state, sums.peaks, median)
-            sums = engine.run(function, state.source, label="outputs")
+            sums = summarise_outputs(state)
         if sums.n_rows < 1:
             raise ValueError(
                 f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
@@ -102,13 +99,21 @@ def read_outputs(state: State) -> None:
         offset = sums.total / sums.n_rows
         variance = np.maximum(sums.squares / sums.n_rows - offset**2, 0.0)
         state.n_rows = int(sums.n_rows)
-        state.output_mean = centre + offset
+        state.output_mean = sums.centre + offset
         rounding = 1e-14 * np.abs(state.output_mean)
         if not np.any(np.sqrt(variance) > rounding):
             raise ValueError("`Y` is constant: there is nothing to fit")
         state.check_samples(settings.n_hidden or 1)
         state.report.output_std = np.sqrt(variance)
         detail.append(f"{state.n_rows:,} steps count")
+
+
+def summarise_outputs(state: State) -> OutputSums:
+    """Run the pass over the outputs."""
+    assert state.data.Y is not None
+    centre = np.median(np.asarray(state.data.Y[:1000], dtype=float), axis=0)
+    function = partial(output_sums, centre=centre)
+    return state.settings.engine.run(function, state.source, label="outputs")
 
 
 def cut_source(state: State) -> None:
@@ -164,6 +169,7 @@ def leave_out(state: State, peaks: Array, median: float) -> None:
 
 
 def read_inputs(state: State) -> Whitening:
+    """Find the law of the inputs, centre them, and check the score on them."""
     settings = state.settings
     with state.stage("inputs") as detail:
         if settings.lags > 1:

@@ -45,6 +45,7 @@ WINDOW_RIDGE = 1e-6
 
 
 def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
+    """Estimate and decompose the first moment; return the network and what the rounds need."""
     settings, report = state.settings, state.report
     degree, _ = recoverable_degree(settings.activation)
     planned = state.plan
@@ -137,12 +138,14 @@ def estimate_moment(
 
 
 def interior_rows(state: State) -> int:
+    """Count the steps far enough from both ends for an interior score."""
     assert state.chain is not None
     before, after = state.chain.context
     return int(np.maximum(state.data.lengths - before - after, 0).sum())
 
 
 def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]) -> CrossMoment:
+    """Run the pass of a score moment in the coordinates of a frame."""
     assert state.chain is not None
     function: Callable[[Batch], CrossMoment] = partial(
         cross_moment_sums, chain=state.chain, order=degree, projection=frame.from_inputs
@@ -192,6 +195,7 @@ def number_of_units(
 
 
 def check_sizes(state: State, n_hidden: int, degree: int) -> None:
+    """Refuse sizes that the data cannot determine; warn where units are free to rotate."""
     settings = state.settings
     state.check_samples(n_hidden)
     determined = check_identifiable(
@@ -213,6 +217,7 @@ def check_sizes(state: State, n_hidden: int, degree: int) -> None:
 
 
 def judge_decomposition(state: State, found: Decomposition) -> None:
+    """Keep the decomposition in the report, with a warning if it fails its accept rule."""
     state.report.decomposition = found
     state.report.conditions["components"] = found.condition
     if state.data.n_outputs == 1 and found.order == 2:

@@ -30,6 +30,7 @@ WASHOUT_TOLERANCE = 1e-6
 
 
 def refine(state: State, model: IORNN) -> IORNN:
+    """Refine all weights together, find their errors, and undo what eased the fit."""
     settings, report = state.settings, state.report
     asked = settings.activation
     layout = state.layout(model.n_hidden)

@@ -33,6 +33,7 @@ START_GAIN = 0.05
 
 
 def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
+    """Find the recurrence and the biases, then alternate with the residual first moment."""
     settings, report = state.settings, state.report
     with state.stage("recurrence") as detail:
         if rounds.settings.method in ("instrument", "cross", "score"):
@@ -66,6 +67,7 @@ def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
 
 
 def units_are_determined(state: State, model: IORNN) -> bool:
+    """Whether second moments of the residual say which directions the units span."""
     return top_degree(model)[0] == 2 and state.data.n_outputs > 1
 
 

@@ -12,19 +12,10 @@ import numpy as np
 
 from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR
-from gloree.diagnostics import (
-    FitReport,
-    Stage,
-    check_samples,
-)
+from gloree.diagnostics import FitReport, Stage, check_samples
 from gloree.engine import Engine, Source
-from gloree.moments import (
-    MomentPlan,
-    Whitening,
-)
-from gloree.refinement import (
-    Layout,
-)
+from gloree.moments import MomentPlan, Whitening
+from gloree.refinement import Layout
 from gloree.sequences import Array, Batch, Sequences
 
 DEFECT_LIMIT = 0.3
@@ -101,6 +92,7 @@ class State:
         )
 
     def check_samples(self, n_hidden: int) -> None:
+        """Refuse data that are too few for this many units."""
         unknowns = self.layout(n_hidden).size
         check_samples(self.n_rows, self.data.n_outputs, unknowns, self.n_inputs)
 
@@ -108,8 +100,12 @@ class State:
     def score_is_wrong(self) -> bool:
         """Whether the Stein defect, or rho, rules the Gaussian score out."""
         check = self.report.score_check
-        return check is not None and (check.defect > DEFECT_LIMIT or check.radius > RADIUS_LIMIT)
+        if check is None:
+            return False
+        noise = 2.0 * max(check.radius_error, check.radius_noise)
+        return check.defect > DEFECT_LIMIT or check.radius > RADIUS_LIMIT + noise
 
     def centred_outputs(self, batch: Batch) -> Array:
+        """Outputs of a batch less their mean."""
         centred: Array = batch.targets - self.output_mean
         return centred

@@ -53,7 +53,10 @@ def from_surrogate(
     if activation.degree == 2:
         starts = [_quadratic(model, activation, bias=bias)]
     else:
-        starts = [_cubic(model, activation, scale) for scale in _cubic_scales(model, activation)]
+        starts = [
+            _cubic(model, activation, scale)
+            for scale in _cubic_scales(model, activation, bias=bias)
+        ]
     free: dict[str, Array | None] = {} if direct else {"direct_weights": None}
     if not bias:
         free["hidden_bias"] = np.zeros(model.n_hidden)
@@ -82,7 +85,7 @@ def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
     )
 
 
-def _cubic_scales(model: IORNN, activation: Polynomial) -> list[Array]:
+def _cubic_scales(model: IORNN, activation: Polynomial, *, bias: bool) -> list[Array]:
     """Ways to find the scales: from the direct path, from the biases (zero in f), none."""
     _, c1, c2, c3 = activation.coefficients
     linear = c1 - c2**2 / (3 * c3)
@@ -95,7 +98,7 @@ def _cubic_scales(model: IORNN, activation: Polynomial) -> list[Array]:
         scales.append(np.sqrt(np.where(squared > 0, squared, usual)))
     b = model.hidden_bias
     known = np.abs(b) > 1e-3 * np.linalg.norm(model.input_weights, axis=1)
-    if abs(c2) > 1e-12 and known.any():
+    if not bias and abs(c2) > 1e-12 and known.any():
         scale = c2 / (3 * c3) / np.where(known, b, 1.0)
         scales.append(np.where(known, scale, np.median(scale[known])))
     return [*scales, np.ones(model.n_hidden)]
