@@ -355,6 +355,12 @@ def run_cell(name: str, arguments: argparse.Namespace, engine: Engine) -> dict:
             plain_seconds, _ = timed_fit(plain, X, Y)
             fits.append(outcome(fit, seconds))
             fits[-1]["moments"] = outcome(plain, plain_seconds)
+            report = fit.report_
+            fits[-1]["before"] = {
+                "seconds": sum(stage.seconds for stage in report.stages[:-1]),
+                "excess_loss": float(np.mean(report.moments_rmse**2)) / best.loss - 1,
+                "ratios": dict.fromkeys(WEIGHTS, float("nan")),
+            }
         torch.set_num_threads(threads[run.batch])
         outcomes.append(train(run, data, sizes, arguments.cap, dtype, truth, best.errors))
         bar.set_postfix_str(f"{sum(bool(o.reached) for o in outcomes)} reached")
@@ -407,7 +413,11 @@ def main_row(result: dict, target: str) -> list[str]:
 def error_rows(result: dict) -> list[list[str]]:
     """Excess losses, and errors of the weights over the optimum's, of the fits and of the peer."""
     fits = result["fits"]
-    groups = {"default fit": fits, "moments alone": [fit["moments"] for fit in fits]}
+    groups = {
+        "default fit": fits,
+        "default fit before its last stage": [fit["before"] for fit in fits],
+        "moments alone": [fit["moments"] for fit in fits],
+    }
     rows = []
     for name, group in groups.items():
         ratios = [number(median([each["ratios"][key] for each in group])) for key in WEIGHTS]

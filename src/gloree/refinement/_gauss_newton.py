@@ -109,8 +109,8 @@ def gauss_newton(
     layout : Layout
     engine, source
     to_convergence : bool, default False
-        False: until what is left to gain is a twentieth of the statistical error, which takes two
-        or three steps from a good start. True: until nothing falls any more.
+        False: until what is left to gain is a twentieth of the statistical error in every weight
+        matrix, which takes two or three steps from a good start. True: until nothing falls any more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
     progress : callable, optional
@@ -219,7 +219,7 @@ def _line_search(
     step: Array,
     current: GradientSums,
 ) -> tuple[IORNN, GradientSums, float] | None:
-    """Shorten a step until it lowers the error; None if six halvings do not."""
+    """Shorten a step (1, 1/3, 1/9, ..) until it lowers the error; None if six tries do not."""
     before = float(current.squares.sum())
     fraction = 1.0
     for _ in range(6):
