@@ -17,11 +17,10 @@ from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
 from gloree.models import IORNN, ExplosionError, canonical_units
 from gloree.refinement import (
-    Layout,
     Refinement,
     RefinementStatus,
     gauss_newton,
-    gradient_sums,
+    square_sums,
     standard_errors,
 )
 
@@ -37,7 +36,7 @@ def refine(state: State, model: IORNN) -> IORNN:
     converted = not asked.is_monomial
     if converted:
         model = best_start(
-            state, from_surrogate(model, asked, bias=settings.bias, direct=settings.direct), layout
+            state, from_surrogate(model, asked, bias=settings.bias, direct=settings.direct)
         )
     elif settings.refine is None:
         return on_given_inputs(state, model)
@@ -81,14 +80,14 @@ def refine(state: State, model: IORNN) -> IORNN:
     return canonical
 
 
-def best_start(state: State, starts: list[IORNN], layout: Layout) -> IORNN:
+def best_start(state: State, starts: list[IORNN]) -> IORNN:
     """Return the start of least squared error on a subsample."""
     tables = state.source.subset(20_000)
     errors = []
     for start in starts:
         try:
             sums = state.settings.engine.run(
-                partial(gradient_sums, model=start, layout=layout), state.source, tables=tables
+                partial(square_sums, model=start), state.source, tables=tables
             )
             errors.append(float(sums.squares.sum()))
         except ExplosionError:

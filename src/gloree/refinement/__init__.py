@@ -21,9 +21,11 @@ from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
     SpreadSums,
+    SquareSums,
     gradient_sums,
     hessian_sums,
     spread_sums,
+    square_sums,
 )
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "RoundSums",
     "Rounds",
     "SpreadSums",
+    "SquareSums",
     "StandardErrors",
     "evaluate_batch",
     "first_model",
@@ -44,6 +47,7 @@ __all__ = [
     "hessian_pass",
     "hessian_sums",
     "spread_sums",
+    "square_sums",
     "standard_errors",
     "with_components",
 ]

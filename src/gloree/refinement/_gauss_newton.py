@@ -16,10 +16,12 @@ from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
+    SquareSums,
     gradient_sums,
     hessian_sums,
     segments_at_once,
     spread_sums,
+    square_sums,
 )
 from gloree.sequences import Array, IntArray
 
@@ -34,6 +36,9 @@ LEAST_ROWS = 4000
 
 SPREAD_SEGMENTS = 1000
 """Segments behind the spread of the score: standard errors are then right to about 2 %."""
+
+NEGLIGIBLE = 1e-4
+"""A last step that gains less than this fraction in every weight matrix is not taken."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
@@ -110,7 +115,8 @@ def gauss_newton(
     engine, source
     to_convergence : bool, default False
         False: until what is left to gain is a twentieth of the statistical error in every weight
-        matrix, which takes two or three steps from a good start. True: until nothing falls any more.
+        matrix, which takes two or three steps from a good start. True: until nothing falls any
+        more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
     progress : callable, optional
@@ -131,7 +137,7 @@ def gauss_newton(
     hessian = hessian_pass(model, layout, engine, source, current.leverage)
     curvature, age = hessian.hessian.copy(), 0
     damping = 1e-9
-    start_squares = current.squares
+    squares = start_squares = current.squares
     history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
     n_steps = 0
@@ -140,9 +146,18 @@ def gauss_newton(
         gain = float(step @ current.gradient)
         variance = history[-1] / current.n_rows / layout.n_outputs
         tolerance = 1e-8 if to_convergence else EFFICIENT
-        settled = _largest_share(layout, curvature, step) <= tolerance * variance
+        share = _largest_share(layout, curvature, step) / variance
+        settled = share <= tolerance
         if settled and damping <= 1e-6 and (age == 0 or not to_convergence):
             status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT
+            last = None
+            if not to_convergence and share > NEGLIGIBLE:
+                last = _squares_at(layout.move(model, step), engine, source)
+            if last is not None and float(last.squares.sum()) <= history[-1]:
+                model, squares, n_steps = layout.move(model, step), last.squares, n_steps + 1
+                history.append(float(squares.sum()))
+                if progress is not None:
+                    progress(n_steps, history[-1])
             break
         found = _line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
@@ -159,6 +174,7 @@ def gauss_newton(
             curvature = _bfgs(curvature, fraction * step, current.gradient - after.gradient)
             damping = max(damping / (1 if poor else 100), 1e-9)
             model, current, age, n_steps = moved, after, age + 1, n_steps + 1
+            squares = current.squares
             history.append(float(current.squares.sum()))
             if progress is not None:
                 progress(n_steps, history[-1])
@@ -172,7 +188,7 @@ def gauss_newton(
         model,
         status,
         n_steps,
-        current.squares,
+        squares,
         current.n_rows,
         start_squares,
         tuple(history),
@@ -192,6 +208,14 @@ def _largest_share(layout: Layout, curvature: Array, step: Array) -> float:
         part = step[block]
         shares.append(float(part @ curvature[np.ix_(block, block)] @ part) / block.size)
     return max(shares)
+
+
+def _squares_at(model: IORNN, engine: Engine, source: Source) -> SquareSums | None:
+    """Squared error of a model in a pass without derivatives; None if it explodes."""
+    try:
+        return engine.run(partial(square_sums, model=model), source, label="squares")
+    except ExplosionError:
+        return None
 
 
 def _finite_start(

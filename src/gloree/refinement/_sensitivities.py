@@ -71,6 +71,27 @@ def gradient_sums(batch: Batch, model: IORNN, layout: Layout) -> GradientSums:
     )
 
 
+@dataclass(frozen=True)
+class SquareSums(Sums):
+    """Squared error alone.
+
+    Attributes
+    ----------
+    n_rows : float
+    squares : ndarray of shape (n_outputs,)
+        Sum of (y - y^)^2 of each output.
+    """
+
+    n_rows: float
+    squares: Array
+
+
+def square_sums(batch: Batch, model: IORNN) -> SquareSums:
+    """Squared error of one batch: a forward pass."""
+    residuals = residual_rows(model, batch)[batch.counted]
+    return SquareSums(float(batch.n_counted), np.einsum("na,na->a", residuals, residuals))
+
+
 def counted_residuals(model: IORNN, batch: Batch, states: States) -> Array:
     """Residuals, zero on the rows of context."""
     residuals = residual_rows(model, batch, states)
