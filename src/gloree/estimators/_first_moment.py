@@ -13,6 +13,7 @@ from gloree.diagnostics import (
     AcceptanceWarning,
     RotationWarning,
     ScoreWarning,
+    TooFewSamplesError,
     check_identifiable,
     recoverable_degree,
 )
@@ -50,6 +51,11 @@ def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
     degree, _ = recoverable_degree(settings.activation)
     planned = state.plan
     if planned.moment == "score" and state.chain is None:
+        if settings.moment == "auto":
+            raise TooFewSamplesError(
+                f"{state.n_rows} steps are too few for a regression moment of {state.n_inputs} "
+                f"inputs, and without an input law there is no score moment: give more data"
+            )
         raise ValueError(
             "`moment='score'` needs an input law, and none can be fitted to single steps or "
             "lag windows: use moment='regression'"
@@ -85,6 +91,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
         recurrent=settings.recurrence is not None,
         bias=settings.bias or not settings.activation.is_monomial,
         direct=settings.direct or (degree == 3 and not settings.activation.is_monomial),
+        hidden_bias=not state.bias_is_direct,
     )
     model = first_model(found, frame, surrogate_of(settings.activation), state.output_mean, layout)
     rounds = Rounds(
@@ -116,6 +123,7 @@ def estimate_moment(
         moment = score_moment(state, frame, degree, tables)
         return frame, None, moment.finalize(), np.maximum(std, floor)
     chain = state.chain if state.plan.moment == "union" else None
+    state.report.moment = "xreg" if chain is None else "union"
     features = RegressionFeatures(whitening, degree, chain)
     if chain is not None and interior_rows(state) < 4 * features.size:
         features, state.report.moment = RegressionFeatures(whitening, degree), "xreg"

@@ -12,6 +12,7 @@ from gloree.models import IORNN
 from gloree.moments import (
     Frame,
     Whitening,
+    gaussian_probes,
     range_basis,
     range_sums,
 )
@@ -50,7 +51,7 @@ def find_range(
         combined: Array = (state.centred_outputs(batch) - inputs @ linear) @ weights
         return combined if directions is None else combined * (inputs @ directions)
 
-    probes = rng.standard_normal((whitening.n_directions, size))
+    probes = gaussian_probes(whitening.n_directions, size, rng)
     for _ in range(2):
         sums = engine.run(
             partial(range_sums, vectors=vectors, targets=targets, probes=probes),

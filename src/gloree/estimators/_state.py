@@ -89,7 +89,18 @@ class State:
             recurrent=settings.recurrence is not None,
             bias=settings.bias,
             direct=settings.direct,
+            hidden_bias=not self.bias_is_direct,
         )
+
+    @property
+    def bias_is_direct(self) -> bool:
+        """Whether hidden biases are only another name for a part of the direct path.
+
+        They are for (a.x + b)^2 beside a free linear path, without a recurrence: b stays zero.
+        """
+        settings = self.settings
+        quadratic = settings.activation.is_monomial and settings.activation.degree == 2
+        return settings.direct and settings.recurrence is None and quadratic
 
     def check_samples(self, n_hidden: int) -> None:
         """Refuse data that are too few for this many units."""

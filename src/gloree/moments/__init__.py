@@ -4,7 +4,7 @@ from gloree._sums import MergeError
 from gloree.moments._cross import CrossMoment, cross_moment, cross_moment_sums
 from gloree.moments._frames import Frame, score_frame
 from gloree.moments._plan import MemoryLimitError, MomentPlan, plan
-from gloree.moments._range import RangeSums, range_basis, range_sums
+from gloree.moments._range import RangeSums, gaussian_probes, range_basis, range_sums
 from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
@@ -27,6 +27,7 @@ __all__ = [
     "Whitening",
     "cross_moment",
     "cross_moment_sums",
+    "gaussian_probes",
     "plan",
     "range_basis",
     "range_sums",

@@ -120,7 +120,7 @@ def plan(
     MemoryLimitError
         If the limit cannot be kept.
     ValueError
-        If `moment` is not one of these.
+        If `moment` is not one of these, or a score moment has too many entries.
 
     Examples
     --------
@@ -153,7 +153,10 @@ def plan(
         if moment == "auto" and score and directions == n_inputs and (too_few or too_many):
             kind = "score"
     elif features(directions, "score") > 50 * MAX_FEATURES:
-        directions = reduced
+        raise ValueError(
+            f"moment='score' of order {degree} has {features(directions, 'score'):,} entries for "
+            f"{n_inputs} inputs: use 'regression', which finds the directions of the units first"
+        )
     size = features(directions, kind)
     first_rows = n_rows
     if kind != "score":

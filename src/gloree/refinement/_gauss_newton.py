@@ -365,7 +365,7 @@ class StandardErrors:
         """
         errors = dict(self.weights)
         index = layout.named(np.arange(layout.size, dtype=np.float64))
-        changes = [("hidden_bias", "input_weights")]
+        changes = [("hidden_bias", "input_weights")] if layout.unit_bias else []
         changes += [("output_bias", "direct_weights")] if layout.direct else []
         for bias, weights in changes:
             slopes = index[weights] if weights == "input_weights" else index[weights].T

@@ -22,6 +22,8 @@ class Layout:
     n_inputs, n_hidden, n_outputs : int
     recurrent, bias, direct : bool
         Whether U, the biases b and c, and D are free.
+    hidden_bias : bool
+        Whether b is among the free biases.
     """
 
     n_inputs: int
@@ -30,11 +32,17 @@ class Layout:
     recurrent: bool = True
     bias: bool = True
     direct: bool = False
+    hidden_bias: bool = True
+
+    @property
+    def unit_bias(self) -> bool:
+        """Whether b is free."""
+        return self.bias and self.hidden_bias
 
     @property
     def unit_width(self) -> int:
         """Parameters that enter one unit."""
-        return self.n_inputs + self.recurrent * self.n_hidden + self.bias
+        return self.n_inputs + self.recurrent * self.n_hidden + self.unit_bias
 
     @property
     def output_width(self) -> int:
@@ -76,8 +84,9 @@ class Layout:
         parts = {"input_weights": units[:, :d], "output_weights": outputs[:, :k].T}
         if self.recurrent:
             parts["recurrent_weights"] = units[:, d : d + k]
-        if self.bias:
+        if self.unit_bias:
             parts["hidden_bias"] = units[:, -1]
+        if self.bias:
             parts["output_bias"] = outputs[:, k]
         if self.direct:
             parts["direct_weights"] = outputs[:, k + self.bias :].T

@@ -96,11 +96,6 @@ class RoundSettings:
     chain: GaussianChain | None
     ridge: float = 1e-10
 
-    @property
-    def bias_is_direct(self) -> bool:
-        """Whether a hidden bias is only another name for a part of the direct path."""
-        return self.layout.direct and not self.layout.recurrent
-
 
 def evaluate_batch(
     batch: Batch,
@@ -121,7 +116,7 @@ def evaluate_batch(
         batch,
         model,
         recurrent=units and method in ("least-squares", "score") and layout.recurrent,
-        bias=units and method == "least-squares" and layout.bias and not settings.bias_is_direct,
+        bias=units and method == "least-squares" and layout.unit_bias,
         direct=layout.direct,
         states=states,
         residuals=residuals,
@@ -256,16 +251,16 @@ class Rounds:
         )
         if sums.instrument is None:
             return changed
-        dU, db = instrument_update(sums.instrument, bias=layout.bias)
+        dU, db = instrument_update(sums.instrument, bias=layout.unit_bias)
         if method == "cross":
             assert sums.cross is not None
             dU = cross_update(sums.cross, *top_degree(model))
-            db = _remaining_bias(sums.instrument, dU, layout.bias)
+            db = _remaining_bias(sums.instrument, dU, layout.unit_bias)
         if method == "score":
             dU = self._score_change(model, sums)
-            db = _remaining_bias(sums.instrument, dU, layout.bias)
+            db = _remaining_bias(sums.instrument, dU, layout.unit_bias)
         if not layout.recurrent:
-            dU, db = np.zeros_like(dU), _remaining_bias(sums.instrument, 0 * dU, layout.bias)
+            dU, db = np.zeros_like(dU), _remaining_bias(sums.instrument, 0 * dU, layout.unit_bias)
         return changed.replace(
             recurrent_weights=model.recurrent_weights + fraction * dU,
             hidden_bias=model.hidden_bias + fraction * db,

@@ -54,7 +54,7 @@ def gradient_sums(batch: Batch, model: IORNN, layout: Layout) -> GradientSums:
     unit_parts = [delta.T @ batch.X]
     if layout.recurrent:
         unit_parts.append(delta.T @ states.previous)
-    if layout.bias:
+    if layout.unit_bias:
         unit_parts.append(delta.sum(axis=0)[:, None])
     output_parts = [residuals.T @ states.h]
     if layout.bias:
@@ -195,12 +195,14 @@ def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
 
 def _packed_regressors(batch: Batch, states: States, layout: Layout) -> tuple[Array, Array]:
     """What enters a unit, (x_t, h_{t-1}, 1), and an output, (h_t, 1, x_t), in packed order."""
-    ones = [np.ones((batch.n_rows, 1))] if layout.bias else []
+    one = np.ones((batch.n_rows, 1))
+    entering_ones = [one] if layout.unit_bias else []
+    ones = [one] if layout.bias else []
     feedback = [states.previous] if layout.recurrent else []
     direct = [batch.X] if layout.direct else []
     pack = batch.packing.pack
     return (
-        pack(np.column_stack((batch.X, *feedback, *ones))),
+        pack(np.column_stack((batch.X, *feedback, *entering_ones))),
         pack(np.column_stack((states.h, *ones, *direct))),
     )
 
