@@ -54,6 +54,8 @@ class Source:
         sequence, whose windows reach before its start, are context.
     centre : ndarray of shape (lags * n_inputs,) or None
         Subtracted from the inputs (from the windows, if `lags` > 1).
+    skipped : ndarray of int or None
+        First counted rows of segments to leave out.
     """
 
     data: Sequences
@@ -63,6 +65,7 @@ class Source:
     after: int = 0
     lags: int = 1
     centre: Array | None = None
+    skipped: IntArray | None = None
 
     def __post_init__(self) -> None:
         if self.segment is not None and self.before < self.lags - 1:
@@ -70,9 +73,13 @@ class Source:
 
     def tables(self) -> list[IntArray]:
         """Segment tables of all batches (see `Sequences.segments`)."""
-        return self.data.segments(
+        tables = self.data.segments(
             batch_size=self.batch_size, segment=self.segment, before=self.before, after=self.after
         )
+        if self.skipped is None:
+            return tables
+        kept = [table[~np.isin(table[:, 2], self.skipped)] for table in tables]
+        return [table for table in kept if table.shape[0]]
 
     def read(self, table: IntArray) -> Batch:
         """Read one batch."""

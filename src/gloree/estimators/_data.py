@@ -35,6 +35,13 @@ WASHOUT = 50
 OUTLIER_FACTOR = 1e4
 """Outputs beyond this many times their median size count as exploded."""
 
+WILD_FACTOR = 100.0
+"""Segments with outputs beyond this many times the median size stay out of the moments: the
+fourth powers in them would leave room for nothing else. The refinement sees them again."""
+
+WILD_SHARE = 0.02
+"""More segments than this are no exception, and none is kept out."""
+
 WINDOW_RTOL = 1e-4
 """Lag windows are whitened along directions of at least this relative variance. Neighbouring
 samples of a band-limited input are nearly collinear; along weaker directions the units would fit
@@ -92,6 +99,10 @@ def read_outputs(state: State) -> None:
         if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
             leave_out(state, sums.peaks, median)
             sums = summarise_outputs(state)
+            median = float(np.median(sums.peaks))
+        find_wild(state, sums.peaks, median)
+        if state.wild is not None:
+            detail.append(f"{state.wild.shape[0]} wild segment(s) kept out of the moments")
         if sums.n_rows < 1:
             raise ValueError(
                 f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
@@ -166,6 +177,13 @@ def leave_out(state: State, peaks: Array, median: float) -> None:
         f"{', '.join(map(str, bad[:10]))}{', ..' if bad.size > 10 else ''})",
     )
     cut_source(state)
+
+
+def find_wild(state: State, peaks: Array, median: float) -> None:
+    """Keep segments out of the moments that come close to an explosion."""
+    wild = peaks > WILD_FACTOR * median
+    if median > 0 and 0 < np.count_nonzero(wild) <= WILD_SHARE * peaks.shape[0]:
+        state.wild = np.concatenate(state.source.tables())[wild, 2]
 
 
 def read_inputs(state: State) -> Whitening:
@@ -263,7 +281,7 @@ def check_score(state: State, mean: Array, covariance: Array) -> None:
     """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
     assert state.chain is not None
     whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
-    tables = state.source.subset(20_000)
+    tables = state.source.subset(60_000)
     function = partial(stein_statistic, chain=state.chain, whitening=whitening, block=SEGMENT)
     sums = state.settings.engine.run(function, state.source, label="score", tables=tables)
     if np.count_nonzero(sums.counts) < 2:

@@ -75,7 +75,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
             state.full_whitening = whitening
             whitening = find_range(state, whitening, planned.n_directions)
             detail.append(f"{whitening.n_directions} directions found")
-        tables = state.source.subset(planned.first_rows)
+        tables = state.calm.subset(planned.first_rows)
         frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
         n_hidden = settings.n_hidden
         if n_hidden is None:
@@ -104,7 +104,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
             ridge=1e-10 if settings.lags == 1 else WINDOW_RIDGE,
         ),
         settings.engine,
-        state.source,
+        state.calm,
     )
     return model, rounds
 
@@ -113,7 +113,7 @@ def estimate_moment(
     state: State, whitening: Whitening, degree: int, tables: list[IntArray]
 ) -> tuple[Frame, RegressionSolver | None, Array, Array]:
     """First moment in its frame, the solver for the rounds, and the output scale."""
-    engine, source = state.settings.engine, state.source
+    engine, source = state.settings.engine, state.calm
     std = state.report.output_std
     assert std is not None
     floor = 1e-8 * float(std.max())
@@ -158,15 +158,15 @@ def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]
     function: Callable[[Batch], CrossMoment] = partial(
         cross_moment_sums, chain=state.chain, order=degree, projection=frame.from_inputs
     )
-    return state.settings.engine.run(function, state.source, label="score moment", tables=tables)
+    return state.settings.engine.run(function, state.calm, label="score moment", tables=tables)
 
 
 def number_of_units(
     state: State, whitening: Whitening, frame: Frame, degree: int, tables: list[IntArray]
 ) -> int:
     """Number of units from the moments of two halves of the data."""
-    engine, source = state.settings.engine, state.source
-    whole = state.source.tables() if len(tables) == 1 else tables
+    engine, source = state.settings.engine, state.calm
+    whole = state.calm.tables() if len(tables) == 1 else tables
     tensors, scales = [], []
     chain = state.chain if state.report.moment == "union" else None
     try:

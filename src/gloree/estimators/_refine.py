@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
 from gloree.diagnostics import (
     ConvergenceWarning,
+    OutlierWarning,
     RotationWarning,
 )
-from gloree.estimators._data import WASHOUT
+from gloree.engine import Source
+from gloree.estimators._data import WASHOUT, WILD_FACTOR
 from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
 from gloree.models import IORNN, ExplosionError, canonical_units
 from gloree.refinement import (
+    Layout,
     Refinement,
     RefinementStatus,
     gauss_newton,
@@ -25,7 +27,10 @@ from gloree.refinement import (
 )
 
 WASHOUT_TOLERANCE = 1e-6
-"""Pieces are long enough if their squared error equals that of the whole record to this."""
+"""The warm-up is long enough if four times as much changes the squared error by less."""
+
+WASHOUT_PIECES = 100
+"""Pieces on which it is tried."""
 
 
 def refine(state: State, model: IORNN) -> IORNN:
@@ -51,13 +56,11 @@ def refine(state: State, model: IORNN) -> IORNN:
         )
     name = "Gauss-Newton" if full else "one step"
     with state.stage(name) as detail:
-        result = gauss_newton(model, layout, settings.engine, state.source, to_convergence=full)
+        result, source = search(state, model, layout, converged=full)
         if not converted:
             report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
-        while not washed_out(state, result):
-            result = gauss_newton(
-                result.model, layout, settings.engine, state.source, to_convergence=full
-            )
+        if state.wild is not None:
+            result, source = include_wild(state, result, source, layout, converged=full)
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
         report.refined_rmse = np.sqrt(result.squares / result.n_rows)
         detail.append(f"{result.n_steps} steps, {result.status.value}")
@@ -71,7 +74,7 @@ def refine(state: State, model: IORNN) -> IORNN:
             result.model.input_weights, result.model.output_weights, result.model.activation
         )
         canonical = on_given_inputs(state, result.model.canonical())
-        errors = standard_errors(result, layout, settings.engine, state.source)
+        errors = standard_errors(result, layout, settings.engine, source)
         if state.source.centre is not None:
             errors = errors.shifted(layout, state.source.centre)
         errors = errors.canonical(units)
@@ -95,30 +98,66 @@ def best_start(state: State, starts: list[IORNN]) -> IORNN:
     return starts[int(np.argmin(errors))]
 
 
-def washed_out(state: State, result: Refinement) -> bool:
-    """Whether pieces of long sequences forget their start; if not, make them longer."""
-    source, settings = state.source, state.settings
-    if source.segment is None or settings.recurrence is None:
+def search(
+    state: State, model: IORNN, layout: Layout, *, converged: bool
+) -> tuple[Refinement, Source]:
+    """Gauss-Newton on the calm data, with pieces of long sequences that forget their start."""
+    while True:
+        result = gauss_newton(
+            model, layout, state.settings.engine, state.calm, to_convergence=converged
+        )
+        if washed_out(state, result.model):
+            return result, state.calm
+        model = result.model
+
+
+def include_wild(
+    state: State, result: Refinement, calm: Source, layout: Layout, *, converged: bool
+) -> tuple[Refinement, Source]:
+    """Go on with all data; stay with the calm ones, and say so, where that does not settle."""
+    assert state.wild is not None
+    whole = gauss_newton(
+        result.model, layout, state.settings.engine, state.source, to_convergence=converged
+    )
+    if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
+        return whole, state.source
+    state.report.warn(
+        OutlierWarning,
+        f"{state.wild.shape[0]} segments with outputs over {WILD_FACTOR:g} times the median size "
+        f"were left out of the fit: with them it does not settle. They come close to an "
+        f"explosion, or another system made them",
+    )
+    return result, calm
+
+
+def washed_out(state: State, model: IORNN) -> bool:
+    """Whether pieces of long sequences forget their start; if not, warm them up for longer.
+
+    Some pieces are run with four times the warm-up: their squared error must not change.
+    """
+    source = state.calm
+    if source.segment is None or state.settings.recurrence is None:
         return True
-    model = on_given_inputs(state, result.model)
-    exact = np.zeros(state.data.n_outputs)
-    first = settings.lags - 1
-    for begin, end in pairwise(state.data.starts):
-        predicted = model.predict(state.data.X[begin:end])[first:]
-        residual = state.data.Y[begin + first : end] - predicted  # type: ignore[index]
-        exact += np.einsum("na,na->a", residual, residual)
-    off = abs(float(exact.sum()) - float(result.squares.sum())) / float(exact.sum())
+    squares = []
+    for before in (source.before, 4 * source.before):
+        table = np.concatenate(replace(source, before=before).tables())
+        chosen = table[(np.arange(WASHOUT_PIECES) * table.shape[0]) // WASHOUT_PIECES]
+        sums = state.settings.engine.run(
+            partial(square_sums, model=model), source, tables=np.array_split(chosen, 4)
+        )
+        squares.append(float(sums.squares.sum()))
+    off = abs(squares[0] - squares[1]) / squares[1]
     if off < WASHOUT_TOLERANCE:
         return True
     if source.before > 16 * WASHOUT:
         state.report.warn(
             ConvergenceWarning,
             f"the network remembers for longer than the {source.before} steps that warm up "
-            f"each piece of a long sequence: the squared error of the pieces is off by "
-            f"{off:.1e} of itself",
+            f"each piece of a long sequence: the squared error of the pieces changes by "
+            f"{off:.1e} of itself with more",
         )
         return True
-    state.source = replace(source, segment=4 * source.segment, before=4 * source.before)
+    state.source = replace(state.source, before=4 * source.before)
     return False
 
 

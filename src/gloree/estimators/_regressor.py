@@ -55,7 +55,7 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         Whether hidden and output biases b and c are free.
     recurrence : {"instrument", "cross", "score"} or None, default "instrument"
         Estimator of U; None fits a network without recurrence. "instrument" switches to linearised
-        least squares where the inputs are not a Gaussian chain (Stein defect above 0.3, or rho
+        least squares where the inputs are not a Gaussian chain (Stein defect above 0.45, or rho
         above 0.75), and in the rounds.
     lags : int, default 1
         Each x_t becomes the window of the last `lags` inputs, most recent first.

@@ -43,7 +43,7 @@ def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
         if settings.refine is not None:
             # one efficient step follows, so a consistent start from a subsample will do
             wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
-            rounds.tables = state.source.subset(max(20_000, wanted))
+            rounds.tables = state.calm.subset(max(20_000, wanted))
         model, sums = rounds.start(model)
         if state.full_whitening is not None and units_are_determined(state, model):
             model, sums = look_again(state, model, rounds)
@@ -78,9 +78,9 @@ def look_again(state: State, model: IORNN, rounds: Rounds) -> tuple[IORNN, Round
     features = RegressionFeatures(found, top_degree(model)[0])
     gram = state.settings.engine.run(
         partial(regression_sums, features=features),
-        state.source,
+        state.calm,
         label="Gram",
-        tables=state.source.subset(state.plan.first_rows),
+        tables=state.calm.subset(state.plan.first_rows),
     )
     rounds.settings = replace(
         rounds.settings,

@@ -29,7 +29,7 @@ def find_range(
     With a model, the moments are those of its residuals plus its own: a second, much more
     accurate look once first weights are known.
     """
-    engine, source, rng = state.settings.engine, state.source, state.settings.rng
+    engine, source, rng = state.settings.engine, state.calm, state.settings.rng
     cubic = state.settings.activation.degree == 3
     n_weights = 8 if cubic else min(state.data.n_outputs, 4)
     std = state.report.output_std
@@ -75,7 +75,7 @@ def linear_fit(state: State, whitening: Whitening) -> Array:
         nothing = np.zeros(0)
         return OutputSums(nothing, float(batch.n_counted), product, nothing, nothing)
 
-    sums = state.settings.engine.run(cross, state.source, label="linear")
+    sums = state.settings.engine.run(cross, state.calm, label="linear")
     slopes: Array = sums.total / sums.n_rows
     return slopes
 

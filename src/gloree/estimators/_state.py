@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from gloree.diagnostics import FitReport, Stage, check_samples
 from gloree.engine import Engine, Source
 from gloree.moments import MomentPlan, Whitening
 from gloree.refinement import Layout
-from gloree.sequences import Array, Batch, Sequences
+from gloree.sequences import Array, Batch, IntArray, Sequences
 
-DEFECT_LIMIT = 0.3
+DEFECT_LIMIT = 0.45
 """Stein defect from which the Gaussian score is not used for the recurrence."""
 
 RADIUS_LIMIT = 0.75
@@ -54,6 +54,7 @@ class State:
     settings: Settings
     report: FitReport
     source: Source = field(init=False)
+    wild: IntArray | None = field(init=False, default=None)
     plan: MomentPlan = field(init=False)
     n_rows: int = field(init=False)
     output_mean: Array = field(init=False)
@@ -73,6 +74,11 @@ class State:
         self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
         if self.bar is not None:
             self.bar.update(1)
+
+    @property
+    def calm(self) -> Source:
+        """The data without the few segments whose size would drown all others in a moment."""
+        return replace(self.source, skipped=self.wild)
 
     @property
     def n_inputs(self) -> int:
@@ -113,8 +119,10 @@ class State:
         check = self.report.score_check
         if check is None:
             return False
-        noise = 2.0 * max(check.radius_error, check.radius_noise)
-        return check.defect > DEFECT_LIMIT or check.radius > RADIUS_LIMIT + noise
+        # noise alone has a spectral radius too; an eigenvalue well outside of it is a true one
+        seen = check.radius > 1.5 * check.radius_noise
+        divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
+        return check.defect > DEFECT_LIMIT or divergent
 
     def centred_outputs(self, batch: Batch) -> Array:
         """Outputs of a batch less their mean."""
