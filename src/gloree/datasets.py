@@ -12,7 +12,7 @@ import numpy as np
 
 from gloree.activations import Activation, get_activation
 from gloree.chains import GaussianVAR
-from gloree.models import IORNN
+from gloree.models import IORNN, ExplosionError
 from gloree.sequences import Array
 
 INPUT_LAWS = (
@@ -26,6 +26,10 @@ INPUT_LAWS = (
     "tanh",
     "tokens",
 )
+
+
+NEAR_EXPLOSION = 30.0
+"""Pre-activations beyond this many standard deviations of a drive mean that a path runs away."""
 
 
 def make_chain(n_inputs: int, *, memory: float = 0.5, random_state: Any = None) -> GaussianVAR:
@@ -115,7 +119,8 @@ def make_rnn(
     n_inputs, n_hidden, n_outputs : int
         Network size.
     recurrence_norm : float, default 0.1
-        Spectral norm of U for degree 2; around 0.05 to 0.2 is calm, larger ones may explode. For
+        Spectral norm of U for degree 2; around 0.05 to 0.2 is calm (0.1 for one or two units,
+        whose recurrence is stronger at the same norm), larger ones may explode. For
         a higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
         that of z^l for z ~ N(0, 1): large states grow faster there.
     noise : float, default 0.1
@@ -139,7 +144,7 @@ def make_rnn(
     Raises
     ------
     ExplosionError
-        If a path explodes.
+        If a path explodes or comes close to it (a pre-activation beyond 30).
     ValueError
         If a size is below 1.
 
@@ -177,8 +182,11 @@ def make_rnn(
         random_state=rng,
     )
     X = chain.sample(n_sequences, n_steps, random_state=rng)
-    Y = truth.simulate(X, noise=noise, random_state=rng)
-    return X, Y, truth, chain
+    exploded = truth.explosions(X, limit=NEAR_EXPLOSION**degree)
+    if exploded.size:
+        sequence, step = (int(value) for value in exploded[0])
+        raise ExplosionError(sequence, step, NEAR_EXPLOSION**degree)
+    return X, truth.simulate(X, noise=noise, random_state=rng), truth, chain
 
 
 def _calm_factor(degree: int) -> float:

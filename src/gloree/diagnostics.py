@@ -113,9 +113,9 @@ def check_identifiable(
             )
         return False
     freedom = degrees_of_freedom(n_outputs, n_inputs, n_hidden, degree)
-    if freedom <= 0:
+    if freedom < 0:
         largest = n_hidden
-        while largest > 0 and degrees_of_freedom(n_outputs, n_inputs, largest, degree) <= 0:
+        while largest > 0 and degrees_of_freedom(n_outputs, n_inputs, largest, degree) < 0:
             largest -= 1
         raise IdentifiabilityError(
             f"`n_hidden`={n_hidden} is too large for {n_inputs} inputs, {n_outputs} outputs and "

@@ -35,12 +35,16 @@ WASHOUT = 50
 OUTLIER_FACTOR = 1e4
 """Outputs beyond this many times their median size count as exploded."""
 
-WILD_FACTOR = 100.0
-"""Segments with outputs beyond this many times the median size stay out of the moments: the
-fourth powers in them would leave room for nothing else. The refinement sees them again."""
+WILD_FACTOR = 8.0
+"""Segments with outputs beyond this many times the median size (to the power of half the degree)
+stay out of the moments: the fourth powers in them would leave room for nothing else. The
+refinement sees them again."""
 
 WILD_SHARE = 0.02
-"""More segments than this are no exception, and none is kept out."""
+"""Share of the segments that is kept out at most: the largest ones."""
+
+SCALE_LIMIT = 30.0
+"""Ratio of the standard deviations of two inputs from which a warning advises to scale them."""
 
 WINDOW_RTOL = 1e-4
 """Lag windows are whitened along directions of at least this relative variance. Neighbouring
@@ -181,8 +185,9 @@ def leave_out(state: State, peaks: Array, median: float) -> None:
 
 def find_wild(state: State, peaks: Array, median: float) -> None:
     """Keep segments out of the moments that come close to an explosion."""
-    wild = peaks > WILD_FACTOR * median
-    if median > 0 and 0 < np.count_nonzero(wild) <= WILD_SHARE * peaks.shape[0]:
+    factor = WILD_FACTOR ** (state.settings.activation.degree / 2)
+    wild = peaks > max(factor * median, float(np.quantile(peaks, 1.0 - WILD_SHARE)))
+    if median > 0 and wild.any() and peaks.shape[0] * WILD_SHARE >= 1:
         state.wild = np.concatenate(state.source.tables())[wild, 2]
 
 
@@ -226,6 +231,15 @@ def read_inputs(state: State) -> Whitening:
                 f"the inputs are nearly collinear (condition number {condition:.1e}): errors "
                 f"along their weak directions are large; see the standard errors",
             )
+        if settings.lags == 1:
+            spread = np.sqrt(np.diag(summary.covariance))
+            if spread.max() > SCALE_LIMIT * spread.min():
+                state.report.warn(
+                    ConditionWarning,
+                    f"the columns of `X` have standard deviations from {spread.min():.1e} to "
+                    f"{spread.max():.1e}: bring them to similar units, or weights of the small "
+                    f"ones will be found badly or not at all",
+                )
     return whitening
 
 
@@ -280,6 +294,9 @@ def centred_chain(state: State, chain: GaussianVAR) -> GaussianVAR:
 def check_score(state: State, mean: Array, covariance: Array) -> None:
     """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
     assert state.chain is not None
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] <= 1e-12 * values[-1]:
+        return
     whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
     tables = state.source.subset(60_000)
     function = partial(stein_statistic, chain=state.chain, whitening=whitening, block=SEGMENT)

@@ -11,6 +11,7 @@ import numpy as np
 from gloree.decomposition import Decomposition, choose_rank, decompose
 from gloree.diagnostics import (
     AcceptanceWarning,
+    IdentifiabilityError,
     RotationWarning,
     ScoreWarning,
     TooFewSamplesError,
@@ -164,38 +165,48 @@ def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]
 def number_of_units(
     state: State, whitening: Whitening, frame: Frame, degree: int, tables: list[IntArray]
 ) -> int:
-    """Number of units from the moments of two halves of the data."""
+    """Number of units from the moments of four quarters of the data.
+
+    They contrast in three ways, each with the noise of their mean; the loudest contrast sets the
+    bar, as one alone may happen to be quiet.
+    """
     engine, source = state.settings.engine, state.calm
     whole = state.calm.tables() if len(tables) == 1 else tables
     tensors, scales = [], []
     chain = state.chain if state.report.moment == "union" else None
     try:
-        split = halves(whole)
+        split = [quarter for half in halves(whole) for quarter in halves(half)]
     except ValueError as error:
         raise ValueError(
-            "`n_hidden=None` compares two halves of the data, and these are a single short "
-            "sequence: set `n_hidden`"
+            "`n_hidden=None` compares four parts of the data, and these are a few short pieces: "
+            "set `n_hidden`"
         ) from error
-    for half in split:
+    for quarter in split:
         if state.plan.moment == "score":
-            tensors.append(score_moment(state, frame, degree, half).finalize())
+            tensors.append(score_moment(state, frame, degree, quarter).finalize())
             continue
         features = RegressionFeatures(whitening, degree, chain)
         sums = engine.run(
             partial(regression_sums, features=features, targets=state.centred_outputs),
             source,
-            label="halves",
-            tables=half,
+            label="quarters",
+            tables=quarter,
         )
         solver = RegressionSolver.from_sums(features, sums)
         tensors.append(solver.tensor(sums))
         scales.append(np.sqrt(solver.residual_variance(sums)))
     scale = np.mean(scales, axis=0) if scales else state.report.output_std
     assert scale is not None
+    scale = np.maximum(scale, 1e-8 * scale.max())
+    mean = np.mean(tensors, axis=0)
+    signs = ((1, 1, -1, -1), (1, -1, 1, -1), (1, -1, -1, 1))
+    contrasts = [np.tensordot(sign, tensors, axes=1) / 4 for sign in signs]
+    weights = scale.reshape(-1, *[1] * degree)
+    noise = max(contrasts, key=lambda contrast: float(np.linalg.norm(contrast / weights)))
     choice = choose_rank(
-        tensors[0],
-        tensors[1],
-        output_scale=np.maximum(scale, 1e-8 * scale.max()),
+        mean + noise,
+        mean - noise,
+        output_scale=scale,
         random_state=state.settings.rng,
     )
     state.report.rank_reason = str(choice)
@@ -205,6 +216,10 @@ def number_of_units(
 def check_sizes(state: State, n_hidden: int, degree: int) -> None:
     """Refuse sizes that the data cannot determine; warn where units are free to rotate."""
     settings = state.settings
+    if settings.recurrence is not None and int(state.data.lengths.max()) == 1:
+        raise IdentifiabilityError(
+            "all sequences have a single step, which no recurrence reaches: use recurrence=None"
+        )
     state.check_samples(n_hidden)
     determined = check_identifiable(
         state.n_inputs,

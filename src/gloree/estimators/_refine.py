@@ -13,7 +13,7 @@ from gloree.diagnostics import (
     RotationWarning,
 )
 from gloree.engine import Source
-from gloree.estimators._data import WASHOUT, WILD_FACTOR
+from gloree.estimators._data import WASHOUT
 from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
 from gloree.models import IORNN, ExplosionError, canonical_units
@@ -64,11 +64,11 @@ def refine(state: State, model: IORNN) -> IORNN:
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
         report.refined_rmse = np.sqrt(result.squares / result.n_rows)
         detail.append(f"{result.n_steps} steps, {result.status.value}")
-        if result.status is RefinementStatus.STEP_LIMIT:
+        if result.status in (RefinementStatus.STEP_LIMIT, RefinementStatus.NO_DECREASE):
             report.warn(
                 ConvergenceWarning,
-                f"Gauss-Newton stopped at its limit of {result.n_steps} steps before the "
-                f"error settled: try other n_hidden, or refine='full'",
+                f"Gauss-Newton ended after {result.n_steps} steps ({result.status.value}): try "
+                f"other n_hidden, or look for outputs and inputs of extreme size",
             )
         units = canonical_units(
             result.model.input_weights, result.model.output_weights, result.model.activation
@@ -123,9 +123,8 @@ def include_wild(
         return whole, state.source
     state.report.warn(
         OutlierWarning,
-        f"{state.wild.shape[0]} segments with outputs over {WILD_FACTOR:g} times the median size "
-        f"were left out of the fit: with them it does not settle. They come close to an "
-        f"explosion, or another system made them",
+        f"the {state.wild.shape[0]} segments of largest outputs were left out of the fit: with "
+        f"them it does not settle. They come close to an explosion, or another system made them",
     )
     return result, calm
 

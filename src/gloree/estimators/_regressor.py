@@ -259,8 +259,8 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         chain = None
         if isinstance(self.chain, GaussianVAR):
             chain = self.chain
-        elif self.chain != "gaussian-var":
-            close = difflib.get_close_matches(str(self.chain), ["gaussian-var"], n=1)
+        elif not (isinstance(self.chain, str) and self.chain == "gaussian-var"):
+            close = difflib.get_close_matches(str(self.chain)[:50], ["gaussian-var"], n=1)
             hint = "; did you mean 'gaussian-var'?" if close else ""
             raise ValueError(
                 f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"

@@ -146,7 +146,7 @@ def gauss_newton(
         gain = float(step @ current.gradient)
         variance = history[-1] / current.n_rows / layout.n_outputs
         tolerance = 1e-8 if to_convergence else EFFICIENT
-        share = _largest_share(layout, curvature, step) / variance
+        share = _largest_share(layout, curvature, step) / max(variance, 1e-300)
         settled = share <= tolerance
         if settled and damping <= 1e-6 and (age == 0 or not to_convergence):
             status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT

@@ -283,6 +283,12 @@ class Rounds:
     def start(self, model: IORNN, sweeps: int = 2) -> tuple[IORNN, RoundSums]:
         """Outputs, U and b from the first moment's A1 and A2 (start at U = 0)."""
         sums = self.evaluate(model)
+        layout = self.settings.layout
+        if layout.direct and sums.linear is not None:
+            # a linear path may be most of the outputs: the units are sought in what it leaves
+            change = output_update(sums.linear, model, bias=layout.bias, ridge=self.settings.ridge)
+            model = change.apply(model, units=False)
+            sums = self.evaluate(model)
         self._note("first moment", sums)
         for i in range(sweeps):
             moved, sums = self.sweep(model, sums, tensor=i == sweeps - 1)
