@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -171,7 +172,10 @@ def number_of_units(
     bar, as one alone may happen to be quiet.
     """
     engine, source = state.settings.engine, state.calm
-    whole = state.calm.tables() if len(tables) == 1 else tables
+    whole = source.tables() if len(tables) == 1 else tables
+    if sum(table.shape[0] for table in whole) < 8:
+        source = replace(source, segment=max(20, state.n_rows // 8))
+        whole = source.tables()
     tensors, scales = [], []
     chain = state.chain if state.report.moment == "union" else None
     try:
