@@ -40,6 +40,9 @@ SPREAD_SEGMENTS = 1000
 NEGLIGIBLE = 1e-4
 """A last step that gains less than this fraction in every weight matrix is not taken."""
 
+CHUNK_ROWS = 2**13
+"""Rows of a chunk of segments, at most (about), so that memory stays small beside the data."""
+
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
@@ -338,7 +341,8 @@ def hessian_pass(
 
 def _chunks(table: IntArray, size: int) -> list[IntArray]:
     """At most `size` segments each, and at least four of about equal size, one for each worker."""
-    n_chunks = max(4, -(-table.shape[0] // size))
+    rows = int((table[:, 4] - table[:, 1]).sum())
+    n_chunks = max(4, -(-table.shape[0] // size), -(-rows // CHUNK_ROWS))
     return [part for part in np.array_split(table, n_chunks) if part.shape[0]]
 
 
