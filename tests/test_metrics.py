@@ -240,3 +240,9 @@ def test_lists_cut_differently_are_not_compared():
 def test_weight_errors_of_simulated_truth_against_itself_are_zero():
     _, _, truth, _ = datasets.make_rnn(1, 3, 4, 3, 2, random_state=0)
     assert set(metrics.weight_errors(truth, truth).values()) == {0.0}
+
+
+def test_what_is_no_network_has_no_weight_errors():
+    _, _, truth, _ = datasets.make_rnn(1, 2, 2, 2, 2, random_state=0)
+    with pytest.raises(TypeError, match="`truth` is a NoneType, expected an IORNN"):
+        metrics.weight_errors(truth, None)

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from gloree.models import lag_windows
-from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.sequences import Array, Batch, IntArray, Sequences, split_evenly, spread_over
 
 EngineName = Literal["serial", "threads"]
 
@@ -105,9 +105,9 @@ class Source:
         if n_rows >= total:
             return self.tables()
         wanted = max(1, round(table.shape[0] * n_rows / total))
-        chosen = table[(np.arange(wanted) * table.shape[0]) // wanted]
+        chosen = table[spread_over(table.shape[0], wanted)]
         n_batches = max(4, -(-n_rows // self.batch_size))
-        return [part for part in np.array_split(chosen, n_batches) if part.shape[0]]
+        return split_evenly(chosen, n_batches)
 
 
 def halves(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:

@@ -67,6 +67,9 @@ def align(model: IORNN, truth: IORNN) -> Alignment:
     -----
     Time O(n_hidden^3 + n_hidden^2 (n_inputs + n_outputs)).
     """
+    for name, value in (("model", model), ("truth", truth)):
+        if not isinstance(value, IORNN):
+            raise TypeError(f"`{name}` is a {type(value).__name__}, expected an IORNN")
     for name in ("n_inputs", "n_hidden", "n_outputs", "activation", "lags"):
         mine, theirs = getattr(model, name), getattr(truth, name)
         if mine != theirs:

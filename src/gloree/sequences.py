@@ -25,6 +25,17 @@ FAR = np.int64(2**40)
 """Added to the step index of a segment that does not start (or end) where its sequence does."""
 
 
+def spread_over(total: int, wanted: int) -> IntArray:
+    """Indices of `wanted` of `total` things, evenly spread (all of them if there are fewer)."""
+    chosen = min(total, wanted)
+    return np.arange(chosen, dtype=np.int64) * total // max(chosen, 1)
+
+
+def split_evenly(table: IntArray, n_parts: int) -> list[IntArray]:
+    """Cut a table of segments into at most `n_parts` of about equal size, none of them empty."""
+    return [part for part in np.array_split(table, n_parts) if part.shape[0]]
+
+
 @dataclass(frozen=True)
 class Packing:
     """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.

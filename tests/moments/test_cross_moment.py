@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from gloree import datasets
 from gloree.chains import GaussianVAR
 from gloree.moments import CrossMoment, MergeError, cross_moment, cross_moment_sums
 from gloree.score_functions import hermite_tensor, partial_score
@@ -283,3 +284,12 @@ def test_errors_of_the_one_call_form():
         cross_moment(chain, X, None, 2)
     with pytest.raises(ValueError, match="`X` has 2 inputs, `chain` has 3"):
         cross_moment(chain, [x[:, :2] for x in X], Y, 2)
+
+
+def test_swapped_arguments_are_told_their_order():
+    X, Y, _, chain = datasets.make_rnn(3, 4, 2, 2, 2, random_state=0)
+    with pytest.raises(TypeError, match=r"`chain` is a ndarray.*\(chain, X, Y, order\)"):
+        cross_moment(X, chain, Y, 2)
+    for order in (2.0, "2"):
+        with pytest.raises(TypeError, match="`order` must be an integer"):
+            cross_moment(chain, X, Y, order)

@@ -20,7 +20,7 @@ from gloree.diagnostics import (
     recoverable_degree,
 )
 from gloree.engine import halves
-from gloree.estimators._span import find_range
+from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import DEFECT_LIMIT, RADIUS_LIMIT, State
 from gloree.estimators._surrogate import surrogate_of
 from gloree.models import IORNN
@@ -139,11 +139,7 @@ def estimate_moment(
     tensor = solver.tensor(sums)
     scale = np.maximum(np.sqrt(solver.residual_variance(sums)), floor)
     if features.chain is not None:
-        plain = RegressionFeatures(whitening, degree)
-        gram = engine.run(
-            partial(regression_sums, features=plain), source, label="Gram", tables=tables
-        )
-        solver = RegressionSolver.from_sums(plain, gram)
+        solver = plain_solver(state, whitening, degree, tables)
     return Frame.of_whitening(whitening), solver, tensor, scale
 
 

@@ -25,6 +25,7 @@ from gloree.refinement import (
     square_sums,
     standard_errors,
 )
+from gloree.sequences import split_evenly, spread_over
 
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
@@ -140,9 +141,9 @@ def washed_out(state: State, model: IORNN) -> bool:
     squares = []
     for before in (source.before, 4 * source.before):
         table = np.concatenate(replace(source, before=before).tables())
-        chosen = table[(np.arange(WASHOUT_PIECES) * table.shape[0]) // WASHOUT_PIECES]
+        chosen = table[spread_over(table.shape[0], WASHOUT_PIECES)]
         sums = state.settings.engine.run(
-            partial(square_sums, model=model), source, tables=np.array_split(chosen, 4)
+            partial(square_sums, model=model), source, tables=split_evenly(chosen, 4)
         )
         squares.append(float(sums.squares.sum()))
     off = abs(squares[0] - squares[1]) / squares[1]

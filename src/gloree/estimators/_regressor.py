@@ -279,9 +279,19 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
             batch_size=self.batch_size,
             memory_limit=self.memory_limit,
             engine=get_engine(self.engine, verbose=self.verbose),
-            rng=np.random.default_rng(self.random_state),
+            rng=_generator(self.random_state),
             verbose=self.verbose,
         )
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
+    if random_state is None or whole or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    raise TypeError(
+        f"`random_state` must be None, an integer of at least 0 or a numpy.random.Generator, got "
+        f"{random_state!r}"
+    )
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:

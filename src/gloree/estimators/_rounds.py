@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from gloree.estimators._span import find_range
+from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import State
 from gloree.models import IORNN
 from gloree.moments import (
     Frame,
-    RegressionFeatures,
-    RegressionSolver,
-    regression_sums,
 )
 from gloree.recurrence import Contraction, top_degree
 from gloree.refinement import (
@@ -75,18 +71,9 @@ def look_again(state: State, model: IORNN, rounds: Rounds) -> tuple[IORNN, Round
     """Find the span of the units once more, from residual moments, for the rounds to use."""
     assert state.full_whitening is not None
     found = find_range(state, state.full_whitening, state.plan.n_directions, model)
-    features = RegressionFeatures(found, top_degree(model)[0])
-    gram = state.settings.engine.run(
-        partial(regression_sums, features=features),
-        state.calm,
-        label="Gram",
-        tables=state.calm.subset(state.plan.first_rows),
-    )
-    rounds.settings = replace(
-        rounds.settings,
-        frame=Frame.of_whitening(found),
-        solver=RegressionSolver.from_sums(features, gram),
-    )
+    tables = state.calm.subset(state.plan.first_rows)
+    solver = plain_solver(state, found, top_degree(model)[0], tables)
+    rounds.settings = replace(rounds.settings, frame=Frame.of_whitening(found), solver=solver)
     return model, rounds.evaluate(model, tensor=True)
 
 

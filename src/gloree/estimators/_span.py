@@ -11,13 +11,16 @@ from gloree.estimators._state import State
 from gloree.models import IORNN
 from gloree.moments import (
     Frame,
+    RegressionFeatures,
+    RegressionSolver,
     Whitening,
     gaussian_probes,
     range_basis,
     range_sums,
+    regression_sums,
 )
 from gloree.recurrence import top_degree
-from gloree.sequences import Array, Batch
+from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows
 
 
@@ -64,6 +67,17 @@ def find_range(
         basis = range_basis(columns, size)
         probes = basis
     return whitening.restrict(basis)
+
+
+def plain_solver(
+    state: State, whitening: Whitening, degree: int, tables: list[IntArray]
+) -> RegressionSolver:
+    """Factor the Gram matrix of `xreg` features, for the residual moments of the rounds."""
+    features = RegressionFeatures(whitening, degree)
+    sums = state.settings.engine.run(
+        partial(regression_sums, features=features), state.calm, label="Gram", tables=tables
+    )
+    return RegressionSolver.from_sums(features, sums)
 
 
 def linear_fit(state: State, whitening: Whitening) -> Array:

@@ -258,6 +258,8 @@ def cross_moment(
 
     Raises
     ------
+    TypeError
+        If `chain` is no input law, or `order` no integer.
     ValueError
         If `order` < 1, or the data do not fit the chain.
 
@@ -277,6 +279,13 @@ def cross_moment(
     >>> moments.cross_moment(chain, X, Y, order=2).shape
     (3, 4, 4)
     """
+    if not isinstance(chain, GaussianChain):
+        raise TypeError(
+            f"`chain` is a {type(chain).__name__}, expected the law of the inputs (a GaussianVAR): "
+            f"the arguments are (chain, X, Y, order)"
+        )
+    if isinstance(order, bool) or not isinstance(order, (int, np.integer)):
+        raise TypeError(f"`order` must be an integer, got {order!r}")
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
     data = as_sequences(X, Y, lengths=lengths)

@@ -23,7 +23,7 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
-from gloree.sequences import Array, IntArray
+from gloree.sequences import Array, IntArray, split_evenly, spread_over
 
 RESIDUALS_PER_PARAMETER = 100
 """Residuals (rows times outputs) of the Hessian's subsample for each free parameter."""
@@ -322,7 +322,7 @@ def hessian_pass(
         strata = [(top, 1.0)]
         if rest.size:
             share = max(1, min(rest.size, round(wanted / 2 / float(rows[rest].mean()))))
-            picked = rest[(np.arange(share) * rest.size) // share]
+            picked = rest[spread_over(rest.size, share)]
             weight = float(rows[rest].sum()) / float(rows[picked].sum())
             strata.append((picked, weight))
     total: HessianSums | None = None
@@ -343,7 +343,7 @@ def _chunks(table: IntArray, size: int) -> list[IntArray]:
     """At most `size` segments each, and at least four of about equal size, one for each worker."""
     rows = int((table[:, 4] - table[:, 1]).sum())
     n_chunks = max(4, -(-table.shape[0] // size), -(-rows // CHUNK_ROWS))
-    return [part for part in np.array_split(table, n_chunks) if part.shape[0]]
+    return split_evenly(table, n_chunks)
 
 
 @dataclass(frozen=True)
@@ -415,8 +415,7 @@ def standard_errors(
     """
     model, H = refinement.model, refinement.hessian.hessian
     table = np.concatenate(source.tables())
-    wanted = min(table.shape[0], SPREAD_SEGMENTS)
-    chosen = table[(np.arange(wanted) * table.shape[0]) // wanted]
+    chosen = table[spread_over(table.shape[0], SPREAD_SEGMENTS)]
     sums = engine.run(
         partial(spread_sums, model=model, layout=layout),
         source,
