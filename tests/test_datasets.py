@@ -91,11 +91,6 @@ def test_sizes_below_one_are_refused_by_name(name):
         datasets.make_rnn(**{**sizes, name: 0})
 
 
-def test_bidirectional_networks_are_refused():
-    with pytest.raises(ValueError, match=r"`bidirectional=True`.*not part of this release"):
-        datasets.make_rnn(2, 2, 2, 2, 2, bidirectional=True)
-
-
 def test_a_strong_recurrence_explodes_and_says_where():
     with pytest.raises(ExplosionError, match=r"sequence \d+ .* at step \d+"):
         datasets.make_rnn(50, 50, 4, 4, 2, recurrence_norm=3.0, random_state=0)

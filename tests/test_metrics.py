@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gloree import IORNN, datasets, metrics
 from gloree.activations import Polynomial
+from gloree.models import BRNN
 
 # scales within [1/4, 4], cubed, times products of about 10 terms
 ALGEBRA_TOLERANCE = 1e-11
@@ -244,5 +245,70 @@ def test_weight_errors_of_simulated_truth_against_itself_are_zero():
 
 def test_what_is_no_network_has_no_weight_errors():
     _, _, truth, _ = datasets.make_rnn(1, 2, 2, 2, 2, random_state=0)
-    with pytest.raises(TypeError, match="`truth` is a NoneType, expected an IORNN"):
+    with pytest.raises(TypeError, match="`truth` is a NoneType, expected an IORNN or a BRNN"):
         metrics.weight_errors(truth, None)
+
+
+# ------------------------------------------------------------------------------ both directions
+
+SPLITS = {"3 and 4": (3, 4), "4 and 0": (4, 0), "0 and 4": (0, 4)}
+
+
+def bidirectional_truth(n_forward=3, n_backward=4, activation="quadratic", seed=0, direct=True):
+    rng = np.random.default_rng(seed)
+    k = n_forward + n_backward
+    return BRNN(
+        rng.standard_normal((n_forward, 5)),
+        0.1 * rng.standard_normal((n_forward, n_forward)),
+        rng.standard_normal((n_backward, 5)),
+        0.1 * rng.standard_normal((n_backward, n_backward)),
+        rng.standard_normal((k, 3)),
+        rng.standard_normal(k),
+        rng.standard_normal(3),
+        rng.standard_normal((5, 3)) if direct else None,
+        activation,
+    )
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+@pytest.mark.parametrize("seed", range(3))
+def test_equivalent_bidirectional_networks_have_no_weight_error(activation, split, seed):
+    truth = bidirectional_truth(*split, activation, seed)
+    rng = np.random.default_rng(seed)
+    k = truth.n_hidden
+    order = np.concatenate((rng.permutation(split[0]), split[0] + rng.permutation(split[1])))
+    model = equivalent(truth, order, rng.choice([-1.0, 1.0], k), rng.uniform(0.25, 4.0, k))
+    errors = metrics.weight_errors(model, truth)
+    assert tuple(errors) == BRNN.weight_names
+    assert max(errors.values()) < ALGEBRA_TOLERANCE
+
+
+def test_units_are_matched_within_each_direction():
+    # the same unit in both chains, and a model whose copies are each closer to the other one
+    rows = np.eye(2)
+    truth = BRNN(rows[:1], None, rows[1:], None, np.eye(2))
+    model = BRNN(rows[1:], None, rows[:1], None, np.eye(2)[::-1])
+    found = metrics.align(model, truth)
+    np.testing.assert_array_equal(found.order, [0, 1])
+    np.testing.assert_array_equal(found.cosines, [0.0, 0.0])
+    assert found.model == model
+
+
+def test_the_error_of_a_known_perturbation_of_one_direction_is_its_own():
+    truth = bidirectional_truth(direct=False).canonical()
+    model = truth.replace(backward_recurrent_weights=1.001 * truth.backward_recurrent_weights)
+    errors = metrics.weight_errors(model, truth)
+    assert errors["backward_recurrent_weights"] == pytest.approx(0.001, rel=1e-9)
+    assert errors["forward_recurrent_weights"] < ALGEBRA_TOLERANCE
+    assert "direct_weights" not in errors
+
+
+def test_networks_with_other_directions_cannot_be_compared():
+    truth = bidirectional_truth(3, 4)
+    with pytest.raises(ValueError, match="different `n_forward` cannot be compared: 4 and 3"):
+        metrics.weight_errors(bidirectional_truth(4, 3), truth)
+    with pytest.raises(ValueError, match="different `n_hidden` cannot be compared: 6 and 7"):
+        metrics.weight_errors(bidirectional_truth(3, 3), truth)
+    with pytest.raises(TypeError, match="`model` is a IORNN and `truth` a BRNN"):
+        metrics.weight_errors(truth_of(n_hidden=7), truth)

@@ -18,11 +18,12 @@ from gloree import (
 from gloree.chains import GaussianVAR
 from gloree.engine import Engine
 from gloree.estimators import SpectralRNNRegressor
-from gloree.models import IORNN
+from gloree.models import BRNN, IORNN
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BRNN",
     "IORNN",
     "Engine",
     "GaussianVAR",

@@ -13,6 +13,7 @@ from gloree.decomposition import Decomposition, degrees_of_freedom
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
+    from gloree.recurrence import Directions
     from gloree.refinement import RefinementStatus
     from gloree.score_functions import ScoreCheck
 
@@ -38,6 +39,10 @@ class AcceptanceWarning(GloreeWarning):
 
 class OutlierWarning(GloreeWarning):
     """Some sequences were left out because their outputs are beyond any scale."""
+
+
+class DirectionWarning(GloreeWarning):
+    """The direction of some unit of a bidirectional network is not to be trusted."""
 
 
 class ConditionWarning(GloreeWarning):
@@ -212,6 +217,8 @@ class FitReport:
     score_check : ScoreCheck or None
         Stein's identity on the inputs.
     decomposition : Decomposition or None
+    directions : Directions or None
+        Of the units of a bidirectional network, in the order of the first moment.
     history : list of (str, float)
         Mean squared residual of each kept step of the moment path, on the rows that it used (a
         subsample when a refinement follows).
@@ -237,6 +244,7 @@ class FitReport:
     stages: list[Stage] = field(default_factory=list)
     score_check: ScoreCheck | None = None
     decomposition: Decomposition | None = None
+    directions: Directions | None = None
     rank_reason: str | None = None
     history: list[tuple[str, float]] = field(default_factory=list)
     moments_rmse: Array | None = None

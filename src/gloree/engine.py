@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from gloree.models import lag_windows
+from gloree.models import joint_windows, lag_windows
 from gloree.sequences import Array, Batch, IntArray, Sequences, split_evenly, spread_over
 
 EngineName = Literal["serial", "threads"]
@@ -52,7 +52,10 @@ class Source:
     lags : int
         Inputs become windows [x_t, x_{t-1}, .., x_{t-lags+1}]; the first lags - 1 steps of a
         sequence, whose windows reach before its start, are context.
-    centre : ndarray of shape (lags * n_inputs,) or None
+    both_ways : bool
+        Windows look ahead too, [.., x_{t+1}, .., x_{t+lags-1}], for bidirectional networks; all
+        steps count then, with zeros beyond the ends.
+    centre : ndarray of shape (n_columns,) or None
         Subtracted from the inputs (from the windows, if `lags` > 1).
     skipped : ndarray of int or None
         First counted rows of segments to leave out.
@@ -64,12 +67,15 @@ class Source:
     before: int = 0
     after: int = 0
     lags: int = 1
+    both_ways: bool = False
     centre: Array | None = None
     skipped: IntArray | None = None
 
     def __post_init__(self) -> None:
         if self.segment is not None and self.before < self.lags - 1:
             raise ValueError("`before` must reach the `lags` of a window")
+        if self.segment is not None and self.both_ways and self.after < self.lags - 1:
+            raise ValueError("`after` must reach the `lags` of a window")
 
     def tables(self) -> list[IntArray]:
         """Segment tables of all batches (see `Sequences.segments`)."""
@@ -84,7 +90,10 @@ class Source:
     def read(self, table: IntArray) -> Batch:
         """Read one batch."""
         batch = self.data.batch(table)
-        if self.lags > 1:
+        if self.lags > 1 and self.both_ways:
+            windows = joint_windows(batch.X, batch.steps_before, batch.steps_after, self.lags)
+            batch = replace(batch, X=windows)
+        elif self.lags > 1:
             incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
             batch = replace(
                 batch,

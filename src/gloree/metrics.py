@@ -9,17 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from gloree.models import IORNN
+from gloree.models import IORNN, Network
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 
-WEIGHTS = (
-    "input_weights",
-    "recurrent_weights",
-    "output_weights",
-    "hidden_bias",
-    "output_bias",
-    "direct_weights",
-)
+WEIGHTS = IORNN.weight_names
+"""Weight arrays of a network of one direction."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Alignment:
 
     Attributes
     ----------
-    model, truth : IORNN
+    model, truth : IORNN or BRNN
         Both in canonical scale; the units of `model` reordered and signed to match.
     order : ndarray of int of shape (n_hidden,)
         Unit of the canonical model that stands at each place.
@@ -36,23 +30,24 @@ class Alignment:
         Cosine between matched rows of the input weights.
     """
 
-    model: IORNN
-    truth: IORNN
+    model: Network
+    truth: Network
     order: IntArray
     cosines: Array
 
 
-def align(model: IORNN, truth: IORNN) -> Alignment:
+def align(model: Network, truth: Network) -> Alignment:
     """Match the hidden units of two models.
 
-    Units are determined up to a permutation; for f(z) = c z^l also up to a scale, and for even or
-    odd f up to a sign. Scales are set by the canonical form (unit rows), signs and the permutation
-    by an assignment that minimises the distance of the units' input and output weights.
+    Units are determined up to a permutation (within a direction, for bidirectional networks); for
+    f(z) = c z^l also up to a scale, and for even or odd f up to a sign. Scales are set by the
+    canonical form (unit rows), signs and the permutation by an assignment that minimises the
+    distance of the units' input and output weights.
 
     Parameters
     ----------
-    model, truth : IORNN
-        Of the same shapes and activation.
+    model, truth : IORNN or BRNN
+        Of the same class, shapes and activation.
 
     Returns
     -------
@@ -60,42 +55,57 @@ def align(model: IORNN, truth: IORNN) -> Alignment:
 
     Raises
     ------
+    TypeError
+        If one is no network, or they are not of the same class.
     ValueError
-        If shapes or activations differ.
+        If shapes, directions or activations differ.
 
     Notes
     -----
-    Time O(n_hidden^3 + n_hidden^2 (n_inputs + n_outputs)).
+    Time O(n_hidden^3 + n_hidden^2 (n_columns + n_outputs)).
     """
-    for name, value in (("model", model), ("truth", truth)):
-        if not isinstance(value, IORNN):
-            raise TypeError(f"`{name}` is a {type(value).__name__}, expected an IORNN")
-    for name in ("n_inputs", "n_hidden", "n_outputs", "activation", "lags"):
-        mine, theirs = getattr(model, name), getattr(truth, name)
-        if mine != theirs:
-            raise ValueError(
-                f"models of different `{name}` cannot be compared: {mine} and {theirs}"
-            )
+    _require_comparable(model, truth)
     model, truth = model.canonical(), truth.canonical()
+    n_hidden = model.n_hidden
     parity = model.activation.parity if model.activation.degree != 1 else None
     signs = (1.0,) if parity is None else (1.0, -1.0)
     output_scale = max(float(np.linalg.norm(truth.output_weights, axis=1).max()), 1e-300)
-    costs = np.full((len(signs), model.n_hidden, model.n_hidden), np.inf)
+    costs = np.full((len(signs), n_hidden, n_hidden), np.inf)
     for i, sign in enumerate(signs):
         output_sign = sign if parity == "odd" else 1.0
         inputs = _distances(sign * model.input_weights, truth.input_weights)
         outputs = _distances(output_sign * model.output_weights, truth.output_weights)
         costs[i] = inputs + outputs / output_scale**2
+    is_forward = np.arange(n_hidden) < truth.n_forward
+    costs[:, is_forward[:, None] != is_forward] = np.inf
     chosen_sign = np.argmin(costs, axis=0)
     rows, columns = linear_sum_assignment(costs.min(axis=0))
     order = rows[np.argsort(columns)].astype(np.int64)
-    sign = np.array(signs)[chosen_sign[order, np.arange(model.n_hidden)]]
-    aligned = _rearrange(model, order, sign, odd=parity == "odd")
+    scale = np.ones(n_hidden)
+    scale[order] = np.array(signs)[chosen_sign[order, np.arange(n_hidden)]]
+    aligned = model.rearranged(order, scale, scale if parity == "odd" else np.ones(n_hidden))
     norms = np.linalg.norm(aligned.input_weights, axis=1) * np.linalg.norm(
         truth.input_weights, axis=1
     )
     products = np.einsum("ij,ij->i", aligned.input_weights, truth.input_weights)
     return Alignment(aligned, truth, order, products / np.where(norms > 0, norms, 1.0))
+
+
+def _require_comparable(model: Network, truth: Network) -> None:
+    for name, value in (("model", model), ("truth", truth)):
+        if not isinstance(value, Network):
+            raise TypeError(f"`{name}` is a {type(value).__name__}, expected an IORNN or a BRNN")
+    if type(model) is not type(truth):
+        raise TypeError(
+            f"`model` is a {type(model).__name__} and `truth` a {type(truth).__name__}: networks "
+            f"of one direction and of both cannot be compared by their weights, compare predictions"
+        )
+    for name in ("n_inputs", "n_hidden", "n_forward", "n_outputs", "activation", "lags"):
+        mine, theirs = getattr(model, name), getattr(truth, name)
+        if mine != theirs:
+            raise ValueError(
+                f"models of different `{name}` cannot be compared: {mine} and {theirs}"
+            )
 
 
 def _distances(rows: Array, others: Array) -> Array:
@@ -104,32 +114,28 @@ def _distances(rows: Array, others: Array) -> Array:
     return distances
 
 
-def _rearrange(model: IORNN, order: IntArray, sign: Array, *, odd: bool) -> IORNN:
-    """Reorder units and flip the signs of some; the function computed stays the same."""
-    state_sign = sign if odd else np.ones_like(sign)
-    return model.replace(
-        input_weights=sign[:, None] * model.input_weights[order],
-        hidden_bias=sign * model.hidden_bias[order],
-        recurrent_weights=sign[:, None]
-        * model.recurrent_weights[np.ix_(order, order)]
-        * state_sign[None, :],
-        output_weights=state_sign[:, None] * model.output_weights[order],
-    )
-
-
-def weight_errors(model: IORNN, truth: IORNN) -> dict[str, float]:
+def weight_errors(model: Network, truth: Network) -> dict[str, float]:
     """Relative errors |W^ - W| / |W| of all weights, modulo the symmetries.
 
     Parameters
     ----------
-    model, truth : IORNN
+    model, truth : IORNN or BRNN
+        Of the same class, shapes and activation.
 
     Returns
     -------
     dict of str to float
-        Keys ``input_weights``, ``recurrent_weights``, ``output_weights``, ``hidden_bias``,
-        ``output_bias`` and, if either model has a direct path, ``direct_weights``. Where the truth
-        is zero the error is the absolute norm.
+        Keys are the arrays that the constructor takes: ``input_weights``, ``recurrent_weights``,
+        ``output_weights``, ``hidden_bias``, ``output_bias`` and, if either model has a direct
+        path, ``direct_weights``; of bidirectional networks ``forward_input_weights``,
+        ``forward_recurrent_weights``, ``backward_input_weights`` and
+        ``backward_recurrent_weights`` in place of the first two. Where the truth is zero the error
+        is the absolute norm.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the models cannot be compared, see `align`.
 
     Examples
     --------
@@ -141,13 +147,17 @@ def weight_errors(model: IORNN, truth: IORNN) -> dict[str, float]:
     0.0
     """
     aligned = align(model, truth)
+    targets = aligned.truth.arrays()
     errors = {}
-    for name in WEIGHTS:
-        estimate, target = getattr(aligned.model, name), getattr(aligned.truth, name)
-        if estimate is None and target is None:
-            continue
-        estimate = np.zeros_like(target) if estimate is None else estimate
-        target = np.zeros_like(estimate) if target is None else target
+    for name, estimate in aligned.model.arrays().items():
+        target = targets[name]
+        if estimate is None or target is None:
+            present = target if estimate is None else estimate
+            if present is None:
+                continue
+            # a path on one side counts in full
+            estimate = np.zeros_like(present) if estimate is None else estimate
+            target = np.zeros_like(present) if target is None else target
         size = float(np.linalg.norm(target))
         errors[name] = float(np.linalg.norm(estimate - target)) / (size if size > 0 else 1.0)
     return errors

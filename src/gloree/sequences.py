@@ -143,6 +143,14 @@ class Batch:
         return Packing.from_lengths(self.lengths)
 
     @cached_property
+    def mirrored(self) -> Packing:
+        """Time-major order of the rows with every segment read from its end: backward chains."""
+        packing = self.packing
+        both_ends = np.repeat(2 * self.starts + self.lengths - 1, self.lengths)
+        rows = both_ends[packing.rows] - packing.rows
+        return Packing(rows, packing.step_starts, packing.order)
+
+    @cached_property
     def local(self) -> IntArray:
         """Step index of each row within its segment."""
         return np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.starts, self.lengths)

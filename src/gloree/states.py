@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gloree.models import IORNN, ExplosionError, find_explosions, forward_packed
-from gloree.sequences import Array, Batch
+from gloree.models import ExplosionError, Network, find_explosions, forward_packed
+from gloree.sequences import Array, Batch, Packing
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,10 @@ class States:
     z : ndarray of shape (n_rows, n_hidden)
         Pre-activations z_t.
     h : ndarray of shape (n_rows, n_hidden)
-        States h_t = f(z_t).
+        States f(z_t); of a bidirectional network [h_t; w_t], forward units first.
     previous : ndarray of shape (n_rows, n_hidden)
-        h_{t-1}; zero at the first row of a segment.
+        The states that enter the recurrence: h_{t-1} of forward units, w_{t+1} of backward units;
+        zero at the first (last) row of a segment.
     """
 
     z: Array
@@ -29,15 +30,24 @@ class States:
     previous: Array
 
 
-def run_states(model: IORNN, batch: Batch) -> States:
-    """Run a network over the segments of a batch, each from h = 0.
+def chains_of(model: Network, batch: Batch) -> list[tuple[slice, Packing]]:
+    """Units of each direction that has any, and the order in which they walk a batch."""
+    cut = model.n_forward
+    parts = [(slice(0, cut), batch.packing)] if cut else []
+    if cut < model.n_hidden:
+        parts.append((slice(cut, model.n_hidden), batch.mirrored))
+    return parts
+
+
+def run_states(model: Network, batch: Batch) -> States:
+    """Run a network over the segments of a batch, each chain from a state of zero.
 
     Parameters
     ----------
-    model : IORNN
+    model : IORNN or BRNN
         `batch.X` holds its inputs (lag windows, if it uses them, are already in place).
     batch : Batch
-        Rows of context before a piece of a long sequence warm its state up.
+        Rows of context around a piece of a long sequence warm its states up.
 
     Returns
     -------
@@ -56,12 +66,25 @@ def run_states(model: IORNN, batch: Batch) -> States:
     drive += model.hidden_bias
     if not model.recurrent_weights.any():
         h = model.activation(drive)
-        return States(drive, h, _shift(h, batch))
-    packing = batch.packing
+        return States(drive, h, entering_states(model, batch, h))
+    chains = chains_of(model, batch)
+    if len(chains) == 1:
+        units, packing = chains[0]
+        z, h = _run_chain(model, batch, drive, units, packing)
+    else:
+        z, h = np.empty_like(drive), np.empty_like(drive)
+        for units, packing in chains:
+            z[:, units], h[:, units] = _run_chain(model, batch, drive, units, packing)
+    return States(z, h, entering_states(model, batch, h))
+
+
+def _run_chain(
+    model: Network, batch: Batch, drive: Array, units: slice, packing: Packing
+) -> tuple[Array, Array]:
     packed_z, packed_h = forward_packed(
-        packing.pack(drive),
+        packing.pack(drive[:, units]),
         packing.step_starts,
-        model.recurrent_weights,
+        model.recurrent_weights[units, units],
         model.activation,
         overwrite_drive=True,
     )
@@ -69,22 +92,28 @@ def run_states(model: IORNN, batch: Batch) -> States:
     if exploded.size:
         segment, step = exploded[0]
         place = packing.step_starts[step] + np.flatnonzero(packing.order == segment)[0]
-        size = float(np.abs(packed_h[place]).max())
+        row = int(packing.rows[place])
         raise ExplosionError(
-            int(batch.sequence[segment]), int(batch.first_step[segment] + step), size
+            int(batch.sequence[segment]),
+            int(batch.first_step[segment] + batch.local[row]),
+            float(np.abs(packed_h[place]).max()),
         )
-    h = packing.unpack(packed_h)
-    return States(packing.unpack(packed_z), h, _shift(h, batch))
+    return packing.unpack(packed_z), packing.unpack(packed_h)
 
 
-def _shift(h: Array, batch: Batch) -> Array:
+def entering_states(model: Network, batch: Batch, h: Array) -> Array:
+    """Return `States.previous` for given states."""
     previous = np.empty_like(h)
-    previous[1:] = h[:-1]
-    previous[batch.starts] = 0.0
+    cut = model.n_forward
+    previous[1:, :cut] = h[:-1, :cut]
+    previous[batch.starts, :cut] = 0.0
+    if cut < model.n_hidden:
+        previous[:-1, cut:] = h[1:, cut:]
+        previous[batch.starts + batch.lengths - 1, cut:] = 0.0
     return previous
 
 
-def predict_rows(model: IORNN, batch: Batch, states: States) -> Array:
+def predict_rows(model: Network, batch: Batch, states: States) -> Array:
     """Predictions of all rows of a batch, shape (n_rows, n_outputs)."""
     predictions: Array = states.h @ model.output_weights
     predictions += model.output_bias
@@ -93,7 +122,7 @@ def predict_rows(model: IORNN, batch: Batch, states: States) -> Array:
     return predictions
 
 
-def residual_rows(model: IORNN, batch: Batch, states: States | None = None) -> Array:
+def residual_rows(model: Network, batch: Batch, states: States | None = None) -> Array:
     """Residuals y - y^ of all rows of a batch, shape (n_rows, n_outputs)."""
     states = run_states(model, batch) if states is None else states
     residuals = predict_rows(model, batch, states)

@@ -338,7 +338,8 @@ def test_a_misspelled_option_gets_a_close_match(option, value, meant, simulated)
         ("moment", None, ValueError, "`moment` must be one of"),
         ("verbose", "yes", TypeError, "`verbose` must be an integer, got 'yes'"),
         ("activation", 3, TypeError, "`activation` is a int, expected a name or an Activation"),
-        ("bidirectional", True, ValueError, "`bidirectional=True`.*not part of this release"),
+        ("bidirectional", "yes", TypeError, "`bidirectional` must be True or False"),
+        ("n_hidden", (2, 1), ValueError, "a pair .* with bidirectional=True"),
         ("activation", "tanh", ValueError, "'tanh'.*not fitted yet. Use 'quadratic' or 'cubic'"),
         ("activation", "linear", ValueError, "'linear'.*Use 'quadratic' with direct=True"),
         (

@@ -26,6 +26,7 @@ from gloree.sequences import as_sequences
 LAW = np.array([[[2.0, 1.0], [1.0, 3.0]]])
 
 # Shapes of the summed fields; settings are given as values, "nested" and "concatenate" in words.
+PAIRS = np.divmod(np.arange(4), 2)
 SHAPES = {
     CrossMoment: {
         "order": 2,
@@ -44,8 +45,8 @@ SHAPES = {
     RangeSums: {"n_rows": (), "products": (2, 3, 2), "weights": (2,)},
     InstrumentSums: {"n_rows": (), "cross": (2, 3), "gram": (3, 3)},
     LinearisedSums: {
-        "recurrent": True,
-        "bias": False,
+        "owner": PAIRS[0],
+        "source": PAIRS[1],
         "n_rows": (),
         "squares": (),
         "unit_gram": (4, 4),
@@ -163,8 +164,8 @@ def test_merge_error_names_the_field_of_another_shape(cls, name):
 SETTINGS = [
     (CrossMoment, "order", 3),
     (CrossMoment, "covariances", LAW + 1.0),
-    (LinearisedSums, "recurrent", False),
-    (LinearisedSums, "bias", True),
+    (LinearisedSums, "owner", np.array([1, 1, 0, 0])),
+    (LinearisedSums, "source", np.array([0, 1, 2, 3])),
 ]
 
 

@@ -294,7 +294,9 @@ def test_linearised_sums_equal_the_naive_loop(degree, direct, bias, recurrent):
     sums = linearised_sums(
         as_sequences(X, Y).whole(), model, recurrent=recurrent, bias=bias, direct=direct
     )
-    assert (sums.recurrent, sums.bias, sums.n_rows) == (recurrent, bias, len(P))
+    pairs = [(i, j) for i in range(k) for j in [*range(k)] * recurrent + [k] * bias]
+    assert list(zip(sums.owner, sums.source, strict=True)) == pairs
+    assert sums.n_rows == len(P)
     assert sums.squares == pytest.approx(np.sum(R**2))
     if Q.size:
         close(sums.unit_gram, Q.T @ Q)

@@ -397,7 +397,7 @@ def test_standard_errors_follow_the_units_to_the_canonical_form():
         )
         errors.append(standard_errors(result, layout, SERIAL, source))
     units = canonical_units(scaled.input_weights, scaled.output_weights, scaled.activation)
-    moved = errors[0].canonical(units)
+    moved = errors[0].canonical(units, layout)
     for name, expected in errors[1].weights.items():
         np.testing.assert_allclose(moved.weights[name], expected, rtol=1e-6, err_msg=name)
 

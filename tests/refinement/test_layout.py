@@ -51,7 +51,7 @@ def vector_of(model, layout):
 def test_size_counts_the_free_weights(free):
     layout = Layout(3, 2, 4, **free)
     assert layout.size == vector_of(make_model(n_outputs=4, free=free), layout).size
-    assert layout.n_unit_parameters == 2 * layout.unit_width
+    assert layout.n_unit_parameters == 2 * layout.directions[0].width
     assert layout.size == layout.n_unit_parameters + 4 * layout.output_width
 
 
@@ -60,7 +60,7 @@ def test_join_and_split_undo_each_other(free):
     layout = Layout(3, 2, 4, **free)
     vector = np.arange(layout.size, dtype=float)
     units, outputs = layout.split(vector)
-    assert units.shape == (2, layout.unit_width)
+    assert [block.shape for block in units] == [(2, layout.directions[0].width)]
     assert outputs.shape == (4, layout.output_width)
     np.testing.assert_array_equal(layout.join(units, outputs), vector)
 
@@ -110,10 +110,10 @@ def test_scales_are_free_for_monomials_and_biased_parabolas(activation, bias, is
     constraints = layout.scale_constraints(model)
     assert constraints.shape == (2 if is_free else 0, layout.size)
     if is_free:
-        units = np.zeros((2, 2, layout.unit_width))
+        units = np.zeros((2, 2, layout.directions[0].width))
         for i in range(2):
             units[i, i, :3] = model.input_weights[i] / np.linalg.norm(model.input_weights[i])
-        expected = [layout.join(block, np.zeros((2, layout.output_width))) for block in units]
+        expected = [layout.join([block], np.zeros((2, layout.output_width))) for block in units]
         np.testing.assert_allclose(constraints, expected, atol=1e-15)
 
 

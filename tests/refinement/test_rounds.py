@@ -130,7 +130,7 @@ def test_components_are_put_back_where_they_came_from(degree):
     frame = score_frame(chain.precision_blocks(0)[0])
     T = frame.model_tensor(model, degree, 1.0)
     found = decompose(T, 3, random_state=0)
-    back = with_components(model, found, frame)
+    back = with_components(model, found, frame, Layout(*SIZES))
     np.testing.assert_allclose(back.input_weights, model.input_weights, atol=ALGEBRA)
     np.testing.assert_allclose(back.output_weights, model.output_weights, atol=ALGEBRA)
     np.testing.assert_array_equal(back.recurrent_weights, model.recurrent_weights)

@@ -137,6 +137,7 @@ def cut_source(state: State) -> None:
     longest = int(state.data.lengths.max())
     past = 1 if settings.chain is None else settings.chain.context[0]
     washout = WASHOUT if settings.recurrence is not None else 0
+    ahead = washout + settings.lags - 1 if settings.bidirectional else 0
     state.plan = plan(
         state.data.n_rows,
         state.n_inputs,
@@ -155,8 +156,9 @@ def cut_source(state: State) -> None:
         batch_size=state.plan.batch_size,
         segment=SEGMENT if longest > 2 * SEGMENT else None,
         before=max(washout, past + 1) + settings.lags - 1,
-        after=past,
+        after=max(ahead, past),
         lags=settings.lags,
+        both_ways=settings.bidirectional,
     )
 
 
@@ -197,7 +199,8 @@ def read_inputs(state: State) -> Whitening:
     with state.stage("inputs") as detail:
         if settings.lags > 1:
             centre = np.tile(
-                np.asarray(state.data.X[:1000], dtype=float).mean(axis=0), settings.lags
+                np.asarray(state.data.X[:1000], dtype=float).mean(axis=0),
+                state.n_inputs // state.data.n_inputs,
             )
             sums = settings.engine.run(partial(input_sums, centre=centre), state.source)
             offset = sums.total / sums.n_rows

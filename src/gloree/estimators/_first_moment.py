@@ -23,7 +23,7 @@ from gloree.engine import halves
 from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import DEFECT_LIMIT, RADIUS_LIMIT, State
 from gloree.estimators._surrogate import surrogate_of
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.moments import (
     CrossMoment,
     Frame,
@@ -47,7 +47,7 @@ WINDOW_RIDGE = 1e-6
 """Relative ridge of the regressions on lag windows."""
 
 
-def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
+def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
     """Estimate and decompose the first moment; return the network and what the rounds need."""
     settings, report = state.settings, state.report
     degree, _ = recoverable_degree(settings.activation)
@@ -90,7 +90,8 @@ def first_moment(state: State, whitening: Whitening) -> tuple[IORNN, Rounds]:
         state.n_inputs,
         n_hidden,
         state.data.n_outputs,
-        recurrent=settings.recurrence is not None,
+        # directions are found among units without memory
+        recurrent=settings.recurrence is not None and not settings.bidirectional,
         bias=settings.bias or not settings.activation.is_monomial,
         direct=settings.direct or (degree == 3 and not settings.activation.is_monomial),
         hidden_bias=not state.bias_is_direct,
@@ -256,10 +257,15 @@ def judge_decomposition(state: State, found: Decomposition) -> None:
         )
 
 
-def unit_method(state: State, model: IORNN) -> Any:
+def unit_method(state: State, model: Network) -> Any:
     """Estimator of U and b, the wrong-score and window cases taken into account."""
     settings, report = state.settings, state.report
     method: str = settings.recurrence or "none"
+    if method == "score" and settings.bidirectional:
+        raise ValueError(
+            "recurrence='score' gives U without the signs of its rows, and V not at all: use "
+            "'instrument' or 'cross' for bidirectional networks"
+        )
     if method == "score":
         check_score_method(model)
     if state.chain is None or method == "none":

@@ -10,16 +10,16 @@ from gloree.estimators._first_moment import first_moment
 from gloree.estimators._refine import refine
 from gloree.estimators._rounds import recurrence_and_rounds
 from gloree.estimators._state import Settings, State
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.sequences import Sequences
 
 
-def run_fit(data: Sequences, settings: Settings) -> tuple[IORNN, State]:
+def run_fit(data: Sequences, settings: Settings) -> tuple[Network, State]:
     """Run all stages.
 
     Returns
     -------
-    model : IORNN
+    model : IORNN or BRNN
         In canonical form, on the inputs as they were given.
     state : State
         With the report and the input law.

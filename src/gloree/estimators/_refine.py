@@ -16,7 +16,7 @@ from gloree.engine import Source
 from gloree.estimators._data import WASHOUT
 from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
-from gloree.models import IORNN, ExplosionError, canonical_units
+from gloree.models import ExplosionError, Network, canonical_units
 from gloree.refinement import (
     Layout,
     Refinement,
@@ -34,11 +34,11 @@ WASHOUT_PIECES = 100
 """Pieces on which it is tried."""
 
 
-def refine(state: State, model: IORNN) -> IORNN:
+def refine(state: State, model: Network) -> Network:
     """Refine all weights together, find their errors, and undo what eased the fit."""
     settings, report = state.settings, state.report
     asked = settings.activation
-    layout = state.layout(model.n_hidden)
+    layout = state.layout_of(model)
     converted = not asked.is_monomial
     if converted:
         model = best_start(
@@ -72,19 +72,22 @@ def refine(state: State, model: IORNN) -> IORNN:
                 f"other n_hidden, or look for outputs and inputs of extreme size",
             )
         units = canonical_units(
-            result.model.input_weights, result.model.output_weights, result.model.activation
+            result.model.input_weights,
+            result.model.output_weights,
+            result.model.activation,
+            result.model.n_forward,
         )
         canonical = on_given_inputs(state, result.model.canonical())
         errors = standard_errors(result, layout, settings.engine, source)
         if state.source.centre is not None:
             errors = errors.shifted(layout, state.source.centre)
-        errors = errors.canonical(units)
+        errors = errors.canonical(units, layout)
         report.standard_errors = errors.weights
         report.predicted_errors = errors.relative(canonical)
     return canonical
 
 
-def best_start(state: State, starts: list[IORNN]) -> IORNN:
+def best_start(state: State, starts: list[Network]) -> Network:
     """Return the start of least squared error on a subsample."""
     tables = state.source.subset(20_000)
     errors = []
@@ -100,7 +103,7 @@ def best_start(state: State, starts: list[IORNN]) -> IORNN:
 
 
 def search(
-    state: State, model: IORNN, layout: Layout, *, converged: bool
+    state: State, model: Network, layout: Layout, *, converged: bool
 ) -> tuple[Refinement, Source]:
     """Gauss-Newton on the calm data, with pieces of long sequences that forget their start."""
     while True:
@@ -130,7 +133,7 @@ def include_wild(
     return result, calm
 
 
-def washed_out(state: State, model: IORNN) -> bool:
+def washed_out(state: State, model: Network) -> bool:
     """Whether pieces of long sequences forget their start; if not, warm them up for longer.
 
     Some pieces are run with four times the warm-up: their squared error must not change.
@@ -161,7 +164,7 @@ def washed_out(state: State, model: IORNN) -> bool:
     return False
 
 
-def on_given_inputs(state: State, model: IORNN) -> IORNN:
+def on_given_inputs(state: State, model: Network) -> Network:
     """Return the network on the inputs as they were given: not centred, before windows."""
     centre, lags = state.source.centre, state.settings.lags
     if centre is not None:
@@ -170,4 +173,4 @@ def on_given_inputs(state: State, model: IORNN) -> IORNN:
             hidden_bias=model.hidden_bias - model.input_weights @ centre,
             output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
         )
-    return model.replace(lags=lags) if lags > 1 else model
+    return model.replace(lags=lags) if lags > model.lags else model

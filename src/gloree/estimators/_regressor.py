@@ -17,7 +17,7 @@ from gloree.engine import get_engine
 from gloree.estimators._fit import run_fit
 from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.sequences import as_sequences
 
 _MOMENTS = ("auto", "regression", "score")
@@ -38,10 +38,11 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_hidden : int or None, default None
-        Hidden units; None chooses their number from split halves of the data.
+    n_hidden : int, pair of int or None, default None
+        Hidden units; None chooses their number from split halves of the data. For a bidirectional
+        network the total, whose directions are found; a pair (forward, backward) fixes the split.
     bidirectional : bool, default False
-        Not part of this release; True is refused.
+        Whether a second chain runs backward, w_t = f(B1 x_t + V w_{t+1} + b').
     activation : str or Activation, default "quadratic"
         A polynomial of degree 2 or 3.
     chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
@@ -77,7 +78,7 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    model_ : IORNN
+    model_ : IORNN or BRNN
         The network, in canonical form.
     chain_ : GaussianVAR or None
         The input law used (None with lag windows, which have none).
@@ -105,13 +106,13 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
     True
     """
 
-    model_: IORNN
+    model_: Network
     chain_: GaussianVAR | None
     report_: FitReport
 
     def __init__(
         self,
-        n_hidden: int | None = None,
+        n_hidden: int | tuple[int, int] | None = None,
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
@@ -232,21 +233,33 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         predictions = self.model_.predict(data.X, lengths=data.lengths)
         return score_rows(data, predictions, skip)
 
+    def _sizes(self) -> tuple[int | None, int | None]:
+        """Hidden units in all, and forward ones where a pair fixes them."""
+        if not isinstance(self.n_hidden, (tuple, list)):
+            if self.n_hidden is not None:
+                _check_integer("n_hidden", self.n_hidden, 1)
+            return self.n_hidden, None
+        if not self.bidirectional or len(self.n_hidden) != 2:
+            raise ValueError(
+                f"`n_hidden` is {self.n_hidden!r}, expected an integer, or a pair (forward, "
+                f"backward) with bidirectional=True"
+            )
+        for size in self.n_hidden:
+            _check_integer("n_hidden", size, 0)
+        if sum(self.n_hidden) == 0:
+            raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
+        return int(sum(self.n_hidden)), int(self.n_hidden[0])
+
     def _settings(self) -> Settings:
         """Check the parameters and resolve names."""
-        if self.bidirectional:
-            raise ValueError(
-                "`bidirectional=True`: bidirectional networks are not part of this release"
-            )
         activation = get_activation(self.activation)
         recoverable_degree(activation)
         assert isinstance(activation, Polynomial)
         _check_integer("verbose", self.verbose, 0)
-        for name in ("direct", "fit_bias"):
+        for name in ("bidirectional", "direct", "fit_bias"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
-        if self.n_hidden is not None:
-            _check_integer("n_hidden", self.n_hidden, 1)
+        n_hidden, n_forward = self._sizes()
         _check_integer("lags", self.lags, 1)
         _check_integer("max_rounds", self.max_rounds, 0)
         if self.batch_size is not None:
@@ -266,7 +279,9 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
                 f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
             )
         return Settings(
-            n_hidden=self.n_hidden,
+            n_hidden=n_hidden,
+            n_forward=n_forward,
+            bidirectional=self.bidirectional,
             activation=activation,
             chain=chain,
             moment=self.moment,

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from gloree.estimators._directions import turn_bidirectional
 from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import State
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.moments import (
     Frame,
 )
@@ -28,7 +29,7 @@ START_GAIN = 0.05
 """The same where a refinement follows."""
 
 
-def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
+def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Network:
     """Find the recurrence and the biases, then alternate with the residual first moment."""
     settings, report = state.settings, state.report
     with state.stage("recurrence") as detail:
@@ -40,7 +41,11 @@ def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
             # one efficient step follows, so a consistent start from a subsample will do
             wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
             rounds.tables = state.calm.subset(max(20_000, wanted))
-        model, sums = rounds.start(model)
+        if settings.bidirectional:
+            model, sums = turn_bidirectional(state, model, rounds, enough=ROUND_GAIN)
+            detail.append(str(report.directions))
+        else:
+            model, sums = rounds.start(model)
         if state.full_whitening is not None and units_are_determined(state, model):
             model, sums = look_again(state, model, rounds)
         detail.append(f"RMS residual {_rms(sums):.5g}")
@@ -62,12 +67,12 @@ def recurrence_and_rounds(state: State, model: IORNN, rounds: Rounds) -> IORNN:
     return model
 
 
-def units_are_determined(state: State, model: IORNN) -> bool:
+def units_are_determined(state: State, model: Network) -> bool:
     """Whether second moments of the residual say which directions the units span."""
     return top_degree(model)[0] == 2 and state.data.n_outputs > 1
 
 
-def look_again(state: State, model: IORNN, rounds: Rounds) -> tuple[IORNN, RoundSums]:
+def look_again(state: State, model: Network, rounds: Rounds) -> tuple[Network, RoundSums]:
     """Find the span of the units once more, from residual moments, for the rounds to use."""
     assert state.full_whitening is not None
     found = find_range(state, state.full_whitening, state.plan.n_directions, model)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gloree.estimators._data import OutputSums
 from gloree.estimators._state import State
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.moments import (
     Frame,
     RegressionFeatures,
@@ -25,7 +25,7 @@ from gloree.states import residual_rows
 
 
 def find_range(
-    state: State, whitening: Whitening, size: int, model: IORNN | None = None
+    state: State, whitening: Whitening, size: int, model: Network | None = None
 ) -> Whitening:
     """Project the whitened inputs on the span of the units, found from second moments.
 
@@ -94,7 +94,7 @@ def linear_fit(state: State, whitening: Whitening) -> Array:
     return slopes
 
 
-def _model_columns(model: IORNN, whitening: Whitening, weights: Array, probes: Array) -> Array:
+def _model_columns(model: Network, whitening: Whitening, weights: Array, probes: Array) -> Array:
     """What a quadratic model adds to `RangeSums.finalize`: (w.A2_i) 2 c a~_i (a~_i Omega)."""
     components = Frame.of_whitening(whitening).components(model)
     leading = 2.0 * top_degree(model)[1] * model.output_weights @ weights

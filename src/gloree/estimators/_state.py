@@ -14,6 +14,7 @@ from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, Stage, check_samples
 from gloree.engine import Engine, Source
+from gloree.models import BRNN, Network
 from gloree.moments import MomentPlan, Whitening
 from gloree.refinement import Layout
 from gloree.sequences import Array, Batch, IntArray, Sequences
@@ -30,6 +31,8 @@ class Settings:
     """Parameters of the estimator, checked and resolved."""
 
     n_hidden: int | None
+    n_forward: int | None
+    bidirectional: bool
     activation: Polynomial
     chain: GaussianVAR | None
     moment: str
@@ -83,9 +86,10 @@ class State:
     @property
     def n_inputs(self) -> int:
         """Inputs of the network, lags included."""
-        return self.data.n_inputs * self.settings.lags
+        lags = self.settings.lags
+        return self.data.n_inputs * (2 * lags - 1 if self.settings.bidirectional else lags)
 
-    def layout(self, n_hidden: int) -> Layout:
+    def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
         """Free weights of the network asked for."""
         settings = self.settings
         return Layout(
@@ -96,7 +100,14 @@ class State:
             bias=settings.bias,
             direct=settings.direct,
             hidden_bias=not self.bias_is_direct,
+            n_backward=n_backward,
+            lags=settings.lags,
         )
+
+    def layout_of(self, model: Network) -> Layout:
+        """Free weights of a network of this fit."""
+        backward = model.n_backward if isinstance(model, BRNN) else None
+        return self.layout(model.n_hidden, backward)
 
     @property
     def bias_is_direct(self) -> bool:
@@ -110,7 +121,8 @@ class State:
 
     def check_samples(self, n_hidden: int) -> None:
         """Refuse data that are too few for this many units."""
-        unknowns = self.layout(n_hidden).size
+        backward = n_hidden // 2 if self.settings.bidirectional else None
+        unknowns = self.layout(n_hidden, backward).size
         check_samples(self.n_rows, self.data.n_outputs, unknowns, self.n_inputs)
 
     @property

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from gloree.activations import Polynomial
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.sequences import Array
 
 
@@ -30,13 +30,13 @@ def surrogate_of(activation: Polynomial) -> Polynomial:
 
 
 def from_surrogate(
-    model: IORNN, activation: Polynomial, *, bias: bool, direct: bool
-) -> list[IORNN]:
+    model: Network, activation: Polynomial, *, bias: bool, direct: bool
+) -> list[Network]:
     """Rewrite a fitted surrogate as networks with the activation asked for.
 
     Parameters
     ----------
-    model : IORNN
+    model : Network
         With the monomial of the same degree, biases and a direct path.
     activation : Polynomial
         Of degree 2 or 3.
@@ -45,7 +45,7 @@ def from_surrogate(
 
     Returns
     -------
-    list of IORNN
+    list of Network
         Starts for Gauss-Newton on all weights: one for each way to find the scales of the units.
     """
     if activation.is_monomial:
@@ -64,7 +64,7 @@ def from_surrogate(
     return [start.replace(**free) for start in starts]
 
 
-def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
+def _quadratic(model: Network, activation: Polynomial, *, bias: bool) -> Network:
     c0, c1, c2 = activation.coefficients
     middle, offset = c1 / (2 * c2), c0 - c1**2 / (4 * c2)
     scale = np.ones(model.n_hidden)
@@ -85,7 +85,7 @@ def _quadratic(model: IORNN, activation: Polynomial, *, bias: bool) -> IORNN:
     )
 
 
-def _cubic_scales(model: IORNN, activation: Polynomial, *, bias: bool) -> list[Array]:
+def _cubic_scales(model: Network, activation: Polynomial, *, bias: bool) -> list[Array]:
     """Ways to find the scales: from the direct path, from the biases (zero in f), none."""
     _, c1, c2, c3 = activation.coefficients
     linear = c1 - c2**2 / (3 * c3)
@@ -104,7 +104,7 @@ def _cubic_scales(model: IORNN, activation: Polynomial, *, bias: bool) -> list[A
     return [*scales, np.ones(model.n_hidden)]
 
 
-def _cubic(model: IORNN, activation: Polynomial, scale: Array) -> IORNN:
+def _cubic(model: Network, activation: Polynomial, scale: Array) -> Network:
     _, c1, c2, c3 = activation.coefficients
     linear = c1 - c2**2 / (3 * c3)
     direct = model.direct_weights
@@ -126,7 +126,7 @@ def _cubic(model: IORNN, activation: Polynomial, scale: Array) -> IORNN:
     )
 
 
-def _shares(model: IORNN, direct: Array) -> Array:
+def _shares(model: Network, direct: Array) -> Array:
     """Least-squares e in D^T = sum_i e_i A2_i a_i^T."""
     columns = np.einsum("id,ia->dai", model.input_weights, model.output_weights)
     shares: Array = np.linalg.lstsq(

@@ -1,6 +1,7 @@
 """Networks with frozen weights: run them, compare them, save them, hand them to PyTorch."""
 
 from gloree.models._blocks import BlockRun, forward_blocks
+from gloree.models._brnn import BRNN
 from gloree.models._forward import (
     EXPLOSION_LIMIT,
     ExplosionError,
@@ -10,20 +11,24 @@ from gloree.models._forward import (
     multiply_rows,
 )
 from gloree.models._iornn import IORNN
+from gloree.models._network import Network
 from gloree.models._symmetry import CanonicalUnits, canonical_units
-from gloree.models._windows import lag_windows
+from gloree.models._windows import joint_windows, lag_windows
 
 __all__ = [
+    "BRNN",
     "EXPLOSION_LIMIT",
     "IORNN",
     "BlockRun",
     "CanonicalUnits",
     "ExplosionError",
     "ExplosionWarning",
+    "Network",
     "canonical_units",
     "find_explosions",
     "forward_blocks",
     "forward_packed",
+    "joint_windows",
     "lag_windows",
     "multiply_rows",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,37 +37,47 @@ class Chain:
 
     Attributes
     ----------
-    input_weights : ndarray of shape (n_hidden, lags * n_inputs)
+    input_weights : ndarray of shape (n_units, lags * n_inputs)
         A1.
-    recurrent_weights : ndarray of shape (n_hidden, n_hidden) or None
+    recurrent_weights : ndarray of shape (n_units, n_units) or None
         U.
-    hidden_bias : ndarray of shape (n_hidden,)
+    hidden_bias : ndarray of shape (n_units,)
         b.
     activation : Activation
     lags : int
+    units : slice
+        Hidden units of the network that these are.
+    backward : bool
+        Whether time runs backwards: h_(t-1) stands for the state at the next step, and the window
+        reaches into the future.
     """
 
     input_weights: Array
     recurrent_weights: Array | None
     hidden_bias: Array
     activation: Activation
-    lags: int = 1
+    lags: int
+    units: slice
+    backward: bool = False
 
 
 @dataclass(frozen=True)
 class BatchStates:
-    """States of one batch.
+    """States of one chain on one batch.
 
     Attributes
     ----------
+    chain : Chain
+        The chain.
     rows : slice
-        The rows of the data.
+        The rows of the data, in the order of the chain: from last to first if it runs backwards.
     windows : ndarray of shape (n_rows, lags * n_inputs)
         Their input windows.
-    states : ndarray of shape (n_rows, n_hidden)
+    states : ndarray of shape (n_rows, n_units)
         Their hidden states; NaN after an explosion.
     """
 
+    chain: Chain
     rows: slice
     windows: Array
     states: Array
@@ -75,7 +85,10 @@ class BatchStates:
 
 @dataclass
 class Explosions:
-    """First exploded step of each sequence that has one, and the size of the state there."""
+    """First exploded step of each sequence that has one, and the size of the state there.
+
+    The first in the order of the chain; of two chains, the one that was run first counts.
+    """
 
     found: dict[int, tuple[int, float]] = field(default_factory=dict)
 
@@ -93,12 +106,12 @@ class Explosions:
         return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def check_columns(data: Sequences, n_inputs: int, lags: int) -> None:
-    """Raise unless the data have `n_inputs` columns."""
+def check_columns(data: Sequences, n_inputs: int, n_columns: int) -> None:
+    """Raise unless the data have `n_inputs` columns; windows of them have `n_columns`."""
     if data.n_inputs == n_inputs:
         return
     hint = ""
-    if lags > 1 and data.n_inputs == n_inputs * lags:
+    if data.n_inputs == n_columns:
         hint = ": give plain inputs, the model builds the windows of its lags itself"
     raise ValueError(
         f"`X` has {data.n_inputs} columns, the model expects n_inputs = {n_inputs}{hint}"
@@ -106,14 +119,14 @@ def check_columns(data: Sequences, n_inputs: int, lags: int) -> None:
 
 
 def guarded_batches(
-    data: Sequences, chain: Chain, on_explosion: OnExplosion
+    data: Sequences, chains: Sequence[Chain], on_explosion: OnExplosion
 ) -> Iterator[BatchStates]:
-    """Run the chain batch by batch; raise at an explosion, or warn of it at the end.
+    """Run chain after chain, batch by batch; raise at an explosion, or warn of it at the end.
 
     Parameters
     ----------
     data : Sequences
-    chain : Chain
+    chains : sequence of Chain
     on_explosion : {"raise", "nan"}
 
     Yields
@@ -123,10 +136,14 @@ def guarded_batches(
     if on_explosion not in ("raise", "nan"):
         raise ValueError(f"`on_explosion` is {on_explosion!r}, expected 'raise' or 'nan'")
     explosions = Explosions()
-    for batch in run_batches(data, chain, EXPLOSION_LIMIT, explosions):
+    for chain in chains:
+        for batch in run_batches(data, chain, EXPLOSION_LIMIT, explosions):
+            # a backward chain meets the first sequence last
+            if explosions and on_explosion == "raise" and not chain.backward:
+                raise ExplosionError(*explosions.first())
+            yield batch
         if explosions and on_explosion == "raise":
             raise ExplosionError(*explosions.first())
-        yield batch
     if explosions:
         sequence, step, _ = explosions.first()
         warnings.warn(
@@ -141,7 +158,7 @@ def guarded_batches(
 def run_batches(
     data: Sequences, chain: Chain, limit: float, explosions: Explosions
 ) -> Iterator[BatchStates]:
-    """Run the chain over all sequences, batch by batch, in their order.
+    """Run a chain over all sequences, batch by batch, in their order or against it.
 
     Parameters
     ----------
@@ -155,18 +172,24 @@ def run_batches(
     Yields
     ------
     BatchStates
+
+    Notes
+    -----
+    A backward chain is a forward one on the data read from the last row to the first, a view.
     """
-    longest = int(data.lengths.max())
+    walked = data
+    if chain.backward:
+        walked = Sequences(data.X[::-1], None, data.lengths[::-1], "flat")
+    longest = int(walked.lengths.max())
     segment = BLOCK_STEPS if longest > 2 * BLOCK_STEPS else None
     most = max(_MIN_BATCH_ROWS, _MAX_BATCH_ENTRIES // max(chain.input_weights.shape))
     wanted = _ROWS_PER_STEP * min(longest, BLOCK_STEPS)
     batch_size = min(max(_MIN_BATCH_ROWS, wanted), most)
     transposed = np.ascontiguousarray(chain.input_weights.T)
     carried: Array | None = None
-    for table in data.segments(batch_size=batch_size, segment=segment):
+    for table in walked.segments(batch_size=batch_size, segment=segment):
         begin, stop = table[:, 2], table[:, 3]
-        rows = slice(int(begin[0]), int(stop[-1]))
-        windows = _windows(data, table, chain.lags)
+        windows = _windows(walked, table, chain.lags)
         with np.errstate(over="ignore", invalid="ignore"):
             drive = multiply_rows(windows, transposed)
             if chain.hidden_bias.any():
@@ -174,17 +197,26 @@ def run_batches(
         run = forward_blocks(
             drive,
             stop - begin,
-            begin != data.starts[table[:, 0]],
+            begin != walked.starts[table[:, 0]],
             chain.recurrent_weights,
             chain.activation,
             carried=carried,
             limit=limit,
         )
         for block, local in run.explosions.tolist():
-            _mark(run.states, data, table, block, local, explosions)
+            _mark(run.states, walked, table, block, local, chain.backward, explosions)
         # NaN is carried too: a sequence stays exploded
         carried = run.states[-1].copy()
-        yield BatchStates(rows, windows, run.states)
+        rows = slice(int(begin[0]), int(stop[-1]))
+        if chain.backward:
+            rows = _mirrored(rows, data.n_rows)
+        yield BatchStates(chain, rows, windows, run.states)
+
+
+def _mirrored(rows: slice, n_rows: int) -> slice:
+    """Rows of the data that stand at `rows` of the data read backwards."""
+    last = n_rows - 1 - rows.stop
+    return slice(n_rows - 1 - rows.start, last if last >= 0 else None, -1)
 
 
 def _windows(data: Sequences, table: IntArray, lags: int) -> Array:
@@ -206,13 +238,16 @@ def _mark(
     table: IntArray,
     block: int,
     local: int,
+    backward: bool,
     explosions: Explosions,
 ) -> None:
     """Note an explosion, and put NaN from there to the end of its sequence."""
     sequence, offset = int(table[block, 0]), int(table[0, 2])
     start, end = int(data.starts[sequence]), int(data.starts[sequence + 1])
     row = int(table[block, 2]) + local
-    if sequence not in explosions.found:
-        size = float(np.max(np.abs(states[row - offset])))
-        explosions.found[sequence] = (row - start, size)
+    place, step = sequence, row - start
+    if backward:
+        place, step = data.n_sequences - 1 - sequence, end - 1 - row
+    if place not in explosions.found:
+        explosions.found[place] = (step, float(np.max(np.abs(states[row - offset]))))
     states[row - offset : min(end, int(table[-1, 3])) - offset] = np.nan

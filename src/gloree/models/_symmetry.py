@@ -33,17 +33,22 @@ class CanonicalUnits:
 
 
 def canonical_units(
-    input_weights: Array, output_weights: Array, activation: Activation
+    input_weights: Array,
+    output_weights: Array,
+    activation: Activation,
+    n_forward: int | None = None,
 ) -> CanonicalUnits:
-    """Find scales, signs and the order of the units (see `IORNN.canonical`).
+    """Find scales, signs and the order of the units (see `Network.canonical`).
 
     Parameters
     ----------
     input_weights : ndarray of shape (n_hidden, n_columns)
-        A1.
+        A1, or the stack C of both directions.
     output_weights : ndarray of shape (n_hidden, n_outputs)
         A2.
     activation : Activation
+    n_forward : int, optional
+        Units of the forward direction, which stand first and stay first; all by default.
 
     Returns
     -------
@@ -68,5 +73,6 @@ def canonical_units(
     strength = np.linalg.norm(output_weights / state_scale[:, None], axis=1)
     if degree == 1 or not activation.is_monomial:
         strength = strength * norms
-    order = np.argsort(-strength, kind="stable").astype(np.int64)
+    is_backward = np.arange(n_hidden) >= (n_hidden if n_forward is None else n_forward)
+    order = np.lexsort((-strength, is_backward)).astype(np.int64)
     return CanonicalUnits(order, scale, state_scale)

@@ -1,15 +1,14 @@
-"""The network as a PyTorch module (imported only when asked for)."""
+"""Networks as PyTorch modules (imported only when asked for)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gloree.activations import Activation, Polynomial, Softplus, Tanh
-
-if TYPE_CHECKING:
-    from gloree.models._iornn import IORNN
+from gloree.models._brnn import BRNN
+from gloree.models._network import Network
 
 # torch is optional and not always typed: its base class is Any by decree, in both cases alike
 _Module: Any = torch.nn.Module
@@ -44,20 +43,30 @@ def lag_windows(values: Any, lags: int) -> Any:
     return torch.cat(parts, dim=-1)
 
 
-class TorchIORNN(_Module):  # type: ignore[misc]
-    """`IORNN` with trainable parameters of the same names, in float64.
+def run_chain(drive: Any, recurrent_weights: Any, activation: Activation) -> Any:
+    """States of h_t = f(d_t + U h_(t-1)) for a tensor of shape (n_sequences, n_steps, n_units)."""
+    state = activate(activation, drive[:, 0])
+    states = [state]
+    for step in range(1, drive.shape[1]):
+        state = activate(activation, drive[:, step] + state @ recurrent_weights.T)
+        states.append(state)
+    return torch.stack(states, dim=1)
+
+
+class TorchNetwork(_Module):  # type: ignore[misc]
+    """`Network` with trainable parameters of the same names, in float64.
 
     Parameters
     ----------
-    model : IORNN
+    model : Network
     """
 
-    def __init__(self, model: IORNN) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.activation = model.activation
         self.lags = model.lags
         activate(self.activation, torch.zeros(1, dtype=torch.float64))
-        for name, values in model._arrays().items():
+        for name, values in model.arrays().items():
             tensor = None if values is None else torch.tensor(values, dtype=torch.float64)
             parameter = None if tensor is None else torch.nn.Parameter(tensor)
             self.register_parameter(name, parameter)
@@ -65,26 +74,48 @@ class TorchIORNN(_Module):  # type: ignore[misc]
     def hidden_states(self, inputs: Any) -> Any:
         """Hidden states of a tensor of shape ([n_sequences,] n_steps, n_inputs)."""
         batched = inputs if inputs.ndim == 3 else inputs[None]
-        states = self._states(self._windows(batched))
+        states, _ = self._run(batched.to(self.output_weights.dtype))
         return states if inputs.ndim == 3 else states[0]
 
     def forward(self, inputs: Any) -> Any:
         """Predictions for a tensor of shape ([n_sequences,] n_steps, n_inputs)."""
         batched = inputs if inputs.ndim == 3 else inputs[None]
-        windows = self._windows(batched)
-        outputs = self._states(windows) @ self.output_weights + self.output_bias
+        states, windows = self._run(batched.to(self.output_weights.dtype))
+        outputs = states @ self.output_weights + self.output_bias
         if self.direct_weights is not None:
             outputs = outputs + windows @ self.direct_weights
         return outputs if inputs.ndim == 3 else outputs[0]
 
-    def _windows(self, batched: Any) -> Any:
-        return lag_windows(batched.to(self.input_weights.dtype), self.lags)
+    def _run(self, batched: Any) -> tuple[Any, Any]:
+        """States and input windows."""
+        raise NotImplementedError
 
-    def _states(self, windows: Any) -> Any:
+
+class TorchIORNN(TorchNetwork):
+    """`IORNN` with trainable parameters of the same names, in float64."""
+
+    def _run(self, batched: Any) -> tuple[Any, Any]:
+        windows = lag_windows(batched, self.lags)
         drive = windows @ self.input_weights.T + self.hidden_bias
-        state = activate(self.activation, drive[:, 0])
-        states = [state]
-        for step in range(1, drive.shape[1]):
-            state = activate(self.activation, drive[:, step] + state @ self.recurrent_weights.T)
-            states.append(state)
-        return torch.stack(states, dim=1)
+        return run_chain(drive, self.recurrent_weights, self.activation), windows
+
+
+class TorchBRNN(TorchNetwork):
+    """`BRNN` with trainable parameters of the same names, in float64."""
+
+    def _run(self, batched: Any) -> tuple[Any, Any]:
+        past, future = (lag_windows(each, self.lags) for each in (batched, batched.flip(1)))
+        k = self.forward_input_weights.shape[0]
+        forward = past @ self.forward_input_weights.T + self.hidden_bias[:k]
+        backward = future @ self.backward_input_weights.T + self.hidden_bias[k:]
+        states = (
+            run_chain(forward, self.forward_recurrent_weights, self.activation),
+            run_chain(backward, self.backward_recurrent_weights, self.activation).flip(1),
+        )
+        windows = (past, future.flip(1)[..., batched.shape[-1] :])
+        return torch.cat(states, dim=-1), torch.cat(windows, dim=-1)
+
+
+def torch_module(model: Network) -> TorchNetwork:
+    """Copy a network into the module of its class."""
+    return TorchBRNN(model) if isinstance(model, BRNN) else TorchIORNN(model)

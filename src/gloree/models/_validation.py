@@ -11,11 +11,16 @@ Array = NDArray[np.float64]
 
 
 def frozen_array(
-    value: ArrayLike | None, name: str, shape: tuple[int | None, ...], *, default: bool = False
+    value: ArrayLike | None,
+    name: str,
+    shape: tuple[int | None, ...],
+    *,
+    default: bool = False,
+    no_rows: bool = False,
 ) -> Array:
     """Copy to a read-only float64 array of the given shape (None: any size of at least 1).
 
-    With `default`, None means zeros.
+    With `default`, None means zeros; with `no_rows`, the first axis may have size 0.
     """
     expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     if len(shape) == 1:
@@ -32,7 +37,8 @@ def frozen_array(
         raise ValueError(
             f"`{name}` has shape {array.shape}, expected {expected}{_hint(array.shape, shape)}"
         )
-    if array.size == 0:
+    free = [m for n, m in zip(shape, array.shape, strict=True) if n is None]
+    if 0 in (free[1:] if no_rows else free):
         raise ValueError(f"`{name}` is empty, of shape {array.shape}")
     if not np.all(np.isfinite(array)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -61,7 +67,7 @@ def _hint(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
     return ""
 
 
-def check_lags(lags: int, n_columns: int) -> None:
+def check_lags(lags: int, n_columns: int, name: str = "input_weights") -> None:
     """Raise unless `lags` is a positive integer that divides the columns of the weights."""
     if isinstance(lags, bool) or not isinstance(lags, (int, np.integer)):
         raise TypeError(f"`lags` is {lags!r}, expected an integer of at least 1")
@@ -69,6 +75,6 @@ def check_lags(lags: int, n_columns: int) -> None:
         raise ValueError(f"`lags` is {lags}, expected an integer of at least 1")
     if n_columns % lags:
         raise ValueError(
-            f"`input_weights` has {n_columns} columns, expected a multiple of `lags` = {lags}: "
+            f"`{name}` has {n_columns} columns, expected a multiple of `lags` = {lags}: "
             f"lags * n_inputs"
         )

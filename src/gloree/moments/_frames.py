@@ -7,7 +7,7 @@ from math import factorial
 
 import numpy as np
 
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.moments._regression import Whitening
 from gloree.sequences import Array
 
@@ -37,12 +37,12 @@ class Frame:
         """Coordinates."""
         return int(self.to_inputs.shape[0])
 
-    def components(self, model: IORNN) -> Array:
+    def components(self, model: Network) -> Array:
         """Input weights in these coordinates, shape (n_hidden, n_directions)."""
         coordinates: Array = model.input_weights @ self.from_inputs
         return coordinates
 
-    def model_tensor(self, model: IORNN, degree: int, leading: float) -> Array:
+    def model_tensor(self, model: Network, degree: int, leading: float) -> Array:
         """Return l! c_l sum_i A2_i (x) a~_i^(x)l, the moment of order l that the model implies."""
         components = self.components(model)
         tensor = model.output_weights.T * (factorial(degree) * leading)

@@ -14,6 +14,15 @@ Every estimator is a pass (batch, current model) -> sums, and a function from th
 
 from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
 from gloree.recurrence._cross import CrossSums, cross_sums, cross_update
+from gloree.recurrence._directions import (
+    Directions,
+    TwoSidedFit,
+    TwoSidedSpread,
+    bidirectional_model,
+    choose_directions,
+    two_sided_spread,
+    two_sided_sums,
+)
 from gloree.recurrence._estimate import estimate
 from gloree.recurrence._instrument import (
     InstrumentSums,
@@ -33,11 +42,16 @@ from gloree.recurrence._score import ScoreSums, check_score_method, score_sums, 
 __all__ = [
     "Contraction",
     "CrossSums",
+    "Directions",
     "InstrumentSums",
     "LinearisedSums",
     "ScoreSums",
+    "TwoSidedFit",
+    "TwoSidedSpread",
     "WeightChange",
+    "bidirectional_model",
     "check_score_method",
+    "choose_directions",
     "cross_sums",
     "cross_update",
     "estimate",
@@ -51,4 +65,6 @@ __all__ = [
     "score_update",
     "solve_overlap",
     "top_degree",
+    "two_sided_spread",
+    "two_sided_sums",
 ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gloree.activations import Polynomial
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.sequences import Array
 
 
-def top_degree(model: IORNN) -> tuple[int, float]:
+def top_degree(model: Network) -> tuple[int, float]:
     """Degree l and leading coefficient c_l of a model's polynomial activation.
 
     Raises
@@ -51,7 +51,7 @@ class Contraction:
 
     @classmethod
     def of(
-        cls, model: IORNN, covariances: Array, output_covariance: Array | None = None
+        cls, model: Network, covariances: Array, output_covariance: Array | None = None
     ) -> Contraction:
         """Directions for a model and the score covariances K_e of each kind of step."""
         degree, _ = top_degree(model)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
 from gloree.score_functions import hermite_along
 from gloree.sequences import Array, Batch
@@ -24,7 +24,8 @@ class CrossSums(Sums):
     ----------
     n_rows : float
     moment : ndarray of shape (n_hidden, n_hidden)
-        Sum over steps with a predecessor of Psi_e^-1 times the contracted moment.
+        Sum over steps with a predecessor (for backward units, a successor) of Psi_e^-1 times the
+        contracted moment.
     """
 
     n_rows: float
@@ -33,7 +34,7 @@ class CrossSums(Sums):
 
 def cross_sums(
     batch: Batch,
-    model: IORNN,
+    model: Network,
     chain: GaussianChain,
     contraction: Contraction,
     states: States | None = None,
@@ -53,23 +54,50 @@ def cross_sums(
     degree, _ = top_degree(model)
     states = run_states(model, batch) if states is None else states
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
+    signal = residuals @ contraction.outputs.T
+    cut, k = model.n_forward, model.n_hidden
+    # a backward unit has its neighbour at t + 1: the same moment, the other way round
+    parts = [(slice(0, cut), -1), (slice(cut, k), 1)]
+    total, n_rows = np.zeros((k, k)), 0
+    for units, shift in parts:
+        if units.start == units.stop:
+            continue
+        moment, n_rows = _neighbour_moment(
+            batch, model, chain, contraction, signal, degree=degree, shift=shift
+        )
+        total[units, units] = moment[units, units]
+    return CrossSums(float(n_rows), total)
+
+
+def _neighbour_moment(
+    batch: Batch,
+    model: Network,
+    chain: GaussianChain,
+    contraction: Contraction,
+    signal: Array,
+    *,
+    degree: int,
+    shift: int,
+) -> tuple[Array, int]:
+    """Solved moment with the score of step t + shift, and the steps that have one."""
     scores = chain.scores(batch)
     kinds, covariances = chain.score_covariance_kinds(batch)
     lagged = chain.precision_blocks(1)
     rows = np.arange(batch.n_rows)[batch.counted]
-    rows = rows[batch.local[rows] >= 1]
-    signal = residuals @ contraction.outputs.T
+    last = np.repeat(batch.lengths, batch.lengths) - 1
+    inside = batch.local[rows] >= 1 if shift < 0 else batch.local[rows] < last[rows]
+    rows = rows[inside]
     k = model.n_hidden
     total = np.zeros((k, k))
-    pairs = kinds[rows] * covariances.shape[0] + kinds[rows - 1]
+    pairs = kinds[rows] * covariances.shape[0] + kinds[rows + shift]
     for pair in np.unique(pairs):
         chosen = rows[pairs == pair]
-        now, before = divmod(int(pair), covariances.shape[0])
-        D, E = contraction.inputs[now], contraction.inputs[before]
-        alpha, beta = scores[chosen] @ D.T, scores[chosen - 1] @ E.T
+        now, other = divmod(int(pair), covariances.shape[0])
+        D, E = contraction.inputs[now], contraction.inputs[other]
+        alpha, beta = scores[chosen] @ D.T, scores[chosen + shift] @ E.T
         alpha_variance = np.einsum("id,de,ie->i", D, covariances[now], D)
-        beta_variance = np.einsum("id,de,ie->i", E, covariances[before], E)
-        sigma = D @ lagged[now] @ E.T
+        beta_variance = np.einsum("id,de,ie->i", E, covariances[other], E)
+        sigma = D @ (lagged[now] if shift < 0 else lagged[other].T) @ E.T
         moment = np.zeros((k, k))
         for r in range(degree):
             left = signal[chosen] * hermite_along(alpha, alpha_variance, degree - 1 - r)
@@ -79,7 +107,7 @@ def cross_sums(
         inner = (E @ model.input_weights.T) ** degree
         solved = solve_overlap(contraction.overlap[now], moment)
         total += solve_overlap(inner, solved.T).T
-    return CrossSums(float(rows.shape[0]), total)
+    return total, int(rows.shape[0])
 
 
 def cross_update(sums: CrossSums, degree: int, leading: float) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap, top_degree
 from gloree.score_functions import hermite_along
 from gloree.sequences import Array, Batch, IntArray
@@ -19,6 +19,8 @@ from gloree.states import States, residual_rows, run_states
 @dataclass(frozen=True)
 class InstrumentSums(Sums):
     """Sums behind E[(z - z^) g] and E[(h_{t-1}, 1) g], with g = (h^_{t-1}, 1).
+
+    For backward units w^_{t+1} stands in the place of h^_{t-1}.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class InstrumentSums(Sums):
 
 def pseudo_observations(
     batch: Batch,
-    model: IORNN,
+    model: Network,
     chain: GaussianChain,
     residuals: Array,
     contraction: Contraction,
@@ -73,7 +75,7 @@ def pseudo_observations(
 
 def instrument_sums(
     batch: Batch,
-    model: IORNN,
+    model: Network,
     chain: GaussianChain,
     contraction: Contraction,
     states: States | None = None,
@@ -96,9 +98,12 @@ def instrument_sums(
 
 
 def instrument_update(
-    sums: InstrumentSums, *, bias: bool = True, ridge: float = 1e-10
+    sums: InstrumentSums, *, bias: bool = True, ridge: float = 1e-10, n_forward: int | None = None
 ) -> tuple[Array, Array]:
     """Changes of U and b: (dU, db) = E[(z - z^) g] E[(h^_{t-1}, 1) g]^-1.
+
+    Units of a bidirectional network are solved for direction by direction, each with the
+    entering states of its own as instruments.
 
     Parameters
     ----------
@@ -108,15 +113,26 @@ def instrument_update(
     ridge : float
         Relative ridge of the solve; states that never vary get no weight instead of a division
         by zero.
+    n_forward : int, optional
+        Forward units; all by default.
 
     Returns
     -------
     recurrent : ndarray of shape (n_hidden, n_hidden)
+        Block diagonal where there are two directions.
     bias : ndarray of shape (n_hidden,)
     """
-    size = sums.gram.shape[0] - (0 if bias else 1)
-    gram, cross = sums.gram[:size, :size], sums.cross[:, :size]
-    solution = ridge_solve(gram, cross.T, ridge).T
-    n_hidden = sums.cross.shape[0]
-    change = solution[:, -1] if bias else np.zeros(n_hidden)
-    return solution[:, :n_hidden], change
+    k = sums.cross.shape[0]
+    cut = k if n_forward is None else n_forward
+    recurrent, change = np.zeros((k, k)), np.zeros(k)
+    for begin, end in ((0, cut), (cut, k)):
+        if begin == end:
+            continue
+        units = np.arange(begin, end)
+        known = np.append(units, k) if bias else units
+        gram, cross = sums.gram[np.ix_(known, known)], sums.cross[np.ix_(units, known)]
+        solution = ridge_solve(gram, cross.T, ridge).T
+        recurrent[begin:end, begin:end] = solution[:, : end - begin]
+        if bias:
+            change[begin:end] = solution[:, -1]
+    return recurrent, change

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gloree._sums import Sums
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.recurrence._contraction import ridge_solve
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import States, residual_rows, run_states
@@ -21,18 +21,18 @@ class LinearisedSums(Sums):
 
     .. math:: A_2^T [ f'(z) \circ (dU\, h_{t-1} + db) ] + dA_2^T h_t + dc + dD^T x_t
 
-    (the effect of dU on later states is left out: it is of second order in |U|).
+    (the effect of dU on later states is left out: it is of second order in |U|). Unknown m of the
+    units adds f'(z_i) g_j to unit i = owner[m], where g_j is the entering state of unit
+    j = source[m] of the same direction, or 1 (the bias) for j = n_hidden.
 
     Attributes
     ----------
-    recurrent, bias : bool
-        Whether U, and b, are among the unknowns.
+    owner, source : ndarray of int of shape (m,)
     n_rows : float
     squares : float
         Sum of |y - y^|^2.
     unit_gram : ndarray of shape (m, m)
-        Sum of Q Q^T, Q = (f'(z_i) g_j) for units i; g holds h_{t-1} where U is free and 1 where b
-        is, so m = n_hidden len(g).
+        Sum of Q Q^T, Q = (f'(z_i) g_j).
     unit_cross : ndarray of shape (m, n_outputs)
         Sum of Q r^T.
     mixed : ndarray of shape (m, n_regressors)
@@ -43,8 +43,8 @@ class LinearisedSums(Sums):
         Sum of phi r^T.
     """
 
-    recurrent: bool = field(metadata={"setting": True})
-    bias: bool = field(metadata={"setting": True})
+    owner: IntArray = field(metadata={"setting": True}, repr=False)
+    source: IntArray = field(metadata={"setting": True}, repr=False)
     n_rows: float
     squares: float
     unit_gram: Array = field(repr=False)
@@ -56,7 +56,7 @@ class LinearisedSums(Sums):
 
 def linearised_sums(
     batch: Batch,
-    model: IORNN,
+    model: Network,
     *,
     recurrent: bool = True,
     bias: bool = True,
@@ -69,7 +69,7 @@ def linearised_sums(
     Parameters
     ----------
     recurrent, bias : bool, default True
-        Whether U, and b, are among the unknowns.
+        Whether U (and V), and b, are among the unknowns.
     direct : bool, default False
         Whether x_t is among the output regressors.
 
@@ -79,29 +79,43 @@ def linearised_sums(
     """
     states = run_states(model, batch) if states is None else states
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
+    k, cut = model.n_hidden, model.n_forward
+    free = np.zeros((k, k + 1), dtype=bool)
+    free[:cut, :cut] = free[cut:, cut:k] = recurrent
+    free[:, k] = bias
+    owner, source = np.nonzero(free)
+    entering = np.column_stack((states.previous, np.ones(batch.n_rows)))
+    return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
+
+
+def normal_equations(
+    batch: Batch,
+    model: Network,
+    states: States,
+    residuals: Array,
+    entering: Array,
+    owner: IntArray,
+    source: IntArray,
+    *,
+    direct: bool,
+) -> LinearisedSums:
+    """`LinearisedSums` for any states `entering` the units, shape (n_rows, n_sources)."""
     counted = batch.counted
-    r, h = residuals[counted], states.h[counted]
-    ones = np.ones((h.shape[0], 1))
-    phi = np.column_stack((h, ones, batch.X[counted]) if direct else (h, ones))
-    n_hidden, n_outputs, n_phi = model.n_hidden, r.shape[1], phi.shape[1]
-    entering = [states.previous[counted]] if recurrent else []
-    entering += [ones] if bias else []
-    m = n_hidden * sum(part.shape[1] for part in entering)
+    r = residuals[counted]
+    phi = output_regressors(batch, states, direct=direct)[counted]
+    m, n_outputs, n_phi = owner.shape[0], r.shape[1], phi.shape[1]
     unit_gram, unit_cross = np.zeros((m, m)), np.zeros((m, n_outputs))
     mixed = np.zeros((m, n_phi))
     if m:
-        z, g = states.z[counted], np.column_stack(entering)
-        step = max(64, 2**17 // m)
-        for begin in range(0, r.shape[0], step):
-            part = slice(begin, begin + step)
-            slope = model.activation.derivative(z[part], 1)
-            Q = (slope[:, :, None] * g[part, None, :]).reshape(-1, m)
+        z, g = states.z[counted], entering[counted]
+        for part in row_blocks(r.shape[0], m):
+            Q = unit_regressors(model, z[part], g[part], owner, source)
             unit_gram += Q.T @ Q
             unit_cross += Q.T @ r[part]
             mixed += Q.T @ phi[part]
     return LinearisedSums(
-        recurrent,
-        bias,
+        owner,
+        source,
         float(batch.n_counted),
         float(np.vdot(r, r)),
         unit_gram,
@@ -110,6 +124,28 @@ def linearised_sums(
         phi.T @ phi,
         phi.T @ r,
     )
+
+
+def row_blocks(n_rows: int, width: int) -> list[slice]:
+    """Slices of rows such that a block of so many columns stays in the cache."""
+    step = max(64, 2**17 // width)
+    return [slice(begin, begin + step) for begin in range(0, n_rows, step)]
+
+
+def unit_regressors(
+    model: Network, z: Array, entering: Array, owner: IntArray, source: IntArray
+) -> Array:
+    """Return Q, the derivative of a unit's state in each unknown, shape (n_rows, m)."""
+    slopes = model.activation.derivative(z, 1)
+    Q = slopes.take(owner, axis=1)
+    Q *= entering.take(source, axis=1)
+    return Q
+
+
+def output_regressors(batch: Batch, states: States, *, direct: bool) -> Array:
+    """Return phi = (h_t, 1, x_t) of all rows."""
+    ones = np.ones((batch.n_rows, 1))
+    return np.column_stack((states.h, ones, batch.X) if direct else (states.h, ones))
 
 
 @dataclass(frozen=True)
@@ -122,7 +158,7 @@ class WeightChange:
     output_bias: Array
     direct: Array | None
 
-    def apply(self, model: IORNN, fraction: float = 1.0, *, units: bool = True) -> IORNN:
+    def apply(self, model: Network, fraction: float = 1.0, *, units: bool = True) -> Network:
         """Model after this fraction of the change (of U and b; outputs change in full)."""
         U, b = model.recurrent_weights, model.hidden_bias
         return model.replace(
@@ -139,7 +175,7 @@ class WeightChange:
 
 
 def output_update(
-    sums: LinearisedSums, model: IORNN, *, bias: bool = True, ridge: float = 1e-10
+    sums: LinearisedSums, model: Network, *, bias: bool = True, ridge: float = 1e-10
 ) -> WeightChange:
     """Least squares of the residual on (h_t, 1, x_t): changes of A2, c and D alone."""
     keep = _kept_regressors(sums, model, bias)
@@ -150,7 +186,7 @@ def output_update(
 
 def linearised_update(
     sums: LinearisedSums,
-    model: IORNN,
+    model: Network,
     *,
     bias: bool = True,
     ridge: float = 1e-10,
@@ -170,40 +206,45 @@ def linearised_update(
     ridge : float
         Relative ridge of the solve.
     """
-    k, q = model.n_hidden, model.n_outputs
-    A2 = model.output_weights
+    solution, output_change = solve_normal_equations(sums, model, bias=bias, ridge=ridge)
+    unit_change = np.zeros((model.n_hidden, model.n_hidden + 1))
+    unit_change[sums.owner, sums.source] = solution
+    return _as_change(output_change, unit_change, model)
+
+
+def solve_normal_equations(
+    sums: LinearisedSums, model: Network, *, bias: bool, ridge: float
+) -> tuple[Array, Array]:
+    """Joint solution for the unknowns of the units, (m,), and the outputs, (n_phi, n_outputs)."""
+    q, A2 = model.n_outputs, model.output_weights
     phi = _kept_regressors(sums, model, bias)
-    n_units, n_phi = sums.unit_gram.shape[0], phi.shape[0]
-    owner = np.repeat(np.arange(k), n_units // k)
+    n_units, n_phi = sums.owner.shape[0], phi.shape[0]
     size = n_units + n_phi * q
     gram = np.zeros((size, size))
     right = np.zeros(size)
-    gram[:n_units, :n_units] = sums.unit_gram * (A2 @ A2.T)[np.ix_(owner, owner)]
-    right[:n_units] = np.einsum("ma,ma->m", sums.unit_cross, A2[owner])
+    gram[:n_units, :n_units] = sums.unit_gram * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
+    right[:n_units] = np.einsum("ma,ma->m", sums.unit_cross, A2[sums.owner])
     # outputs are ordered (output, regressor)
     for a in range(q):
         block = slice(n_units + a * n_phi, n_units + (a + 1) * n_phi)
         gram[block, block] = sums.gram[np.ix_(phi, phi)]
-        coupling = sums.mixed[:, phi] * A2[owner, a][:, None]
+        coupling = sums.mixed[:, phi] * A2[sums.owner, a][:, None]
         gram[:n_units, block] = coupling
         gram[block, :n_units] = coupling.T
         right[block] = sums.cross[phi, a]
     solution = ridge_solve(gram, right[:, None], ridge)[:, 0]
-    columns = [*range(k)] * sums.recurrent + [k] * sums.bias
-    unit_change = np.zeros((k, k + 1))
-    unit_change[:, columns] = solution[:n_units].reshape(k, len(columns))
     output_change = np.zeros_like(sums.cross)
     output_change[phi] = solution[n_units:].reshape(q, n_phi).T
-    return _as_change(output_change, unit_change, model)
+    return solution[:n_units], output_change
 
 
-def _kept_regressors(sums: LinearisedSums, model: IORNN, bias: bool) -> IntArray:
+def _kept_regressors(sums: LinearisedSums, model: Network, bias: bool) -> IntArray:
     keep = np.ones(sums.gram.shape[0], dtype=bool)
     keep[model.n_hidden] = bias
     return np.flatnonzero(keep)
 
 
-def _as_change(solution: Array, units: Array, model: IORNN) -> WeightChange:
+def _as_change(solution: Array, units: Array, model: Network) -> WeightChange:
     k = model.n_hidden
     direct = solution[k + 1 :] if solution.shape[0] > k + 1 else None
     return WeightChange(units[:, :k], units[:, k], solution[:k], solution[k], direct)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.recurrence._contraction import top_degree
 from gloree.score_functions import hermite_along
 from gloree.sequences import Array, Batch
@@ -31,7 +31,7 @@ class ScoreSums(Sums):
 
 
 def score_sums(
-    batch: Batch, model: IORNN, chain: GaussianChain, residuals: Array | None = None
+    batch: Batch, model: Network, chain: GaussianChain, residuals: Array | None = None
 ) -> ScoreSums:
     """Sums of one batch for `score_update` (quadratic activation only)."""
     check_score_method(model)
@@ -57,7 +57,7 @@ def score_sums(
     return ScoreSums(float(rows.shape[0]), total)
 
 
-def check_score_method(model: IORNN) -> None:
+def check_score_method(model: Network) -> None:
     """Refuse what the paper's recurrence estimator cannot do.
 
     Raises

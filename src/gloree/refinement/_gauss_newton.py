@@ -11,7 +11,7 @@ import numpy as np
 from scipy import linalg
 
 from gloree.engine import Engine, Source
-from gloree.models import IORNN, CanonicalUnits, ExplosionError
+from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import (
     GradientSums,
@@ -19,6 +19,7 @@ from gloree.refinement._sensitivities import (
     SquareSums,
     gradient_sums,
     hessian_sums,
+    rows_at_once,
     segments_at_once,
     spread_sums,
     square_sums,
@@ -82,7 +83,7 @@ class Refinement:
         Of the last Hessian pass, scaled to all the data.
     """
 
-    model: IORNN
+    model: Network
     status: RefinementStatus
     n_steps: int
     squares: Array
@@ -93,7 +94,7 @@ class Refinement:
 
 
 def gauss_newton(
-    model: IORNN,
+    model: Network,
     layout: Layout,
     engine: Engine,
     source: Source,
@@ -206,14 +207,16 @@ def _largest_share(layout: Layout, curvature: Array, step: Array) -> float:
     variance for each weight.
     """
     shares = []
-    for index in layout.named(np.arange(layout.size, dtype=np.float64)).values():
-        block = index.ravel().astype(np.int64)
+    for index in layout.indices.values():
+        if index.size == 0:
+            continue
+        block = index.ravel()
         part = step[block]
         shares.append(float(part @ curvature[np.ix_(block, block)] @ part) / block.size)
     return max(shares)
 
 
-def _squares_at(model: IORNN, engine: Engine, source: Source) -> SquareSums | None:
+def _squares_at(model: Network, engine: Engine, source: Source) -> SquareSums | None:
     """Squared error of a model in a pass without derivatives; None if it explodes."""
     try:
         return engine.run(partial(square_sums, model=model), source, label="squares")
@@ -222,8 +225,8 @@ def _squares_at(model: IORNN, engine: Engine, source: Source) -> SquareSums | No
 
 
 def _finite_start(
-    model: IORNN, layout: Layout, engine: Engine, source: Source
-) -> tuple[IORNN, GradientSums]:
+    model: Network, layout: Layout, engine: Engine, source: Source
+) -> tuple[Network, GradientSums]:
     """Halve U until no sequence explodes: a fit to part of the data may do so on the rest."""
     U = model.recurrent_weights
     for shrink in (1.0, 0.5, 0.25, 0.125, 0.0):
@@ -239,13 +242,13 @@ def _finite_start(
 
 
 def _line_search(
-    model: IORNN,
+    model: Network,
     layout: Layout,
     engine: Engine,
     source: Source,
     step: Array,
     current: GradientSums,
-) -> tuple[IORNN, GradientSums, float] | None:
+) -> tuple[Network, GradientSums, float] | None:
     """Shorten a step (1, 1/3, 1/9, ..) until it lowers the error; None if six tries do not."""
     before = float(current.squares.sum())
     fraction = 1.0
@@ -298,7 +301,7 @@ def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
 
 
 def hessian_pass(
-    model: IORNN, layout: Layout, engine: Engine, source: Source, leverage: Array
+    model: Network, layout: Layout, engine: Engine, source: Source, leverage: Array
 ) -> HessianSums:
     """J^T J of all data from a stratified subsample of segments.
 
@@ -332,18 +335,18 @@ def hessian_pass(
             function,
             source,
             label="J^T J",
-            tables=_chunks(table[chosen], segments_at_once(layout)),
+            tables=_chunks(table[chosen], segments_at_once(layout), rows_at_once(layout)),
         ).weighted(weight)
         total = part if total is None else total.merge(part)
     assert total is not None
     return total
 
 
-def _chunks(table: IntArray, size: int) -> list[IntArray]:
-    """At most `size` segments each, and at least four of about equal size, one for each worker."""
+def _chunks(table: IntArray, n_segments: int, n_rows: int = CHUNK_ROWS) -> list[IntArray]:
+    """Chunks of so many segments and rows, about; at least four of equal size for the workers."""
     rows = int((table[:, 4] - table[:, 1]).sum())
-    n_chunks = max(4, -(-table.shape[0] // size), -(-rows // CHUNK_ROWS))
-    return split_evenly(table, n_chunks)
+    most = min(CHUNK_ROWS, n_rows)
+    return split_evenly(table, max(4, -(-table.shape[0] // n_segments), -(-rows // most)))
 
 
 @dataclass(frozen=True)
@@ -368,33 +371,47 @@ class StandardErrors:
         The network fitted on x - m has b - A1 m and c - D^T m on x.
         """
         errors = dict(self.weights)
-        index = layout.named(np.arange(layout.size, dtype=np.float64))
-        changes = [("hidden_bias", "input_weights")] if layout.unit_bias else []
-        changes += [("output_bias", "direct_weights")] if layout.direct else []
-        for bias, weights in changes:
-            slopes = index[weights] if weights == "input_weights" else index[weights].T
+        index = layout.indices
+        if layout.unit_bias:
+            places = index["hidden_bias"]
             values = []
-            for place, row in zip(index[bias], slopes, strict=True):
-                block = np.concatenate(([place], row)).astype(np.int64)
-                direction = np.concatenate(([1.0], -centre))
-                values.append(direction @ self.covariance[np.ix_(block, block)] @ direction)
-            errors[bias] = np.sqrt(np.maximum(values, 0.0))
+            for part in layout.directions:
+                rows = index[f"{part.prefix}input_weights"]
+                own = centre[part.columns]
+                values.append(self._of_sum(places[part.units], rows, own))
+            errors["hidden_bias"] = np.concatenate(values)
+        if layout.direct:
+            places = index["output_bias"]
+            errors["output_bias"] = self._of_sum(places, index["direct_weights"].T, centre)
         return StandardErrors(self.covariance, errors)
 
-    def canonical(self, units: CanonicalUnits) -> StandardErrors:
+    def _of_sum(self, places: IntArray, rows: IntArray, centre: Array) -> Array:
+        """Standard errors of bias_i - weights_i . centre, for the places of both."""
+        direction = np.concatenate(([1.0], -centre))
+        values = np.empty(places.shape[0])
+        for i, (place, row) in enumerate(zip(places, rows, strict=True)):
+            block = np.concatenate(([place], row))
+            values[i] = direction @ self.covariance[np.ix_(block, block)] @ direction
+        return np.asarray(np.sqrt(np.maximum(values, 0.0)))
+
+    def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
         """Standard errors of the canonical form, whose units are scaled, signed and reordered."""
-        scale, state = np.abs(units.scale), np.abs(units.state_scale)
+        scale, state, order = np.abs(units.scale), np.abs(units.state_scale), units.order
         errors = dict(self.weights)
-        errors["input_weights"] = (scale[:, None] * errors["input_weights"])[units.order]
-        errors["output_weights"] = (errors["output_weights"] / state[:, None])[units.order]
-        if "recurrent_weights" in errors:
-            scaled = scale[:, None] * errors["recurrent_weights"] / state[None, :]
-            errors["recurrent_weights"] = scaled[np.ix_(units.order, units.order)]
+        errors["output_weights"] = (errors["output_weights"] / state[:, None])[order]
         if "hidden_bias" in errors:
-            errors["hidden_bias"] = (scale * errors["hidden_bias"])[units.order]
+            errors["hidden_bias"] = (scale * errors["hidden_bias"])[order]
+        for part in layout.directions:
+            own, place = part.units, order[part.units] - part.units.start
+            name = f"{part.prefix}input_weights"
+            errors[name] = (scale[own, None] * errors[name])[place]
+            name = f"{part.prefix}recurrent_weights"
+            if name in errors:
+                scaled = scale[own, None] * errors[name] / state[None, own]
+                errors[name] = scaled[np.ix_(place, place)]
         return StandardErrors(self.covariance, errors)
 
-    def relative(self, model: IORNN) -> dict[str, float]:
+    def relative(self, model: Network) -> dict[str, float]:
         """Predicted relative error of each weight matrix: root sum of variances over its norm."""
         predicted = {}
         for name, errors in self.weights.items():

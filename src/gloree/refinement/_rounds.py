@@ -21,7 +21,7 @@ from gloree.activations import Activation
 from gloree.chains import GaussianChain
 from gloree.decomposition import Decomposition, decompose
 from gloree.engine import Engine, Source
-from gloree.models import IORNN, ExplosionError
+from gloree.models import IORNN, ExplosionError, Network
 from gloree.moments import (
     CrossMoment,
     Frame,
@@ -99,7 +99,7 @@ class RoundSettings:
 
 def evaluate_batch(
     batch: Batch,
-    model: IORNN,
+    model: Network,
     settings: RoundSettings,
     contraction: Contraction | None,
     *,
@@ -181,7 +181,7 @@ class Rounds:
 
     def evaluate(
         self,
-        model: IORNN,
+        model: Network,
         *,
         units: bool = True,
         tensor: bool = False,
@@ -217,8 +217,8 @@ class Rounds:
         )
 
     def sweep(
-        self, model: IORNN, sums: RoundSums, *, tensor: bool = False
-    ) -> tuple[IORNN, RoundSums]:
+        self, model: Network, sums: RoundSums, *, tensor: bool = False
+    ) -> tuple[Network, RoundSums]:
         """One update of U, b, A2, c and D, shortened until the squared error falls.
 
         Returns
@@ -239,7 +239,7 @@ class Rounds:
             fraction /= 2.0
         return model, sums
 
-    def _updated(self, model: IORNN, sums: RoundSums, fraction: float) -> IORNN:
+    def _updated(self, model: Network, sums: RoundSums, fraction: float) -> Network:
         layout, method = self.settings.layout, self.settings.method
         linear = sums.linear
         assert linear is not None
@@ -251,7 +251,9 @@ class Rounds:
         )
         if sums.instrument is None:
             return changed
-        dU, db = instrument_update(sums.instrument, bias=layout.unit_bias)
+        dU, db = instrument_update(
+            sums.instrument, bias=layout.unit_bias, n_forward=model.n_forward
+        )
         if method == "cross":
             assert sums.cross is not None
             dU = cross_update(sums.cross, *top_degree(model))
@@ -266,7 +268,7 @@ class Rounds:
             hidden_bias=model.hidden_bias + fraction * db,
         )
 
-    def _score_change(self, model: IORNN, sums: RoundSums) -> Array:
+    def _score_change(self, model: Network, sums: RoundSums) -> Array:
         """The paper's |U|, each row with the sign along which the squared error falls."""
         if model.recurrent_weights.any():
             return np.zeros_like(model.recurrent_weights)
@@ -280,7 +282,7 @@ class Rounds:
         sign = np.where(np.sum(U * slope, axis=1) < 0, -1.0, 1.0)
         return U * sign[:, None]
 
-    def start(self, model: IORNN, sweeps: int = 2) -> tuple[IORNN, RoundSums]:
+    def start(self, model: Network, sweeps: int = 2) -> tuple[Network, RoundSums]:
         """Outputs, U and b from the first moment's A1 and A2 (start at U = 0)."""
         sums = self.evaluate(model)
         layout = self.settings.layout
@@ -297,7 +299,7 @@ class Rounds:
             model = moved
         return model, sums
 
-    def round(self, model: IORNN, sums: RoundSums) -> tuple[IORNN, RoundSums]:
+    def round(self, model: Network, sums: RoundSums) -> tuple[Network, RoundSums]:
         """One round: residual first moment, polish, sweep. Kept only if the error falls.
 
         With A1 and A2 this good, linearised least squares beats the instrument (all of its
@@ -319,7 +321,7 @@ class Rounds:
         self._note("round", after)
         return candidate, after
 
-    def polished(self, model: IORNN, sums: RoundSums) -> IORNN:
+    def polished(self, model: Network, sums: RoundSums) -> Network:
         """A1 and A2 from the residual moment plus the model's own."""
         frame = self.settings.frame
         degree, leading = top_degree(model)
@@ -332,7 +334,7 @@ class Rounds:
             initial=frame.components(model),
             ridge=None,
         )
-        return with_components(model, found, frame)
+        return with_components(model, found, frame, self.settings.layout)
 
     def residual_tensor(self, sums: RoundSums) -> Array:
         """First moment of the residual, in the coordinates of the frame."""
@@ -357,7 +359,7 @@ def _remaining_bias(sums: InstrumentSums, dU: Array, free: bool) -> Array:
     return np.asarray(mean)
 
 
-def with_components(model: IORNN, found: Decomposition, frame: Frame) -> IORNN:
+def with_components(model: Network, found: Decomposition, frame: Frame, layout: Layout) -> Network:
     """Model with A1 and A2 replaced by a decomposition's units, signed and ordered like its own.
 
     Components keep the norm and sign of the rows they replace, so U and b stay valid.
@@ -368,8 +370,13 @@ def with_components(model: IORNN, found: Decomposition, frame: Frame) -> IORNN:
     _, order = linear_sum_assignment(-np.abs(cosines / np.linalg.norm(old, axis=1)[:, None]))
     sign = np.where(cosines[np.arange(len(order)), order] < 0, -1.0, 1.0)
     size = np.linalg.norm(old, axis=1) * sign
+    seen = np.zeros(model.input_weights.shape, dtype=bool)
+    for direction in layout.directions:
+        seen[direction.units, direction.columns] = True
     return model.replace(
-        input_weights=(size[:, None] * found.components[order]) @ frame.to_inputs,
+        input_weights=np.where(
+            seen, (size[:, None] * found.components[order]) @ frame.to_inputs, 0.0
+        ),
         output_weights=found.loadings[order]
         / (factorial(degree) * leading * size**degree)[:, None],
     )
@@ -377,7 +384,7 @@ def with_components(model: IORNN, found: Decomposition, frame: Frame) -> IORNN:
 
 def first_model(
     found: Decomposition, frame: Frame, activation: Activation, means: Array, layout: Layout
-) -> IORNN:
+) -> Network:
     """Network of a first moment: unit rows A1, A2 from the loadings, no recurrence yet."""
     model = IORNN(
         found.components @ frame.to_inputs,

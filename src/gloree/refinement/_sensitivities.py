@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from gloree._sums import Sums
-from gloree.models import IORNN
-from gloree.refinement._layout import Layout
-from gloree.sequences import Array, Batch
-from gloree.states import States, residual_rows, run_states
+from gloree.models import Network
+from gloree.refinement._layout import Direction, Layout
+from gloree.sequences import Array, Batch, IntArray, Packing
+from gloree.states import States, chains_of, residual_rows, run_states
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class GradientSums(Sums):
     leverage: Array = field(repr=False, metadata={"concatenate": True})
 
 
-def gradient_sums(batch: Batch, model: IORNN, layout: Layout) -> GradientSums:
+def gradient_sums(batch: Batch, model: Network, layout: Layout) -> GradientSums:
     r"""Sums of one batch for the gradient of the squared error.
 
     .. math::
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
         J^T r = \Big( \sum_t \delta_t (x_t, h_{t-1}, 1)^T,\; \sum_t r_t (h_t, 1, x_t)^T \Big)
+
+    and for backward units with :math:`V^T \delta_{t-1}` and :math:`w_{t+1}`.
 
     Notes
     -----
@@ -50,25 +52,43 @@ def gradient_sums(batch: Batch, model: IORNN, layout: Layout) -> GradientSums:
     states = run_states(model, batch)
     residuals = counted_residuals(model, batch, states)
     slopes = model.activation.derivative(states.z, 1)
-    delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
-    unit_parts = [delta.T @ batch.X]
-    if layout.recurrent:
-        unit_parts.append(delta.T @ states.previous)
-    if layout.unit_bias:
-        unit_parts.append(delta.sum(axis=0)[:, None])
-    output_parts = [residuals.T @ states.h]
-    if layout.bias:
-        output_parts.append(residuals.sum(axis=0)[:, None])
-    if layout.direct:
-        output_parts.append(residuals.T @ batch.X)
     steepness = np.sqrt(np.einsum("ni,ni->n", slopes, slopes))
     leverage = steepness * (1.0 + np.sqrt(np.einsum("ni,ni->n", states.h, states.h)))
     return GradientSums(
         float(batch.n_counted),
         np.einsum("na,na->a", residuals, residuals),
-        layout.join(np.column_stack(unit_parts), np.column_stack(output_parts)),
+        backpropagate(batch, model, layout, states, slopes, residuals),
         np.maximum.reduceat(leverage, batch.starts),
     )
+
+
+def backpropagate(
+    batch: Batch, model: Network, layout: Layout, states: States, slopes: Array, residuals: Array
+) -> Array:
+    """Return J^T r for any r of shape (n_rows, n_outputs), zero on rows that do not count."""
+    delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
+    units = []
+    for direction in layout.directions:
+        own = delta[:, direction.units]
+        parts = [own.T @ seen_inputs(batch, direction)]
+        if layout.recurrent:
+            parts.append(own.T @ states.previous[:, direction.units])
+        if layout.unit_bias:
+            parts.append(own.sum(axis=0)[:, None])
+        units.append(np.column_stack(parts))
+    outputs = [residuals.T @ states.h]
+    if layout.bias:
+        outputs.append(residuals.sum(axis=0)[:, None])
+    if layout.direct:
+        outputs.append(residuals.T @ batch.X)
+    return layout.join(units, np.column_stack(outputs))
+
+
+def seen_inputs(batch: Batch, direction: Direction) -> Array:
+    """Return the inputs that the units of a direction see."""
+    if direction.columns.shape[0] == batch.X.shape[1]:
+        return batch.X
+    return batch.X[:, direction.columns]
 
 
 @dataclass(frozen=True)
@@ -86,13 +106,13 @@ class SquareSums(Sums):
     squares: Array
 
 
-def square_sums(batch: Batch, model: IORNN) -> SquareSums:
+def square_sums(batch: Batch, model: Network) -> SquareSums:
     """Squared error of one batch: a forward pass."""
     residuals = residual_rows(model, batch)[batch.counted]
     return SquareSums(float(batch.n_counted), np.einsum("na,na->a", residuals, residuals))
 
 
-def counted_residuals(model: IORNN, batch: Batch, states: States) -> Array:
+def counted_residuals(model: Network, batch: Batch, states: States) -> Array:
     """Residuals, zero on the rows of context."""
     residuals = residual_rows(model, batch, states)
     if batch.has_context:
@@ -103,15 +123,25 @@ def counted_residuals(model: IORNN, batch: Batch, states: States) -> Array:
 
 
 def adjoint_rows(
-    model: IORNN, batch: Batch, slopes: Array, residuals: Array, *, recurrent: bool
+    model: Network, batch: Batch, slopes: Array, residuals: Array, *, recurrent: bool
 ) -> Array:
     """Adjoint states delta_t of all rows, shape (n_rows, n_hidden)."""
     signal = residuals @ model.output_weights.T
-    U = model.recurrent_weights
-    if not recurrent or not U.any():
+    if not recurrent or not model.recurrent_weights.any():
         signal *= slopes
         return signal
-    packing = batch.packing
+    chains = chains_of(model, batch)
+    if len(chains) == 1:
+        return _adjoint_chain(model, signal, slopes, *chains[0])
+    for units, packing in chains:
+        signal[:, units] = _adjoint_chain(model, signal[:, units], slopes[:, units], units, packing)
+    return signal
+
+
+def _adjoint_chain(
+    model: Network, signal: Array, slopes: Array, units: slice, packing: Packing
+) -> Array:
+    U = model.recurrent_weights[units, units]
     delta, slope = packing.pack(signal), packing.pack(slopes)
     bounds = packing.step_starts.tolist()
     delta[bounds[-2] :] *= slope[bounds[-2] :]
@@ -146,65 +176,132 @@ def segments_at_once(layout: Layout) -> int:
     return max(8, 2**19 // (layout.n_hidden * layout.n_unit_parameters))
 
 
-def hessian_sums(batch: Batch, model: IORNN, layout: Layout) -> HessianSums:
+def rows_at_once(layout: Layout) -> int:
+    """Rows whose sensitivities, kept where there are two chains, fit into 32 MiB."""
+    kept = sum(part.n_units * part.size for part in layout.directions[:-1])
+    return max(256, 2**22 // max(kept, 1))
+
+
+def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
 
     .. math::
         \frac{\partial h_t}{\partial \theta_i} = f'(z_t) \circ
             \Big( e_i (x_t, h_{t-1}, 1)^T + U \frac{\partial h_{t-1}}{\partial \theta_i} \Big)
 
+    Of two chains, those of the forward one are found first and kept: the other one walks the
+    steps in the opposite order.
+
     Notes
     -----
     Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
-    (n_inputs + n_hidden)); for a subsample of the data.
+    (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
+    subsample of the data.
     """
     states = run_states(model, batch)
-    packing = batch.packing
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted] = True
-    counted = counted[packing.rows]
-    slopes = packing.pack(model.activation.derivative(states.z, 1))
-    entering, regressors = _packed_regressors(batch, states, layout)
+    slopes = model.activation.derivative(states.z, 1)
+    regressors = _output_regressors(batch, states, layout)
+    root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
+    *others, last = [direction for direction in layout.directions if direction.n_units]
+    kept = [_kept_sensitivities(batch, model, layout, states, slopes, other) for other in others]
 
-    k, q, width = layout.n_hidden, layout.n_outputs, layout.n_unit_parameters
-    root = np.linalg.qr(model.output_weights.T, mode="r")  # R^T R = A2 A2^T
+    q, width = layout.n_outputs, layout.n_unit_parameters
     units = np.zeros((width, width))
-    mixed = np.zeros((k, width, layout.output_width))
-    advance = _sensitivity_stepper(model, layout)
-    bounds = packing.step_starts.tolist()
-    sensitivity: Array | None = None
-    for begin, end in pairwise(bounds):
-        sensitivity = advance(sensitivity, entering[begin:end], slopes[begin:end])
-        chosen = np.flatnonzero(counted[begin:end])
+    mixed = [np.zeros((part.n_units, part.size, layout.output_width)) for part in (*others, last)]
+    steps = _sensitivity_steps(batch, model, layout, states, slopes, last)
+    for rows, sensitivity in steps:
+        chosen = np.flatnonzero(counted[rows])
         if chosen.size == 0:
             continue
-        rows = chosen + begin
-        part = sensitivity if chosen.size == end - begin else sensitivity[:, chosen]
-        seen = (root @ part.reshape(k, -1)).reshape(-1, width)
-        units += seen.T @ seen
-        mixed += part.transpose(0, 2, 1) @ regressors[rows]
+        own = sensitivity if chosen.size == rows.size else sensitivity[:, chosen]
+        parts = [*(values[:, rows[chosen]] for values in kept), own]
+        seen = [
+            (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
+            for part, values in zip((*others, last), parts, strict=True)
+        ]
+        joined = seen[0] if len(seen) == 1 else np.column_stack(seen)
+        units += joined.T @ joined
+        for total, values in zip(mixed, parts, strict=True):
+            total += values.transpose(0, 2, 1) @ regressors[rows[chosen]]
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = units
-    coupling = np.einsum("ja,jpf->paf", model.output_weights, mixed).reshape(width, -1)
-    hessian[:width, width:] = coupling
-    hessian[width:, :width] = coupling.T
-    kept = regressors[counted]
-    hessian[width:, width:] = np.kron(np.eye(q), kept.T @ kept)
+    for part, total in zip((*others, last), mixed, strict=True):
+        coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], total)
+        hessian[part.block, width:] = coupling.reshape(part.size, -1)
+    hessian[width:, :width] = hessian[:width, width:].T
+    phi = regressors[counted]
+    hessian[width:, width:] = np.kron(np.eye(q), phi.T @ phi)
     return HessianSums(float(batch.n_counted), hessian)
 
 
-def _packed_regressors(batch: Batch, states: States, layout: Layout) -> tuple[Array, Array]:
-    """What enters a unit, (x_t, h_{t-1}, 1), and an output, (h_t, 1, x_t), in packed order."""
-    one = np.ones((batch.n_rows, 1))
-    entering_ones = [one] if layout.unit_bias else []
-    ones = [one] if layout.bias else []
-    feedback = [states.previous] if layout.recurrent else []
-    direct = [batch.X] if layout.direct else []
-    pack = batch.packing.pack
-    return (
-        pack(np.column_stack((batch.X, *feedback, *entering_ones))),
-        pack(np.column_stack((states.h, *ones, *direct))),
-    )
+def _entering(batch: Batch, states: States, layout: Layout, direction: Direction) -> Array:
+    """What enters a unit of a direction: (x_t, h_{t-1}, 1)."""
+    parts = [seen_inputs(batch, direction)]
+    if layout.recurrent:
+        parts.append(states.previous[:, direction.units])
+    if layout.unit_bias:
+        parts.append(np.ones((batch.n_rows, 1)))
+    return np.column_stack(parts)
+
+
+def _output_regressors(batch: Batch, states: States, layout: Layout) -> Array:
+    """What enters an output: (h_t, 1, x_t)."""
+    parts = [states.h]
+    if layout.bias:
+        parts.append(np.ones((batch.n_rows, 1)))
+    if layout.direct:
+        parts.append(batch.X)
+    return np.column_stack(parts)
+
+
+def _packing_of(batch: Batch, direction: Direction) -> Packing:
+    return batch.mirrored if direction.prefix == "backward_" else batch.packing
+
+
+def _sensitivity_steps(
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    states: States,
+    slopes: Array,
+    direction: Direction,
+) -> Iterator[tuple[IntArray, Array]]:
+    """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size)."""
+    k, m, size = direction.n_units, direction.width, direction.size
+    U = model.recurrent_weights[direction.units, direction.units]
+    recurrent = layout.recurrent and bool(U.any())
+    packing = _packing_of(batch, direction)
+    entering = packing.pack(_entering(batch, states, layout, direction))
+    steep = packing.pack(slopes[:, direction.units])
+    current: Array | None = None
+    for begin, end in pairwise(packing.step_starts.tolist()):
+        alive = end - begin
+        if current is None or not recurrent:
+            current = np.zeros((k, alive, k, m))
+        else:
+            before = np.ascontiguousarray(current.reshape(k, -1, size)[:, :alive])
+            current = (U @ before.reshape(k, -1)).reshape(k, alive, k, m)
+        for i in range(k):
+            current[i, :, i] += entering[begin:end]
+        current *= steep[begin:end].T[:, :, None, None]
+        yield packing.rows[begin:end], current.reshape(k, alive, size)
+
+
+def _kept_sensitivities(
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    states: States,
+    slopes: Array,
+    direction: Direction,
+) -> Array:
+    """D h_t / d theta of all rows of a batch, shape (n_units, n_rows, size)."""
+    kept = np.empty((direction.n_units, batch.n_rows, direction.size))
+    for rows, values in _sensitivity_steps(batch, model, layout, states, slopes, direction):
+        kept[:, rows] = values
+    return kept
 
 
 @dataclass(frozen=True)
@@ -222,7 +319,7 @@ class SpreadSums(Sums):
     spread: Array = field(repr=False)
 
 
-def spread_sums(batch: Batch, model: IORNN, layout: Layout) -> SpreadSums:
+def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     """Sums of one batch for the spread of the score, by the adjoint.
 
     Notes
@@ -233,38 +330,22 @@ def spread_sums(batch: Batch, model: IORNN, layout: Layout) -> SpreadSums:
     residuals = counted_residuals(model, batch, states)
     slopes = model.activation.derivative(states.z, 1)
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
+    scores = [
+        _segment_products(
+            batch, delta[:, direction.units], _entering(batch, states, layout, direction)
+        )
+        for direction in layout.directions
+    ]
+    scores.append(_segment_products(batch, residuals, _output_regressors(batch, states, layout)))
+    joined = np.hstack(scores)
+    return SpreadSums(float(batch.lengths.shape[0]), joined.T @ joined)
+
+
+def _segment_products(batch: Batch, left: Array, right: Array) -> Array:
+    """Sum of left_t (x) right_t over each segment, shape (n_segments, n_left * n_right)."""
     packing = batch.packing
-    delta, residuals = packing.pack(delta), packing.pack(residuals)
-    entering, regressors = _packed_regressors(batch, states, layout)
-    n_segments = batch.lengths.shape[0]
-    units = np.zeros((n_segments, layout.n_hidden, layout.unit_width))
-    outputs = np.zeros((n_segments, layout.n_outputs, layout.output_width))
+    left, right = packing.pack(left), packing.pack(right)
+    total = np.zeros((batch.lengths.shape[0], left.shape[1], right.shape[1]))
     for begin, end in pairwise(packing.step_starts.tolist()):
-        alive = end - begin
-        units[:alive] += delta[begin:end, :, None] * entering[begin:end, None, :]
-        outputs[:alive] += residuals[begin:end, :, None] * regressors[begin:end, None, :]
-    scores = np.hstack((units.reshape(n_segments, -1), outputs.reshape(n_segments, -1)))
-    return SpreadSums(float(n_segments), scores.T @ scores)
-
-
-def _sensitivity_stepper(
-    model: IORNN, layout: Layout
-) -> Callable[[Array | None, Array, Array], Array]:
-    """Return the map from d h_{t-1} / d theta to d h_t / d theta, shape (k, n_alive, k width)."""
-    k, m = layout.n_hidden, layout.unit_width
-    U = model.recurrent_weights
-    recurrent = layout.recurrent and bool(U.any())
-
-    def advance(previous: Array | None, entering: Array, slopes: Array) -> Array:
-        alive = entering.shape[0]
-        if previous is None or not recurrent:
-            current = np.zeros((k, alive, k, m))
-        else:
-            kept = np.ascontiguousarray(previous[:, :alive])
-            current = (U @ kept.reshape(k, -1)).reshape(k, alive, k, m)
-        for i in range(k):
-            current[i, :, i] += entering
-        current *= slopes.T[:, :, None, None]
-        return current.reshape(k, alive, k * m)
-
-    return advance
+        total[: end - begin] += left[begin:end, :, None] * right[begin:end, None, :]
+    return total.reshape(total.shape[0], -1)

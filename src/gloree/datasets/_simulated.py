@@ -1,18 +1,15 @@
-"""Simulated data whose truth is known, and a reader for a user's own CSV files."""
+"""Simulated data whose truth is known."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from os import PathLike
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gloree.activations import Activation, get_activation
 from gloree.chains import GaussianVAR
-from gloree.models import IORNN, ExplosionError
+from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.sequences import Array
 
 INPUT_LAWS = (
@@ -88,13 +85,69 @@ def random_rnn(
     IORNN
     """
     rng = np.random.default_rng(random_state)
-    A1 = rng.standard_normal((n_hidden, n_inputs))
-    A1 /= np.linalg.norm(A1, axis=1, keepdims=True)
-    U = rng.standard_normal((n_hidden, n_hidden))
-    U *= recurrence_norm / np.linalg.norm(U, 2)
+    A1, U = _random_units(rng, n_hidden, n_inputs, recurrence_norm)
     A2 = rng.standard_normal((n_hidden, n_outputs)) / np.sqrt(n_hidden)
     b = bias * rng.standard_normal(n_hidden)
     return IORNN(A1, U, A2, hidden_bias=b, activation=get_activation(activation)).canonical()
+
+
+def random_brnn(
+    n_inputs: int,
+    n_forward: int,
+    n_backward: int,
+    n_outputs: int,
+    *,
+    recurrence_norm: float = 0.1,
+    activation: str | Activation = "quadratic",
+    bias: float = 0.0,
+    random_state: Any = None,
+) -> BRNN:
+    """Random bidirectional network in canonical form.
+
+    Rows of A1 and B1 are uniform on the unit sphere, U and V are Gaussian scaled to the spectral
+    norm asked for, A2 is Gaussian of variance 1 / n_hidden.
+
+    Parameters
+    ----------
+    n_inputs, n_forward, n_backward, n_outputs : int
+        One direction may have no units.
+    recurrence_norm : float, default 0.1
+        |U| and |V|, the spectral norms.
+    activation : str or Activation
+    bias : float, default 0
+        Standard deviation of the hidden biases.
+    random_state : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    BRNN
+
+    Examples
+    --------
+    >>> from gloree import datasets
+    >>> datasets.random_brnn(5, 2, 1, 3, random_state=0)
+    BRNN(n_inputs=5, n_forward=2, n_backward=1, n_outputs=3, activation='quadratic')
+    """
+    rng = np.random.default_rng(random_state)
+    n_hidden = n_forward + n_backward
+    A1, U = _random_units(rng, n_forward, n_inputs, recurrence_norm)
+    B1, V = _random_units(rng, n_backward, n_inputs, recurrence_norm)
+    A2 = rng.standard_normal((n_hidden, n_outputs)) / np.sqrt(max(n_hidden, 1))
+    b = bias * rng.standard_normal(n_hidden)
+    f = get_activation(activation)
+    return BRNN(A1, U, B1, V, A2, hidden_bias=b, activation=f).canonical()
+
+
+def _random_units(
+    rng: np.random.Generator, n_units: int, n_inputs: int, recurrence_norm: float
+) -> tuple[Array, Array]:
+    """Unit rows of input weights, and recurrent weights of a spectral norm."""
+    rows = rng.standard_normal((n_units, n_inputs))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    recurrent = rng.standard_normal((n_units, n_units))
+    if n_units:
+        recurrent *= recurrence_norm / np.linalg.norm(recurrent, 2)
+    return rows, recurrent
 
 
 def make_rnn(
@@ -109,7 +162,7 @@ def make_rnn(
     degree: int = 2,
     bidirectional: bool = False,
     random_state: Any = None,
-) -> tuple[Array, Array, IORNN, GaussianVAR]:
+) -> tuple[Array, Array, IORNN | BRNN, GaussianVAR]:
     """Simulate an input-output RNN with f(z) = z^degree, driven by a Gaussian VAR(1).
 
     Parameters
@@ -119,9 +172,9 @@ def make_rnn(
     n_inputs, n_hidden, n_outputs : int
         Network size.
     recurrence_norm : float, default 0.1
-        Spectral norm of U for degree 2; around 0.05 to 0.2 is calm (0.1 for one or two units,
-        whose recurrence is stronger at the same norm), larger ones may explode. For
-        a higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
+        Spectral norm of U (and V) for degree 2; around 0.05 to 0.2 is calm (0.1 for one or two
+        units, whose recurrence is stronger at the same norm), larger ones may explode. For a
+        higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
         that of z^l for z ~ N(0, 1): large states grow faster there.
     noise : float, default 0.1
         Standard deviation of the Gaussian noise on every output (whose signal has a standard
@@ -129,14 +182,15 @@ def make_rnn(
     degree : int, default 2
         Degree of the activation.
     bidirectional : bool, default False
-        Not part of this release; True is refused.
+        Whether (n_hidden + 1) // 2 of the units form a forward chain and the others a backward
+        one, each with a recurrence of that norm.
     random_state : None, int or numpy.random.Generator
 
     Returns
     -------
     X : ndarray of shape (n_sequences, n_steps, n_inputs)
     Y : ndarray of shape (n_sequences, n_steps, n_outputs)
-    truth : IORNN
+    truth : IORNN, or BRNN if bidirectional
         In canonical form.
     chain : GaussianVAR
         Law of the inputs.
@@ -154,6 +208,8 @@ def make_rnn(
     >>> X, Y, truth, chain = datasets.make_rnn(3, 4, 5, 2, 6, random_state=0)
     >>> X.shape, Y.shape, truth.n_hidden, chain.order
     ((3, 4, 5), (3, 4, 6), 2, 1)
+    >>> datasets.make_rnn(3, 4, 5, 3, 6, bidirectional=True, random_state=0)[2]
+    BRNN(n_inputs=5, n_forward=2, n_backward=1, n_outputs=6, activation='quadratic')
     """
     sizes = {
         "n_sequences": n_sequences,
@@ -166,21 +222,31 @@ def make_rnn(
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
-    if bidirectional:
-        raise ValueError(
-            "`bidirectional=True`: bidirectional networks are not part of this release"
-        )
     rng = np.random.default_rng(random_state)
     chain = make_chain(n_inputs, random_state=rng)
     activation = get_activation(_monomial(degree))
-    truth = random_rnn(
-        n_inputs,
-        n_hidden,
-        n_outputs,
-        recurrence_norm=recurrence_norm * _calm_factor(degree),
-        activation=activation,
-        random_state=rng,
-    )
+    norm = recurrence_norm * _calm_factor(degree)
+    truth: IORNN | BRNN
+    if bidirectional:
+        n_backward = n_hidden // 2
+        truth = random_brnn(
+            n_inputs,
+            n_hidden - n_backward,
+            n_backward,
+            n_outputs,
+            recurrence_norm=norm,
+            activation=activation,
+            random_state=rng,
+        )
+    else:
+        truth = random_rnn(
+            n_inputs,
+            n_hidden,
+            n_outputs,
+            recurrence_norm=norm,
+            activation=activation,
+            random_state=rng,
+        )
     X = chain.sample(n_sequences, n_steps, random_state=rng)
     exploded = truth.explosions(X, limit=NEAR_EXPLOSION**degree)
     if exploded.size:
@@ -281,110 +347,3 @@ def _tokens(rng: np.random.Generator, n_sequences: int, n_steps: int, n_inputs: 
         below = cumulative[token] < rng.random(n_sequences)[:, None]
         token = np.minimum(below.sum(axis=1), n_tokens - 1)
     return np.ascontiguousarray(X.transpose(1, 0, 2))
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of a CSV file.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n_rows, n_inputs)
-    Y : ndarray of shape (n_rows, n_outputs)
-    inputs, outputs : tuple of str
-        Names of the columns.
-    lengths : ndarray of int or None
-        Rows of each sequence, where a sequence column was given.
-    """
-
-    X: Array
-    Y: Array
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    lengths: Any = None
-
-
-def read_csv(
-    path: str | PathLike[str],
-    *,
-    inputs: str | Sequence[str] | None = None,
-    outputs: str | Sequence[str] | None = None,
-    sequence: str | None = None,
-) -> Table:
-    """Read input and output columns of a CSV file with a header line.
-
-    Parameters
-    ----------
-    path : str or path
-    inputs, outputs : str or sequence of str, optional
-        Names of columns. By default the first column is the input and the second the output.
-    sequence : str, optional
-        Name of a column that tells sequences apart; rows of one sequence stand together.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    ValueError
-        If a column is missing or a cell is not a number, naming the line.
-
-    Notes
-    -----
-    Empty cells are an error in the columns asked for and ignored in all others.
-    """
-    names, rows = _read_cells(path)
-    named = [name for name in names if name]
-    if len(named) < 2:
-        raise ValueError(f"{path}: the header line names {named}; at least two columns are needed")
-    inputs = _names(inputs, named[0])
-    outputs = _names(outputs, named[1])
-    wanted = [*inputs, *outputs, *([sequence] if sequence else [])]
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {named}")
-    if not rows:
-        raise ValueError(f"{path} holds a header and no rows")
-    values = _numbers(path, rows, [names.index(name) for name in (*inputs, *outputs)])
-    lengths = None
-    if sequence is not None:
-        column = names.index(sequence)
-        labels = [row[column] if column < len(row) else "" for _, row in rows]
-        cuts = [i for i in range(1, len(labels)) if labels[i] != labels[i - 1]]
-        lengths = np.diff([0, *cuts, len(labels)])
-    n_inputs = len(inputs)
-    return Table(values[:, :n_inputs], values[:, n_inputs:], inputs, outputs, lengths)
-
-
-def _names(chosen: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
-    if chosen is None:
-        return (default,)
-    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
-
-
-def _read_cells(path: str | PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header names, and the rows that are not blank with the line each ends on."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        names = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if row]
-    return names, rows
-
-
-def _numbers(
-    path: str | PathLike[str], rows: list[tuple[int, list[str]]], columns: list[int]
-) -> Array:
-    try:
-        return np.array([[float(row[column]) for column in columns] for _, row in rows])
-    except (ValueError, IndexError):
-        for line, row in rows:
-            for column in columns:
-                cell = row[column] if column < len(row) else ""
-                try:
-                    float(cell)
-                except ValueError:
-                    raise ValueError(
-                        f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
-                    ) from None
-        raise

@@ -1,0 +1,312 @@
+r"""Which way each hidden unit runs: a two-sided regression and a greedy partition.
+
+The units of a bidirectional network come out of the first moment together, directions unknown.
+With all of them run without recurrence, the pre-activation of a forward unit still lacks
+sum_j U_ij h_{j,t-1} over forward units j, that of a backward unit sum_j V_ij h_{j,t+1}. So the
+prediction error is regressed on both neighbours of every unit at once,
+
+.. math::
+    y_t - \hat y_t \approx A_2^T \big[ f'(\hat z_t) \circ
+        (\Theta^- \hat h_{t-1} + \Theta^+ \hat h_{t+1}) \big] + \text{outputs},
+
+and each unit is put where its row *and* its column of the coefficients say: a unit that hears no
+other may still be heard by others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from gloree._sums import Sums
+from gloree.models import BRNN, IORNN, Network
+from gloree.recurrence._linearised import (
+    LinearisedSums,
+    normal_equations,
+    output_regressors,
+    row_blocks,
+    solve_normal_equations,
+    unit_regressors,
+)
+from gloree.sequences import Array, Batch, IntArray
+from gloree.states import residual_rows, run_states
+
+SWEEPS = 5
+"""Greedy sweeps over the units at most."""
+
+CERTAIN = 0.9999
+"""Quantile of a chi-square below which the evidence for any recurrence of a unit is noise."""
+
+LARGEST_NORM = 0.5
+"""Spectral norm of the first U and V, at most."""
+
+BoolArray = NDArray[np.bool_]
+
+
+def two_sided_sums(batch: Batch, model: Network, *, direct: bool = False) -> LinearisedSums:
+    """Sums of one batch for the regression on both neighbours of every unit.
+
+    Parameters
+    ----------
+    batch : Batch
+    model : IORNN
+        Without recurrence: its states are those of single steps, whatever the directions.
+    direct : bool, default False
+        Whether x_t is among the output regressors.
+
+    Returns
+    -------
+    LinearisedSums
+        Unknowns (i, j) with j < n_hidden for h_{j,t-1} and n_hidden + j for h_{j,t+1}.
+
+    Notes
+    -----
+    Time O(n_rows n_hidden^4): twice as many regressors as `linearised_sums`.
+    """
+    states = run_states(model, batch)
+    residuals = residual_rows(model, batch, states)
+    k = model.n_hidden
+    owner, source = np.divmod(np.arange(2 * k * k), 2 * k)
+    entering = np.column_stack(_neighbours(batch, states.h))
+    return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
+
+
+def _neighbours(batch: Batch, h: Array) -> tuple[Array, Array]:
+    """States of the step before and of the step after, zero beyond the ends."""
+    before, after = np.zeros_like(h), np.zeros_like(h)
+    before[1:] = h[:-1]
+    before[batch.starts] = 0.0
+    after[:-1] = h[1:]
+    after[batch.starts + batch.lengths - 1] = 0.0
+    return before, after
+
+
+@dataclass(frozen=True)
+class TwoSidedFit:
+    """Solution of the regression on both neighbours.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (n_hidden, 2 n_hidden)
+        [Theta^-, Theta^+].
+    information : ndarray of shape (m, m)
+        Gram matrix of the unknowns of the units with the outputs' regressors projected out.
+    projection : ndarray of shape (m, n_regressors)
+        Regression of Q on phi = (h_t, 1, x_t).
+    output_change : ndarray of shape (n_regressors, n_outputs)
+    """
+
+    coefficients: Array
+    information: Array = field(repr=False)
+    projection: Array = field(repr=False)
+    output_change: Array = field(repr=False)
+
+    @classmethod
+    def of(cls, sums: LinearisedSums, model: Network, *, ridge: float = 1e-8) -> TwoSidedFit:
+        """Solve the normal equations."""
+        k = model.n_hidden
+        solution, change = solve_normal_equations(sums, model, bias=True, ridge=ridge)
+        projection = np.asarray(np.linalg.lstsq(sums.gram, sums.mixed.T, rcond=1e-12)[0].T)
+        A2 = model.output_weights
+        left = sums.unit_gram - projection @ sums.mixed.T
+        information = left * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
+        return cls(solution.reshape(k, 2 * k), information, projection, change)
+
+
+@dataclass(frozen=True)
+class TwoSidedSpread(Sums):
+    """Spread of the score of `TwoSidedFit` over segments.
+
+    Attributes
+    ----------
+    n_segments : float
+    spread : ndarray of shape (m, m)
+        Sum over segments of g g^T.
+    """
+
+    n_segments: float
+    spread: Array = field(repr=False)
+
+
+def two_sided_spread(
+    batch: Batch, model: Network, fit: TwoSidedFit, *, direct: bool = False
+) -> TwoSidedSpread:
+    """Sums of one batch for the covariance of the coefficients, clustered by segment.
+
+    Notes
+    -----
+    Time O(n_rows n_hidden^2 (n_inputs + n_outputs) + n_segments n_hidden^4).
+    """
+    states = run_states(model, batch)
+    residuals = residual_rows(model, batch, states)
+    k, A2 = model.n_hidden, model.output_weights
+    before, after = _neighbours(batch, states.h)
+    phi = output_regressors(batch, states, direct=direct)
+    slopes = model.activation.derivative(states.z, 1)
+    drive = before @ fit.coefficients[:, :k].T + after @ fit.coefficients[:, k:].T
+    residuals -= (slopes * drive) @ A2 + phi @ fit.output_change
+    if batch.has_context:
+        context = np.ones(batch.n_rows, dtype=bool)
+        context[batch.counted] = False
+        residuals[context] = 0.0
+    signal = residuals @ A2.T
+    entering = np.column_stack((before, after))
+    owner, source = np.divmod(np.arange(2 * k * k), 2 * k)
+    scores = np.zeros((batch.lengths.shape[0], owner.shape[0]))
+    segment = np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)
+    for part in row_blocks(batch.n_rows, owner.shape[0]):
+        Q = unit_regressors(model, states.z[part], entering[part], owner, source)
+        Q -= phi[part] @ fit.projection.T
+        Q *= signal[part].take(owner, axis=1)
+        present, first = np.unique(segment[part], return_index=True)
+        scores[present] += np.add.reduceat(Q, first, axis=0)
+    return TwoSidedSpread(float(scores.shape[0]), scores.T @ scores)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Direction of every hidden unit, and how sure it is.
+
+    Attributes
+    ----------
+    forward : ndarray of bool of shape (n_hidden,)
+    margin : ndarray of shape (n_hidden,)
+        Evidence for the chosen side less that for the other one, in units of a chi-square
+        statistic: 20 is beyond doubt, below 5 is a guess.
+    undetermined : ndarray of bool of shape (n_hidden,)
+        Units whose row and column are both noise: nothing in the data tells which way they run,
+        and nothing depends on it. They stand with the larger part of the others.
+    past, future : ndarray of shape (n_hidden, n_hidden)
+        Coefficients of each unit on the states of the step before, and of the step after.
+    """
+
+    forward: BoolArray
+    margin: Array
+    undetermined: BoolArray
+    past: Array = field(repr=False)
+    future: Array = field(repr=False)
+
+    @property
+    def order(self) -> IntArray:
+        """Units with the forward ones first."""
+        return np.concatenate((np.flatnonzero(self.forward), np.flatnonzero(~self.forward)))
+
+    def __str__(self) -> str:
+        n_forward, n_units = int(self.forward.sum()), self.forward.shape[0]
+        text = f"{n_forward} forward, {n_units - n_forward} backward"
+        if self.undetermined.any():
+            text += f", {int(self.undetermined.sum())} of them undetermined"
+        known = self.margin[~self.undetermined]
+        return text + (f"; smallest margin {known.min():.3g}" if known.size else "")
+
+
+def choose_directions(
+    fit: TwoSidedFit, spread: TwoSidedSpread, *, n_forward: int | None = None
+) -> Directions:
+    r"""Partition the units by the evidence of rows and columns.
+
+    Unit i is forward if
+
+    .. math::
+        (W^-_i - K) + \sum_{j \in F \setminus i} (z^-_{ji})^2 - 1 \ge
+        (W^+_i - K) + \sum_{j \in B \setminus i} (z^+_{ji})^2 - 1,
+
+    with W the Wald statistics of the two halves of its row, z the t-values of its column, F and B
+    the current partition, which starts from the rows alone.
+
+    Parameters
+    ----------
+    fit : TwoSidedFit
+    spread : TwoSidedSpread
+    n_forward : int, optional
+        Size of the forward part, if it is known: the units of most evidence for it.
+    """
+    k = fit.coefficients.shape[0]
+    past, future = fit.coefficients[:, :k], fit.coefficients[:, k:]
+    inverse = np.linalg.pinv(fit.information, rcond=1e-12, hermitian=True)
+    covariance = inverse @ spread.spread @ inverse
+    variances = np.diag(covariance).reshape(k, 2 * k)
+    wald = np.empty((k, 2))
+    for i in range(k):
+        for side in range(2):
+            index = np.arange(2 * k * i + k * side, 2 * k * i + k * (side + 1))
+            theta = fit.coefficients.ravel()[index]
+            wald[i, side] = theta @ np.linalg.lstsq(covariance[np.ix_(index, index)], theta)[0]
+    squared = fit.coefficients**2 / np.maximum(variances, 1e-300) - 1.0
+    heard = squared[:, :k], squared[:, k:]
+    rows = wald[:, 0] - wald[:, 1]
+    forward = rows >= 0
+    for _ in range(SWEEPS):
+        changed = False
+        for i in range(k):
+            side = _evidence(rows, heard, forward, i) >= 0
+            changed |= bool(side != forward[i])
+            forward[i] = side
+        if not changed:
+            break
+    evidence = np.array([_evidence(rows, heard, forward, i) for i in range(k)])
+    if n_forward is not None:
+        forward = np.zeros(k, dtype=bool)
+        forward[np.argsort(-evidence, kind="stable")[:n_forward]] = True
+        evidence = np.array([_evidence(rows, heard, forward, i) for i in range(k)])
+    undetermined = np.zeros(k, dtype=bool)
+    limit = chi2.ppf(CERTAIN, 2 * k - 1) + 4.0 * (2 * k - 1)
+    own = np.where(forward, wald[:, 0], wald[:, 1])
+    for i in range(k):
+        column = np.where(forward, heard[0][:, i], heard[1][:, i]) + 1.0
+        column[i] = 0.0
+        undetermined[i] = own[i] + column[forward == forward[i]].sum() < limit
+    if n_forward is None and undetermined.any():
+        known = forward[~undetermined]
+        forward[undetermined] = bool(known.sum() >= known.size / 2)
+    margin = np.where(forward, evidence, -evidence)
+    return Directions(forward, margin, undetermined, past, future)
+
+
+def _evidence(rows: Array, heard: tuple[Array, Array], forward: BoolArray, i: int) -> float:
+    """Evidence that unit i is forward, given the directions of the others."""
+    others = np.arange(forward.shape[0]) != i
+    columns = heard[0][forward & others, i].sum() - heard[1][~forward & others, i].sum()
+    return float(rows[i] + columns)
+
+
+def bidirectional_model(model: IORNN, found: Directions, *, lags: int = 1) -> BRNN:
+    """Network of a partition of the units, with U and V from the regression on both neighbours.
+
+    Parameters
+    ----------
+    model : IORNN
+        Without recurrence, on the windows that a `BRNN` of these lags has as its joint ones.
+    found : Directions
+    lags : int, default 1
+        With windows, units keep only the inputs that their direction sees.
+
+    Notes
+    -----
+    U and V are scaled down to a spectral norm of at most `LARGEST_NORM`: the regression is of
+    first order, and a recurrence beyond that may run away.
+    """
+    order, cut = found.order, int(found.forward.sum())
+    ahead, behind = order[:cut], order[cut:]
+    C, n_inputs = model.input_weights, model.n_columns // (2 * lags - 1)
+    future = np.r_[0:n_inputs, lags * n_inputs : model.n_columns]
+    return BRNN(
+        C[ahead, : lags * n_inputs],
+        _capped(found.past[np.ix_(ahead, ahead)]),
+        C[np.ix_(behind, future)],
+        _capped(found.future[np.ix_(behind, behind)]),
+        model.output_weights[order],
+        model.hidden_bias[order],
+        model.output_bias,
+        model.direct_weights,
+        activation=model.activation,
+        lags=lags,
+    )
+
+
+def _capped(recurrent: Array) -> Array:
+    norm = float(np.linalg.norm(recurrent, 2)) if recurrent.size else 0.0
+    return recurrent * min(1.0, LARGEST_NORM / norm) if norm > 0 else recurrent
