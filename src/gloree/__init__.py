@@ -17,7 +17,7 @@ from gloree import (
 )
 from gloree.chains import GaussianVAR
 from gloree.engine import Engine
-from gloree.estimators import SpectralRNNRegressor
+from gloree.estimators import SpectralRNNClassifier, SpectralRNNRegressor
 from gloree.models import BRNN, IORNN
 
 __version__ = "0.1.0"
@@ -27,6 +27,7 @@ __all__ = [
     "IORNN",
     "Engine",
     "GaussianVAR",
+    "SpectralRNNClassifier",
     "SpectralRNNRegressor",
     "__version__",
     "activations",

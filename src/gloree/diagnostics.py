@@ -45,6 +45,10 @@ class DirectionWarning(GloreeWarning):
     """The direction of some unit of a bidirectional network is not to be trusted."""
 
 
+class LabelWarning(GloreeWarning):
+    """Some labels were not seen in the fit."""
+
+
 class ConditionWarning(GloreeWarning):
     """The inputs are nearly collinear."""
 
@@ -233,6 +237,8 @@ class FitReport:
         Relative error of each weight matrix that the standard errors imply.
     conditions : dict of str to float
         Condition numbers: inputs, components, overlap.
+    accuracies : dict of str to float
+        Of a labelling network: share of correct steps, by what it was measured on.
     warnings : list of str
     plan : str
         Cost and memory, as planned from the shapes.
@@ -255,6 +261,7 @@ class FitReport:
     standard_errors: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
+    accuracies: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     plan: str = ""
 
@@ -284,6 +291,9 @@ class FitReport:
             for name, values in rows:
                 mean = float(np.sqrt(np.mean(values**2)))
                 lines.append(f"  {name:<24}{values.max():>14.5g}{mean:>14.5g}")
+        if self.accuracies:
+            lines += ["", f"  {'accuracy':<44}"]
+            lines += [f"  {name:<44}{value:>9.4f}" for name, value in self.accuracies.items()]
         if self.predicted_errors:
             lines += ["", f"  {'weights':<24}{'predicted relative error':>28}"]
             for name, error in self.predicted_errors.items():

@@ -82,6 +82,42 @@ def make_network(seed, n_inputs, f, n_hidden=2, n_outputs=2, backward=False, sca
     )
 
 
+@dataclass
+class TwoWay:
+    """Both chains: y_t = A2^T [h_t; w_t] + c, forward units first."""
+
+    forward: Network
+    backward: Network
+
+    @property
+    def C(self):
+        return np.vstack((self.forward.A1, self.backward.A1))
+
+    @property
+    def A2(self):
+        return np.vstack((self.forward.A2, self.backward.A2))
+
+    @property
+    def b(self):
+        return np.concatenate((self.forward.b, self.backward.b))
+
+    def run(self, X):
+        """Pre-activations and states of all units, (n_nodes, n_steps, n_hidden)."""
+        (z, h), (v, w) = self.forward.run(X), self.backward.run(X)
+        return np.concatenate((z, v), axis=2), np.concatenate((h, w), axis=2)
+
+    def outputs(self, X):
+        return self.run(X)[1] @ self.A2 + self.forward.c
+
+
+def make_two_way(seed, n_inputs, f, n_forward=2, n_backward=1, n_outputs=2, scale=1.0):
+    parts = [
+        make_network(2 * seed + back, n_inputs, f, n_hidden, n_outputs, bool(back), scale)
+        for back, n_hidden in enumerate((n_forward, n_backward))
+    ]
+    return TwoWay(*parts)
+
+
 def polynomial(*coefficients):
     """f(z) = sum_m c_m z^m."""
     return np.polynomial.Polynomial(coefficients)

@@ -141,7 +141,7 @@ def cut_source(state: State) -> None:
     state.plan = plan(
         state.data.n_rows,
         state.n_inputs,
-        state.data.n_outputs,
+        state.plan_outputs or state.data.n_outputs,
         n_hidden=settings.n_hidden or 10,
         degree=settings.activation.degree,
         moment=settings.moment,

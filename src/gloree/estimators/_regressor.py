@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gloree.activations import Activation, Polynomial, get_activation
+from gloree.activations import Activation
 from gloree.chains import GaussianVAR
-from gloree.diagnostics import FitReport, recoverable_degree
-from gloree.engine import get_engine
+from gloree.estimators._base import SpectralRNN
 from gloree.estimators._fit import run_fit
-from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
-from gloree.models import Network
 from gloree.sequences import as_sequences
 
-_MOMENTS = ("auto", "regression", "score")
-_RECURRENCES = ("instrument", "cross", "score")
-_REFINEMENTS = ("one-step", "full")
 
-
-class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
+class SpectralRNNRegressor(SpectralRNN):
     r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
 
     Fits
@@ -106,9 +96,7 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
     True
     """
 
-    model_: Network
-    chain_: GaussianVAR | None
-    report_: FitReport
+    _refinements = ("one-step", "full")
 
     def __init__(
         self,
@@ -177,14 +165,7 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
         if Y is None:
             raise ValueError("`Y` is missing: fit needs outputs")
         data = as_sequences(X, Y, lengths=lengths)
-        chain = settings.chain
-        if chain is not None and settings.lags > 1:
-            raise ValueError(
-                "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
-                "their fit uses no input law. Leave `chain` out"
-            )
-        if chain is not None and chain.n_inputs != data.n_inputs:
-            raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
+        self._check_inputs(data, settings)
         model, state = run_fit(data, settings)
         self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
         self.n_features_in_ = data.n_inputs
@@ -232,93 +213,3 @@ class SpectralRNNRegressor(BaseEstimator):  # type: ignore[misc]
             raise ValueError("`Y` is missing: score needs outputs")
         predictions = self.model_.predict(data.X, lengths=data.lengths)
         return score_rows(data, predictions, skip)
-
-    def _sizes(self) -> tuple[int | None, int | None]:
-        """Hidden units in all, and forward ones where a pair fixes them."""
-        if not isinstance(self.n_hidden, (tuple, list)):
-            if self.n_hidden is not None:
-                _check_integer("n_hidden", self.n_hidden, 1)
-            return self.n_hidden, None
-        if not self.bidirectional or len(self.n_hidden) != 2:
-            raise ValueError(
-                f"`n_hidden` is {self.n_hidden!r}, expected an integer, or a pair (forward, "
-                f"backward) with bidirectional=True"
-            )
-        for size in self.n_hidden:
-            _check_integer("n_hidden", size, 0)
-        if sum(self.n_hidden) == 0:
-            raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
-        return int(sum(self.n_hidden)), int(self.n_hidden[0])
-
-    def _settings(self) -> Settings:
-        """Check the parameters and resolve names."""
-        activation = get_activation(self.activation)
-        recoverable_degree(activation)
-        assert isinstance(activation, Polynomial)
-        _check_integer("verbose", self.verbose, 0)
-        for name in ("bidirectional", "direct", "fit_bias"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
-        n_hidden, n_forward = self._sizes()
-        _check_integer("lags", self.lags, 1)
-        _check_integer("max_rounds", self.max_rounds, 0)
-        if self.batch_size is not None:
-            _check_integer("batch_size", self.batch_size, 1)
-        if self.memory_limit is not None:
-            _check_integer("memory_limit", self.memory_limit, 1)
-        _check_choice("moment", self.moment, _MOMENTS)
-        _check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
-        _check_choice("refine", self.refine, (*_REFINEMENTS, None))
-        chain = None
-        if isinstance(self.chain, GaussianVAR):
-            chain = self.chain
-        elif not (isinstance(self.chain, str) and self.chain == "gaussian-var"):
-            close = difflib.get_close_matches(str(self.chain)[:50], ["gaussian-var"], n=1)
-            hint = "; did you mean 'gaussian-var'?" if close else ""
-            raise ValueError(
-                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
-            )
-        return Settings(
-            n_hidden=n_hidden,
-            n_forward=n_forward,
-            bidirectional=self.bidirectional,
-            activation=activation,
-            chain=chain,
-            moment=self.moment,
-            direct=self.direct,
-            bias=self.fit_bias,
-            recurrence=self.recurrence,
-            lags=self.lags,
-            max_rounds=self.max_rounds,
-            refine=self.refine,
-            batch_size=self.batch_size,
-            memory_limit=self.memory_limit,
-            engine=get_engine(self.engine, verbose=self.verbose),
-            rng=_generator(self.random_state),
-            verbose=self.verbose,
-        )
-
-
-def _generator(random_state: Any) -> np.random.Generator:
-    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
-    if random_state is None or whole or isinstance(random_state, np.random.Generator):
-        return np.random.default_rng(random_state)
-    raise TypeError(
-        f"`random_state` must be None, an integer of at least 0 or a numpy.random.Generator, got "
-        f"{random_state!r}"
-    )
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value in choices:
-        return
-    close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"`{name}` must be one of {choices}, got {value!r}{hint}")

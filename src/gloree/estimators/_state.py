@@ -59,6 +59,7 @@ class State:
     source: Source = field(init=False)
     wild: IntArray | None = field(init=False, default=None)
     plan: MomentPlan = field(init=False)
+    plan_outputs: int | None = field(init=False, default=None)
     n_rows: int = field(init=False)
     output_mean: Array = field(init=False)
     chain: GaussianVAR | None = field(init=False, default=None)

@@ -1,5 +1,12 @@
 """Residual rounds and Gauss-Newton steps: from consistent weights to efficient ones."""
 
+from gloree.refinement._cross_entropy import (
+    CrossEntropySums,
+    LabelRefinement,
+    cross_entropy_sums,
+    minimise_cross_entropy,
+    softmax,
+)
 from gloree.refinement._gauss_newton import (
     Refinement,
     RefinementStatus,
@@ -29,8 +36,10 @@ from gloree.refinement._sensitivities import (
 )
 
 __all__ = [
+    "CrossEntropySums",
     "GradientSums",
     "HessianSums",
+    "LabelRefinement",
     "Layout",
     "Refinement",
     "RefinementStatus",
@@ -40,12 +49,15 @@ __all__ = [
     "SpreadSums",
     "SquareSums",
     "StandardErrors",
+    "cross_entropy_sums",
     "evaluate_batch",
     "first_model",
     "gauss_newton",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "minimise_cross_entropy",
+    "softmax",
     "spread_sums",
     "square_sums",
     "standard_errors",

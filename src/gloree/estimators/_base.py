@@ -1,0 +1,148 @@
+"""Parameters of the estimators, checked in one place."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from gloree.activations import Activation, Polynomial, get_activation
+from gloree.chains import GaussianVAR
+from gloree.diagnostics import FitReport, recoverable_degree
+from gloree.engine import get_engine
+from gloree.estimators._state import Settings
+from gloree.models import Network
+from gloree.sequences import Sequences
+
+_MOMENTS = ("auto", "regression", "score")
+_RECURRENCES = ("instrument", "cross", "score")
+
+
+class SpectralRNN(BaseEstimator):  # type: ignore[misc]
+    """What `SpectralRNNRegressor` and `SpectralRNNClassifier` have in common."""
+
+    model_: Network
+    chain_: GaussianVAR | None
+    report_: FitReport
+
+    n_hidden: int | tuple[int, int] | None
+    bidirectional: bool
+    activation: str | Activation
+    chain: str | GaussianVAR
+    moment: str
+    direct: bool
+    fit_bias: bool
+    recurrence: str | None
+    lags: int
+    max_rounds: int
+    refine: str | None
+    batch_size: int | None
+    memory_limit: int | None
+    random_state: Any
+    engine: Any
+    verbose: int
+
+    _refinements: tuple[str, ...]
+
+    def _sizes(self) -> tuple[int | None, int | None]:
+        """Hidden units in all, and forward ones where a pair fixes them."""
+        if not isinstance(self.n_hidden, (tuple, list)):
+            if self.n_hidden is not None:
+                _check_integer("n_hidden", self.n_hidden, 1)
+            return self.n_hidden, None
+        if not self.bidirectional or len(self.n_hidden) != 2:
+            raise ValueError(
+                f"`n_hidden` is {self.n_hidden!r}, expected an integer, or a pair (forward, "
+                f"backward) with bidirectional=True"
+            )
+        for size in self.n_hidden:
+            _check_integer("n_hidden", size, 0)
+        if sum(self.n_hidden) == 0:
+            raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
+        return int(sum(self.n_hidden)), int(self.n_hidden[0])
+
+    def _settings(self) -> Settings:
+        """Check the parameters and resolve names."""
+        activation = get_activation(self.activation)
+        recoverable_degree(activation)
+        assert isinstance(activation, Polynomial)
+        _check_integer("verbose", self.verbose, 0)
+        for name in ("bidirectional", "direct", "fit_bias"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
+        n_hidden, n_forward = self._sizes()
+        _check_integer("lags", self.lags, 1)
+        _check_integer("max_rounds", self.max_rounds, 0)
+        if self.batch_size is not None:
+            _check_integer("batch_size", self.batch_size, 1)
+        if self.memory_limit is not None:
+            _check_integer("memory_limit", self.memory_limit, 1)
+        check_choice("moment", self.moment, _MOMENTS)
+        check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
+        check_choice("refine", self.refine, (*self._refinements, None))
+        chain = None
+        if isinstance(self.chain, GaussianVAR):
+            chain = self.chain
+        elif not (isinstance(self.chain, str) and self.chain == "gaussian-var"):
+            close = difflib.get_close_matches(str(self.chain)[:50], ["gaussian-var"], n=1)
+            hint = "; did you mean 'gaussian-var'?" if close else ""
+            raise ValueError(
+                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
+            )
+        return Settings(
+            n_hidden=n_hidden,
+            n_forward=n_forward,
+            bidirectional=self.bidirectional,
+            activation=activation,
+            chain=chain,
+            moment=self.moment,
+            direct=self.direct,
+            bias=self.fit_bias,
+            recurrence=self.recurrence,
+            lags=self.lags,
+            max_rounds=self.max_rounds,
+            refine=self.refine,
+            batch_size=self.batch_size,
+            memory_limit=self.memory_limit,
+            engine=get_engine(self.engine, verbose=self.verbose),
+            rng=_generator(self.random_state),
+            verbose=self.verbose,
+        )
+
+    def _check_inputs(self, data: Sequences, settings: Settings) -> None:
+        """Check a given input law against the inputs."""
+        chain = settings.chain
+        if chain is not None and settings.lags > 1:
+            raise ValueError(
+                "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
+                "their fit uses no input law. Leave `chain` out"
+            )
+        if chain is not None and chain.n_inputs != data.n_inputs:
+            raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
+    if random_state is None or whole or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    raise TypeError(
+        f"`random_state` must be None, an integer of at least 0 or a numpy.random.Generator, got "
+        f"{random_state!r}"
+    )
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value in choices:
+        return
+    close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"`{name}` must be one of {choices}, got {value!r}{hint}")

@@ -1,0 +1,278 @@
+"""`SpectralRNNClassifier`: sequence labelling with a network found from moments."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from gloree.activations import Activation
+from gloree.chains import GaussianVAR
+from gloree.diagnostics import LabelWarning
+from gloree.estimators._base import SpectralRNN, check_choice
+from gloree.estimators._labelling import run_labelling
+from gloree.estimators._labels import distinct, flatten_labels, numbers_of
+from gloree.refinement import softmax
+from gloree.sequences import Array, as_sequences
+
+_READOUTS = ("logistic", "least-squares")
+
+
+class SpectralRNNClassifier(SpectralRNN):
+    r"""Label every step of a sequence by a recurrent network whose units come from moments.
+
+    The indicators of the labels take the place of the outputs: a linear path from the inputs is
+    fitted first, its residual is whitened over the classes, and the hidden units and recurrences
+    are recovered from its moments as in `SpectralRNNRegressor`. A readout on their states gives
+    the labels,
+
+    .. math:: P(y_t = c | x) \propto \exp(A_2^T h_t + D^T x_t + c)_c
+
+    Parameters
+    ----------
+    n_hidden : int, pair of int or None, default None
+        Hidden units; for a bidirectional network the total, or (forward, backward). None chooses
+        their number from split halves of the data.
+    bidirectional : bool, default False
+        Whether a second chain runs backward.
+    activation : str or Activation, default "quadratic"
+        A polynomial of degree 2 or 3.
+    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
+        Law of the inputs.
+    moment : {"auto", "regression", "score"}, default "auto"
+    direct : bool, default True
+        Whether there is a linear path from the inputs to the labels. It is fitted before anything
+        else, so that the units look for what it leaves.
+    fit_bias : bool, default True
+    recurrence : {"instrument", "cross"} or None, default "instrument"
+        Estimator of the recurrent weights; None does without a recurrence.
+    lags : int, default 1
+        Forward units see the windows [x_t, .., x_{t-lags+1}], backward ones
+        [x_t, .., x_{t+lags-1}], the direct path both.
+    max_rounds : int, default 5
+    refine : {"full"} or None, default "full"
+        "full" minimises the cross-entropy over all weights by L-BFGS with exact gradients, with a
+        tenth of the segments held out for early stopping; None stays with the moments.
+    readout : {"logistic", "least-squares"}, default "logistic"
+        Logistic regression on states and inputs, or the paper's least squares of the indicators,
+        whose estimates of the probabilities need not lie between 0 and 1 (`predict_proba` clips
+        them); it goes with refine=None.
+    batch_size, memory_limit, random_state, engine, verbose
+        As in `SpectralRNNRegressor`.
+
+    Attributes
+    ----------
+    model_ : IORNN or BRNN
+        Its outputs are the logits of the labels (with the least-squares readout, estimates of
+        their probabilities).
+    classes_ : ndarray of shape (n_classes,)
+        The labels: sorted where they can be, else in the order of their first appearance.
+    chain_ : GaussianVAR or None
+    report_ : FitReport
+    n_features_in_ : int
+
+    See Also
+    --------
+    SpectralRNNRegressor
+
+    Notes
+    -----
+    Of labels with equal outputs `predict` takes the one that comes first in `classes_`. A label
+    that was not seen in `fit` is never predicted, and `score` counts it as an error.
+
+    References
+    ----------
+    .. [SA16] H. Sedghi, A. Anandkumar, "Training Input-Output Recurrent Neural Networks through
+       Spectral Methods", arXiv:1603.00954.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree import SpectralRNNClassifier, datasets
+    >>> X, Y, _, _ = datasets.make_rnn(1000, 10, 4, 2, 3, random_state=0)
+    >>> labels = np.array(["low", "middle", "high"])[Y.argmax(axis=2)]
+    >>> clf = SpectralRNNClassifier(n_hidden=2, random_state=0).fit(X, labels)
+    >>> clf.predict(X).shape, bool(clf.score(X, labels) > 0.9)
+    ((1000, 10), True)
+    """
+
+    classes_: NDArray[Any]
+
+    _refinements = ("full",)
+
+    def __init__(
+        self,
+        n_hidden: int | tuple[int, int] | None = None,
+        *,
+        bidirectional: bool = False,
+        activation: str | Activation = "quadratic",
+        chain: str | GaussianVAR = "gaussian-var",
+        moment: str = "auto",
+        direct: bool = True,
+        fit_bias: bool = True,
+        recurrence: str | None = "instrument",
+        lags: int = 1,
+        max_rounds: int = 5,
+        refine: str | None = "full",
+        readout: str = "logistic",
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
+        random_state: Any = None,
+        engine: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_hidden = n_hidden
+        self.bidirectional = bidirectional
+        self.activation = activation
+        self.chain = chain
+        self.moment = moment
+        self.direct = direct
+        self.fit_bias = fit_bias
+        self.recurrence = recurrence
+        self.lags = lags
+        self.max_rounds = max_rounds
+        self.refine = refine
+        self.readout = readout
+        self.batch_size = batch_size
+        self.memory_limit = memory_limit
+        self.random_state = random_state
+        self.engine = engine
+        self.verbose = verbose
+
+    def fit(
+        self, X: Any, labels: Any, *, lengths: ArrayLike | None = None
+    ) -> SpectralRNNClassifier:
+        """Recover a labelling network.
+
+        Parameters
+        ----------
+        X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
+            Inputs (see `gloree.sequences.as_sequences`).
+        labels : sequence, or sequence of sequences
+            A label for each step: strings, numbers, tuples, anything hashable.
+        lengths : sequence of int, optional
+            Steps of each sequence, for flat arrays.
+
+        Returns
+        -------
+        SpectralRNNClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data are not usable; the message says what to do.
+        IdentifiabilityError
+            If sizes leave the weights undetermined by any amount of data.
+        TooFewSamplesError
+            If the data are too few for the unknowns.
+        """
+        settings = self._settings()
+        check_choice("readout", self.readout, _READOUTS)
+        if self.readout == "least-squares" and self.refine is not None:
+            raise ValueError(
+                "readout='least-squares' goes with refine=None: the refinement minimises the "
+                "cross-entropy of a logistic readout"
+            )
+        data = as_sequences(X, lengths=lengths)
+        self._check_inputs(data, settings)
+        flat = flatten_labels(labels, data)
+        classes = distinct(flat)
+        if classes.shape[0] < 2:
+            raise ValueError(
+                f"all {len(flat)} labels are {classes[0]!r}: there is nothing to tell apart"
+            )
+        codes = numbers_of(flat, classes)
+        model, state = run_labelling(
+            data,
+            codes,
+            classes.shape[0],
+            settings,
+            self.readout,  # type: ignore[arg-type]
+        )
+        self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
+        self.classes_ = classes
+        self.n_features_in_ = data.n_inputs
+        return self
+
+    def decision_function(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Outputs of the network for every label, in the form of `X`."""
+        check_is_fitted(self, "model_")
+        return self.model_.predict(X, lengths=lengths)
+
+    def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Most probable label of every step.
+
+        Parameters
+        ----------
+        X : array or list
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            Labels in the form of `X`, without its last axis.
+        """
+        outputs = self.decision_function(X, lengths=lengths)
+        if isinstance(outputs, list):
+            return [self.classes_[part.argmax(axis=-1)] for part in outputs]
+        return self.classes_[outputs.argmax(axis=-1)]
+
+    def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Probabilities of the labels at every step, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array or list
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        ndarray of shape (..., n_classes) or list of them
+            Rows sum to one. With the least-squares readout, estimates below zero are cut off and
+            the rest is scaled to sum to one.
+        """
+        outputs = self.decision_function(X, lengths=lengths)
+        if isinstance(outputs, list):
+            return [self._probabilities(part) for part in outputs]
+        return self._probabilities(outputs)
+
+    def _probabilities(self, outputs: Array) -> Array:
+        if self.readout == "logistic":
+            rows = outputs.reshape(-1, outputs.shape[-1])
+            return softmax(rows)[0].reshape(outputs.shape)
+        positive = np.maximum(outputs, 1e-12)
+        return np.asarray(positive / positive.sum(axis=-1, keepdims=True))
+
+    def score(self, X: Any, labels: Any, *, lengths: ArrayLike | None = None) -> float:
+        """Share of the steps that are labelled correctly.
+
+        Parameters
+        ----------
+        X : array or list
+        labels : sequence, or sequence of sequences
+            Labels that were not seen in `fit` count as errors, with a warning.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self, "model_")
+        data = as_sequences(X, lengths=lengths)
+        flat = flatten_labels(labels, data)
+        codes = numbers_of(flat, self.classes_)
+        unseen = sorted({str(flat[i]) for i in np.flatnonzero(codes < 0)})
+        if unseen:
+            warnings.warn(
+                f"{int((codes < 0).sum())} steps have labels that were not seen in `fit` "
+                f"({', '.join(unseen[:5])}{', ..' if len(unseen) > 5 else ''}): they count as "
+                f"errors",
+                LabelWarning,
+                stacklevel=2,
+            )
+        outputs = self.model_.predict(data.X, lengths=data.lengths)
+        return float(np.mean(outputs.argmax(axis=1) == codes))

@@ -1,0 +1,251 @@
+"""From labels to a labelling network: whitened indicators, moments, readout, refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from tqdm.auto import tqdm
+
+from gloree._sums import Sums
+from gloree.diagnostics import ConvergenceWarning, FitReport
+from gloree.estimators._data import cut_source, read_inputs, read_outputs
+from gloree.estimators._first_moment import first_moment
+from gloree.estimators._labels import indicators
+from gloree.estimators._refine import on_given_inputs
+from gloree.estimators._rounds import recurrence_and_rounds
+from gloree.estimators._state import Settings, State
+from gloree.models import Network
+from gloree.refinement import (
+    RefinementStatus,
+    cross_entropy_sums,
+    minimise_cross_entropy,
+)
+from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.states import run_states
+
+Readout = Literal["logistic", "least-squares"]
+
+LINEAR_RIDGE = 1e-4
+"""Ridge of the linear path that is fitted before any moment, relative to the input variances."""
+
+CLASS_FLOOR = 0.02
+"""Least eigenvalue of the class covariance that is whitened in full, relative to the largest:
+a class of a few steps would otherwise outweigh all others."""
+
+READOUT_STEPS = 100
+"""Iterations of the logistic readout."""
+
+READOUT_PENALTY = 1.0
+"""Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
+
+
+@dataclass(frozen=True)
+class LinearSums(Sums):
+    """Sums behind the least-squares fit of the indicators on the inputs."""
+
+    n_rows: float
+    inputs: Array
+    gram: Array = field(repr=False)
+    cross: Array = field(repr=False)
+    counts: Array
+
+
+def linear_sums(batch: Batch, n_classes: int) -> LinearSums:
+    """Map of the pass over inputs and labels."""
+    rows = batch.counted
+    X = batch.X[rows]
+    Y = indicators(batch.targets[rows, 0].astype(np.int64), n_classes)
+    return LinearSums(float(X.shape[0]), X.sum(axis=0), X.T @ X, X.T @ Y, Y.sum(axis=0))
+
+
+@dataclass(frozen=True)
+class ClassWhitening:
+    """Indicators of the labels, centred and with uncorrelated linear residuals of equal size.
+
+    Attributes
+    ----------
+    frequencies : ndarray of shape (n_classes,)
+    matrix : ndarray of shape (n_classes, n_outputs)
+        Outputs are (e - frequencies) times this; n_outputs is n_classes - 1 at most.
+    inverse : ndarray of shape (n_outputs, n_classes)
+        Back from outputs to indicators.
+    """
+
+    frequencies: Array
+    matrix: Array
+    inverse: Array
+
+    @classmethod
+    def of(cls, sums: LinearSums, *, direct: bool) -> ClassWhitening:
+        """Whiten the residual of a linear path, or the indicators themselves without one."""
+        n = sums.n_rows
+        frequencies = sums.counts / n
+        covariance = np.diag(frequencies) - np.outer(frequencies, frequencies)
+        if direct:
+            mean = sums.inputs / n
+            gram = sums.gram / n - np.outer(mean, mean)
+            cross = sums.cross / n - np.outer(mean, frequencies)
+            gram[np.diag_indices_from(gram)] *= 1.0 + LINEAR_RIDGE
+            covariance = covariance - cross.T @ np.linalg.lstsq(gram, cross, rcond=1e-12)[0]
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        # the ones vector has no variance; neither has a class that the inputs predict exactly
+        kept = values > 1e-10 * values[-1]
+        size = np.sqrt(np.maximum(values[kept], CLASS_FLOOR * values[-1]))
+        return cls(frequencies, vectors[:, kept] / size, (vectors[:, kept] * size).T)
+
+    def outputs(self, codes: IntArray) -> Array:
+        """Whitened indicators of labels, shape (n_rows, n_outputs)."""
+        table = self.matrix - self.frequencies @ self.matrix
+        return np.asarray(table[codes])
+
+
+def run_labelling(
+    data: Sequences, codes: IntArray, n_classes: int, settings: Settings, readout: Readout
+) -> tuple[Network, State]:
+    """Run all stages.
+
+    Returns
+    -------
+    model : IORNN or BRNN
+        In canonical form; its outputs are logits (readout "logistic") or estimated probabilities.
+    state : State
+    """
+    report = FitReport(
+        {
+            "sequences": data.n_sequences,
+            "steps": data.n_rows,
+            "inputs": data.n_inputs,
+            "labels": n_classes,
+        }
+    )
+    labelled = replace(data, Y=codes[:, None])
+    state = State(labelled, settings, report)
+    with (
+        settings.engine.small_matrices(),
+        tqdm(total=7, desc="fit", disable=settings.verbose < 1, leave=False) as bar,
+    ):
+        state.bar = bar
+        whitening = whiten_classes(state, n_classes)
+        state.data = replace(data, Y=whitening.outputs(codes))
+        read_outputs(state)
+        inputs = read_inputs(state)
+        model, rounds = first_moment(state, inputs)
+        model = recurrence_and_rounds(state, model, rounds)
+        model = on_given_inputs(state, model)
+        report.output_std = report.moments_rmse = None
+        state.data = labelled
+        state.source = replace(state.source, data=labelled, centre=None)
+        model = fit_readout(state, model, whitening, n_classes, readout)
+        if settings.refine == "full":
+            model = refine_labels(state, model)
+    return model.canonical(), state
+
+
+def whiten_classes(state: State, n_classes: int) -> ClassWhitening:
+    """Find the class whitening in one pass over inputs and labels."""
+    with state.stage("labels") as detail:
+        state.plan_outputs = n_classes - 1
+        cut_source(state)
+        sums = state.settings.engine.run(
+            partial(linear_sums, n_classes=n_classes), state.source, label="labels"
+        )
+        detail.append(f"{n_classes} labels, the rarest on {int(sums.counts.min())} step(s)")
+        return ClassWhitening.of(sums, direct=state.settings.direct)
+
+
+def fit_readout(
+    state: State, model: Network, whitening: ClassWhitening, n_classes: int, readout: Readout
+) -> Network:
+    """Outputs of a network whose units are known."""
+    report = state.report
+    with state.stage("readout") as detail:
+        if readout == "least-squares":
+            direct = model.direct_weights
+            model = model.replace(
+                output_weights=model.output_weights @ whitening.inverse,
+                output_bias=model.output_bias @ whitening.inverse + whitening.frequencies,
+                direct_weights=None if direct is None else direct @ whitening.inverse,
+            )
+        else:
+            model = logistic_readout(state, model, n_classes)
+        share = accuracy(state, model)
+        report.accuracies["moments and readout, training"] = share
+        detail.append(f"{readout}, training accuracy {share:.4f}")
+    return model
+
+
+def logistic_readout(state: State, model: Network, n_classes: int) -> Network:
+    """Logistic regression on the states (and the inputs, with a direct path).
+
+    Features are scaled to unit variance; the scale is undone in the weights.
+    """
+    source, direct = state.source, model.direct_weights is not None
+    features, labels = [], []
+    for table in source.tables():
+        batch = source.read(table)
+        states = run_states(model, batch).h
+        rows = np.column_stack((states, batch.X)) if direct else states
+        features.append(rows[batch.counted].astype(np.float32))
+        labels.append(batch.targets[batch.counted, 0].astype(np.int64))
+    X, y = np.concatenate(features), np.concatenate(labels)
+    mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    scale[scale <= 1e-12 * np.abs(mean)] = 1.0
+    X -= mean.astype(np.float32)
+    X /= scale.astype(np.float32)
+    regression = LogisticRegression(C=READOUT_PENALTY, max_iter=READOUT_STEPS, tol=1e-4)
+    import warnings
+
+    with warnings.catch_warnings():
+        # fewer iterations regularise; the readout is judged by its accuracy
+        warnings.simplefilter("ignore")
+        regression.fit(X, y)
+    weights, bias = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
+    if n_classes == 2:
+        # scikit-learn keeps the logit of the second class alone
+        weights, bias = np.vstack((-weights, weights)) / 2, np.concatenate((-bias, bias)) / 2
+    weights = weights / scale
+    bias = bias - weights @ mean
+    k = model.n_hidden
+    return model.replace(
+        output_weights=weights[:, :k].T,
+        output_bias=bias,
+        direct_weights=weights[:, k:].T if direct else None,
+    )
+
+
+def accuracy(state: State, model: Network) -> float:
+    """Share of the training steps whose label has the largest output."""
+    sums = state.settings.engine.run(
+        partial(cross_entropy_sums, model=model), state.source, label="accuracy"
+    )
+    return sums.correct / sums.n_rows
+
+
+def refine_labels(state: State, model: Network) -> Network:
+    """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
+    settings, report = state.settings, state.report
+    layout = replace(state.layout_of(model), n_outputs=model.n_outputs)
+    with state.stage("cross-entropy") as detail:
+
+        def progress(step: int, loss: float, share: float) -> None:
+            if state.bar is not None:
+                state.bar.set_description(f"step {step}, held-out accuracy {share:.4f}")
+
+        result = minimise_cross_entropy(
+            model, layout, settings.engine, state.source, progress=progress
+        )
+        report.refinement_status, report.refinement_steps = result.status, result.n_steps
+        report.accuracies["refined, held out"] = max(share for *_, share in result.history)
+        report.accuracies["refined, training"] = accuracy(state, result.model)
+        detail.append(f"{result.n_steps} steps, {result.status.value}")
+        if result.status is RefinementStatus.STEP_LIMIT:
+            report.warn(
+                ConvergenceWarning,
+                f"the refinement of the labels was still gaining on held-out data after "
+                f"{result.n_steps} steps: raise `max_steps`",
+            )
+    return result.model

@@ -1,0 +1,115 @@
+"""Labels of any hashable kind, one for each step, and the numbers that stand for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree.sequences import Array, IntArray, Sequences
+
+
+def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
+    """Labels of all steps, one after another, checked against the sequences of the inputs.
+
+    Parameters
+    ----------
+    labels : sequence or sequence of sequences
+        In the form of the inputs: one label a step.
+    data : Sequences
+
+    Raises
+    ------
+    TypeError
+        If a label is not hashable.
+    ValueError
+        If there are not as many labels as steps, naming the sequence, or a label is missing.
+    """
+    if labels is None:
+        raise ValueError("`labels` are missing: fit needs a label for every step")
+    if data.form in ("single", "flat"):
+        _require_count(labels, data.n_rows, "`labels`", "`X`")
+        flat = list(_as_list(labels))
+    else:
+        if not hasattr(labels, "__len__") or isinstance(labels, str):
+            raise ValueError(
+                f"`labels` is {labels!r}, expected one sequence of labels for each sequence of `X`"
+            )
+        if len(labels) != data.n_sequences:
+            raise ValueError(
+                f"`X` has {data.n_sequences} sequences, `labels` has {len(labels)}: one sequence "
+                f"of labels for each is needed"
+            )
+        flat = []
+        for i, (part, length) in enumerate(zip(labels, data.lengths.tolist(), strict=True)):
+            _require_count(part, length, f"`labels[{i}]`", f"`X[{i}]`")
+            flat.extend(_as_list(part))
+    for place, label in enumerate(flat):
+        # NaN is the one value that differs from itself
+        if label is None or (isinstance(label, float) and label != label):
+            sequence = int(np.searchsorted(data.starts, place, side="right") - 1)
+            raise ValueError(
+                f"`labels` holds {label!r} at sequence {sequence}, step "
+                f"{place - int(data.starts[sequence])}: leave unlabelled sequences out, or give "
+                f"such steps a label of their own"
+            )
+    return flat
+
+
+def _as_list(labels: Any) -> Sequence[Any]:
+    converted: Sequence[Any] = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return converted
+
+
+def _require_count(labels: Any, expected: int, name: str, inputs: str) -> None:
+    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+        raise ValueError(f"{name} is {labels!r}, expected a sequence of {expected} labels")
+    if isinstance(labels, np.ndarray) and labels.ndim != 1:
+        raise ValueError(f"{name} has shape {labels.shape}, expected one label a step")
+    if len(labels) != expected:
+        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(labels)} labels")
+
+
+def distinct(flat: list[Any]) -> NDArray[Any]:
+    """Distinct labels: sorted where they can be, else in the order of their first appearance."""
+    try:
+        found = list(dict.fromkeys(flat))
+    except TypeError:
+        bad = next(label for label in flat if not _is_hashable(label))
+        raise TypeError(
+            f"labels must be hashable (strings, numbers, tuples), got {bad!r} of type "
+            f"{type(bad).__name__}. One label a step: is there a list too many?"
+        ) from None
+    with contextlib.suppress(TypeError):
+        found = sorted(found)
+    plain = all(isinstance(label, str) for label in found)
+    whole = all(isinstance(label, (int, np.integer)) for label in found)
+    if plain or (whole and not any(isinstance(label, bool) for label in found)):
+        return np.array(found)
+    classes = np.empty(len(found), dtype=object)
+    classes[:] = found
+    return classes
+
+
+def _is_hashable(label: Any) -> bool:
+    try:
+        hash(label)
+    except TypeError:
+        return False
+    return True
+
+
+def numbers_of(flat: list[Any], classes: NDArray[Any]) -> IntArray:
+    """Place of every label in `classes`, -1 for those that are not there."""
+    place = {label: i for i, label in enumerate(classes.tolist())}
+    return np.array([place.get(label, -1) for label in flat], dtype=np.int64)
+
+
+def indicators(codes: IntArray, n_classes: int) -> Array:
+    """Rows of zeros with a one in the place of the label, shape (n_rows, n_classes)."""
+    rows = np.zeros((codes.shape[0], n_classes))
+    rows[np.arange(codes.shape[0]), codes] = 1.0
+    return rows
