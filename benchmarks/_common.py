@@ -28,12 +28,21 @@ from threadpoolctl import threadpool_info
 import gloree
 from gloree import metrics
 from gloree.engine import Engine, Source, get_engine
-from gloree.models import IORNN, ExplosionError
+from gloree.models import BRNN, ExplosionError, Network
 from gloree.refinement import Layout, gauss_newton
 from gloree.sequences import as_sequences
 
 WEIGHTS = {"A1": "input_weights", "U": "recurrent_weights", "A2": "output_weights"}
 """Names in tables and names in the library."""
+
+BOTH_WAYS = {
+    "A1": "forward_input_weights",
+    "B1": "backward_input_weights",
+    "U": "forward_recurrent_weights",
+    "V": "backward_recurrent_weights",
+    "A2": "output_weights",
+}
+"""The same for bidirectional networks."""
 
 SEGMENT = 400
 WASHOUT = 100
@@ -153,14 +162,14 @@ def median(values: Sequence[float]) -> float:
 
 
 def source_of(X: Any, Y: Any) -> Source:
-    """Data cut as a fit cuts them."""
+    """Data cut as a fit cuts them, with context for both directions."""
     data = as_sequences(X, Y)
     if int(data.lengths.max()) > 2 * SEGMENT:
-        return Source(data, segment=SEGMENT, before=WASHOUT)
+        return Source(data, segment=SEGMENT, before=WASHOUT, after=WASHOUT)
     return Source(data)
 
 
-def mean_squared_error(model: IORNN, X: Any, Y: Any) -> float:
+def mean_squared_error(model: Network, X: Any, Y: Any) -> float:
     """Mean over steps and outputs; infinite where the recurrence explodes."""
     try:
         predictions = model.predict(X)
@@ -170,17 +179,18 @@ def mean_squared_error(model: IORNN, X: Any, Y: Any) -> float:
     return float(np.mean(np.square(predictions, out=predictions)))
 
 
-def main_errors(model: IORNN, truth: IORNN) -> dict[str, float]:
-    """Relative errors of A1, U and A2 modulo the symmetries."""
+def main_errors(model: Network, truth: Network) -> dict[str, float]:
+    """Relative errors of A1, U and A2 (and of B1 and V) modulo the symmetries."""
     errors = metrics.weight_errors(model, truth)
-    return {short: errors[name] for short, name in WEIGHTS.items()}
+    names = BOTH_WAYS if isinstance(truth, BRNN) else WEIGHTS
+    return {short: errors[name] for short, name in names.items()}
 
 
 @dataclass(frozen=True)
 class Optimum:
     """The least-squares solution next to the truth."""
 
-    model: IORNN
+    model: Network
     loss: float
     errors: dict[str, float]
     n_steps: int
@@ -188,7 +198,7 @@ class Optimum:
     seconds: float
 
 
-def oracle(X: Any, Y: Any, truth: IORNN, *, engine: Engine | None = None) -> Optimum:
+def oracle(X: Any, Y: Any, truth: Network, *, engine: Engine | None = None) -> Optimum:
     """Gauss-Newton to convergence, started at the truth.
 
     All weights and biases are free, as in the default fit. The loss is the mean squared error.
@@ -198,6 +208,7 @@ def oracle(X: Any, Y: Any, truth: IORNN, *, engine: Engine | None = None) -> Opt
         truth.n_hidden,
         truth.n_outputs,
         direct=truth.direct_weights is not None,
+        n_backward=truth.n_backward if isinstance(truth, BRNN) else None,
     )
     begin = time.perf_counter()
     result = gauss_newton(

@@ -19,6 +19,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
+    "bidirectional",
     *("wiener_hammerstein", "bptt"),
 )
 

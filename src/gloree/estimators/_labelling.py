@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from tqdm.auto import tqdm
 
@@ -23,6 +25,7 @@ from gloree.refinement import (
     RefinementStatus,
     cross_entropy_sums,
     minimise_cross_entropy,
+    split_held_out,
 )
 from gloree.sequences import Array, Batch, IntArray, Sequences
 from gloree.states import run_states
@@ -139,9 +142,13 @@ def run_labelling(
         report.output_std = report.moments_rmse = None
         state.data = labelled
         state.source = replace(state.source, data=labelled, centre=None)
-        model = fit_readout(state, model, whitening, n_classes, readout)
+        tables = state.source.tables()
+        held_out: list[IntArray] = []
         if settings.refine == "full":
-            model = refine_labels(state, model)
+            tables, held_out = split_held_out(tables)
+        model = fit_readout(state, model, whitening, n_classes, readout, tables)
+        if settings.refine == "full":
+            model = refine_labels(state, model, tables, held_out)
     return model.canonical(), state
 
 
@@ -158,7 +165,12 @@ def whiten_classes(state: State, n_classes: int) -> ClassWhitening:
 
 
 def fit_readout(
-    state: State, model: Network, whitening: ClassWhitening, n_classes: int, readout: Readout
+    state: State,
+    model: Network,
+    whitening: ClassWhitening,
+    n_classes: int,
+    readout: Readout,
+    tables: list[IntArray],
 ) -> Network:
     """Outputs of a network whose units are known."""
     report = state.report
@@ -171,21 +183,23 @@ def fit_readout(
                 direct_weights=None if direct is None else direct @ whitening.inverse,
             )
         else:
-            model = logistic_readout(state, model, n_classes)
+            model = logistic_readout(state, model, n_classes, tables)
         share = accuracy(state, model)
         report.accuracies["moments and readout, training"] = share
         detail.append(f"{readout}, training accuracy {share:.4f}")
     return model
 
 
-def logistic_readout(state: State, model: Network, n_classes: int) -> Network:
+def logistic_readout(
+    state: State, model: Network, n_classes: int, tables: list[IntArray]
+) -> Network:
     """Logistic regression on the states (and the inputs, with a direct path).
 
     Features are scaled to unit variance; the scale is undone in the weights.
     """
     source, direct = state.source, model.direct_weights is not None
     features, labels = [], []
-    for table in source.tables():
+    for table in tables:
         batch = source.read(table)
         states = run_states(model, batch).h
         rows = np.column_stack((states, batch.X)) if direct else states
@@ -197,11 +211,9 @@ def logistic_readout(state: State, model: Network, n_classes: int) -> Network:
     X -= mean.astype(np.float32)
     X /= scale.astype(np.float32)
     regression = LogisticRegression(C=READOUT_PENALTY, max_iter=READOUT_STEPS, tol=1e-4)
-    import warnings
-
     with warnings.catch_warnings():
-        # fewer iterations regularise; the readout is judged by its accuracy
-        warnings.simplefilter("ignore")
+        # stopping early does no harm to a readout, whose accuracy is reported
+        warnings.simplefilter("ignore", category=SklearnConvergenceWarning)
         regression.fit(X, y)
     weights, bias = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
     if n_classes == 2:
@@ -225,7 +237,9 @@ def accuracy(state: State, model: Network) -> float:
     return sums.correct / sums.n_rows
 
 
-def refine_labels(state: State, model: Network) -> Network:
+def refine_labels(
+    state: State, model: Network, training: list[IntArray], held_out: list[IntArray]
+) -> Network:
     """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
     settings, report = state.settings, state.report
     layout = replace(state.layout_of(model), n_outputs=model.n_outputs)
@@ -236,7 +250,12 @@ def refine_labels(state: State, model: Network) -> Network:
                 state.bar.set_description(f"step {step}, held-out accuracy {share:.4f}")
 
         result = minimise_cross_entropy(
-            model, layout, settings.engine, state.source, progress=progress
+            model,
+            layout,
+            settings.engine,
+            state.source,
+            tables=(training, held_out),
+            progress=progress,
         )
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
         report.accuracies["refined, held out"] = max(share for *_, share in result.history)

@@ -6,6 +6,7 @@ from gloree.refinement._cross_entropy import (
     cross_entropy_sums,
     minimise_cross_entropy,
     softmax,
+    split_held_out,
 )
 from gloree.refinement._gauss_newton import (
     Refinement,
@@ -58,6 +59,7 @@ __all__ = [
     "hessian_sums",
     "minimise_cross_entropy",
     "softmax",
+    "split_held_out",
     "spread_sums",
     "square_sums",
     "standard_errors",

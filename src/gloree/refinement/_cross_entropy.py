@@ -126,14 +126,15 @@ def minimise_cross_entropy(
     engine: Engine,
     source: Source,
     *,
+    tables: tuple[list[IntArray], list[IntArray]] | None = None,
     penalty: float = 1e-6,
     max_steps: int = 200,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> LabelRefinement:
     """Minimise the cross-entropy of the labels from a start.
 
-    L-BFGS on all free weights; every tenth segment is held out, and the iterate of least
-    cross-entropy on those is returned.
+    L-BFGS on all free weights; the iterate of least cross-entropy on held-out segments is
+    returned.
 
     Parameters
     ----------
@@ -142,6 +143,9 @@ def minimise_cross_entropy(
     layout : Layout
     engine, source
         The outputs of the data are the numbers of the labels.
+    tables : pair of lists of ndarray, optional
+        Training and held-out batches; by default those of `split_held_out`. The start must not
+        have been fitted to the held-out ones, or they stop the search too early.
     penalty : float, default 1e-6
         Of the squared change of the weights, each in units of the root mean square of its kind,
         beside the cross-entropy of one step.
@@ -162,7 +166,7 @@ def minimise_cross_entropy(
     -----
     About one pass over the data for each iteration.
     """
-    training, held_out = _split(source.tables())
+    training, held_out = split_held_out(source.tables()) if tables is None else tables
     scale = _scales(layout, model)
     start = model
     history: list[tuple[float, float, float]] = []
@@ -225,8 +229,14 @@ def _scales(layout: Layout, model: Network) -> Array:
     return scale
 
 
-def _split(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
-    """Batches without, and of, every tenth segment."""
+def split_held_out(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
+    """Batches without, and of, every tenth segment.
+
+    Raises
+    ------
+    ValueError
+        If there is only one segment.
+    """
     total = sum(table.shape[0] for table in tables)
     if total < 2:
         raise ValueError(
