@@ -194,11 +194,12 @@ REFUSED = {
         (WORDS, TAGS),
         {"n_dimensions": 0},
         ValueError,
-        "`n_dimensions` must be at least 1, got 0",
+        "`n_dimensions` must be at least 1",
     ),
     "width": ((WORDS, TAGS), {"width": -1}, ValueError, "`width` must be at least 0, got -1"),
     "half": ((WORDS, TAGS), {"width": 0.5}, TypeError, "`width` must be an integer, got float"),
     "penalty": ((WORDS, TAGS), {"penalty": 0.0}, ValueError, "`penalty` must be positive"),
+    "word": ((WORDS, TAGS), {"penalty": "1"}, TypeError, "`penalty` must be a number, got str"),
     "neighbour": (
         (WORDS, TAGS),
         {"neighbour_penalty": np.nan},

@@ -183,7 +183,8 @@ class SpectralRNNClassifier(SpectralRNN):
         classes = distinct(flat)
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {len(flat)} labels are {classes.tolist()[0]!r}: there is nothing to tell apart"
+                f"all {len(flat)} labels are {classes.tolist()[0]!r}: there is nothing to "
+                f"tell apart"
             )
         codes = numbers_of(flat, classes)
         model, state = run_labelling(

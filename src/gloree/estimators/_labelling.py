@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from tqdm.auto import tqdm
 
 from gloree._sums import Sums
@@ -24,11 +21,11 @@ from gloree.models import Network
 from gloree.refinement import (
     RefinementStatus,
     cross_entropy_sums,
+    logistic_readout,
     minimise_cross_entropy,
     split_held_out,
 )
 from gloree.sequences import Array, Batch, IntArray, Sequences
-from gloree.states import run_states
 
 Readout = Literal["logistic", "least-squares"]
 
@@ -38,12 +35,6 @@ LINEAR_RIDGE = 1e-4
 CLASS_FLOOR = 0.02
 """Least eigenvalue of the class covariance that is whitened in full, relative to the largest:
 a class of a few steps would otherwise outweigh all others."""
-
-READOUT_STEPS = 100
-"""Iterations of the logistic readout."""
-
-READOUT_PENALTY = 1.0
-"""Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
 
 
 @dataclass(frozen=True)
@@ -183,50 +174,13 @@ def fit_readout(
                 direct_weights=None if direct is None else direct @ whitening.inverse,
             )
         else:
-            model = logistic_readout(state, model, n_classes, tables)
+            model = logistic_readout(
+                model, state.settings.engine, state.source, n_classes, tables=tables
+            )
         share = accuracy(state, model)
         report.accuracies["moments and readout, training"] = share
         detail.append(f"{readout}, training accuracy {share:.4f}")
     return model
-
-
-def logistic_readout(
-    state: State, model: Network, n_classes: int, tables: list[IntArray]
-) -> Network:
-    """Logistic regression on the states (and the inputs, with a direct path).
-
-    Features are scaled to unit variance; the scale is undone in the weights.
-    """
-    source, direct = state.source, model.direct_weights is not None
-    features, labels = [], []
-    for table in tables:
-        batch = source.read(table)
-        states = run_states(model, batch).h
-        rows = np.column_stack((states, batch.X)) if direct else states
-        features.append(rows[batch.counted].astype(np.float32))
-        labels.append(batch.targets[batch.counted, 0].astype(np.int64))
-    X, y = np.concatenate(features), np.concatenate(labels)
-    mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-    scale[scale <= 1e-12 * np.abs(mean)] = 1.0
-    X -= mean.astype(np.float32)
-    X /= scale.astype(np.float32)
-    regression = LogisticRegression(C=READOUT_PENALTY, max_iter=READOUT_STEPS, tol=1e-4)
-    with warnings.catch_warnings():
-        # stopping early does no harm to a readout, whose accuracy is reported
-        warnings.simplefilter("ignore", category=SklearnConvergenceWarning)
-        regression.fit(X, y)
-    weights, bias = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
-    if n_classes == 2:
-        # scikit-learn keeps the logit of the second class alone
-        weights, bias = np.vstack((-weights, weights)) / 2, np.concatenate((-bias, bias)) / 2
-    weights = weights / scale
-    bias = bias - weights @ mean
-    k = model.n_hidden
-    return model.replace(
-        output_weights=weights[:, :k].T,
-        output_bias=bias,
-        direct_weights=weights[:, k:].T if direct else None,
-    )
 
 
 def accuracy(state: State, model: Network) -> float:

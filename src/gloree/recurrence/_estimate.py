@@ -109,7 +109,7 @@ def estimate(
             instruments = _total(
                 data, partial(instrument_sums, model=model, chain=chain, contraction=contraction)
             )
-            dU, db = instrument_update(instruments, bias=bias)
+            dU, db = instrument_update(instruments, bias=bias, n_forward=model.n_forward)
             model = model.replace(recurrent_weights=U + dU, hidden_bias=b + db)
     return model
 

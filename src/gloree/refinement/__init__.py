@@ -17,6 +17,7 @@ from gloree.refinement._gauss_newton import (
     standard_errors,
 )
 from gloree.refinement._layout import Layout
+from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
     Rounds,
     RoundSettings,
@@ -57,6 +58,7 @@ __all__ = [
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "logistic_readout",
     "minimise_cross_entropy",
     "softmax",
     "split_held_out",

@@ -1,0 +1,201 @@
+"""What a word says about its own tag and those of its neighbours, as linear scores.
+
+Two ways to the weights of its features: ridge regression of the indicators of the tags, a linear
+system, or a log-linear model, which takes gradient steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from gloree.sequences import IntArray
+
+Weights = NDArray[np.float32]
+
+CURVATURE = 0.05
+"""Typical p (1 - p) of a tag: the curvature per occurrence that scales the features."""
+MEMORY = 6
+SUFFICIENT_DECREASE = 1e-4
+SHORTEST_STEP = 1e-6
+
+
+def shifted(index: IntArray, lengths: IntArray, offset: int, outside: int) -> IntArray:
+    """Entries `offset` words to the right in the same sentence, or `outside`."""
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    at = np.arange(len(index)) + offset
+    inside = (at >= starts) & (at < ends)
+    found = np.full(len(index), outside, dtype=np.int64)
+    found[inside] = index[at[inside]]
+    return found
+
+
+def regress_scores(
+    F: sparse.csr_matrix,
+    index: IntArray,
+    lengths: IntArray,
+    tags: IntArray,
+    n_tags: int,
+    *,
+    penalties: Sequence[float],
+    max_iter: int,
+) -> Weights:
+    """Weights of the features by ridge regression of the tags at every offset.
+
+    Minimizes ``sum_t |e_{y_t} / sqrt(share) - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2`` for
+    each offset o, the features and the indicators e scaled by their frequencies as in a canonical
+    correlation analysis: one linear system with the counts of (feature, feature) on the left and
+    those of (feature, tag) on the right, by conjugate gradients from zero. Parameters and result
+    are those of `fit_scores`; here too, early stopping (`max_iter`) regularizes.
+    """
+    n_kinds, n_features = F.shape
+    width = len(penalties) // 2
+    shares = np.maximum(np.bincount(tags, minlength=n_tags) / len(tags), 1e-6)
+    occurrences = np.bincount(index, minlength=n_kinds).astype(np.float64)
+    gram = (F.T @ sparse.diags(occurrences) @ F).tocsr()
+    ridge = np.repeat(np.asarray(penalties, dtype=np.float64), n_tags)
+    right = np.empty((n_features, len(ridge)))
+    for place, offset in enumerate(range(-width, width + 1)):
+        # the word `offset` to the right of a tag is the word whose tag stands `-offset` from it
+        at = shifted(index, lengths, offset, n_kinds)
+        counts = sparse.csr_matrix(
+            (np.ones(len(at)), (at, tags)), shape=(n_kinds + 1, n_tags)
+        ).tocsr()[:n_kinds]
+        block = slice(place * n_tags, (place + 1) * n_tags)
+        right[:, block] = (F.T @ counts).toarray() / np.sqrt(shares)
+    diagonal = gram.diagonal()[:, None] + ridge
+    weights = np.zeros_like(right)
+    residual = right
+    scaled = residual / diagonal
+    direction = scaled.copy()
+    fall = np.einsum("ij,ij->j", residual, scaled)
+    for _ in range(max_iter):
+        image = gram @ direction + ridge * direction
+        step = fall / np.maximum(np.einsum("ij,ij->j", direction, image), 1e-300)
+        weights += step * direction
+        residual -= step * image
+        scaled = residual / diagonal
+        left = np.einsum("ij,ij->j", residual, scaled)
+        direction = scaled + direction * (left / np.maximum(fall, 1e-300))
+        fall = left
+    return weights.astype(np.float32)
+
+
+def fit_scores(
+    F: sparse.csr_matrix,
+    index: IntArray,
+    lengths: IntArray,
+    tags: IntArray,
+    n_tags: int,
+    *,
+    penalties: Sequence[float],
+    max_iter: int,
+) -> Weights:
+    """Weights of the features, for every offset in the window and every tag.
+
+    Maximizes ``sum_t log p(y_t) - sum_o penalties_o / 2 |W_o|^2`` with
+    ``p(y_t = k) ~ exp(sum_o F[index_{t+o}] W_{o,k})`` over the offsets o from -width to width
+    that stay inside the sentence, by L-BFGS from zero.
+
+    Parameters
+    ----------
+    F : sparse matrix of shape (n_kinds, n_features)
+        Features of the different words.
+    index, tags : ndarray of int, of shape (n_tokens,)
+        Row of `F` and tag of each word of the text.
+    lengths : ndarray of int, of shape (n_sentences,)
+    n_tags : int
+    penalties : sequence of float, of length 2 width + 1
+    max_iter : int
+
+    Returns
+    -------
+    ndarray of shape (n_features, (2 width + 1) * n_tags)
+    """
+    n_kinds, n_features = F.shape
+    n_tokens, n_offsets = len(index), len(penalties)
+    width = n_offsets // 2
+    places = [shifted(index, lengths, offset, n_kinds) for offset in range(-width, width + 1)]
+    rows = np.arange(n_tokens)
+    ones = np.ones(n_tokens, dtype=np.float32)
+    gather = [
+        sparse.csr_matrix((ones, (place, rows)), shape=(n_kinds + 1, n_tokens)) for place in places
+    ]
+    counts = F.T @ np.bincount(index, minlength=n_kinds)
+    scale = (1.0 / np.sqrt(CURVATURE * counts + min(penalties))).astype(np.float32)
+    outside = sparse.csr_matrix((1, n_features), dtype=np.float32)
+    scaled = (sparse.vstack([F, outside]) @ sparse.diags(scale)).tocsr().astype(np.float32)
+    scaled_transpose = scaled.T.tocsr()
+    shrinkage = np.outer(scale**2, np.repeat(penalties, n_tags)).astype(np.float32)
+    observed = rows * n_tags + tags
+    shape = shrinkage.shape
+
+    def loss(flat: Weights) -> tuple[float, Weights]:
+        weights = flat.reshape(shape)
+        of_kinds = (scaled @ weights).reshape(n_kinds + 1, n_offsets, n_tags)
+        scores = of_kinds[places[0], 0]
+        for offset in range(1, n_offsets):
+            scores += of_kinds[places[offset], offset]
+        scores -= scores.max(axis=1, keepdims=True)
+        value = -float(scores.ravel()[observed].sum(dtype=np.float64))
+        np.exp(scores, out=scores)
+        totals = scores.sum(axis=1, keepdims=True)
+        value += float(np.log(totals).sum(dtype=np.float64))
+        scores /= totals
+        scores.ravel()[observed] -= 1.0
+        pull = shrinkage * weights
+        gradient = scaled_transpose @ np.hstack([each @ scores for each in gather]) + pull
+        return value + 0.5 * float(np.vdot(weights, pull)), gradient.ravel()
+
+    found = _minimize(loss, np.zeros(shape[0] * shape[1], dtype=np.float32), max_iter)
+    weights: Weights = found.reshape(shape) * scale[:, None]
+    return weights
+
+
+def _minimize(
+    loss: Callable[[Weights], tuple[float, Weights]], x: Weights, max_iter: int
+) -> Weights:
+    """L-BFGS in single precision with backtracking, stopped after `max_iter` steps."""
+    value, gradient = loss(x)
+    steps: list[Weights] = []
+    changes: list[Weights] = []
+    for _ in range(max_iter):
+        direction = -_newton_like(gradient, steps, changes)
+        slope = float(np.vdot(gradient, direction))
+        if slope >= 0.0:
+            break
+        length = 1.0
+        while True:
+            step = np.float32(length) * direction
+            new_value, new_gradient = loss(x + step)
+            if new_value <= value + SUFFICIENT_DECREASE * length * slope:
+                break
+            length /= 2
+            if length < SHORTEST_STEP:
+                return x
+        change = new_gradient - gradient
+        x, value, gradient = x + step, new_value, new_gradient
+        if np.vdot(step, change) > 0.0:
+            steps, changes = [*steps[1 - MEMORY :], step], [*changes[1 - MEMORY :], change]
+    return x
+
+
+def _newton_like(gradient: Weights, steps: list[Weights], changes: list[Weights]) -> Weights:
+    """Inverse Hessian of the last steps times the gradient: the two loops of L-BFGS."""
+    if not steps:
+        norm = float(np.linalg.norm(gradient))
+        return gradient / np.float32(norm) if norm else gradient
+    q = gradient.copy()
+    shares = []
+    for step, change in zip(reversed(steps), reversed(changes), strict=True):
+        share = np.vdot(step, q) / np.vdot(step, change)
+        shares.append(share)
+        q -= share * change
+    q *= np.vdot(steps[-1], changes[-1]) / np.vdot(changes[-1], changes[-1])
+    for step, change, share in zip(steps, changes, reversed(shares), strict=True):
+        q += (share - np.vdot(change, q) / np.vdot(step, change)) * step
+    return q

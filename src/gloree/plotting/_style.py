@@ -1,0 +1,50 @@
+"""Colours, markers and axes that all figures share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe-Ito colours, in the order in which series take them."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Markers of series, in the same order."""
+
+GREY = "#767676"
+LIGHT = "#D9D9D9"
+MAX_POINTS = 5000
+"""Points of a scatter at most; of more, evenly spaced ones are shown."""
+
+
+def new_axes(ax: Axes | None, size: tuple[float, float] = (5.5, 4.0)) -> Axes:
+    """Return `ax`, or the axes of a new figure of that size (inches).
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing, with the command that installs it.
+    """
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            'gloree.plotting draws with matplotlib: pip install "gloree[plot]"'
+        ) from error
+    return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def tidy(ax: Axes) -> Axes:
+    """Take the frame away above and on the right."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def with_unit(name: str, unit: str) -> str:
+    """Label of an axis."""
+    return f"{name} ({unit})" if unit else name

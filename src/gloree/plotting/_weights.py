@@ -1,0 +1,216 @@
+"""Estimated weights against the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gloree.metrics import align
+from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, new_axes, tidy
+from gloree.sequences import Array, IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gloree.models import Network
+
+MATRICES = ("input_weights", "output_weights", "recurrent_weights")
+"""Weights of a network of one direction that are shown by default."""
+
+DIRECTED_MATRICES = (
+    "forward_input_weights",
+    "backward_input_weights",
+    "output_weights",
+    "forward_recurrent_weights",
+    "backward_recurrent_weights",
+)
+"""Weights of a bidirectional network that are shown by default."""
+
+SYMBOLS = {
+    "input_weights": "input $A_1$",
+    "output_weights": "output $A_2$",
+    "recurrent_weights": "recurrent $U$",
+    "forward_input_weights": "forward $A_1$",
+    "backward_input_weights": "backward $B_1$",
+    "forward_recurrent_weights": "forward $U$",
+    "backward_recurrent_weights": "backward $V$",
+    "hidden_bias": "hidden bias $b$",
+    "output_bias": "output bias $c$",
+    "direct_weights": "direct $D$",
+}
+"""How legends call the weights."""
+
+
+def plot_weights(
+    model: Network,
+    truth: Network,
+    *,
+    standard_errors: Mapping[str, ArrayLike] | None = None,
+    weights: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw estimated against true weights, after the symmetries have been undone.
+
+    Parameters
+    ----------
+    model, truth : IORNN or BRNN
+        Of the same class, shapes and activation.
+    standard_errors : mapping of str to array, optional
+        `FitReport.standard_errors` of the fit that gave `model`: bars of two standard errors.
+    weights : sequence of str, optional
+        Weights to show, by their names in the constructor of the network; by default all input,
+        recurrent and output weights.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    See Also
+    --------
+    plot_weight_errors : The differences, in units of their standard errors.
+    """
+    table = weight_table(model, truth, standard_errors, weights)
+    ax = new_axes(ax)
+    everything = []
+    for i, (name, target, estimate, errors) in enumerate(table):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        if errors is not None:
+            ax.errorbar(
+                target, estimate, yerr=2 * errors, fmt="none", ecolor=colour, elinewidth=1, zorder=2
+            )
+        ax.plot(
+            target,
+            estimate,
+            marker,
+            color=colour,
+            markersize=5,
+            alpha=0.8,
+            label=SYMBOLS.get(name, name),
+            zorder=3,
+        )
+        everything += [target, estimate]
+    values = np.concatenate(everything)
+    low, high = float(values.min()), float(values.max())
+    margin = 0.06 * (high - low if high > low else 1.0)
+    ends = (low - margin, high + margin)
+    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
+    ax.set(xlim=ends, ylim=ends, xlabel="true weight", ylabel="estimated weight")
+    ax.set_aspect("equal")
+    ax.locator_params(nbins=6)
+    ax.set_yticks([tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]])
+    ax.set_xticks(ax.get_yticks())
+    ax.legend(frameon=False, loc="upper left")
+    return tidy(ax)
+
+
+def plot_weight_errors(
+    model: Network,
+    truth: Network,
+    standard_errors: Mapping[str, ArrayLike],
+    *,
+    weights: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw (estimate - truth) / standard error of each weight: 95 % should lie within two.
+
+    Parameters
+    ----------
+    model, truth : IORNN or BRNN
+    standard_errors : mapping of str to array
+        `FitReport.standard_errors` of the fit that gave `model`.
+    weights : sequence of str, optional
+        Weights to show; by default all input, recurrent and output weights.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    table = []
+    for name, target, estimate, errors in weight_table(model, truth, standard_errors, weights):
+        if errors is None:
+            raise ValueError(
+                f"`standard_errors` has no {name!r}: fit with refine='one-step' or 'full', or "
+                f"leave these weights out of `weights`"
+            )
+        table.append((name, target, estimate, errors))
+    ax = new_axes(ax)
+    ax.axhspan(-2, 2, color=LIGHT, alpha=0.6, linewidth=0, zorder=0)
+    ax.axhline(0, color=GREY, linewidth=1, zorder=1)
+    start, inside, total = 0, 0, 0
+    for i, (name, target, estimate, errors) in enumerate(table):
+        ratios = (estimate - target) / np.where(errors > 0, errors, np.inf)
+        ax.plot(
+            np.arange(start, start + ratios.size),
+            ratios,
+            MARKERS[i % len(MARKERS)],
+            color=COLOURS[i % len(COLOURS)],
+            markersize=5,
+            label=SYMBOLS.get(name, name),
+        )
+        start += ratios.size + 2
+        inside, total = inside + int(np.sum(np.abs(ratios) <= 2)), total + ratios.size
+    largest = max(4.0, *(float(np.abs(line.get_ydata()).max()) for line in ax.lines[1:]))
+    # a legend of two rows needs more room
+    room = 1.1 if len(table) <= 3 else 1.4
+    ax.set(
+        ylim=(-room * largest, room * largest),
+        xlabel="weight (one after another)",
+        ylabel="error / standard error",
+        title=f"{inside} of {total} within two standard errors",
+    )
+    ax.set_xticks([])
+    ax.legend(frameon=False, loc="upper center", ncols=3, columnspacing=1.0, handletextpad=0.2)
+    return tidy(ax)
+
+
+def weight_table(
+    model: Network,
+    truth: Network,
+    standard_errors: Mapping[str, ArrayLike] | None,
+    weights: Sequence[str] | None,
+) -> list[tuple[str, Array, Array, Array | None]]:
+    """Names, true and estimated values and standard errors, with units matched."""
+    aligned = align(model, truth)
+    estimates, targets = aligned.model.arrays(), aligned.truth.arrays()
+    present = [name for name, values in targets.items() if values is not None and values.size]
+    if weights is None:
+        known = MATRICES if set(MATRICES) <= set(estimates) else DIRECTED_MATRICES
+        weights = [name for name in known if name in present]
+    elif not weights:
+        raise ValueError("`weights` is empty: nothing to draw")
+    table = []
+    for name in weights:
+        estimate, target = estimates.get(name), targets.get(name)
+        if estimate is None or target is None or not target.size:
+            raise ValueError(
+                f"`weights` names {name!r}, which the models do not have; they have "
+                f"{', '.join(present)}"
+            )
+        errors = None
+        if standard_errors is not None and name in standard_errors:
+            errors = np.asarray(standard_errors[name], dtype=np.float64)
+            if errors.shape != estimate.shape:
+                raise ValueError(
+                    f"`standard_errors[{name!r}]` has shape {errors.shape}, the weights have "
+                    f"{estimate.shape}"
+                )
+            errors = _reordered(name, errors, aligned.order, aligned.truth.n_forward).ravel()
+        table.append((name, target.ravel(), estimate.ravel(), errors))
+    return table
+
+
+def _reordered(name: str, values: Array, order: IntArray, n_forward: int) -> Array:
+    """Bring an array with a row for each unit into the order in which the units were matched."""
+    if name in ("output_bias", "direct_weights"):
+        return values
+    if name.startswith("forward_"):
+        order = order[:n_forward]
+    elif name.startswith("backward_"):
+        order = order[n_forward:] - n_forward
+    return values[np.ix_(order, order)] if name.endswith("recurrent_weights") else values[order]

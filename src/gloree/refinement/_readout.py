@@ -1,0 +1,101 @@
+"""Logistic readout on the states of a network whose units are known."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from gloree._sums import Sums
+from gloree.engine import Engine, Source
+from gloree.models import Network
+from gloree.sequences import Batch, IntArray
+from gloree.states import run_states
+
+MAX_STEPS = 100
+"""Iterations of the logistic regression."""
+
+INVERSE_RIDGE = 1.0
+"""Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
+
+
+@dataclass(frozen=True)
+class _Features(Sums):
+    """States (and inputs) with the numbers of the labels, in the order of the data."""
+
+    rows: NDArray[np.float32] = field(metadata={"concatenate": True})
+    labels: IntArray = field(metadata={"concatenate": True})
+
+
+def logistic_readout(
+    model: Network,
+    engine: Engine,
+    source: Source,
+    n_classes: int,
+    *,
+    tables: list[IntArray] | None = None,
+) -> Network:
+    """Replace the outputs of a network by logits: logistic regression on its states.
+
+    Parameters
+    ----------
+    model : IORNN or BRNN
+        With a direct path, the inputs (windows included) are regressors too.
+    engine, source
+        The outputs of the data are the numbers of the labels, from 0 on.
+    n_classes : int
+    tables : list of ndarray, optional
+        Batches to use; all of the source by default.
+
+    Returns
+    -------
+    IORNN or BRNN
+        With `n_classes` outputs.
+
+    Notes
+    -----
+    Features are scaled to unit variance, and the scale is undone in the weights. Time
+    O(n_rows (n_hidden + n_inputs) n_classes) for each of at most 100 iterations of scikit-learn's
+    `LogisticRegression`; memory 4 n_rows (n_hidden + n_inputs) bytes: this is the one step of a
+    fit that holds a feature of all the data.
+    """
+    direct = model.direct_weights is not None
+
+    def features(batch: Batch) -> _Features:
+        states = run_states(model, batch).h
+        rows = np.column_stack((states, batch.X)) if direct else states
+        labels = batch.targets[batch.counted, 0].astype(np.int64)
+        return _Features(rows[batch.counted].astype(np.float32), labels)
+
+    found = engine.run(features, source, label="states", tables=tables)
+    X, labels = found.rows, found.labels
+    mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    scale[scale <= 1e-6 * np.abs(mean)] = 1.0
+    X -= mean.astype(np.float32)
+    X /= scale.astype(np.float32)
+    regression = LogisticRegression(C=INVERSE_RIDGE, max_iter=MAX_STEPS, tol=1e-4)
+    with warnings.catch_warnings():
+        # stopping early does no harm to a readout, whose accuracy is reported
+        warnings.simplefilter("ignore", category=ConvergenceWarning)
+        regression.fit(X, labels)
+    present = regression.classes_
+    weights, bias = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
+    if present.shape[0] == 2:
+        # scikit-learn keeps the logit of the second class alone
+        weights, bias = np.vstack((-weights, weights)) / 2, np.concatenate((-bias, bias)) / 2
+    weights /= scale
+    bias -= weights @ mean
+    columns = np.zeros((n_classes, weights.shape[1]))
+    # a class that is missing from these batches is never the largest
+    offsets = np.full(n_classes, bias.min() - 20.0)
+    columns[present], offsets[present] = weights, bias
+    k = model.n_hidden
+    return model.replace(
+        output_weights=columns[:, :k].T,
+        output_bias=offsets,
+        direct_weights=columns[:, k:].T if direct else None,
+    )
