@@ -222,7 +222,8 @@ class FitReport:
         Stein's identity on the inputs.
     decomposition : Decomposition or None
     directions : Directions or None
-        Of the units of a bidirectional network, in the order of the first moment.
+        Of the units of a bidirectional network, in the order of the model (for a classifier, of
+        its start).
     history : list of (str, float)
         Mean squared residual of each kept step of the moment path, on the rows that it used (a
         subsample when a refinement follows).

@@ -91,13 +91,13 @@ class Source:
         """Read one batch."""
         batch = self.data.batch(table)
         if self.lags > 1 and self.both_ways:
-            windows = joint_windows(batch.X, batch.steps_before, batch.steps_after, self.lags)
+            windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
             batch = replace(batch, X=windows)
         elif self.lags > 1:
             incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
             batch = replace(
                 batch,
-                X=lag_windows(batch.X, batch.steps_before, self.lags),
+                X=lag_windows(batch.X, batch.local, self.lags),
                 before=np.maximum(batch.before, np.maximum(incomplete, 0)),
             )
         return batch if self.centre is None else replace(batch, X=batch.X - self.centre)

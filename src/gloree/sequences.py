@@ -156,6 +156,11 @@ class Batch:
         return np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.starts, self.lengths)
 
     @cached_property
+    def local_after(self) -> IntArray:
+        """Rows of its segment after each row."""
+        return np.asarray(np.repeat(self.lengths - 1, self.lengths) - self.local, dtype=np.int64)
+
+    @cached_property
     def steps_before(self) -> IntArray:
         """Steps of the same sequence before each row (at least; `FAR` or more where unseen)."""
         unseen = np.where(self.from_start, 0, FAR)
@@ -164,9 +169,8 @@ class Batch:
     @cached_property
     def steps_after(self) -> IntArray:
         """Steps of the same sequence after each row (at least; `FAR` or more where unseen)."""
-        remaining = np.repeat(self.lengths - 1, self.lengths) - self.local
         unseen = np.where(self.to_end, 0, FAR)
-        return np.asarray(remaining + np.repeat(unseen, self.lengths), dtype=np.int64)
+        return np.asarray(self.local_after + np.repeat(unseen, self.lengths), dtype=np.int64)
 
     @cached_property
     def has_context(self) -> bool:

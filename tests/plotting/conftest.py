@@ -56,4 +56,5 @@ def directions():
         undetermined=np.array([False, False, False, False, True]),
         past=np.eye(5),
         future=np.eye(5),
+        bias_change=np.zeros(5),
     )

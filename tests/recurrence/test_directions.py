@@ -20,11 +20,14 @@ from gloree.recurrence import (
     two_sided_sums,
 )
 from gloree.sequences import as_sequences
+from gloree.states import run_states
 
 # Sums of up to a thousand terms in another order, and linear systems of condition up to 1e4.
 ALGEBRA = 1e-9
 # Normal equations square the condition of the dense design they are compared with.
 LEAST_SQUARES = 1e-7
+# Relative size of what linearising leaves out at |U| = .02, states of size one or two.
+SECOND_ORDER = 0.1
 
 LENGTHS = (9, 1, 12, 2, 7) * 6
 
@@ -76,10 +79,11 @@ def simulate(truth, seed, n_sequences=400, n_steps=10, noise=0.1):
     return X, truth.simulate(X, noise=noise, random_state=rng)
 
 
-def find(model, X, Y, n_forward=None):
+def find(model, X, Y, n_forward=None, bias=False):
     data = as_sequences(X, Y)
     source, engine = Source(data), Engine("serial")
-    fit = TwoSidedFit.of(engine.run(lambda b: two_sided_sums(b, model), source), model)
+    sums = engine.run(lambda b: two_sided_sums(b, model, bias=bias), source)
+    fit = TwoSidedFit.of(sums, model)
     spread = engine.run(lambda b: two_sided_spread(b, model, fit), source)
     return choose_directions(fit, spread, n_forward=n_forward)
 
@@ -98,7 +102,7 @@ def close(actual, expected, tolerance=ALGEBRA):
 # ---------------------------------------------------------------------- sums against naive loops
 
 
-def naive_rows(model, batch, *, direct=False):
+def naive_rows(model, batch, *, bias=False, direct=False):
     """(segment, Q, r, phi) of every counted row, one step at a time."""
     k = model.n_hidden
     for s, (start, length) in enumerate(zip(batch.starts, batch.lengths, strict=True)):
@@ -109,8 +113,8 @@ def naive_rows(model, batch, *, direct=False):
         for t in range(batch.before[s], length - batch.after[s]):
             before = h[t - 1] if t > 0 else np.zeros(k)
             after = h[t + 1] if t + 1 < length else np.zeros(k)
-            neighbours = (*before, *after)
-            Q = [slopes[t, i] * neighbours[j] for i in range(k) for j in range(2 * k)]
+            neighbours = (*before, *after, 1.0) if bias else (*before, *after)
+            Q = [slopes[t, i] * value for i in range(k) for value in neighbours]
             prediction = h[t] @ model.output_weights + model.output_bias
             if model.direct_weights is not None:
                 prediction = prediction + x[t] @ model.direct_weights
@@ -132,13 +136,14 @@ def read(data, cut):
     return source.read(table)
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("cut", CUTS)
-def test_two_sided_sums_equal_the_naive_loop(cut, direct):
+def test_two_sided_sums_equal_the_naive_loop(cut, direct, bias):
     model, data = small_case(direct=direct)
     batch = read(data, cut)
-    sums = two_sided_sums(batch, model, direct=direct)
-    rows = list(naive_rows(model, batch, direct=direct))
+    sums = two_sided_sums(batch, model, bias=bias, direct=direct)
+    rows = list(naive_rows(model, batch, bias=bias, direct=direct))
     assert sums.n_rows == len(rows) == data.n_rows
     close(sums.squares, sum(r @ r for _, _, r, _ in rows))
     close(sums.unit_gram, sum(np.outer(Q, Q) for _, Q, _, _ in rows))
@@ -147,7 +152,7 @@ def test_two_sided_sums_equal_the_naive_loop(cut, direct):
     close(sums.gram, sum(np.outer(phi, phi) for _, _, _, phi in rows))
     close(sums.cross, sum(np.outer(phi, r) for _, _, r, phi in rows))
     k = model.n_hidden
-    pairs = list(product(range(k), range(2 * k)))
+    pairs = list(product(range(k), range(2 * k + bias)))
     assert [(int(i), int(j)) for i, j in zip(sums.owner, sums.source, strict=True)] == pairs
 
 
@@ -162,12 +167,12 @@ def test_pieces_of_long_sequences_with_context_equal_whole_sequences(cut):
         close(getattr(total, name), getattr(whole, name))
 
 
-def dense_design(model, batch, *, direct=False):
+def dense_design(model, batch, *, bias=False, direct=False):
     """Regressors of all residuals together, (rows, outputs, unknowns): units, then outputs."""
     A2, k = model.output_weights, model.n_hidden
-    owner = np.repeat(np.arange(k), 2 * k)
+    owner = np.repeat(np.arange(k), 2 * k + bias)
     design, right, segment = [], [], []
-    for s, Q, r, phi in naive_rows(model, batch, direct=direct):
+    for s, Q, r, phi in naive_rows(model, batch, bias=bias, direct=direct):
         left = (A2[owner] * Q[:, None]).T
         design.append(np.column_stack((left, np.kron(np.eye(len(r)), phi))))
         right.append(r)
@@ -175,12 +180,13 @@ def dense_design(model, batch, *, direct=False):
     return np.array(design), np.array(right), np.array(segment)
 
 
-@pytest.mark.parametrize("direct", [False, True])
-def test_fit_is_dense_least_squares_of_all_outputs_and_unknowns(direct):
+@pytest.mark.parametrize(("direct", "bias"), [(False, False), (True, False), (False, True)])
+def test_fit_is_dense_least_squares_of_all_outputs_and_unknowns(direct, bias):
     model, data = small_case(direct=direct)
     batch = data.whole()
-    fit = TwoSidedFit.of(two_sided_sums(batch, model, direct=direct), model, ridge=0.0)
-    design, right, _ = dense_design(model, batch, direct=direct)
+    sums = two_sided_sums(batch, model, bias=bias, direct=direct)
+    fit = TwoSidedFit.of(sums, model, ridge=0.0)
+    design, right, _ = dense_design(model, batch, bias=bias, direct=direct)
     flat = design.reshape(-1, design.shape[2])
     solution = np.linalg.lstsq(flat, right.ravel(), rcond=None)[0]
     m = fit.coefficients.size
@@ -201,16 +207,17 @@ def test_information_is_that_of_the_units_with_the_outputs_projected_out():
     close(fit.information, left.T @ left)
 
 
-@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(("direct", "bias"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("cut", CUTS)
-def test_spread_gives_the_clustered_sandwich_of_the_joint_regression(cut, direct):
+def test_spread_gives_the_clustered_sandwich_of_the_joint_regression(cut, direct, bias):
     """H^-1 (sum over segments of g g^T) H^-1 with all unknowns, its block of the units."""
     model, data = small_case(1, direct=direct)
     batch = read(data, cut)
-    fit = TwoSidedFit.of(two_sided_sums(batch, model, direct=direct), model, ridge=0.0)
+    sums = two_sided_sums(batch, model, bias=bias, direct=direct)
+    fit = TwoSidedFit.of(sums, model, ridge=0.0)
     spread = two_sided_spread(batch, model, fit, direct=direct)
     assert spread.n_segments == len(batch.lengths)
-    design, right, segment = dense_design(model, batch, direct=direct)
+    design, right, segment = dense_design(model, batch, bias=bias, direct=direct)
     size, m = design.shape[2], fit.coefficients.size
     flat = design.reshape(-1, size)
     theta = np.linalg.lstsq(flat, right.ravel(), rcond=None)[0]
@@ -361,6 +368,19 @@ def test_units_without_row_and_column_are_undetermined_and_follow_the_larger_par
     assert "0 forward, 4 backward, 1 of them undetermined" in str(found)
 
 
+def test_undetermined_units_of_clear_evidence_stay_on_their_side():
+    """Too little to count as a recurrence is not nothing: half of the limit on the past."""
+    k = 4
+    coefficients = np.zeros((k, 2 * k))
+    for i in (1, 2, 3):
+        coefficients[i, k + np.array([1, 2, 3])] = 9.0
+    coefficients[0, 0] = np.sqrt(limit_of(k) / 2)
+    found = choose_directions(*statistics(coefficients))
+    assert found.undetermined.tolist() == [True, False, False, False]
+    assert found.forward.tolist() == [True, False, False, False]
+    assert found.margin[0] > 0
+
+
 @pytest.mark.parametrize("factor", [0.99, 1.01])
 def test_the_limit_of_undetermined_units(factor):
     """Evidence of the chosen side against chi2_.9999 + 4 (2k - 1), row and column together."""
@@ -424,6 +444,57 @@ def test_time_reversed_data_turn_every_direction(seed):
 
 
 STRONG = 0.1 * np.array([[0.6, -0.5, 0.4], [0.5, 0.6, -0.5], [-0.4, 0.5, 0.6]])
+
+
+@pytest.mark.parametrize("size", [10.0, 1e3])
+@pytest.mark.parametrize("seed", range(3))
+def test_directions_do_not_depend_on_the_scales_of_units(seed, size):
+    """(c_i, alpha_i) -> (s c_i, alpha_i / s^2) is the same network: inputs may have any units."""
+    truth = brnn(seed, 3, 2)
+    model = memoryless(truth)
+    scale = np.ones(5)
+    scale[1], scale[4] = size, 1 / size
+    X, Y = simulate(truth, seed, noise=0.3)
+    found = find(model, X, Y)
+    scaled = find(model.rearranged(np.arange(5), scale, scale**2), X, Y)
+    np.testing.assert_array_equal(scaled.forward, found.forward)
+    np.testing.assert_array_equal(scaled.undetermined, found.undetermined)
+    close(scaled.margin / found.margin, np.ones(5), LEAST_SQUARES)
+    both = np.outer(scale, 1 / scale**2)
+    close(scaled.past / both, found.past, LEAST_SQUARES)
+    close(scaled.future / both, found.future, LEAST_SQUARES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_biases_of_a_model_without_recurrence_do_not_feign_the_other_side(seed):
+    """Where they are free they hold the means of what the neighbours add, c_i.x + E[U h] + b_i.
+
+    With a column of their own the coefficients are as good as with the right biases.
+    """
+    truth = brnn(seed, 3, 2, norm=0.02)
+    X, Y = simulate(truth, seed, noise=0.0)
+    model = memoryless(truth)
+    entering = run_states(truth, as_sequences(X).whole()).previous.mean(axis=0)
+    shifted = model.replace(hidden_bias=truth.recurrent_weights @ entering)
+    expected = np.zeros((5, 10))
+    expected[:3, :3] = truth.forward_recurrent_weights
+    expected[3:, 8:] = truth.backward_recurrent_weights
+    size = np.linalg.norm(expected)
+    errors = {}
+    for name, other, bias in (
+        ("right", model, True), ("absorbed", shifted, True), ("no column", shifted, False)
+    ):  # fmt: skip
+        found = find(other, X, Y, bias=bias)
+        gap = np.hstack((found.past, found.future)) - expected
+        errors[name] = np.linalg.norm(gap) / size
+        if name == "absorbed":
+            # what was absorbed comes out again, but for terms of second order
+            turned = bidirectional_model(shifted, found)
+            off = np.linalg.norm(turned.hidden_bias) / np.linalg.norm(shifted.hidden_bias)
+            assert off < SECOND_ORDER
+    # both are of second order: the mean of what is absorbed is itself of first
+    assert errors["absorbed"] < errors["right"] + SECOND_ORDER
+    assert errors["no column"] > 2 * errors["absorbed"]
 
 
 def weakened(truth, **parts):

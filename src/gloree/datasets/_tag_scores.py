@@ -46,15 +46,14 @@ def regress_scores(
 ) -> Weights:
     """Weights of the features by ridge regression of the tags at every offset.
 
-    Minimizes ``sum_t |e_{y_t} / sqrt(share) - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2`` for
-    each offset o, the features and the indicators e scaled by their frequencies as in a canonical
-    correlation analysis: one linear system with the counts of (feature, feature) on the left and
-    those of (feature, tag) on the right, by conjugate gradients from zero. Parameters and result
-    are those of `fit_scores`; here too, early stopping (`max_iter`) regularizes.
+    Minimizes ``sum_t |e_{y_t} - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2``, with e the
+    indicators of the tags, for each offset o: one linear system with the counts of (feature,
+    feature) on the left and those of (feature, tag) on the right, by conjugate gradients from
+    zero. Parameters and result are those of `fit_scores`; here too, early stopping (`max_iter`)
+    regularizes. Scores of an offset sum to zero over the tags.
     """
     n_kinds, n_features = F.shape
     width = len(penalties) // 2
-    shares = np.maximum(np.bincount(tags, minlength=n_tags) / len(tags), 1e-6)
     occurrences = np.bincount(index, minlength=n_kinds).astype(np.float64)
     gram = (F.T @ sparse.diags(occurrences) @ F).tocsr()
     ridge = np.repeat(np.asarray(penalties, dtype=np.float64), n_tags)
@@ -66,7 +65,7 @@ def regress_scores(
             (np.ones(len(at)), (at, tags)), shape=(n_kinds + 1, n_tags)
         ).tocsr()[:n_kinds]
         block = slice(place * n_tags, (place + 1) * n_tags)
-        right[:, block] = (F.T @ counts).toarray() / np.sqrt(shares)
+        right[:, block] = (F.T @ counts).toarray()
     diagonal = gram.diagonal()[:, None] + ridge
     weights = np.zeros_like(right)
     residual = right
@@ -82,6 +81,8 @@ def regress_scores(
         left = np.einsum("ij,ij->j", residual, scaled)
         direction = scaled + direction * (left / np.maximum(fall, 1e-300))
         fall = left
+    by_offset = weights.reshape(n_features, len(penalties), n_tags)
+    by_offset -= by_offset.mean(axis=2, keepdims=True)
     return weights.astype(np.float32)
 
 

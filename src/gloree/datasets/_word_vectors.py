@@ -37,7 +37,8 @@ IDENTITY = 2.0
 """Value of the features that are the word itself; those of its letters are 0 and 1."""
 
 
-METHODS = {"least-squares": regress_scores, "log-linear": fit_scores}
+METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_scores, 1.0, 10.0)}
+"""Ways to the scores, with their penalty and what multiplies it for neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,15 @@ class WordVectors:
     """Dense vectors of words, known and unknown, that make their tags linear.
 
     A word has features: itself, its lower-cased form, its beginnings and ends of up to five
-    letters, its shape, and whether it starts a sentence. A log-linear model
+    letters, its shape, and whether it starts a sentence. From the counts of features and tags in
+    a training text a linear model gives every word the scores ``W_{o,k}' f(x)`` of what it says
+    about its own tag and those of its neighbours: either the ridge regression of the tag at each
+    offset o from -width to width,
 
-        log p(y_t = k) = sum_o W_{o,k}' f(x_{t+o}) + const,  o = -width, ..., width
+        e_k(y_t) ~ W_{o,k}' f(x_{t+o}),
 
-    of the tags in a training text gives every word the scores ``W_{o,k}' f(x)`` of what it says
-    about the tags of its neighbours and its own. The vector of a word is their principal part.
+    or the log-linear model of the window, log p(y_t = k) = sum_o W_{o,k}' f(x_{t+o}) + const. The
+    vector of a word is the principal part of its scores.
     A word that was never seen, or seen once, has the scores of its features other than itself.
 
     Attributes
@@ -109,8 +113,8 @@ class WordVectors:
         n_dimensions: int | None = None,
         method: str = "least-squares",
         width: int = 1,
-        penalty: float = 1.0,
-        neighbour_penalty: float = 10.0,
+        penalty: float | None = None,
+        neighbour_penalty: float | None = None,
         min_count: int = 2,
         max_iter: int = 15,
         n_folds: int = 10,
@@ -144,8 +148,8 @@ class WordVectors:
         n_dimensions: int | None = None,
         method: str = "least-squares",
         width: int = 1,
-        penalty: float = 1.0,
-        neighbour_penalty: float = 10.0,
+        penalty: float | None = None,
+        neighbour_penalty: float | None = None,
         min_count: int = 2,
         max_iter: int = 15,
         n_folds: int = 10,
@@ -160,19 +164,24 @@ class WordVectors:
             A tag for every word.
         n_dimensions : int, optional
             By default, and at most, ``(2 width + 1) (n_tags - 1)``.
+        method : {"least-squares", "log-linear"}, default "least-squares"
+            How tags are predicted from features: by ridge regression, which is one linear system
+            of counts, or by a log-linear model of the window, which takes gradient steps and is
+            somewhat better.
         width : int, default 1
             Neighbours on each side whose tags a word's scores are about.
-        penalty : float, default 1
-            Half of it times the sum of squared weights is subtracted from the log-likelihood.
-        neighbour_penalty : float, default 10
-            `penalty` is multiplied by it to the power of the distance, for what words say about
-            the tags of their neighbours.
+        penalty : float, optional
+            Ridge of the weights: of the squared error, or twice that of the log-likelihood. By
+            default 4, or 1 for "log-linear".
+        neighbour_penalty : float, optional
+            4 by default, or 10 for "log-linear". `penalty` is multiplied by it to the power of the
+            distance, for what words say about the tags of their neighbours.
         min_count : int, default 2
             Words that occur less often are known by their other features only, and those must
             occur in so many different words.
         max_iter : int, default 15
-            Steps of L-BFGS. The fit is stopped before it converges; later steps go into what
-            is particular to the training text.
+            Steps of conjugate gradients or L-BFGS. The fit is stopped before it converges; later
+            steps go into what is particular to the training text.
         n_folds : int, default 10
             Parts of the text, each of which gets its vectors from a model fitted to the others.
 
@@ -205,7 +214,6 @@ class WordVectors:
         check_tags(sentences, tags)
         least = {"width": (width, 0), "min_count": (min_count, 1), "max_iter": (max_iter, 1)}
         check_integers({**least, "n_folds": (n_folds, 2)})
-        check_positive({"penalty": penalty, "neighbour_penalty": neighbour_penalty})
         if n_folds > len(sentences):
             raise ValueError(f"`n_folds` is {n_folds}, but there are {len(sentences)} sentences")
         number_of = {tag: number for number, tag in enumerate(sorted(set(chain(*tags))))}
@@ -214,7 +222,11 @@ class WordVectors:
             n_dimensions = largest
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
-        fit = METHODS[method]
+        fit, usual, usual_neighbour = METHODS[method]
+        penalty = usual if penalty is None else penalty
+        if neighbour_penalty is None:
+            neighbour_penalty = usual_neighbour
+        check_positive({"penalty": penalty, "neighbour_penalty": neighbour_penalty})
         check_integers({"n_dimensions": (n_dimensions, 1)})
         if n_dimensions > largest:
             raise ValueError(

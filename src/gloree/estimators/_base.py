@@ -141,6 +141,7 @@ def _check_integer(name: str, value: Any, least: int) -> None:
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise, naming the closest choice, unless the value is one of the choices."""
     if value in choices:
         return
     close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)

@@ -25,8 +25,11 @@ MEMORYLESS_ROUNDS = 2
 """Residual rounds before directions are looked for: they sharpen A1 and A2, which are right
 whatever the recurrence is."""
 
-DIRECTION_ROWS = 400_000
-"""Rows of the regression on both neighbours, at most."""
+DIRECTION_WORK = 4e10
+"""Rows of the regression on both neighbours, times the square of its unknowns, at most."""
+
+DIRECTION_ROWS = 50
+"""Rows of that regression for each unknown, at least."""
 
 DOUBTFUL = 30.0
 """Units whose margin is below this are tried the other way round."""
@@ -49,20 +52,22 @@ def turn_bidirectional(
         if float(sums.squares.sum()) > (1 - enough) * before:
             break
     assert isinstance(model, IORNN)
-    found = regress_both_sides(state, model, rounds)
-    state.report.directions = found
-    found = warn_of_doubts(state, model, found)
+    if state.settings.recurrence is None:
+        found = by_windows(state, model)
+    else:
+        found = regress_both_sides(state, model, rounds)
+    warn_of_doubts(state, model)
     turned, sums = run_both_ways(state, model, rounds, found)
-    for unit in doubtful(found):
-        if state.settings.n_forward is not None:
-            break
+    fixed = state.settings.n_forward is not None or state.settings.recurrence is None
+    for unit in [] if fixed else doubtful(found):
         forward = found.forward.copy()
         forward[unit] = not forward[unit]
-        other = replace(found, forward=forward)
+        margin = np.where(np.arange(forward.size) == unit, -found.margin, found.margin)
+        other = replace(found, forward=forward, margin=margin)
         candidate, after = run_both_ways(state, model, rounds, other)
         if float(after.squares.sum()) < float(sums.squares.sum()):
             found, turned, sums = other, candidate, after
-    state.report.directions = found
+    state.report.directions = found.reordered(found.order)
     rounds.settings = replace(
         rounds.settings, layout=replace(rounds.settings.layout, n_backward=turned.n_backward)
     )
@@ -72,10 +77,11 @@ def turn_bidirectional(
 def regress_both_sides(state: State, model: IORNN, rounds: Rounds) -> Directions:
     """Two passes: the regression on both neighbours, and the spread of its score."""
     engine, source = state.settings.engine, state.calm
-    tables = source.subset(DIRECTION_ROWS)
-    direct = rounds.settings.layout.direct
+    unknowns = 2 * model.n_hidden**2
+    tables = source.subset(int(max(DIRECTION_ROWS * unknowns, DIRECTION_WORK / unknowns**2)))
+    bias, direct = rounds.settings.layout.unit_bias, rounds.settings.layout.direct
     sums = engine.run(
-        partial(two_sided_sums, model=model, direct=direct),
+        partial(two_sided_sums, model=model, bias=bias, direct=direct),
         source,
         label="directions",
         tables=tables,
@@ -88,6 +94,34 @@ def regress_both_sides(state: State, model: IORNN, rounds: Rounds) -> Directions
         tables=tables,
     )
     return choose_directions(fit, spread, n_forward=state.settings.n_forward)
+
+
+def by_windows(state: State, model: IORNN) -> Directions:
+    """Direction of units without recurrence: the side of the window that they see more of.
+
+    The margin is the share of the past in the variance of z beside the present, less that of the
+    future, in per cent.
+    """
+    k, lags = model.n_hidden, state.settings.lags
+    n_inputs = model.n_columns // (2 * lags - 1)
+    std = np.sqrt(np.asarray(state.data.X[:10_000], dtype=float).var(axis=0))
+    seen = (model.input_weights * np.tile(std, 2 * lags - 1)) ** 2
+    past = seen[:, n_inputs : lags * n_inputs].sum(axis=1)
+    future = seen[:, lags * n_inputs :].sum(axis=1)
+    evidence = 100.0 * (past - future) / np.maximum(seen.sum(axis=1), 1e-300)
+    forward = evidence >= 0
+    if state.settings.n_forward is not None:
+        forward = np.zeros(k, dtype=bool)
+        forward[np.argsort(-evidence, kind="stable")[: state.settings.n_forward]] = True
+    nothing = np.zeros((k, k))
+    return Directions(
+        forward,
+        np.where(forward, evidence, -evidence),
+        np.full(k, lags == 1),
+        nothing,
+        nothing,
+        np.zeros(k),
+    )
 
 
 def run_both_ways(
@@ -119,7 +153,7 @@ def doubtful(found: Directions) -> list[int]:
     return [int(i) for i in order if found.margin[i] < DOUBTFUL and not found.undetermined[i]][:3]
 
 
-def warn_of_doubts(state: State, model: IORNN, found: Directions) -> Directions:
+def warn_of_doubts(state: State, model: IORNN) -> None:
     """Warn of pairs of units with the same inputs, whose directions cannot be told apart."""
     cosines = _cosines(model.input_weights)
     i, j = np.unravel_index(int(np.argmax(np.abs(cosines))), cosines.shape)
@@ -130,7 +164,6 @@ def warn_of_doubts(state: State, model: IORNN, found: Directions) -> Directions:
             f"a forward and a backward unit with the same inputs cannot be told apart, so their "
             f"directions and output weights are not to be trusted",
         )
-    return found
 
 
 def _cosines(rows: Array) -> Array:

@@ -77,6 +77,8 @@ def refine(state: State, model: Network) -> Network:
             result.model.activation,
             result.model.n_forward,
         )
+        if report.directions is not None:
+            report.directions = report.directions.reordered(units.order)
         canonical = on_given_inputs(state, result.model.canonical())
         errors = standard_errors(result, layout, settings.engine, source)
         if state.source.centre is not None:
@@ -142,8 +144,9 @@ def washed_out(state: State, model: Network) -> bool:
     if source.segment is None or state.settings.recurrence is None:
         return True
     squares = []
-    for before in (source.before, 4 * source.before):
-        table = np.concatenate(replace(source, before=before).tables())
+    longer = warmed_up(source)
+    for tried in (source, longer):
+        table = np.concatenate(tried.tables())
         chosen = table[spread_over(table.shape[0], WASHOUT_PIECES)]
         sums = state.settings.engine.run(
             partial(square_sums, model=model), source, tables=split_evenly(chosen, 4)
@@ -160,8 +163,14 @@ def washed_out(state: State, model: Network) -> bool:
             f"{off:.1e} of itself with more",
         )
         return True
-    state.source = replace(state.source, before=4 * source.before)
+    state.source = warmed_up(state.source)
     return False
+
+
+def warmed_up(source: Source) -> Source:
+    """Return the data with four times the warm-up, on both sides for two directions."""
+    after = 4 * source.after if source.both_ways else source.after
+    return replace(source, before=4 * source.before, after=after)
 
 
 def on_given_inputs(state: State, model: Network) -> Network:

@@ -9,7 +9,7 @@ import numpy as np
 from gloree.estimators._directions import turn_bidirectional
 from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import State
-from gloree.models import Network
+from gloree.models import Network, canonical_units
 from gloree.moments import (
     Frame,
 )
@@ -60,6 +60,11 @@ def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Netwo
             model, sums, kept = updated, after, kept + 1
             if float(sums.squares.sum()) > (1 - enough) * before:
                 break
+        if report.directions is not None:
+            units = canonical_units(
+                model.input_weights, model.output_weights, model.activation, model.n_forward
+            )
+            report.directions = report.directions.reordered(units.order)
         model = model.canonical()
         report.history = [(name, value) for name, value in rounds.history]
         report.moments_rmse = np.sqrt(sums.squares / sums.n_rows)

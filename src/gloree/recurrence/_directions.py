@@ -37,6 +37,9 @@ from gloree.states import residual_rows, run_states
 SWEEPS = 5
 """Greedy sweeps over the units at most."""
 
+SLIGHT = 20.0
+"""Undetermined units of less evidence for either side than this join the larger part."""
+
 CERTAIN = 0.9999
 """Quantile of a chi-square below which the evidence for any recurrence of a unit is noise."""
 
@@ -46,7 +49,9 @@ LARGEST_NORM = 0.5
 BoolArray = NDArray[np.bool_]
 
 
-def two_sided_sums(batch: Batch, model: Network, *, direct: bool = False) -> LinearisedSums:
+def two_sided_sums(
+    batch: Batch, model: Network, *, bias: bool = False, direct: bool = False
+) -> LinearisedSums:
     """Sums of one batch for the regression on both neighbours of every unit.
 
     Parameters
@@ -54,13 +59,17 @@ def two_sided_sums(batch: Batch, model: Network, *, direct: bool = False) -> Lin
     batch : Batch
     model : IORNN
         Without recurrence: its states are those of single steps, whatever the directions.
+    bias : bool, default False
+        Whether the biases of the units are among the unknowns: where they are free, those of a
+        model without recurrence hold the means of what the neighbours add.
     direct : bool, default False
         Whether x_t is among the output regressors.
 
     Returns
     -------
     LinearisedSums
-        Unknowns (i, j) with j < n_hidden for h_{j,t-1} and n_hidden + j for h_{j,t+1}.
+        Unknowns (i, j) with j < n_hidden for h_{j,t-1}, n_hidden + j for h_{j,t+1}, and
+        2 n_hidden for the bias.
 
     Notes
     -----
@@ -68,10 +77,20 @@ def two_sided_sums(batch: Batch, model: Network, *, direct: bool = False) -> Lin
     """
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
-    k = model.n_hidden
-    owner, source = np.divmod(np.arange(2 * k * k), 2 * k)
-    entering = np.column_stack(_neighbours(batch, states.h))
+    owner, source = _unknowns(model.n_hidden, 2 * model.n_hidden + bias)
+    entering = _entering(batch, states.h)
     return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
+
+
+def _unknowns(n_hidden: int, width: int) -> tuple[IntArray, IntArray]:
+    """Owner and source of every unknown, `width` of them in each unit."""
+    owner, source = np.divmod(np.arange(n_hidden * width), width)
+    return owner, source
+
+
+def _entering(batch: Batch, h: Array) -> Array:
+    """Return (h_{t-1}, h_{t+1}, 1) of all rows."""
+    return np.column_stack((*_neighbours(batch, h), np.ones(batch.n_rows)))
 
 
 def _neighbours(batch: Batch, h: Array) -> tuple[Array, Array]:
@@ -90,8 +109,8 @@ class TwoSidedFit:
 
     Attributes
     ----------
-    coefficients : ndarray of shape (n_hidden, 2 n_hidden)
-        [Theta^-, Theta^+].
+    coefficients : ndarray of shape (n_hidden, 2 n_hidden or 2 n_hidden + 1)
+        [Theta^-, Theta^+], and the changes of the biases where these are free.
     information : ndarray of shape (m, m)
         Gram matrix of the unknowns of the units with the outputs' regressors projected out.
     projection : ndarray of shape (m, n_regressors)
@@ -109,11 +128,11 @@ class TwoSidedFit:
         """Solve the normal equations."""
         k = model.n_hidden
         solution, change = solve_normal_equations(sums, model, bias=True, ridge=ridge)
-        projection = np.asarray(np.linalg.lstsq(sums.gram, sums.mixed.T, rcond=1e-12)[0].T)
+        projection = _solve_scaled(sums.gram, sums.mixed.T).T
         A2 = model.output_weights
         left = sums.unit_gram - projection @ sums.mixed.T
         information = left * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
-        return cls(solution.reshape(k, 2 * k), information, projection, change)
+        return cls(solution.reshape(k, -1), information, projection, change)
 
 
 @dataclass(frozen=True)
@@ -142,19 +161,18 @@ def two_sided_spread(
     """
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
-    k, A2 = model.n_hidden, model.output_weights
-    before, after = _neighbours(batch, states.h)
+    A2, width = model.output_weights, fit.coefficients.shape[1]
+    entering = _entering(batch, states.h)
     phi = output_regressors(batch, states, direct=direct)
     slopes = model.activation.derivative(states.z, 1)
-    drive = before @ fit.coefficients[:, :k].T + after @ fit.coefficients[:, k:].T
+    drive = entering[:, :width] @ fit.coefficients.T
     residuals -= (slopes * drive) @ A2 + phi @ fit.output_change
     if batch.has_context:
         context = np.ones(batch.n_rows, dtype=bool)
         context[batch.counted] = False
         residuals[context] = 0.0
     signal = residuals @ A2.T
-    entering = np.column_stack((before, after))
-    owner, source = np.divmod(np.arange(2 * k * k), 2 * k)
+    owner, source = _unknowns(model.n_hidden, width)
     scores = np.zeros((batch.lengths.shape[0], owner.shape[0]))
     segment = np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)
     for part in row_blocks(batch.n_rows, owner.shape[0]):
@@ -181,6 +199,8 @@ class Directions:
         and nothing depends on it. They stand with the larger part of the others.
     past, future : ndarray of shape (n_hidden, n_hidden)
         Coefficients of each unit on the states of the step before, and of the step after.
+    bias_change : ndarray of shape (n_hidden,)
+        What the biases change by if these coefficients are put in.
     """
 
     forward: BoolArray
@@ -188,11 +208,24 @@ class Directions:
     undetermined: BoolArray
     past: Array = field(repr=False)
     future: Array = field(repr=False)
+    bias_change: Array = field(repr=False)
 
     @property
     def order(self) -> IntArray:
         """Units with the forward ones first."""
         return np.concatenate((np.flatnonzero(self.forward), np.flatnonzero(~self.forward)))
+
+    def reordered(self, order: IntArray) -> Directions:
+        """Return the same with unit `order[i]` in place i."""
+        pairs = np.ix_(order, order)
+        return Directions(
+            self.forward[order],
+            self.margin[order],
+            self.undetermined[order],
+            self.past[pairs],
+            self.future[pairs],
+            self.bias_change[order],
+        )
 
     def __str__(self) -> str:
         n_forward, n_units = int(self.forward.sum()), self.forward.shape[0]
@@ -200,7 +233,11 @@ class Directions:
         if self.undetermined.any():
             text += f", {int(self.undetermined.sum())} of them undetermined"
         known = self.margin[~self.undetermined]
-        return text + (f"; smallest margin {known.min():.3g}" if known.size else "")
+        if known.size == 0:
+            return text
+        if n_forward in (0, n_units):
+            text += f"; nothing runs {'backward' if n_forward else 'forward'}"
+        return f"{text}; smallest margin {known.min():.3g}"
 
 
 def choose_directions(
@@ -224,19 +261,19 @@ def choose_directions(
     n_forward : int, optional
         Size of the forward part, if it is known: the units of most evidence for it.
     """
-    k = fit.coefficients.shape[0]
-    past, future = fit.coefficients[:, :k], fit.coefficients[:, k:]
-    inverse = np.linalg.pinv(fit.information, rcond=1e-12, hermitian=True)
+    k, width = fit.coefficients.shape
+    past, future = fit.coefficients[:, :k], fit.coefficients[:, k : 2 * k]
+    inverse = _solve_scaled(fit.information, np.eye(fit.information.shape[0]))
     covariance = inverse @ spread.spread @ inverse
-    variances = np.diag(covariance).reshape(k, 2 * k)
+    variances = np.diag(covariance).reshape(k, width)
     wald = np.empty((k, 2))
     for i in range(k):
         for side in range(2):
-            index = np.arange(2 * k * i + k * side, 2 * k * i + k * (side + 1))
+            index = np.arange(width * i + k * side, width * i + k * (side + 1))
             theta = fit.coefficients.ravel()[index]
-            wald[i, side] = theta @ np.linalg.lstsq(covariance[np.ix_(index, index)], theta)[0]
+            wald[i, side] = theta @ _solve_scaled(covariance[np.ix_(index, index)], theta)
     squared = fit.coefficients**2 / np.maximum(variances, 1e-300) - 1.0
-    heard = squared[:, :k], squared[:, k:]
+    heard = squared[:, :k], squared[:, k : 2 * k]
     rows = wald[:, 0] - wald[:, 1]
     forward = rows >= 0
     for _ in range(SWEEPS):
@@ -259,11 +296,22 @@ def choose_directions(
         column = np.where(forward, heard[0][:, i], heard[1][:, i]) + 1.0
         column[i] = 0.0
         undetermined[i] = own[i] + column[forward == forward[i]].sum() < limit
-    if n_forward is None and undetermined.any():
+    idle = undetermined & (np.abs(evidence) < SLIGHT)
+    if n_forward is None and idle.any():
         known = forward[~undetermined]
-        forward[undetermined] = bool(known.sum() >= known.size / 2)
+        forward[idle] = bool(known.sum() >= known.size / 2)
     margin = np.where(forward, evidence, -evidence)
-    return Directions(forward, margin, undetermined, past, future)
+    bias_change = fit.coefficients[:, 2 * k] if width > 2 * k else np.zeros(k)
+    return Directions(forward, margin, undetermined, past, future, bias_change)
+
+
+def _solve_scaled(gram: Array, right: Array) -> Array:
+    """Least-norm solution with G scaled to unit diagonal: units may be of very different size."""
+    scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    inverse = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-12, hermitian=True)
+    solution: Array = (inverse / np.outer(scale, scale)) @ right
+    return solution
 
 
 def _evidence(rows: Array, heard: tuple[Array, Array], forward: BoolArray, i: int) -> float:
@@ -293,13 +341,16 @@ def bidirectional_model(model: IORNN, found: Directions, *, lags: int = 1) -> BR
     ahead, behind = order[:cut], order[cut:]
     C, n_inputs = model.input_weights, model.n_columns // (2 * lags - 1)
     future = np.r_[0:n_inputs, lags * n_inputs : model.n_columns]
+    U, calm_ahead = _capped(found.past[np.ix_(ahead, ahead)])
+    V, calm_behind = _capped(found.future[np.ix_(behind, behind)])
+    calm = np.repeat((calm_ahead, calm_behind), (ahead.size, behind.size))
     return BRNN(
         C[ahead, : lags * n_inputs],
-        _capped(found.past[np.ix_(ahead, ahead)]),
+        U,
         C[np.ix_(behind, future)],
-        _capped(found.future[np.ix_(behind, behind)]),
+        V,
         model.output_weights[order],
-        model.hidden_bias[order],
+        model.hidden_bias[order] + calm * found.bias_change[order],
         model.output_bias,
         model.direct_weights,
         activation=model.activation,
@@ -307,6 +358,7 @@ def bidirectional_model(model: IORNN, found: Directions, *, lags: int = 1) -> BR
     )
 
 
-def _capped(recurrent: Array) -> Array:
+def _capped(recurrent: Array) -> tuple[Array, float]:
     norm = float(np.linalg.norm(recurrent, 2)) if recurrent.size else 0.0
-    return recurrent * min(1.0, LARGEST_NORM / norm) if norm > 0 else recurrent
+    factor = min(1.0, LARGEST_NORM / norm) if norm > 0 else 1.0
+    return factor * recurrent, factor
