@@ -88,8 +88,8 @@ def main() -> None:
     print(f"\ntagging: {speed:,.0f} words a second, vectors included\n")
     print(refined.report_)
     if arguments.picture is not None:
-        figure = plotting.plot_confusion(test.tags, found)
-        figure.savefig(arguments.picture, dpi=150)
+        axes = plotting.plot_confusion(test.tags, found)
+        axes.figure.savefig(arguments.picture, dpi=150)
         print(f"\nconfusions: {arguments.picture}")
 
 
