@@ -62,12 +62,13 @@ numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = False
 
 # %% Gallery: every examples/plot_*.py is run, without arguments, and its output is shown. A script
-# that reads a file named on the command line makes a small one for itself when none is named.
+# that reads a file named on the command line makes a small one for itself when none is named. Other
+# scripts need data that are not here; the gallery leaves them out.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[\\/]plot_",
-    "ignore_pattern": r"[\\/]_",
+    "ignore_pattern": r"[\\/](?!plot_)[^\\/]+\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,

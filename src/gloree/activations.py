@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ Parity = Literal["even", "odd"]
 
 __all__ = [
     "Activation",
+    "PerUnit",
     "Polynomial",
     "Softplus",
     "Tanh",
@@ -113,6 +115,15 @@ class Activation(ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Describe the activation in JSON types; `from_spec` reads it."""
+
+    @property
+    def n_units(self) -> int | None:
+        """Units it is made for; None for any number, all alike."""
+        return None
+
+    def select(self, units: slice) -> Activation:
+        """Return the activation of some of the units."""
+        return self
 
 
 def _check_order(order: int) -> int:
@@ -387,6 +398,98 @@ class Softplus(Activation):
         return {"kind": "softplus"}
 
 
+@dataclass(frozen=True)
+class PerUnit(Activation):
+    """A different activation for each unit; the last axis of z runs over the units.
+
+    Parameters
+    ----------
+    units : sequence of str or Activation
+        One for each unit, in their order.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or a name is not known.
+    TypeError
+        If one is not an activation of a single unit.
+
+    Examples
+    --------
+    >>> from gloree.activations import PerUnit
+    >>> f = PerUnit(["linear", "linear", "tanh"])
+    >>> f.name
+    '2 linear, 1 tanh'
+    >>> f([[1.0, 2.0, 0.0], [3.0, 4.0, 50.0]])
+    array([[1., 2., 0.],
+           [3., 4., 1.]])
+    """
+
+    units: tuple[Activation, ...]
+
+    def __init__(self, units: Iterable[str | Activation]) -> None:
+        if isinstance(units, (str, Activation)):
+            raise TypeError(f"`units` is {units!r}, expected a sequence of activations, one a unit")
+        chosen = tuple(get_activation(unit) for unit in units)
+        if not chosen:
+            raise ValueError("`units` is empty, expected an activation for each unit")
+        if any(isinstance(unit, PerUnit) for unit in chosen):
+            raise TypeError("`units` holds a PerUnit, expected activations of single units")
+        object.__setattr__(self, "units", chosen)
+
+    @property
+    def runs(self) -> list[tuple[slice, Activation]]:
+        """Stretches of units that share an activation."""
+        found: list[tuple[slice, Activation]] = []
+        begin = 0
+        for unit, members in groupby(self.units):
+            end = begin + sum(1 for _ in members)
+            found.append((slice(begin, end), unit))
+            begin = end
+        return found
+
+    @property
+    def name(self) -> str:
+        """How many units there are of each kind, in their order."""
+        return ", ".join(f"{units.stop - units.start} {f.name}" for units, f in self.runs)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return len(self.units)
+
+    def select(self, units: slice) -> Activation:
+        """Return the activation of some of the units."""
+        return PerUnit(self.units[units])
+
+    def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
+        """Evaluate f_i(z_i) along the last axis (see `Activation`)."""
+        values = np.asarray(z, dtype=np.float64)
+        result = np.empty_like(values) if out is None else out
+        for units, f in self._checked(values):
+            result[..., units] = f(values[..., units])
+        return result
+
+    def derivative(self, z: ArrayLike, order: int = 1) -> Array:
+        """Evaluate f_i^(order)(z_i) along the last axis (see `Activation`)."""
+        values = np.asarray(z, dtype=np.float64)
+        result = np.empty_like(values)
+        for units, f in self._checked(values):
+            result[..., units] = f.derivative(values[..., units], order)
+        return result
+
+    def _checked(self, values: Array) -> list[tuple[slice, Activation]]:
+        if values.ndim == 0 or values.shape[-1] != self.n_units:
+            raise ValueError(
+                f"`z` has shape {values.shape}, expected (..., {self.n_units}): one column a unit"
+            )
+        return self.runs
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the activation in JSON types."""
+        return {"kind": "per-unit", "units": [unit.spec() for unit in self.units]}
+
+
 linear = Polynomial((0.0, 1.0))
 """f(z) = z."""
 quadratic = Polynomial((0.0, 0.0, 1.0))
@@ -401,12 +504,15 @@ softplus = Softplus()
 _KNOWN: dict[str, Activation] = {f.name: f for f in (linear, quadratic, cubic, tanh, softplus)}
 
 
-def get_activation(activation: str | Activation) -> Activation:
+def get_activation(
+    activation: str | Activation | Sequence[str | Activation],
+) -> Activation:
     """Look up an activation by name; an `Activation` passes through.
 
     Parameters
     ----------
-    activation : {"linear", "quadratic", "cubic", "tanh", "softplus"} or Activation
+    activation : {"linear", "quadratic", "cubic", "tanh", "softplus"}, Activation, or a list
+        A list holds one activation for each unit (see `PerUnit`).
 
     Returns
     -------
@@ -427,6 +533,8 @@ def get_activation(activation: str | Activation) -> Activation:
     """
     if isinstance(activation, Activation):
         return activation
+    if isinstance(activation, (list, tuple)):
+        return PerUnit(activation)
     if isinstance(activation, str):
         if activation in _KNOWN:
             return _KNOWN[activation]
@@ -469,6 +577,8 @@ def from_spec(spec: Mapping[str, Any]) -> Activation:
         return Polynomial(spec["coefficients"])
     if isinstance(kind, str) and kind in ("tanh", "softplus"):
         return _KNOWN[kind]
+    if kind == "per-unit" and "units" in spec:
+        return PerUnit([from_spec(unit) for unit in spec["units"]])
     raise ValueError(
         f"`spec` is {dict(spec)!r}, expected a 'kind' of 'polynomial' (with 'coefficients'), "
         f"'tanh' or 'softplus'"

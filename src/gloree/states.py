@@ -85,7 +85,7 @@ def _run_chain(
         packing.pack(drive[:, units]),
         packing.step_starts,
         model.recurrent_weights[units, units],
-        model.activation,
+        model.activation.select(units),
         overwrite_drive=True,
     )
     exploded = find_explosions(packed_h, packing)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gloree.activations import Activation, get_activation
 from gloree.models._batches import Chain
 from gloree.models._network import Network
-from gloree.models._validation import check_lags, frozen_array
+from gloree.models._validation import check_activation, check_lags, frozen_array
 
 Array = NDArray[np.float64]
 
@@ -167,7 +167,7 @@ class BRNN(Network):
             "hidden_bias": frozen_array(hidden_bias, "hidden_bias", (n_hidden,), default=True),
             "output_bias": frozen_array(output_bias, "output_bias", (n_outputs,), default=True),
             "direct_weights": D,
-            "activation": get_activation(activation),
+            "activation": check_activation(get_activation(activation), n_hidden),
             "lags": int(lags),
             "input_weights": C,
             "recurrent_weights": W,
@@ -233,7 +233,7 @@ class BRNN(Network):
                 self.forward_input_weights,
                 self.forward_recurrent_weights,
                 self.hidden_bias[forward],
-                self.activation,
+                self.activation.select(forward),
                 self.lags,
                 forward,
             ),
@@ -241,7 +241,7 @@ class BRNN(Network):
                 self.backward_input_weights,
                 self.backward_recurrent_weights,
                 self.hidden_bias[backward],
-                self.activation,
+                self.activation.select(backward),
                 self.lags,
                 backward,
                 backward=True,

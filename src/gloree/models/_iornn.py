@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from gloree.activations import Activation, get_activation
 from gloree.models._batches import Chain
 from gloree.models._network import Network
-from gloree.models._validation import check_lags, frozen_array
+from gloree.models._validation import check_activation, check_lags, frozen_array
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -111,7 +111,7 @@ class IORNN(Network):
             "hidden_bias": frozen_array(hidden_bias, "hidden_bias", (n_hidden,), default=True),
             "output_bias": frozen_array(output_bias, "output_bias", (n_outputs,), default=True),
             "direct_weights": direct,
-            "activation": get_activation(activation),
+            "activation": check_activation(get_activation(activation), n_hidden),
             "lags": int(lags),
         }
         for name, value in values.items():

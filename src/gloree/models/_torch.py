@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gloree.activations import Activation, Polynomial, Softplus, Tanh
+from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
 from gloree.models._brnn import BRNN
 from gloree.models._network import Network
 
@@ -23,6 +23,9 @@ def activate(activation: Activation, z: Any) -> Any:
             if c != 0.0:
                 value = value + c
         return value
+    if isinstance(activation, PerUnit):
+        parts = [activate(f, z[..., units]) for units, f in activation.runs]
+        return torch.cat(parts, dim=-1)
     if isinstance(activation, Tanh):
         return torch.tanh(z)
     if isinstance(activation, Softplus):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gloree.activations import Activation
+
 Array = NDArray[np.float64]
 
 
@@ -65,6 +67,15 @@ def _hint(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
         if all(n is None or n == m for n, m in zip(shape, turned, strict=True)):
             return ": transpose it"
     return ""
+
+
+def check_activation(activation: Activation, n_hidden: int) -> Activation:
+    """Raise unless the activation is made for this many units."""
+    if activation.n_units not in (None, n_hidden):
+        raise ValueError(
+            f"`activation` is made for {activation.n_units} units, the weights have {n_hidden}"
+        )
+    return activation
 
 
 def check_lags(lags: int, n_columns: int, name: str = "input_weights") -> None:
