@@ -68,7 +68,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[\\/]plot_",
-    "ignore_pattern": r"[\\/](?!plot_)[^\\/]+\.py$",
+    "ignore_pattern": r"(?:^|[\\/])(?!plot_)[^\\/]+\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,

@@ -6,6 +6,7 @@ from gloree import (
     datasets,
     decomposition,
     diagnostics,
+    identification,
     metrics,
     models,
     moments,
@@ -17,7 +18,7 @@ from gloree import (
 )
 from gloree.chains import GaussianVAR
 from gloree.engine import Engine
-from gloree.estimators import SpectralRNNClassifier, SpectralRNNRegressor
+from gloree.estimators import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier
 from gloree.models import BRNN, IORNN
 
 __version__ = "0.1.0"
@@ -29,12 +30,14 @@ __all__ = [
     "GaussianVAR",
     "SpectralRNNClassifier",
     "SpectralRNNRegressor",
+    "SystemIdentifier",
     "__version__",
     "activations",
     "chains",
     "datasets",
     "decomposition",
     "diagnostics",
+    "identification",
     "metrics",
     "models",
     "moments",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree.activations import Activation, Polynomial
 from gloree.decomposition import Decomposition, degrees_of_freedom
@@ -311,4 +312,118 @@ class FitReport:
             )
         for message in self.warnings:
             lines.append(f"  warning: {message}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class OrderTrial:
+    """One order of the linear model.
+
+    Attributes
+    ----------
+    order : int
+    singular_value : float
+        Of the Hankel matrix: the last one that this order keeps.
+    error : float
+        Root mean square simulation error on held-out data, in units of the outputs' size.
+    n_moved : int
+        Unstable poles that were moved inside the unit circle.
+    """
+
+    order: int
+    singular_value: float
+    error: float
+    n_moved: int
+
+
+@dataclass
+class IdentificationReport:
+    """What a system identification did and how well; printing it gives a table.
+
+    All errors are root mean squares of the simulation (free-run) error on the last fifth of the
+    data, in units of the standard deviation of the outputs, unless it is said otherwise.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+    stages : list of Stage
+    ridge : float
+        Of the impulse response, relative; 0 for plain least squares.
+    input_condition : float
+        Condition number of the windows of inputs behind it.
+    orders : list of OrderTrial
+    poles : ndarray of complex
+        Of the linear states of the network that was kept.
+    explained : tuple of float
+        Shares of the residual's second and third moments that one direction explains.
+    linear_error, moments_error, refined_error, training_error : float
+        Of the linear model, of moments alone, of the refined network on held-out and on training
+        data.
+    nonlinear : bool
+        Whether the nonlinear network was kept.
+    history : list of (float, float, float)
+        Seconds, training error (of the stretch in use) and held-out error after each step.
+    refinement_status : RefinementStatus or None
+    refinement_steps : int
+    output_size : ndarray of shape (n_outputs,)
+        Standard deviation of the outputs.
+    notes, warnings : list of str
+    """
+
+    sizes: dict[str, int]
+    stages: list[Stage] = field(default_factory=list)
+    ridge: float = 0.0
+    input_condition: float = float("nan")
+    orders: list[OrderTrial] = field(default_factory=list)
+    poles: NDArray[np.complex128] = field(default_factory=lambda: np.zeros(0, dtype=complex))
+    explained: tuple[float, float] = (float("nan"), float("nan"))
+    linear_error: float = float("nan")
+    moments_error: float = float("nan")
+    refined_error: float = float("nan")
+    training_error: float = float("nan")
+    nonlinear: bool = False
+    history: list[tuple[float, float, float]] = field(default_factory=list)
+    refinement_status: RefinementStatus | None = None
+    refinement_steps: int = 0
+    output_size: Array | None = None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def warn(self, category: type[GloreeWarning], message: str) -> None:
+        """Keep a warning and emit it."""
+        self.warnings.append(message)
+        warnings.warn(message, category, stacklevel=5)
+
+    def __str__(self) -> str:
+        lines = ["gloree system identification"]
+        lines.append("  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items()))
+        lines += ["", f"  {'stage':<20}{'seconds':>9}  outcome"]
+        lines += [f"  {s.name:<20}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
+        lines.append(f"  {'total':<20}{self.seconds:>9.3f}")
+        lines += ["", f"  {'order':>7}{'singular value':>16}{'held-out error %':>18}"]
+        for trial in self.orders:
+            note = f"  ({trial.n_moved} unstable poles moved)" if trial.n_moved else ""
+            lines.append(
+                f"  {trial.order:>7}{trial.singular_value:>16.3g}{100 * trial.error:>18.4g}{note}"
+            )
+        lines += ["", "  held-out simulation error, % of the outputs' standard deviation"]
+        for name, value in (
+            ("linear model", self.linear_error),
+            ("moments alone", self.moments_error),
+            ("refined", self.refined_error),
+            ("refined, on training data", self.training_error),
+        ):
+            if np.isfinite(value):
+                lines.append(f"  {name:<28}{100 * value:>10.4g}")
+        radius = float(np.abs(self.poles).max(initial=0.0))
+        lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
+        ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
+        lines.append(f"  inputs: condition number of windows {self.input_condition:.2g}, {ridge}")
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)

@@ -17,6 +17,12 @@ from gloree.refinement._gauss_newton import (
     standard_errors,
 )
 from gloree.refinement._layout import Layout
+from gloree.refinement._levenberg_marquardt import (
+    Descent,
+    NormalSums,
+    levenberg_marquardt,
+    normal_sums,
+)
 from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
     Rounds,
@@ -39,10 +45,12 @@ from gloree.refinement._sensitivities import (
 
 __all__ = [
     "CrossEntropySums",
+    "Descent",
     "GradientSums",
     "HessianSums",
     "LabelRefinement",
     "Layout",
+    "NormalSums",
     "Refinement",
     "RefinementStatus",
     "RoundSettings",
@@ -58,8 +66,10 @@ __all__ = [
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "levenberg_marquardt",
     "logistic_readout",
     "minimise_cross_entropy",
+    "normal_sums",
     "softmax",
     "split_held_out",
     "spread_sums",

@@ -1,0 +1,484 @@
+"""A system from records of its input and output: linear states, nonlinear units, refinement."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from gloree.activations import Activation
+from gloree.diagnostics import GloreeWarning, IdentificationReport, OrderTrial, Stage
+from gloree.engine import Engine, Source
+from gloree.identification import (
+    LinearModel,
+    NonlinearDirection,
+    find_direction,
+    ho_kalman,
+    impulse_response,
+    lag_tensors,
+    linear_model,
+    nested_partitions,
+    unit_biases,
+    with_copied_states,
+    with_shared_states,
+)
+from gloree.models import IORNN, ExplosionError
+from gloree.refinement import Descent, Layout, RefinementStatus, levenberg_marquardt, square_sums
+from gloree.sequences import Array, IntArray, Sequences
+
+MOST_LAGS = 120
+"""Lags of the impulse response, at most."""
+
+LARGEST_ORDER = 10
+"""Orders that are tried where none is given."""
+
+ORDER_GAIN = 1.003
+"""The least order is taken whose held-out error is within this factor of the best."""
+
+STRETCH = 30_000
+"""Rows of the stretch on which starts are made and the refinement begins."""
+
+TRIAL_ROWS = 10_000
+"""Rows on which starts are compared."""
+
+TRIAL_STEPS = 6
+"""Steps of the refinement after which they are."""
+
+HELD_OUT = 0.2
+"""Share of the data, at its end, that judges orders, starts and the refinement."""
+
+UNITS = (5, 3, 2, 1)
+"""Numbers of nonlinear units that are tried where none is given, as far as the data allow."""
+
+ROWS_PER_WEIGHT = 10
+"""Rows for each weight that a number of units must have."""
+
+WORTH = 0.995
+"""Held-out error of the nonlinear network, over that of the linear one, from which it is kept."""
+
+LARGEST_RADIUS = 0.9999
+"""Spectral radius of the linear states, at most."""
+
+PIECE = 250
+"""Rows of a piece of a long record."""
+
+
+@dataclass(frozen=True)
+class IdentifierSettings:
+    """Parameters of the estimator, checked and resolved."""
+
+    n_linear: int | None
+    n_nonlinear: int | None
+    unit: Activation
+    max_seconds: float
+    engine: Engine
+    verbose: int
+
+
+@dataclass
+class Identification:
+    """One fit: normalised data, the parts that judge and train, and what is known so far."""
+
+    data: Sequences
+    settings: IdentifierSettings
+    report: IdentificationReport
+    begin: float
+    source: Source = field(init=False)
+    training: list[IntArray] = field(init=False)
+    held_out: list[IntArray] = field(init=False)
+    bar: Any = field(init=False, default=None)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the fit began."""
+        return time.perf_counter() - self.begin
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Time a stage; the list takes its outcome."""
+        detail: list[str] = []
+        begin = time.perf_counter()
+        if self.bar is not None:
+            self.bar.set_description(name)
+        yield detail
+        self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def cut(self, washout: int) -> None:
+        """Cut the records into pieces that are warmed up for so many steps, and hold some out.
+
+        The first steps of every record, at most a tenth of it, only warm up the states.
+        """
+        longest = int(self.data.lengths.max())
+        segment = None if longest < 20 * PIECE or washout > 4 * PIECE else max(PIECE, 2 * washout)
+        source = Source(
+            self.data,
+            batch_size=max(2**12, self.data.n_rows // 2),
+            segment=segment,
+            before=washout,
+        )
+        table = np.concatenate(source.tables())
+        starts = self.data.starts[table[:, 0]]
+        lead = np.minimum(washout, self.data.lengths[table[:, 0]] // 10)
+        table[:, 2] = np.minimum(np.maximum(table[:, 2], starts + lead), table[:, 3])
+        table = table[table[:, 3] > table[:, 2]]
+        rows = np.cumsum(table[:, 3] - table[:, 2])
+        if table.shape[0] < 5:
+            table = _split_rows(table, 5)
+            rows = np.cumsum(table[:, 3] - table[:, 2])
+        last = min(int(np.searchsorted(rows, (1 - HELD_OUT) * rows[-1])) + 1, table.shape[0] - 1)
+        self.source = source
+        self.training = _batches(table[:last])
+        self.held_out = _batches(table[last:])
+
+    def error(self, model: IORNN, tables: list[IntArray]) -> float:
+        """Root mean square simulation error, over outputs; infinite where it explodes."""
+        try:
+            sums = self.settings.engine.run(
+                partial(square_sums, model=model), self.source, tables=tables
+            )
+        except ExplosionError:
+            return math.inf
+        return float(np.sqrt(sums.squares.sum() / sums.n_rows / self.data.n_outputs))
+
+    def stretch(self, n_rows: int) -> list[IntArray]:
+        """First so many training rows."""
+        table = np.concatenate(self.training)
+        rows = np.cumsum(table[:, 3] - table[:, 2])
+        return _batches(table[: int(np.searchsorted(rows, n_rows)) + 1])
+
+
+def _split_rows(table: IntArray, wanted: int) -> IntArray:
+    """Cut few long pieces into parts that keep all rows before them as their warm-up."""
+    parts = []
+    for sequence, first, begin, stop, end in table.tolist():
+        cuts = np.linspace(begin, stop, wanted + 1).astype(np.int64)
+        parts += [
+            (sequence, first, a, b, min(b, end)) for a, b in zip(cuts, cuts[1:], strict=False)
+        ]
+    return np.array([part for part in parts if part[3] > part[2]], dtype=np.int64)
+
+
+def _batches(table: IntArray) -> list[IntArray]:
+    """Two batches, one for each of two workers: the step of a pass is a call over all pieces."""
+    return [part for part in np.array_split(table, 2) if part.shape[0]]
+
+
+def run_identification(
+    data: Sequences, settings: IdentifierSettings
+) -> tuple[IORNN, IORNN, IORNN, IdentificationReport]:
+    """Run all stages.
+
+    Returns
+    -------
+    model, linear, moments : IORNN
+        The network kept, its linear model, and the network of moments alone; on data as given.
+    report : IdentificationReport
+    """
+    report = IdentificationReport(
+        {
+            "records": data.n_sequences,
+            "samples": data.n_rows,
+            "inputs": data.n_inputs,
+            "outputs": data.n_outputs,
+        }
+    )
+    scale = Scaling.of(data)
+    normalised = Sequences(
+        (np.asarray(data.X, dtype=np.float64) - scale.u_mean) / scale.u_size,
+        (np.asarray(data.Y, dtype=np.float64) - scale.y_mean) / scale.y_size,
+        data.lengths,
+        data.form,
+    )
+    fit = Identification(normalised, settings, report, time.perf_counter())
+    report.output_size = scale.y_size
+    with (
+        settings.engine.small_matrices(),
+        tqdm(total=5, desc="fit", disable=settings.verbose < 1, leave=False) as bar,
+    ):
+        fit.bar = bar
+        linear = linear_stage(fit)
+        linear_network, moments, start = linear.model, linear.model, None
+        if settings.n_nonlinear != 0:
+            moments, start = nonlinear_stage(fit, linear)
+        linear_network = polish(fit, linear.model)
+        report.linear_error = fit.error(linear_network, fit.held_out)
+        report.moments_error = fit.error(moments, fit.held_out)
+        model = linear_network
+        if start is not None:
+            model = refine_stage(fit, start, linear_network)
+        order = linear.realisation.order
+        kept = model.n_hidden if model is linear_network else order
+        report.poles = np.linalg.eigvals(model.recurrent_weights[:kept, :kept])
+    return (*(scale.undo(each) for each in (model, linear_network, moments)), report)
+
+
+def linear_stage(fit: Identification) -> LinearModel:
+    """Impulse response, order and realisation."""
+    settings, report, data = fit.settings, fit.report, fit.data
+    with fit.stage("linear model") as detail:
+        shortest = int(data.lengths.min())
+        lags = min(MOST_LAGS, max(4, data.n_rows // (10 * data.n_inputs)), max(4, shortest // 3))
+        response = impulse_response(data, lags, settings.engine)
+        report.ridge, report.input_condition = response.ridge, response.condition
+        fit.cut(washout=min(100, max(10, shortest // 10)))
+        stretch = _record(data, STRETCH)
+        supported = (lags // 2 - 1) * min(data.n_inputs, data.n_outputs)
+        if settings.n_linear is not None and settings.n_linear > supported:
+            raise ValueError(
+                f"`n_linear` is {settings.n_linear}, but {data.n_rows} samples support at most "
+                f"{supported} linear states: give more data, or lower it"
+            )
+        orders = (
+            [settings.n_linear]
+            if settings.n_linear
+            else range(1, min(LARGEST_ORDER, supported) + 1)
+        )
+        trials: list[tuple[OrderTrial, LinearModel]] = []
+        for order in orders:
+            realisation = ho_kalman(response.parameters, order)
+            candidate = linear_model(realisation, *stretch)
+            value = float(realisation.singular_values[order - 1])
+            error = fit.error(candidate.model, fit.held_out)
+            trials.append((OrderTrial(order, value, error, realisation.n_moved), candidate))
+        report.orders = [trial for trial, _ in trials]
+        least = min(trial.error for trial in report.orders)
+        chosen = next(pair for pair in trials if pair[0].error <= ORDER_GAIN * least)
+        radius = float(np.abs(chosen[1].realisation.poles).max())
+        fit.cut(washout=int(np.clip(math.log(1e-3) / math.log(min(radius, 0.9999)), 50, 4000)))
+        detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
+        if chosen[0].n_moved:
+            report.warn(
+                GloreeWarning,
+                f"{chosen[0].n_moved} unstable pole(s) of the realisation were moved into the "
+                f"unit circle: the record may drift, or hold an unstable mode",
+            )
+    return chosen[1]
+
+
+def _record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
+    """First rows of the longest record."""
+    longest = int(np.argmax(data.lengths))
+    begin = int(data.starts[longest])
+    rows = slice(begin, min(int(data.starts[longest + 1]), begin + n_rows))
+    assert data.Y is not None
+    return data.X[rows], data.Y[rows]
+
+
+def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, IORNN | None]:
+    """Direction of the nonlinearity, the network of moments alone, and the best start."""
+    settings, report = fit.settings, fit.report
+    with fit.stage("nonlinearity") as detail:
+        direction = find_direction(lag_tensors(linear.entering, linear.residual))
+        report.explained = direction.explained
+        counts = _unit_counts(fit, linear.realisation.order)
+        if not counts:
+            detail.append("too few samples for any nonlinear unit")
+            return linear.model, None
+        trials = [
+            (fit.error(model, fit.held_out), model)
+            for q in counts[:2]
+            for model in _safely(
+                with_copied_states, linear, direction, settings.unit, unit_biases(q)
+            )
+        ]
+        moments = min(trials, key=lambda pair: pair[0])[1] if trials else linear.model
+        if trials and min(trials, key=lambda p: p[0])[0] > fit.error(linear.model, fit.held_out):
+            moments = linear.model
+        detail.append(
+            f"one direction explains {direction.explained[0]:.3f} and "
+            f"{direction.explained[1]:.3f} of the second and third moments"
+        )
+    with fit.stage("starts") as detail:
+        start = best_start(fit, linear, direction, counts)
+        if start is not None:
+            detail.append(f"{start.n_hidden - linear.realisation.order} nonlinear units")
+    return moments, start
+
+
+def _unit_counts(fit: Identification, order: int) -> list[int]:
+    """Numbers of units to try."""
+    if fit.settings.n_nonlinear is not None:
+        return [fit.settings.n_nonlinear]
+    rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in fit.training)
+    return [q for q in UNITS if rows >= ROWS_PER_WEIGHT * (order + q) * (order + q + 3)]
+
+
+def _safely(make: Any, *arguments: Any) -> list[IORNN]:
+    """The network of a start, or nothing where its recurrence explodes."""
+    try:
+        return [make(*arguments)]
+    except (ExplosionError, np.linalg.LinAlgError):
+        return []
+
+
+def best_start(
+    fit: Identification, linear: LinearModel, direction: NonlinearDirection, counts: list[int]
+) -> IORNN | None:
+    """Small grid of starts, compared after a few steps on a short stretch."""
+    unit = fit.settings.unit
+    short = fit.stretch(TRIAL_ROWS)
+    candidates: list[tuple[float, IORNN]] = []
+    for q in counts:
+        found = []
+        for seen, driven in nested_partitions(linear, direction):
+            for model in _safely(
+                with_shared_states, linear, direction, unit, unit_biases(q), seen, driven
+            ):
+                found.append((fit.error(model, short), model))
+        candidates += sorted(found, key=lambda pair: pair[0])[:2]
+        if fit.elapsed > 0.2 * fit.settings.max_seconds:
+            break
+    results = []
+    for error, model in sorted(candidates, key=lambda pair: pair[0]):
+        if not math.isfinite(error) or fit.elapsed > 0.3 * fit.settings.max_seconds:
+            continue
+        end = descend(fit, model, short, max_steps=TRIAL_STEPS)
+        results.append((end.held_out, end.model))
+    if not results:
+        return None
+    best = min(results, key=lambda pair: pair[0])[1]
+    assert isinstance(best, IORNN)
+    return best
+
+
+def polish(fit: Identification, model: IORNN) -> IORNN:
+    """Linear model of least simulation error, from its realisation."""
+    with fit.stage("linear refinement") as detail:
+        budget = min(5.0, 0.1 * fit.settings.max_seconds)
+        end = descend(fit, model, fit.stretch(STRETCH), max_steps=30, max_seconds=budget)
+        detail.append(f"{end.n_steps} steps")
+        found = end.model
+        assert isinstance(found, IORNN)
+        return found
+
+
+def refine_stage(fit: Identification, start: IORNN, linear: IORNN) -> IORNN:
+    """Growing stretches of data; the linear model stays where nothing is gained over it."""
+    settings, report = fit.settings, fit.report
+    with fit.stage("refinement") as detail:
+        left = settings.max_seconds - fit.elapsed
+        whole = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.training)
+        stages = [(fit.training, left)]
+        if whole > 1.5 * STRETCH:
+            stages = [(fit.stretch(STRETCH), 0.45 * left), (fit.training, math.inf)]
+        model, history = start, []
+        steps, status = 0, RefinementStatus.STEP_LIMIT
+        for tables, seconds in stages:
+            seconds = min(seconds, settings.max_seconds - fit.elapsed)
+            offset = fit.elapsed
+            end = descend(fit, model, tables, max_steps=400, max_seconds=seconds)
+            assert isinstance(end.model, IORNN)
+            model, status, steps = end.model, end.status, steps + end.n_steps
+            size = float(np.sqrt(fit.data.n_outputs))
+            history += [
+                (offset + t, math.sqrt(a) / size, math.sqrt(b) / size) for t, a, b in end.history
+            ]
+        report.history, report.refinement_status, report.refinement_steps = history, status, steps
+        report.refined_error = fit.error(model, fit.held_out)
+        report.training_error = fit.error(model, fit.training)
+        detail.append(f"{steps} steps, {status.value}, held-out {_percent(report.refined_error)}")
+        if report.refined_error > WORTH * report.linear_error:
+            report.nonlinear = False
+            report.notes.append(
+                "the nonlinearity is not worth having: on held-out data the linear model is as "
+                "good, and it is what was kept"
+            )
+            return linear
+        report.nonlinear = True
+    return model
+
+
+def descend(
+    fit: Identification,
+    model: IORNN,
+    tables: list[IntArray],
+    *,
+    max_steps: int,
+    max_seconds: float = math.inf,
+) -> Descent:
+    """Levenberg-Marquardt with the biases of linear units at rest and stable linear states."""
+    kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
+    linear_units = np.array([kind.degree == 1 for kind in kinds])
+    layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs, direct=True)
+    free = np.ones(layout.size, dtype=bool)
+    free[layout.indices["hidden_bias"][linear_units]] = False
+    places = np.flatnonzero(linear_units)
+
+    def stable(candidate: Any) -> bool:
+        U = candidate.recurrent_weights[np.ix_(places, places)]
+        if not np.all(np.isfinite(U)):
+            return False
+        return bool(np.abs(np.linalg.eigvals(U)).max(initial=0.0) < LARGEST_RADIUS)
+
+    def progress(step: int, error: float, outside: float) -> None:
+        if fit.bar is not None:
+            fit.bar.set_postfix_str(f"step {step}, held-out {_percent(outside)}")
+
+    return levenberg_marquardt(
+        model,
+        layout,
+        fit.settings.engine,
+        fit.source,
+        free=free,
+        tables=tables,
+        held_out=fit.held_out,
+        accept=stable,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        progress=progress,
+    )
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.3g} %"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Means and sizes of inputs and outputs, and the way back to data as given."""
+
+    u_mean: Array
+    u_size: Array
+    y_mean: Array
+    y_size: Array
+
+    @classmethod
+    def of(cls, data: Sequences) -> Scaling:
+        """Mean and standard deviation of every column."""
+        u, y = np.asarray(data.X, dtype=np.float64), np.asarray(data.Y, dtype=np.float64)
+        for name, values in (("u", u), ("y", y)):
+            spread = values.std(axis=0)
+            constant = np.flatnonzero(spread <= 1e-13 * np.abs(values).max(axis=0))
+            if constant.size:
+                raise ValueError(
+                    f"`{name}` is constant in column(s) {', '.join(map(str, constant[:10]))}: "
+                    + (
+                        "a constant input excites nothing, leave it out"
+                        if name == "u"
+                        else "there is nothing to fit"
+                    )
+                )
+        return cls(u.mean(axis=0), u.std(axis=0), y.mean(axis=0), y.std(axis=0))
+
+    def undo(self, model: IORNN) -> IORNN:
+        """Return the network on data as given."""
+        A1 = model.input_weights / self.u_size
+        direct = model.direct_weights
+        assert direct is not None
+        direct = direct / self.u_size[:, None] * self.y_size
+        return model.replace(
+            input_weights=A1,
+            hidden_bias=model.hidden_bias - A1 @ self.u_mean,
+            output_weights=model.output_weights * self.y_size,
+            output_bias=model.output_bias * self.y_size + self.y_mean - self.u_mean @ direct,
+            direct_weights=direct,
+        )

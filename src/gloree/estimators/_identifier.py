@@ -1,0 +1,278 @@
+"""`SystemIdentifier`: a recurrent network of linear and nonlinear states from measured records."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from gloree.activations import Activation, PerUnit, get_activation
+from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
+from gloree.engine import get_engine
+from gloree.estimators._identification import IdentifierSettings, run_identification
+from gloree.metrics import score_rows
+from gloree.models import IORNN
+from gloree.sequences import Sequences, as_sequences
+
+FEWEST_SAMPLES = 60
+"""Samples below which no record says anything about a system."""
+
+MOST_CHANNELS = 20
+"""A record with at most so many rows and more columns than rows is taken to lie on its side."""
+
+DRIFT = 3.0
+"""Distance of the means of the first and the last fifth of an output, in units of the standard
+deviation within them, from which a warning speaks of drift."""
+
+
+class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
+    r"""Nonlinear state-space model of a dynamic system, from records of input and output.
+
+    .. math:: h_t = f(A_1 u_t + U h_{t-1} + b), \qquad y_t = A_2^T h_t + c + D^T u_t
+
+    with linear units first and nonlinear ones after them. The linear states come from first-order
+    moments (ridge regression, Ho-Kalman), the direction that the nonlinearity sees from moments of
+    order two and three of what the linear model leaves, its injection from linear least squares;
+    Levenberg-Marquardt on the simulation error then refines all weights together. Errors are those
+    of a free run: only the input is given.
+
+    Parameters
+    ----------
+    n_linear : int or None, default None
+        Linear states; None chooses the order by the held-out error of realisations.
+    n_nonlinear : int or None, default None
+        Nonlinear units; None tries up to five and keeps what held-out data prefer; 0 fits a
+        linear model.
+    unit : str or Activation, default "tanh"
+        Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
+        the input is.
+    max_seconds : float, default 60
+        Time for the whole fit, about.
+    random_state : None or int
+        Kept for the interface; nothing is drawn.
+    verbose : int, default 0
+        1 shows the stages with the current error.
+
+    Attributes
+    ----------
+    model_ : IORNN
+        On inputs and outputs as they were given. It is never worse than `linear_model_` on the
+        held-out last fifth of the data: where the nonlinearity gains nothing there, it is the
+        linear model, and the report says so.
+    linear_model_, moments_model_ : IORNN
+        The linear model of least simulation error, and the network before any refinement.
+    report_ : IdentificationReport
+    n_features_in_ : int
+
+    Notes
+    -----
+    A keyboard interrupt during the refinement keeps the best network so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree import SystemIdentifier
+    >>> rng = np.random.default_rng(0)
+    >>> u = rng.standard_normal(3000)
+    >>> y = np.zeros(3000)
+    >>> for t in range(1, 3000):
+    ...     y[t] = 0.7 * y[t - 1] + np.tanh(u[t - 1])
+    >>> est = SystemIdentifier(max_seconds=3).fit(u, y)
+    >>> est.score(u, y, skip=50) > 0.99
+    True
+    """
+
+    model_: IORNN
+    linear_model_: IORNN
+    moments_model_: IORNN
+    report_: IdentificationReport
+
+    def __init__(
+        self,
+        n_linear: int | None = None,
+        n_nonlinear: int | None = None,
+        unit: str | Activation = "tanh",
+        *,
+        max_seconds: float = 60,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_linear = n_linear
+        self.n_nonlinear = n_nonlinear
+        self.unit = unit
+        self.max_seconds = max_seconds
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, u: Any, y: Any, *, lengths: ArrayLike | None = None) -> SystemIdentifier:
+        """Identify a system.
+
+        Parameters
+        ----------
+        u, y : array of shape (n_samples,) or (n_samples, n_channels), or a list of such records
+            Input and output. Several records of one system go into lists, or flat with `lengths`.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        SystemIdentifier
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data are not usable; the message says what to do.
+        TooFewSamplesError
+            If the records are too short for any model.
+        """
+        settings = self._settings()
+        data = _records(u, y, lengths)
+        if data.n_rows < max(FEWEST_SAMPLES, 20 * data.n_inputs):
+            raise TooFewSamplesError(
+                f"{data.n_rows} samples are too few to identify a system of {data.n_inputs} "
+                f"inputs: at least {max(FEWEST_SAMPLES, 20 * data.n_inputs)} are needed, and some "
+                f"thousand for a nonlinear one"
+            )
+        wanted = settings.n_linear or 0
+        if wanted and data.n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
+            raise TooFewSamplesError(
+                f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or "
+                f"lower it"
+            )
+        drift = _drifting(data)
+        model, linear, moments, report = run_identification(data, settings)
+        if drift is not None:
+            report.warn(
+                GloreeWarning,
+                f"output {drift} drifts over the record: detrend it if that is not the doing of "
+                f"the input, or the model will explain it by a very slow pole",
+            )
+        self.model_, self.linear_model_, self.moments_model_ = model, linear, moments
+        self.report_ = report
+        self.n_features_in_ = data.n_inputs
+        self._flat_outputs = data.flat_outputs
+        return self
+
+    def predict(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Simulate the outputs from the inputs alone, from rest.
+
+        Parameters
+        ----------
+        u : array or list, as in `fit`
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        array or list
+            In the form of `u`; without channels if `fit` was given outputs without them.
+        """
+        check_is_fitted(self, "model_")
+        outputs = self.model_.predict(_with_channels(u), lengths=lengths)
+        if not self._flat_outputs:
+            return outputs
+        if isinstance(outputs, list):
+            return [part[..., 0] for part in outputs]
+        return outputs[..., 0]
+
+    def simulate(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """Simulate (another name of `predict`, usual in system identification)."""
+        return self.predict(u, lengths=lengths)
+
+    def score(self, u: Any, y: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
+        """Coefficient of determination R^2 of the free run, averaged over outputs.
+
+        Parameters
+        ----------
+        u, y : array or list, as in `fit`
+        skip : int, default 0
+            Samples to leave out at the start of every record, while the state forgets its start.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self, "model_")
+        data = _records(u, y, lengths)
+        outputs = self.model_.predict(data.X, lengths=data.lengths)
+        return score_rows(data, outputs, skip)
+
+    def _settings(self) -> IdentifierSettings:
+        for name, least in (("n_linear", 1), ("n_nonlinear", 0), ("verbose", 0)):
+            value = getattr(self, name)
+            if value is None and name != "verbose":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"`{name}` must be an integer, got {value!r}")
+            if value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        seconds = self.max_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real):
+            raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
+        if not float(seconds) > 0.0:
+            raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
+        unit = get_activation(self.unit)
+        if isinstance(unit, PerUnit) or unit.degree == 1:
+            raise ValueError(
+                f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
+                f"units; n_nonlinear=0 fits a linear model"
+            )
+        return IdentifierSettings(
+            self.n_linear,
+            self.n_nonlinear,
+            unit,
+            float(seconds),
+            get_engine(None, verbose=self.verbose),
+            self.verbose,
+        )
+
+
+def _with_channels(values: Any) -> Any:
+    """Records of one channel given as vectors, as columns."""
+    if isinstance(values, (list, tuple)) and len(values) and np.ndim(values[0]) == 1:
+        return [np.asarray(part)[:, None] for part in values]
+    return np.asarray(values)[:, None] if np.ndim(values) == 1 else values
+
+
+def _records(u: Any, y: Any, lengths: ArrayLike | None) -> Sequences:
+    if y is None:
+        raise ValueError("`y` is missing: an output record is needed")
+    for name, values in (("u", u), ("y", y)):
+        _check_orientation(name, values)
+    flat = not isinstance(y, (list, tuple)) and np.ndim(y) == 1
+    flat |= isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) == 1
+    try:
+        data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
+    except (TypeError, ValueError) as error:
+        # the messages of the reader speak of X and Y
+        text = str(error).replace("`X", "`u").replace("`Y", "`y")
+        raise type(error)(text) from None
+    return Sequences(data.X, data.Y, data.lengths, data.form, flat)
+
+
+def _check_orientation(name: str, values: Any) -> None:
+    """Refuse records with channels first."""
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    for part in parts:
+        shape = np.shape(part)
+        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
+            raise ValueError(
+                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
+                f"come first: transpose it"
+            )
+
+
+def _drifting(data: Sequences) -> int | None:
+    """Output whose mean moves along the longest record, if there is one."""
+    longest = int(np.argmax(data.lengths))
+    assert data.Y is not None
+    y = np.asarray(data.Y[data.starts[longest] : data.starts[longest + 1]], dtype=np.float64)
+    fifth = max(1, y.shape[0] // 5)
+    first, last = y[:fifth], y[-fifth:]
+    spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
+    moved = np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread
+    return int(np.flatnonzero(moved)[0]) if moved.any() else None

@@ -1,0 +1,53 @@
+"""Linear realisation and the directions of nonlinearities: the steps of `SystemIdentifier`."""
+
+from gloree.identification._direction import (
+    LagTensors,
+    NonlinearDirection,
+    find_direction,
+    lag_tensors,
+)
+from gloree.identification._markov import (
+    ImpulseResponse,
+    ResponseSums,
+    impulse_response,
+    response_sums,
+)
+from gloree.identification._realisation import (
+    Realisation,
+    hankel_matrix,
+    ho_kalman,
+    modal_form,
+    stabilised,
+)
+from gloree.identification._starts import (
+    LinearModel,
+    linear_model,
+    nested_partitions,
+    unit_biases,
+    with_copied_states,
+    with_outputs,
+    with_shared_states,
+)
+
+__all__ = [
+    "ImpulseResponse",
+    "LagTensors",
+    "LinearModel",
+    "NonlinearDirection",
+    "Realisation",
+    "ResponseSums",
+    "find_direction",
+    "hankel_matrix",
+    "ho_kalman",
+    "impulse_response",
+    "lag_tensors",
+    "linear_model",
+    "modal_form",
+    "nested_partitions",
+    "response_sums",
+    "stabilised",
+    "unit_biases",
+    "with_copied_states",
+    "with_outputs",
+    "with_shared_states",
+]

@@ -1,0 +1,138 @@
+"""Markov parameters: the response to an impulse, from first-order moments of a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gloree._sums import Sums
+from gloree.engine import Engine, Source
+from gloree.sequences import Array, Batch, Sequences
+
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2)
+"""Ridges that are tried where the inputs do not excite all frequencies, relative to the mean
+variance of the windows."""
+
+WELL_CONDITIONED = 1e3
+"""Condition number of the input windows below which no ridge is needed."""
+
+SAME_ERROR = 1.001
+"""Of the ridges whose held-out error is within this factor of the least, the largest is taken: it
+leaves the least noise in the response."""
+
+
+@dataclass(frozen=True)
+class ResponseSums(Sums):
+    """Sums behind the least-squares impulse response."""
+
+    n_rows: float
+    gram: Array = field(repr=False)
+    cross: Array = field(repr=False)
+    squares: Array
+
+
+def response_sums(batch: Batch) -> ResponseSums:
+    """Map of the pass: windows of the inputs against the outputs, with a constant."""
+    rows = batch.counted
+    X = np.column_stack((batch.X[rows], np.ones(batch.n_counted)))
+    Y = batch.targets[rows]
+    return ResponseSums(float(batch.n_counted), X.T @ X, X.T @ Y, np.einsum("na,na->a", Y, Y))
+
+
+@dataclass(frozen=True)
+class ImpulseResponse:
+    """Estimated Markov parameters g_j in y_t = c + sum_j g_j u_{t-j} + noise.
+
+    Attributes
+    ----------
+    parameters : ndarray of shape (n_lags, n_outputs, n_inputs)
+        g_0, g_1, ...
+    constant : ndarray of shape (n_outputs,)
+    ridge : float
+        Relative ridge of the solve; 0 for plain least squares.
+    condition : float
+        Condition number of the covariance of the input windows.
+    held_out_error : ndarray of shape (n_outputs,)
+        Root mean square error on data that were not used to choose the ridge.
+    """
+
+    parameters: Array
+    constant: Array
+    ridge: float
+    condition: float
+    held_out_error: Array
+
+
+def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseResponse:
+    r"""Markov parameters by (ridge) least squares.
+
+    For inputs of any law, :math:`E[(y - \bar y) w^T] Cov(w)^{-1}` with w the window of the last
+    inputs: for Gaussian inputs that is the moment :math:`E[y_t \otimes s_{t-j}]` with their
+    score s, for others its robust form. Where the windows are nearly collinear (band-limited
+    inputs) a ridge takes the place of the plain inverse, chosen by the error on the last fifth.
+
+    Parameters
+    ----------
+    data : Sequences
+        Inputs and outputs.
+    n_lags : int
+    engine : Engine
+
+    Returns
+    -------
+    ImpulseResponse
+
+    Notes
+    -----
+    One pass, O(n_rows (n_lags n_inputs)^2) time, memory bounded by the batch.
+    """
+    source = Source(data, batch_size=2**13, segment=2**13, before=n_lags - 1, lags=n_lags)
+    tables = source.tables()
+    pieces = np.concatenate(tables)
+    cut = max(1, round(0.8 * pieces.shape[0]))
+    if pieces.shape[0] < 5:
+        source = Source(
+            data,
+            batch_size=2**13,
+            segment=max(n_lags, data.n_rows // 10),
+            before=n_lags - 1,
+            lags=n_lags,
+        )
+        pieces = np.concatenate(source.tables())
+        cut = max(1, round(0.8 * pieces.shape[0]))
+    first, last = (
+        engine.run(response_sums, source, label="response", tables=[part])
+        for part in (pieces[:cut], pieces[cut:] if cut < pieces.shape[0] else pieces[:cut])
+    )
+    whole = first.merge(last) if cut < pieces.shape[0] else first
+    size = whole.gram.shape[0] - 1
+    mean = whole.gram[:-1, -1] / whole.n_rows
+    covariance = whole.gram[:-1, :-1] / whole.n_rows - np.outer(mean, mean)
+    values = np.linalg.eigvalsh(covariance)
+    condition = float(values[-1] / max(values[0], 1e-300))
+    ridges = (0.0,) if condition < WELL_CONDITIONED else RIDGES
+    errors = [_error_on(last, _solve(first, ridge)) for ridge in ridges]
+    totals = np.array([float(np.sum(error**2)) for error in errors])
+    allowed = np.flatnonzero(totals <= SAME_ERROR**2 * totals.min())
+    ridge = ridges[int(allowed[-1])]
+    solution = _solve(whole, ridge)
+    n_outputs = solution.shape[1]
+    parameters = solution[:size].reshape(n_lags, -1, n_outputs).transpose(0, 2, 1)
+    return ImpulseResponse(parameters, solution[size], ridge, condition, errors[int(allowed[-1])])
+
+
+def _solve(sums: ResponseSums, ridge: float) -> Array:
+    gram = sums.gram / sums.n_rows
+    size = gram.shape[0] - 1
+    gram[np.arange(size), np.arange(size)] += ridge * np.trace(gram[:-1, :-1]) / size
+    return np.asarray(np.linalg.lstsq(gram, sums.cross / sums.n_rows, rcond=1e-13)[0])
+
+
+def _error_on(sums: ResponseSums, solution: Array) -> Array:
+    left = (
+        sums.squares
+        - 2.0 * np.einsum("pa,pa->a", solution, sums.cross)
+        + np.einsum("pa,pq,qa->a", solution, sums.gram, solution)
+    )
+    return np.asarray(np.sqrt(np.maximum(left / sums.n_rows, 0.0)))

@@ -1,0 +1,229 @@
+r"""Networks of linear states and nonlinear units, from a realisation and a direction.
+
+The units see v_t = w . [h_{t-1}, u_t] through f(scale v + bias) for a few biases. What they add to
+the states is a matrix Gamma, found by linear least squares: unit i injected into state m appears in
+output a as the filter sum_j (C U^j)_{am} f_i(t - j), a linear recursion with U^T.
+
+Where the injected states are also the states that the units see, the injection feeds back, which
+the moments of a cascade do not know. Two ways out: a second copy of the states for what the units
+add (`with_copied_states`), or a partition of the modes into those that the units see and those
+that they drive (`with_shared_states`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gloree.activations import Activation, PerUnit, linear
+from gloree.identification._direction import NonlinearDirection
+from gloree.identification._realisation import Realisation
+from gloree.models import IORNN
+from gloree.sequences import Array, IntArray
+
+RIDGE = 1e-8
+"""Relative ridge of the least squares for injections and outputs."""
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A realisation with its outputs, and its states on a stretch of data.
+
+    Attributes
+    ----------
+    realisation : Realisation
+    model : IORNN
+    u, y, h : ndarray of shape (n_rows, ..)
+        Inputs, outputs and states; one record.
+    """
+
+    realisation: Realisation
+    model: IORNN
+    u: Array
+    y: Array
+    h: Array
+
+    @property
+    def entering(self) -> Array:
+        """[h_{t-1}, u_t] of every step."""
+        return np.column_stack((np.vstack((np.zeros((1, self.h.shape[1])), self.h[:-1])), self.u))
+
+    @property
+    def residual(self) -> Array:
+        """What the model leaves of the outputs."""
+        model = self.model
+        assert model.direct_weights is not None
+        fitted = self.h @ model.output_weights + self.u @ model.direct_weights
+        return np.asarray(self.y - fitted - model.output_bias)
+
+
+def linear_model(realisation: Realisation, u: Array, y: Array) -> LinearModel:
+    """Outputs of a realisation by least squares on its states; states scaled to unit size."""
+    n = realisation.order
+    model = IORNN(
+        realisation.inputs,
+        realisation.transition,
+        np.zeros((n, y.shape[1])),
+        direct_weights=np.zeros((u.shape[1], y.shape[1])),
+        activation="linear",
+    )
+    h = model.hidden_states(u)
+    size = np.ones(n)
+    for mode in realisation.modes:
+        rms = float(np.sqrt(np.mean(h[:, mode] ** 2)))
+        size[mode] = rms if rms > 0 else 1.0
+    scaled = Realisation(
+        realisation.transition / size[:, None] * size[None, :],
+        realisation.inputs / size[:, None],
+        realisation.modes,
+        realisation.singular_values,
+        realisation.n_moved,
+    )
+    model = model.replace(input_weights=scaled.inputs, recurrent_weights=scaled.transition)
+    return LinearModel(scaled, with_outputs(model, u, y), u, y, h / size)
+
+
+def with_outputs(model: IORNN, u: Array, y: Array) -> IORNN:
+    """Output weights, bias and direct path by least squares on the states."""
+    h = model.hidden_states(u)
+    regressors = np.column_stack((h, u, np.ones(u.shape[0])))
+    weights = _least_squares(regressors, y)
+    k = model.n_hidden
+    return model.replace(
+        output_weights=weights[:k], direct_weights=weights[k:-1], output_bias=weights[-1]
+    )
+
+
+def unit_biases(n_units: int, spread: float = 2.0) -> Array:
+    """Biases of units on one direction, spread over the range of a standard normal variable."""
+    return np.linspace(-spread, spread, n_units) if n_units > 1 else np.array([0.5])
+
+
+def with_copied_states(
+    linear_part: LinearModel, direction: NonlinearDirection, unit: Activation, biases: Array
+) -> IORNN:
+    """Cascade without feedback: linear states, a copy of them driven by the units, the units."""
+    found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
+    states, own = direction.weights[:n], direction.weights[n:]
+    v = linear_part.entering @ direction.weights + direction.offset
+    everything = np.arange(n)
+    injection = _injection(linear_part, unit(v[:, None] + biases), everything)
+    k, d = 2 * n + q, found.inputs.shape[1]
+    U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
+    U[:n, :n] = U[n : 2 * n, n : 2 * n] = found.transition
+    U[n : 2 * n, 2 * n :] = injection
+    U[2 * n :, :n] = states
+    A1[:n], A1[2 * n :] = found.inputs, own
+    b[2 * n :] = biases + direction.offset
+    return _network(U, A1, b, 2 * n, unit, linear_part)
+
+
+def with_shared_states(
+    linear_part: LinearModel,
+    direction: NonlinearDirection,
+    unit: Activation,
+    biases: Array,
+    seen: IntArray,
+    driven: IntArray,
+) -> IORNN:
+    """One set of states: the units see some of them and drive some of them.
+
+    Parameters
+    ----------
+    linear_part : LinearModel
+    direction : NonlinearDirection
+    unit : Activation
+    biases : ndarray of shape (n_units,)
+    seen, driven : ndarray of int
+        States; v is fitted anew to those that are seen.
+    """
+    found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
+    entering = np.column_stack((linear_part.entering, np.ones(linear_part.u.shape[0])))
+    v = entering[:, :-1] @ direction.weights + direction.offset
+    columns = np.concatenate((seen, np.arange(n, entering.shape[1])))
+    weights = np.zeros(entering.shape[1])
+    weights[columns] = _least_squares(entering[:, columns], v[:, None])[:, 0]
+    v = entering @ weights
+    injection = _injection(linear_part, unit(v[:, None] + biases), driven)
+    k, d = n + q, found.inputs.shape[1]
+    U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
+    U[:n, :n] = found.transition
+    U[:n, n:] = injection
+    U[n:, :n] = weights[:n]
+    A1[:n], A1[n:] = found.inputs, weights[n : n + d]
+    b[n:] = biases + weights[-1]
+    return _network(U, A1, b, n, unit, linear_part)
+
+
+def nested_partitions(
+    linear_part: LinearModel, direction: NonlinearDirection
+) -> list[tuple[IntArray, IntArray]]:
+    """Partitions of the states into seen and driven ones, modes ordered by what v owes them.
+
+    The last one is no partition: all states are seen and driven (feedback).
+    """
+    found, n = linear_part.realisation, linear_part.realisation.order
+    states = linear_part.entering[:, :n] * direction.weights[:n]
+    shares = [float(np.var(states[:, mode].sum(axis=1))) for mode in found.modes]
+    order = np.argsort(-np.array(shares), kind="stable")
+    everything = np.arange(n)
+    parts = []
+    for cut in range(1, len(order)):
+        seen = np.sort(np.concatenate([found.modes[i] for i in order[:cut]]))
+        parts.append((seen, np.setdiff1d(everything, seen)))
+        parts.append((seen, everything))
+    parts.append((everything, everything))
+    return parts
+
+
+def _network(
+    U: Array, A1: Array, b: Array, n_linear: int, unit: Activation, linear_part: LinearModel
+) -> IORNN:
+    n_outputs = linear_part.y.shape[1]
+    kinds = [linear] * n_linear + [unit] * (U.shape[0] - n_linear)
+    model = IORNN(
+        A1,
+        U,
+        np.zeros((U.shape[0], n_outputs)),
+        hidden_bias=b,
+        direct_weights=np.zeros((A1.shape[1], n_outputs)),
+        activation=PerUnit(kinds),
+    )
+    return with_outputs(model, linear_part.u, linear_part.y)
+
+
+def _injection(linear_part: LinearModel, values: Array, driven: IntArray) -> Array:
+    """Gamma by least squares of the outputs, beside states, inputs and the units themselves."""
+    found = linear_part.realisation
+    n, q = found.order, values.shape[1]
+    part = found.transition[np.ix_(driven, driven)]
+    C = linear_part.model.output_weights[driven]
+    own = np.column_stack((linear_part.h, linear_part.u, np.ones(linear_part.u.shape[0]), values))
+    basis = np.linalg.qr(own)[0]
+    size = q * driven.shape[0]
+    gram, right = np.zeros((size, size)), np.zeros(size)
+    for a in range(linear_part.y.shape[1]):
+        # what unit i adds to state m reaches output a through the recursion with U^T
+        dual = IORNN(C[:, a : a + 1], part.T, np.ones((driven.shape[0], 1)), activation="linear")
+        responses = dual.hidden_states([values[:, i : i + 1] for i in range(q)])
+        # a state takes up what the units were one step before
+        moved = [np.vstack((np.zeros((1, driven.shape[0])), r[:-1])) for r in responses]
+        filtered = np.column_stack(moved)
+        filtered -= basis @ (basis.T @ filtered)
+        target = linear_part.y[:, a] - basis @ (basis.T @ linear_part.y[:, a])
+        gram += filtered.T @ filtered
+        right += filtered.T @ target
+    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    solved = np.linalg.solve(gram / np.outer(scale, scale) + RIDGE * np.eye(size), right / scale)
+    injection = np.zeros((n, q))
+    injection[driven] = (solved / scale).reshape(q, driven.shape[0]).T
+    return injection
+
+
+def _least_squares(regressors: Array, targets: Array) -> Array:
+    gram = regressors.T @ regressors
+    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    scaled = gram / np.outer(scale, scale) + RIDGE * 1e-2 * np.eye(gram.shape[0])
+    solved = np.linalg.solve(scaled, regressors.T @ targets / scale[:, None])
+    return np.asarray(solved / scale[:, None])

@@ -1,0 +1,153 @@
+"""Cross-entropy of labels: loss and gradient, early stopping, the logistic readout."""
+
+import numpy as np
+import pytest
+
+from gloree import datasets
+from gloree.engine import Engine, Source
+from gloree.models import BRNN, IORNN
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    cross_entropy_sums,
+    logistic_readout,
+    minimise_cross_entropy,
+    softmax,
+    split_held_out,
+)
+from gloree.sequences import as_sequences
+
+# Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
+# rounding times the loss, both relative to the gradient.
+STEP = 1e-5
+DIFFERENCES = 1e-7
+# Two programs for the same sums of a few dozen terms.
+ALGEBRA = 1e-12
+# L-BFGS of the readout stops at a gradient of 1e-4 a row, in single precision.
+READOUT = 1e-3
+
+LENGTHS = (7, 3, 1, 5)
+N_CLASSES = 3
+
+
+def make_case(kind, seed=0):
+    """Model, layout and source of a few short labelled sequences."""
+    rng = np.random.default_rng(seed)
+    X = [rng.standard_normal((n, 2)) for n in LENGTHS]
+    codes = [rng.integers(N_CLASSES, size=(n, 1)) for n in LENGTHS]
+    both_ways, lags = kind != "forward", 2 if kind == "windows" else 1
+    draw, q = rng.standard_normal, N_CLASSES
+    if both_ways:
+        model = BRNN(
+            draw((2, 2 * lags)) / 2, 0.2 * draw((2, 2)), draw((2, 2 * lags)) / 2,
+            0.2 * draw((2, 2)), draw((4, q)), 0.3 * draw(4), draw(q),
+            draw(((2 * lags - 1) * 2, q)), lags=lags,
+        )  # fmt: skip
+    else:
+        model = IORNN(
+            draw((3, 2)) / 2, 0.2 * draw((3, 3)), draw((3, q)), 0.3 * draw(3), draw(q), draw((2, q))
+        )
+    layout = Layout(
+        model.n_columns,
+        model.n_hidden,
+        q,
+        direct=True,
+        n_backward=model.n_backward if both_ways else None,
+        lags=lags,
+    )
+    return model, layout, Source(as_sequences(X, codes), lags=lags, both_ways=both_ways)
+
+
+KINDS = ("forward", "both ways", "windows")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
+    model, _, source = make_case(kind)
+    sums = cross_entropy_sums(source.read(source.tables()[0]), model)
+    data = source.data
+    logits = model.predict(data.X, lengths=data.lengths)
+    P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = data.Y[:, 0].astype(int)
+    loss = -np.log(P[np.arange(len(P)), codes]).sum()
+    assert sums.n_rows == len(P)
+    assert sums.loss == pytest.approx(loss, rel=ALGEBRA)
+    assert sums.correct == np.count_nonzero(P.argmax(axis=1) == codes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_the_cross_entropy_is_its_slope(kind):
+    model, layout, source = make_case(kind)
+    batch = source.read(source.tables()[0])
+    gradient = cross_entropy_sums(batch, model, layout).gradient
+    slopes = []
+    for unit in np.eye(layout.size):
+        ahead = cross_entropy_sums(batch, layout.move(model, STEP * unit)).loss
+        behind = cross_entropy_sums(batch, layout.move(model, -STEP * unit)).loss
+        slopes.append((ahead - behind) / (2 * STEP))
+    np.testing.assert_allclose(gradient, slopes, rtol=0, atol=DIFFERENCES * np.abs(slopes).max())
+
+
+def test_softmax_of_large_logits_is_finite():
+    P, log_total = softmax(np.array([[1e4, 0.0], [-1e4, -1e4]]))
+    np.testing.assert_allclose(P, [[1.0, 0.0], [0.5, 0.5]], atol=ALGEBRA)
+    np.testing.assert_allclose(log_total, [1e4, np.log(2) - 1e4])
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Labels drawn from a known network, its source, and a start with the right units."""
+    X, Y, truth, _ = datasets.make_rnn(300, 8, 4, 3, N_CLASSES, noise=0.0, random_state=0)
+    rng = np.random.default_rng(0)
+    codes = (2.0 * Y + rng.gumbel(size=Y.shape)).argmax(axis=2)[..., None]
+    source = Source(as_sequences(X, codes), batch_size=500)
+    return truth, source, Layout(4, 3, N_CLASSES)
+
+
+def test_readout_matches_the_frequencies(simulated):
+    truth, source, _ = simulated
+    found = logistic_readout(truth, Engine(), source, N_CLASSES)
+    data = source.data
+    P, _ = softmax(found.predict(data.X, lengths=data.lengths))
+    shares = np.bincount(data.Y[:, 0].astype(int), minlength=N_CLASSES) / data.n_rows
+    np.testing.assert_allclose(P.mean(axis=0), shares, atol=READOUT)
+    np.testing.assert_array_equal(found.recurrent_weights, truth.recurrent_weights)
+
+
+def test_a_class_that_the_readout_never_sees_is_never_the_largest(simulated):
+    truth, source, _ = simulated
+    found = logistic_readout(truth, Engine(), source, N_CLASSES + 1)
+    data = source.data
+    logits = found.predict(data.X, lengths=data.lengths)
+    assert set(logits.argmax(axis=1)) <= set(range(N_CLASSES))
+
+
+def test_minimisation_returns_the_best_iterate_on_held_out_segments(simulated):
+    truth, source, layout = simulated
+    engine, tables = Engine(), split_held_out(source.tables())
+    start = logistic_readout(truth, engine, source, N_CLASSES, tables=tables[0])
+    start = start.replace(input_weights=0.8 * start.input_weights)
+    result = minimise_cross_entropy(start, layout, engine, source, tables=tables)
+    held_out = [loss for _, loss, _ in result.history]
+    sums = [cross_entropy_sums(source.read(table), result.model) for table in tables[1]]
+    loss = sum(each.loss for each in sums) / sum(each.n_rows for each in sums)
+    assert loss == pytest.approx(min(held_out), rel=ALGEBRA)
+    assert result.n_steps == len(held_out)
+    assert result.status in (RefinementStatus.HELD_OUT, RefinementStatus.CONVERGED)
+    before = [cross_entropy_sums(source.read(table), start).loss for table in tables[1]]
+    assert sum(each.loss for each in sums) < sum(before)
+
+
+def test_every_tenth_segment_is_held_out(simulated):
+    _, source, _ = simulated
+    training, held_out = split_held_out(source.tables())
+    both = np.concatenate([*training, *held_out])
+    whole = np.concatenate(source.tables())
+    assert len(np.unique(both, axis=0)) == len(both) == len(whole)
+    assert sum(map(len, held_out)) == len(whole) // 10
+
+
+def test_one_segment_cannot_be_split():
+    source = Source(as_sequences(np.ones((5, 1)), np.zeros((5, 1))))
+    with pytest.raises(ValueError, match="one segment cannot be split"):
+        split_held_out(source.tables())
