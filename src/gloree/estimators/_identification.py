@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ MOST_LAGS = 120
 LARGEST_ORDER = 10
 """Orders that are tried where none is given."""
 
-ORDER_GAIN = 1.003
+ORDER_GAIN = 1.001
 """The least order is taken whose held-out error is within this factor of the best."""
 
 STRETCH = 30_000
@@ -59,6 +60,12 @@ UNITS = (5, 3, 2, 1)
 
 ROWS_PER_WEIGHT = 10
 """Rows for each weight that a number of units must have."""
+
+PLENTY = 100
+"""Rows for each weight from which the largest number of units is taken without comparing."""
+
+MOMENT_ROWS = 100_000
+"""Rows of the longest record that the moments of the residual are taken of, at most."""
 
 WORTH = 0.995
 """Held-out error of the nonlinear network, over that of the linear one, from which it is kept."""
@@ -161,9 +168,7 @@ def _split_rows(table: IntArray, wanted: int) -> IntArray:
     parts = []
     for sequence, first, begin, stop, end in table.tolist():
         cuts = np.linspace(begin, stop, wanted + 1).astype(np.int64)
-        parts += [
-            (sequence, first, a, b, min(b, end)) for a, b in zip(cuts, cuts[1:], strict=False)
-        ]
+        parts += [(sequence, first, a, b, min(b, end)) for a, b in pairwise(cuts.tolist())]
     return np.array([part for part in parts if part[3] > part[2]], dtype=np.int64)
 
 
@@ -217,8 +222,9 @@ def run_identification(
             model = refine_stage(fit, start, linear_network)
         order = linear.realisation.order
         kept = model.n_hidden if model is linear_network else order
-        report.poles = np.linalg.eigvals(model.recurrent_weights[:kept, :kept])
-    return (*(scale.undo(each) for each in (model, linear_network, moments)), report)
+        poles = np.linalg.eigvals(model.recurrent_weights[:kept, :kept])
+        report.poles = poles.astype(np.complex128)
+    return scale.undo(model), scale.undo(linear_network), scale.undo(moments), report
 
 
 def linear_stage(fit: Identification) -> LinearModel:
@@ -230,7 +236,7 @@ def linear_stage(fit: Identification) -> LinearModel:
         response = impulse_response(data, lags, settings.engine)
         report.ridge, report.input_condition = response.ridge, response.condition
         fit.cut(washout=min(100, max(10, shortest // 10)))
-        stretch = _record(data, STRETCH)
+        stretch = _record(data, MOMENT_ROWS)
         supported = (lags // 2 - 1) * min(data.n_inputs, data.n_outputs)
         if settings.n_linear is not None and settings.n_linear > supported:
             raise ValueError(
@@ -250,8 +256,10 @@ def linear_stage(fit: Identification) -> LinearModel:
             error = fit.error(candidate.model, fit.held_out)
             trials.append((OrderTrial(order, value, error, realisation.n_moved), candidate))
         report.orders = [trial for trial, _ in trials]
-        least = min(trial.error for trial in report.orders)
-        chosen = next(pair for pair in trials if pair[0].error <= ORDER_GAIN * least)
+        # a realisation that had to be made stable is taken only if there is no other
+        sound = [pair for pair in trials if pair[0].n_moved == 0] or trials
+        least = min(trial.error for trial, _ in sound)
+        chosen = next(pair for pair in sound if pair[0].error <= ORDER_GAIN * least)
         radius = float(np.abs(chosen[1].realisation.poles).max())
         fit.cut(washout=int(np.clip(math.log(1e-3) / math.log(min(radius, 0.9999)), 50, 4000)))
         detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
@@ -298,7 +306,7 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, IO
             f"{direction.explained[1]:.3f} of the second and third moments"
         )
     with fit.stage("starts") as detail:
-        start = best_start(fit, linear, direction, counts)
+        start = best_start(fit, linear.shortened(STRETCH), direction, counts)
         if start is not None:
             detail.append(f"{start.n_hidden - linear.realisation.order} nonlinear units")
     return moments, start
@@ -309,7 +317,10 @@ def _unit_counts(fit: Identification, order: int) -> list[int]:
     if fit.settings.n_nonlinear is not None:
         return [fit.settings.n_nonlinear]
     rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in fit.training)
-    return [q for q in UNITS if rows >= ROWS_PER_WEIGHT * (order + q) * (order + q + 3)]
+    weights = [(order + q) * (order + q + 3) for q in UNITS]
+    if rows >= PLENTY * weights[0]:
+        return [UNITS[0]]
+    return [q for q, size in zip(UNITS, weights, strict=True) if rows >= ROWS_PER_WEIGHT * size]
 
 
 def _safely(make: Any, *arguments: Any) -> list[IORNN]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -211,7 +210,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
         seconds = self.max_seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real):
+        number = isinstance(seconds, (int, float, np.integer, np.floating))
+        if isinstance(seconds, bool) or not number:
             raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")

@@ -34,9 +34,6 @@ N_FILTER = 40
 FILTER_RIDGE = 1e-6
 """Relative ridge of the least squares for g."""
 
-MOMENT_ROWS = 50_000
-"""Rows that the moments are taken of, at most."""
-
 WHITEN_RTOL = 1e-8
 """Directions of relative variance below this are left out."""
 
@@ -79,7 +76,6 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     -----
     Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3).
     """
-    z, residual = z[:MOMENT_ROWS], residual[:MOMENT_ROWS]
     n = z.shape[0]
     mean = z.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))

@@ -67,7 +67,7 @@ def hankel_matrix(parameters: Array) -> Array:
     n_lags, n_outputs, n_inputs = parameters.shape
     n_blocks = n_lags // 2
     index = np.arange(n_blocks)[:, None] + np.arange(n_blocks)[None, :] + 1
-    blocks = parameters[index]
+    blocks: Array = parameters[index]
     return blocks.transpose(0, 2, 1, 3).reshape(n_blocks * n_outputs, n_blocks * n_inputs)
 
 

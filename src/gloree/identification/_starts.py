@@ -12,7 +12,7 @@ that they drive (`with_shared_states`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class LinearModel:
     u: Array
     y: Array
     h: Array
+
+    def shortened(self, n_rows: int) -> LinearModel:
+        """Return the same on the first so many rows."""
+        return replace(self, u=self.u[:n_rows], y=self.y[:n_rows], h=self.h[:n_rows])
 
     @property
     def entering(self) -> Array:
