@@ -129,7 +129,7 @@ def most_frequent(train):
             counts[word][tag] += 1
     best = {word: found.most_common(1)[0][0] for word, found in counts.items()}
     rare = sum((found for found in counts.values() if found.total() == 1), Counter())
-    unknown = rare.most_common(1)[0][0]
+    unknown = (rare or sum(counts.values(), Counter())).most_common(1)[0][0]
     return lambda sentences: [[best.get(word, unknown) for word in words] for words in sentences]
 
 

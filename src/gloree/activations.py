@@ -460,7 +460,7 @@ class PerUnit(Activation):
 
     def select(self, units: slice) -> Activation:
         """Return the activation of some of the units."""
-        return PerUnit(self.units[units])
+        return PerUnit(self.units[units]) if self.units[units] else linear
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f_i(z_i) along the last axis (see `Activation`)."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from gloree import datasets
 from gloree.datasets import WordVectors
-from gloree.datasets._tag_scores import fit_scores, shifted
+from gloree.datasets._tag_scores import fit_scores, regress_scores, shifted
 from gloree.datasets._word_features import FeatureTable, features, tokens
 
 # sums of a hundred float32 numbers of order one
@@ -282,3 +283,24 @@ def test_features_of_a_word():
 
 def test_the_vectors_are_public():
     assert datasets.WordVectors is WordVectors and "WordVectors" in datasets.__all__
+
+
+def test_least_squares_scores_solve_the_ridge_regression():
+    """Conjugate gradients to the end against dense normal equations, offset by offset."""
+    rng = np.random.default_rng(0)
+    F = sparse.csr_matrix((rng.random((6, 5)) < 0.5).astype(float))
+    index, tags = rng.integers(6, size=40), rng.integers(3, size=40)
+    lengths = np.array([10, 1, 9, 20])
+    found = regress_scores(F, index, lengths, tags, 3, penalties=[2.0, 0.5, 2.0], max_iter=60)
+    dense, indicators = F.toarray(), np.eye(3)[tags]
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    for place, (offset, ridge) in enumerate(((-1, 2.0), (0, 0.5), (1, 2.0))):
+        at = np.arange(40) + offset
+        inside = (at >= starts) & (at < ends)
+        # the Gram matrix is that of all words, those at the ends included
+        rows, targets = dense[index[at[inside]]], indicators[inside]
+        gram = dense[index].T @ dense[index] + ridge * np.eye(5)
+        W = np.linalg.solve(gram, rows.T @ targets)
+        W -= W.mean(axis=1, keepdims=True)
+        np.testing.assert_allclose(found[:, 3 * place : 3 * place + 3], W, atol=1e-6)

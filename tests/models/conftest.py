@@ -37,14 +37,14 @@ def states_of_one(model, x):
             model.forward_input_weights,
             model.forward_recurrent_weights,
             model.hidden_bias[:k],
-            model.activation,
+            model.activation.select(slice(0, k)),
             windows_of_one(x, past),
         )
         backward = chain_of_one(
             model.backward_input_weights,
             model.backward_recurrent_weights,
             model.hidden_bias[k:],
-            model.activation,
+            model.activation.select(slice(k, None)),
             windows_of_one(x, future)[::-1],
         )
         states = np.hstack((forward, backward[::-1]))

@@ -38,6 +38,8 @@ CASES = {
     "cubic": {"activation": "cubic"},
     "parabola": {"activation": Polynomial((0.3, -0.5, 0.8)), "direct": True},
     "tanh": {"activation": "tanh", "lags": 2},
+    "mixed units": {"activation": ["linear", "tanh", "tanh", "quadratic"], "direct": True},
+    "mixed units, two lags": {"activation": ["tanh", "linear", "softplus", "linear"], "lags": 2},
     "forward units only": {"sizes": (3, 0)},
     "backward units only": {"sizes": (0, 3)},
     "forward units only, two lags": {"sizes": (2, 0), "lags": 2, "direct": True},
@@ -116,11 +118,11 @@ def naive_predictions(model, batch, data):
         for t in range(length):
             z = model.forward_input_weights @ windows_of(x, t, model.lags, -1)
             z = z + model.forward_recurrent_weights @ h + model.hidden_bias[:ahead]
-            h = states[t, :ahead] = model.activation(z)
+            h = states[t, :ahead] = model.activation.select(slice(0, ahead))(z)
         for t in reversed(range(length)):
             z = model.backward_input_weights @ windows_of(x, t, model.lags, 1)
             z = z + model.backward_recurrent_weights @ w + model.hidden_bias[ahead:]
-            w = states[t, ahead:] = model.activation(z)
+            w = states[t, ahead:] = model.activation.select(slice(ahead, None))(z)
         for t in range(batch.before[s], length - batch.after[s]):
             y = states[t] @ model.output_weights + model.output_bias
             if model.direct_weights is not None:

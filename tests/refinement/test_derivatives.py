@@ -31,6 +31,8 @@ CASES = {
     "polynomial of degree 3": {"activation": Polynomial((0.1, 0.4, -0.3, 0.2))},
     "tanh": {"activation": "tanh"},
     "softplus": {"activation": "softplus", "direct": True},
+    "mixed units": {"activation": ["linear", "tanh", "quadratic"], "n_hidden": 3, "direct": True},
+    "linear and tanh": {"activation": ["linear", "linear", "tanh", "tanh"], "n_hidden": 4},
     "no feedback at the weights": {"zero": True},
     "more units than outputs": {"n_hidden": 4, "n_outputs": 1},
     "more outputs than units": {"n_hidden": 1, "n_outputs": 3},
@@ -102,7 +104,7 @@ def close(actual, expected, tolerance):
 
 
 CUT_CASES = [(case, "whole") for case in CASES]
-CUT_CASES += [(case, cut) for case in ("quadratic", "direct path", "tanh") for cut in CUTS]
+CUT_CASES += [(case, cut) for case in ("quadratic", "direct path", "tanh", "mixed units") for cut in CUTS]
 CUT_CASES = list(dict.fromkeys(CUT_CASES))
 
 

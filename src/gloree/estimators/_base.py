@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import GaussianVAR
-from gloree.diagnostics import FitReport, recoverable_degree
+from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
 from gloree.engine import get_engine
 from gloree.estimators._state import Settings
 from gloree.models import Network
@@ -25,7 +25,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
 
     model_: Network
     chain_: GaussianVAR | None
-    report_: FitReport
+    report_: FitReport | IdentificationReport
 
     n_hidden: int | tuple[int, int] | None
     bidirectional: bool
@@ -45,6 +45,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     verbose: int
 
     _refinements: tuple[str, ...]
+    _fits_linear = False
 
     def _sizes(self) -> tuple[int | None, int | None]:
         """Hidden units in all, and forward ones where a pair fixes them."""
@@ -66,7 +67,8 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> Settings:
         """Check the parameters and resolve names."""
         activation = get_activation(self.activation)
-        recoverable_degree(activation)
+        if activation.degree != 1 or not self._fits_linear:
+            recoverable_degree(activation)
         assert isinstance(activation, Polynomial)
         _check_integer("verbose", self.verbose, 0)
         for name in ("bidirectional", "direct", "fit_bias"):

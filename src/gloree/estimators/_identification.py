@@ -76,6 +76,12 @@ LARGEST_RADIUS = 0.9999
 PIECE = 250
 """Rows of a piece of a long record."""
 
+TAIL = 1e-6
+"""Energy of the impulse response that the warm-up of a piece may miss."""
+
+SHORTEST_WASHOUT, LONGEST_WASHOUT = 50, 4000
+"""Steps of a warm-up."""
+
 
 @dataclass(frozen=True)
 class IdentifierSettings:
@@ -260,8 +266,7 @@ def linear_stage(fit: Identification) -> LinearModel:
         sound = [pair for pair in trials if pair[0].n_moved == 0] or trials
         least = min(trial.error for trial, _ in sound)
         chosen = next(pair for pair in sound if pair[0].error <= ORDER_GAIN * least)
-        radius = float(np.abs(chosen[1].realisation.poles).max())
-        fit.cut(washout=int(np.clip(math.log(1e-3) / math.log(min(radius, 0.9999)), 50, 4000)))
+        fit.cut(washout=memory_of(chosen[1].model))
         detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
         if chosen[0].n_moved:
             report.warn(
@@ -270,6 +275,20 @@ def linear_stage(fit: Identification) -> LinearModel:
                 f"unit circle: the record may drift, or hold an unstable mode",
             )
     return chosen[1]
+
+
+def memory_of(model: IORNN) -> int:
+    """Steps after which the response to an impulse has left `TAIL` of its energy.
+
+    A slow pole of small weight does not count: it would make every pass a walk along the record.
+    """
+    state = model.input_weights.copy()
+    energy = np.empty(LONGEST_WASHOUT)
+    for step in range(LONGEST_WASHOUT):
+        energy[step] = np.sum((model.output_weights.T @ state) ** 2)
+        state = model.recurrent_weights @ state
+    tail = np.cumsum(energy[::-1])[::-1]
+    return max(SHORTEST_WASHOUT, int(np.searchsorted(-tail, -TAIL * tail[0])))
 
 
 def _record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
@@ -364,9 +383,17 @@ def best_start(
 def polish(fit: Identification, model: IORNN) -> IORNN:
     """Linear model of least simulation error, from its realisation."""
     with fit.stage("linear refinement") as detail:
-        budget = min(5.0, 0.1 * fit.settings.max_seconds)
-        end = descend(fit, model, fit.stretch(STRETCH), max_steps=30, max_seconds=budget)
-        detail.append(f"{end.n_steps} steps")
+        if fit.settings.n_nonlinear == 0:
+            # nothing is left to be judged: all data, to convergence
+            left = fit.settings.max_seconds - fit.elapsed
+            tables = fit.training + fit.held_out
+            end = descend(fit, model, tables, max_steps=200, max_seconds=left)
+            fit.report.refinement_status = end.status
+            fit.report.refinement_steps = end.n_steps
+        else:
+            budget = min(5.0, 0.1 * fit.settings.max_seconds)
+            end = descend(fit, model, fit.stretch(STRETCH), max_steps=30, max_seconds=budget)
+        detail.append(f"{end.n_steps} steps, {end.status.value}")
         found = end.model
         assert isinstance(found, IORNN)
         return found

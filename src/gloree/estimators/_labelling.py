@@ -148,6 +148,9 @@ def whiten_classes(state: State, n_classes: int) -> ClassWhitening:
     with state.stage("labels") as detail:
         state.plan_outputs = n_classes - 1
         cut_source(state)
+        if state.settings.refine == "full":
+            # too few segments are an error now rather than after the moments
+            split_held_out(state.source.tables())
         sums = state.settings.engine.run(
             partial(linear_sums, n_classes=n_classes), state.source, label="labels"
         )
@@ -219,6 +222,7 @@ def refine_labels(
             report.warn(
                 ConvergenceWarning,
                 f"the refinement of the labels was still gaining on held-out data after "
-                f"{result.n_steps} steps: raise `max_steps`",
+                f"{result.n_steps} steps: gloree.refinement.minimise_cross_entropy can go on from "
+                f"`model_`",
             )
     return result.model

@@ -11,8 +11,10 @@ from gloree.activations import Activation
 from gloree.chains import GaussianVAR
 from gloree.estimators._base import SpectralRNN
 from gloree.estimators._fit import run_fit
+from gloree.estimators._identification import IdentifierSettings, run_identification
+from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
-from gloree.sequences import as_sequences
+from gloree.sequences import Sequences, as_sequences
 
 
 class SpectralRNNRegressor(SpectralRNN):
@@ -34,7 +36,10 @@ class SpectralRNNRegressor(SpectralRNN):
     bidirectional : bool, default False
         Whether a second chain runs backward, w_t = f(B1 x_t + V w_{t+1} + b').
     activation : str or Activation, default "quadratic"
-        A polynomial of degree 2 or 3.
+        A polynomial of degree 2 or 3, or "linear": the network is then realised from its impulse
+        response (Ho-Kalman), with a direct path, and refined by least squares of the simulation
+        error (refine=None: not refined). Only the poles and the response of a linear network are
+        determined; its states are, up to a similarity.
     chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
         Law of the inputs: fitted (order 1), or given.
     moment : {"auto", "regression", "score"}, default "auto"
@@ -73,7 +78,8 @@ class SpectralRNNRegressor(SpectralRNN):
     chain_ : GaussianVAR or None
         The input law used (None with lag windows, which have none).
     report_ : FitReport
-        Stages, times, residuals, statuses, warnings, standard errors; prints as a table.
+        Stages, times, residuals, statuses, warnings, standard errors; prints as a table (an
+        `IdentificationReport` for a linear network).
     n_features_in_ : int
         Inputs seen in `fit`.
 
@@ -97,6 +103,7 @@ class SpectralRNNRegressor(SpectralRNN):
     """
 
     _refinements = ("one-step", "full")
+    _fits_linear = True
 
     def __init__(
         self,
@@ -166,8 +173,27 @@ class SpectralRNNRegressor(SpectralRNN):
             raise ValueError("`Y` is missing: fit needs outputs")
         data = as_sequences(X, Y, lengths=lengths)
         self._check_inputs(data, settings)
+        if settings.activation.degree == 1:
+            return self._fit_linear(data, settings)
         model, state = run_fit(data, settings)
         self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
+        self.n_features_in_ = data.n_inputs
+        self._flat_outputs = data.flat_outputs
+        return self
+
+    def _fit_linear(self, data: Sequences, settings: Settings) -> SpectralRNNRegressor:
+        """Realise a linear network; its states are determined up to a similarity."""
+        if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
+            raise ValueError(
+                "activation='linear' is realised from its impulse response, forward in time: "
+                "leave bidirectional, lags and recurrence as they are by default"
+            )
+        wanted = IdentifierSettings(
+            settings.n_hidden, 0, settings.activation, 60.0, settings.engine, settings.verbose
+        )
+        model, _, moments, report = run_identification(data, wanted)
+        self.model_ = moments if settings.refine is None else model
+        self.chain_, self.report_ = None, report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = data.flat_outputs
         return self

@@ -68,7 +68,7 @@ class TorchNetwork(_Module):  # type: ignore[misc]
         super().__init__()
         self.activation = model.activation
         self.lags = model.lags
-        activate(self.activation, torch.zeros(1, dtype=torch.float64))
+        activate(self.activation, torch.zeros(model.n_hidden, dtype=torch.float64))
         for name, values in model.arrays().items():
             tensor = None if values is None else torch.tensor(values, dtype=torch.float64)
             parameter = None if tensor is None else torch.nn.Parameter(tensor)
@@ -111,9 +111,10 @@ class TorchBRNN(TorchNetwork):
         k = self.forward_input_weights.shape[0]
         forward = past @ self.forward_input_weights.T + self.hidden_bias[:k]
         backward = future @ self.backward_input_weights.T + self.hidden_bias[k:]
+        ahead, behind = (self.activation.select(u) for u in (slice(0, k), slice(k, None)))
         states = (
-            run_chain(forward, self.forward_recurrent_weights, self.activation),
-            run_chain(backward, self.backward_recurrent_weights, self.activation).flip(1),
+            run_chain(forward, self.forward_recurrent_weights, ahead),
+            run_chain(backward, self.backward_recurrent_weights, behind).flip(1),
         )
         windows = (past, future.flip(1)[..., batched.shape[-1] :])
         return torch.cat(states, dim=-1), torch.cat(windows, dim=-1)

@@ -105,7 +105,7 @@ class LabelRefinement:
     Attributes
     ----------
     model : IORNN or BRNN
-        The best one on the held-out segments.
+        The best one on the held-out segments, the start included.
     status : RefinementStatus
     n_steps : int
         Iterations run.
@@ -170,7 +170,10 @@ def minimise_cross_entropy(
     scale = _scales(layout, model)
     start = model
     history: list[tuple[float, float, float]] = []
-    best, best_loss, best_at = model, math.inf, 0
+    outside = engine.run(
+        partial(cross_entropy_sums, model=model), source, label="held out", tables=held_out
+    )
+    best, best_loss, best_at = model, outside.loss / outside.n_rows, 0
     status = RefinementStatus.CONVERGED
 
     def objective(change: Array) -> tuple[float, Array]:
