@@ -1,6 +1,7 @@
 """Runs the benchmark scripts one after the other and keeps their tables and figures.
 
     python benchmarks/run_all.py FOLDER [--quick] [--only recovery laws] [--wiener-hammerstein PATH]
+                                       [--silverbox PATH]
 
 FOLDER receives NAME.txt (the printed tables) and NAME.json (all figures) for every script. A script
 that fails does not stop the others; the exit status is then 1.
@@ -20,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
     "bidirectional",
-    *("wiener_hammerstein", "bptt"),
+    *("wiener_hammerstein", "identification", "bptt"),
 )
 
 
@@ -33,6 +34,11 @@ def command(name: str, arguments: argparse.Namespace) -> list[str] | None:
         if arguments.wiener_hammerstein is None:
             return None
         words.append(str(arguments.wiener_hammerstein))
+    if name == "identification":
+        # without files it has its linear systems
+        for option in ("wiener_hammerstein", "silverbox"):
+            path = getattr(arguments, option)
+            words += [] if path is None else [f"--{option.replace('_', '-')}", str(path)]
     if arguments.quick:
         words.append("--quick")
     if arguments.rst and name != "decompose":
@@ -47,6 +53,7 @@ def main() -> int:
     parser.add_argument("--rst", action="store_true", help="tables as reStructuredText")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME")
     parser.add_argument("--wiener-hammerstein", type=Path, metavar="PATH", help="its CSV file")
+    parser.add_argument("--silverbox", type=Path, metavar="PATH", help="its CSV file")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     outcomes = []

@@ -78,8 +78,10 @@ def test_a_ridge_is_taken_only_where_inputs_do_not_excite_all_frequencies():
 
 def test_sums_of_parts_are_those_of_the_whole():
     rng = np.random.default_rng(4)
-    data = as_sequences([rng.standard_normal((n, 2)) for n in (30, 50)],
-                        [rng.standard_normal((n, 1)) for n in (30, 50)])
+    data = as_sequences(
+        [rng.standard_normal((n, 2)) for n in (30, 50)],
+        [rng.standard_normal((n, 1)) for n in (30, 50)],
+    )
     whole = response_sums(data.whole())
     parts = [response_sums(data.select([i]).whole()) for i in range(2)]
     merged = parts[0].merge(parts[1])

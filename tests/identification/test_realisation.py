@@ -56,9 +56,7 @@ def test_hankel_blocks_are_the_parameters_from_the_first_on():
     assert H.shape == (9, 6)
     for i in range(3):
         for j in range(3):
-            np.testing.assert_array_equal(
-                H[3 * i : 3 * i + 3, 2 * j : 2 * j + 2], g[i + j + 1]
-            )
+            np.testing.assert_array_equal(H[3 * i : 3 * i + 3, 2 * j : 2 * j + 2], g[i + j + 1])
 
 
 @pytest.mark.parametrize(("n_inputs", "n_outputs"), [(1, 1), (2, 3)])
@@ -132,9 +130,16 @@ def test_poles_outside_are_reflected_and_poles_at_the_edge_pulled_in():
     change = np.random.default_rng(1).standard_normal((6, 6))
     U = change @ blocks @ np.linalg.inv(change)
     moved, n_moved = stabilised(U)
-    expected = np.array([
-        pair / 1.25**2, pair.conj() / 1.25**2, 0.5, -0.5, LARGEST_RADIUS, LARGEST_RADIUS,
-    ])
+    expected = np.array(
+        [
+            pair / 1.25**2,
+            pair.conj() / 1.25**2,
+            0.5,
+            -0.5,
+            LARGEST_RADIUS,
+            LARGEST_RADIUS,
+        ]
+    )
     assert n_moved == 5
     assert moved.dtype == float
     # the double pole at the edge is known only to the root of rounding times the condition

@@ -104,7 +104,9 @@ def close(actual, expected, tolerance):
 
 
 CUT_CASES = [(case, "whole") for case in CASES]
-CUT_CASES += [(case, cut) for case in ("quadratic", "direct path", "tanh", "mixed units") for cut in CUTS]
+CUT_CASES += [
+    (case, cut) for case in ("quadratic", "direct path", "tanh", "mixed units") for cut in CUTS
+]
 CUT_CASES = list(dict.fromkeys(CUT_CASES))
 
 

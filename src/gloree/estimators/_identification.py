@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,7 @@ from gloree.identification import (
     lag_tensors,
     linear_model,
     nested_partitions,
+    pulled_inside,
     unit_biases,
     with_copied_states,
     with_shared_states,
@@ -40,7 +41,7 @@ MOST_LAGS = 120
 LARGEST_ORDER = 10
 """Orders that are tried where none is given."""
 
-ORDER_GAIN = 1.001
+ORDER_GAIN = 1.002
 """The least order is taken whose held-out error is within this factor of the best."""
 
 STRETCH = 30_000
@@ -76,8 +77,16 @@ LARGEST_RADIUS = 0.9999
 PIECE = 250
 """Rows of a piece of a long record."""
 
+SLOW, IDLE, QUICK = 0.97, 1e-3, 0.9
+"""Modes slower than the first, with less than this share of the energy of the response, are given
+the modulus of the last."""
+
 TAIL = 1e-6
 """Energy of the impulse response that the warm-up of a piece may miss."""
+
+FORGOTTEN = 0.02
+"""What the refinement may leave of a state after the warm-up: slower poles would fit the unknown
+states at the starts of the pieces."""
 
 SHORTEST_WASHOUT, LONGEST_WASHOUT = 50, 4000
 """Steps of a warm-up."""
@@ -104,6 +113,7 @@ class Identification:
     report: IdentificationReport
     begin: float
     source: Source = field(init=False)
+    radius: float = field(init=False, default=LARGEST_RADIUS)
     training: list[IntArray] = field(init=False)
     held_out: list[IntArray] = field(init=False)
     bar: Any = field(init=False, default=None)
@@ -257,7 +267,7 @@ def linear_stage(fit: Identification) -> LinearModel:
         trials: list[tuple[OrderTrial, LinearModel]] = []
         for order in orders:
             realisation = ho_kalman(response.parameters, order)
-            candidate = linear_model(realisation, *stretch)
+            candidate = without_idle_memory(linear_model(realisation, *stretch))
             value = float(realisation.singular_values[order - 1])
             error = fit.error(candidate.model, fit.held_out)
             trials.append((OrderTrial(order, value, error, realisation.n_moved), candidate))
@@ -266,7 +276,10 @@ def linear_stage(fit: Identification) -> LinearModel:
         sound = [pair for pair in trials if pair[0].n_moved == 0] or trials
         least = min(trial.error for trial, _ in sound)
         chosen = next(pair for pair in sound if pair[0].error <= ORDER_GAIN * least)
-        fit.cut(washout=memory_of(chosen[1].model))
+        washout = memory_of(chosen[1].model)
+        fit.cut(washout)
+        own = float(np.abs(chosen[1].realisation.poles).max())
+        fit.radius = min(max(own, math.exp(math.log(FORGOTTEN) / washout)), LARGEST_RADIUS)
         detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
         if chosen[0].n_moved:
             report.warn(
@@ -275,6 +288,28 @@ def linear_stage(fit: Identification) -> LinearModel:
                 f"unit circle: the record may drift, or hold an unstable mode",
             )
     return chosen[1]
+
+
+def without_idle_memory(part: LinearModel) -> LinearModel:
+    """Shorten slow modes that carry nearly nothing: they are noise, near the edge of stability."""
+    found, C = part.realisation, part.model.output_weights
+    energies = []
+    for mode in found.modes:
+        state, total = found.inputs[mode], 0.0
+        block = found.transition[np.ix_(mode, mode)]
+        for _ in range(LONGEST_WASHOUT):
+            total += float(np.sum((C[mode].T @ state) ** 2))
+            state = block @ state
+        energies.append(total)
+    transition = found.transition.copy()
+    for mode, energy in zip(found.modes, energies, strict=True):
+        block = transition[np.ix_(mode, mode)]
+        modulus = float(np.abs(np.linalg.eigvals(block)).max())
+        if modulus > SLOW and energy < IDLE * sum(energies):
+            transition[np.ix_(mode, mode)] = block * (QUICK / modulus)
+    if np.array_equal(transition, found.transition):
+        return part
+    return linear_model(replace(found, transition=transition), part.u, part.y)
 
 
 def memory_of(model: IORNN) -> int:
@@ -443,7 +478,7 @@ def descend(
     max_steps: int,
     max_seconds: float = math.inf,
 ) -> Descent:
-    """Levenberg-Marquardt with the biases of linear units at rest and stable linear states."""
+    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up."""
     kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
     layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs, direct=True)
@@ -451,11 +486,15 @@ def descend(
     free[layout.indices["hidden_bias"][linear_units]] = False
     places = np.flatnonzero(linear_units)
 
-    def stable(candidate: Any) -> bool:
-        U = candidate.recurrent_weights[np.ix_(places, places)]
-        if not np.all(np.isfinite(U)):
-            return False
-        return bool(np.abs(np.linalg.eigvals(U)).max(initial=0.0) < LARGEST_RADIUS)
+    def stable(candidate: Any) -> Any:
+        # pulled back rather than refused: else one pole at the limit would stop all the others
+        block = candidate.recurrent_weights[np.ix_(places, places)]
+        inside = pulled_inside(block, fit.radius)
+        if inside is block:
+            return candidate
+        U = candidate.recurrent_weights.copy()
+        U[np.ix_(places, places)] = inside
+        return candidate.replace(recurrent_weights=U)
 
     def progress(step: int, error: float, outside: float) -> None:
         if fit.bar is not None:
@@ -469,7 +508,7 @@ def descend(
         free=free,
         tables=tables,
         held_out=fit.held_out,
-        accept=stable,
+        admit=stable,
         max_steps=max_steps,
         max_seconds=max_seconds,
         progress=progress,

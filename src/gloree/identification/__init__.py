@@ -17,6 +17,7 @@ from gloree.identification._realisation import (
     hankel_matrix,
     ho_kalman,
     modal_form,
+    pulled_inside,
     stabilised,
 )
 from gloree.identification._starts import (
@@ -44,6 +45,7 @@ __all__ = [
     "linear_model",
     "modal_form",
     "nested_partitions",
+    "pulled_inside",
     "response_sums",
     "stabilised",
     "unit_biases",

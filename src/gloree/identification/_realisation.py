@@ -134,6 +134,16 @@ def stabilised(U: Array) -> tuple[Array, int]:
     return np.real((vectors * moved) @ np.linalg.inv(vectors)), int(bad.sum())
 
 
+def pulled_inside(U: Array, limit: float) -> Array:
+    """Shorten poles of larger modulus than a limit to it; U itself where there are none."""
+    poles, vectors = np.linalg.eig(U)
+    size = np.abs(poles)
+    if not (size > limit).any():
+        return U
+    moved = np.where(size > limit, poles * (limit * (1.0 - 1e-9) / np.maximum(size, limit)), poles)
+    return np.real((vectors * moved) @ np.linalg.inv(vectors))
+
+
 def modal_form(U: Array) -> tuple[Array, Array, tuple[IntArray, ...]]:
     """Real block-diagonal form: U = T M T^-1.
 

@@ -84,7 +84,7 @@ def levenberg_marquardt(
     free: Array | None = None,
     tables: list[IntArray] | None = None,
     held_out: list[IntArray] | None = None,
-    accept: Callable[[Network], bool] | None = None,
+    admit: Callable[[Network], Network] | None = None,
     max_steps: int = 200,
     max_seconds: float = math.inf,
     progress: Callable[[int, float, float], None] | None = None,
@@ -105,8 +105,8 @@ def levenberg_marquardt(
         Weights that may move; all by default.
     tables, held_out : list of ndarray, optional
         Batches to fit, and batches to judge by.
-    accept : callable, optional
-        Steps to models for which it is False are refused (an unstable recurrence, say).
+    admit : callable, optional
+        Maps the model after a step to an admissible one near it (of stable recurrence, say).
     max_steps : int, default 200
     max_seconds : float, optional
     progress : callable, optional
@@ -181,9 +181,9 @@ def levenberg_marquardt(
                 full = np.zeros(layout.size)
                 full[chosen] = step
                 candidate = layout.move(model, full)
-                after = math.inf
-                if accept is None or accept(candidate):
-                    after = look(candidate, tables)
+                if admit is not None:
+                    candidate = admit(candidate)
+                after = look(candidate, tables)
                 predicted = float(2.0 * step @ g - step @ H @ step)
                 ratio = (error - after) / max(predicted, 1e-300)
                 if ratio > 0.01:

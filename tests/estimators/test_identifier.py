@@ -1,0 +1,417 @@
+"""`SystemIdentifier` on simulated systems, small and quick, and on what goes wrong."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from gloree import SystemIdentifier
+from gloree.activations import PerUnit, Polynomial
+from gloree.diagnostics import GloreeWarning, TooFewSamplesError
+
+SECONDS = 4
+# the same model on the same data by another path
+ALGEBRA = 1e-10
+
+
+def cascade(u, f=np.tanh):
+    """Filter, static nonlinearity, filter: y_t depends on u_t and before."""
+    inner = lfilter([1.0, 0.3], [1.0, -1.2, 0.5], u, axis=0)
+    return lfilter([0.5, 0.4], [1.0, -0.7], f(inner), axis=0)
+
+
+def linear_system(u):
+    return lfilter([0.2, 0.5], [1.0, -1.3, 0.6], u, axis=0)
+
+
+def saturation(n=4000, seed=0):
+    u = np.random.default_rng(seed).standard_normal(n)
+    return u, cascade(u)
+
+
+@pytest.fixture(scope="module")
+def saturated():
+    u, y = saturation()
+    return SystemIdentifier(n_linear=3, n_nonlinear=3, max_seconds=SECONDS).fit(u, y)
+
+
+@pytest.fixture(scope="module")
+def fitted_linear():
+    u = np.random.default_rng(1).standard_normal(3000)
+    y = 5.0 * linear_system(u) + 100.0
+    y += 0.05 * y.std() * np.random.default_rng(2).standard_normal(3000)
+    return SystemIdentifier(n_linear=2, n_nonlinear=2, max_seconds=10).fit(u, y), u, y
+
+
+def relative_error(model, u, y, skip=50):
+    left = (y.reshape(len(y), -1) - model.predict(u.reshape(len(u), -1)))[skip:]
+    return float(np.sqrt(np.mean(left**2)) / y[skip:].std())
+
+
+def radius(est):
+    return float(np.abs(est.report_.poles).max())
+
+
+# ------------------------------------------------------------------------------ what it finds
+
+
+def test_a_saturated_cascade_is_better_than_its_linear_model(saturated):
+    u, y = saturation(seed=9)  # data that it has not seen
+    report = saturated.report_
+    assert report.nonlinear
+    linear = relative_error(saturated.linear_model_, u, y)
+    found = relative_error(saturated.model_, u, y)
+    assert found < 0.5 * linear
+    assert report.refined_error < 0.5 * report.linear_error
+    # free run on fresh data: the held-out error and the optimism of having chosen by it
+    assert found < 1.5 * report.refined_error
+    assert saturated.score(u, y, skip=50) == pytest.approx(1 - found**2, abs=1e-3)
+    assert saturated.model_.n_hidden == 6
+    assert saturated.n_features_in_ == 1
+
+
+@pytest.mark.parametrize("f", [np.tanh, lambda v: v**2 / 4], ids=["odd", "even"])
+def test_order_and_number_of_units_are_chosen_where_none_is_given(f):
+    u = np.random.default_rng(3).standard_normal(4000)
+    y = cascade(u, f)
+    est = SystemIdentifier(max_seconds=SECONDS).fit(u, y)
+    assert est.report_.nonlinear
+    found = relative_error(est.model_, u, y)
+    assert found < 0.8 * relative_error(est.linear_model_, u, y)
+
+
+def test_moments_alone_are_not_thrown_away_for_want_of_time():
+    """Whatever the time, the model is not far worse than what was already there."""
+    u, y = saturation()
+    est = SystemIdentifier(max_seconds=0.5).fit(u, y)
+    report = est.report_
+    kept = report.refined_error if report.nonlinear else report.linear_error
+    assert kept <= 1.05 * report.moments_error
+
+
+def test_of_a_linear_system_the_linear_model_is_kept(fitted_linear):
+    est, _, _ = fitted_linear
+    assert not est.report_.nonlinear
+    assert est.model_ is est.linear_model_ or est.model_ == est.linear_model_
+    assert any("not worth having" in note for note in est.report_.notes)
+    # noise of five percent is left, within four standard errors of an RMS of 600 residuals
+    assert est.report_.linear_error == pytest.approx(0.05, rel=4 / np.sqrt(1200) + 0.02)
+    # poles of z^2 - 1.3 z + 0.6 have modulus sqrt 0.6
+    assert radius(est) < 0.95
+
+
+def test_a_linear_fit_that_is_asked_for_has_no_units():
+    u, y = saturation(2000)
+    est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=SECONDS).fit(u, y)
+    assert est.model_ == est.linear_model_
+    assert est.model_.n_hidden == 2
+    assert not est.report_.nonlinear
+
+
+def test_units_and_scales_of_the_data_do_not_matter():
+    u, y = saturation(2500)
+    options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
+    plain = SystemIdentifier(**options).fit(u, y)
+    scaled = SystemIdentifier(**options).fit(1e4 * u - 7.0, 1e-5 * y + 2.0)
+    assert scaled.report_.linear_error == pytest.approx(plain.report_.linear_error, rel=1e-3)
+    # ends of two searches that stop at gains of 1e-5
+    np.testing.assert_allclose(
+        (scaled.predict(1e4 * u - 7.0) - 2.0) / 1e-5, plain.predict(u), atol=1e-2 * y.std()
+    )
+
+
+def test_several_records_are_one_system():
+    records = [saturation(n, seed=n) for n in (1500, 900, 1600)]
+    est = SystemIdentifier(n_linear=3, n_nonlinear=2, max_seconds=SECONDS)
+    est.fit([u for u, _ in records], [y for _, y in records])
+    assert est.report_.sizes["records"] == 3
+    assert est.report_.nonlinear
+    u, y = saturation(seed=9)
+    assert relative_error(est.model_, u, y) < 0.5 * relative_error(est.linear_model_, u, y)
+    outputs = est.predict([u for u, _ in records])
+    assert isinstance(outputs, list)
+    assert [part.shape for part in outputs] == [(1500,), (900,), (1600,)]
+    np.testing.assert_allclose(outputs[1], est.predict(records[1][0]), atol=ALGEBRA)
+
+
+def test_flat_records_with_lengths_are_lists_of_records():
+    records = [saturation(n, seed=n) for n in (900, 700)]
+    options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
+    listed = SystemIdentifier(**options).fit([u for u, _ in records], [y for _, y in records])
+    flat = SystemIdentifier(**options).fit(
+        np.concatenate([u for u, _ in records]),
+        np.concatenate([y for _, y in records]),
+        lengths=[900, 700],
+    )
+    assert flat.report_.sizes["records"] == 2
+    assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=1e-6)
+
+
+def test_several_inputs_and_outputs():
+    rng = np.random.default_rng(4)
+    u = rng.standard_normal((3000, 2))
+    first = linear_system(u[:, 0]) + 0.3 * np.tanh(2 * linear_system(u[:, 1]))
+    y = np.column_stack((first, lfilter([1.0], [1.0, -0.5], u[:, 1]) + linear_system(u[:, 0])))
+    est = SystemIdentifier(max_seconds=SECONDS).fit(u, y)
+    assert est.model_.n_inputs == est.model_.n_outputs == 2
+    assert est.predict(u).shape == (3000, 2)
+    assert est.report_.output_size.shape == (2,)
+    assert est.score(u, y, skip=50) > 0.9
+
+
+# slow modes may be taken for a drift
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+def test_a_mode_near_the_unit_circle_does_not_become_unstable():
+    rng = np.random.default_rng(5)
+    u = rng.standard_normal(4000)
+    y = lfilter([1.0], [1.0, -0.9995], u) + 0.1 * rng.standard_normal(4000)
+    est = SystemIdentifier(max_seconds=SECONDS).fit(u, y)
+    assert radius(est) < 1.0
+    outputs = est.predict(rng.standard_normal(100_000))
+    assert np.all(np.isfinite(outputs))
+    assert np.abs(outputs).max() < 100 * np.abs(y).max()
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_models_of_noise_are_stable(seed):
+    rng = np.random.default_rng(seed)
+    u, y = rng.standard_normal((2, 600))
+    est = SystemIdentifier(max_seconds=2).fit(u, y)
+    assert radius(est) < 1.0
+    assert np.all(np.isfinite(est.predict(rng.standard_normal(20_000))))
+    # nothing is to be found; the linear model may cost what its weights cost
+    assert est.score(u, y) > -0.2
+
+
+# ----------------------------------------------------------------------------- forms of data
+
+
+@pytest.mark.parametrize("u_flat", [True, False])
+@pytest.mark.parametrize("y_flat", [True, False])
+def test_records_come_with_or_without_channels(u_flat, y_flat):
+    u, y = saturation(1500)
+    u_given, y_given = u if u_flat else u[:, None], y if y_flat else y[:, None]
+    est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=2).fit(u_given, y_given)
+    expected = (1500,) if y_flat else (1500, 1)
+    for form in (u, u[:, None]):
+        assert est.predict(form).shape == expected
+    assert est.predict([u, u[:100]])[1].shape == ((100,) if y_flat else (100, 1))
+    np.testing.assert_array_equal(est.predict(u), est.simulate(u))
+    for form in (y, y[:, None]):
+        assert est.score(u, form) == pytest.approx(est.score(u_given, y_given), abs=ALGEBRA)
+
+
+def test_integer_data_are_data():
+    rng = np.random.default_rng(6)
+    u = rng.integers(-50, 50, 2000)
+    y = np.round(10 * linear_system(u.astype(float))).astype(np.int64)
+    options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": 2}
+    whole = SystemIdentifier(**options).fit(u, y)
+    real = SystemIdentifier(**options).fit(u.astype(float), y.astype(float))
+    assert whole.report_.linear_error == pytest.approx(real.report_.linear_error, rel=1e-6)
+    assert whole.predict(u).dtype == np.float64
+    assert whole.score(u, y, skip=20) > 0.999
+
+
+def test_stacked_records_of_equal_length_are_records():
+    records = [saturation(800, seed=s) for s in (1, 2)]
+    u, y = (np.stack([r[i] for r in records])[..., None] for i in range(2))
+    est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=2).fit(u, y)
+    assert est.report_.sizes["records"] == 2
+    assert est.predict(u).shape == (2, 800, 1)
+    np.testing.assert_allclose(est.predict(u)[1], est.predict(u[1]), atol=ALGEBRA)
+
+
+def test_lists_of_numbers_are_records():
+    u, y = saturation(800)
+    est = SystemIdentifier(n_linear=1, n_nonlinear=0, max_seconds=2).fit(u.tolist(), y.tolist())
+    assert np.asarray(est.predict(u.tolist())).shape == (800,)
+
+
+def test_prediction_starts_from_rest_and_sees_nothing_ahead(saturated):
+    u, _ = saturation(300, seed=8)
+    np.testing.assert_allclose(saturated.predict(u)[:100], saturated.predict(u[:100]), atol=ALGEBRA)
+
+
+def test_score_leaves_out_the_start_of_every_record(saturated):
+    records = [saturation(400, seed=s) for s in (11, 12)]
+    u, y = [u for u, _ in records], [y.copy() for _, y in records]
+    clean = saturated.score(u, y, skip=30)
+    for part in y:
+        part[:30] += 1000.0
+    assert saturated.score(u, y, skip=30) == pytest.approx(clean, abs=ALGEBRA)
+    assert saturated.score(u, y) < clean - 0.5
+    by_hand = np.concatenate([y[i][30:] for i in range(2)])
+    left = np.concatenate([y[i][30:] - saturated.predict(u[i])[30:] for i in range(2)])
+    assert clean == pytest.approx(1 - np.mean(left**2) / by_hand.var(), abs=ALGEBRA)
+
+
+# ---------------------------------------------------------------------- habits of an estimator
+
+
+def test_clone_and_parameters():
+    est = SystemIdentifier(3, 2, "softplus", max_seconds=7, random_state=1, verbose=0)
+    assert est.get_params() == {
+        "n_linear": 3,
+        "n_nonlinear": 2,
+        "unit": "softplus",
+        "max_seconds": 7,
+        "random_state": 1,
+        "verbose": 0,
+    }
+    assert clone(est).get_params() == est.get_params()
+    assert "n_linear=3" in repr(est)
+
+
+def test_what_is_not_fitted_says_so():
+    with pytest.raises(NotFittedError):
+        SystemIdentifier().predict(np.zeros(5))
+    with pytest.raises(NotFittedError):
+        SystemIdentifier().score(np.zeros(5), np.zeros(5))
+
+
+def test_a_fitted_estimator_can_be_pickled(saturated):
+    u, _ = saturation(100)
+    again = pickle.loads(pickle.dumps(saturated))
+    np.testing.assert_array_equal(again.predict(u), saturated.predict(u))
+
+
+def test_report_prints_what_was_done(saturated, fitted_linear):
+    text = str(saturated.report_)
+    for part in ("linear model", "refined", "moments alone", "singular value", "largest modulus"):
+        assert part in text
+    assert "samples 4,000" in text
+    assert saturated.report_.seconds > 0
+    assert len(saturated.report_.history) > 1
+    assert "note: the nonlinearity is not worth having" in str(fitted_linear[0].report_)
+
+
+def test_time_is_about_what_was_asked_for():
+    u, y = saturation(6000)
+    est = SystemIdentifier(max_seconds=2).fit(u, y)
+    # a step that has begun is finished; a shared machine is slow
+    assert est.report_.seconds < 12
+
+
+@pytest.mark.parametrize("unit", ["softplus", "quadratic", Polynomial((0.0, 0.5, 0.2))], ids=str)
+def test_other_units_are_fitted(unit):
+    u, y = saturation(2000)
+    est = SystemIdentifier(n_linear=3, n_nonlinear=2, unit=unit, max_seconds=3).fit(u, y)
+    assert np.all(np.isfinite(est.predict(u)))
+    assert est.score(u, y, skip=50) > 0.5
+
+
+# --------------------------------------------------------------------------------- bad input
+
+
+@pytest.fixture(scope="module")
+def record():
+    return saturation(500)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["u", "y"])
+def test_values_that_are_not_finite_are_located(name, value, record):
+    data = {"u": record[0].copy(), "y": record[1].copy()}
+    data[name][17] = value
+    with pytest.raises(ValueError, match=rf"`{name}` holds {value} at .*step 17"):
+        SystemIdentifier().fit(data["u"], data["y"])
+
+
+def test_predict_speaks_of_u(saturated):
+    with pytest.raises(ValueError, match="`u` holds nan"):
+        saturated.predict(np.array([0.0, np.nan]))
+    with pytest.raises(ValueError, match="`u`"):
+        saturated.predict(np.zeros((10, 2)))
+
+
+def test_constant_records_are_errors(record):
+    u, y = record
+    with pytest.raises(ValueError, match=r"`u` is constant in column\(s\) 0: .* leave it out"):
+        SystemIdentifier().fit(np.full_like(u, 3.3), y)
+    with pytest.raises(ValueError, match=r"`u` is constant in column\(s\) 1"):
+        SystemIdentifier().fit(np.column_stack((u, np.ones_like(u))), y)
+    with pytest.raises(ValueError, match=r"`y` is constant in column\(s\) 0: there is nothing"):
+        SystemIdentifier().fit(u, np.zeros_like(y))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda u, y: (u[None], y), r"`u` has shape \(1, 500\).*transpose it"),
+        (lambda u, y: (u, y[None]), r"`y` has shape \(1, 500\).*transpose it"),
+        (lambda u, y: ([np.stack((u, u))], [y]), r"`u` has shape \(2, 500\).*transpose it"),
+        (lambda u, y: (u, y[:-3]), r"`u` has 500 steps, `y` has 497"),
+        (lambda u, y: ([u, u], [y]), "`u` has 2 sequences, `y` has 1"),
+        (lambda u, y: (u, None), "`y` is missing"),
+        (lambda u, y: ([], []), "`u`.* no steps|`u` is an empty list"),
+    ],
+    ids=["u on its side", "y on its side", "in a list", "samples", "records", "none", "empty"],
+)
+def test_records_must_fit_together(change, message, record):
+    with pytest.raises(ValueError, match=message):
+        SystemIdentifier().fit(*change(*record))
+
+
+def test_too_few_samples_are_counted(record):
+    u, y = record
+    with pytest.raises(TooFewSamplesError, match=r"40 samples .* at least 60 are needed"):
+        SystemIdentifier().fit(u[:40], y[:40])
+    with pytest.raises(TooFewSamplesError, match="too few for `n_linear`=30"):
+        SystemIdentifier(n_linear=30).fit(u[:200], y[:200])
+
+
+def test_orders_beyond_the_lags_are_errors(record):
+    with pytest.raises(ValueError, match=r"`n_linear` is 40, but 500 samples support at most"):
+        SystemIdentifier(n_linear=40).fit(*record)
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize("n", [60, 100, 250])
+def test_short_records_give_some_model(n):
+    u, y = saturation(n)
+    est = SystemIdentifier(max_seconds=2).fit(u, y)
+    assert np.all(np.isfinite(est.predict(u)))
+    assert radius(est) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"unit": "linear"}, ValueError, "`unit` is 'linear', expected one nonlinear"),
+        ({"unit": PerUnit(["tanh"])}, ValueError, "`unit` is '1 tanh', expected one nonlinear"),
+        ({"unit": "tahn"}, ValueError, "did you mean 'tanh'"),
+        ({"max_seconds": 0}, ValueError, "`max_seconds` must be positive, got 0"),
+        ({"max_seconds": -1.5}, ValueError, r"`max_seconds` must be positive, got -1\.5"),
+        ({"max_seconds": float("nan")}, ValueError, "`max_seconds` must be positive, got nan"),
+        ({"max_seconds": "long"}, TypeError, "`max_seconds` must be a number, got 'long'"),
+        ({"max_seconds": True}, TypeError, "`max_seconds` must be a number, got True"),
+        ({"n_linear": 0}, ValueError, "`n_linear` must be at least 1, got 0"),
+        ({"n_linear": 2.0}, TypeError, r"`n_linear` must be an integer, got 2\.0"),
+        ({"n_nonlinear": -1}, ValueError, "`n_nonlinear` must be at least 0, got -1"),
+        ({"n_nonlinear": True}, TypeError, "`n_nonlinear` must be an integer, got True"),
+        ({"verbose": None}, TypeError, "`verbose` must be an integer, got None"),
+    ],
+)
+def test_parameters_are_checked_when_fitting(options, error, message, record):
+    with pytest.raises(error, match=message):
+        SystemIdentifier(**options).fit(*record)
+
+
+# the very slow pole that explains the drift may lie outside the unit circle at first
+@pytest.mark.filterwarnings("ignore:.*unstable pole:gloree.diagnostics.GloreeWarning")
+def test_a_drifting_output_is_pointed_out():
+    u, y = saturation(2000)
+    drifting = y + np.linspace(0.0, 20.0 * y.std(), 2000)
+    est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=2)
+    with pytest.warns(GloreeWarning, match="output 0 drifts over the record: detrend it"):
+        est.fit(u, drifting)
+    assert any("drifts" in message for message in est.report_.warnings)
+    assert "warning: output 0 drifts" in str(est.report_)
+    assert radius(est) < 1.0

@@ -1,0 +1,126 @@
+"""Moments over output lags, and the direction that a nonlinearity sees."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from gloree.identification import find_direction, lag_tensors
+from gloree.identification._direction import FIRST_LAG, LAST_LAG, N_FILTER
+
+# sums of sixty terms of size one
+ALGEBRA = 1e-11
+
+
+def naive_tensors(X, residual):
+    """Second- and third-order moments by the definition, over all indices."""
+    n, d = X.shape
+    r = residual - residual.mean(axis=0)
+    r = r - X @ (X.T @ r / n)
+    lags = range(FIRST_LAG, LAST_LAG + 1)
+    tensors = []
+    for order in (2, 3):
+        T = np.zeros((len(lags), r.shape[1], *(d,) * order))
+        for index in product(range(d), repeat=order):
+            feature = np.prod(X[:, list(index)], axis=1)
+            feature = feature - feature.mean()
+            feature = feature - X @ (X.T @ feature / n)
+            for place, k in enumerate(lags):
+                for t in range(n):
+                    if 0 <= t + k < n:
+                        T[(place, slice(None), *index)] += r[t + k] * feature[t] / n
+        tensors.append(T)
+    return tensors
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_tensors_are_those_of_naive_loops(n_outputs):
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 2)) + 3.0
+    residual = rng.standard_normal((60, n_outputs)) + 1.0
+    found = lag_tensors(z, residual)
+    X = (z - found.mean) @ found.whitening
+    np.testing.assert_allclose(X.T @ X / 60, np.eye(2), atol=ALGEBRA)
+    np.testing.assert_allclose(X.mean(axis=0), 0.0, atol=ALGEBRA)
+    second, third = naive_tensors(X, residual)
+    np.testing.assert_allclose(found.second, second, atol=ALGEBRA)
+    np.testing.assert_allclose(found.third, third, atol=ALGEBRA)
+
+
+def test_shifts_are_the_covariances_of_neighbouring_steps():
+    rng = np.random.default_rng(1)
+    z = lfilter([1.0], [1.0, -0.6], rng.standard_normal((70, 2)), axis=0)
+    found = lag_tensors(z, rng.standard_normal((70, 1)))
+    X = (z - found.mean) @ found.whitening
+    assert found.first_shift == FIRST_LAG - N_FILTER + 1
+    assert found.shifts.shape[0] == LAST_LAG - found.first_shift + 1
+    for place, s in enumerate(range(found.first_shift, LAST_LAG + 1)):
+        expected = np.zeros((2, 2))
+        for t in range(70):
+            if 0 <= t + s < 70:
+                expected += np.outer(X[t], X[t + s]) / 70
+        np.testing.assert_allclose(found.shifts[place], expected, atol=ALGEBRA)
+
+
+def test_dependent_columns_are_left_out():
+    rng = np.random.default_rng(2)
+    z = rng.standard_normal((60, 2))
+    found = lag_tensors(np.column_stack((z, z.sum(axis=1))), rng.standard_normal((60, 1)))
+    assert found.whitening.shape == (3, 2)
+
+
+NONLINEARITIES = {
+    "even": lambda v: v**2,
+    "odd": lambda v: v**3,
+    "mixed": lambda v: np.tanh(v + 0.7) + 0.3 * v**2,
+    "saturation": np.tanh,
+}
+
+
+def wiener_hammerstein(f, n_rows=30_000, seed=0):
+    """States of the first filter with the input, the direction, and the output."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(n_rows)
+    states = np.column_stack([lfilter([1.0], [1.0, -a], u) for a in (0.8, 0.3)])
+    entering = np.vstack((np.zeros((1, 2)), states[:-1]))
+    z = np.column_stack((entering, u))
+    w = np.array([1.0, -1.5, 0.6])
+    w /= (z @ w).std()
+    return z, w, lfilter([0.5, 0.4], [1.0, -0.7], f(z @ w))
+
+
+@pytest.mark.parametrize("kind", NONLINEARITIES)
+def test_direction_of_a_wiener_hammerstein_system_is_found(kind):
+    z, w, y = wiener_hammerstein(NONLINEARITIES[kind])
+    # what is linear in the windows of the input is not of interest
+    windows = np.column_stack([np.roll(z[:, 2], lag) for lag in range(40)] + [np.ones(len(y))])
+    residual = (y - windows @ np.linalg.lstsq(windows, y, rcond=None)[0])[:, None]
+    found = find_direction(lag_tensors(z, residual))
+    v = z @ found.weights + found.offset
+    # with 30,000 rows the moments have standard errors of one percent: three of them leave an
+    # angle of a twentieth, cosine 0.999; the error of what is not Gaussian comes on top
+    assert abs(np.corrcoef(v, z @ w)[0, 1]) > 0.99
+    assert v.mean() == pytest.approx(0.0, abs=ALGEBRA)
+    assert v.std() == pytest.approx(1.0, rel=1e-8)
+    shares = dict(zip(("even", "odd"), found.explained, strict=True))
+    relevant = {"even": ("even",), "odd": ("odd",), "saturation": ("odd",)}
+    for name in relevant.get(kind, ("even",)):
+        assert shares[name] > 0.9
+    assert all(-0.01 < share < 1.01 for share in found.explained)
+
+
+def test_two_outputs_share_the_direction():
+    z, w, first = wiener_hammerstein(NONLINEARITIES["even"])
+    second = lfilter([1.0], [1.0, 0.5], (z @ w) ** 2)
+    found = find_direction(lag_tensors(z, np.column_stack((first, second))))
+    assert abs(np.corrcoef(z @ found.weights, z @ w)[0, 1]) > 0.99
+
+
+def test_a_residual_of_zeros_has_some_direction():
+    z = np.random.default_rng(3).standard_normal((200, 2))
+    found = find_direction(lag_tensors(z, np.zeros((200, 1))))
+    assert np.all(np.isfinite(found.weights))
+    assert found.explained == (0.0, 0.0)

@@ -1,0 +1,233 @@
+"""Levenberg-Marquardt: its minimum, and what ends or confines the search."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from gloree.engine import Engine, Source
+from gloree.models import IORNN, ExplosionError
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    gradient_sums,
+    hessian_sums,
+    levenberg_marquardt,
+    normal_sums,
+)
+from gloree.sequences import as_sequences
+
+SERIAL = Engine("serial")
+# the search ends after five steps that gain less than 1e-5 each: the error is at its minimum to
+# a few of these
+LEAST_GAINS = 1e-4
+ROWS = 400
+
+
+def network(seed, units=("linear", "tanh")):
+    rng = np.random.default_rng(seed)
+    k = len(units)
+    return IORNN(
+        rng.standard_normal((k, 1)),
+        0.3 * rng.standard_normal((k, k)),
+        rng.standard_normal((k, 1)),
+        0.3 * rng.standard_normal(k),
+        [0.1],
+        [[0.5]],
+        activation=list(units),
+    )
+
+
+@pytest.fixture
+def problem():
+    """A network with noise, a start that is not far from it, and its parameters."""
+    rng = np.random.default_rng(3)
+    truth = network(3)
+    truth = truth.replace(recurrent_weights=0.5 * truth.recurrent_weights)
+    u = rng.standard_normal((ROWS, 1))
+    y = truth.predict(u) + 0.1 * rng.standard_normal((ROWS, 1))
+    layout = Layout(1, 2, 1, direct=True)
+    start = layout.move(truth, 0.2 * rng.standard_normal(layout.size))
+    data = as_sequences(u, y)
+    return start, layout, Source(data), u, y
+
+
+def mean_square(model, u, y):
+    return float(np.mean((y - model.predict(u)) ** 2))
+
+
+def test_minimum_is_that_of_scipy(problem):
+    start, layout, source, u, y = problem
+    end = levenberg_marquardt(start, layout, SERIAL, source)
+
+    def residuals(theta):
+        return (y - layout.move(start, theta).predict(u))[:, 0]
+
+    reference = least_squares(residuals, np.zeros(layout.size))
+    assert end.status is RefinementStatus.CONVERGED
+    assert end.mean_square == pytest.approx(2 * reference.cost / ROWS, rel=LEAST_GAINS)
+    assert end.mean_square == pytest.approx(mean_square(end.model, u, y), rel=1e-10)
+    assert end.mean_square < 0.5 * mean_square(start, u, y)
+    assert math.isnan(end.held_out)
+
+
+def test_error_falls_with_every_step(problem):
+    start, layout, source, u, y = problem
+    end = levenberg_marquardt(start, layout, SERIAL, source)
+    errors = [row[1] for row in end.history]
+    seconds = [row[0] for row in end.history]
+    assert errors[0] == pytest.approx(mean_square(start, u, y), rel=1e-10)
+    assert np.all(np.diff(errors) < 0)
+    assert np.all(np.diff(seconds) >= 0)
+    assert len(errors) == end.n_steps + 1
+
+
+def test_normal_sums_are_gradient_and_hessian(problem):
+    start, layout, source, _, _ = problem
+    batch = source.data.whole()
+    sums = normal_sums(batch, start, layout)
+    np.testing.assert_array_equal(
+        sums.gradient.gradient, gradient_sums(batch, start, layout).gradient
+    )
+    np.testing.assert_array_equal(sums.hessian.hessian, hessian_sums(batch, start, layout).hessian)
+
+
+def test_weights_that_are_not_free_stay(problem):
+    start, layout, source, u, y = problem
+    free = np.ones(layout.size, dtype=bool)
+    free[layout.indices["recurrent_weights"]] = False
+    free[layout.indices["hidden_bias"][0]] = False
+    end = levenberg_marquardt(start, layout, SERIAL, source, free=free)
+    np.testing.assert_array_equal(end.model.recurrent_weights, start.recurrent_weights)
+    assert end.model.hidden_bias[0] == start.hidden_bias[0]
+    assert end.model.hidden_bias[1] != start.hidden_bias[1]
+    assert end.mean_square < mean_square(start, u, y)
+
+
+def test_steps_that_are_not_accepted_are_refused(problem):
+    start, layout, source, _, _ = problem
+
+    def calm(model):
+        return np.linalg.norm(model.output_weights) <= size
+
+    size = np.linalg.norm(start.output_weights) * 1.001
+    free = levenberg_marquardt(start, layout, SERIAL, source)
+    assert not calm(free.model)  # the limit is felt
+    end = levenberg_marquardt(start, layout, SERIAL, source, accept=calm)
+    assert calm(end.model)
+    assert end.mean_square >= free.mean_square
+
+
+def test_where_nothing_is_accepted_the_start_is_the_end(problem):
+    start, layout, source, u, y = problem
+    end = levenberg_marquardt(start, layout, SERIAL, source, accept=lambda model: False)
+    assert end.model is start
+    assert end.n_steps == 0
+    assert end.mean_square == pytest.approx(mean_square(start, u, y), rel=1e-10)
+
+
+def test_number_of_steps_is_limited(problem):
+    start, layout, source, _, _ = problem
+    end = levenberg_marquardt(start, layout, SERIAL, source, max_steps=2)
+    assert end.n_steps == 2
+    assert end.status is RefinementStatus.STEP_LIMIT
+
+
+def test_time_is_limited(problem):
+    start, layout, source, _, _ = problem
+    end = levenberg_marquardt(
+        start,
+        layout,
+        SERIAL,
+        source,
+        max_seconds=0.05,
+        progress=lambda *_: time.sleep(0.06),
+    )
+    assert end.n_steps <= 1
+    assert end.status is RefinementStatus.STEP_LIMIT
+
+
+def test_best_iterate_on_held_out_data_is_returned():
+    """Few rows to fit, many weights: the held-out error rises again."""
+    rng = np.random.default_rng(1)
+    truth = network(0)
+    u = rng.standard_normal((600, 1))
+    y = truth.predict(u) + 1.0 * rng.standard_normal((600, 1))
+    data = as_sequences([u[:60], u[60:]], [y[:60], y[60:]])
+    source = Source(data, batch_size=10**6)
+    table = np.concatenate(source.tables())
+    training, held_out = [table[:1]], [table[1:]]
+    units = ("tanh",) * 4
+    layout = Layout(1, 4, 1, direct=True)
+    end = levenberg_marquardt(
+        network(7, units), layout, SERIAL, source, tables=training, held_out=held_out
+    )
+    outside = [row[2] for row in end.history]
+    best = int(np.argmin(outside))
+    assert 0 < best < len(outside) - 1  # it does rise again
+    assert end.held_out == outside[best]
+    assert end.mean_square == end.history[best][1]
+    assert mean_square(end.model, u[60:], y[60:]) == pytest.approx(end.held_out, rel=1e-10)
+    assert mean_square(end.model, u[:60], y[:60]) == pytest.approx(end.mean_square, rel=1e-10)
+
+
+def test_keyboard_interrupt_returns_the_best_so_far(problem):
+    start, layout, source, u, y = problem
+
+    def interrupt(step, error, outside):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    end = levenberg_marquardt(start, layout, SERIAL, source, progress=interrupt)
+    assert end.n_steps == 3
+    assert end.mean_square == pytest.approx(mean_square(end.model, u, y), rel=1e-10)
+    assert end.mean_square < mean_square(start, u, y)
+
+
+def test_keyboard_interrupt_in_a_pass_returns_the_best_so_far(problem, monkeypatch):
+    start, layout, source, u, y = problem
+    calls = []
+    engine = Engine("serial")
+    run = Engine.run
+
+    def interrupted(self, *arguments, **options):
+        calls.append(options.get("label"))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "run", interrupted)
+    end = levenberg_marquardt(start, layout, engine, source)
+    monkeypatch.undo()
+    assert end.mean_square == pytest.approx(mean_square(end.model, u, y), rel=1e-10)
+    assert end.mean_square < mean_square(start, u, y)
+
+
+def test_keyboard_interrupt_before_the_first_pass_is_not_swallowed(problem, monkeypatch):
+    start, layout, source, _, _ = problem
+
+    def interrupted(self, *arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        levenberg_marquardt(start, layout, SERIAL, source)
+
+
+def test_an_exploding_start_is_an_error(problem):
+    _, layout, source, _, _ = problem
+    wild = IORNN([[1.0], [1.0]], 5.0 * np.eye(2), [[1.0], [1.0]], direct_weights=[[0.0]])
+    with pytest.raises(ExplosionError):
+        levenberg_marquardt(wild, layout, SERIAL, source)
+
+
+def test_an_exact_start_stays():
+    truth = network(0)
+    u = np.random.default_rng(2).standard_normal((ROWS, 1))
+    layout = Layout(1, 2, 1, direct=True)
+    end = levenberg_marquardt(truth, layout, SERIAL, Source(as_sequences(u, truth.predict(u))))
+    assert end.mean_square < 1e-25
