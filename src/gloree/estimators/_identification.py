@@ -227,15 +227,16 @@ def run_identification(
     ):
         fit.bar = bar
         linear = linear_stage(fit)
-        linear_network, moments, start = linear.model, linear.model, None
+        linear_network, moments = linear.model, linear.model
+        starts: list[IORNN] = []
         if settings.n_nonlinear != 0:
-            moments, start = nonlinear_stage(fit, linear)
+            moments, starts = nonlinear_stage(fit, linear)
         linear_network = polish(fit, linear.model)
         report.linear_error = fit.error(linear_network, fit.held_out)
         report.moments_error = fit.error(moments, fit.held_out)
         model = linear_network
-        if start is not None:
-            model = refine_stage(fit, start, linear_network)
+        if starts:
+            model = refine_stage(fit, starts, linear_network)
         order = linear.realisation.order
         kept = model.n_hidden if model is linear_network else order
         poles = np.linalg.eigvals(model.recurrent_weights[:kept, :kept])
@@ -335,8 +336,8 @@ def _record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
     return data.X[rows], data.Y[rows]
 
 
-def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, IORNN | None]:
-    """Direction of the nonlinearity, the network of moments alone, and the best start."""
+def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, list[IORNN]]:
+    """Direction of the nonlinearity, the network of moments alone, and the starts."""
     settings, report = fit.settings, fit.report
     with fit.stage("nonlinearity") as detail:
         direction = find_direction(lag_tensors(linear.entering, linear.residual))
@@ -344,7 +345,7 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, IO
         counts = _unit_counts(fit, linear.realisation.order)
         if not counts:
             detail.append("too few samples for any nonlinear unit")
-            return linear.model, None
+            return linear.model, []
         trials = [
             (fit.error(model, fit.held_out), model)
             for q in counts[:2]
@@ -360,10 +361,11 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, IO
             f"{direction.explained[1]:.3f} of the second and third moments"
         )
     with fit.stage("starts") as detail:
-        start = best_start(fit, linear.shortened(STRETCH), direction, counts)
-        if start is not None:
-            detail.append(f"{start.n_hidden - linear.realisation.order} nonlinear units")
-    return moments, start
+        starts = ranked_starts(fit, linear.shortened(STRETCH), direction, counts)
+        if starts:
+            n_units = starts[0].n_hidden - linear.realisation.order
+            detail.append(f"{len(starts)} compared, {n_units} nonlinear units")
+    return moments, starts
 
 
 def _unit_counts(fit: Identification, order: int) -> list[int]:
@@ -385,10 +387,10 @@ def _safely(make: Any, *arguments: Any) -> list[IORNN]:
         return []
 
 
-def best_start(
+def ranked_starts(
     fit: Identification, linear: LinearModel, direction: NonlinearDirection, counts: list[int]
-) -> IORNN | None:
-    """Small grid of starts, compared after a few steps on a short stretch."""
+) -> list[IORNN]:
+    """Small grid of starts, in the order of their errors after a few steps on a short stretch."""
     unit = fit.settings.unit
     short = fit.stretch(TRIAL_ROWS)
     candidates: list[tuple[float, IORNN]] = []
@@ -399,20 +401,17 @@ def best_start(
                 with_shared_states, linear, direction, unit, unit_biases(q), seen, driven
             ):
                 found.append((fit.error(model, short), model))
-        candidates += sorted(found, key=lambda pair: pair[0])[:2]
+        candidates += sorted(found, key=lambda pair: pair[0])[:3]
         if fit.elapsed > 0.2 * fit.settings.max_seconds:
             break
-    results = []
+    results: list[tuple[float, IORNN]] = []
     for error, model in sorted(candidates, key=lambda pair: pair[0]):
         if not math.isfinite(error) or fit.elapsed > 0.3 * fit.settings.max_seconds:
             continue
         end = descend(fit, model, short, max_steps=TRIAL_STEPS)
+        assert isinstance(end.model, IORNN)
         results.append((end.held_out, end.model))
-    if not results:
-        return None
-    best = min(results, key=lambda pair: pair[0])[1]
-    assert isinstance(best, IORNN)
-    return best
+    return [model for _, model in sorted(results, key=lambda pair: pair[0])]
 
 
 def polish(fit: Identification, model: IORNN) -> IORNN:
@@ -434,7 +433,7 @@ def polish(fit: Identification, model: IORNN) -> IORNN:
         return found
 
 
-def refine_stage(fit: Identification, start: IORNN, linear: IORNN) -> IORNN:
+def refine_stage(fit: Identification, starts: list[IORNN], linear: IORNN) -> IORNN:
     """Growing stretches of data; the linear model stays where nothing is gained over it."""
     settings, report = fit.settings, fit.report
     with fit.stage("refinement") as detail:
@@ -442,19 +441,30 @@ def refine_stage(fit: Identification, start: IORNN, linear: IORNN) -> IORNN:
         whole = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.training)
         stages = [(fit.training, left)]
         if whole > 1.5 * STRETCH:
-            stages = [(fit.stretch(STRETCH), 0.45 * left), (fit.training, math.inf)]
-        model, history = start, []
+            stages = [(fit.stretch(STRETCH), 0.45 * left), (fit.training, left)]
+        candidates, history = starts, []
         steps, status = 0, RefinementStatus.STEP_LIMIT
-        for tables, seconds in stages:
-            seconds = min(seconds, settings.max_seconds - fit.elapsed)
-            offset = fit.elapsed
-            end = descend(fit, model, tables, max_steps=400, max_seconds=seconds)
-            assert isinstance(end.model, IORNN)
-            model, status, steps = end.model, end.status, steps + end.n_steps
-            size = float(np.sqrt(fit.data.n_outputs))
-            history += [
-                (offset + t, math.sqrt(a) / size, math.sqrt(b) / size) for t, a, b in end.history
-            ]
+        size = float(np.sqrt(fit.data.n_outputs))
+        for tables, share in stages:
+            until = min(fit.elapsed + share, settings.max_seconds)
+            ends: list[Descent] = []
+            for candidate in candidates:
+                # a start that settles early leaves time for the next one
+                offset = fit.elapsed
+                seconds = until - offset
+                if ends and seconds < 0.2 * share:
+                    break
+                end = descend(fit, candidate, tables, max_steps=400, max_seconds=seconds)
+                ends.append(end)
+                steps += end.n_steps
+                history += [
+                    (offset + t, math.sqrt(a) / size, math.sqrt(b) / size)
+                    for t, a, b in end.history
+                ]
+            best = min(ends, key=lambda end: end.held_out)
+            assert isinstance(best.model, IORNN)
+            candidates, status = [best.model], best.status
+        model = candidates[0]
         report.history, report.refinement_status, report.refinement_steps = history, status, steps
         report.refined_error = fit.error(model, fit.held_out)
         report.training_error = fit.error(model, fit.training)
