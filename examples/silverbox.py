@@ -56,7 +56,9 @@ def main() -> None:
     ):
         simulated = model.predict(u, on_explosion="nan")
         left[name] = y - simulated
-        errors = [1e3 * float(root_mean_square_error(y[p], simulated[p])[0]) for p in parts.values()]
+        errors = [
+            1e3 * float(root_mean_square_error(y[p], simulated[p])[0]) for p in parts.values()
+        ]
         print(f"{name:<24}" + "".join(f"{error:>11.3f}" for error in errors))
     print(f"fit: {seconds:.1f} s")
     if arguments.picture is not None:

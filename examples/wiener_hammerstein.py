@@ -99,7 +99,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="for the fit (default 60)")
     parser.add_argument("--linear", type=int, help="linear states (default: chosen)")
     parser.add_argument("--units", type=int, help="nonlinear units (default: chosen)")
-    parser.add_argument("--start", type=int, default=START, metavar="ROW", help="first training row")
+    parser.add_argument(
+        "--start", type=int, default=START, metavar="ROW", help="first training row"
+    )
     parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help="training rows")
     parser.add_argument("--picture", type=Path, help="file for a picture of spectra and poles")
     parser.add_argument("--verbose", type=int, default=0)

@@ -108,23 +108,29 @@ def test_weights_that_are_not_free_stay(problem):
     assert end.mean_square < mean_square(start, u, y)
 
 
-def test_steps_that_are_not_accepted_are_refused(problem):
+def test_candidates_are_what_is_admitted(problem):
     start, layout, source, _, _ = problem
+    limit = np.linalg.norm(start.output_weights) * 1.001
 
     def calm(model):
-        return np.linalg.norm(model.output_weights) <= size
+        # limit times 1 + eps: the norm of what was scaled to the limit
+        return np.linalg.norm(model.output_weights) <= limit * (1 + 1e-12)
 
-    size = np.linalg.norm(start.output_weights) * 1.001
+    def admit(model):
+        size = np.linalg.norm(model.output_weights)
+        return model.replace(output_weights=model.output_weights * min(1.0, limit / size))
+
     free = levenberg_marquardt(start, layout, SERIAL, source)
     assert not calm(free.model)  # the limit is felt
-    end = levenberg_marquardt(start, layout, SERIAL, source, accept=calm)
+    end = levenberg_marquardt(start, layout, SERIAL, source, admit=admit)
     assert calm(end.model)
+    assert end.n_steps > 0
     assert end.mean_square >= free.mean_square
 
 
-def test_where_nothing_is_accepted_the_start_is_the_end(problem):
+def test_where_only_the_start_is_admitted_it_is_the_end(problem):
     start, layout, source, u, y = problem
-    end = levenberg_marquardt(start, layout, SERIAL, source, accept=lambda model: False)
+    end = levenberg_marquardt(start, layout, SERIAL, source, admit=lambda model: start)
     assert end.model is start
     assert end.n_steps == 0
     assert end.mean_square == pytest.approx(mean_square(start, u, y), rel=1e-10)

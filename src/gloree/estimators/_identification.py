@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
 from tqdm.auto import tqdm
 
 from gloree.activations import Activation
@@ -52,6 +53,9 @@ TRIAL_ROWS = 10_000
 
 TRIAL_STEPS = 6
 """Steps of the refinement after which they are."""
+
+TRIAL_TIME = 0.2
+"""Share of the time that these comparisons may take."""
 
 HELD_OUT = 0.2
 """Share of the data, at its end, that judges orders, starts and the refinement."""
@@ -235,8 +239,8 @@ def run_identification(
         report.linear_error = fit.error(linear_network, fit.held_out)
         report.moments_error = fit.error(moments, fit.held_out)
         model = linear_network
-        if starts:
-            model = refine_stage(fit, starts, linear_network)
+        if settings.n_nonlinear != 0:
+            model = refine_stage(fit, starts, moments, linear_network)
         order = linear.realisation.order
         kept = model.n_hidden if model is linear_network else order
         poles = np.linalg.eigvals(model.recurrent_weights[:kept, :kept])
@@ -253,7 +257,7 @@ def linear_stage(fit: Identification) -> LinearModel:
         response = impulse_response(data, lags, settings.engine)
         report.ridge, report.input_condition = response.ridge, response.condition
         fit.cut(washout=min(100, max(10, shortest // 10)))
-        stretch = _record(data, MOMENT_ROWS)
+        stretch = _record(data, STRETCH)
         supported = (lags // 2 - 1) * min(data.n_inputs, data.n_outputs)
         if settings.n_linear is not None and settings.n_linear > supported:
             raise ValueError(
@@ -282,13 +286,16 @@ def linear_stage(fit: Identification) -> LinearModel:
         own = float(np.abs(chosen[1].realisation.poles).max())
         fit.radius = min(max(own, math.exp(math.log(FORGOTTEN) / washout)), LARGEST_RADIUS)
         detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
+        kept = chosen[1]
+        if kept.u.shape[0] < _record(data, MOMENT_ROWS)[0].shape[0]:
+            kept = linear_model(kept.realisation, *_record(data, MOMENT_ROWS))
         if chosen[0].n_moved:
             report.warn(
                 GloreeWarning,
                 f"{chosen[0].n_moved} unstable pole(s) of the realisation were moved into the "
                 f"unit circle: the record may drift, or hold an unstable mode",
             )
-    return chosen[1]
+    return kept
 
 
 def without_idle_memory(part: LinearModel) -> LinearModel:
@@ -296,12 +303,10 @@ def without_idle_memory(part: LinearModel) -> LinearModel:
     found, C = part.realisation, part.model.output_weights
     energies = []
     for mode in found.modes:
-        state, total = found.inputs[mode], 0.0
-        block = found.transition[np.ix_(mode, mode)]
-        for _ in range(LONGEST_WASHOUT):
-            total += float(np.sum((C[mode].T @ state) ** 2))
-            state = block @ state
-        energies.append(total)
+        B, block = found.inputs[mode], found.transition[np.ix_(mode, mode)]
+        # sum_k |C U^k B|^2 = tr C^T P C with P = U P U^T + B B^T
+        P = solve_discrete_lyapunov(block, B @ B.T)
+        energies.append(float(np.trace(C[mode].T @ P @ C[mode])))
     transition = found.transition.copy()
     for mode, energy in zip(found.modes, energies, strict=True):
         block = transition[np.ix_(mode, mode)]
@@ -364,7 +369,7 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, li
         starts = ranked_starts(fit, linear.shortened(STRETCH), direction, counts)
         if starts:
             n_units = starts[0].n_hidden - linear.realisation.order
-            detail.append(f"{len(starts)} compared, {n_units} nonlinear units")
+            detail.append(f"{len(starts)} compared, {n_units} nonlinear units in the best")
     return moments, starts
 
 
@@ -393,6 +398,7 @@ def ranked_starts(
     """Small grid of starts, in the order of their errors after a few steps on a short stretch."""
     unit = fit.settings.unit
     short = fit.stretch(TRIAL_ROWS)
+    until = fit.elapsed + TRIAL_TIME * fit.settings.max_seconds
     candidates: list[tuple[float, IORNN]] = []
     for q in counts:
         found = []
@@ -402,11 +408,11 @@ def ranked_starts(
             ):
                 found.append((fit.error(model, short), model))
         candidates += sorted(found, key=lambda pair: pair[0])[:3]
-        if fit.elapsed > 0.2 * fit.settings.max_seconds:
+        if fit.elapsed > until:
             break
     results: list[tuple[float, IORNN]] = []
     for error, model in sorted(candidates, key=lambda pair: pair[0]):
-        if not math.isfinite(error) or fit.elapsed > 0.3 * fit.settings.max_seconds:
+        if not math.isfinite(error) or (results and fit.elapsed > until):
             continue
         end = descend(fit, model, short, max_steps=TRIAL_STEPS)
         assert isinstance(end.model, IORNN)
@@ -433,7 +439,7 @@ def polish(fit: Identification, model: IORNN) -> IORNN:
         return found
 
 
-def refine_stage(fit: Identification, starts: list[IORNN], linear: IORNN) -> IORNN:
+def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linear: IORNN) -> IORNN:
     """Growing stretches of data; the linear model stays where nothing is gained over it."""
     settings, report = fit.settings, fit.report
     with fit.stage("refinement") as detail:
@@ -442,7 +448,16 @@ def refine_stage(fit: Identification, starts: list[IORNN], linear: IORNN) -> IOR
         stages = [(fit.training, left)]
         if whole > 1.5 * STRETCH:
             stages = [(fit.stretch(STRETCH), 0.45 * left), (fit.training, left)]
-        candidates, history = starts, []
+        if not starts and moments.n_hidden > linear.n_hidden:
+            report.notes.append(
+                "time was too short to compare starts: the network of moments alone was refined"
+            )
+            starts = [moments]
+        if not starts:
+            report.notes.append("no nonlinear unit could be started: the linear model was kept")
+            return linear
+        candidates: list[IORNN] = starts
+        history: list[tuple[float, float, float]] = []
         steps, status = 0, RefinementStatus.STEP_LIMIT
         size = float(np.sqrt(fit.data.n_outputs))
         for tables, share in stages:
@@ -464,7 +479,7 @@ def refine_stage(fit: Identification, starts: list[IORNN], linear: IORNN) -> IOR
             best = min(ends, key=lambda end: end.held_out)
             assert isinstance(best.model, IORNN)
             candidates, status = [best.model], best.status
-        model = candidates[0]
+        model = min((candidates[0], moments), key=lambda m: fit.error(m, fit.held_out))
         report.history, report.refinement_status, report.refinement_steps = history, status, steps
         report.refined_error = fit.error(model, fit.held_out)
         report.training_error = fit.error(model, fit.training)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -170,7 +172,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             In the form of `u`; without channels if `fit` was given outputs without them.
         """
         check_is_fitted(self, "model_")
-        outputs = self.model_.predict(_with_channels(u), lengths=lengths)
+        _check_orientation("u", u)
+        with _in_our_words():
+            outputs = self.model_.predict(_with_channels(u), lengths=lengths)
         if not self._flat_outputs:
             return outputs
         if isinstance(outputs, list):
@@ -243,15 +247,23 @@ def _records(u: Any, y: Any, lengths: ArrayLike | None) -> Sequences:
         raise ValueError("`y` is missing: an output record is needed")
     for name, values in (("u", u), ("y", y)):
         _check_orientation(name, values)
-    flat = not isinstance(y, (list, tuple)) and np.ndim(y) == 1
-    flat |= isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) == 1
-    try:
+    listed = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) > 0
+    flat = bool(np.ndim(y[0] if listed else y) == 1)
+    with _in_our_words():
         data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
+    return Sequences(data.X, data.Y, data.lengths, data.form, flat)
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Let the messages of the reader, which speak of X and Y, speak of u and y."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
-        # the messages of the reader speak of X and Y
+        if type(error) not in (TypeError, ValueError):
+            raise
         text = str(error).replace("`X", "`u").replace("`Y", "`y")
         raise type(error)(text) from None
-    return Sequences(data.X, data.Y, data.lengths, data.form, flat)
 
 
 def _check_orientation(name: str, values: Any) -> None:

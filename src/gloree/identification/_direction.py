@@ -34,6 +34,9 @@ N_FILTER = 40
 FILTER_RIDGE = 1e-6
 """Relative ridge of the least squares for g."""
 
+TRIED = 20
+"""Random directions that are tried, for each dimension."""
+
 WHITEN_RTOL = 1e-8
 """Directions of relative variance below this are left out."""
 
@@ -144,14 +147,15 @@ class NonlinearDirection:
     explained: tuple[float, float]
 
 
-def find_direction(tensors: LagTensors, *, n_starts: int = 4) -> NonlinearDirection:
+def find_direction(tensors: LagTensors, *, n_starts: int = 3) -> NonlinearDirection:
     """Fit the direction w, with the filter eliminated.
 
     Parameters
     ----------
     tensors : LagTensors
-    n_starts : int, default 4
-        Leading eigenvectors of sum_k T_k T_k^T to start from.
+    n_starts : int, default 3
+        Directions that are followed to a minimum: the best of the eigenvectors of
+        sum_k T_k T_k^T and of a fixed set of random ones.
     """
     d = tensors.whitening.shape[1]
     n_lags = tensors.second.shape[0]
@@ -180,8 +184,12 @@ def find_direction(tensors: LagTensors, *, n_starts: int = 4) -> NonlinearDirect
     cubes = np.einsum("kaijm,kaljm->il", tensors.third, tensors.third)
     spread = totals[0] * spread + totals[1] * cubes / max(np.trace(cubes), 1e-300)
     _, vectors = np.linalg.eigh(spread)
+    # the loss has local minima: the best of many directions, always the same ones
+    drawn = np.random.default_rng(0).standard_normal((TRIED * d, d))
+    starts = np.concatenate((vectors.T[::-1], drawn))
+    order = np.argsort([loss(start) for start in starts], kind="stable")
     best = None
-    for start in vectors.T[::-1][: min(n_starts, d)]:
+    for start in starts[order[:n_starts]]:
         found = optimize.minimize(loss, start, method="BFGS", options={"maxiter": 40})
         if best is None or found.fun < best.fun:
             best = found
