@@ -414,7 +414,10 @@ def ranked_starts(
     for error, model in sorted(candidates, key=lambda pair: pair[0]):
         if not math.isfinite(error) or (results and fit.elapsed > until):
             continue
-        end = descend(fit, model, short, max_steps=TRIAL_STEPS)
+        try:
+            end = descend(fit, model, short, max_steps=TRIAL_STEPS)
+        except ExplosionError:
+            continue
         assert isinstance(end.model, IORNN)
         results.append((end.held_out, end.model))
     return [model for _, model in sorted(results, key=lambda pair: pair[0])]
@@ -469,13 +472,19 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
                 seconds = until - offset
                 if ends and seconds < 0.2 * share:
                     break
-                end = descend(fit, candidate, tables, max_steps=400, max_seconds=seconds)
+                try:
+                    end = descend(fit, candidate, tables, max_steps=400, max_seconds=seconds)
+                except ExplosionError:
+                    # sound on the stretch that it was made on, not on this one
+                    continue
                 ends.append(end)
                 steps += end.n_steps
                 history += [
                     (offset + t, math.sqrt(a) / size, math.sqrt(b) / size)
                     for t, a, b in end.history
                 ]
+            if not ends:
+                break
             best = min(ends, key=lambda end: end.held_out)
             assert isinstance(best.model, IORNN)
             candidates, status = [best.model], best.status

@@ -58,6 +58,7 @@ class RefinementStatus(Enum):
     EFFICIENT = "the rest is far below the statistical error"
     CONVERGED = "no further decrease within rounding"
     STEP_LIMIT = "stopped at the limit of steps"
+    TIME_LIMIT = "stopped at the limit of time"
     HELD_OUT = "held-out data gain no more"
     NO_DECREASE = "no step lowered the error: the start is kept"
 

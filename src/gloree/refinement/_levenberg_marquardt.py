@@ -169,7 +169,10 @@ def levenberg_marquardt(
         note(model, error)
         damping, slow = 1e-3, 0
         scale = np.zeros(chosen.size)
-        while n_steps < max_steps and time.perf_counter() - begin < max_seconds:
+        while n_steps < max_steps:
+            if time.perf_counter() - begin >= max_seconds:
+                status = RefinementStatus.TIME_LIMIT
+                break
             H = sums.hessian.hessian[np.ix_(chosen, chosen)] / n_rows
             g = sums.gradient.gradient[chosen] / n_rows
             scale = np.maximum(FORGET * scale, np.diag(H))
