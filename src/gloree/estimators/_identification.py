@@ -72,8 +72,10 @@ PLENTY = 100
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-WORTH = 0.995
-"""Held-out error of the nonlinear network, over that of the linear one, from which it is kept."""
+WORTH = 4.0
+"""The nonlinear network is kept if its held-out error, over that of the linear model, is below
+1 - WORTH / sqrt(n), n the rows held out: a few hundred neighbouring samples judge badly, and what
+they chose was worse than the linear model on new data."""
 
 LARGEST_RADIUS = 0.9999
 """Spectral radius of the linear states, at most."""
@@ -493,11 +495,12 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
         report.refined_error = fit.error(model, fit.held_out)
         report.training_error = fit.error(model, fit.training)
         detail.append(f"{steps} steps, {status.value}, held-out {_percent(report.refined_error)}")
-        if report.refined_error > WORTH * report.linear_error:
+        judges = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.held_out)
+        if report.refined_error > (1.0 - WORTH / math.sqrt(judges)) * report.linear_error:
             report.nonlinear = False
             report.notes.append(
-                "the nonlinearity is not worth having: on held-out data the linear model is as "
-                "good, and it is what was kept"
+                f"the nonlinearity is not worth having: its gain over the linear model is within "
+                f"what {judges:,} held-out samples can tell, and the linear model was kept"
             )
             return linear
         report.nonlinear = True
