@@ -341,7 +341,6 @@ def test_a_misspelled_option_gets_a_close_match(option, value, meant, simulated)
         ("bidirectional", "yes", TypeError, "`bidirectional` must be True or False"),
         ("n_hidden", (2, 1), ValueError, "a pair .* with bidirectional=True"),
         ("activation", "tanh", ValueError, "'tanh'.*not fitted yet. Use 'quadratic' or 'cubic'"),
-        ("activation", "linear", ValueError, "'linear'.*Use 'quadratic' with direct=True"),
         (
             "activation",
             Polynomial((0, 0, 0, 0, 1.0)),

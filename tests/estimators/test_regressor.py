@@ -665,3 +665,36 @@ def test_sparse_matrices_are_refused_by_name():
 
     with pytest.raises(TypeError, match="sparse"):
         regressor().fit(sparse.csr_array(np.eye(6)), np.eye(6)[:, :3])
+
+
+# ------------------------------------------------------------------------------- linear networks
+
+
+@pytest.mark.parametrize("n_steps", [10, 400])
+def test_a_linear_network_is_realised_up_to_a_similarity_of_its_states(n_steps):
+    """Poles and predictions are determined, the states are not."""
+    rng = np.random.default_rng(2)
+    rotation = np.linalg.qr(rng.standard_normal((2, 2)))[0]
+    truth = IORNN(
+        rng.standard_normal((2, 3)),
+        rotation @ np.diag([0.7, -0.5]) @ rotation.T,
+        rng.standard_normal((2, 2)),
+        activation="linear",
+    )
+    X = rng.standard_normal((20_000 // n_steps, n_steps, 3))
+    exact = truth.predict(X)
+    est = SpectralRNNRegressor(2, activation="linear")
+    est.fit(X, exact + NOISE * rng.standard_normal(exact.shape))
+    assert est.model_.activation.name == "linear"
+    # noise of .1 on 40,000 numbers, for some twenty weights
+    assert np.sqrt(np.mean((est.predict(X) - exact) ** 2)) < 0.05 * NOISE
+    poles = np.linalg.eigvals(est.model_.recurrent_weights)
+    # the response to 20,000 inputs of size one under noise of .1: standard errors of about .001
+    np.testing.assert_allclose(np.sort(poles), [-0.5, 0.7], atol=0.01)
+
+
+@pytest.mark.parametrize("option", [{"bidirectional": True}, {"lags": 2}, {"recurrence": None}])
+def test_options_without_meaning_for_a_linear_network_are_refused(option, simulated):
+    X, Y, _, _ = simulated
+    with pytest.raises(ValueError, match="activation='linear' is realised from its impulse"):
+        SpectralRNNRegressor(2, activation="linear", **option).fit(X, Y)

@@ -154,7 +154,7 @@ def test_time_is_limited(problem):
         progress=lambda *_: time.sleep(0.06),
     )
     assert end.n_steps <= 1
-    assert end.status is RefinementStatus.STEP_LIMIT
+    assert end.status is RefinementStatus.TIME_LIMIT
 
 
 def test_best_iterate_on_held_out_data_is_returned():

@@ -28,6 +28,7 @@ from gloree.identification import (
     linear_model,
     nested_partitions,
     pulled_inside,
+    supported_order,
     unit_biases,
     with_copied_states,
     with_shared_states,
@@ -260,7 +261,7 @@ def linear_stage(fit: Identification) -> LinearModel:
         report.ridge, report.input_condition = response.ridge, response.condition
         fit.cut(washout=min(100, max(10, shortest // 10)))
         stretch = _record(data, STRETCH)
-        supported = (lags // 2 - 1) * min(data.n_inputs, data.n_outputs)
+        supported = supported_order(lags, data.n_outputs, data.n_inputs)
         if settings.n_linear is not None and settings.n_linear > supported:
             raise ValueError(
                 f"`n_linear` is {settings.n_linear}, but {data.n_rows} samples support at most "
@@ -286,7 +287,9 @@ def linear_stage(fit: Identification) -> LinearModel:
         washout = memory_of(chosen[1].model)
         fit.cut(washout)
         own = float(np.abs(chosen[1].realisation.poles).max())
-        fit.radius = min(max(own, math.exp(math.log(FORGOTTEN) / washout)), LARGEST_RADIUS)
+        if fit.source.segment is not None:
+            limit = math.exp(math.log(FORGOTTEN) / washout)
+            fit.radius = min(max(own, limit), LARGEST_RADIUS)
         detail.append(f"order {chosen[0].order}, held-out error {_percent(chosen[0].error)}")
         kept = chosen[1]
         if kept.u.shape[0] < _record(data, MOMENT_ROWS)[0].shape[0]:

@@ -19,6 +19,7 @@ from gloree.identification._realisation import (
     modal_form,
     pulled_inside,
     stabilised,
+    supported_order,
 )
 from gloree.identification._starts import (
     LinearModel,
@@ -48,6 +49,7 @@ __all__ = [
     "pulled_inside",
     "response_sums",
     "stabilised",
+    "supported_order",
     "unit_biases",
     "with_copied_states",
     "with_outputs",

@@ -71,6 +71,12 @@ def hankel_matrix(parameters: Array) -> Array:
     return blocks.transpose(0, 2, 1, 3).reshape(n_blocks * n_outputs, n_blocks * n_inputs)
 
 
+def supported_order(n_lags: int, n_outputs: int, n_inputs: int) -> int:
+    """Largest order that so many Markov parameters determine: U from all block rows but one."""
+    n_blocks = n_lags // 2
+    return min((n_blocks - 1) * n_outputs, n_blocks * n_inputs)
+
+
 def ho_kalman(parameters: Array, order: int) -> Realisation:
     """Realise Markov parameters by a stable system of a given order.
 
@@ -98,10 +104,11 @@ def ho_kalman(parameters: Array, order: int) -> Realisation:
     """
     H = hankel_matrix(parameters)
     n_outputs, n_inputs = parameters.shape[1:]
-    if not 1 <= order <= min(H.shape) - max(n_outputs, n_inputs):
+    largest = supported_order(*parameters.shape)
+    if not 1 <= order <= largest:
         raise ValueError(
             f"`order` is {order}: {parameters.shape[0]} Markov parameters of {n_outputs} x "
-            f"{n_inputs} support orders from 1 to {min(H.shape) - max(n_outputs, n_inputs)}"
+            f"{n_inputs} support orders from 1 to {largest}"
         )
     left, values, right = np.linalg.svd(H, full_matrices=False)
     root = np.sqrt(np.maximum(values[:order], 1e-300))
