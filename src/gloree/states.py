@@ -103,14 +103,26 @@ def _run_chain(
 
 def entering_states(model: Network, batch: Batch, h: Array) -> Array:
     """Return `States.previous` for given states."""
-    previous = np.empty_like(h)
     cut = model.n_forward
-    previous[1:, :cut] = h[:-1, :cut]
-    previous[batch.starts, :cut] = 0.0
-    if cut < model.n_hidden:
-        previous[:-1, cut:] = h[1:, cut:]
-        previous[batch.starts + batch.lengths - 1, cut:] = 0.0
+    if cut == model.n_hidden:
+        return step_before(batch, h)
+    return np.column_stack((step_before(batch, h[:, :cut]), step_after(batch, h[:, cut:])))
+
+
+def step_before(batch: Batch, h: Array) -> Array:
+    """Rows of the step before, zero at the first row of a segment."""
+    previous = np.empty_like(h)
+    previous[1:] = h[:-1]
+    previous[batch.starts] = 0.0
     return previous
+
+
+def step_after(batch: Batch, h: Array) -> Array:
+    """Rows of the step after, zero at the last row of a segment."""
+    following = np.empty_like(h)
+    following[:-1] = h[1:]
+    following[batch.starts + batch.lengths - 1] = 0.0
+    return following
 
 
 def predict_rows(model: Network, batch: Batch, states: States) -> Array:
@@ -127,4 +139,13 @@ def residual_rows(model: Network, batch: Batch, states: States | None = None) ->
     states = run_states(model, batch) if states is None else states
     residuals = predict_rows(model, batch, states)
     np.subtract(batch.targets, residuals, out=residuals)
+    return residuals
+
+
+def without_context(batch: Batch, residuals: Array) -> Array:
+    """Put zeros on the rows of context, in place."""
+    if batch.has_context:
+        context = np.ones(batch.n_rows, dtype=bool)
+        context[batch.counted] = False
+        residuals[context] = 0.0
     return residuals

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -16,8 +14,9 @@ from scipy.linalg import solve_discrete_lyapunov
 from tqdm.auto import tqdm
 
 from gloree.activations import Activation
-from gloree.diagnostics import GloreeWarning, IdentificationReport, OrderTrial, Stage
+from gloree.diagnostics import GloreeWarning, IdentificationReport, OrderTrial
 from gloree.engine import Engine, Source
+from gloree.estimators._stages import Stages
 from gloree.identification import (
     LinearModel,
     NonlinearDirection,
@@ -112,7 +111,7 @@ class IdentifierSettings:
 
 
 @dataclass
-class Identification:
+class Identification(Stages):
     """One fit: normalised data, the parts that judge and train, and what is known so far."""
 
     data: Sequences
@@ -120,27 +119,15 @@ class Identification:
     report: IdentificationReport
     begin: float
     source: Source = field(init=False)
+    bar: Any = field(init=False, default=None)
     radius: float = field(init=False, default=LARGEST_RADIUS)
     training: list[IntArray] = field(init=False)
     held_out: list[IntArray] = field(init=False)
-    bar: Any = field(init=False, default=None)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the fit began."""
         return time.perf_counter() - self.begin
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[list[str]]:
-        """Time a stage; the list takes its outcome."""
-        detail: list[str] = []
-        begin = time.perf_counter()
-        if self.bar is not None:
-            self.bar.set_description(name)
-        yield detail
-        self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
-        if self.bar is not None:
-            self.bar.update(1)
 
     def cut(self, washout: int) -> None:
         """Cut the records into pieces that are warmed up for so many steps, and hold some out.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +9,9 @@ import numpy as np
 
 from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR
-from gloree.diagnostics import FitReport, Stage, check_samples
+from gloree.diagnostics import FitReport, check_samples
 from gloree.engine import Engine, Source
+from gloree.estimators._stages import Stages
 from gloree.models import BRNN, Network
 from gloree.moments import MomentPlan, Whitening
 from gloree.refinement import Layout
@@ -50,7 +48,7 @@ class Settings:
 
 
 @dataclass
-class State:
+class State(Stages):
     """One fit: each stage reads what those before it left, adds its own, and reports itself."""
 
     data: Sequences
@@ -66,18 +64,6 @@ class State:
     fitted_chain: GaussianVAR | None = field(init=False, default=None)
     full_whitening: Whitening | None = field(init=False, default=None)
     bar: Any = field(init=False, default=None)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[list[str]]:
-        """Time a stage; the list takes its outcome."""
-        detail: list[str] = []
-        begin = time.perf_counter()
-        if self.bar is not None:
-            self.bar.set_description(name)
-        yield detail
-        self.report.stages.append(Stage(name, time.perf_counter() - begin, "; ".join(detail)))
-        if self.bar is not None:
-            self.bar.update(1)
 
     @property
     def calm(self) -> Source:

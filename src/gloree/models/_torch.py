@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ def run_chain(drive: Any, recurrent_weights: Any, activation: Activation) -> Any
     return torch.stack(states, dim=1)
 
 
-class TorchNetwork(_Module):  # type: ignore[misc]
+class TorchNetwork(_Module, ABC):  # type: ignore[misc]
     """`Network` with trainable parameters of the same names, in float64.
 
     Parameters
@@ -89,9 +90,9 @@ class TorchNetwork(_Module):  # type: ignore[misc]
             outputs = outputs + windows @ self.direct_weights
         return outputs if inputs.ndim == 3 else outputs[0]
 
+    @abstractmethod
     def _run(self, batched: Any) -> tuple[Any, Any]:
         """States and input windows."""
-        raise NotImplementedError
 
 
 class TorchIORNN(TorchNetwork):

@@ -32,7 +32,7 @@ from gloree.recurrence._linearised import (
     unit_regressors,
 )
 from gloree.sequences import Array, Batch, IntArray
-from gloree.states import residual_rows, run_states
+from gloree.states import residual_rows, run_states, step_after, step_before, without_context
 
 SWEEPS = 5
 """Greedy sweeps over the units at most."""
@@ -90,17 +90,7 @@ def _unknowns(n_hidden: int, width: int) -> tuple[IntArray, IntArray]:
 
 def _entering(batch: Batch, h: Array) -> Array:
     """Return (h_{t-1}, h_{t+1}, 1) of all rows."""
-    return np.column_stack((*_neighbours(batch, h), np.ones(batch.n_rows)))
-
-
-def _neighbours(batch: Batch, h: Array) -> tuple[Array, Array]:
-    """States of the step before and of the step after, zero beyond the ends."""
-    before, after = np.zeros_like(h), np.zeros_like(h)
-    before[1:] = h[:-1]
-    before[batch.starts] = 0.0
-    after[:-1] = h[1:]
-    after[batch.starts + batch.lengths - 1] = 0.0
-    return before, after
+    return np.column_stack((step_before(batch, h), step_after(batch, h), np.ones(batch.n_rows)))
 
 
 @dataclass(frozen=True)
@@ -167,11 +157,7 @@ def two_sided_spread(
     slopes = model.activation.derivative(states.z, 1)
     drive = entering[:, :width] @ fit.coefficients.T
     residuals -= (slopes * drive) @ A2 + phi @ fit.output_change
-    if batch.has_context:
-        context = np.ones(batch.n_rows, dtype=bool)
-        context[batch.counted] = False
-        residuals[context] = 0.0
-    signal = residuals @ A2.T
+    signal = without_context(batch, residuals) @ A2.T
     owner, source = _unknowns(model.n_hidden, width)
     scores = np.zeros((batch.lengths.shape[0], owner.shape[0]))
     segment = np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)

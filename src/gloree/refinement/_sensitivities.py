@@ -12,7 +12,7 @@ from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
 from gloree.sequences import Array, Batch, IntArray, Packing
-from gloree.states import States, chains_of, residual_rows, run_states
+from gloree.states import States, chains_of, residual_rows, run_states, without_context
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def gradient_sums(batch: Batch, model: Network, layout: Layout) -> GradientSums:
     Time O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
     states = run_states(model, batch)
-    residuals = counted_residuals(model, batch, states)
+    residuals = without_context(batch, residual_rows(model, batch, states))
     slopes = model.activation.derivative(states.z, 1)
     steepness = np.sqrt(np.einsum("ni,ni->n", slopes, slopes))
     leverage = steepness * (1.0 + np.sqrt(np.einsum("ni,ni->n", states.h, states.h)))
@@ -110,16 +110,6 @@ def square_sums(batch: Batch, model: Network) -> SquareSums:
     """Squared error of one batch: a forward pass."""
     residuals = residual_rows(model, batch)[batch.counted]
     return SquareSums(float(batch.n_counted), np.einsum("na,na->a", residuals, residuals))
-
-
-def counted_residuals(model: Network, batch: Batch, states: States) -> Array:
-    """Residuals, zero on the rows of context."""
-    residuals = residual_rows(model, batch, states)
-    if batch.has_context:
-        context = np.ones(batch.n_rows, dtype=bool)
-        context[batch.counted] = False
-        residuals[context] = 0.0
-    return residuals
 
 
 def adjoint_rows(
@@ -327,7 +317,7 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     Time O(n_rows n_hidden (n_inputs + n_hidden) + n_segments size^2), memory O(n_segments size).
     """
     states = run_states(model, batch)
-    residuals = counted_residuals(model, batch, states)
+    residuals = without_context(batch, residual_rows(model, batch, states))
     slopes = model.activation.derivative(states.z, 1)
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
     scores = [
