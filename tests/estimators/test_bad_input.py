@@ -276,9 +276,10 @@ def test_a_few_exploded_sequences_are_left_out_and_named(simulated):
     Y[7, 5:] = 1e11
     Y[420, 9, 0] = -3e11
     with pytest.warns(OutlierWarning, match=r"2 sequences were left out.*\(sequences 7, 420\)"):
-        est = regressor().fit(X, Y)
+        est = regressor(refine="full").fit(X, Y)
     kept = np.setdiff1d(np.arange(len(X)), [7, 420])
-    assert est.model_ == regressor().fit(list(X[kept]), list(Y[kept])).model_
+    without = regressor(refine="full").fit(list(X[kept]), list(Y[kept])).model_
+    assert max(metrics.weight_errors(est.model_, without).values()) < 1e-6
     np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=NOISE_TOLERANCE)
     assert "left out" in str(est.report_)
 

@@ -128,14 +128,14 @@ def test_whitened_indicators_have_uncorrelated_residuals_of_unit_size(labelled, 
     codes = numbers_of(labels.ravel().tolist(), distinct(labels.ravel().tolist()))
     batch = as_sequences(X, codes.reshape(labels.shape)[..., None]).whole()
     whitening = ClassWhitening.of(linear_sums(batch, 4), direct=direct)
-    Y = whitening.outputs(codes)
+    Y = whitening(codes[:, None].astype(float))
     rows = data.X - data.X.mean(axis=0)
     if direct:
         ridge = 1e-4 * np.diag(np.var(rows, axis=0)) * len(rows)
         Y = Y - rows @ np.linalg.solve(rows.T @ rows + ridge, rows.T @ Y)
     # the ridge changes the residual by its relative size
     np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(3), atol=1e-3)
-    back = whitening.outputs(codes) @ whitening.inverse + whitening.frequencies
+    back = whitening(codes[:, None].astype(float)) @ whitening.inverse + whitening.frequencies
     np.testing.assert_allclose(back, indicators(codes, 4), atol=1e-8)
 
 

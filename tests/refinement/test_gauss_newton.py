@@ -288,15 +288,15 @@ def test_step_does_not_depend_on_units_of_measurement():
 # ------------------------------------------------------------------------------ Hessian pass
 
 
-def leverage_of(model, layout, source):
-    return SERIAL.run(lambda b: gradient_sums(b, model, layout), source).leverage
+def gradient_of(model, layout, source):
+    return SERIAL.run(lambda b: gradient_sums(b, model, layout), source)
 
 
 def test_hessian_pass_of_few_data_is_exact():
     truth, layout, source = make_problem(n_sequences=20)
     assert ROWS_PER_PARAMETER * layout.size >= source.data.n_rows
-    leverage = leverage_of(truth, layout, source)
-    found = hessian_pass(truth, layout, SERIAL, source, leverage)
+    current = gradient_of(truth, layout, source)
+    found = hessian_pass(truth, layout, SERIAL, source, current)
     whole = exact_hessian(truth, layout, source)
     for entry in fields(whole):
         mine, exact = getattr(found, entry.name), getattr(whole, entry.name)
@@ -312,7 +312,7 @@ def test_stratified_weights_sum_to_the_number_of_rows(ragged):
     model = IORNN([[1.0]], [[0.1]], [[1.0]])
     source = Source(as_sequences(X, [model.predict(x) for x in X]), batch_size=100)
     assert ROWS_PER_PARAMETER * layout.size < lengths.sum() / 2
-    found = hessian_pass(model, layout, SERIAL, source, leverage_of(model, layout, source))
+    found = hessian_pass(model, layout, SERIAL, source, gradient_of(model, layout, source))
     assert found.n_rows == pytest.approx(float(lengths.sum()), rel=1e-12)
     # the last diagonal entry is the one of the output bias: it counts the rows
     assert found.hessian[-1, -1] == pytest.approx(float(lengths.sum()), rel=1e-12)
@@ -325,7 +325,7 @@ def test_segments_of_largest_leverage_always_enter():
     X[237] *= 12.0
     model, layout = IORNN([[1.0]], [[0.0]], [[1.0]]), Layout(1, 1, 1, recurrent=False)
     source = Source(as_sequences(X, model.predict(X)), batch_size=100)
-    found = hessian_pass(model, layout, SERIAL, source, leverage_of(model, layout, source))
+    found = hessian_pass(model, layout, SERIAL, source, gradient_of(model, layout, source))
     whole = exact_hessian(model, layout, source)
     assert found.n_rows == 1600.0
     assert found.hessian[0, 0] == pytest.approx(whole.hessian[0, 0], rel=0.05)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gloree._sums import Sums
+from gloree._sums import Largest, Sums
 from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.diagnostics import (
     CONDITION_LIMIT,
@@ -24,7 +24,7 @@ from gloree.moments import (
 )
 from gloree.score_functions import ScoreCheck, stein_statistic
 from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.sequences import Array, Batch
+from gloree.sequences import Array, Batch, IntArray
 
 SEGMENT = 250
 """Rows of a piece of a long sequence."""
@@ -40,6 +40,12 @@ WILD_FACTOR = 8.0
 stay out of the moments: the fourth powers in them would leave room for nothing else. The
 refinement sees them again."""
 
+HEAD_ROWS = 1000
+"""Rows at the start of the data from which first guesses of location are taken."""
+
+PEAKS = 20_000
+"""Segments, evenly spread, whose largest outputs give the median and the quantiles of sizes."""
+
 WILD_SHARE = 0.02
 """Share of the segments that is kept out at most: the largest ones."""
 
@@ -54,12 +60,17 @@ noise, and windows that reach before the start of a record would be far outside 
 
 @dataclass(frozen=True)
 class OutputSums(Sums):
-    """First pass over the data: sums of outputs, and the size of each sequence's largest one."""
+    """First pass over the data: sums of outputs, and sizes of the largest one in a segment.
+
+    `peaks` are those of every so many segments, to find a median from; `highest` is the one
+    largest of all.
+    """
 
     centre: Array = field(metadata={"setting": True})
     n_rows: float
     total: Array
     squares: Array
+    highest: Largest = field(metadata={"nested": True})
     peaks: Array = field(metadata={"concatenate": True})
 
 
@@ -73,18 +84,37 @@ class InputSums(Sums):
     products: Array
 
 
-def output_sums(batch: Batch, centre: Array) -> OutputSums:
-    """Map of the pass over the outputs, about a provisional centre."""
-    Y = batch.targets - centre
-    counted = Y[batch.counted]
-    peaks = np.maximum.reduceat(np.abs(Y), batch.starts, axis=0).max(axis=1)
+def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
+    """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
+    counted = batch.targets[batch.counted] - centre
+    peaks = output_peaks(batch, centre)
     return OutputSums(
         centre,
         float(batch.n_counted),
         counted.sum(axis=0),
         np.einsum("na,na->a", counted, counted),
-        peaks,
+        Largest.of(peaks, batch.table, 1),
+        peaks[::every],
     )
+
+
+def output_peaks(batch: Batch, centre: Array) -> Array:
+    """Largest |y - centre| in each segment, its context included."""
+    sizes = np.abs(batch.targets - centre)
+    peaks: Array = np.maximum.reduceat(sizes, batch.starts, axis=0).max(axis=1)
+    return peaks
+
+
+@dataclass(frozen=True)
+class Beyond(Sums):
+    """Tables of segments with outputs beyond a limit."""
+
+    tables: IntArray = field(metadata={"concatenate": True})
+
+
+def beyond(batch: Batch, centre: Array, limit: float) -> Beyond:
+    """Map of a pass for segments with outputs beyond a limit."""
+    return Beyond(batch.table[output_peaks(batch, centre) > limit])
 
 
 def input_sums(batch: Batch, centre: Array) -> InputSums:
@@ -100,11 +130,11 @@ def read_outputs(state: State) -> None:
         cut_source(state)
         sums = summarise_outputs(state)
         median = float(np.median(sums.peaks))
-        if median > 0 and float(sums.peaks.max()) > OUTLIER_FACTOR * median:
-            leave_out(state, sums.peaks, median)
+        if median > 0 and sums.highest.values[0] > OUTLIER_FACTOR * median:
+            leave_out(state, sums, median)
             sums = summarise_outputs(state)
             median = float(np.median(sums.peaks))
-        find_wild(state, sums.peaks, median)
+        find_wild(state, sums, median)
         if state.wild is not None:
             detail.append(f"{state.wild.shape[0]} wild segment(s) kept out of the moments")
         if sums.n_rows < 1:
@@ -125,23 +155,22 @@ def read_outputs(state: State) -> None:
 
 def summarise_outputs(state: State) -> OutputSums:
     """Run the pass over the outputs."""
-    assert state.data.Y is not None
-    centre = np.median(np.asarray(state.data.Y[:1000], dtype=float), axis=0)
-    function = partial(output_sums, centre=centre)
+    centre = np.median(state.first_rows(HEAD_ROWS)[1], axis=0)
+    every = max(1, state.source.n_segments // PEAKS)
+    function = partial(output_sums, centre=centre, every=every)
     return state.settings.engine.run(function, state.source, label="outputs")
 
 
 def cut_source(state: State) -> None:
     """Decide how the data are cut into batches."""
     settings = state.settings
-    longest = int(state.data.lengths.max())
     past = 1 if settings.chain is None else settings.chain.context[0]
     washout = WASHOUT if settings.recurrence is not None else 0
     ahead = washout + settings.lags - 1 if settings.bidirectional else 0
     state.plan = plan(
         state.data.n_rows,
         state.n_inputs,
-        state.plan_outputs or state.data.n_outputs,
+        state.plan_outputs or state.n_outputs,
         n_hidden=settings.n_hidden or 10,
         degree=settings.activation.degree,
         moment=settings.moment,
@@ -154,27 +183,35 @@ def cut_source(state: State) -> None:
     state.source = Source(
         state.data,
         batch_size=state.plan.batch_size,
-        segment=SEGMENT if longest > 2 * SEGMENT else None,
+        segment=SEGMENT if state.data.longest > 2 * SEGMENT else None,
         before=max(washout, past + 1) + settings.lags - 1,
         after=max(ahead, past),
         lags=settings.lags,
         both_ways=settings.bidirectional,
+        encode=state.encode,
     )
 
 
-def leave_out(state: State, peaks: Array, median: float) -> None:
+def segments_beyond(state: State, sums: OutputSums, limit: float) -> IntArray:
+    """Table of the segments with outputs beyond a limit: one more pass, if there are any."""
+    if sums.highest.values[0] <= limit:
+        return sums.highest.tables[:0]
+    function = partial(beyond, centre=sums.centre, limit=limit)
+    return state.settings.engine.run(function, state.source, label="sizes").tables
+
+
+def leave_out(state: State, sums: OutputSums, median: float) -> None:
     """Leave out sequences whose outputs are beyond any scale, with a warning."""
-    table = np.concatenate(state.source.tables())
-    bad = np.unique(table[peaks > OUTLIER_FACTOR * median, 0])
-    if bad.size == state.data.n_sequences or bad.size > 0.05 * state.data.n_sequences:
+    table = segments_beyond(state, sums, OUTLIER_FACTOR * median)
+    bad, total = np.unique(table[:, 0]), state.data.n_sequences
+    if bad.size == total or bad.size > 0.05 * total:
         raise ValueError(
-            f"outputs of {bad.size} of {state.data.n_sequences} sequences exceed "
+            f"outputs of {bad.size} of {total} sequences exceed "
             f"{OUTLIER_FACTOR:.0e} times their median size {median:.3g} (the largest: "
-            f"{peaks.max():.3g}, first in sequence {bad[0]}): the system that made them "
+            f"{sums.highest.values[0]:.3g}, first in sequence {bad[0]}): the system that made them "
             f"explodes, or their scale is broken. Leave such sequences or stretches out"
         )
-    kept = np.setdiff1d(np.arange(state.data.n_sequences), bad)
-    state.data = state.data.select(kept)
+    state.source = replace(state.source, left_out=bad)
     count = "1 sequence was" if bad.size == 1 else f"{bad.size} sequences were"
     state.report.warn(
         OutlierWarning,
@@ -182,15 +219,17 @@ def leave_out(state: State, peaks: Array, median: float) -> None:
         f"{OUTLIER_FACTOR:.0e} times the median size {median:.3g} (sequences "
         f"{', '.join(map(str, bad[:10]))}{', ..' if bad.size > 10 else ''})",
     )
-    cut_source(state)
 
 
-def find_wild(state: State, peaks: Array, median: float) -> None:
+def find_wild(state: State, sums: OutputSums, median: float) -> None:
     """Keep segments out of the moments that come close to an explosion."""
+    if median <= 0 or sums.peaks.shape[0] * WILD_SHARE < 1:
+        return
     factor = WILD_FACTOR ** (state.settings.activation.degree / 2)
-    wild = peaks > max(factor * median, float(np.quantile(peaks, 1.0 - WILD_SHARE)))
-    if median > 0 and wild.any() and peaks.shape[0] * WILD_SHARE >= 1:
-        state.wild = np.concatenate(state.source.tables())[wild, 2]
+    limit = max(factor * median, float(np.quantile(sums.peaks, 1.0 - WILD_SHARE)))
+    table = segments_beyond(state, sums, limit)
+    if table.shape[0]:
+        state.wild = table[:, 2]
 
 
 def read_inputs(state: State) -> Whitening:
@@ -199,8 +238,7 @@ def read_inputs(state: State) -> Whitening:
     with state.stage("inputs") as detail:
         if settings.lags > 1:
             centre = np.tile(
-                np.asarray(state.data.X[:1000], dtype=float).mean(axis=0),
-                state.n_inputs // state.data.n_inputs,
+                state.first_rows(HEAD_ROWS)[0].mean(axis=0), state.n_inputs // state.data.n_inputs
             )
             sums = settings.engine.run(partial(input_sums, centre=centre), state.source)
             offset = sums.total / sums.n_rows
@@ -221,7 +259,7 @@ def read_inputs(state: State) -> Whitening:
             mean = centre_inputs(state, summary.mean, summary.covariance)
             whitening = Whitening.from_covariance(mean, summary.covariance)
             state.fitted_chain = settings.chain
-            if state.fitted_chain is None and bool((state.data.lengths > 1).any()):
+            if state.fitted_chain is None and state.data.longest > 1:
                 state.fitted_chain = fit_chain(state, moments)
             if state.fitted_chain is not None:
                 detail.append(f"Gaussian VAR({state.fitted_chain.order})")

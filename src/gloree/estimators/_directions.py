@@ -104,7 +104,7 @@ def by_windows(state: State, model: IORNN) -> Directions:
     """
     k, lags = model.n_hidden, state.settings.lags
     n_inputs = model.n_columns // (2 * lags - 1)
-    std = np.sqrt(np.asarray(state.data.X[:10_000], dtype=float).var(axis=0))
+    std = state.first_rows(10_000)[0].std(axis=0)
     seen = (model.input_weights * np.tile(std, 2 * lags - 1)) ** 2
     past = seen[:, n_inputs : lags * n_inputs].sum(axis=1)
     future = seen[:, lags * n_inputs :].sum(axis=1)

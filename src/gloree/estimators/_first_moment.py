@@ -89,7 +89,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
     layout = Layout(
         state.n_inputs,
         n_hidden,
-        state.data.n_outputs,
+        state.n_outputs,
         # directions are found among units without memory
         recurrent=settings.recurrence is not None and not settings.bidirectional,
         bias=settings.bias or not settings.activation.is_monomial,
@@ -148,7 +148,7 @@ def interior_rows(state: State) -> int:
     """Count the steps far enough from both ends for an interior score."""
     assert state.chain is not None
     before, after = state.chain.context
-    return int(np.maximum(state.data.lengths - before - after, 0).sum())
+    return state.data.n_interior(before, after)
 
 
 def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]) -> CrossMoment:
@@ -217,7 +217,7 @@ def number_of_units(
 def check_sizes(state: State, n_hidden: int, degree: int) -> None:
     """Refuse sizes that the data cannot determine; warn where units are free to rotate."""
     settings = state.settings
-    if settings.recurrence is not None and int(state.data.lengths.max()) == 1:
+    if settings.recurrence is not None and state.data.longest == 1:
         raise IdentifiabilityError(
             "all sequences have a single step, which no recurrence reaches: use recurrence=None"
         )
@@ -225,7 +225,7 @@ def check_sizes(state: State, n_hidden: int, degree: int) -> None:
     determined = check_identifiable(
         state.n_inputs,
         n_hidden,
-        state.data.n_outputs,
+        state.n_outputs,
         degree,
         recurrent=settings.recurrence is not None,
     )
@@ -244,7 +244,7 @@ def judge_decomposition(state: State, found: Decomposition) -> None:
     """Keep the decomposition in the report, with a warning if it fails its accept rule."""
     state.report.decomposition = found
     state.report.conditions["components"] = found.condition
-    if state.data.n_outputs == 1 and found.order == 2:
+    if state.n_outputs == 1 and found.order == 2:
         return
     if not found.accepted:
         state.report.warn(

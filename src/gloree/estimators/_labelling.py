@@ -91,10 +91,15 @@ class ClassWhitening:
         size = np.sqrt(np.maximum(values[kept], CLASS_FLOOR * values[-1]))
         return cls(frequencies, vectors[:, kept] / size, (vectors[:, kept] * size).T)
 
-    def outputs(self, codes: IntArray) -> Array:
-        """Whitened indicators of labels, shape (n_rows, n_outputs)."""
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+        return int(self.matrix.shape[1])
+
+    def __call__(self, labels: Array) -> Array:
+        """Whitened indicators, shape (n_rows, n_outputs), of label numbers, shape (n_rows, 1)."""
         table = self.matrix - self.frequencies @ self.matrix
-        return np.asarray(table[codes])
+        return np.asarray(table[labels[:, 0].astype(np.int64)])
 
 
 def run_labelling(
@@ -124,15 +129,15 @@ def run_labelling(
     ):
         state.bar = bar
         whitening = whiten_classes(state, n_classes)
-        state.data = replace(data, Y=whitening.outputs(codes))
+        state.encode = whitening
         read_outputs(state)
         inputs = read_inputs(state)
         model, rounds = first_moment(state, inputs)
         model = recurrence_and_rounds(state, model, rounds)
         model = on_given_inputs(state, model)
         report.output_std = report.moments_rmse = None
-        state.data = labelled
-        state.source = replace(state.source, data=labelled, centre=None)
+        state.encode = None
+        state.source = replace(state.source, encode=None, centre=None)
         tables = state.source.tables()
         held_out: list[IntArray] = []
         if settings.refine == "full":

@@ -25,7 +25,7 @@ from gloree.refinement import (
     square_sums,
     standard_errors,
 )
-from gloree.sequences import split_evenly, spread_over
+from gloree.sequences import split_evenly
 
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
@@ -146,10 +146,10 @@ def washed_out(state: State, model: Network) -> bool:
     squares = []
     longer = warmed_up(source)
     for tried in (source, longer):
-        table = np.concatenate(tried.tables())
-        chosen = table[spread_over(table.shape[0], WASHOUT_PIECES)]
         sums = state.settings.engine.run(
-            partial(square_sums, model=model), source, tables=split_evenly(chosen, 4)
+            partial(square_sums, model=model),
+            source,
+            tables=split_evenly(tried.sample(WASHOUT_PIECES), 4),
         )
         squares.append(float(sums.squares.sum()))
     off = abs(squares[0] - squares[1]) / squares[1]

@@ -74,7 +74,7 @@ def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Netwo
 
 def units_are_determined(state: State, model: Network) -> bool:
     """Whether second moments of the residual say which directions the units span."""
-    return top_degree(model)[0] == 2 and state.data.n_outputs > 1
+    return top_degree(model)[0] == 2 and state.n_outputs > 1
 
 
 def look_again(state: State, model: Network, rounds: Rounds) -> tuple[Network, RoundSums]:

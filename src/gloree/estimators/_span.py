@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from gloree.estimators._data import OutputSums
+from gloree._sums import Sums
 from gloree.estimators._state import State
 from gloree.models import Network
 from gloree.moments import (
@@ -34,26 +36,25 @@ def find_range(
     """
     engine, source, rng = state.settings.engine, state.calm, state.settings.rng
     cubic = state.settings.activation.degree == 3
-    n_weights = 8 if cubic else min(state.data.n_outputs, 4)
+    n_weights = 8 if cubic else min(state.n_outputs, 4)
     std = state.report.output_std
     assert std is not None
-    weights = rng.standard_normal((state.data.n_outputs, n_weights))
+    weights = rng.standard_normal((state.n_outputs, n_weights))
     # for degree 3 the moment of order three, contracted with random directions
     directions = rng.standard_normal((whitening.n_directions, n_weights)) if cubic else None
     weights /= np.maximum(std, 1e-12 * std.max())[:, None]
-    linear = linear_fit(state, whitening) if model is None else None
-
-    def vectors(batch: Batch) -> Array:
-        return whitening(batch.X)
-
-    def targets(batch: Batch) -> Array:
-        if linear is None:
-            assert model is not None
-            return residual_rows(model, batch) @ weights
-        inputs = whitening(batch.X)
-        combined: Array = (state.centred_outputs(batch) - inputs @ linear) @ weights
-        return combined if directions is None else combined * (inputs @ directions)
-
+    if model is not None:
+        targets = partial(model_residuals, model=model, weights=weights)
+    else:
+        targets = partial(
+            linear_residuals,
+            whitening=whitening,
+            outputs=state.centred_outputs,
+            slopes=linear_fit(state, whitening),
+            weights=weights,
+            directions=directions,
+        )
+    vectors = partial(whitened_inputs, whitening=whitening)
     probes = gaussian_probes(whitening.n_directions, size, rng)
     for _ in range(2):
         sums = engine.run(
@@ -69,6 +70,30 @@ def find_range(
     return whitening.restrict(basis)
 
 
+def whitened_inputs(batch: Batch, whitening: Whitening) -> Array:
+    """Whitened inputs of a batch."""
+    return whitening(batch.X)
+
+
+def model_residuals(batch: Batch, model: Network, weights: Array) -> Array:
+    """Residuals of a model, combined with `weights`, shape (n_rows, n_weights)."""
+    return residual_rows(model, batch) @ weights
+
+
+def linear_residuals(
+    batch: Batch,
+    whitening: Whitening,
+    outputs: Callable[[Batch], Array],
+    slopes: Array,
+    weights: Array,
+    directions: Array | None,
+) -> Array:
+    """Residuals of a linear fit, combined, and times the inputs along `directions`."""
+    inputs = whitening(batch.X)
+    combined: Array = (outputs(batch) - inputs @ slopes) @ weights
+    return combined if directions is None else combined * (inputs @ directions)
+
+
 def plain_solver(
     state: State, whitening: Whitening, degree: int, tables: list[IntArray]
 ) -> RegressionSolver:
@@ -82,16 +107,25 @@ def plain_solver(
 
 def linear_fit(state: State, whitening: Whitening) -> Array:
     """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
-
-    def cross(batch: Batch) -> OutputSums:
-        rows = batch.counted
-        product = whitening(batch.X[rows]).T @ state.centred_outputs(batch)[rows]
-        nothing = np.zeros(0)
-        return OutputSums(nothing, float(batch.n_counted), product, nothing, nothing)
-
-    sums = state.settings.engine.run(cross, state.calm, label="linear")
-    slopes: Array = sums.total / sums.n_rows
+    function = partial(slope_sums, whitening=whitening, outputs=state.centred_outputs)
+    sums = state.settings.engine.run(function, state.calm, label="linear")
+    slopes: Array = sums.cross / sums.n_rows
     return slopes
+
+
+@dataclass(frozen=True)
+class SlopeSums(Sums):
+    """Sums of outputs times whitened inputs."""
+
+    n_rows: float
+    cross: Array
+
+
+def slope_sums(batch: Batch, whitening: Whitening, outputs: Callable[[Batch], Array]) -> SlopeSums:
+    """Map of the pass over whitened inputs and outputs."""
+    rows = batch.counted
+    cross = whitening(batch.X[rows]).T @ outputs(batch)[rows]
+    return SlopeSums(float(batch.n_counted), cross)
 
 
 def _model_columns(model: Network, whitening: Whitening, weights: Array, probes: Array) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,6 +49,17 @@ class Settings:
     verbose: int
 
 
+class Encoding(Protocol):
+    """What makes outputs of the data as they are kept: (n_rows, n_columns) to (.., n_outputs)."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+
+    def __call__(self, values: Array, /) -> Array:
+        """Outputs."""
+
+
 @dataclass
 class State(Stages):
     """One fit: each stage reads what those before it left, adds its own, and reports itself."""
@@ -58,6 +71,7 @@ class State(Stages):
     wild: IntArray | None = field(init=False, default=None)
     plan: MomentPlan = field(init=False)
     plan_outputs: int | None = field(init=False, default=None)
+    encode: Encoding | None = field(init=False, default=None)
     n_rows: int = field(init=False)
     output_mean: Array = field(init=False)
     chain: GaussianVAR | None = field(init=False, default=None)
@@ -71,10 +85,22 @@ class State(Stages):
         return replace(self.source, skipped=self.wild)
 
     @property
+    def n_outputs(self) -> int:
+        """Outputs as passes see them."""
+        return self.data.n_outputs if self.encode is None else self.encode.n_outputs
+
+    @property
     def n_inputs(self) -> int:
         """Inputs of the network, lags included."""
         lags = self.settings.lags
         return self.data.n_inputs * (2 * lags - 1 if self.settings.bidirectional else lags)
+
+    def first_rows(self, n_rows: int) -> tuple[Array, Array]:
+        """About so many inputs and outputs at the start of the data."""
+        part, encode = self.data.head(n_rows), self.encode
+        assert part.Y is not None
+        X, Y = part.X.astype(np.float64), part.Y.astype(np.float64)
+        return X, Y if encode is None else encode(Y)
 
     def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
         """Free weights of the network asked for."""
@@ -82,7 +108,7 @@ class State(Stages):
         return Layout(
             self.n_inputs,
             n_hidden,
-            self.data.n_outputs,
+            self.n_outputs,
             recurrent=settings.recurrence is not None,
             bias=settings.bias,
             direct=settings.direct,
@@ -110,7 +136,7 @@ class State(Stages):
         """Refuse data that are too few for this many units."""
         backward = n_hidden // 2 if self.settings.bidirectional else None
         unknowns = self.layout(n_hidden, backward).size
-        check_samples(self.n_rows, self.data.n_outputs, unknowns, self.n_inputs)
+        check_samples(self.n_rows, self.n_outputs, unknowns, self.n_inputs)
 
     @property
     def score_is_wrong(self) -> bool:
@@ -123,7 +149,13 @@ class State(Stages):
         divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
         return check.defect > DEFECT_LIMIT or divergent
 
-    def centred_outputs(self, batch: Batch) -> Array:
-        """Outputs of a batch less their mean."""
-        centred: Array = batch.targets - self.output_mean
-        return centred
+    @property
+    def centred_outputs(self) -> Callable[[Batch], Array]:
+        """What gives the outputs of a batch less their mean."""
+        return partial(centred, mean=self.output_mean)
+
+
+def centred(batch: Batch, mean: Array) -> Array:
+    """Outputs of a batch less a mean."""
+    values: Array = batch.targets - mean
+    return values

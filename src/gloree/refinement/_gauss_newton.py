@@ -24,7 +24,7 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
-from gloree.sequences import Array, IntArray, split_evenly, spread_over
+from gloree.sequences import Array, IntArray, split_evenly
 
 RESIDUALS_PER_PARAMETER = 100
 """Residuals (rows times outputs) of the Hessian's subsample for each free parameter."""
@@ -140,7 +140,7 @@ def gauss_newton(
     """
     limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
     model, current = _finite_start(model, layout, engine, source)
-    hessian = hessian_pass(model, layout, engine, source, current.leverage)
+    hessian = hessian_pass(model, layout, engine, source, current)
     curvature, age = hessian.hessian.copy(), 0
     damping = 1e-9
     squares = start_squares = current.squares
@@ -188,7 +188,7 @@ def gauss_newton(
                 status = RefinementStatus.CONVERGED
                 break
         if (poor or age >= MAX_AGE) and n_steps < limit:
-            hessian = hessian_pass(model, layout, engine, source, current.leverage)
+            hessian = hessian_pass(model, layout, engine, source, current)
             curvature, age = hessian.hessian.copy(), 0
     return Refinement(
         model,
@@ -234,9 +234,7 @@ def _finite_start(
     for shrink in (1.0, 0.5, 0.25, 0.125, 0.0):
         start = model.replace(recurrent_weights=shrink * U)
         try:
-            return start, engine.run(
-                partial(gradient_sums, model=start, layout=layout), source, label="J^T r"
-            )
+            return start, gradient_pass(start, layout, engine, source)
         except ExplosionError:
             if shrink == 0.0:
                 raise
@@ -257,9 +255,7 @@ def _line_search(
     for _ in range(6):
         moved = layout.move(model, fraction * step)
         try:
-            after = engine.run(
-                partial(gradient_sums, model=moved, layout=layout), source, label="J^T r"
-            )
+            after = gradient_pass(moved, layout, engine, source)
         except ExplosionError:
             after = None
         if after is not None and float(after.squares.sum()) <= before:
@@ -302,8 +298,15 @@ def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
     return curvature + np.outer(change, change) / along - np.outer(curved, curved) / expected
 
 
+def gradient_pass(model: Network, layout: Layout, engine: Engine, source: Source) -> GradientSums:
+    """Squared error, J^T r and the segments of largest leverage that `hessian_pass` may want."""
+    n_largest = 2 * n_segments_of(source, hessian_rows(layout) // 2)
+    function = partial(gradient_sums, model=model, layout=layout, n_largest=n_largest)
+    return engine.run(function, source, label="J^T r")
+
+
 def hessian_pass(
-    model: Network, layout: Layout, engine: Engine, source: Source, leverage: Array
+    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
 ) -> HessianSums:
     """J^T J of all data from a stratified subsample of segments.
 
@@ -311,37 +314,43 @@ def hessian_pass(
     weight 1; the rest systematically, reweighted. A plain subsample misses the few segments that
     carry most of J^T J when f is a polynomial.
     """
-    table = np.concatenate(source.tables())
-    rows = table[:, 3] - table[:, 2]
-    wanted = max(
+    function = partial(hessian_sums, model=model, layout=layout)
+
+    def run(table: IntArray) -> HessianSums:
+        chunks = _chunks(table, segments_at_once(layout), rows_at_once(layout))
+        return engine.run(function, source, label="J^T J", tables=chunks)
+
+    wanted = hessian_rows(layout)
+    if wanted >= source.data.n_rows:
+        return run(source.sample(source.n_segments))
+    leverage = current.leverage
+    order = np.argsort(-leverage.values, kind="stable")
+    rows = leverage.tables[:, 3] - leverage.tables[:, 2]
+    cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
+    top = leverage.tables[np.sort(order[:cut])]
+    # so many that about half of what is wanted remains without those of the top
+    rest = max(source.data.n_rows - int(rows[order[:cut]].sum()), 1)
+    picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
+    picked = picked[~np.isin(picked[:, 2], top[:, 2])]
+    heavy = run(top)
+    if not picked.shape[0]:
+        return heavy
+    light = run(picked)
+    return heavy.merge(light.weighted((current.n_rows - heavy.n_rows) / light.n_rows))
+
+
+def hessian_rows(layout: Layout) -> int:
+    """Rows of the subsample that J^T J is taken from."""
+    return max(
         LEAST_ROWS,
         ROWS_PER_PARAMETER * layout.size,
         RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
     )
-    order = np.argsort(-leverage, kind="stable")
-    if wanted >= int(rows.sum()):
-        strata = [(np.sort(order), 1.0)]
-    else:
-        cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
-        top, rest = np.sort(order[:cut]), np.sort(order[cut:])
-        strata = [(top, 1.0)]
-        if rest.size:
-            share = max(1, min(rest.size, round(wanted / 2 / float(rows[rest].mean()))))
-            picked = rest[spread_over(rest.size, share)]
-            weight = float(rows[rest].sum()) / float(rows[picked].sum())
-            strata.append((picked, weight))
-    total: HessianSums | None = None
-    function = partial(hessian_sums, model=model, layout=layout)
-    for chosen, weight in strata:
-        part = engine.run(
-            function,
-            source,
-            label="J^T J",
-            tables=_chunks(table[chosen], segments_at_once(layout), rows_at_once(layout)),
-        ).weighted(weight)
-        total = part if total is None else total.merge(part)
-    assert total is not None
-    return total
+
+
+def n_segments_of(source: Source, n_rows: int) -> int:
+    """Segments that hold so many rows, on average."""
+    return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
 
 
 def _chunks(table: IntArray, n_segments: int, n_rows: int = CHUNK_ROWS) -> list[IntArray]:
@@ -433,8 +442,7 @@ def standard_errors(
     depend on each other.
     """
     model, H = refinement.model, refinement.hessian.hessian
-    table = np.concatenate(source.tables())
-    chosen = table[spread_over(table.shape[0], SPREAD_SEGMENTS)]
+    chosen = source.sample(SPREAD_SEGMENTS)
     sums = engine.run(
         partial(spread_sums, model=model, layout=layout),
         source,
@@ -446,7 +454,7 @@ def standard_errors(
     fixed = layout.scale_constraints(model) * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    spread = sums.spread * (table.shape[0] / sums.n_segments) * np.outer(scale, scale)
+    spread = sums.spread * (source.n_kept / sums.n_segments) * np.outer(scale, scale)
     try:
         factor = linalg.cho_factor(matrix)
         half = linalg.cho_solve(factor, spread)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gloree._sums import Sums
+from gloree._sums import Largest, Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
 from gloree.sequences import Array, Batch, IntArray, Packing
@@ -26,18 +26,22 @@ class GradientSums(Sums):
         Sum of (y - y^)^2 of each output.
     gradient : ndarray of shape (size,)
         J^T r, minus half the gradient of the squared error.
-    leverage : ndarray of shape (n_segments,)
-        Largest |f'(z_t)| (1 + |h_t|) of each segment, in the order of the data.
+    leverage : Largest
+        Largest |f'(z_t)| (1 + |h_t|) of each segment.
     """
 
     n_rows: float
     squares: Array
     gradient: Array = field(repr=False)
-    leverage: Array = field(repr=False, metadata={"concatenate": True})
+    leverage: Largest = field(repr=False, metadata={"nested": True})
 
 
-def gradient_sums(batch: Batch, model: Network, layout: Layout) -> GradientSums:
+def gradient_sums(
+    batch: Batch, model: Network, layout: Layout, n_largest: int | None = None
+) -> GradientSums:
     r"""Sums of one batch for the gradient of the squared error.
+
+    The leverage of `n_largest` segments is kept (None: of all).
 
     .. math::
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
@@ -58,7 +62,7 @@ def gradient_sums(batch: Batch, model: Network, layout: Layout) -> GradientSums:
         float(batch.n_counted),
         np.einsum("na,na->a", residuals, residuals),
         backpropagate(batch, model, layout, states, slopes, residuals),
-        np.maximum.reduceat(leverage, batch.starts),
+        Largest.of(np.maximum.reduceat(leverage, batch.starts), batch.table, n_largest),
     )
 
 

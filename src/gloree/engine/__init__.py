@@ -1,0 +1,20 @@
+"""One way to run a pass: map a pure function over batches of the data and merge the results.
+
+A *pass function* takes a `Batch` and returns a mergeable statistic: an object with
+``merge(other)``. Batches are merged strictly in the order of the data, group by group, whatever
+finishes first and wherever it runs, so every engine gives bit-equal results for the same batches.
+"""
+
+from gloree.engine._choice import get_engine
+from gloree.engine._engine import Engine, EngineName, Mergeable
+from gloree.engine._source import Reading, Source, halves
+
+__all__ = [
+    "Engine",
+    "EngineName",
+    "Mergeable",
+    "Reading",
+    "Source",
+    "get_engine",
+    "halves",
+]

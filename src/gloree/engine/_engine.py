@@ -1,0 +1,169 @@
+"""One way to run a pass: map a pure function over batches of the data and merge the results."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal, Protocol, TypeVar
+
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from gloree.engine._source import Source
+from gloree.sequences import Batch, IntArray, Part, walk
+
+EngineName = Literal["serial", "threads"]
+
+
+class Mergeable(Protocol):
+    """A statistic that sums over batches."""
+
+    def merge(self, other: object, /) -> object:
+        """Return the statistic of both batches together."""
+
+
+Statistic = TypeVar("Statistic", bound=Mergeable)
+
+
+class Merger:
+    """Merges statistics in order: those of a group first, then the groups.
+
+    The order, and so the rounding, is the same whoever sums a group.
+    """
+
+    def __init__(self) -> None:
+        self._total: Any = None
+        self._group: Any = None
+        self._current: int | None = None
+
+    def add(self, group: int, statistic: Any) -> None:
+        """Add the statistic of the next batch, or of a whole group."""
+        if group == self._current:
+            self._group = self._group.merge(statistic)
+            return
+        self._close()
+        self._current, self._group = group, statistic
+
+    def _close(self) -> None:
+        if self._current is not None:
+            self._total = self._group if self._total is None else self._total.merge(self._group)
+
+    def result(self) -> Any:
+        """Everything merged."""
+        self._close()
+        if self._total is None:
+            raise ValueError("a pass over no batches: the data are empty")
+        return self._total
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How passes run.
+
+    Parameters
+    ----------
+    name : {"threads", "serial"}
+        "threads" maps batches over a pool of threads, each with one BLAS thread; "serial" leaves
+        the cores to BLAS.
+    n_workers : int or None
+        Threads of the pool; None takes one for each core.
+    verbose : int
+        From 2 on, a progress bar for each pass.
+    """
+
+    name: EngineName = "threads"
+    n_workers: int | None = None
+    verbose: int = 0
+
+    def small_matrices(self) -> AbstractContextManager[object]:
+        """Context for the algebra between passes: one BLAS thread.
+
+        The matrices there are small, and threads of BLAS that wait for each other cost more than
+        they gain.
+        """
+        limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+        return limits
+
+    def run(
+        self,
+        function: Callable[[Batch], Statistic],
+        source: Source,
+        *,
+        label: str = "pass",
+        tables: list[IntArray] | None = None,
+    ) -> Statistic:
+        """Run one pass.
+
+        Parameters
+        ----------
+        function : callable
+            Batch to statistic. It must not change anything outside itself.
+        source : Source
+            Data and how they are cut.
+        label : str
+            Name shown beside the progress bar.
+        tables : list of ndarray, optional
+            The batches to visit; all of the source by default.
+
+        Returns
+        -------
+        statistic
+            The statistics of all batches, merged in the order of the data.
+
+        Notes
+        -----
+        At most two batches for each worker are in memory at once.
+        """
+        merger = Merger()
+        for group, statistic in tqdm(
+            self._map(function, source, source.each() if tables is None else tables, label),
+            total=source.n_batches if tables is None else len(tables),
+            desc=label,
+            disable=self.verbose < 2,
+            leave=False,
+        ):
+            merger.add(group, statistic)
+        merged: Statistic = merger.result()
+        return merged
+
+    def _map(
+        self,
+        function: Callable[[Batch], Statistic],
+        source: Source,
+        tables: Iterable[IntArray],
+        label: str,
+    ) -> Iterator[tuple[int, Statistic]]:
+        """Group and statistic of every batch, in order."""
+        del label
+        n_workers = self.n_workers or os.cpu_count() or 1
+        reading, steps = source.reading, walk(source.data, tables)
+        ahead = list(islice(steps, 2))
+        steps = chain(ahead, steps)
+        if self.name == "serial" or n_workers == 1 or len(ahead) == 1:
+            threads = n_workers if self.name == "serial" else 1
+            with threadpool_limits(limits=threads, user_api="blas"):
+                for group, part, table in steps:
+                    yield group, function(reading(part, table))
+            return
+
+        def work(part: Part, table: IntArray) -> Statistic:
+            return function(reading(part, table))
+
+        with (
+            threadpool_limits(limits=1, user_api="blas"),
+            ThreadPoolExecutor(max_workers=n_workers) as pool,
+        ):
+            waiting: deque[tuple[int, Future[Statistic]]] = deque()
+            for group, part, table in steps:
+                waiting.append((group, pool.submit(work, part, table)))
+                if len(waiting) > n_workers:
+                    place, future = waiting.popleft()
+                    yield place, future.result()
+            while waiting:
+                place, future = waiting.popleft()
+                yield place, future.result()

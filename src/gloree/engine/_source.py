@@ -1,0 +1,201 @@
+"""The data of a fit and how they are cut: the same batches in every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from gloree.models import joint_windows, lag_windows
+from gloree.sequences import (
+    Array,
+    Batch,
+    Cut,
+    Data,
+    IntArray,
+    Part,
+    split_evenly,
+    spread_over,
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What becomes of a batch between the data and a pass function.
+
+    Attributes
+    ----------
+    lags : int
+        Inputs become windows [x_t, x_{t-1}, .., x_{t-lags+1}]; the first lags - 1 steps of a
+        sequence, whose windows reach before its start, are context.
+    both_ways : bool
+        Windows look ahead too, [.., x_{t+1}, .., x_{t+lags-1}], for bidirectional networks; all
+        steps count then, with zeros beyond the ends.
+    centre : ndarray of shape (n_columns,) or None
+        Subtracted from the inputs (from the windows, if `lags` > 1).
+    encode : callable or None
+        Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
+    """
+
+    lags: int = 1
+    both_ways: bool = False
+    centre: Array | None = None
+    encode: Callable[[Array], Array] | None = None
+
+    def __call__(self, part: Part, table: IntArray) -> Batch:
+        """Read one batch."""
+        batch = part.batch(table)
+        if self.lags > 1 and self.both_ways:
+            windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
+            batch = replace(batch, X=windows)
+        elif self.lags > 1:
+            incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
+            batch = replace(
+                batch,
+                X=lag_windows(batch.X, batch.local, self.lags),
+                before=np.maximum(batch.before, np.maximum(incomplete, 0)),
+            )
+        if self.encode is not None:
+            batch = replace(batch, Y=self.encode(batch.targets))
+        return batch if self.centre is None else replace(batch, X=batch.X - self.centre)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of a fit and how they are cut: the same batches in every pass.
+
+    Attributes
+    ----------
+    data : Data
+    batch_size : int
+        Rows that count in a batch, about.
+    segment : int or None
+        Sequences longer than this are cut into pieces of at most that many rows.
+    before, after : int
+        Rows of context on either side of a piece.
+    lags, both_ways, centre, encode
+        See `Reading`.
+    left_out : ndarray of int or None
+        Sequences to leave out, in increasing order.
+    skipped : ndarray of int or None
+        First counted rows of segments to leave out, in increasing order.
+    """
+
+    data: Data
+    batch_size: int = 2**14
+    segment: int | None = None
+    before: int = 0
+    after: int = 0
+    lags: int = 1
+    both_ways: bool = False
+    centre: Array | None = None
+    encode: Callable[[Array], Array] | None = None
+    left_out: IntArray | None = None
+    skipped: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.segment is not None and self.before < self.lags - 1:
+            raise ValueError("`before` must reach the `lags` of a window")
+        if self.segment is not None and self.both_ways and self.after < self.lags - 1:
+            raise ValueError("`after` must reach the `lags` of a window")
+
+    @property
+    def reading(self) -> Reading:
+        """How a batch is read, without the data."""
+        return Reading(self.lags, self.both_ways, self.centre, self.encode)
+
+    def read(self, table: IntArray) -> Batch:
+        """Read one batch of one part of the data."""
+        return self.reading(self.data.open(self.data.part_of(int(table[0, 2]))), table)
+
+    @cached_property
+    def _cuts(self) -> list[Cut]:
+        return self.data.cuts(segment=self.segment, before=self.before, after=self.after)
+
+    @cached_property
+    def _numbers(self) -> IntArray:
+        """Number of the first segment of each part, and the number of segments at the end."""
+        return np.concatenate(([0], np.cumsum([cut.n_segments for cut in self._cuts])))
+
+    @property
+    def n_segments(self) -> int:
+        """Segments, those that are left out included."""
+        return int(self._numbers[-1])
+
+    @cached_property
+    def n_kept(self) -> int:
+        """Segments that passes see."""
+        if self.left_out is None and self.skipped is None:
+            return self.n_segments
+        return sum(table.shape[0] for table in self.each())
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of a pass over everything, about."""
+        return int(np.sum(-(-np.diff(self.data.part_rows) // self.batch_size)))
+
+    def _kept(self, table: IntArray) -> IntArray:
+        for column, left_out in ((0, self.left_out), (2, self.skipped)):
+            if left_out is not None and left_out.size:
+                place = np.searchsorted(left_out, table[:, column])
+                found = left_out[np.minimum(place, left_out.size - 1)] == table[:, column]
+                table = table[~found]
+        return table
+
+    def each(self) -> Iterator[IntArray]:
+        """Tables of all batches (see `gloree.sequences.Cut`), one at a time."""
+        for cut in self._cuts:
+            for table in cut.batches(self.batch_size):
+                kept = self._kept(table)
+                if kept.shape[0]:
+                    yield kept
+
+    def tables(self) -> list[IntArray]:
+        """Tables of all batches: for data of moderate size."""
+        return list(self.each())
+
+    def choose(self, numbers: IntArray) -> IntArray:
+        """Table of the segments with these numbers (increasing), without those left out."""
+        part = np.searchsorted(self._numbers, numbers, side="right") - 1
+        pieces = [
+            self._cuts[i].table(numbers[part == i] - self._numbers[i]) for i in np.unique(part)
+        ]
+        return self._kept(np.concatenate(pieces))
+
+    def sample(self, n_segments: int) -> IntArray:
+        """Table of so many segments, evenly spread over the data."""
+        return self.choose(spread_over(self.n_segments, n_segments))
+
+    def subset(self, n_rows: int) -> list[IntArray]:
+        """Batches of every m-th segment, about `n_rows` rows in all, spread over the data.
+
+        The batches are of equal size, at least four where there are as many segments, so that no
+        worker waits for the last one.
+        """
+        if n_rows >= self.data.n_rows:
+            return self.tables()
+        chosen = self.sample(max(1, round(self.n_segments * n_rows / self.data.n_rows)))
+        return split_evenly(chosen, max(4, -(-n_rows // self.batch_size)))
+
+
+def halves(tables: Iterable[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
+    """Split batches into two halves of alternate segments, for noise estimates.
+
+    Raises
+    ------
+    ValueError
+        If there is only one segment.
+    """
+    first, second, parity, total = [], [], 0, 0
+    for table in tables:
+        first.append(table[parity::2])
+        second.append(table[1 - parity :: 2])
+        parity = (parity + table.shape[0]) % 2
+        total += table.shape[0]
+    if total < 2:
+        raise ValueError("one segment cannot be split into halves: cut the data into more")
+    first = [table for table in first if table.shape[0]]
+    second = [table for table in second if table.shape[0]]
+    return first, second

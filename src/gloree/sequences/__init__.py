@@ -1,0 +1,32 @@
+"""Ragged sequences of inputs and outputs, cut into batches that never cross a boundary.
+
+All data are flat rows, sequence after sequence, with the lengths beside them, in one part
+(`Sequences`: in memory) or in many (`gloree.sources`). A pass over the data sees `Batch` objects:
+a few whole sequences, or segments of long ones with rows of context around the rows that count.
+Recurrences run in *time-major* order (`Packing`): step t of every segment that has one stands in
+one contiguous block, so a step is one matrix product whatever the lengths are.
+"""
+
+from gloree.sequences._batch import FAR, Array, Batch, IntArray, Packing
+from gloree.sequences._cut import Cut, split_evenly, spread_over
+from gloree.sequences._data import GROUP_ROWS, Data, Part, walk
+from gloree.sequences._sequences import Form, Sequences
+from gloree.sequences._validation import as_sequences
+
+__all__ = [
+    "FAR",
+    "GROUP_ROWS",
+    "Array",
+    "Batch",
+    "Cut",
+    "Data",
+    "Form",
+    "IntArray",
+    "Packing",
+    "Part",
+    "Sequences",
+    "as_sequences",
+    "split_evenly",
+    "spread_over",
+    "walk",
+]

@@ -1,0 +1,181 @@
+"""Batches: what a pass function sees, and the time-major order of their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FAR = np.int64(2**40)
+"""Added to the step index of a segment that does not start (or end) where its sequence does."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Flat row that stands at each packed position.
+    step_starts : ndarray of shape (n_steps_max + 1,)
+        Packed position at which step t begins; segments stand in order of decreasing length, so
+        the segments alive at step t + 1 are a prefix of those alive at step t.
+    order : ndarray of shape (n_segments,)
+        Index of the segment that stands at each place of a step.
+    """
+
+    rows: IntArray
+    step_starts: IntArray
+    order: IntArray
+
+    @classmethod
+    def from_lengths(cls, lengths: IntArray) -> Packing:
+        """Build the order for segments of the given lengths (each at least 1)."""
+        starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
+        longest = int(lengths.max())
+        if int(lengths.min()) == longest:
+            n_segments = lengths.shape[0]
+            rows = np.arange(n_segments * longest, dtype=np.int64)
+            rows = rows.reshape(n_segments, longest).T.ravel()
+            step_starts = np.arange(longest + 1, dtype=np.int64) * n_segments
+            return cls(rows, step_starts, np.arange(n_segments, dtype=np.int64))
+        order = np.argsort(-lengths, kind="stable").astype(np.int64)
+        steps = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.shape[0])
+        alive = np.bincount(steps, minlength=longest)
+        step_starts = np.concatenate(([0], np.cumsum(alive))).astype(np.int64)
+        rows = np.empty(steps.shape[0], dtype=np.int64)
+        rows[step_starts[steps] + np.repeat(rank, lengths)] = np.arange(steps.shape[0])
+        return cls(rows, step_starts, order)
+
+    @property
+    def n_steps(self) -> int:
+        """Length of the longest segment."""
+        return int(self.step_starts.shape[0] - 1)
+
+    def pack(self, values: Array) -> Array:
+        """Rows in time-major order (a copy)."""
+        return values[self.rows]
+
+    def unpack(self, packed: Array) -> Array:
+        """Undo `pack`."""
+        values = np.empty_like(packed)
+        values[self.rows] = packed
+        return values
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few segments of sequences, float64, stacked by rows: what a pass function sees.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_inputs)
+        Inputs of all segments, segment after segment, context rows included.
+    Y : ndarray of shape (n_rows, n_outputs) or None
+        Outputs alike.
+    lengths : ndarray of shape (n_segments,)
+        Rows of each segment, context included.
+    before, after : ndarray of shape (n_segments,)
+        Rows of context at the head and at the tail of each segment. They do not count in sums.
+    from_start, to_end : ndarray of bool of shape (n_segments,)
+        Whether the segment's first (last) row is the first (last) of its sequence.
+    sequence : ndarray of shape (n_segments,)
+        Index of the sequence that each segment is cut from.
+    first_step : ndarray of shape (n_segments,)
+        Step index of each segment's first row within its sequence.
+    table : ndarray of shape (n_segments, 5)
+        The segments as rows of the whole data (see `gloree.sequences.Cut`).
+    weights : ndarray of shape (n_rows,) or None
+        Weights of the rows in sums; None means 1.
+    """
+
+    X: Array
+    Y: Array | None
+    lengths: IntArray
+    before: IntArray
+    after: IntArray
+    from_start: NDArray[np.bool_]
+    to_end: NDArray[np.bool_]
+    sequence: IntArray
+    first_step: IntArray
+    table: IntArray
+    weights: Array | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, context included."""
+        return int(self.X.shape[0])
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """Row at which each segment begins."""
+        return np.concatenate(([0], np.cumsum(self.lengths)[:-1])).astype(np.int64)
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Time-major order of the rows."""
+        return Packing.from_lengths(self.lengths)
+
+    @cached_property
+    def mirrored(self) -> Packing:
+        """Time-major order of the rows with every segment read from its end: backward chains."""
+        packing = self.packing
+        both_ends = np.repeat(2 * self.starts + self.lengths - 1, self.lengths)
+        rows = both_ends[packing.rows] - packing.rows
+        return Packing(rows, packing.step_starts, packing.order)
+
+    @cached_property
+    def local(self) -> IntArray:
+        """Step index of each row within its segment."""
+        return np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.starts, self.lengths)
+
+    @cached_property
+    def local_after(self) -> IntArray:
+        """Rows of its segment after each row."""
+        return np.asarray(np.repeat(self.lengths - 1, self.lengths) - self.local, dtype=np.int64)
+
+    @cached_property
+    def steps_before(self) -> IntArray:
+        """Steps of the same sequence before each row (at least; `FAR` or more where unseen)."""
+        unseen = np.where(self.from_start, 0, FAR)
+        return np.asarray(self.local + np.repeat(unseen, self.lengths), dtype=np.int64)
+
+    @cached_property
+    def steps_after(self) -> IntArray:
+        """Steps of the same sequence after each row (at least; `FAR` or more where unseen)."""
+        unseen = np.where(self.to_end, 0, FAR)
+        return np.asarray(self.local_after + np.repeat(unseen, self.lengths), dtype=np.int64)
+
+    @cached_property
+    def has_context(self) -> bool:
+        """Whether any row is context only."""
+        return bool(self.before.any() or self.after.any())
+
+    @cached_property
+    def counted(self) -> NDArray[np.int64] | slice:
+        """Rows that count in sums: a slice of all, or their indices."""
+        if not self.has_context:
+            return slice(None)
+        last = np.repeat(self.lengths - self.after, self.lengths)
+        inside = (self.local >= np.repeat(self.before, self.lengths)) & (self.local < last)
+        return np.flatnonzero(inside)
+
+    @cached_property
+    def n_counted(self) -> int:
+        """Rows that count in sums."""
+        return int(np.sum(self.lengths - self.before - self.after))
+
+    @property
+    def targets(self) -> Array:
+        """`Y`, for passes that need it."""
+        if self.Y is None:
+            raise ValueError("this pass needs outputs, and the data were given without `Y`")
+        return self.Y

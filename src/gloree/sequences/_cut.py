@@ -1,0 +1,130 @@
+"""How sequences are cut into segments: numbered, and listed only as far as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gloree.sequences._batch import IntArray
+
+SEGMENTS_AT_ONCE = 2**16
+"""Segments that `Cut.batches` lists at a time."""
+
+
+def spread_over(total: int, wanted: int) -> IntArray:
+    """Indices of `wanted` of `total` things, evenly spread (all of them if there are fewer)."""
+    chosen = min(total, wanted)
+    return np.arange(chosen, dtype=np.int64) * total // max(chosen, 1)
+
+
+def split_evenly(table: IntArray, n_parts: int) -> list[IntArray]:
+    """Cut a table of segments into at most `n_parts` of about equal size, none of them empty."""
+    return [part for part in np.array_split(table, n_parts) if part.shape[0]]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Segments of sequences that stand one after another in flat rows.
+
+    A sequence longer than `segment` is cut into equal pieces of at most that many rows; each piece
+    carries up to `before` and `after` rows of context from its own sequence.
+
+    A *table* lists segments by row, as an array of shape (n_segments, 5) with the columns
+    sequence, first row of the context, first counted row, end of the counted rows, end of the
+    context.
+
+    Attributes
+    ----------
+    lengths : ndarray of int of shape (n_sequences,)
+        Steps of each sequence.
+    segment : int or None
+        Longest piece; None cuts nothing.
+    before, after : int
+        Rows of context on either side of a piece.
+    first_row, first_sequence : int
+        Where the sequences stand in the whole of the data.
+    """
+
+    lengths: IntArray
+    segment: int | None = None
+    before: int = 0
+    after: int = 0
+    first_row: int = 0
+    first_sequence: int = 0
+
+    @cached_property
+    def n_segments(self) -> int:
+        """Number of segments."""
+        return int(self._ends[-1])
+
+    @cached_property
+    def _pieces(self) -> IntArray:
+        """Pieces of each sequence."""
+        if self.segment is None:
+            return np.ones(self.lengths.shape[0], dtype=np.int64)
+        return -(-self.lengths.astype(np.int64) // self.segment)
+
+    @cached_property
+    def _ends(self) -> IntArray:
+        """Number after the last segment of each sequence."""
+        return np.cumsum(self._pieces)
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        """Row at which each sequence begins, and the end of the last one."""
+        return self.first_row + np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+
+    def table(self, numbers: IntArray) -> IntArray:
+        """Table of the segments with these numbers.
+
+        Parameters
+        ----------
+        numbers : ndarray of int
+
+        Returns
+        -------
+        ndarray of shape (n_segments, 5)
+        """
+        sequence = np.searchsorted(self._ends, numbers, side="right")
+        pieces = self._pieces[sequence]
+        index = numbers - (self._ends[sequence] - pieces)
+        first, end = self._starts[sequence], self._starts[sequence + 1]
+        begin = first + index * (end - first) // pieces
+        stop = first + (index + 1) * (end - first) // pieces
+        return np.column_stack(
+            (
+                sequence + self.first_sequence,
+                np.maximum(begin - self.before, first),
+                begin,
+                stop,
+                np.minimum(stop + self.after, end),
+            )
+        ).astype(np.int64)
+
+    def batches(self, batch_size: int) -> Iterator[IntArray]:
+        """Tables of all segments in order, with about `batch_size` counted rows each.
+
+        A table holds at least one segment.
+        """
+        held: list[IntArray] = []
+        batch, counted = 0, 0
+        for start in range(0, self.n_segments, SEGMENTS_AT_ONCE):
+            stop = min(start + SEGMENTS_AT_ONCE, self.n_segments)
+            table = self.table(np.arange(start, stop, dtype=np.int64))
+            rows = table[:, 3] - table[:, 2]
+            ends = counted + np.cumsum(rows)
+            batch_of = (ends - rows) // max(batch_size, 1)
+            counted = int(ends[-1])
+            cuts = np.flatnonzero(np.diff(batch_of, prepend=batch))
+            batch = int(batch_of[-1])
+            for i, piece in enumerate(np.split(table, cuts)):
+                if i > 0 and held:
+                    yield np.concatenate(held)
+                    held = []
+                if piece.shape[0]:
+                    held.append(piece)
+        if held:
+            yield np.concatenate(held)

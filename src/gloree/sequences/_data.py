@@ -1,0 +1,187 @@
+"""What every pass needs of data, wherever they are kept: sizes, and rows a part at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree.sequences._batch import Batch, IntArray
+from gloree.sequences._cut import Cut
+
+GROUP_ROWS = 2**17
+"""Rows of a group of batches within one part. The sums of a group are merged before they join the
+total, so that a group may be summed anywhere, with the same result to the last bit."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of the data that are at hand, and where they stand in the whole.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_inputs)
+        Inputs, in the dtype they were given in.
+    Y : ndarray of shape (n_rows, n_outputs) or None
+    starts : ndarray of shape (n_sequences + 1,)
+        Rows, in the whole, at which the sequences of this part begin, and where the last one ends.
+    first_row, first_sequence : int
+        Place of the first row, and of the first sequence in `starts`, in the whole.
+    """
+
+    X: NDArray[Any]
+    Y: NDArray[Any] | None
+    starts: IntArray
+    first_row: int = 0
+    first_sequence: int = 0
+
+    def batch(self, table: IntArray) -> Batch:
+        """Read one batch: the rows of a table (see `Cut`) as float64.
+
+        Whole neighbouring sequences are a view of the data where the dtype allows it.
+        """
+        sequence, first, begin, stop, end = table.T
+        lengths = end - first
+        if bool(np.all(first[1:] == end[:-1])):
+            rows: Any = slice(int(first[0]) - self.first_row, int(end[-1]) - self.first_row)
+        else:
+            offsets = np.cumsum(lengths) - lengths
+            rows = np.arange(int(lengths.sum())) + np.repeat(
+                first - offsets - self.first_row, lengths
+            )
+        outputs = None if self.Y is None else np.ascontiguousarray(self.Y[rows], dtype=np.float64)
+        starts, index = self.starts, sequence - self.first_sequence
+        return Batch(
+            X=np.ascontiguousarray(self.X[rows], dtype=np.float64),
+            Y=outputs,
+            lengths=lengths,
+            before=begin - first,
+            after=end - stop,
+            from_start=first == starts[index],
+            to_end=end == starts[index + 1],
+            sequence=sequence,
+            first_step=first - starts[index],
+            table=table,
+        )
+
+    def excerpt(self, first: int, end: int) -> Part:
+        """Rows from `first` to before `end` of the whole, without copying them."""
+        rows = slice(first - self.first_row, end - self.first_row)
+        begin = int(np.searchsorted(self.starts, first, side="right") - 1)
+        stop = int(np.searchsorted(self.starts, end, side="left"))
+        return Part(
+            self.X[rows],
+            None if self.Y is None else self.Y[rows],
+            self.starts[begin : stop + 1],
+            first,
+            self.first_sequence + begin,
+        )
+
+
+class Data(ABC):
+    """Sequences of inputs and outputs in one or more parts; no sequence reaches over two parts."""
+
+    @property
+    @abstractmethod
+    def n_inputs(self) -> int:
+        """Columns of the inputs."""
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Columns of the outputs (0 without outputs)."""
+
+    @property
+    @abstractmethod
+    def part_lengths(self) -> Sequence[IntArray]:
+        """Steps of the sequences of each part."""
+
+    @abstractmethod
+    def open(self, index: int) -> Part:
+        """Read a part. A pass opens each part once, in order."""
+
+    @property
+    def n_rows(self) -> int:
+        """Steps of all sequences together."""
+        return int(self.part_rows[-1])
+
+    @property
+    def n_sequences(self) -> int:
+        """Number of sequences."""
+        return int(self.part_sequences[-1])
+
+    @cached_property
+    def part_rows(self) -> IntArray:
+        """Row at which each part begins, and the number of rows at the end."""
+        sizes = [int(lengths.sum(dtype=np.int64)) for lengths in self.part_lengths]
+        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+
+    @cached_property
+    def part_sequences(self) -> IntArray:
+        """Sequence with which each part begins, and the number of sequences at the end."""
+        sizes = [lengths.shape[0] for lengths in self.part_lengths]
+        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return max(int(lengths.max()) for lengths in self.part_lengths)
+
+    @property
+    def shortest(self) -> int:
+        """Steps of the shortest sequence."""
+        return min(int(lengths.min()) for lengths in self.part_lengths)
+
+    def n_interior(self, before: int, after: int) -> int:
+        """Steps with at least so many steps of their sequence before and after them."""
+        return sum(
+            int(np.maximum(lengths.astype(np.int64) - before - after, 0).sum())
+            for lengths in self.part_lengths
+        )
+
+    def head(self, n_rows: int) -> Part:
+        """About so many rows at the start, for first guesses of location and scale."""
+        return self.open(0).excerpt(0, min(n_rows, int(self.part_rows[1])))
+
+    def cuts(self, *, segment: int | None, before: int, after: int) -> list[Cut]:
+        """Segments of each part (see `Cut`)."""
+        places = zip(self.part_lengths, self.part_rows, self.part_sequences, strict=False)
+        return [
+            Cut(lengths, segment, before, after, int(row), int(sequence))
+            for lengths, row, sequence in places
+        ]
+
+    def part_of(self, row: int) -> int:
+        """Part in which a row stands."""
+        return int(np.searchsorted(self.part_rows, row, side="right") - 1)
+
+    def by_part(self, table: IntArray) -> list[IntArray]:
+        """Split a table where it goes from one part to the next."""
+        if len(self.part_lengths) == 1:
+            return [table]
+        part = np.searchsorted(self.part_rows, table[:, 2], side="right")
+        return np.split(table, np.flatnonzero(np.diff(part)) + 1)
+
+    def group_of(self, table: IntArray) -> int:
+        """Group whose sums a table's batch joins first: its part, or a block of rows of it."""
+        row = int(table[0, 2])
+        return row // GROUP_ROWS if len(self.part_lengths) == 1 else self.part_of(row)
+
+
+def walk(data: Data, tables: Iterable[IntArray]) -> Iterator[tuple[int, Part, IntArray]]:
+    """Batches of a pass in order: group, part it is read from, table.
+
+    A table that reaches over several parts becomes several batches.
+    """
+    opened, part = -1, None
+    for table in tables:
+        for piece in data.by_part(table):
+            wanted = data.part_of(int(piece[0, 2]))
+            if part is None or wanted != opened:
+                part, opened = data.open(wanted), wanted
+            yield data.group_of(piece), part, piece

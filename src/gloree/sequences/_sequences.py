@@ -1,0 +1,145 @@
+"""Sequences in memory (or in a file that is mapped into it)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gloree.sequences._batch import Batch, IntArray
+from gloree.sequences._cut import Cut
+from gloree.sequences._data import Data, Part
+
+Form = Literal["single", "array", "list", "flat"]
+
+
+@dataclass(frozen=True)
+class Sequences(Data):
+    """Validated data: flat rows with lengths, and the form in which the caller gave them.
+
+    Build it with `as_sequences`.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_inputs)
+        All inputs, sequence after sequence, in the caller's dtype (a view where possible).
+    Y : ndarray of shape (n_rows, n_outputs) or None
+        All outputs.
+    lengths : ndarray of shape (n_sequences,)
+        Steps of each sequence.
+    form : {"single", "array", "list", "flat"}
+        Form of the input; `restore` gives predictions the same one.
+    flat_outputs : bool
+        Whether outputs came without their last axis (one output given as a vector).
+    """
+
+    X: NDArray[Any]
+    Y: NDArray[Any] | None
+    lengths: IntArray
+    form: Form
+    flat_outputs: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """Steps of all sequences together."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_sequences(self) -> int:
+        """Number of sequences."""
+        return int(self.lengths.shape[0])
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of `X`."""
+        return int(self.X.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of `Y` (0 without outputs)."""
+        return 0 if self.Y is None else int(self.Y.shape[1])
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """Row at which each sequence begins, and the number of rows at the end."""
+        return np.concatenate(([0], np.cumsum(self.lengths))).astype(np.int64)
+
+    @property
+    def part_lengths(self) -> Sequence[IntArray]:
+        """All sequences are one part."""
+        return (self.lengths,)
+
+    def open(self, index: int = 0) -> Part:
+        """All rows."""
+        return Part(self.X, self.Y, self.starts)
+
+    def select(self, indices: ArrayLike) -> Sequences:
+        """Take the sequences with these indices, as a copy in list form."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        rows = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in chosen])
+        outputs = None if self.Y is None else self.Y[rows]
+        return Sequences(self.X[rows], outputs, self.lengths[chosen], "list", self.flat_outputs)
+
+    def restore(self, rows: NDArray[Any]) -> Any:
+        """Give flat rows the form of the input: one array, a 3-D array or a list.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+
+        Returns
+        -------
+        ndarray or list of ndarray
+        """
+        if self.form in ("single", "flat"):
+            return rows
+        if self.form == "array":
+            return rows.reshape(self.n_sequences, -1, *rows.shape[1:])
+        return [rows[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+
+    def segments(
+        self, *, batch_size: int, segment: int | None = None, before: int = 0, after: int = 0
+    ) -> list[IntArray]:
+        """Cut the data into batches of segments.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows that count in a batch, about; a batch holds at least one segment.
+        segment : int or None
+            Longest piece; None cuts nothing.
+        before, after : int
+            Rows of context on either side of a piece.
+
+        Returns
+        -------
+        list of ndarray of shape (n_segments, 5)
+            Tables (see `Cut`).
+        """
+        return list(Cut(self.lengths, segment, before, after).batches(batch_size))
+
+    def batch(self, table: IntArray) -> Batch:
+        """Read one batch (see `Part.batch`)."""
+        return self.open().batch(table)
+
+    def batches(
+        self,
+        batch_size: int = 2**15,
+        *,
+        segment: int | None = None,
+        before: int = 0,
+        after: int = 0,
+    ) -> Iterator[Batch]:
+        """Iterate over the data in batches (see `segments`)."""
+        for table in self.segments(
+            batch_size=batch_size, segment=segment, before=before, after=after
+        ):
+            yield self.batch(table)
+
+    def whole(self) -> Batch:
+        """All sequences as one batch (small data, tests, teaching)."""
+        return self.batch(self.segments(batch_size=self.n_rows)[0])
