@@ -15,13 +15,13 @@ from gloree import (
     refinement,
     score_functions,
     sequences,
+    sources,
 )
+from gloree._version import __version__
 from gloree.chains import GaussianVAR
 from gloree.engine import Engine
 from gloree.estimators import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier
 from gloree.models import BRNN, IORNN
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BRNN",
@@ -46,4 +46,5 @@ __all__ = [
     "refinement",
     "score_functions",
     "sequences",
+    "sources",
 ]

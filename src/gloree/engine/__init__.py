@@ -5,11 +5,16 @@ A *pass function* takes a `Batch` and returns a mergeable statistic: an object w
 finishes first and wherever it runs, so every engine gives bit-equal results for the same batches.
 """
 
+from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
+from gloree.engine._dask import DaskEngine
 from gloree.engine._engine import Engine, EngineName, Mergeable
 from gloree.engine._source import Reading, Source, halves
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "DaskEngine",
     "Engine",
     "EngineName",
     "Mergeable",

@@ -14,10 +14,12 @@ from typing import Any, Literal, Protocol, TypeVar
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._source import Source
-from gloree.sequences import Batch, IntArray, Part, walk
+from gloree.models import ExplosionError
+from gloree.sequences import Batch, Data, IntArray, Part, walk
 
-EngineName = Literal["serial", "threads"]
+EngineName = Literal["serial", "threads", "dask"]
 
 
 class Mergeable(Protocol):
@@ -74,11 +76,14 @@ class Engine:
         Threads of the pool; None takes one for each core.
     verbose : int
         From 2 on, a progress bar for each pass.
+    checkpoint : Checkpoint, optional
+        Where results of passes are kept, and taken from where they are on file.
     """
 
     name: EngineName = "threads"
     n_workers: int | None = None
     verbose: int = 0
+    checkpoint: Checkpoint | None = None
 
     def small_matrices(self) -> AbstractContextManager[object]:
         """Context for the algebra between passes: one BLAS thread.
@@ -88,6 +93,10 @@ class Engine:
         """
         limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
         return limits
+
+    def look(self, data: Data) -> None:
+        """Take the first look at data that need one."""
+        data.look(verbose=self.verbose)
 
     def run(
         self,
@@ -119,6 +128,29 @@ class Engine:
         -----
         At most two batches for each worker are in memory at once.
         """
+        if self.checkpoint is None:
+            return self._summed(function, source, label, tables)
+        found, result = self.checkpoint.take(label)
+        if not found:
+            try:
+                result = self._summed(function, source, label, tables)
+            except ExplosionError as error:
+                # part of the search for a step: it has to explode again
+                result = error
+            self.checkpoint.append(label, result)
+        if isinstance(result, ExplosionError):
+            raise result
+        known: Statistic = result
+        return known
+
+    def _summed(
+        self,
+        function: Callable[[Batch], Statistic],
+        source: Source,
+        label: str,
+        tables: list[IntArray] | None,
+    ) -> Statistic:
+        """Map and merge."""
         merger = Merger()
         for group, statistic in tqdm(
             self._map(function, source, source.each() if tables is None else tables, label),

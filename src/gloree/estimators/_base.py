@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,10 @@ from sklearn.base import BaseEstimator
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
-from gloree.engine import get_engine
+from gloree.engine import Checkpoint, get_engine
 from gloree.estimators._state import Settings
 from gloree.models import Network
-from gloree.sequences import Sequences
+from gloree.sequences import Data
 
 _MOMENTS = ("auto", "regression", "score")
 _RECURRENCES = ("instrument", "cross", "score")
@@ -113,7 +115,30 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             verbose=self.verbose,
         )
 
-    def _check_inputs(self, data: Sequences, settings: Settings) -> None:
+    def _on(self, data: Data, settings: Settings, checkpoint: str | Path | None) -> Settings:
+        """Settings with the engine for these data, which takes its first look at them."""
+        engine = get_engine(self.engine, verbose=self.verbose, data=data)
+        engine.look(data)
+        self._check_inputs(data, settings)
+        if checkpoint is not None:
+            parameters = self.get_params(deep=False)
+            for name in ("engine", "verbose", "random_state"):
+                parameters.pop(name)
+            whole = isinstance(self.random_state, (int, np.integer))
+            identity = {
+                "estimator": type(self).__name__,
+                **{name: repr(value) for name, value in parameters.items()},
+                "random_state": int(self.random_state) if whole else None,
+                "number of steps": data.n_rows,
+                "number of sequences": data.n_sequences,
+                "checksum of the data": data.checksum,
+            }
+            log = Checkpoint(checkpoint, identity, {"rng": settings.rng})
+            engine = replace(engine, checkpoint=log)
+            settings = replace(settings, rng=log.start["rng"])
+        return replace(settings, engine=engine)
+
+    def _check_inputs(self, data: Data, settings: Settings) -> None:
         """Check a given input law against the inputs."""
         chain = settings.chain
         if chain is not None and settings.lags > 1:

@@ -11,10 +11,10 @@ from gloree.estimators._refine import refine
 from gloree.estimators._rounds import recurrence_and_rounds
 from gloree.estimators._state import Settings, State
 from gloree.models import Network
-from gloree.sequences import Sequences
+from gloree.sequences import Data
 
 
-def run_fit(data: Sequences, settings: Settings) -> tuple[Network, State]:
+def run_fit(data: Data, settings: Settings) -> tuple[Network, State]:
     """Run all stages.
 
     Returns

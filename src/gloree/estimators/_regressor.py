@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -14,7 +15,8 @@ from gloree.estimators._fit import run_fit
 from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Data, Sequences, as_sequences
+from gloree.sources import as_data, gathered
 
 
 class SpectralRNNRegressor(SpectralRNN):
@@ -66,8 +68,8 @@ class SpectralRNNRegressor(SpectralRNN):
         Bytes a fit may take beside the data.
     random_state : None, int or numpy.random.Generator
         Seeds the decomposition's starts.
-    engine : None, "threads", "serial" or Engine
-        How passes run.
+    engine : None, "threads", "serial", "dask", distributed.Client or Engine
+        Where passes run; None means threads, or the running Dask client for Dask collections.
     verbose : int, default 0
         1 shows the stages, 2 every pass.
 
@@ -142,17 +144,30 @@ class SpectralRNNRegressor(SpectralRNN):
         self.engine = engine
         self.verbose = verbose
 
-    def fit(self, X: Any, Y: Any, *, lengths: ArrayLike | None = None) -> SpectralRNNRegressor:
+    def fit(
+        self,
+        X: Any,
+        Y: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> SpectralRNNRegressor:
         """Recover a network from inputs and outputs.
 
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
-            Inputs (see `gloree.sequences.as_sequences`).
+            Inputs (see `gloree.sequences.as_sequences`); or inputs and outputs together, kept
+            anywhere else: what a function of `gloree.sources` gives, the path of a directory of
+            shards, a Dask bag, or any object that iterates over batches (X, Y).
         Y : array or list alike
             Outputs; one output may be given without its last axis.
         lengths : sequence of int, optional
             Steps of each sequence, for flat arrays.
+        checkpoint : str or Path, optional
+            File in which the result of every pass over the data is kept. A fit that was
+            interrupted goes on where it ended when it is called again with the same data,
+            parameters and file, and gives the same model.
 
         Returns
         -------
@@ -167,21 +182,25 @@ class SpectralRNNRegressor(SpectralRNN):
             If sizes leave the weights undetermined by any amount of data.
         TooFewSamplesError
             If the data are too few for the unknowns.
+        SourceError
+            If a part of the data cannot be read, or is not the same in every pass.
+        CheckpointError
+            If the checkpoint belongs to another fit, or cannot be written.
         """
         settings = self._settings()
-        if Y is None:
+        data = as_data(X, Y, lengths=lengths)
+        settings = self._on(data, settings, checkpoint)
+        if not data.n_outputs:
             raise ValueError("`Y` is missing: fit needs outputs")
-        data = as_sequences(X, Y, lengths=lengths)
-        self._check_inputs(data, settings)
         if settings.activation.degree == 1:
             return self._fit_linear(data, settings)
         model, state = run_fit(data, settings)
         self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
         self.n_features_in_ = data.n_inputs
-        self._flat_outputs = data.flat_outputs
+        self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
-    def _fit_linear(self, data: Sequences, settings: Settings) -> SpectralRNNRegressor:
+    def _fit_linear(self, data: Data, settings: Settings) -> SpectralRNNRegressor:
         """Realise a linear network; its states are determined up to a similarity."""
         if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
             raise ValueError(
@@ -191,11 +210,11 @@ class SpectralRNNRegressor(SpectralRNN):
         wanted = IdentifierSettings(
             settings.n_hidden, 0, settings.activation, 60.0, settings.engine, settings.verbose
         )
-        model, _, moments, report = run_identification(data, wanted)
+        model, _, moments, report = run_identification(gathered(data), wanted)
         self.model_ = moments if settings.refine is None else model
         self.chain_, self.report_ = None, report
         self.n_features_in_ = data.n_inputs
-        self._flat_outputs = data.flat_outputs
+        self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:

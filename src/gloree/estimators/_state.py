@@ -17,7 +17,7 @@ from gloree.estimators._stages import Stages
 from gloree.models import BRNN, Network
 from gloree.moments import MomentPlan, Whitening
 from gloree.refinement import Layout
-from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.sequences import Array, Batch, Data, IntArray
 
 DEFECT_LIMIT = 0.45
 """Stein defect from which the Gaussian score is not used for the recurrence."""
@@ -64,7 +64,7 @@ class Encoding(Protocol):
 class State(Stages):
     """One fit: each stage reads what those before it left, adds its own, and reports itself."""
 
-    data: Sequences
+    data: Data
     settings: Settings
     report: FitReport
     source: Source = field(init=False)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gloree._extras import require
 from gloree.activations import Activation, from_spec
 from gloree.models._batches import (
     Chain,
@@ -506,14 +507,9 @@ class Network(ABC):
         TypeError
             If the activation is not one of this library's.
         """
-        try:
-            from gloree.models._torch import torch_module
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise ImportError(
-                'to_torch needs PyTorch, an optional dependency: pip install "gloree[torch]"'
-            ) from error
+        require("torch", "torch", "to_torch")
+        from gloree.models._torch import torch_module
+
         return torch_module(self)
 
     def _read(self, X: Any, lengths: ArrayLike | None) -> Sequences:

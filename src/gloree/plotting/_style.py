@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gloree._extras import require
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -29,13 +31,9 @@ def new_axes(ax: Axes | None, size: tuple[float, float] = (5.5, 4.0)) -> Axes:
     """
     if ax is not None:
         return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            'gloree.plotting draws with matplotlib: pip install "gloree[plot]"'
-        ) from error
-    return pyplot.subplots(figsize=size, layout="constrained")[1]
+    pyplot = require("matplotlib.pyplot", "plot", "gloree.plotting")
+    axes: Axes = pyplot.subplots(figsize=size, layout="constrained")[1]
+    return axes
 
 
 def tidy(ax: Axes) -> Axes:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,22 @@ from gloree.sequences._cut import Cut
 GROUP_ROWS = 2**17
 """Rows of a group of batches within one part. The sums of a group are merged before they join the
 total, so that a group may be summed anywhere, with the same result to the last bit."""
+
+
+class Flat(Protocol):
+    """Flat rows and the rows at which sequences begin."""
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """Inputs."""
+
+    @property
+    def Y(self) -> NDArray[Any] | None:
+        """Outputs."""
+
+    @property
+    def starts(self) -> IntArray:
+        """First row of each sequence, and the number of rows."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,11 @@ class Part:
     starts: IntArray
     first_row: int = 0
     first_sequence: int = 0
+
+    @classmethod
+    def of(cls, data: Flat, first_row: int = 0, first_sequence: int = 0) -> Part:
+        """All rows of sequences in memory, at a place in the whole."""
+        return cls(data.X, data.Y, first_row + data.starts, first_row, first_sequence)
 
     def batch(self, table: IntArray) -> Batch:
         """Read one batch: the rows of a table (see `Cut`) as float64.
@@ -136,6 +157,32 @@ class Data(ABC):
     def shortest(self) -> int:
         """Steps of the shortest sequence."""
         return min(int(lengths.min()) for lengths in self.part_lengths)
+
+    @property
+    @abstractmethod
+    def checksum(self) -> int:
+        """Number that tells these data from others."""
+
+    def look(self, *, verbose: int = 0) -> object:
+        """Find out what there is, where that needs a first pass over the data."""
+        del verbose
+        return None
+
+    def remote(self, index: int) -> Any:
+        """What a task on another machine reads a part from; None if it must be sent its rows.
+
+        A future of the part's value, or something with a method ``read``.
+        """
+        del index
+        return None
+
+    def name(self, index: int) -> str:
+        """Name of a part, for messages."""
+        return f"part {index}"
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Row and sequence with which a part begins."""
+        return int(self.part_rows[index]), int(self.part_sequences[index])
 
     def n_interior(self, before: int, after: int) -> int:
         """Steps with at least so many steps of their sequence before and after them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
+
+CHECKSUM_ROWS = 2**16
+"""Rows that `Sequences.checksum` reads at a time."""
 
 Form = Literal["single", "array", "list", "flat"]
 
@@ -75,7 +79,18 @@ class Sequences(Data):
 
     def open(self, index: int = 0) -> Part:
         """All rows."""
-        return Part(self.X, self.Y, self.starts)
+        return Part.of(self)
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of lengths, inputs and outputs; a pass over them."""
+        code = zlib.crc32(np.ascontiguousarray(self.lengths, dtype=np.int64))
+        for values in (self.X, self.Y):
+            if values is not None:
+                for start in range(0, self.n_rows, CHECKSUM_ROWS):
+                    rows = np.ascontiguousarray(values[start : start + CHECKSUM_ROWS])
+                    code = zlib.crc32(rows, code)
+        return code
 
     def select(self, indices: ArrayLike) -> Sequences:
         """Take the sequences with these indices, as a copy in list form."""

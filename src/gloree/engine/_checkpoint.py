@@ -1,0 +1,150 @@
+"""Checkpoints: what the passes of a fit have found, so that an interrupted fit can go on.
+
+Between passes a fit is a deterministic function of what they return, so a file of those results,
+in order, is all that has to be kept: a fit that is started again is handed them one by one, as
+fast as they are read, and goes on with its data where they end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import zlib
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from gloree._version import __version__
+
+MAGIC = b"gloree checkpoint 1\n"
+_HEAD = struct.Struct("<QI")
+
+
+class CheckpointError(OSError, ValueError):
+    """A checkpoint that belongs to another fit, cannot be read, or cannot be written."""
+
+
+class Checkpoint:
+    """File of the results of passes, in order.
+
+    Parameters
+    ----------
+    path : str or Path
+        Made if it does not exist.
+    identity : dict
+        What the fit is determined by: data and settings. A file of another fit is refused.
+    start : dict
+        What else the fit starts from (the state of the random numbers): kept on the first run,
+        and handed back by later ones.
+
+    Attributes
+    ----------
+    start : dict
+    n_passes : int
+        Results on file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file belongs to other data, other settings or another version.
+
+    Notes
+    -----
+    Results are appended one at a time, each with its length and a checksum: a write that is cut
+    short, by a full disk or a loss of power, costs that result and none before it. They are
+    pickled: do not load a file that comes from somebody else.
+    """
+
+    def __init__(self, path: str | Path, identity: dict[str, Any], start: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.start = start
+        self._waiting: deque[tuple[str, Any]] = deque()
+        self._end = 0
+        self.n_passes = 0
+        identity = {"version": __version__, **identity}
+        if self.path.exists() and self.path.stat().st_size > 0:
+            self._load(identity)
+        else:
+            self._write(MAGIC + _framed((identity, start)), "at its start")
+
+    def _load(self, identity: dict[str, Any]) -> None:
+        content = self.path.read_bytes()
+        if not content.startswith(MAGIC):
+            raise CheckpointError(
+                f"{self.path} is no checkpoint of this library: give another path, or remove it"
+            )
+        place = len(MAGIC)
+        records: list[Any] = []
+        while place + _HEAD.size <= len(content):
+            size, code = _HEAD.unpack_from(content, place)
+            payload = content[place + _HEAD.size : place + _HEAD.size + size]
+            if len(payload) < size or zlib.crc32(payload) != code:
+                break
+            if not records:
+                _require_same(self.path, pickle.loads(payload)[0], identity)
+            records.append(pickle.loads(payload))
+            place += _HEAD.size + size
+        if not records:
+            raise CheckpointError(f"{self.path} is damaged at its start: remove it to begin anew")
+        (_, self.start), *results = records
+        self._waiting.extend(results)
+        self.n_passes, self._end = len(results), place
+
+    def take(self, label: str) -> tuple[bool, Any]:
+        """Give the next result on file, if there is one.
+
+        Returns
+        -------
+        found : bool
+        result
+            A statistic, or the exception that the pass raised.
+        """
+        if not self._waiting:
+            return False, None
+        known, result = self._waiting.popleft()
+        if known != label:
+            raise CheckpointError(
+                f"{self.path}: its next pass is {known!r}, this fit's is {label!r}. It comes from "
+                f"another fit, or from another machine whose rounding led elsewhere: remove it to "
+                f"begin anew"
+            )
+        return True, result
+
+    def append(self, label: str, result: Any) -> None:
+        """Add the result of a pass."""
+        self._write(_framed((label, result)), f"after pass {self.n_passes + 1} ({label!r})")
+        self.n_passes += 1
+
+    def _write(self, content: bytes, when: str) -> None:
+        try:
+            with open(self.path, "r+b" if self._end else "wb") as file:
+                file.seek(self._end)
+                file.truncate()
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, self._end)
+            raise CheckpointError(
+                f"the checkpoint {self.path} could not be written {when}: {error}. The "
+                f"{self.n_passes} passes before are safe: make room, and call fit again with the "
+                f"same checkpoint"
+            ) from error
+        self._end += len(content)
+
+
+def _framed(record: Any) -> bytes:
+    payload = pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL)
+    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _require_same(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            raise CheckpointError(
+                f"{path} belongs to another fit: {name} is {theirs.get(name)!r} there and "
+                f"{value!r} here. Give another path, or remove the file to begin anew"
+            )

@@ -1,0 +1,28 @@
+"""Where data may be kept, beside arrays in memory: files, any iterable, Dask workers.
+
+Each function gives something that `fit` takes in place of X (and Y). Passes over the data then
+read a part at a time, so memory is bounded by the parts, whatever their number.
+"""
+
+from gloree.sources._batches import Batches, batches
+from gloree.sources._choice import as_data
+from gloree.sources._files import memory_map
+from gloree.sources._partitions import Partitions, partitions
+from gloree.sources._parts import Parts, SourceError, Summary, gathered, part_of_values
+from gloree.sources._shards import Shards, shards
+
+__all__ = [
+    "Batches",
+    "Partitions",
+    "Parts",
+    "Shards",
+    "SourceError",
+    "Summary",
+    "as_data",
+    "batches",
+    "gathered",
+    "memory_map",
+    "part_of_values",
+    "partitions",
+    "shards",
+]

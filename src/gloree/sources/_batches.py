@@ -1,0 +1,133 @@
+"""Any object that gives the same batches of (X, Y) each time it is iterated over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gloree.sequences import Part, Sequences
+from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+
+
+class Batches(Parts):
+    """Data from an iterable (see `gloree.sources.batches`)."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._iterable = iterable
+        self._position = 0
+        self._iterator: Iterator[Any] | None = None
+
+    @property
+    def n_parts(self) -> int | None:
+        """Batches, if the iterable tells."""
+        try:
+            return len(self._iterable)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+
+    def looks(self) -> Iterator[Summary]:
+        """Iterate once."""
+        for index, value in enumerate(self._iterable):
+            name = f"batch {index}"
+            yield summarise(name, part_of_values(name, value))
+
+    def open(self, index: int) -> Part:
+        """Go on to a batch; back to the start for an earlier one.
+
+        Raises
+        ------
+        SourceError
+            If the data are not those of the first pass.
+        """
+        if self._iterator is None or index < self._position:
+            self._iterator, self._position = iter(self._iterable), 0
+        data: Sequences | None = None
+        while self._position <= index:
+            data = self._next(self._iterator)
+        if self._position == len(self.summaries):
+            self._require_end(self._iterator)
+            self._iterator = None
+        assert data is not None
+        return Part.of(data, *self.place(index))
+
+    def _next(self, iterator: Iterator[Any]) -> Sequences:
+        summary = self.summaries[self._position]
+        try:
+            value = next(iterator)
+        except StopIteration:
+            raise SourceError(
+                f"the data ended before {summary.name}, of {len(self.summaries)} in the first "
+                f"pass: {_ADVICE}"
+            ) from None
+        data = part_of_values(summary.name, value)
+        self._position += 1
+        if data.checksum != summary.checksum:
+            raise SourceError(f"{summary.name} is not what it was in the first pass: {_ADVICE}")
+        return data
+
+    def _require_end(self, iterator: Iterator[Any]) -> None:
+        nothing = object()
+        if next(iterator, nothing) is not nothing:
+            raise SourceError(
+                f"the data have more than the {len(self.summaries)} batches of the first pass: "
+                f"{_ADVICE}"
+            )
+
+    def __str__(self) -> str:
+        return "the iterable"
+
+
+_ADVICE = (
+    "a fit reads the data many times, so every iteration must give the same batches in the same "
+    "order (no shuffling, fixed seeds)"
+)
+
+
+def batches(iterable: Iterable[Any]) -> Batches:
+    """Data from any object that can be iterated over again and again.
+
+    Parameters
+    ----------
+    iterable : iterable of (X, Y) or (X, Y, lengths)
+        Each item one part of the data, X and Y in any of the forms of
+        `gloree.sequences.as_sequences`, or a list of pairs (x, y) of sequences. A generator is
+        spent after one pass: give an object whose ``__iter__`` starts anew.
+
+    Returns
+    -------
+    Batches
+        To give to `fit` in place of X, without a Y.
+
+    Raises
+    ------
+    TypeError
+        If the argument is an iterator, which ends after one pass.
+    SourceError
+        In a fit, if a later iteration gives other data than the first (compared by checksums), or
+        a batch is not usable.
+
+    Notes
+    -----
+    At most three items are in memory at once, however many there are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree import sources
+    >>> class Halves:
+    ...     def __iter__(self):
+    ...         for seed in range(2):
+    ...             x = np.random.default_rng(seed).standard_normal((5, 3, 2))
+    ...             yield x, x[..., :1] ** 2
+    >>> sources.batches(Halves()).n_rows
+    30
+    """
+    if hasattr(iterable, "__next__"):
+        raise TypeError(
+            "the data are an iterator (a generator, perhaps), which is spent after one pass, and a "
+            "fit reads the data many times: give an object whose __iter__ starts anew, such as a "
+            "list, or a class with a generator method __iter__"
+        )
+    if not hasattr(iterable, "__iter__"):
+        raise TypeError(f"the data are a {type(iterable).__name__}, which cannot be iterated over")
+    return Batches(iterable)

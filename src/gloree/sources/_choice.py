@@ -1,0 +1,70 @@
+"""From the X and Y of `fit` to data, wherever they are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from gloree.sequences import Data, as_sequences
+from gloree.sources._batches import batches
+from gloree.sources._files import memory_map
+from gloree.sources._partitions import partitions
+from gloree.sources._shards import shards
+
+
+def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
+    """Data in any form that a fit takes.
+
+    Parameters
+    ----------
+    X : array, list of arrays, Data, path, Dask collection or iterable
+        Arrays with their outputs in `Y` (see `gloree.sequences.as_sequences`). Without a `Y`: what
+        a function of `gloree.sources` gives; the path of a directory of shards; a Dask bag, or a
+        list of delayed values; any object that iterates over batches (X, Y). The path of an
+        ``.npy`` file goes with that of its outputs in `Y`.
+    Y : array, list or path, optional
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the form is none of these.
+    """
+    source = _source_of(X, Y, lengths)
+    if source is None:
+        return as_sequences(X, Y, lengths=lengths)
+    for name, value in (("Y", Y), ("lengths", lengths)):
+        if value is not None and not isinstance(X, (str, Path)):
+            raise ValueError(
+                f"`{name}` was given beside a source of data, whose parts hold inputs and outputs "
+                f"(and lengths): leave it out"
+            )
+    return source
+
+
+def _source_of(X: Any, Y: Any, lengths: ArrayLike | None) -> Data | None:
+    if isinstance(X, Data):
+        return X
+    if isinstance(X, (str, Path)):
+        path = Path(X)
+        if path.suffix == ".npy":
+            return memory_map(path, Y, lengths=lengths)
+        return shards(path)
+    if _is_delayed(X) or (isinstance(X, (list, tuple)) and X and _is_delayed(X[0])):
+        return partitions(X)
+    arrays = isinstance(X, (list, tuple)) or hasattr(X, "__array__") or hasattr(X, "nnz")
+    if Y is None and not arrays and hasattr(X, "__iter__"):
+        return batches(X)
+    return None
+
+
+def _is_delayed(value: Any) -> bool:
+    """Whether this is a Dask bag, a delayed value or a future."""
+    return type(value).__module__.partition(".")[0] in ("dask", "distributed")

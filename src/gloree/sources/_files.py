@@ -1,0 +1,50 @@
+"""Arrays in ``.npy`` files, mapped into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gloree.sequences import Sequences, as_sequences
+from gloree.sources._parts import SourceError
+
+
+def memory_map(
+    X: str | Path, Y: str | Path | None = None, *, lengths: ArrayLike | None = None
+) -> Sequences:
+    """Data in ``.npy`` files, of which passes read a batch at a time.
+
+    Parameters
+    ----------
+    X, Y : str or Path
+        Files written by `numpy.save`, in any of the forms of `gloree.sequences.as_sequences`.
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+
+    Returns
+    -------
+    Sequences
+        To give to `fit` in place of X, without a Y.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be mapped.
+    ValueError
+        If shapes or values do not fit together.
+
+    Notes
+    -----
+    All values are read once, to check that they are finite.
+    """
+    return as_sequences(_mapped(X, "X"), None if Y is None else _mapped(Y, "Y"), lengths=lengths)
+
+
+def _mapped(path: str | Path, name: str) -> np.ndarray:
+    try:
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"`{name}`: {path} cannot be mapped ({error})") from error
+    return mapped

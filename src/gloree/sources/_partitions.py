@@ -1,0 +1,137 @@
+"""Dask collections: partitions that stay where they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gloree._extras import require
+from gloree.sequences import Part
+from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+
+
+def look_at(name: str, value: Any) -> Summary:
+    """Task of the first look."""
+    return summarise(name, part_of_values(name, value))
+
+
+def is_future(value: Any) -> bool:
+    """Whether this is the future of a value on a cluster (delayed values have any attribute)."""
+    return type(value).__module__.partition(".")[0] == "distributed"
+
+
+class Partitions(Parts):
+    """Data in the partitions of a Dask collection (see `gloree.sources.partitions`)."""
+
+    def __init__(self, delayed: Sequence[Any]) -> None:
+        self.delayed = list(delayed)
+        self.client: Any = None
+        self.futures: list[Any] | None = None
+
+    def name(self, index: int) -> str:
+        """Name of a partition, for messages."""
+        return f"partition {index}"
+
+    def keep_on(self, client: Any) -> None:
+        """Compute the partitions on the workers of a client, and leave them there."""
+        if self.client is client and self.futures is not None:
+            return
+        self.client = client
+        self.futures = [
+            each if is_future(each) else client.compute(each) for each in self.delayed
+        ]
+
+    @property
+    def n_parts(self) -> int:
+        """Partitions."""
+        return len(self.delayed)
+
+    def value(self, index: int) -> Any:
+        """Fetch a partition to this process."""
+        each = self.delayed[index]
+        try:
+            if self.futures is not None:
+                return self.futures[index].result()
+            return each.result() if is_future(each) else each.compute()
+        except Exception as error:
+            raise failure(self.name(index), error) from error
+
+    def looks(self) -> Iterator[Summary]:
+        """Look at every partition, on its worker if there is one."""
+        if self.futures is None:
+            for index in range(self.n_parts):
+                yield look_at(self.name(index), self.value(index))
+            return
+        tasks = [
+            self.client.submit(look_at, self.name(i), future, pure=False)
+            for i, future in enumerate(self.futures)
+        ]
+        for index, task in enumerate(tasks):
+            try:
+                yield task.result()
+            except SourceError:
+                raise
+            except Exception as error:
+                raise failure(self.name(index), error) from error
+
+    def open(self, index: int) -> Part:
+        """Fetch a partition: for engines that run in this process."""
+        data = part_of_values(self.name(index), self.value(index))
+        return Part.of(data, *self.place(index))
+
+    def remote(self, index: int) -> Any:
+        """Future of a partition on its worker."""
+        return None if self.futures is None else self.futures[index]
+
+    def __str__(self) -> str:
+        return "the Dask collection"
+
+
+def failure(name: str, error: BaseException) -> SourceError:
+    """Error that names the part."""
+    return SourceError(f"{name} failed: {type(error).__name__}: {error}")
+
+
+def partitions(collection: Any) -> Partitions:
+    """Data in the partitions of a Dask bag, or in a list of delayed values or futures.
+
+    Parameters
+    ----------
+    collection : dask.bag.Bag, or list of dask.delayed.Delayed or distributed.Future
+        Each delayed value (X, Y), (X, Y, lengths) or a list of pairs (x, y) of sequences; the
+        elements of a bag are such pairs. No sequence goes on from one partition to the next.
+
+    Returns
+    -------
+    Partitions
+        To give to `fit` in place of X, without a Y.
+
+    Raises
+    ------
+    ImportError
+        Without the ``dask`` extra.
+    TypeError
+        If the argument is none of these.
+    SourceError
+        In a fit: the partition that fails, or is not usable, is named.
+
+    Notes
+    -----
+    With a Dask engine partitions are computed once and stay on their workers; only the sums of a
+    pass travel. A worker that is lost is made up for: its partitions are computed again, so
+    computing them has to give the same data each time.
+    """
+    dask = require("dask", "dask", "a Dask collection")
+    if type(collection).__name__ == "Bag":
+        collection = collection.to_delayed()
+    elif dask.is_dask_collection(collection) and type(collection).__name__ == "Delayed":
+        collection = [collection]
+    if not isinstance(collection, (list, tuple)) or not collection:
+        raise TypeError(
+            f"expected a Dask bag, or a list of delayed values or futures, got "
+            f"{type(collection).__name__}. Arrays: delay a function that gives (X, Y) of a block"
+        )
+    for i, each in enumerate(collection):
+        if not (is_future(each) or dask.is_dask_collection(each)):
+            raise TypeError(f"element {i} is a {type(each).__name__}, expected a delayed value")
+    return Partitions(collection)

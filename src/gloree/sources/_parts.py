@@ -1,0 +1,197 @@
+"""Data in several parts: what one look at each of them tells, and the check of every later one."""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
+
+HEAD_ROWS = 10_000
+"""Rows of the first part that are kept for first guesses of location and scale."""
+
+
+class SourceError(ValueError):
+    """Data that cannot be read, or that are not the same in every pass; the part is named."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one look at a part tells.
+
+    Attributes
+    ----------
+    name : str
+        For messages: the file, or the number of the batch or partition.
+    lengths : ndarray of int
+        Steps of its sequences; sequences of equal length share one number in memory.
+    n_inputs, n_outputs : int
+        Columns.
+    checksum : int
+        CRC-32 of lengths, inputs and outputs.
+    head : tuple of ndarray
+        First rows of inputs and outputs.
+    """
+
+    name: str
+    lengths: IntArray
+    n_inputs: int
+    n_outputs: int
+    checksum: int
+    head: tuple[NDArray[Any], NDArray[Any] | None] = field(repr=False)
+
+
+def summarise(name: str, data: Sequences) -> Summary:
+    """Look at one part that is in memory."""
+    rows = slice(0, HEAD_ROWS)
+    head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
+    return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
+
+
+def compact(lengths: IntArray) -> IntArray:
+    """Lengths in little memory: one number where all are equal, else the smallest type."""
+    if int(lengths.min()) == int(lengths.max()):
+        return np.broadcast_to(np.int64(lengths[0]), lengths.shape)
+    return lengths.astype(np.min_scalar_type(int(lengths.max())))
+
+
+def part_of_values(name: str, value: Any) -> Sequences:
+    """Validate one part: (X, Y), (X, Y, lengths) or a list of such pairs.
+
+    Raises
+    ------
+    SourceError
+        Naming the part, and what is wrong with it.
+    """
+    try:
+        if isinstance(value, list):
+            value = _columns(value)
+        if not isinstance(value, tuple) or len(value) not in (2, 3):
+            raise ValueError(
+                f"expected (X, Y), (X, Y, lengths) or a list of pairs (x, y), got "
+                f"{_describe(value)}"
+            )
+        X, Y, *rest = value
+        return as_sequences(X, Y, lengths=rest[0] if rest else None)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{name}: {error}") from error
+
+
+def _columns(pairs: list[Any]) -> tuple[Any, Any]:
+    if not pairs:
+        raise ValueError("it holds no sequences")
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"element {i} is {_describe(pair)}, expected a pair (x, y)")
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+class Parts(Data):
+    """Base of data in several parts, each read when a pass comes to it.
+
+    Notes
+    -----
+    One first look at all parts finds their sizes, checks every value, and takes a checksum of
+    each; it comes with the first thing that is asked of the data.
+    """
+
+    @abstractmethod
+    def looks(self) -> Iterable[Summary]:
+        """Look at every part, in order."""
+
+    @property
+    @abstractmethod
+    def n_parts(self) -> int | None:
+        """Parts, where that is known beforehand."""
+
+    _found: list[Summary] | None = None
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """What the first look has found."""
+        return self.look()
+
+    def look(self, *, verbose: int = 0) -> list[Summary]:
+        """Take the first look, unless it was taken; with a progress bar if `verbose`."""
+        if self._found is not None:
+            return self._found
+        found: list[Summary] = []
+        for summary in tqdm(
+            self.looks(), total=self.n_parts, desc="first look", disable=not verbose, leave=False
+        ):
+            if found:
+                _require_same_columns(found[0], summary)
+            found.append(summary)
+        if not found:
+            raise SourceError(f"{self} holds no data")
+        self._found = found
+        return found
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of the inputs."""
+        return self.summaries[0].n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+        return self.summaries[0].n_outputs
+
+    @cached_property
+    def part_lengths(self) -> Sequence[IntArray]:
+        """Steps of the sequences of each part."""
+        return [summary.lengths for summary in self.summaries]
+
+    def head(self, n_rows: int) -> Part:
+        """First rows of the first part, as the first look found them."""
+        X, Y = self.summaries[0].head
+        rows = slice(0, n_rows)
+        starts = np.array([0, X.shape[0]], dtype=np.int64)
+        return Part(X[rows], None if Y is None else Y[rows], starts)
+
+    def name(self, index: int) -> str:
+        """Name of a part, for messages."""
+        return self.summaries[index].name
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of the checksums of all parts."""
+        codes = [summary.checksum for summary in self.summaries]
+        return zlib.crc32(np.array(codes, dtype=np.int64))
+
+
+def gathered(data: Data) -> Sequences:
+    """All parts in memory, for what needs the data as a whole."""
+    if isinstance(data, Sequences):
+        return data
+    parts = [data.open(index) for index in range(len(data.part_lengths))]
+    outputs = [part.Y for part in parts if part.Y is not None]
+    lengths = np.concatenate(data.part_lengths).astype(np.int64)
+    X = np.concatenate([part.X for part in parts])
+    return Sequences(X, np.concatenate(outputs) if outputs else None, lengths, "list")
+
+
+def _require_same_columns(first: Summary, other: Summary) -> None:
+    for what, expected, found in (
+        ("input", first.n_inputs, other.n_inputs),
+        ("output", first.n_outputs, other.n_outputs),
+    ):
+        if expected != found:
+            raise SourceError(
+                f"{other.name} has {found} {what} columns, {first.name} has {expected}: all parts "
+                f"need the same columns"
+            )
