@@ -82,7 +82,7 @@ class Direction:
     @property
     def size(self) -> int:
         """Parameters of the block."""
-        return self.n_entering + self.owners.shape[0]
+        return self.n_entering + int(self.owners.shape[0])
 
     @property
     def block(self) -> slice:
