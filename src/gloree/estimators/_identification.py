@@ -33,7 +33,15 @@ from gloree.identification import (
     with_shared_states,
 )
 from gloree.models import IORNN, ExplosionError
-from gloree.refinement import Descent, Layout, RefinementStatus, levenberg_marquardt, square_sums
+from gloree.refinement import (
+    Descent,
+    Layout,
+    RefinementStatus,
+    levenberg_marquardt,
+    polynomial_powers,
+    square_sums,
+    units_of,
+)
 from gloree.sequences import Array, IntArray, Sequences
 
 MOST_LAGS = 120
@@ -105,6 +113,7 @@ class IdentifierSettings:
     n_linear: int | None
     n_nonlinear: int | None
     unit: Activation
+    free_coefficients: bool
     max_seconds: float
     engine: Engine
     verbose: int
@@ -506,9 +515,16 @@ def descend(
     max_seconds: float = math.inf,
 ) -> Descent:
     """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up."""
-    kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
+    kinds = units_of(model.activation, model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
-    layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs, direct=True)
+    powers = polynomial_powers(model.activation, model.n_hidden)
+    layout = Layout(
+        model.n_inputs,
+        model.n_hidden,
+        model.n_outputs,
+        direct=True,
+        free_coefficients=powers if fit.settings.free_coefficients else (),
+    )
     free = np.ones(layout.size, dtype=bool)
     free[layout.indices["hidden_bias"][linear_units]] = False
     places = np.flatnonzero(linear_units)

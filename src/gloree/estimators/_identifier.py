@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gloree.activations import Activation, PerUnit, get_activation
+from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
 from gloree.estimators._identification import IdentifierSettings, run_identification
@@ -21,6 +21,9 @@ from gloree.sequences import Sequences, as_sequences
 
 FEWEST_SAMPLES = 60
 """Samples below which no record says anything about a system."""
+
+POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
+"""Where the polynomials of free coefficients start: exp z - 1 to third order."""
 
 MOST_CHANNELS = 20
 """A record with at most so many rows and more columns than rows is taken to lie on its side."""
@@ -219,7 +222,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        unit = get_activation(self.unit)
+        free = isinstance(self.unit, str) and self.unit == "polynomial"
+        unit = POLYNOMIAL if free else get_activation(self.unit)
         if isinstance(unit, PerUnit) or unit.degree == 1:
             raise ValueError(
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -229,6 +233,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             self.n_linear,
             self.n_nonlinear,
             unit,
+            free,
             float(seconds),
             get_engine(None, verbose=self.verbose),
             self.verbose,
