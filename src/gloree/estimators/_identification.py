@@ -113,10 +113,10 @@ class IdentifierSettings:
     n_linear: int | None
     n_nonlinear: int | None
     unit: Activation
-    free_coefficients: bool
     max_seconds: float
     engine: Engine
     verbose: int
+    free_coefficients: bool = False
 
 
 @dataclass
@@ -514,7 +514,10 @@ def descend(
     max_steps: int,
     max_seconds: float = math.inf,
 ) -> Descent:
-    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up."""
+    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up.
+
+    Coefficients of polynomial units are free where the settings say so.
+    """
     kinds = units_of(model.activation, model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
     powers = polynomial_powers(model.activation, model.n_hidden)

@@ -22,11 +22,12 @@ from gloree.sequences import Sequences, as_sequences
 FEWEST_SAMPLES = 60
 """Samples below which no record says anything about a system."""
 
-POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
-"""Where the polynomials of free coefficients start: exp z - 1 to third order."""
-
 MOST_CHANNELS = 20
 """A record with at most so many rows and more columns than rows is taken to lie on its side."""
+
+POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
+"""Start of a unit with free coefficients: exp z - 1 to third order. No coefficient is zero or of
+another size than the rest, so that biases alone make units on one direction differ."""
 
 DRIFT = 3.0
 """Distance of the means of the first and the last fifth of an output, in units of the standard
@@ -53,7 +54,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         linear model.
     unit : str or Activation, default "tanh"
         Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
-        the input is.
+        the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
+        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
     max_seconds : float, default 60
         Time for the whole fit, about.
     random_state : None or int
@@ -75,6 +77,12 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     A keyboard interrupt during the refinement keeps the best network so far.
+
+    Units with fitted coefficients are f_i(z) = c_1 z + c_2 z^2 + c_3 z^3, in `model_` as
+    `activations.PerUnit` of `activations.Polynomial`. There is no constant term: the biases do
+    what it would do. All three coefficients are free, though scales of rows and columns could
+    replace one or two of them: a fixed one would forbid units that lack its power. One such unit
+    is any cubic nonlinearity of one signal; ``n_nonlinear`` of 1 or 2 is often enough.
 
     Examples
     --------
@@ -223,7 +231,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
         free = isinstance(self.unit, str) and self.unit == "polynomial"
-        unit = POLYNOMIAL if free else get_activation(self.unit)
+        try:
+            unit = POLYNOMIAL if free else get_activation(self.unit)
+        except ValueError as error:
+            raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
         if isinstance(unit, PerUnit) or unit.degree == 1:
             raise ValueError(
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -233,10 +244,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             self.n_linear,
             self.n_nonlinear,
             unit,
-            free,
             float(seconds),
             get_engine(None, verbose=self.verbose),
             self.verbose,
+            free,
         )
 
 
