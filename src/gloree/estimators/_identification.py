@@ -40,7 +40,6 @@ from gloree.refinement import (
     levenberg_marquardt,
     polynomial_powers,
     square_sums,
-    units_of,
 )
 from gloree.sequences import Array, IntArray, Sequences
 
@@ -518,7 +517,7 @@ def descend(
 
     Coefficients of polynomial units are free where the settings say so.
     """
-    kinds = units_of(model.activation, model.n_hidden)
+    kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
     powers = polynomial_powers(model.activation, model.n_hidden)
     layout = Layout(

@@ -16,7 +16,7 @@ from gloree.refinement._gauss_newton import (
     hessian_pass,
     standard_errors,
 )
-from gloree.refinement._layout import Layout, polynomial_powers, units_of
+from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._levenberg_marquardt import (
     Descent,
     NormalSums,
@@ -76,6 +76,5 @@ __all__ = [
     "spread_sums",
     "square_sums",
     "standard_errors",
-    "units_of",
     "with_components",
 ]

@@ -14,7 +14,7 @@ from gloree.models import Network
 from gloree.sequences import Array, IntArray
 
 
-def units_of(activation: Activation, n_hidden: int) -> tuple[Activation, ...]:
+def _units_of(activation: Activation, n_hidden: int) -> tuple[Activation, ...]:
     """Activation of each unit."""
     return activation.units if isinstance(activation, PerUnit) else (activation,) * n_hidden
 
@@ -37,7 +37,7 @@ def polynomial_powers(activation: Activation, n_hidden: int) -> tuple[tuple[int,
     """
     return tuple(
         tuple(range(1, kind.degree + 1)) if kind.degree is not None and kind.degree >= 2 else ()
-        for kind in units_of(activation, n_hidden)
+        for kind in _units_of(activation, n_hidden)
     )
 
 
@@ -286,7 +286,7 @@ class Layout:
 
     def _coefficients_of(self, model: Network) -> Array:
         values = []
-        kinds = units_of(model.activation, self.n_hidden)
+        kinds = _units_of(model.activation, self.n_hidden)
         for unit, (kind, powers) in enumerate(zip(kinds, self.free_coefficients, strict=True)):
             if not powers:
                 continue
@@ -301,7 +301,7 @@ class Layout:
     def _activation(self, model: Network, values: Array) -> PerUnit:
         """Activation of a model with other values of the free coefficients."""
         kinds, given = [], iter(values.tolist())
-        old = units_of(model.activation, self.n_hidden)
+        old = _units_of(model.activation, self.n_hidden)
         for kind, powers in zip(old, self.free_coefficients, strict=True):
             if powers:
                 assert isinstance(kind, Polynomial)
