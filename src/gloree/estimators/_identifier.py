@@ -26,8 +26,8 @@ MOST_CHANNELS = 20
 """A record with at most so many rows and more columns than rows is taken to lie on its side."""
 
 POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
-"""Start of a unit with free coefficients, exp z - 1 to third order: with even and odd powers, a single
-unit can begin to follow either kind of curve."""
+"""Start of a unit with free coefficients, exp z - 1 to third order: with even and odd powers, a
+single unit can begin to follow either kind of curve."""
 
 DRIFT = 3.0
 """Distance of the means of the first and the last fifth of an output, in units of the standard
