@@ -86,7 +86,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10, help="for the fit (default 10)")
     parser.add_argument("--linear", type=int, help="linear states (default: chosen)")
     parser.add_argument("--units", type=int, default=2, help="nonlinear units (default 2)")
-    parser.add_argument("--unit", default="cubic", help="activation of these (default cubic)")
+    parser.add_argument(
+        "--unit", default="cubic", help="activation of these: cubic (default), polynomial, tanh, .."
+    )
     parser.add_argument("--picture", type=Path, help="file for a picture of the errors")
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
@@ -399,6 +399,40 @@ class Softplus(Activation):
 
 
 @dataclass(frozen=True)
+class _Polynomials:
+    """Different polynomials of one degree l, each on its own column, by Horner's rule.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (l + 1, n_units)
+        Row m holds the c_m of all units.
+    """
+
+    coefficients: Array
+
+    def __call__(self, z: Array) -> Array:
+        value = z * self.coefficients[-1]
+        for row in self.coefficients[-2:0:-1]:
+            value += row
+            value *= z
+        value += self.coefficients[0]
+        return np.asarray(value)
+
+    def derivative(self, z: Array, order: int) -> Array:
+        columns = [_differentiate(tuple(c), order) for c in self.coefficients.T.tolist()]
+        if len(columns[0]) == 1:
+            return np.full_like(z, [c[0] for c in columns])
+        return _Polynomials(np.array(columns).T)(z)
+
+
+def _shared(unit: Activation) -> Activation | int:
+    """What neighbouring units have in common that are evaluated at once."""
+    if isinstance(unit, Polynomial) and unit.degree >= 2:
+        return unit.degree
+    return unit
+
+
+@dataclass(frozen=True)
 class PerUnit(Activation):
     """A different activation for each unit; the last axis of z runs over the units.
 
@@ -478,12 +512,26 @@ class PerUnit(Activation):
             result[..., units] = f.derivative(values[..., units], order)
         return result
 
-    def _checked(self, values: Array) -> list[tuple[slice, Activation]]:
+    @cached_property
+    def _parts(self) -> list[tuple[slice, Activation | _Polynomials]]:
+        """Stretches of units that are evaluated at once: of one kind, or of one degree."""
+        found: list[tuple[slice, Activation | _Polynomials]] = []
+        begin = 0
+        for _, group in groupby(self.units, _shared):
+            members = list(group)
+            units = slice(begin, begin + len(members))
+            polynomials = [unit.coefficients for unit in members if isinstance(unit, Polynomial)]
+            alike = all(unit == members[0] for unit in members)
+            found.append((units, members[0] if alike else _Polynomials(np.array(polynomials).T)))
+            begin = units.stop
+        return found
+
+    def _checked(self, values: Array) -> list[tuple[slice, Activation | _Polynomials]]:
         if values.ndim == 0 or values.shape[-1] != self.n_units:
             raise ValueError(
                 f"`z` has shape {values.shape}, expected (..., {self.n_units}): one column a unit"
             )
-        return self.runs
+        return self._parts
 
     def spec(self) -> dict[str, Any]:
         """Describe the activation in JSON types."""

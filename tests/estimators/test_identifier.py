@@ -11,8 +11,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from gloree import SystemIdentifier
-from gloree.activations import PerUnit, Polynomial
+from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
+from gloree.models import IORNN
 
 SECONDS = 4
 # the same model on the same data by another path
@@ -307,6 +308,60 @@ def test_other_units_are_fitted(unit):
     assert est.score(u, y, skip=50) > 0.5
 
 
+def test_one_polynomial_is_fitted_to_a_quadratic_and_cubic_nonlinearity(tmp_path):
+    """A single cubic unit cannot be it: its slope and its curvature are one number."""
+
+    def record(seed):
+        rng = np.random.default_rng(seed)
+        u = rng.standard_normal(3000)
+        clean = cascade(u, lambda v: v + 0.16 * v**2 - 0.024 * v**3)
+        return u, clean, clean + 0.01 * clean.std() * rng.standard_normal(3000)
+
+    u, _, y = record(0)
+    fits = {
+        unit: SystemIdentifier(3, 1, unit, max_seconds=SECONDS).fit(u, y)
+        for unit in ("polynomial", "cubic")
+    }
+    fresh, wanted, _ = record(1)
+    error = {
+        unit: relative_error(est.model_, fresh, wanted, skip=100) for unit, est in fits.items()
+    }
+    # the noise of one percent leaves what some twenty weights take up of it
+    assert error["polynomial"] < 0.003
+    assert error["cubic"] > 10 * error["polynomial"]
+
+    model = fits["polynomial"].model_
+    *states, unit = model.activation.units
+    assert all(kind == Polynomial((0.0, 1.0)) for kind in states)
+    assert isinstance(unit, Polynomial)
+    assert unit.degree == 3
+    assert unit.coefficients[0] == 0.0
+    model.save(tmp_path / "model.npz")
+    again = IORNN.load(tmp_path / "model.npz")
+    assert again == model
+    np.testing.assert_array_equal(
+        again.predict(fresh[:, None])[:, 0], fits["polynomial"].predict(fresh)
+    )
+    assert fits["cubic"].model_.activation.units[-1] == get_activation("cubic")
+
+
+def test_coefficients_are_fitted_in_a_feedback_too():
+    rng = np.random.default_rng(7)
+    u, y = rng.standard_normal(3000), np.zeros(3000)
+    for t in range(2, 3000):
+        feedback = 0.1 * y[t - 1] ** 2 + 0.08 * y[t - 1] ** 3
+        y[t] = 1.2 * y[t - 1] - 0.6 * y[t - 2] + 0.4 * u[t - 1] - feedback
+    est = SystemIdentifier(2, 1, "polynomial", max_seconds=SECONDS).fit(u[:2000], y[:2000])
+    assert relative_error(est.model_, u, y) < 0.01 * relative_error(est.linear_model_, u, y)
+
+
+def test_a_linear_system_has_no_use_for_polynomials(fitted_linear):
+    _, u, y = fitted_linear
+    est = SystemIdentifier(2, 1, "polynomial", max_seconds=SECONDS).fit(u, y)
+    assert not est.report_.nonlinear
+    assert est.model_ == est.linear_model_
+
+
 # --------------------------------------------------------------------------------- bad input
 
 
@@ -387,6 +442,7 @@ def test_short_records_give_some_model(n):
         ({"unit": "linear"}, ValueError, "`unit` is 'linear', expected one nonlinear"),
         ({"unit": PerUnit(["tanh"])}, ValueError, "`unit` is '1 tanh', expected one nonlinear"),
         ({"unit": "tahn"}, ValueError, "did you mean 'tanh'"),
+        ({"unit": "polynomal"}, ValueError, "`unit` may also be 'polynomial'"),
         ({"max_seconds": 0}, ValueError, "`max_seconds` must be positive, got 0"),
         ({"max_seconds": -1.5}, ValueError, r"`max_seconds` must be positive, got -1\.5"),
         ({"max_seconds": float("nan")}, ValueError, "`max_seconds` must be positive, got nan"),

@@ -102,6 +102,18 @@ def test_value_and_derivative_agree_with_the_separate_calls():
     np.testing.assert_array_equal(slope, MIXED.derivative(GRID))
 
 
+@pytest.mark.parametrize("order", range(6))
+def test_polynomials_of_one_degree_are_evaluated_together(order):
+    kinds = [Polynomial((0.1 * i, 1.0, -0.3, 0.2 + i)) for i in range(4)]
+    kinds += [cubic, quadratic, quadratic, Polynomial((0.0, 2.0, 1.0)), linear, Polynomial((1, 2))]
+    z = np.random.default_rng(0).standard_normal((7, len(kinds)))
+    together, out = PerUnit(kinds), np.empty_like(z)
+    expected = np.column_stack([f.derivative(z[:, i], order) for i, f in enumerate(kinds)])
+    np.testing.assert_array_equal(together.derivative(z, order), expected)
+    np.testing.assert_array_equal(together(z, out=out), together.derivative(z, 0))
+    assert pickle.loads(pickle.dumps(together)) == PerUnit(kinds)
+
+
 def test_runs_join_neighbours_of_one_kind():
     runs = MIXED.runs
     assert [f for _, f in runs] == [linear, tanh, quadratic, softplus, KINDS[5], cubic, tanh]

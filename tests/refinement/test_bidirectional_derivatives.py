@@ -9,7 +9,14 @@ import pytest
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, IORNN
-from gloree.refinement import Layout, gradient_sums, hessian_sums, spread_sums, square_sums
+from gloree.refinement import (
+    Layout,
+    gradient_sums,
+    hessian_sums,
+    polynomial_powers,
+    spread_sums,
+    square_sums,
+)
 from gloree.refinement._sensitivities import rows_at_once
 from gloree.sequences import as_sequences
 
@@ -40,6 +47,26 @@ CASES = {
     "tanh": {"activation": "tanh", "lags": 2},
     "mixed units": {"activation": ["linear", "tanh", "tanh", "quadratic"], "direct": True},
     "mixed units, two lags": {"activation": ["tanh", "linear", "softplus", "linear"], "lags": 2},
+    "free coefficients": {
+        "activation": ["cubic", "tanh", Polynomial((0.2, 0.5, -0.4)), "quadratic"],
+        "direct": True,
+        "coefficients": True,
+    },
+    "free coefficients, two lags": {
+        "activation": [Polynomial((0.0, 1.0, 0.3, -0.2)), "linear", "softplus", "cubic"],
+        "lags": 2,
+        "coefficients": True,
+    },
+    "free coefficients of backward units only": {
+        "activation": Polynomial((0.0, 1.0, 0.3)),
+        "sizes": (0, 2),
+        "coefficients": True,
+    },
+    "free coefficients without recurrence": {
+        "activation": "quadratic",
+        "recurrent": False,
+        "coefficients": True,
+    },
     "forward units only": {"sizes": (3, 0)},
     "backward units only": {"sizes": (0, 3)},
     "forward units only, two lags": {"sizes": (2, 0), "lags": 2, "direct": True},
@@ -89,6 +116,8 @@ def make_case(case, cut="whole", seed=0):
     data = as_sequences(X, Y)
     source = Source(data, batch_size=10**6, lags=lags, both_ways=True, **CUTS[cut])
     (table,) = source.tables()
+    if "coefficients" in settings:
+        flags["free_coefficients"] = polynomial_powers(model.activation, k)
     layout = Layout((2 * lags - 1) * N_INPUTS, k, q, n_backward=behind, lags=lags, **flags)
     return model, layout, source.read(table), data
 
@@ -368,8 +397,8 @@ def test_vector_and_move_undo_each_other(shape, free):
     assert all(not getattr(nothing, name).any() for name in layout.indices)
     # a difference and a sum of each weight
     close(layout.vector(layout.move(nothing, vector)), vector, ALGEBRA)
-    units, outputs = layout.split(vector)
-    np.testing.assert_array_equal(layout.join(units, outputs), vector)
+    units, coefficients, outputs = layout.split(vector)
+    np.testing.assert_array_equal(layout.join(units, coefficients, outputs), vector)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

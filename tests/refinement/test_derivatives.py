@@ -8,7 +8,7 @@ import pytest
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
 from gloree.models import IORNN
-from gloree.refinement import Layout, gradient_sums, hessian_sums, spread_sums
+from gloree.refinement import Layout, gradient_sums, hessian_sums, polynomial_powers, spread_sums
 from gloree.sequences import as_sequences
 
 # Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
@@ -33,6 +33,24 @@ CASES = {
     "softplus": {"activation": "softplus", "direct": True},
     "mixed units": {"activation": ["linear", "tanh", "quadratic"], "n_hidden": 3, "direct": True},
     "linear and tanh": {"activation": ["linear", "linear", "tanh", "tanh"], "n_hidden": 4},
+    "free coefficients": {"activation": Polynomial((0.2, 0.5, -0.4, 0.3)), "coefficients": True},
+    "free coefficients of different units": {
+        "activation": [
+            "linear",
+            Polynomial((0.0, 1.0, 0.3)),
+            "tanh",
+            Polynomial((0.1, -0.5, 0.0, 0.4)),
+        ],
+        "n_hidden": 4,
+        "direct": True,
+        "coefficients": True,
+    },
+    "free coefficients without recurrence": {
+        "activation": ["cubic", "tanh"],
+        "recurrent": False,
+        "bias": False,
+        "coefficients": True,
+    },
     "no feedback at the weights": {"zero": True},
     "more units than outputs": {"n_hidden": 4, "n_outputs": 1},
     "more outputs than units": {"n_hidden": 1, "n_outputs": 3},
@@ -65,6 +83,8 @@ def make_case(case, cut="whole", seed=0):
     Y = [rng.standard_normal((n, q)) for n in LENGTHS]
     data = as_sequences(X, Y)
     batch = data.whole() if cut == "whole" else next(iter(data.batches(**CUTS[cut])))
+    if "coefficients" in settings:
+        flags["free_coefficients"] = polynomial_powers(model.activation, k)
     return model, Layout(3, k, q, **flags), batch
 
 
@@ -105,7 +125,15 @@ def close(actual, expected, tolerance):
 
 CUT_CASES = [(case, "whole") for case in CASES]
 CUT_CASES += [
-    (case, cut) for case in ("quadratic", "direct path", "tanh", "mixed units") for cut in CUTS
+    (case, cut)
+    for case in (
+        "quadratic",
+        "direct path",
+        "tanh",
+        "mixed units",
+        "free coefficients of different units",
+    )
+    for cut in CUTS
 ]
 CUT_CASES = list(dict.fromkeys(CUT_CASES))
 

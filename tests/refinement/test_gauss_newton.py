@@ -362,7 +362,7 @@ def test_standard_errors_are_the_sandwich():
     assert set(found.weights) == set(parts)
     for name, errors in found.weights.items():
         np.testing.assert_allclose(errors, parts[name], rtol=1e-6)
-    relative = found.relative(model)["input_weights"]
+    relative = found.relative(model, layout)["input_weights"]
     size = np.linalg.norm(model.input_weights)
     assert relative == pytest.approx(np.linalg.norm(parts["input_weights"]) / size, rel=1e-6)
 

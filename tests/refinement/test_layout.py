@@ -59,10 +59,11 @@ def test_size_counts_the_free_weights(free):
 def test_join_and_split_undo_each_other(free):
     layout = Layout(3, 2, 4, **free)
     vector = np.arange(layout.size, dtype=float)
-    units, outputs = layout.split(vector)
+    units, coefficients, outputs = layout.split(vector)
+    assert [part.shape for part in coefficients] == [(0,)]
     assert [block.shape for block in units] == [(2, layout.directions[0].width)]
     assert outputs.shape == (4, layout.output_width)
-    np.testing.assert_array_equal(layout.join(units, outputs), vector)
+    np.testing.assert_array_equal(layout.join(units, coefficients, outputs), vector)
 
 
 @pytest.mark.parametrize("free", FREE)
@@ -113,7 +114,8 @@ def test_scales_are_free_for_monomials_and_biased_parabolas(activation, bias, is
         units = np.zeros((2, 2, layout.directions[0].width))
         for i in range(2):
             units[i, i, :3] = model.input_weights[i] / np.linalg.norm(model.input_weights[i])
-        expected = [layout.join([block], np.zeros((2, layout.output_width))) for block in units]
+        none, outputs = [np.zeros(0)], np.zeros((2, layout.output_width))
+        expected = [layout.join([block], none, outputs) for block in units]
         np.testing.assert_allclose(constraints, expected, atol=1e-15)
 
 

@@ -33,7 +33,14 @@ from gloree.identification import (
     with_shared_states,
 )
 from gloree.models import IORNN, ExplosionError
-from gloree.refinement import Descent, Layout, RefinementStatus, levenberg_marquardt, square_sums
+from gloree.refinement import (
+    Descent,
+    Layout,
+    RefinementStatus,
+    levenberg_marquardt,
+    polynomial_powers,
+    square_sums,
+)
 from gloree.sequences import Array, IntArray, Sequences
 
 MOST_LAGS = 120
@@ -108,6 +115,7 @@ class IdentifierSettings:
     max_seconds: float
     engine: Engine
     verbose: int
+    free_coefficients: bool = False
 
 
 @dataclass
@@ -505,10 +513,20 @@ def descend(
     max_steps: int,
     max_seconds: float = math.inf,
 ) -> Descent:
-    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up."""
+    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up.
+
+    Coefficients of polynomial units are free where the settings say so.
+    """
     kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
-    layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs, direct=True)
+    powers = polynomial_powers(model.activation, model.n_hidden)
+    layout = Layout(
+        model.n_inputs,
+        model.n_hidden,
+        model.n_outputs,
+        direct=True,
+        free_coefficients=powers if fit.settings.free_coefficients else (),
+    )
     free = np.ones(layout.size, dtype=bool)
     free[layout.indices["hidden_bias"][linear_units]] = False
     places = np.flatnonzero(linear_units)

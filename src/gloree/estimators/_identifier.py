@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gloree.activations import Activation, PerUnit, get_activation
+from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
 from gloree.estimators._identification import IdentifierSettings, run_identification
@@ -24,6 +24,10 @@ FEWEST_SAMPLES = 60
 
 MOST_CHANNELS = 20
 """A record with at most so many rows and more columns than rows is taken to lie on its side."""
+
+POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
+"""Start of a unit with free coefficients, exp z - 1 to third order: with even and odd powers, a
+single unit can begin to follow either kind of curve."""
 
 DRIFT = 3.0
 """Distance of the means of the first and the last fifth of an output, in units of the standard
@@ -50,7 +54,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         linear model.
     unit : str or Activation, default "tanh"
         Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
-        the input is.
+        the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
+        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
     max_seconds : float, default 60
         Time for the whole fit, about.
     random_state : None or int
@@ -72,6 +77,12 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     A keyboard interrupt during the refinement keeps the best network so far.
+
+    Units with fitted coefficients are f_i(z) = c_1 z + c_2 z^2 + c_3 z^3, in `model_` as
+    `activations.PerUnit` of `activations.Polynomial`. There is no constant term: the biases do
+    what it would do. All three coefficients are free, though scales of rows and columns could
+    replace one or two of them: a fixed one would forbid units that lack its power. One such unit
+    is any cubic nonlinearity of one signal; ``n_nonlinear`` of 1 or 2 is often enough.
 
     Examples
     --------
@@ -219,7 +230,11 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        unit = get_activation(self.unit)
+        free = isinstance(self.unit, str) and self.unit == "polynomial"
+        try:
+            unit = POLYNOMIAL if free else get_activation(self.unit)
+        except ValueError as error:
+            raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
         if isinstance(unit, PerUnit) or unit.degree == 1:
             raise ValueError(
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -232,6 +247,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             float(seconds),
             get_engine(None, verbose=self.verbose),
             self.verbose,
+            free,
         )
 
 

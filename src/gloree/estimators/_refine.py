@@ -85,7 +85,7 @@ def refine(state: State, model: Network) -> Network:
             errors = errors.shifted(layout, state.source.centre)
         errors = errors.canonical(units, layout)
         report.standard_errors = errors.weights
-        report.predicted_errors = errors.relative(canonical)
+        report.predicted_errors = errors.relative(canonical, layout)
     return canonical
 
 

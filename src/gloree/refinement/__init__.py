@@ -16,7 +16,7 @@ from gloree.refinement._gauss_newton import (
     hessian_pass,
     standard_errors,
 )
-from gloree.refinement._layout import Layout
+from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._levenberg_marquardt import (
     Descent,
     NormalSums,
@@ -70,6 +70,7 @@ __all__ = [
     "logistic_readout",
     "minimise_cross_entropy",
     "normal_sums",
+    "polynomial_powers",
     "softmax",
     "split_held_out",
     "spread_sums",

@@ -224,10 +224,11 @@ def minimise_cross_entropy(
 def _scales(layout: Layout, model: Network) -> Array:
     """Unit of each weight: the root mean square of those of its kind."""
     scale = np.ones(layout.size)
+    weights = layout.weights(model)
     for name, index in layout.indices.items():
         if not index.size:
             continue
-        size = float(np.sqrt(np.mean(getattr(model, name) ** 2)))
+        size = float(np.sqrt(np.mean(weights[name] ** 2)))
         scale[index] = size if size > 0 else 0.1
     return scale
 

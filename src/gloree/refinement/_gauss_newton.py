@@ -422,11 +422,11 @@ class StandardErrors:
                 errors[name] = scaled[np.ix_(place, place)]
         return StandardErrors(self.covariance, errors)
 
-    def relative(self, model: Network) -> dict[str, float]:
+    def relative(self, model: Network, layout: Layout) -> dict[str, float]:
         """Predicted relative error of each weight matrix: root sum of variances over its norm."""
-        predicted = {}
+        weights, predicted = layout.weights(model), {}
         for name, errors in self.weights.items():
-            size = float(np.linalg.norm(getattr(model, name)))
+            size = float(np.linalg.norm(weights[name]))
             if size > 0:
                 predicted[name] = float(np.linalg.norm(errors)) / size
         return predicted

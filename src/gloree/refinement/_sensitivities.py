@@ -12,7 +12,15 @@ from gloree._sums import Largest, Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
 from gloree.sequences import Array, Batch, IntArray, Packing
-from gloree.states import States, chains_of, residual_rows, run_states, without_context
+from gloree.states import (
+    States,
+    chains_of,
+    residual_rows,
+    run_states,
+    step_after,
+    step_before,
+    without_context,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ def gradient_sums(
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
         J^T r = \Big( \sum_t \delta_t (x_t, h_{t-1}, 1)^T,\; \sum_t r_t (h_t, 1, x_t)^T \Big)
 
-    and for backward units with :math:`V^T \delta_{t-1}` and :math:`w_{t+1}`.
+    and for backward units with :math:`V^T \delta_{t-1}` and :math:`w_{t+1}`. The coefficient of
+    :math:`z^m` in unit i has :math:`\sum_t (A_2 r_t + U^T \delta_{t+1})_i z_{ti}^m`.
 
     Notes
     -----
@@ -71,6 +80,10 @@ def backpropagate(
 ) -> Array:
     """Return J^T r for any r of shape (n_rows, n_outputs), zero on rows that do not count."""
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
+    coefficients = [
+        products.sum(axis=0)
+        for products in _coefficient_products(batch, model, layout, states, delta, residuals)
+    ]
     units = []
     for direction in layout.directions:
         own = delta[:, direction.units]
@@ -85,7 +98,38 @@ def backpropagate(
         outputs.append(residuals.sum(axis=0)[:, None])
     if layout.direct:
         outputs.append(residuals.T @ batch.X)
-    return layout.join(units, np.column_stack(outputs))
+    return layout.join(units, coefficients, np.column_stack(outputs))
+
+
+def coefficient_slopes(states: States, direction: Direction) -> Array:
+    """Slope of a unit in each free coefficient of its polynomial, (n_rows, n_coefficients).
+
+    d f(z) / d c_m = z^m for f(z) = sum_m c_m z^m.
+    """
+    z = states.z[:, direction.units]
+    return np.asarray(z[:, direction.owners] ** direction.powers)
+
+
+def _coefficient_products(
+    batch: Batch, model: Network, layout: Layout, states: States, delta: Array, residuals: Array
+) -> list[Array]:
+    """Terms of J^T r of the free coefficients, (n_rows, n_coefficients) of each direction.
+
+    (A2 r_t + U^T delta_{t+1})_i z_{ti}^m: the adjoint of h_t, which delta_t = f'(z_t) times it
+    does not give back where f' is zero.
+    """
+    if not layout.free_coefficients:
+        return [np.zeros((batch.n_rows, 0)) for _ in layout.directions]
+    adjoint = residuals @ model.output_weights.T
+    if layout.recurrent:
+        for direction in layout.directions:
+            follow = step_before if direction.prefix == "backward_" else step_after
+            U = model.recurrent_weights[direction.units, direction.units]
+            adjoint[:, direction.units] += follow(batch, delta[:, direction.units]) @ U
+    return [
+        adjoint[:, direction.units][:, direction.owners] * coefficient_slopes(states, direction)
+        for direction in layout.directions
+    ]
 
 
 def seen_inputs(batch: Batch, direction: Direction) -> Array:
@@ -181,7 +225,10 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
 
     .. math::
         \frac{\partial h_t}{\partial \theta_i} = f'(z_t) \circ
-            \Big( e_i (x_t, h_{t-1}, 1)^T + U \frac{\partial h_{t-1}}{\partial \theta_i} \Big)
+            \Big( e_i (x_t, h_{t-1}, 1)^T + U \frac{\partial h_{t-1}}{\partial \theta_i} \Big),
+        \qquad
+        \frac{\partial h_t}{\partial c_{im}} = e_i z_{ti}^m + f'(z_t) \circ
+            U \frac{\partial h_{t-1}}{\partial c_{im}}
 
     Of two chains, those of the forward one are found first and kept: the other one walks the
     steps in the opposite order.
@@ -263,24 +310,28 @@ def _sensitivity_steps(
     direction: Direction,
 ) -> Iterator[tuple[IntArray, Array]]:
     """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size)."""
-    k, m, size = direction.n_units, direction.width, direction.size
+    k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
     U = model.recurrent_weights[direction.units, direction.units]
     recurrent = layout.recurrent and bool(U.any())
     packing = _packing_of(batch, direction)
     entering = packing.pack(_entering(batch, states, layout, direction))
     steep = packing.pack(slopes[:, direction.units])
+    own = packing.pack(coefficient_slopes(states, direction))
+    owners, places = direction.owners, np.arange(cut, size)
     current: Array | None = None
     for begin, end in pairwise(packing.step_starts.tolist()):
         alive = end - begin
         if current is None or not recurrent:
-            current = np.zeros((k, alive, k, m))
+            current = np.zeros((k, alive, size))
         else:
-            before = np.ascontiguousarray(current.reshape(k, -1, size)[:, :alive])
-            current = (U @ before.reshape(k, -1)).reshape(k, alive, k, m)
+            before = np.ascontiguousarray(current[:, :alive])
+            current = (U @ before.reshape(k, -1)).reshape(k, alive, size)
         for i in range(k):
-            current[i, :, i] += entering[begin:end]
-        current *= steep[begin:end].T[:, :, None, None]
-        yield packing.rows[begin:end], current.reshape(k, alive, size)
+            current[i, :, i * m : (i + 1) * m] += entering[begin:end]
+        current *= steep[begin:end].T[:, :, None]
+        if owners.size:
+            current[owners, :, places] += own[begin:end].T
+        yield packing.rows[begin:end], current
 
 
 def _kept_sensitivities(
@@ -324,12 +375,13 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     residuals = without_context(batch, residual_rows(model, batch, states))
     slopes = model.activation.derivative(states.z, 1)
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
-    scores = [
-        _segment_products(
-            batch, delta[:, direction.units], _entering(batch, states, layout, direction)
-        )
-        for direction in layout.directions
-    ]
+    coefficients = _coefficient_products(batch, model, layout, states, delta, residuals)
+    ones = np.ones((batch.n_rows, 1))
+    scores = []
+    for direction, products in zip(layout.directions, coefficients, strict=True):
+        entering = _entering(batch, states, layout, direction)
+        scores.append(_segment_products(batch, delta[:, direction.units], entering))
+        scores.append(_segment_products(batch, products, ones))
     scores.append(_segment_products(batch, residuals, _output_regressors(batch, states, layout)))
     joined = np.hstack(scores)
     return SpreadSums(float(batch.lengths.shape[0]), joined.T @ joined)
