@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import lfilter
 
 from gloree.identification import find_direction, lag_tensors
-from gloree.identification._direction import FIRST_LAG, LAST_LAG, N_FILTER
+from gloree.identification._lag_tensors import FIRST_LAG, LAST_LAG, N_FILTER
 
 # sums of sixty terms of size one
 ALGEBRA = 1e-11
