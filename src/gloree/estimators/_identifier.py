@@ -51,6 +51,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
     unit : str or Activation, default "tanh"
         Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
         the input is.
+    n_directions : int or None, default None
+        Linear combinations of [h_{t-1}, u_t] that nonlinearities see, and among which the units
+        are shared at the start: one for each static nonlinearity of the system. None takes two
+        where held-out data can tell that they are better than one.
     max_seconds : float, default 60
         Time for the whole fit, about.
     random_state : None or int
@@ -98,6 +102,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         n_nonlinear: int | None = None,
         unit: str | Activation = "tanh",
         *,
+        n_directions: int | None = None,
         max_seconds: float = 60,
         random_state: Any = None,
         verbose: int = 0,
@@ -105,6 +110,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         self.n_linear = n_linear
         self.n_nonlinear = n_nonlinear
         self.unit = unit
+        self.n_directions = n_directions
         self.max_seconds = max_seconds
         self.random_state = random_state
         self.verbose = verbose
@@ -205,7 +211,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         return score_rows(data, outputs, skip)
 
     def _settings(self) -> IdentifierSettings:
-        for name, least in (("n_linear", 1), ("n_nonlinear", 0), ("verbose", 0)):
+        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
+        for name, least in checked:
             value = getattr(self, name)
             if value is None and name != "verbose":
                 continue
@@ -213,6 +220,11 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 raise TypeError(f"`{name}` must be an integer, got {value!r}")
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        if self.n_directions and self.n_nonlinear and self.n_directions > self.n_nonlinear:
+            raise ValueError(
+                f"`n_directions` is {self.n_directions}, but `n_nonlinear` is "
+                f"{self.n_nonlinear}: each direction needs a unit"
+            )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))
         if isinstance(seconds, bool) or not number:
@@ -232,6 +244,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             float(seconds),
             get_engine(None, verbose=self.verbose),
             self.verbose,
+            self.n_directions,
         )
 
 

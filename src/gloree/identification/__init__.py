@@ -4,6 +4,7 @@ from gloree.identification._direction import (
     NonlinearDirection,
     find_direction,
     find_directions,
+    growing_directions,
 )
 from gloree.identification._lag_tensors import LagTensors, lag_tensors
 from gloree.identification._markov import (
@@ -41,6 +42,7 @@ __all__ = [
     "ResponseSums",
     "find_direction",
     "find_directions",
+    "growing_directions",
     "hankel_matrix",
     "ho_kalman",
     "impulse_response",

@@ -17,7 +17,9 @@ nonlinearities are both seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from scipy import optimize
@@ -75,9 +77,9 @@ def find_directions(
     tensors : LagTensors
     n_directions : int
     n_starts : int, default 3
-        Starts that are followed to a minimum for each further direction: the best, beside those
-        already found, of the eigenvectors of sum_k T_k T_k^T and of a fixed set of random ones.
-        All directions move in these descents, those found before among them.
+        Starts that are followed for each further direction: the best, beside those already found,
+        of the eigenvectors of sum_k T_k T_k^T and of a fixed set of random ones. All directions
+        move in these descents, those found before among them.
     ridge : float, default 1e-6
         Relative ridge of the least squares for the filters.
 
@@ -88,30 +90,34 @@ def find_directions(
 
     Notes
     -----
-    Two nonlinearities of degree two with the same filter g behind them are determined only up to a
-    change of basis of the plane of their directions, by which predictions do not change; other
-    filters, or moments of degree three, fix the directions.
+    Moments of order two of nonlinearities with the same filter g behind them determine the plane
+    of their directions only, not a basis of it: other filters, or moments of order three, do.
     """
     if n_directions < 1:
         raise ValueError(f"`n_directions` must be at least 1, got {n_directions}")
+    growing = growing_directions(tensors, n_starts=n_starts, ridge=ridge)
+    return next(islice(growing, n_directions - 1, None))
+
+
+def growing_directions(
+    tensors: LagTensors, *, n_starts: int = 3, ridge: float = FILTER_RIDGE
+) -> Iterator[tuple[NonlinearDirection, ...]]:
+    """One direction, two directions and so on without end, as `find_directions` gives them."""
     structure = ShiftStructure(tensors, ridge=ridge)
     starts = _starts(tensors, structure.totals)
-    d = starts.shape[1]
-    w = np.zeros((0, d))
-    for _ in range(n_directions):
+    w = np.zeros((0, starts.shape[1]))
+    while True:
         order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
         ends = [
             _descend(structure, np.vstack((w, start)), FEW_STEPS)
             for start in starts[order[:n_starts]]
         ]
-        w = min(ends, key=structure.loss)
-        w = _descend(structure, w, MOST_STEPS)
-    w = _by_gain(structure, w)
-    explained = structure.shares(w)
-    return tuple(
-        NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
-        for weights in (tensors.whitening @ w.T).T
-    )
+        w = _by_gain(structure, _descend(structure, min(ends, key=structure.loss), MOST_STEPS))
+        explained = structure.shares(w)
+        yield tuple(
+            NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
+            for weights in (tensors.whitening @ w.T).T
+        )
 
 
 def _descend(structure: ShiftStructure, w: Array, n_steps: int) -> Array:
