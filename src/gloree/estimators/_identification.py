@@ -76,6 +76,9 @@ MOMENT_ROWS = 100_000
 MOST_DIRECTIONS = 2
 """Directions that nonlinearities see, at most, where no number is given."""
 
+DIRECTION_TIME = 0.1
+"""Share of the time from which the search of one direction leaves none for that of more."""
+
 WORTH = 4.0
 """The nonlinear network is kept if its held-out error, over that of the linear model, is below
 1 - WORTH / sqrt(n), n the rows held out: a few hundred neighbouring samples judge badly, and what
@@ -353,6 +356,7 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, li
     """Directions of the nonlinearities, the network of moments alone, and the starts."""
     settings, report = fit.settings, fit.report
     with fit.stage("nonlinearity") as detail:
+        until = fit.elapsed + DIRECTION_TIME * settings.max_seconds
         counts = _unit_counts(fit, linear.realisation.order)
         growing = growing_directions(lag_tensors(linear.entering, linear.residual))
         r = settings.n_directions or 1
@@ -362,7 +366,6 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, li
             detail.append("too few samples for any nonlinear unit")
             return linear.model, []
         error, moments = _best_copied(fit, linear, directions, counts)
-        until = TRIAL_TIME * settings.max_seconds
         while settings.n_directions is None and r < min(MOST_DIRECTIONS, counts[0]):
             if fit.elapsed > until:
                 break

@@ -31,6 +31,13 @@ from gloree.sequences import Array
 TRIED = 20
 """Random directions that are tried, for each dimension."""
 
+N_STARTS = 5
+"""Starts that are followed, by default."""
+
+APART = 0.7
+"""Cosine between two of them, at most. The share explained has local minima, at directions shifted
+by a step (R(1) w in place of w) for instance, and the best starts often lie near the same one."""
+
 FEW_STEPS, MOST_STEPS = 40, 300
 """Steps of a descent from each start, and of that from the best of their ends."""
 
@@ -58,7 +65,7 @@ class NonlinearDirection:
     explained: tuple[float, float]
 
 
-def find_direction(tensors: LagTensors, *, n_starts: int = 3) -> NonlinearDirection:
+def find_direction(tensors: LagTensors, *, n_starts: int = N_STARTS) -> NonlinearDirection:
     """Fit one direction: `find_directions` with a single one."""
     return find_directions(tensors, 1, n_starts=n_starts)[0]
 
@@ -67,7 +74,7 @@ def find_directions(
     tensors: LagTensors,
     n_directions: int,
     *,
-    n_starts: int = 3,
+    n_starts: int = N_STARTS,
     ridge: float = FILTER_RIDGE,
 ) -> tuple[NonlinearDirection, ...]:
     """Fit several directions w_i jointly, with their filters eliminated.
@@ -76,10 +83,10 @@ def find_directions(
     ----------
     tensors : LagTensors
     n_directions : int
-    n_starts : int, default 3
-        Starts that are followed for each further direction: the best, beside those already found,
-        of the eigenvectors of sum_k T_k T_k^T and of a fixed set of random ones. All directions
-        move in these descents, those found before among them.
+    n_starts : int, default 5
+        Starts that are followed for each further direction: the best, beside those already found
+        and apart from each other, of the eigenvectors of sum_k T_k T_k^T and of a fixed set of
+        random ones. All directions move in these descents, those found before among them.
     ridge : float, default 1e-6
         Relative ridge of the least squares for the filters.
 
@@ -90,6 +97,9 @@ def find_directions(
 
     Notes
     -----
+    One and two directions were found from exact moments in all systems that were tried. Of three,
+    the search may end at a local minimum.
+
     Moments of order two of nonlinearities with the same filter g behind them determine the plane
     of their directions only, not a basis of it: other filters, or moments of order three, do.
     """
@@ -100,24 +110,32 @@ def find_directions(
 
 
 def growing_directions(
-    tensors: LagTensors, *, n_starts: int = 3, ridge: float = FILTER_RIDGE
+    tensors: LagTensors, *, n_starts: int = N_STARTS, ridge: float = FILTER_RIDGE
 ) -> Iterator[tuple[NonlinearDirection, ...]]:
     """One direction, two directions and so on without end, as `find_directions` gives them."""
     structure = ShiftStructure(tensors, ridge=ridge)
     starts = _starts(tensors, structure.totals)
     w = np.zeros((0, starts.shape[1]))
     while True:
-        order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
-        ends = [
-            _descend(structure, np.vstack((w, start)), FEW_STEPS)
-            for start in starts[order[:n_starts]]
-        ]
-        w = _by_gain(structure, _descend(structure, min(ends, key=structure.loss), MOST_STEPS))
+        w = _with_another(structure, w, starts, n_starts)
+        # the ones found before stood alone then, and may sit between the true ones
+        for i in range(w.shape[0] - 1):
+            others = np.delete(w, i, axis=0)
+            w = min(w, _with_another(structure, others, starts, n_starts), key=structure.loss)
+        w = _by_gain(structure, _descend(structure, w, MOST_STEPS))
         explained = structure.shares(w)
         yield tuple(
             NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
             for weights in (tensors.whitening @ w.T).T
         )
+
+
+def _with_another(structure: ShiftStructure, w: Array, starts: Array, n_starts: int) -> Array:
+    """Add the start that leads to the least loss, all directions moving."""
+    order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
+    followed = _apart(starts[order], n_starts)
+    ends = [_descend(structure, np.vstack((w, start)), FEW_STEPS) for start in followed]
+    return min(ends, key=structure.loss)
 
 
 def _descend(structure: ShiftStructure, w: Array, n_steps: int) -> Array:
@@ -142,9 +160,20 @@ def _starts(tensors: LagTensors, totals: Array) -> Array:
     spread += totals[1] * cubes / max(np.trace(cubes), 1e-300)
     _, vectors = np.linalg.eigh(spread)
     d = spread.shape[0]
-    # the loss has local minima
     drawn = np.random.default_rng(0).standard_normal((TRIED * d, d))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return np.concatenate((vectors.T[::-1], drawn))
+
+
+def _apart(starts: Array, n_starts: int) -> list[Array]:
+    """First starts, no two of them close to each other."""
+    kept: list[Array] = []
+    for start in starts:
+        if len(kept) == n_starts:
+            break
+        if all(abs(float(start @ other)) <= APART for other in kept):
+            kept.append(start)
+    return kept
 
 
 def _by_gain(structure: ShiftStructure, w: Array) -> Array:

@@ -92,6 +92,9 @@ class ShiftStructure:
         """
         r, d, K, A, N = w.shape[0], self._d, self._n_lags, self._n_outputs, N_FILTER
         n_shifts = self._shifts.shape[0]
+        lag = np.arange(K)[:, None]
+        shift = lag + np.arange(N)
+        seen = np.bincount(shift.ravel(), minlength=n_shifts)
         x = np.moveaxis(self._shifts @ w.T, 2, 0).reshape(r * n_shifts, d)
         inner = x @ x.T
         # a general power costs a hundred times what these products cost
@@ -103,11 +106,11 @@ class ShiftStructure:
             open_ = (products @ unfolded.T).reshape(-1, K * A, d)
             closed = (open_ @ x[:, :, None]).reshape(r, n_shifts, K, A)
             power = (lower * inner).reshape(r, n_shifts, r, n_shifts)
-            blocks, projections = np.zeros((r, N, r, N)), np.zeros((r, N, A))
+            blocks = np.zeros((r, N, r, N))
             for k in range(K):
                 blocks += power[:, k : k + N, :, k : k + N]
-                projections += closed[:, k : k + N, k]
-            G, b = blocks.reshape(r * N, r * N), projections.reshape(r * N, A)
+            G = blocks.reshape(r * N, r * N)
+            b = closed[:, shift, lag].sum(axis=1).reshape(r * N, A)
             ridge = self._ridge / (r * N)
             G[np.diag_indices(r * N)] += ridge * np.trace(G) + 1e-300
             g = np.linalg.solve(G, b)
@@ -115,14 +118,12 @@ class ShiftStructure:
             if not gradient:
                 continue
             # filters[i, s, k] = g[i, s - k], zero outside
-            filters, seen = np.zeros((r, n_shifts, K, A)), np.zeros((r, n_shifts))
-            for k in range(K):
-                filters[:, k : k + N, k] = g.reshape(r, N, A)
-                seen[:, k : k + N] += 1.0
+            filters = np.zeros((r, n_shifts, K, A))
+            filters[:, shift, lag] = g.reshape(r, 1, N, A)
             flat = filters.reshape(r * n_shifts, K * A)
             pairs = flat @ flat.T
             # the ridge moves with tr G = sum_s seen_s |x_s|^(2 m)
-            pairs[np.diag_indices(r * n_shifts)] += ridge * np.sum(g**2) * seen.ravel()
+            pairs[np.diag_indices(r * n_shifts)] += ridge * np.sum(g**2) * np.tile(seen, r)
             toward = (flat[:, None, :] @ open_)[:, 0]
             slope += (2 * m / factorial(m)) * (toward - (pairs * lower) @ x)
         back = np.einsum("sij,rsi->rj", self._shifts, slope.reshape(r, n_shifts, d))
