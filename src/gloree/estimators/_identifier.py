@@ -19,6 +19,9 @@ from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import Sequences, as_sequences
 
+MOST_DIRECTIONS = 3
+"""Directions that may be asked for: the time of their search grows with the third power."""
+
 FEWEST_SAMPLES = 60
 """Samples below which no record says anything about a system."""
 
@@ -52,9 +55,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
         the input is.
     n_directions : int or None, default None
-        Linear combinations of [h_{t-1}, u_t] that nonlinearities see, and among which the units
-        are shared at the start: one for each static nonlinearity of the system. None takes two
-        where held-out data can tell that they are better than one.
+        Linear combinations of [h_{t-1}, u_t] that nonlinearities see, up to 3, and among which the
+        units are shared at the start: one for each static nonlinearity of the system. None takes
+        two where held-out data can tell that they are better than one.
     max_seconds : float, default 60
         Time for the whole fit, about.
     random_state : None or int
@@ -220,6 +223,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 raise TypeError(f"`{name}` must be an integer, got {value!r}")
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        if self.n_directions and self.n_directions > MOST_DIRECTIONS:
+            raise ValueError(
+                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {self.n_directions}"
+            )
         if self.n_directions and self.n_nonlinear and self.n_directions > self.n_nonlinear:
             raise ValueError(
                 f"`n_directions` is {self.n_directions}, but `n_nonlinear` is "
