@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,10 @@ MOMENT_ROWS = 100_000
 
 MOST_DIRECTIONS = 2
 """Directions that nonlinearities see, at most, where no number is given."""
+
+ENOUGH = 0.2
+"""Held-out error of one direction, over that of the linear model, below which no second one is
+looked for: the refinement does the rest."""
 
 DIRECTION_TIME = 0.1
 """Share of the time from which the search of one direction leaves none for that of more."""
@@ -362,27 +366,30 @@ def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, li
         r = settings.n_directions or 1
         directions = next(islice(growing, r - 1, None))
         report.explained, report.n_directions = directions[0].explained, r
+        found = [directions]
         if not counts:
             detail.append("too few samples for any nonlinear unit")
             return linear.model, []
         error, moments = _best_copied(fit, linear, directions, counts)
+        linear_error = fit.error(linear.model, fit.held_out)
         while settings.n_directions is None and r < min(MOST_DIRECTIONS, counts[0]):
-            if fit.elapsed > until:
+            if fit.elapsed > until or error < ENOUGH * linear_error:
                 break
             further = next(growing)
             trial = _best_copied(fit, linear, further, counts)
             if trial[0] > fit.worth * error:
                 break
-            (error, moments), directions, r = trial, further, r + 1
-            report.explained, report.n_directions = directions[0].explained, r
-        if error > fit.error(linear.model, fit.held_out):
+            (error, moments), r = trial, r + 1
+            found.append(further)
+            report.explained, report.n_directions = further[0].explained, r
+        if error > linear_error:
             moments = linear.model
         detail.append(
             f"{r} direction(s) explain {report.explained[0]:.3f} and "
             f"{report.explained[1]:.3f} of the second and third moments"
         )
     with fit.stage("starts") as detail:
-        starts = ranked_starts(fit, linear.shortened(STRETCH), directions, counts)
+        starts = ranked_starts(fit, linear.shortened(STRETCH), found, counts)
         if starts:
             n_units = starts[0].n_hidden - linear.realisation.order
             detail.append(f"{len(starts)} compared, {n_units} nonlinear units in the best")
@@ -432,7 +439,7 @@ def _safely(make: Any, *arguments: Any) -> list[IORNN]:
 def ranked_starts(
     fit: Identification,
     linear: LinearModel,
-    directions: Sequence[NonlinearDirection],
+    found: list[tuple[NonlinearDirection, ...]],
     counts: list[int],
 ) -> list[IORNN]:
     """Small grid of starts, in the order of their errors after a few steps on a short stretch."""
@@ -440,17 +447,17 @@ def ranked_starts(
     short = fit.stretch(TRIAL_ROWS)
     until = fit.elapsed + TRIAL_TIME * fit.settings.max_seconds
     candidates: list[tuple[float, IORNN]] = []
-    for q in counts:
+    for q, directions in product(counts, found[::-1]):
         if q < len(directions):
             continue
-        found = []
         biases = unit_biases(q, n_directions=len(directions))
+        made = []
         for seen, driven in nested_partitions(linear, directions):
             for model in _safely(
                 with_shared_states, linear, directions, unit, biases, seen, driven
             ):
-                found.append((fit.error(model, short), model))
-        candidates += sorted(found, key=lambda pair: pair[0])[:3]
+                made.append((fit.error(model, short), model))
+        candidates += sorted(made, key=lambda pair: pair[0])[:3]
         if fit.elapsed > until:
             break
     results: list[tuple[float, IORNN]] = []
