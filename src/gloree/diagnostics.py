@@ -355,7 +355,9 @@ class IdentificationReport:
     poles : ndarray of complex
         Of the linear states of the network that was kept.
     explained : tuple of float
-        Shares of the residual's second and third moments that one direction explains.
+        Shares of the residual's second and third moments that the directions explain.
+    n_directions : int
+        Directions that nonlinearities were taken to see.
     linear_error, moments_error, refined_error, training_error : float
         Of the linear model, of moments alone, of the refined network on held-out and on training
         data.
@@ -377,6 +379,7 @@ class IdentificationReport:
     orders: list[OrderTrial] = field(default_factory=list)
     poles: NDArray[np.complex128] = field(default_factory=lambda: np.zeros(0, dtype=complex))
     explained: tuple[float, float] = (float("nan"), float("nan"))
+    n_directions: int = 0
     linear_error: float = float("nan")
     moments_error: float = float("nan")
     refined_error: float = float("nan")

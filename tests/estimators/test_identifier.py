@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from gloree import SystemIdentifier
 from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
+from gloree.estimators import _identification
 from gloree.models import IORNN
 
 SECONDS = 4
@@ -84,6 +85,58 @@ def test_order_and_number_of_units_are_chosen_where_none_is_given(f):
     assert est.report_.nonlinear
     found = relative_error(est.model_, u, y)
     assert found < 0.8 * relative_error(est.linear_model_, u, y)
+
+
+def parallel(n, seed):
+    """Two cascades with other filters and nonlinearities, side by side."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(n)
+    second = lfilter([1.0, -0.4], [1.0, 0.5], u)
+    y = cascade(u) + lfilter([0.6, -0.3], [1.0, 0.2, 0.3], second + 0.4 * second**2)
+    return u, y + 0.01 * y.std() * rng.standard_normal(n)
+
+
+@pytest.fixture(scope="module")
+def moments_of_parallel():
+    u, y = parallel(10_000, seed=0)
+    return {
+        r: SystemIdentifier(n_linear=4, n_directions=r, max_seconds=2).fit(u, y) for r in (1, 2)
+    }
+
+
+def test_two_directions_are_better_than_one_for_two_nonlinearities(moments_of_parallel):
+    u, y = parallel(10_000, seed=1)  # data that no fit has seen
+    one, two = (moments_of_parallel[r] for r in (1, 2))
+    assert (one.report_.n_directions, two.report_.n_directions) == (1, 2)
+    # moments alone: what they reach does not depend on time
+    assert two.moments_model_.n_hidden == one.moments_model_.n_hidden
+    error = relative_error(two.moments_model_, u, y)
+    assert error < 0.6 * relative_error(one.moments_model_, u, y)
+    assert "2 direction(s) explain" in str(two.report_)
+    assert min(two.report_.explained) > max(0.0, min(one.report_.explained))
+
+
+def single(n, seed):
+    u, y = saturation(n, seed)
+    return u, y + 0.01 * y.std() * np.random.default_rng(seed + 100).standard_normal(n)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
+def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed, monkeypatch):
+    """The choice alone, with time enough."""
+    monkeypatch.setattr(
+        _identification, "refine_stage", lambda fit, starts, moments, linear: linear
+    )
+    monkeypatch.setattr(_identification, "ranked_starts", lambda *arguments: [])
+    est = SystemIdentifier(max_seconds=1000).fit(*system(10_000, seed))
+    assert est.report_.n_directions == expected
+
+
+def test_one_unit_sees_one_direction():
+    u, y = parallel(3000, seed=2)
+    est = SystemIdentifier(n_linear=3, n_nonlinear=1, max_seconds=2).fit(u, y)
+    assert est.report_.n_directions == 1
 
 
 def test_moments_alone_are_not_thrown_away_for_want_of_time():
@@ -262,6 +315,7 @@ def test_clone_and_parameters():
         "n_linear": 3,
         "n_nonlinear": 2,
         "unit": "softplus",
+        "n_directions": None,
         "max_seconds": 7,
         "random_state": 1,
         "verbose": 0,
@@ -451,6 +505,14 @@ def test_short_records_give_some_model(n):
         ({"n_linear": 0}, ValueError, "`n_linear` must be at least 1, got 0"),
         ({"n_linear": 2.0}, TypeError, r"`n_linear` must be an integer, got 2\.0"),
         ({"n_nonlinear": -1}, ValueError, "`n_nonlinear` must be at least 0, got -1"),
+        ({"n_directions": 0}, ValueError, "`n_directions` must be at least 1, got 0"),
+        ({"n_directions": 4}, ValueError, "`n_directions` must be at most 3, got 4"),
+        ({"n_directions": 1.5}, TypeError, r"`n_directions` must be an integer, got 1\.5"),
+        (
+            {"n_directions": 3, "n_nonlinear": 2},
+            ValueError,
+            "`n_directions` is 3, but `n_nonlinear` is 2: each direction needs a unit",
+        ),
         ({"n_nonlinear": True}, TypeError, "`n_nonlinear` must be an integer, got True"),
         ({"verbose": None}, TypeError, "`verbose` must be an integer, got None"),
     ],

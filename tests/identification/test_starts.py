@@ -12,6 +12,7 @@ from gloree.identification import (
     linear_model,
     nested_partitions,
     unit_biases,
+    unit_directions,
     with_copied_states,
     with_outputs,
     with_shared_states,
@@ -162,6 +163,83 @@ def test_biases_are_spread_over_a_normal_variable():
     np.testing.assert_array_equal(unit_biases(5, 1.0), [-1.0, -0.5, 0.0, 0.5, 1.0])
     assert unit_biases(1).shape == (1,)
     assert unit_biases(1)[0] != 0.0  # a unit that is odd in v would miss what is even
+
+
+def test_units_are_shared_among_directions():
+    np.testing.assert_array_equal(unit_directions(5, 1), [0] * 5)
+    np.testing.assert_array_equal(unit_directions(5, 2), [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(unit_directions(3, 3), [0, 1, 2])
+    # each direction has biases of its own
+    np.testing.assert_array_equal(unit_biases(5, n_directions=2), [-2.0, 0.0, 2.0, -2.0, 2.0])
+    np.testing.assert_array_equal(unit_biases(3, n_directions=2), [-2.0, 2.0, 0.5])
+    for n_units, n_directions in ((1, 2), (3, 0)):
+        with pytest.raises(ValueError, match="each direction needs one"):
+            unit_directions(n_units, n_directions)
+
+
+def second_direction(part):
+    """Another function of the states, of mean zero and variance one."""
+    weights = np.array([0.3, 0.9, -0.8, 0.4])
+    v = part.entering @ weights
+    return NonlinearDirection(weights / v.std(), -float(v.mean() / v.std()), (1.0, 1.0))
+
+
+def test_copied_states_of_two_directions_are_one_filtered_sum(system):
+    part, direction, _ = system
+    directions, n = (direction, second_direction(part)), 3
+    network = with_copied_states(part, directions, tanh, unit_biases(3, n_directions=2))
+    injection = network.recurrent_weights[n : 2 * n, 2 * n :]
+    found = part.realisation
+    h, copy, units = np.zeros(n), np.zeros(n), np.zeros(3)
+    expected = []
+    for row in part.u:
+        first, second = (d.weights @ np.concatenate((h, row)) + d.offset for d in directions)
+        h = found.transition @ h + found.inputs @ row
+        copy = found.transition @ copy + injection @ units
+        units = np.tanh(np.array([first - 2.0, first + 2.0, second + 0.5]))
+        states = np.concatenate((h, copy, units))
+        expected.append(
+            states @ network.output_weights + row @ network.direct_weights + network.output_bias
+        )
+    np.testing.assert_allclose(network.predict(part.u), expected, atol=ALGEBRA)
+
+
+def test_a_sequence_of_one_direction_is_that_direction(system):
+    part, direction, _ = system
+    seen, driven = np.array([0, 1]), np.array([2])
+    assert with_copied_states(part, direction, tanh, BIASES) == with_copied_states(
+        part, [direction], tanh, BIASES
+    )
+    assert with_shared_states(part, direction, tanh, BIASES, seen, driven) == with_shared_states(
+        part, [direction], tanh, BIASES, seen, driven
+    )
+
+
+def test_shared_states_fit_every_direction_to_the_states_that_are_seen(system):
+    part, direction, _ = system
+    directions = (direction, second_direction(part))
+    seen, driven = np.array([0, 1]), np.array([2])
+    biases = unit_biases(3, n_directions=2)
+    network = with_shared_states(part, directions, tanh, biases, seen, driven)
+    regressors = np.column_stack((part.entering[:, [0, 1, 3]], np.ones(len(part.u))))
+    for units, one in (([3, 4], directions[0]), ([5], directions[1])):
+        target = part.entering @ one.weights + one.offset
+        expected = np.linalg.lstsq(regressors, target, rcond=None)[0]
+        for unit in units:
+            weights = network.recurrent_weights[unit]
+            np.testing.assert_allclose(weights[:2], expected[:2], atol=1e-6)
+            assert not weights[2:].any()
+            np.testing.assert_allclose(network.input_weights[unit], expected[2], atol=1e-6)
+            bias = network.hidden_bias[unit] - biases[unit - 3]
+            assert bias == pytest.approx(expected[3], abs=1e-6)
+
+
+def test_partitions_count_all_directions(system):
+    part, direction, _ = system
+    other = np.zeros(4)
+    other[2] = 10.0 / part.entering[:, 2].std()
+    parts = nested_partitions(part, (direction, NonlinearDirection(other, 0.0, (1.0, 1.0))))
+    np.testing.assert_array_equal(parts[0][0], [2])
 
 
 def test_outputs_are_those_of_least_squares(system):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gloree.estimators._stages import Stages
 from gloree.identification import (
     LinearModel,
     NonlinearDirection,
-    find_direction,
+    growing_directions,
     ho_kalman,
     impulse_response,
     lag_tensors,
@@ -79,10 +80,21 @@ PLENTY = 100
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
+MOST_DIRECTIONS = 2
+"""Directions that nonlinearities see, at most, where no number is given."""
+
+ENOUGH = 0.2
+"""Held-out error of one direction, over that of the linear model, below which no second one is
+looked for: the refinement does the rest."""
+
+DIRECTION_TIME = 0.1
+"""Share of the time from which the search of one direction leaves none for that of more."""
+
 WORTH = 4.0
 """The nonlinear network is kept if its held-out error, over that of the linear model, is below
 1 - WORTH / sqrt(n), n the rows held out: a few hundred neighbouring samples judge badly, and what
-they chose was worse than the linear model on new data."""
+they chose was worse than the linear model on new data. One more direction is taken by the same
+rule."""
 
 LARGEST_RADIUS = 0.9999
 """Spectral radius of the linear states, at most."""
@@ -116,6 +128,7 @@ class IdentifierSettings:
     engine: Engine
     verbose: int
     free_coefficients: bool = False
+    n_directions: int | None = None
 
 
 @dataclass
@@ -173,6 +186,16 @@ class Identification(Stages):
         except ExplosionError:
             return math.inf
         return float(np.sqrt(sums.squares.sum() / sums.n_rows / self.data.n_outputs))
+
+    @property
+    def n_held_out(self) -> int:
+        """Rows that are held out."""
+        return sum(int((table[:, 3] - table[:, 2]).sum()) for table in self.held_out)
+
+    @property
+    def worth(self) -> float:
+        """Ratio of held-out errors below which the larger model is taken."""
+        return 1.0 - WORTH / math.sqrt(self.n_held_out)
 
     def stretch(self, n_rows: int) -> list[IntArray]:
         """First so many training rows."""
@@ -342,35 +365,62 @@ def _record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
 
 
 def nonlinear_stage(fit: Identification, linear: LinearModel) -> tuple[IORNN, list[IORNN]]:
-    """Direction of the nonlinearity, the network of moments alone, and the starts."""
+    """Directions of the nonlinearities, the network of moments alone, and the starts."""
     settings, report = fit.settings, fit.report
     with fit.stage("nonlinearity") as detail:
-        direction = find_direction(lag_tensors(linear.entering, linear.residual))
-        report.explained = direction.explained
+        until = fit.elapsed + DIRECTION_TIME * settings.max_seconds
         counts = _unit_counts(fit, linear.realisation.order)
+        growing = growing_directions(lag_tensors(linear.entering, linear.residual))
+        r = settings.n_directions or 1
+        directions = next(islice(growing, r - 1, None))
+        report.explained, report.n_directions = directions[0].explained, r
+        found = [directions]
         if not counts:
             detail.append("too few samples for any nonlinear unit")
             return linear.model, []
-        trials = [
-            (fit.error(model, fit.held_out), model)
-            for q in counts[:2]
-            for model in _safely(
-                with_copied_states, linear, direction, settings.unit, unit_biases(q)
-            )
-        ]
-        moments = min(trials, key=lambda pair: pair[0])[1] if trials else linear.model
-        if trials and min(trials, key=lambda p: p[0])[0] > fit.error(linear.model, fit.held_out):
+        error, moments = _best_copied(fit, linear, directions, counts)
+        linear_error = fit.error(linear.model, fit.held_out)
+        while settings.n_directions is None and r < min(MOST_DIRECTIONS, counts[0]):
+            if fit.elapsed > until or error < ENOUGH * linear_error:
+                break
+            further = next(growing)
+            trial = _best_copied(fit, linear, further, counts)
+            if trial[0] > fit.worth * error:
+                break
+            (error, moments), r = trial, r + 1
+            found.append(further)
+            report.explained, report.n_directions = further[0].explained, r
+        if error > linear_error:
             moments = linear.model
         detail.append(
-            f"one direction explains {direction.explained[0]:.3f} and "
-            f"{direction.explained[1]:.3f} of the second and third moments"
+            f"{r} direction(s) explain {report.explained[0]:.3f} and "
+            f"{report.explained[1]:.3f} of the second and third moments"
         )
     with fit.stage("starts") as detail:
-        starts = ranked_starts(fit, linear.shortened(STRETCH), direction, counts)
+        starts = ranked_starts(fit, linear.shortened(STRETCH), found, counts)
         if starts:
             n_units = starts[0].n_hidden - linear.realisation.order
             detail.append(f"{len(starts)} compared, {n_units} nonlinear units in the best")
     return moments, starts
+
+
+def _best_copied(
+    fit: Identification,
+    linear: LinearModel,
+    directions: Sequence[NonlinearDirection],
+    counts: list[int],
+) -> tuple[float, IORNN]:
+    """Network with copied states of least held-out error, if one is sound."""
+    r, unit = len(directions), fit.settings.unit
+    trials = [
+        (fit.error(model, fit.held_out), model)
+        for q in counts[:2]
+        if q >= r
+        for model in _safely(
+            with_copied_states, linear, directions, unit, unit_biases(q, n_directions=r)
+        )
+    ]
+    return min(trials, key=lambda pair: pair[0], default=(math.inf, linear.model))
 
 
 def _unit_counts(fit: Identification, order: int) -> list[int]:
@@ -378,10 +428,12 @@ def _unit_counts(fit: Identification, order: int) -> list[int]:
     if fit.settings.n_nonlinear is not None:
         return [fit.settings.n_nonlinear]
     rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in fit.training)
-    weights = [(order + q) * (order + q + 3) for q in UNITS]
+    least = fit.settings.n_directions or 1
+    units = [q for q in UNITS if q >= least] or [least]
+    weights = [(order + q) * (order + q + 3) for q in units]
     if rows >= PLENTY * weights[0]:
-        return [UNITS[0]]
-    return [q for q, size in zip(UNITS, weights, strict=True) if rows >= ROWS_PER_WEIGHT * size]
+        return units[:1]
+    return [q for q, size in zip(units, weights, strict=True) if rows >= ROWS_PER_WEIGHT * size]
 
 
 def _safely(make: Any, *arguments: Any) -> list[IORNN]:
@@ -393,21 +445,27 @@ def _safely(make: Any, *arguments: Any) -> list[IORNN]:
 
 
 def ranked_starts(
-    fit: Identification, linear: LinearModel, direction: NonlinearDirection, counts: list[int]
+    fit: Identification,
+    linear: LinearModel,
+    found: list[tuple[NonlinearDirection, ...]],
+    counts: list[int],
 ) -> list[IORNN]:
     """Small grid of starts, in the order of their errors after a few steps on a short stretch."""
     unit = fit.settings.unit
     short = fit.stretch(TRIAL_ROWS)
     until = fit.elapsed + TRIAL_TIME * fit.settings.max_seconds
     candidates: list[tuple[float, IORNN]] = []
-    for q in counts:
-        found = []
-        for seen, driven in nested_partitions(linear, direction):
+    for q, directions in product(counts, found[::-1]):
+        if q < len(directions):
+            continue
+        biases = unit_biases(q, n_directions=len(directions))
+        made = []
+        for seen, driven in nested_partitions(linear, directions):
             for model in _safely(
-                with_shared_states, linear, direction, unit, unit_biases(q), seen, driven
+                with_shared_states, linear, directions, unit, biases, seen, driven
             ):
-                found.append((fit.error(model, short), model))
-        candidates += sorted(found, key=lambda pair: pair[0])[:3]
+                made.append((fit.error(model, short), model))
+        candidates += sorted(made, key=lambda pair: pair[0])[:3]
         if fit.elapsed > until:
             break
     results: list[tuple[float, IORNN]] = []
@@ -493,12 +551,11 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
         report.refined_error = fit.error(model, fit.held_out)
         report.training_error = fit.error(model, fit.training)
         detail.append(f"{steps} steps, {status.value}, held-out {_percent(report.refined_error)}")
-        judges = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.held_out)
-        if report.refined_error > (1.0 - WORTH / math.sqrt(judges)) * report.linear_error:
+        if report.refined_error > fit.worth * report.linear_error:
             report.nonlinear = False
             report.notes.append(
                 f"the nonlinearity is not worth having: its gain over the linear model is within "
-                f"what {judges:,} held-out samples can tell, and the linear model was kept"
+                f"what {fit.n_held_out:,} held-out samples can tell, and the linear model was kept"
             )
             return linear
         report.nonlinear = True

@@ -19,6 +19,9 @@ from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import Sequences, as_sequences
 
+MOST_DIRECTIONS = 3
+"""Directions that may be asked for: the time of their search grows with the third power."""
+
 FEWEST_SAMPLES = 60
 """Samples below which no record says anything about a system."""
 
@@ -56,6 +59,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
         the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
         fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
+    n_directions : int or None, default None
+        Linear combinations of [h_{t-1}, u_t] that nonlinearities see, up to 3, and among which the
+        units are shared at the start: one for each static nonlinearity of the system. None takes
+        two where held-out data can tell that they are better than one.
     max_seconds : float, default 60
         Time for the whole fit, about.
     random_state : None or int
@@ -109,6 +116,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         n_nonlinear: int | None = None,
         unit: str | Activation = "tanh",
         *,
+        n_directions: int | None = None,
         max_seconds: float = 60,
         random_state: Any = None,
         verbose: int = 0,
@@ -116,6 +124,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         self.n_linear = n_linear
         self.n_nonlinear = n_nonlinear
         self.unit = unit
+        self.n_directions = n_directions
         self.max_seconds = max_seconds
         self.random_state = random_state
         self.verbose = verbose
@@ -216,7 +225,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         return score_rows(data, outputs, skip)
 
     def _settings(self) -> IdentifierSettings:
-        for name, least in (("n_linear", 1), ("n_nonlinear", 0), ("verbose", 0)):
+        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
+        for name, least in checked:
             value = getattr(self, name)
             if value is None and name != "verbose":
                 continue
@@ -224,6 +234,15 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 raise TypeError(f"`{name}` must be an integer, got {value!r}")
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        if self.n_directions and self.n_directions > MOST_DIRECTIONS:
+            raise ValueError(
+                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {self.n_directions}"
+            )
+        if self.n_directions and self.n_nonlinear and self.n_directions > self.n_nonlinear:
+            raise ValueError(
+                f"`n_directions` is {self.n_directions}, but `n_nonlinear` is "
+                f"{self.n_nonlinear}: each direction needs a unit"
+            )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))
         if isinstance(seconds, bool) or not number:
@@ -248,6 +267,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             get_engine(None, verbose=self.verbose),
             self.verbose,
             free,
+            self.n_directions,
         )
 
 

@@ -1,11 +1,12 @@
 """Linear realisation and the directions of nonlinearities: the steps of `SystemIdentifier`."""
 
 from gloree.identification._direction import (
-    LagTensors,
     NonlinearDirection,
     find_direction,
-    lag_tensors,
+    find_directions,
+    growing_directions,
 )
+from gloree.identification._lag_tensors import LagTensors, lag_tensors
 from gloree.identification._markov import (
     ImpulseResponse,
     ResponseSums,
@@ -26,6 +27,7 @@ from gloree.identification._starts import (
     linear_model,
     nested_partitions,
     unit_biases,
+    unit_directions,
     with_copied_states,
     with_outputs,
     with_shared_states,
@@ -39,6 +41,8 @@ __all__ = [
     "Realisation",
     "ResponseSums",
     "find_direction",
+    "find_directions",
+    "growing_directions",
     "hankel_matrix",
     "ho_kalman",
     "impulse_response",
@@ -51,6 +55,7 @@ __all__ = [
     "stabilised",
     "supported_order",
     "unit_biases",
+    "unit_directions",
     "with_copied_states",
     "with_outputs",
     "with_shared_states",

@@ -1,136 +1,53 @@
-r"""The direction that a nonlinearity sees, from moments of order two and three over output lags.
+r"""The directions that nonlinearities see, from moments of order two and three over output lags.
 
 With x~ the whitened [h_{t-1}, u_t] of the linear model and r what it leaves of the output,
 
 .. math:: T_k = E[r_{t+k}\, He_m(\tilde x_t)], \qquad m = 2, 3.
 
-If the residual is a filtered function of one direction, r_t = sum_j g_j f(w . x~_{t-j}), then
-neighbouring steps of x~ being correlated with R(s) = E[x~_t x~_{t+s}^T] gives
+If the residual is a sum of filtered functions of one direction each,
+r_t = sum_i sum_j g_ij f_i(w_i . x~_{t-j}), then neighbouring steps of x~ being correlated with
+R(s) = E[x~_t x~_{t+s}^T] gives
 
-.. math:: T_k = c_m \sum_j g_j\, (R(k-j)\, w)^{\otimes m}
+.. math:: T_k = \sum_i c_{im} \sum_j g_{ij}\, (R(k-j)\, w_i)^{\otimes m}
 
-for Gaussian inputs: shifted copies of one rank-one family. The filter g is eliminated by least
-squares, and w fitted to both orders at once, so that even and odd nonlinearities are both seen.
+for Gaussian inputs: shifted copies of one rank-one family for each nonlinearity. The filters g are
+eliminated by least squares, and the w_i fitted to both orders at once, so that even and odd
+nonlinearities are both seen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
-from math import factorial
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from scipy import optimize
 
-from gloree.sequences import Array, IntArray
-
-FIRST_LAG, LAST_LAG = -5, 39
-"""Output lags k of the moments."""
-
-N_FILTER = 40
-"""Terms of the filter g."""
-
-FILTER_RIDGE = 1e-6
-"""Relative ridge of the least squares for g."""
+from gloree.identification._lag_tensors import LagTensors
+from gloree.identification._shift_structure import FILTER_RIDGE, ShiftStructure
+from gloree.sequences import Array
 
 TRIED = 20
 """Random directions that are tried, for each dimension."""
 
-WHITEN_RTOL = 1e-8
-"""Directions of relative variance below this are left out."""
+N_STARTS = 5
+"""Starts that are followed, by default."""
 
+APART = 0.7
+"""Cosine between two of them, at most. The share explained has local minima, at directions shifted
+by a step (R(1) w in place of w) for instance, and the best starts often lie near the same one."""
 
-@dataclass(frozen=True)
-class LagTensors:
-    """Second- and third-order moments of a residual at several lags.
+FEW_STEPS, MOST_STEPS = 40, 300
+"""Steps of a descent from each start, and of that from the best of their ends."""
 
-    Attributes
-    ----------
-    whitening : ndarray of shape (n_columns, n_directions)
-        x~ = (z - mean) W for z = [h_{t-1}, u_t].
-    mean : ndarray of shape (n_columns,)
-    second : ndarray of shape (n_lags, n_outputs, n_directions, n_directions)
-    third : ndarray of shape (n_lags, n_outputs, n_directions, n_directions, n_directions)
-    shifts : ndarray of shape (n_shifts, n_directions, n_directions)
-        R(s) for s from `first_shift` on.
-    first_shift : int
-    """
-
-    whitening: Array
-    mean: Array
-    second: Array = field(repr=False)
-    third: Array = field(repr=False)
-    shifts: Array = field(repr=False)
-    first_shift: int
-
-
-def lag_tensors(z: Array, residual: Array) -> LagTensors:
-    """Moments of one record.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n_rows, n_columns)
-        [h_{t-1}, u_t] of neighbouring steps.
-    residual : ndarray of shape (n_rows, n_outputs)
-        Of the linear model, at the same steps.
-
-    Notes
-    -----
-    Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3).
-    """
-    n = z.shape[0]
-    mean = z.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
-    kept = values > WHITEN_RTOL * values[-1]
-    W = vectors[:, kept] / np.sqrt(values[kept])
-    X = (z - mean) @ W
-    d = X.shape[1]
-    residual = residual - residual.mean(axis=0)
-    residual = residual - X @ (X.T @ residual / n)
-    lags = np.arange(FIRST_LAG, LAST_LAG + 1)
-    moved = np.zeros((n, lags.shape[0], residual.shape[1]))
-    for place, lag in enumerate(lags.tolist()):
-        if lag >= 0:
-            moved[: n - lag, place] = residual[lag:]
-        else:
-            moved[-lag:, place] = residual[:lag]
-    shifted = moved.reshape(n, -1)
-    tensors = []
-    for order in (2, 3):
-        places = np.array(list(combinations_with_replacement(range(d), order)))
-        features = np.prod(X[:, places], axis=2)
-        features -= features.mean(axis=0)
-        # Hermite polynomials of the sample: nothing linear is left in the products
-        features -= X @ (X.T @ features / n)
-        packed = (shifted.T @ features / n).reshape(lags.shape[0], -1, places.shape[0])
-        full = np.empty((*packed.shape[:2], *(d,) * order))
-        for place, index in enumerate(places.tolist()):
-            for axes in set(_orders(tuple(index))):
-                target: Any = (slice(None), slice(None), *axes)
-                full[target] = packed[:, :, place]
-        tensors.append(full)
-    first, last = FIRST_LAG - N_FILTER + 1, LAST_LAG
-    shifts = np.stack(
-        [
-            X[: n - s].T @ X[s:] / n if s >= 0 else X[-s:].T @ X[: n + s] / n
-            for s in range(first, last + 1)
-        ]
-    )
-    return LagTensors(W, mean, tensors[0], tensors[1], shifts, first)
-
-
-def _orders(index: tuple[int, ...]) -> list[tuple[int, ...]]:
-    if len(index) == 1:
-        return [index]
-    return [
-        (index[i], *rest) for i in range(len(index)) for rest in _orders(index[:i] + index[i + 1 :])
-    ]
+GRADIENT = 1e-8
+"""Largest entry of the gradient of the share at which a descent ends."""
 
 
 @dataclass(frozen=True)
 class NonlinearDirection:
-    """What the nonlinearity of a system sees.
+    """What one nonlinearity of a system sees.
 
     Attributes
     ----------
@@ -138,8 +55,9 @@ class NonlinearDirection:
         v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one.
     offset : float
     explained : tuple of float
-        Shares of the second- and third-order moments that shifted copies of one direction
-        explain: near 1 for a single static nonlinearity, whatever is linear around it.
+        Shares of the second- and third-order moments that shifted copies of this direction, and of
+        those found together with it, explain: near 1 if there are no more static nonlinearities
+        than directions, whatever is linear around them.
     """
 
     weights: Array
@@ -147,68 +65,121 @@ class NonlinearDirection:
     explained: tuple[float, float]
 
 
-def find_direction(tensors: LagTensors, *, n_starts: int = 3) -> NonlinearDirection:
-    """Fit the direction w, with the filter eliminated.
+def find_direction(tensors: LagTensors, *, n_starts: int = N_STARTS) -> NonlinearDirection:
+    """Fit one direction: `find_directions` with a single one."""
+    return find_directions(tensors, 1, n_starts=n_starts)[0]
+
+
+def find_directions(
+    tensors: LagTensors,
+    n_directions: int,
+    *,
+    n_starts: int = N_STARTS,
+    ridge: float = FILTER_RIDGE,
+) -> tuple[NonlinearDirection, ...]:
+    """Fit several directions w_i jointly, with their filters eliminated.
 
     Parameters
     ----------
     tensors : LagTensors
-    n_starts : int, default 3
-        Directions that are followed to a minimum: the best of the eigenvectors of
-        sum_k T_k T_k^T and of a fixed set of random ones.
+    n_directions : int
+    n_starts : int, default 5
+        Starts that are followed for each further direction: the best, beside those already found
+        and apart from each other, of the eigenvectors of sum_k T_k T_k^T and of a fixed set of
+        random ones. All directions move in these descents, those found before among them.
+    ridge : float, default 1e-6
+        Relative ridge of the least squares for the filters.
+
+    Returns
+    -------
+    tuple of NonlinearDirection
+        In the order in which each adds most to the share that the ones before it explain.
+
+    Notes
+    -----
+    One and two directions were found from exact moments in all systems that were tried. Of three,
+    the search may end at a local minimum.
+
+    Moments of order two of nonlinearities with the same filter g behind them determine the plane
+    of their directions only, not a basis of it: other filters, or moments of order three, do.
     """
-    d = tensors.whitening.shape[1]
-    n_lags = tensors.second.shape[0]
-    place = (np.arange(n_lags)[:, None] - np.arange(N_FILTER)[None, :]) + N_FILTER - 1
-    totals = [float(np.sum(T**2)) / factorial(m) for m, T in _orders_of(tensors)]
+    if n_directions < 1:
+        raise ValueError(f"`n_directions` must be at least 1, got {n_directions}")
+    growing = growing_directions(tensors, n_starts=n_starts, ridge=ridge)
+    return next(islice(growing, n_directions - 1, None))
 
-    def shares(w: Array) -> tuple[float, float]:
-        moved = tensors.shifts @ w
-        inner = moved @ moved.T
-        values = []
-        for (m, T), total in zip(_orders_of(tensors), totals, strict=True):
-            power = inner**m
-            G = power[place[:, :, None], place[:, None, :]].sum(axis=0)
-            G[np.diag_indices(N_FILTER)] += FILTER_RIDGE * np.trace(G) / N_FILTER + 1e-300
-            b = _contract(T, moved, place, m)
-            g = np.linalg.solve(G, b)
-            values.append(float(np.sum(b * g)) / factorial(m) / max(total, 1e-300))
-        return values[0], values[1]
 
-    def loss(w: Array) -> float:
-        second, third = shares(w / max(float(np.linalg.norm(w)), 1e-300))
-        return -(second * totals[0] + third * totals[1]) / max(sum(totals), 1e-300)
+def growing_directions(
+    tensors: LagTensors, *, n_starts: int = N_STARTS, ridge: float = FILTER_RIDGE
+) -> Iterator[tuple[NonlinearDirection, ...]]:
+    """One direction, two directions and so on without end, as `find_directions` gives them."""
+    structure = ShiftStructure(tensors, ridge=ridge)
+    starts = _starts(tensors, structure.totals)
+    w = np.zeros((0, starts.shape[1]))
+    while True:
+        w = _with_another(structure, w, starts, n_starts)
+        # the ones found before stood alone then, and may sit between the true ones
+        for i in range(w.shape[0] - 1):
+            others = np.delete(w, i, axis=0)
+            w = min(w, _with_another(structure, others, starts, n_starts), key=structure.loss)
+        w = _by_gain(structure, _descend(structure, w, MOST_STEPS))
+        explained = structure.shares(w)
+        yield tuple(
+            NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
+            for weights in (tensors.whitening @ w.T).T
+        )
 
-    spread = np.einsum("kaij,kalj->il", tensors.second, tensors.second)
-    spread = spread / max(np.trace(spread), 1e-300)
-    cubes = np.einsum("kaijm,kaljm->il", tensors.third, tensors.third)
-    spread = totals[0] * spread + totals[1] * cubes / max(np.trace(cubes), 1e-300)
+
+def _with_another(structure: ShiftStructure, w: Array, starts: Array, n_starts: int) -> Array:
+    """Add the start that leads to the least loss, all directions moving."""
+    order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
+    followed = _apart(starts[order], n_starts)
+    ends = [_descend(structure, np.vstack((w, start)), FEW_STEPS) for start in followed]
+    return min(ends, key=structure.loss)
+
+
+def _descend(structure: ShiftStructure, w: Array, n_steps: int) -> Array:
+    """Directions of unit length at the end of a quasi-Newton descent from w."""
+    end = optimize.minimize(
+        structure.loss_and_gradient,
+        w.ravel(),
+        jac=True,
+        method="BFGS",
+        options={"maxiter": n_steps, "gtol": GRADIENT},
+    )
+    found = end.x.reshape(w.shape)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+
+def _starts(tensors: LagTensors, totals: Array) -> Array:
+    """Eigenvectors of the moments, and random directions that are always the same ones."""
+    second, third = tensors.second, tensors.third
+    spread = np.einsum("kaij,kalj->il", second, second)
+    cubes = np.einsum("kaijm,kaljm->il", third, third)
+    spread = totals[0] * spread / max(np.trace(spread), 1e-300)
+    spread += totals[1] * cubes / max(np.trace(cubes), 1e-300)
     _, vectors = np.linalg.eigh(spread)
-    # the loss has local minima: the best of many directions, always the same ones
+    d = spread.shape[0]
     drawn = np.random.default_rng(0).standard_normal((TRIED * d, d))
-    starts = np.concatenate((vectors.T[::-1], drawn))
-    order = np.argsort([loss(start) for start in starts], kind="stable")
-    best = None
-    for start in starts[order[:n_starts]]:
-        found = optimize.minimize(loss, start, method="BFGS", options={"maxiter": 40})
-        if best is None or found.fun < best.fun:
-            best = found
-    assert best is not None
-    w = best.x / np.linalg.norm(best.x)
-    weights = tensors.whitening @ w
-    return NonlinearDirection(weights, -float(tensors.mean @ weights), shares(w))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return np.concatenate((vectors.T[::-1], drawn))
 
 
-def _orders_of(tensors: LagTensors) -> tuple[tuple[int, Array], tuple[int, Array]]:
-    return (2, tensors.second), (3, tensors.third)
+def _apart(starts: Array, n_starts: int) -> list[Array]:
+    """First starts, no two of them close to each other."""
+    kept: list[Array] = []
+    for start in starts:
+        if len(kept) == n_starts:
+            break
+        if all(abs(float(start @ other)) <= APART for other in kept):
+            kept.append(start)
+    return kept
 
 
-def _contract(T: Array, moved: Array, place: IntArray, order: int) -> Array:
-    """b_ja = sum_k <T_ka, (R(k-j) w)^(x)order>, shape (n_filter, n_outputs)."""
-    v = moved[place]
-    if order == 2:
-        seen = np.einsum("kji,kail->kjal", v, T, optimize=True)
-        return np.asarray(np.einsum("kjl,kjal->ja", v, seen, optimize=True))
-    seen = np.einsum("kji,kailm->kjalm", v, T, optimize=True)
-    seen = np.einsum("kjl,kjalm->kjam", v, seen, optimize=True)
-    return np.asarray(np.einsum("kjm,kjam->ja", v, seen, optimize=True))
+def _by_gain(structure: ShiftStructure, w: Array) -> Array:
+    """Order directions by what each adds to those before it."""
+    chosen: list[int] = []
+    while len(chosen) < w.shape[0]:
+        left = [i for i in range(w.shape[0]) if i not in chosen]
+        chosen.append(min(left, key=lambda i: structure.loss(w[[*chosen, i]])))
+    return np.asarray(w[chosen])

@@ -1,8 +1,9 @@
-r"""Networks of linear states and nonlinear units, from a realisation and a direction.
+r"""Networks of linear states and nonlinear units, from a realisation and directions.
 
-The units see v_t = w . [h_{t-1}, u_t] through f(scale v + bias) for a few biases. What they add to
-the states is a matrix Gamma, found by linear least squares: unit i injected into state m appears in
-output a as the filter sum_j (C U^j)_{am} f_i(t - j), a linear recursion with U^T.
+The units see v_t = w . [h_{t-1}, u_t] through f(scale v + bias) for a few biases, and are shared
+among the directions w where there are several (`unit_directions`). What they add to the states is a
+matrix Gamma, found by linear least squares: unit i injected into state m appears in output a as the
+filter sum_j (C U^j)_{am} f_i(t - j), a linear recursion with U^T.
 
 Where the injected states are also the states that the units see, the injection feeds back, which
 the moments of a cascade do not know. Two ways out: a second copy of the states for what the units
@@ -12,6 +13,7 @@ that they drive (`with_shared_states`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,33 +101,63 @@ def with_outputs(model: IORNN, u: Array, y: Array) -> IORNN:
     )
 
 
-def unit_biases(n_units: int, spread: float = 2.0) -> Array:
-    """Biases of units on one direction, spread over the range of a standard normal variable."""
-    return np.linspace(-spread, spread, n_units) if n_units > 1 else np.array([0.5])
+def unit_biases(n_units: int, spread: float = 2.0, *, n_directions: int = 1) -> Array:
+    """Biases of units, on each direction spread over the range of a standard normal variable."""
+    counts = np.bincount(unit_directions(n_units, n_directions), minlength=n_directions)
+    return np.concatenate(
+        [np.linspace(-spread, spread, q) if q > 1 else np.array([0.5]) for q in counts.tolist()]
+    )
+
+
+def unit_directions(n_units: int, n_directions: int) -> IntArray:
+    """Direction that each unit sees: equal shares, the first directions having what is over."""
+    if not 1 <= n_directions <= n_units:
+        raise ValueError(
+            f"{n_units} unit(s) cannot be shared among {n_directions} directions: each direction "
+            f"needs one"
+        )
+    return np.sort(np.arange(n_units) % n_directions)
+
+
+Directions = NonlinearDirection | Sequence[NonlinearDirection]
+"""One direction or several."""
+
+
+def _several(directions: Directions) -> Sequence[NonlinearDirection]:
+    return [directions] if isinstance(directions, NonlinearDirection) else directions
+
+
+def _unit_weights(directions: Directions, n_units: int) -> tuple[Array, Array]:
+    """What each unit sees: weights (n_columns, n_units) and offsets (n_units,)."""
+    several = _several(directions)
+    places = unit_directions(n_units, len(several))
+    weights = np.column_stack([direction.weights for direction in several])
+    offsets = np.array([direction.offset for direction in several])
+    return weights[:, places], offsets[places]
 
 
 def with_copied_states(
-    linear_part: LinearModel, direction: NonlinearDirection, unit: Activation, biases: Array
+    linear_part: LinearModel, direction: Directions, unit: Activation, biases: Array
 ) -> IORNN:
-    """Cascade without feedback: linear states, a copy of them driven by the units, the units."""
+    """Cascades without feedback: linear states, a copy of them driven by the units, the units."""
     found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
-    states, own = direction.weights[:n], direction.weights[n:]
-    v = linear_part.entering @ direction.weights + direction.offset
+    weights, offsets = _unit_weights(direction, q)
+    v = linear_part.entering @ weights + offsets
     everything = np.arange(n)
-    injection = _injection(linear_part, unit(v[:, None] + biases), everything)
+    injection = _injection(linear_part, unit(v + biases), everything)
     k, d = 2 * n + q, found.inputs.shape[1]
     U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
     U[:n, :n] = U[n : 2 * n, n : 2 * n] = found.transition
     U[n : 2 * n, 2 * n :] = injection
-    U[2 * n :, :n] = states
-    A1[:n], A1[2 * n :] = found.inputs, own
-    b[2 * n :] = biases + direction.offset
+    U[2 * n :, :n] = weights[:n].T
+    A1[:n], A1[2 * n :] = found.inputs, weights[n:].T
+    b[2 * n :] = biases + offsets
     return _network(U, A1, b, 2 * n, unit, linear_part)
 
 
 def with_shared_states(
     linear_part: LinearModel,
-    direction: NonlinearDirection,
+    direction: Directions,
     unit: Activation,
     biases: Array,
     seen: IntArray,
@@ -136,7 +168,8 @@ def with_shared_states(
     Parameters
     ----------
     linear_part : LinearModel
-    direction : NonlinearDirection
+    direction : NonlinearDirection or sequence of them
+        Several share the units as `unit_directions` says.
     unit : Activation
     biases : ndarray of shape (n_units,)
     seen, driven : ndarray of int
@@ -144,32 +177,33 @@ def with_shared_states(
     """
     found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
     entering = np.column_stack((linear_part.entering, np.ones(linear_part.u.shape[0])))
-    v = entering[:, :-1] @ direction.weights + direction.offset
+    whole, offsets = _unit_weights(direction, q)
     columns = np.concatenate((seen, np.arange(n, entering.shape[1])))
-    weights = np.zeros(entering.shape[1])
-    weights[columns] = _least_squares(entering[:, columns], v[:, None])[:, 0]
-    v = entering @ weights
-    injection = _injection(linear_part, unit(v[:, None] + biases), driven)
+    weights = np.zeros((entering.shape[1], q))
+    weights[columns] = _least_squares(entering[:, columns], entering[:, :-1] @ whole + offsets)
+    injection = _injection(linear_part, unit(entering @ weights + biases), driven)
     k, d = n + q, found.inputs.shape[1]
     U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
     U[:n, :n] = found.transition
     U[:n, n:] = injection
-    U[n:, :n] = weights[:n]
-    A1[:n], A1[n:] = found.inputs, weights[n : n + d]
+    U[n:, :n] = weights[:n].T
+    A1[:n], A1[n:] = found.inputs, weights[n : n + d].T
     b[n:] = biases + weights[-1]
     return _network(U, A1, b, n, unit, linear_part)
 
 
 def nested_partitions(
-    linear_part: LinearModel, direction: NonlinearDirection
+    linear_part: LinearModel, direction: Directions
 ) -> list[tuple[IntArray, IntArray]]:
     """Partitions of the states into seen and driven ones, modes ordered by what v owes them.
 
-    The last one is no partition: all states are seen and driven (feedback).
+    Several directions count together. The last one is no partition: all states are seen and driven
+    (feedback).
     """
     found, n = linear_part.realisation, linear_part.realisation.order
-    states = linear_part.entering[:, :n] * direction.weights[:n]
-    shares = [float(np.var(states[:, mode].sum(axis=1))) for mode in found.modes]
+    weights = np.column_stack([one.weights for one in _several(direction)])[:n]
+    states = linear_part.entering[:, :n]
+    shares = [float(np.var(states[:, mode] @ weights[mode], axis=0).sum()) for mode in found.modes]
     order = np.argsort(-np.array(shares), kind="stable")
     everything = np.arange(n)
     parts = []
