@@ -63,7 +63,7 @@ def compact(lengths: IntArray) -> IntArray:
     return lengths.astype(np.min_scalar_type(int(lengths.max())))
 
 
-def part_of_values(name: str, value: Any) -> Sequences:
+def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Sequences:
     """Validate one part: (X, Y), (X, Y, lengths) or a list of such pairs.
 
     Raises
@@ -80,7 +80,9 @@ def part_of_values(name: str, value: Any) -> Sequences:
                 f"{_describe(value)}"
             )
         X, Y, *rest = value
-        return as_sequences(X, Y, lengths=rest[0] if rest else None)
+        return as_sequences(
+            X, Y, lengths=rest[0] if rest else None, check_finite=check_finite
+        )
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: {error}") from error
 
