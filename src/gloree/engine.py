@@ -139,6 +139,18 @@ def halves(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
     return first, second
 
 
+def split_tables(tables: list[IntArray], n_segments: int) -> tuple[list[IntArray], list[IntArray]]:
+    """Split batches after so many segments; a batch across the cut becomes two."""
+    first, second = [], []
+    for table in tables:
+        cut = min(max(n_segments, 0), table.shape[0])
+        first.append(table[:cut])
+        second.append(table[cut:])
+        n_segments -= table.shape[0]
+    first, second = ([table for table in part if table.shape[0]] for part in (first, second))
+    return first, second
+
+
 @dataclass(frozen=True)
 class Engine:
     """How passes run.
