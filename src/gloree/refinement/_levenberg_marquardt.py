@@ -31,8 +31,12 @@ FORGET = 0.9
 LEAST_GAIN = 1e-5
 """Steps that lower the error by less than this fraction are slow; five in a row end the search."""
 
-NOTHING_LEFT, UNDAMPED = 1e-9, 1e-8
-"""Gain relative to the error, predicted for a step with no more than this damping, that is none."""
+UNDAMPED = 1e-8
+"""Damping up to which a step says what there is left to gain."""
+
+WORTHLESS = 0.01
+"""A gain in the sum of squares of this many variances of a residual is none: what is left would
+move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
 """Steps without a gain on held-out data after which the search ends."""
@@ -174,6 +178,7 @@ def levenberg_marquardt(
         error = float(sums.gradient.squares.sum()) / n_rows
         note(model, error)
         slow = 0
+        worthless = WORTHLESS / (n_rows * layout.n_outputs)
         scale = np.zeros(chosen.size)
         while n_steps < max_steps:
             if time.perf_counter() - begin >= max_seconds:
@@ -188,7 +193,7 @@ def levenberg_marquardt(
             for _ in range(14):
                 step = _damped_step(H, g, scale, damping)
                 predicted = float(2.0 * step @ g - step @ H @ step)
-                if damping <= UNDAMPED and predicted <= NOTHING_LEFT * error:
+                if damping <= UNDAMPED and predicted <= worthless * error:
                     break
                 full = np.zeros(layout.size)
                 full[chosen] = step
