@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gloree._sums import MergeError, Sums
-from gloree.engine import Engine, Source, get_engine, halves
+from gloree.engine import Engine, Source, get_engine, halves, split_tables
 from gloree.sequences import as_sequences
 
 
@@ -197,3 +197,13 @@ def test_engines_are_found_by_name(engine, name):
 def test_an_unknown_engine_is_refused(engine):
     with pytest.raises(ValueError, match="`engine` must be None, 'threads', 'serial'"):
         get_engine(engine)
+
+
+@pytest.mark.parametrize("n_segments", [0, 1, 3, 4, 6, 9])
+def test_split_tables_cuts_within_a_batch_and_keeps_the_order(n_segments):
+    whole = np.arange(30).reshape(6, 5)
+    tables = [whole[:3], whole[3:4], whole[4:]]
+    first, second = split_tables(tables, n_segments)
+    assert sum(table.shape[0] for table in first) == min(n_segments, 6)
+    assert all(table.shape[0] for table in first + second)
+    np.testing.assert_array_equal(np.concatenate(first + second), whole)

@@ -96,3 +96,38 @@ def test_short_records_still_leave_something_to_choose_the_ridge_by():
     u = rng.standard_normal((80, 1))
     found = impulse_response(as_sequences(u, fir(g, u, [0.0])), 4, SERIAL)
     np.testing.assert_allclose(found.parameters[:3], g, atol=ALGEBRA)
+
+
+class Recorder:
+    """Runs passes, and keeps the batches that they visit."""
+
+    def __init__(self):
+        self.tables = []
+
+    def run(self, function, source, *, label, tables):
+        self.tables += tables
+        return SERIAL.run(function, source, label=label, tables=tables)
+
+
+def test_no_pass_holds_more_than_a_batch_of_the_source():
+    """Windows are made batch by batch: 80 % of a record are not one batch."""
+    rng = np.random.default_rng(6)
+    u = rng.standard_normal((70_000, 1))
+    recorder = Recorder()
+    found = impulse_response(as_sequences(u, u), 3, recorder)
+    rows = [int((table[:, 3] - table[:, 2]).sum()) for table in recorder.tables]
+    assert sum(rows) == 70_000
+    # a batch ends with the piece that fills it
+    assert max(rows) < 2 * 2**13
+    assert len(rows) >= 5
+    np.testing.assert_allclose(found.parameters[:, 0, 0], [1.0, 0.0, 0.0], atol=ALGEBRA)
+
+
+def test_many_short_records_are_cut_within_a_batch():
+    rng = np.random.default_rng(7)
+    records = [rng.standard_normal((40, 1)) for _ in range(20)]
+    recorder = Recorder()
+    found = impulse_response(as_sequences(records, records), 3, recorder)
+    assert [table.shape[0] for table in recorder.tables] == [16, 4]
+    assert found.sums.n_rows == 20 * 38
+    np.testing.assert_allclose(found.parameters[:, 0, 0], [1.0, 0.0, 0.0], atol=ALGEBRA)

@@ -237,3 +237,13 @@ def test_an_exact_start_stays():
     layout = Layout(1, 2, 1, direct=True)
     end = levenberg_marquardt(truth, layout, SERIAL, Source(as_sequences(u, truth.predict(u))))
     assert end.mean_square < 1e-25
+
+
+def test_from_the_minimum_no_step_is_taken(problem):
+    start, layout, source, _, _ = problem
+    first = levenberg_marquardt(start, layout, SERIAL, source)
+    again = levenberg_marquardt(first.model, layout, SERIAL, source, damping=1e-9)
+    settled = levenberg_marquardt(again.model, layout, SERIAL, source, damping=1e-9)
+    assert settled.n_steps == 0
+    assert settled.model is again.model
+    assert settled.status is RefinementStatus.CONVERGED

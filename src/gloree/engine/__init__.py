@@ -9,7 +9,7 @@ from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
 from gloree.engine._dask import DaskEngine
 from gloree.engine._engine import Engine, EngineName, Mergeable
-from gloree.engine._source import Reading, Source, halves
+from gloree.engine._source import Reading, Source, halves, split_tables
 
 __all__ = [
     "Checkpoint",
@@ -22,4 +22,5 @@ __all__ = [
     "Source",
     "get_engine",
     "halves",
+    "split_tables",
 ]

@@ -180,6 +180,20 @@ class Source:
         return split_evenly(chosen, max(4, -(-n_rows // self.batch_size)))
 
 
+def split_tables(
+    tables: Iterable[IntArray], n_segments: int
+) -> tuple[list[IntArray], list[IntArray]]:
+    """Split batches after so many segments; a batch across the cut becomes two."""
+    first, second = [], []
+    for table in tables:
+        cut = min(max(n_segments, 0), table.shape[0])
+        first.append(table[:cut])
+        second.append(table[cut:])
+        n_segments -= table.shape[0]
+    first, second = ([table for table in part if table.shape[0]] for part in (first, second))
+    return first, second
+
+
 def halves(tables: Iterable[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
     """Split batches into two halves of alternate segments, for noise estimates.
 

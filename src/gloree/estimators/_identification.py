@@ -19,12 +19,14 @@ from gloree.diagnostics import GloreeWarning, IdentificationReport, OrderTrial
 from gloree.engine import Engine, Source
 from gloree.estimators._stages import Stages
 from gloree.identification import (
+    ImpulseResponse,
     LinearModel,
     NonlinearDirection,
     growing_directions,
     ho_kalman,
     impulse_response,
     lag_tensors,
+    least_squares_realisation,
     linear_model,
     nested_partitions,
     pulled_inside,
@@ -76,6 +78,9 @@ ROWS_PER_WEIGHT = 10
 
 PLENTY = 100
 """Rows for each weight from which the largest number of units is taken without comparing."""
+
+NEAR_OPTIMUM = 1e-9
+"""First damping of the refinement of a linear model that least squares on its response began."""
 
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
@@ -302,6 +307,8 @@ def linear_stage(fit: Identification) -> LinearModel:
         sound = [pair for pair in trials if pair[0].n_moved == 0] or trials
         least = min(trial.error for trial, _ in sound)
         chosen = next(pair for pair in sound if pair[0].error <= ORDER_GAIN * least)
+        if settings.n_nonlinear == 0:
+            chosen = (chosen[0], least_squares_start(fit, response, chosen[1]))
         washout = memory_of(chosen[1].model)
         fit.cut(washout)
         own = float(np.abs(chosen[1].realisation.poles).max())
@@ -312,13 +319,28 @@ def linear_stage(fit: Identification) -> LinearModel:
         kept = chosen[1]
         if kept.u.shape[0] < _record(data, MOMENT_ROWS)[0].shape[0]:
             kept = linear_model(kept.realisation, *_record(data, MOMENT_ROWS))
-        if chosen[0].n_moved:
+        n_moved = kept.realisation.n_moved
+        if n_moved:
             report.warn(
                 GloreeWarning,
-                f"{chosen[0].n_moved} unstable pole(s) of the realisation were moved into the "
-                f"unit circle: the record may drift, or hold an unstable mode",
+                f"{n_moved} unstable pole(s) of the realisation were moved into the unit circle, "
+                f"or are held at its edge: the record may drift, hold an unstable mode, or not "
+                f"determine so many states",
             )
     return kept
+
+
+def least_squares_start(
+    fit: Identification, response: ImpulseResponse, found: LinearModel
+) -> LinearModel:
+    """Linear model of least squares on the impulse response, if it is better on the records.
+
+    It need not be: the response ends with its lags, the memory of the system may not.
+    """
+    order = found.realisation.order
+    other = linear_model(least_squares_realisation(response, order), found.u, found.y)
+    tables = fit.training + fit.held_out
+    return min((other, found), key=lambda part: fit.error(part.model, tables))
 
 
 def without_idle_memory(part: LinearModel) -> LinearModel:
@@ -488,7 +510,15 @@ def polish(fit: Identification, model: IORNN) -> IORNN:
             # nothing is left to be judged: all data, to convergence
             left = fit.settings.max_seconds - fit.elapsed
             tables = fit.training + fit.held_out
-            end = descend(fit, model, tables, max_steps=200, max_seconds=left)
+            end = descend(
+                fit,
+                model,
+                tables,
+                judged=False,
+                max_steps=200,
+                max_seconds=left,
+                damping=NEAR_OPTIMUM,
+            )
             fit.report.refinement_status = end.status
             fit.report.refinement_steps = end.n_steps
         else:
@@ -569,10 +599,14 @@ def descend(
     *,
     max_steps: int,
     max_seconds: float = math.inf,
+    judged: bool = True,
+    damping: float = 1e-3,
 ) -> Descent:
     """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up.
 
     Coefficients of polynomial units are free where the settings say so.
+    The weights that are best on held-out data are kept; if not `judged`, those of least error on
+    the tables: the least-squares estimate.
     """
     kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
@@ -600,7 +634,8 @@ def descend(
 
     def progress(step: int, error: float, outside: float) -> None:
         if fit.bar is not None:
-            fit.bar.set_postfix_str(f"step {step}, held-out {_percent(outside)}")
+            shown = f"held-out {_percent(outside)}" if judged else f"error {_percent(error)}"
+            fit.bar.set_postfix_str(f"step {step}, {shown}")
 
     return levenberg_marquardt(
         model,
@@ -609,10 +644,11 @@ def descend(
         fit.source,
         free=free,
         tables=tables,
-        held_out=fit.held_out,
+        held_out=fit.held_out if judged else None,
         admit=stable,
         max_steps=max_steps,
         max_seconds=max_seconds,
+        damping=damping,
         progress=progress,
     )
 

@@ -39,9 +39,9 @@ class SpectralRNNRegressor(SpectralRNN):
         Whether a second chain runs backward, w_t = f(B1 x_t + V w_{t+1} + b').
     activation : str or Activation, default "quadratic"
         A polynomial of degree 2 or 3, or "linear": the network is then realised from its impulse
-        response (Ho-Kalman), with a direct path, and refined by least squares of the simulation
-        error (refine=None: not refined). Only the poles and the response of a linear network are
-        determined; its states are, up to a similarity.
+        response (Ho-Kalman and least squares from several starts), with a direct path, and refined
+        by least squares of the simulation error (refine=None: not refined). Only the poles and the
+        response of a linear network are determined; its states are, up to a similarity.
     chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
         Law of the inputs: fitted (order 1), or given.
     moment : {"auto", "regression", "score"}, default "auto"

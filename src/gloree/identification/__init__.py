@@ -13,6 +13,7 @@ from gloree.identification._markov import (
     impulse_response,
     response_sums,
 )
+from gloree.identification._output_error import least_squares_realisation
 from gloree.identification._realisation import (
     Realisation,
     hankel_matrix,
@@ -47,6 +48,7 @@ __all__ = [
     "ho_kalman",
     "impulse_response",
     "lag_tensors",
+    "least_squares_realisation",
     "linear_model",
     "modal_form",
     "nested_partitions",

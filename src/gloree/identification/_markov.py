@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gloree._sums import Sums
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, split_tables
 from gloree.sequences import Array, Batch, Sequences
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2)
@@ -20,6 +20,10 @@ WELL_CONDITIONED = 1e3
 SAME_ERROR = 1.001
 """Of the ridges whose held-out error is within this factor of the least, the largest is taken: it
 leaves the least noise in the response."""
+
+FITTING = 0.8
+"""Share of the pieces, from the first on, that solve for the response while the ridge is chosen;
+the others judge it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,15 @@ class ResponseSums(Sums):
 def response_sums(batch: Batch) -> ResponseSums:
     """Map of the pass: windows of the inputs against the outputs, with a constant."""
     rows = batch.counted
-    X = np.column_stack((batch.X[rows], np.ones(batch.n_counted)))
-    Y = batch.targets[rows]
-    return ResponseSums(float(batch.n_counted), X.T @ X, X.T @ Y, np.einsum("na,na->a", Y, Y))
+    W, Y = batch.X[rows], batch.targets[rows]
+    width = W.shape[1]
+    gram = np.empty((width + 1, width + 1))
+    # W^T W of one array is a symmetric product: half the work of a general one
+    gram[:-1, :-1] = W.T @ W
+    gram[-1, :-1] = gram[:-1, -1] = W.sum(axis=0)
+    gram[-1, -1] = batch.n_counted
+    cross = np.vstack((W.T @ Y, Y.sum(axis=0)))
+    return ResponseSums(float(batch.n_counted), gram, cross, np.einsum("na,na->a", Y, Y))
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class ImpulseResponse:
         Condition number of the covariance of the input windows.
     held_out_error : ndarray of shape (n_outputs,)
         Root mean square error on data that were not used to choose the ridge.
+    sums : ResponseSums
+        Of all data: the windows of the inputs against the outputs.
     """
 
     parameters: Array
@@ -62,6 +74,7 @@ class ImpulseResponse:
     ridge: float
     condition: float
     held_out_error: Array
+    sums: ResponseSums = field(repr=False)
 
 
 def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseResponse:
@@ -85,13 +98,12 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
 
     Notes
     -----
-    One pass, O(n_rows (n_lags n_inputs)^2) time, memory bounded by the batch.
+    One pass, O(n_rows (n_lags n_inputs)^2) time; memory is bounded by the windows of the batches
+    that the engine has at once, beside (n_lags n_inputs)^2 for their sums.
     """
     source = Source(data, batch_size=2**13, segment=2**13, before=n_lags - 1, lags=n_lags)
     tables = source.tables()
-    pieces = np.concatenate(tables)
-    cut = max(1, round(0.8 * pieces.shape[0]))
-    if pieces.shape[0] < 5:
+    if sum(table.shape[0] for table in tables) < 5:
         source = Source(
             data,
             batch_size=2**13,
@@ -99,13 +111,14 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
             before=n_lags - 1,
             lags=n_lags,
         )
-        pieces = np.concatenate(source.tables())
-        cut = max(1, round(0.8 * pieces.shape[0]))
-    first, last = (
-        engine.run(response_sums, source, label="response", tables=[part])
-        for part in (pieces[:cut], pieces[cut:] if cut < pieces.shape[0] else pieces[:cut])
-    )
-    whole = first.merge(last) if cut < pieces.shape[0] else first
+        tables = source.tables()
+    n_pieces = sum(table.shape[0] for table in tables)
+    fitting, judging = split_tables(tables, max(1, round(FITTING * n_pieces)))
+    first = engine.run(response_sums, source, label="response", tables=fitting)
+    last = first
+    if judging:
+        last = engine.run(response_sums, source, label="response", tables=judging)
+    whole = first.merge(last) if judging else first
     size = whole.gram.shape[0] - 1
     mean = whole.gram[:-1, -1] / whole.n_rows
     covariance = whole.gram[:-1, :-1] / whole.n_rows - np.outer(mean, mean)
@@ -119,7 +132,8 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     solution = _solve(whole, ridge)
     n_outputs = solution.shape[1]
     parameters = solution[:size].reshape(n_lags, -1, n_outputs).transpose(0, 2, 1)
-    return ImpulseResponse(parameters, solution[size], ridge, condition, errors[int(allowed[-1])])
+    error = errors[int(allowed[-1])]
+    return ImpulseResponse(parameters, solution[size], ridge, condition, error, whole)
 
 
 def _solve(sums: ResponseSums, ridge: float) -> Array:

@@ -31,6 +31,13 @@ FORGET = 0.9
 LEAST_GAIN = 1e-5
 """Steps that lower the error by less than this fraction are slow; five in a row end the search."""
 
+UNDAMPED = 1e-8
+"""Damping up to which a step says what there is left to gain."""
+
+WORTHLESS = 0.01
+"""A gain in the sum of squares of this many variances of a residual is none: what is left would
+move no weight by more than a tenth of its standard error."""
+
 PATIENCE = 25
 """Steps without a gain on held-out data after which the search ends."""
 
@@ -87,6 +94,7 @@ def levenberg_marquardt(
     admit: Callable[[Network], Network] | None = None,
     max_steps: int = 200,
     max_seconds: float = math.inf,
+    damping: float = 1e-3,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> Descent:
     r"""Minimise sum |y - y^|^2 over the free weights.
@@ -109,6 +117,8 @@ def levenberg_marquardt(
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     max_steps : int, default 200
     max_seconds : float, optional
+    damping : float, default 1e-3
+        First lambda: small where the start is known to be close to the optimum.
     progress : callable, optional
         Called with (step, root mean square error, the same on held-out data).
 
@@ -167,7 +177,8 @@ def levenberg_marquardt(
         n_rows = sums.gradient.n_rows
         error = float(sums.gradient.squares.sum()) / n_rows
         note(model, error)
-        damping, slow = 1e-3, 0
+        slow = 0
+        worthless = WORTHLESS / (n_rows * layout.n_outputs)
         scale = np.zeros(chosen.size)
         while n_steps < max_steps:
             if time.perf_counter() - begin >= max_seconds:
@@ -181,13 +192,15 @@ def levenberg_marquardt(
             after = ratio = 0.0
             for _ in range(14):
                 step = _damped_step(H, g, scale, damping)
+                predicted = float(2.0 * step @ g - step @ H @ step)
+                if damping <= UNDAMPED and predicted <= worthless * error:
+                    break
                 full = np.zeros(layout.size)
                 full[chosen] = step
                 candidate = layout.move(model, full)
                 if admit is not None:
                     candidate = admit(candidate)
                 after = look(candidate, tables)
-                predicted = float(2.0 * step @ g - step @ H @ step)
                 ratio = (error - after) / max(predicted, 1e-300)
                 if ratio > 0.01:
                     moved = candidate

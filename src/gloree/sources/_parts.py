@@ -80,9 +80,7 @@ def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Seque
                 f"{_describe(value)}"
             )
         X, Y, *rest = value
-        return as_sequences(
-            X, Y, lengths=rest[0] if rest else None, check_finite=check_finite
-        )
+        return as_sequences(X, Y, lengths=rest[0] if rest else None, check_finite=check_finite)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: {error}") from error
 
