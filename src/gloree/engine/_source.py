@@ -35,6 +35,8 @@ class Reading:
         steps count then, with zeros beyond the ends.
     centre : ndarray of shape (n_columns,) or None
         Subtracted from the inputs (from the windows, if `lags` > 1).
+    project : ndarray of shape (n_columns, n_projected) or None
+        The inputs (centred) are multiplied by it.
     encode : callable or None
         Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
     """
@@ -42,6 +44,7 @@ class Reading:
     lags: int = 1
     both_ways: bool = False
     centre: Array | None = None
+    project: Array | None = None
     encode: Callable[[Array], Array] | None = None
 
     def __call__(self, part: Part, table: IntArray) -> Batch:
@@ -59,7 +62,9 @@ class Reading:
             )
         if self.encode is not None:
             batch = replace(batch, Y=self.encode(batch.targets))
-        return batch if self.centre is None else replace(batch, X=batch.X - self.centre)
+        if self.centre is not None:
+            batch = replace(batch, X=batch.X - self.centre)
+        return batch if self.project is None else replace(batch, X=batch.X @ self.project)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, centre, encode
+    lags, both_ways, centre, project, encode
         See `Reading`.
     left_out : ndarray of int or None
         Sequences to leave out, in increasing order.
@@ -91,6 +96,7 @@ class Source:
     lags: int = 1
     both_ways: bool = False
     centre: Array | None = None
+    project: Array | None = None
     encode: Callable[[Array], Array] | None = None
     left_out: IntArray | None = None
     skipped: IntArray | None = None
@@ -104,7 +110,7 @@ class Source:
     @property
     def reading(self) -> Reading:
         """How a batch is read, without the data."""
-        return Reading(self.lags, self.both_ways, self.centre, self.encode)
+        return Reading(self.lags, self.both_ways, self.centre, self.project, self.encode)
 
     def read(self, table: IntArray) -> Batch:
         """Read one batch of one part of the data."""

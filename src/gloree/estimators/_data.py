@@ -49,6 +49,12 @@ PEAKS = 20_000
 WILD_SHARE = 0.02
 """Share of the segments that is kept out at most: the largest ones."""
 
+COVARIANCE_ROWS = 50
+"""Rows for each input from which the covariance of very many inputs is taken, at least."""
+
+COVARIANCE_WORK = 10**11
+"""Rows times squared inputs up to which all rows are taken."""
+
 SCALE_LIMIT = 30.0
 """Ratio of the standard deviations of two inputs from which a warning advises to scale them."""
 
@@ -236,35 +242,31 @@ def read_inputs(state: State) -> Whitening:
     """Find the law of the inputs, centre them, and check the score on them."""
     settings = state.settings
     with state.stage("inputs") as detail:
-        if settings.lags > 1:
-            centre = np.tile(
-                state.first_rows(HEAD_ROWS)[0].mean(axis=0), state.n_inputs // state.data.n_inputs
-            )
-            sums = settings.engine.run(partial(input_sums, centre=centre), state.source)
-            offset = sums.total / sums.n_rows
-            mean = centre + offset
-            covariance = sums.products / sums.n_rows - np.outer(offset, offset)
-            check_covariance(covariance[: state.data.n_inputs, : state.data.n_inputs])
-            condition = check_covariance(covariance, allow_singular=True)
+        if settings.lags > 1 or state.is_wide:
+            mean, covariance, condition = input_moments(state)
             mean = centre_inputs(state, mean, covariance)
-            whitening = Whitening.from_covariance(mean, covariance, rtol=WINDOW_RTOL)
-            detail.append(f"windows of {settings.lags} steps")
+            rtol = WINDOW_RTOL if settings.lags > 1 else 1e-12
+            whitening = Whitening.from_covariance(mean, covariance, rtol=rtol)
+            detail.append(
+                f"windows of {settings.lags} steps" if settings.lags > 1 else "no law is fitted"
+            )
         else:
             order = 1 if settings.chain is None else settings.chain.order
             moments = settings.engine.run(
                 partial(lag_moments, order=order), state.source, label="input law"
             )
             summary = moments.finalize()
-            condition = check_covariance(summary.covariance, summary.mean)
-            mean = centre_inputs(state, summary.mean, summary.covariance)
-            whitening = Whitening.from_covariance(mean, summary.covariance)
+            covariance = summary.covariance
+            condition = check_covariance(covariance, summary.mean)
+            mean = centre_inputs(state, summary.mean, covariance)
+            whitening = Whitening.from_covariance(mean, covariance)
             state.fitted_chain = settings.chain
             if state.fitted_chain is None and state.data.longest > 1:
                 state.fitted_chain = fit_chain(state, moments)
             if state.fitted_chain is not None:
                 detail.append(f"Gaussian VAR({state.fitted_chain.order})")
                 state.chain = centred_chain(state, state.fitted_chain)
-                check_score(state, mean, summary.covariance)
+                check_score(state, mean, covariance)
         state.report.conditions["inputs"] = condition
         if condition > CONDITION_LIMIT and settings.lags == 1:
             state.report.warn(
@@ -273,7 +275,7 @@ def read_inputs(state: State) -> Whitening:
                 f"along their weak directions are large; see the standard errors",
             )
         if settings.lags == 1:
-            spread = np.sqrt(np.diag(summary.covariance))
+            spread = np.sqrt(np.diag(covariance))
             if spread.max() > SCALE_LIMIT * spread.min():
                 state.report.warn(
                     ConditionWarning,
@@ -282,6 +284,25 @@ def read_inputs(state: State) -> Whitening:
                     f"ones will be found badly or not at all",
                 )
     return whitening
+
+
+def input_moments(state: State) -> tuple[Array, Array, float]:
+    """Mean, covariance and condition of the (lag-window) inputs, from part of very many."""
+    settings, n_inputs = state.settings, state.data.n_inputs
+    centre = np.tile(state.first_rows(HEAD_ROWS)[0].mean(axis=0), state.n_inputs // n_inputs)
+    rows = max(COVARIANCE_ROWS * state.n_inputs, COVARIANCE_WORK // state.n_inputs**2)
+    sums = settings.engine.run(
+        partial(input_sums, centre=centre),
+        state.source,
+        label="input covariance",
+        tables=state.source.subset(rows) if rows < state.data.n_rows else None,
+    )
+    offset = sums.total / sums.n_rows
+    covariance = sums.products / sums.n_rows - np.outer(offset, offset)
+    if settings.lags > 1:
+        check_covariance(covariance[:n_inputs, :n_inputs])
+    condition = check_covariance(covariance, allow_singular=settings.lags > 1)
+    return centre + offset, covariance, condition
 
 
 def centre_inputs(state: State, mean: Array, covariance: Array) -> Array:

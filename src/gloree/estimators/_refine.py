@@ -24,11 +24,15 @@ from gloree.refinement import (
     gauss_newton,
     square_sums,
     standard_errors,
+    wide_gauss_newton,
 )
 from gloree.sequences import split_evenly
 
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
+
+MOST_WEIGHTS = 1000
+"""Weights up to which J^T J of all of them is formed, whatever the number of inputs."""
 
 WASHOUT_PIECES = 100
 """Pieces on which it is tried."""
@@ -57,6 +61,8 @@ def refine(state: State, model: Network) -> Network:
         )
     name = "Gauss-Newton" if full else "one step"
     with state.stage(name) as detail:
+        if is_wide(state, layout):
+            return refine_wide(state, model, layout, detail, converged=full)
         result, source = search(state, model, layout, converged=full)
         if not converted:
             report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
@@ -87,6 +93,33 @@ def refine(state: State, model: Network) -> Network:
         report.standard_errors = errors.weights
         report.predicted_errors = errors.relative(canonical, layout)
     return canonical
+
+
+def is_wide(state: State, layout: Layout) -> bool:
+    """Whether J^T J of all weights would be too large to form."""
+    return state.full_whitening is not None and state.is_wide and layout.size > MOST_WEIGHTS
+
+
+def refine_wide(
+    state: State, model: Network, layout: Layout, detail: list[str], *, converged: bool
+) -> Network:
+    """Refine with J^T J in the span of the units; without standard errors."""
+    assert state.full_whitening is not None
+    report = state.report
+    result = wide_gauss_newton(
+        model,
+        layout,
+        state.settings.engine,
+        state.calm,
+        state.full_whitening,
+        to_convergence=converged,
+    )
+    report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
+    report.refined_rmse = np.sqrt(result.squares / result.n_rows)
+    report.refinement_status, report.refinement_steps = result.status, result.n_steps
+    detail.append(f"{result.n_steps} steps in the span of the units, {result.status.value}")
+    detail.append(f"no standard errors of so many weights ({layout.size:,})")
+    return on_given_inputs(state, result.model.canonical())
 
 
 def best_start(state: State, starts: list[Network]) -> Network:

@@ -25,6 +25,9 @@ START_ROWS_PER_PARAMETER = 50
 ROUND_GAIN = 1e-4
 """Rounds end when one lowers the squared error by less than this fraction."""
 
+START_WORK = 2 * 10**8
+"""Rows of that subsample times inputs, at most."""
+
 START_GAIN = 0.05
 """The same where a refinement follows."""
 
@@ -40,6 +43,7 @@ def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Netwo
         if settings.refine is not None:
             # one efficient step follows, so a consistent start from a subsample will do
             wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
+            wanted = min(wanted, START_WORK // state.n_inputs)
             rounds.tables = state.calm.subset(max(20_000, wanted))
         if settings.bidirectional:
             model, sums = turn_bidirectional(state, model, rounds, enough=ROUND_GAIN)

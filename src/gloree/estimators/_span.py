@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +25,12 @@ from gloree.recurrence import top_degree
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows
 
+RANGE_ROWS = 50
+"""Rows for each input from which the span is found, at least."""
+
+RANGE_WORK = 10**10
+"""Rows times inputs times directions up to which all rows are used."""
+
 
 def find_range(
     state: State, whitening: Whitening, size: int, model: Network | None = None
@@ -43,26 +49,29 @@ def find_range(
     # for degree 3 the moment of order three, contracted with random directions
     directions = rng.standard_normal((whitening.n_directions, n_weights)) if cubic else None
     weights /= np.maximum(std, 1e-12 * std.max())[:, None]
+    rows = max(RANGE_ROWS * state.n_inputs, RANGE_WORK // (state.n_inputs * size))
+    tables = source.subset(rows) if rows < state.data.n_rows else None
     if model is not None:
         targets = partial(model_residuals, model=model, weights=weights)
     else:
+        slopes = linear_fit(state, whitening, tables)
         targets = partial(
             linear_residuals,
-            whitening=whitening,
+            mean=whitening.mean,
             outputs=state.centred_outputs,
-            slopes=linear_fit(state, whitening),
+            slopes=whitening.matrix.T @ slopes @ weights,
             weights=weights,
-            directions=directions,
+            directions=None if directions is None else whitening.matrix.T @ directions,
         )
-    vectors = partial(whitened_inputs, whitening=whitening)
+    # rows are not whitened, O(n_inputs^2) each: their sums are
+    vectors = partial(centred_inputs, mean=whitening.mean)
     probes = gaussian_probes(whitening.n_directions, size, rng)
     for _ in range(2):
-        sums = engine.run(
-            partial(range_sums, vectors=vectors, targets=targets, probes=probes),
-            source,
-            label="range",
+        function = partial(
+            range_sums, vectors=vectors, targets=targets, probes=whitening.matrix.T @ probes
         )
-        columns = sums.finalize(probes)
+        sums = engine.run(function, source, label="range", tables=tables)
+        columns = replace(sums, products=whitening.matrix @ sums.products).finalize(probes)
         if model is not None:
             columns = columns + _model_columns(model, whitening, weights, probes)
         basis = range_basis(columns, size)
@@ -70,9 +79,10 @@ def find_range(
     return whitening.restrict(basis)
 
 
-def whitened_inputs(batch: Batch, whitening: Whitening) -> Array:
-    """Whitened inputs of a batch."""
-    return whitening(batch.X)
+def centred_inputs(batch: Batch, mean: Array) -> Array:
+    """Inputs of a batch less their mean."""
+    values: Array = batch.X - mean
+    return values
 
 
 def model_residuals(batch: Batch, model: Network, weights: Array) -> Array:
@@ -82,15 +92,15 @@ def model_residuals(batch: Batch, model: Network, weights: Array) -> Array:
 
 def linear_residuals(
     batch: Batch,
-    whitening: Whitening,
+    mean: Array,
     outputs: Callable[[Batch], Array],
     slopes: Array,
     weights: Array,
     directions: Array | None,
 ) -> Array:
     """Residuals of a linear fit, combined, and times the inputs along `directions`."""
-    inputs = whitening(batch.X)
-    combined: Array = (outputs(batch) - inputs @ slopes) @ weights
+    inputs = batch.X - mean
+    combined: Array = outputs(batch) @ weights - inputs @ slopes
     return combined if directions is None else combined * (inputs @ directions)
 
 
@@ -105,26 +115,26 @@ def plain_solver(
     return RegressionSolver.from_sums(features, sums)
 
 
-def linear_fit(state: State, whitening: Whitening) -> Array:
+def linear_fit(state: State, whitening: Whitening, tables: list[IntArray] | None) -> Array:
     """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
-    function = partial(slope_sums, whitening=whitening, outputs=state.centred_outputs)
-    sums = state.settings.engine.run(function, state.calm, label="linear")
-    slopes: Array = sums.cross / sums.n_rows
+    function = partial(slope_sums, mean=whitening.mean, outputs=state.centred_outputs)
+    sums = state.settings.engine.run(function, state.calm, label="linear", tables=tables)
+    slopes: Array = whitening.matrix @ sums.cross / sums.n_rows
     return slopes
 
 
 @dataclass(frozen=True)
 class SlopeSums(Sums):
-    """Sums of outputs times whitened inputs."""
+    """Sums of outputs times centred inputs."""
 
     n_rows: float
     cross: Array
 
 
-def slope_sums(batch: Batch, whitening: Whitening, outputs: Callable[[Batch], Array]) -> SlopeSums:
-    """Map of the pass over whitened inputs and outputs."""
+def slope_sums(batch: Batch, mean: Array, outputs: Callable[[Batch], Array]) -> SlopeSums:
+    """Map of the pass over centred inputs and outputs."""
     rows = batch.counted
-    cross = whitening(batch.X[rows]).T @ outputs(batch)[rows]
+    cross = (batch.X[rows] - mean).T @ outputs(batch)[rows]
     return SlopeSums(float(batch.n_counted), cross)
 
 

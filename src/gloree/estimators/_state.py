@@ -26,6 +26,10 @@ RADIUS_LIMIT = 0.75
 """Rho from which it is not: residual rounds with a score converge only below 1."""
 
 
+WIDE = 200
+"""Inputs beyond which `State.is_wide`."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Parameters of the estimator, checked and resolved."""
@@ -121,6 +125,18 @@ class State(Stages):
         """Free weights of a network of this fit."""
         backward = model.n_backward if isinstance(model, BRNN) else None
         return self.layout(model.n_hidden, backward)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there are so many inputs that neither a law nor J^T J of all weights is formed.
+
+        Scores would cost as much as everything else together; without one the recurrence comes
+        from linearised least squares.
+        """
+        settings = self.settings
+        asked = settings.chain is not None or settings.moment == "score"
+        asked = asked or settings.recurrence in ("cross", "score") or settings.lags > 1
+        return not asked and self.data.n_inputs > WIDE and self.plan.n_directions < self.n_inputs
 
     @property
     def bias_is_direct(self) -> bool:

@@ -42,6 +42,7 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
+from gloree.refinement._wide import wide_gauss_newton
 
 __all__ = [
     "CrossEntropySums",
@@ -76,5 +77,6 @@ __all__ = [
     "spread_sums",
     "square_sums",
     "standard_errors",
+    "wide_gauss_newton",
     "with_components",
 ]

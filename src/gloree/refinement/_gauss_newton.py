@@ -139,7 +139,7 @@ def gauss_newton(
     that is worse than the start.
     """
     limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
-    model, current = _finite_start(model, layout, engine, source)
+    model, current = finite_start(model, layout, engine, source)
     hessian = hessian_pass(model, layout, engine, source, current)
     curvature, age = hessian.hessian.copy(), 0
     damping = 1e-9
@@ -152,7 +152,7 @@ def gauss_newton(
         gain = float(step @ current.gradient)
         variance = history[-1] / current.n_rows / layout.n_outputs
         tolerance = 1e-8 if to_convergence else EFFICIENT
-        share = _largest_share(layout, curvature, step) / max(variance, 1e-300)
+        share = largest_share(layout, curvature, step) / max(variance, 1e-300)
         settled = share <= tolerance
         if settled and damping <= 1e-6 and (age == 0 or not to_convergence):
             status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT
@@ -165,7 +165,7 @@ def gauss_newton(
                 if progress is not None:
                     progress(n_steps, history[-1])
             break
-        found = _line_search(model, layout, engine, source, step, current)
+        found = line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
             if damping > 1e3:
                 status = RefinementStatus.CONVERGED if n_steps else RefinementStatus.NO_DECREASE
@@ -202,7 +202,7 @@ def gauss_newton(
     )
 
 
-def _largest_share(layout: Layout, curvature: Array, step: Array) -> float:
+def largest_share(layout: Layout, curvature: Array, step: Array) -> float:
     """Largest s_b^T H_bb s_b over the number of weights, over weight matrices b.
 
     What the step would still gain in one of them; its statistical error alone is worth the noise
@@ -226,7 +226,7 @@ def _squares_at(model: Network, engine: Engine, source: Source) -> SquareSums | 
         return None
 
 
-def _finite_start(
+def finite_start(
     model: Network, layout: Layout, engine: Engine, source: Source
 ) -> tuple[Network, GradientSums]:
     """Halve U until no sequence explodes: a fit to part of the data may do so on the rest."""
@@ -241,7 +241,7 @@ def _finite_start(
     raise AssertionError("unreachable")
 
 
-def _line_search(
+def line_search(
     model: Network,
     layout: Layout,
     engine: Engine,
