@@ -44,7 +44,7 @@ from typing import Any
 
 import numpy as np
 from _common import Output, median, number, option_parser
-from identification import SKIP, TEST, TRAIN, pole_error, random_poles
+from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from gloree import IORNN, SpectralRNNRegressor, datasets
@@ -54,6 +54,14 @@ from gloree.metrics import root_mean_square_error
 from gloree.refinement import Layout, levenberg_marquardt
 from gloree.sequences import as_sequences
 
+TRAIN = slice(5_200, 105_200)
+TEST = slice(105_200, 184_000)
+SKIP = 50
+"""Of the Wiener-Hammerstein record; the first test samples are not counted."""
+
+LARGEST_POLE = 0.95
+CLOSEST = 0.05
+"""Distance of two poles of a system, at least: closer ones cannot be told apart."""
 CHANNELS = (1, 2)
 ORDERS = (2, 4, 8)
 ROWS = (2_000, 20_000)
@@ -236,6 +244,26 @@ def available() -> tuple[dict[str, Method], dict[str, str]]:
     for package in missing:
         print(f"{package} is missing, and left out: python -m pip install {package}")
     return methods, versions
+
+
+def random_poles(rng: np.random.Generator, order: int) -> np.ndarray:
+    """Real poles and complex pairs inside a circle, none close to another; upper half plane."""
+    n_pairs = int(rng.integers(order // 4, order // 2 + 1))
+    n_real = order - 2 * n_pairs
+    while True:
+        real = rng.uniform(-LARGEST_POLE, LARGEST_POLE, n_real) + 0j
+        radius = LARGEST_POLE * np.sqrt(rng.uniform(0.1, 1.0, n_pairs))
+        pairs = radius * np.exp(1j * rng.uniform(0.05, np.pi - 0.05, n_pairs))
+        poles = np.concatenate((real, pairs, np.conj(pairs)))
+        gaps = np.abs(poles[:, None] - poles[None, :]) + 2.0 * np.eye(order)
+        if gaps.min() > CLOSEST:
+            return np.concatenate((real, pairs))
+
+
+def pole_error(found: np.ndarray, truth: np.ndarray) -> float:
+    """Largest distance after matching one to one."""
+    distance = np.abs(found[:, None] - truth[None, :])
+    return float(distance[linear_sum_assignment(distance)].max())
 
 
 def random_system(rng: np.random.Generator, order: int, channels: int) -> IORNN:
