@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
     "bidirectional",
-    *("wiener_hammerstein", "identification", "bptt"),
+    *("wiener_hammerstein", "identification", "linear_peers", "bptt"),
 )
 
 
@@ -39,6 +39,8 @@ def command(name: str, arguments: argparse.Namespace) -> list[str] | None:
         for option in ("wiener_hammerstein", "silverbox"):
             path = getattr(arguments, option)
             words += [] if path is None else [f"--{option.replace('_', '-')}", str(path)]
+    if name == "linear_peers" and arguments.wiener_hammerstein is not None:
+        words += ["--wiener-hammerstein", str(arguments.wiener_hammerstein)]
     if arguments.quick:
         words.append("--quick")
     if arguments.rst and name != "decompose":
