@@ -70,8 +70,8 @@ class Engine:
     Parameters
     ----------
     name : {"threads", "serial"}
-        "threads" maps batches over a pool of threads, each with one BLAS thread; "serial" leaves
-        the cores to BLAS.
+        "threads" maps batches over a pool of threads; "serial" takes one after the other. Either
+        way BLAS has one thread: how it splits a product would show in the last bits.
     n_workers : int or None
         Threads of the pool; None takes one for each core.
     verbose : int
@@ -177,8 +177,7 @@ class Engine:
         ahead = list(islice(steps, 2))
         steps = chain(ahead, steps)
         if self.name == "serial" or n_workers == 1 or len(ahead) == 1:
-            threads = n_workers if self.name == "serial" else 1
-            with threadpool_limits(limits=threads, user_api="blas"):
+            with threadpool_limits(limits=1, user_api="blas"):
                 for group, part, table in steps:
                     yield group, function(reading(part, table))
             return

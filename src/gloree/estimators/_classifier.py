@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from gloree.chains import GaussianVAR
 from gloree.diagnostics import LabelWarning
 from gloree.estimators._base import SpectralRNN, check_choice
 from gloree.estimators._labelling import run_labelling
-from gloree.estimators._labels import distinct, flatten_labels, numbers_of
+from gloree.estimators._labels import Coding, distinct, flatten_labels, label_numbers, numbers_of
 from gloree.refinement import softmax
-from gloree.sequences import Array, as_sequences
+from gloree.sequences import Array, Sequences, as_sequences
+from gloree.sources import as_data
 
 _READOUTS = ("logistic", "least-squares")
 
@@ -143,18 +146,27 @@ class SpectralRNNClassifier(SpectralRNN):
         self.verbose = verbose
 
     def fit(
-        self, X: Any, labels: Any, *, lengths: ArrayLike | None = None
+        self,
+        X: Any,
+        labels: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint: str | Path | None = None,
     ) -> SpectralRNNClassifier:
         """Recover a labelling network.
 
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
-            Inputs (see `gloree.sequences.as_sequences`).
+            Inputs (see `gloree.sequences.as_sequences`); or inputs and labels together, kept
+            anywhere else (see `gloree.sources`): labels are whole numbers then.
         labels : sequence, or sequence of sequences
             A label for each step: strings, numbers, tuples, anything hashable.
         lengths : sequence of int, optional
             Steps of each sequence, for flat arrays.
+        checkpoint : str or Path, optional
+            File in which the result of every pass over the data is kept: an interrupted fit that is
+            called again with the same data, parameters and file goes on where it ended.
 
         Returns
         -------
@@ -177,19 +189,28 @@ class SpectralRNNClassifier(SpectralRNN):
                 "readout='least-squares' goes with refine=None: the refinement minimises the "
                 "cross-entropy of a logistic readout"
             )
-        data = as_sequences(X, lengths=lengths)
-        self._check_inputs(data, settings)
-        flat = flatten_labels(labels, data)
-        classes = distinct(flat)
+        data = as_data(X, lengths=lengths)
+        coding: Coding | None = None
+        if isinstance(data, Sequences) and data.Y is None:
+            self._check_inputs(data, settings)
+            flat = flatten_labels(labels, data)
+            classes = distinct(flat)
+            data = replace(data, Y=numbers_of(flat, classes)[:, None])
+            settings = self._on(data, settings, checkpoint)
+        elif labels is not None:
+            raise ValueError("`labels` were given beside data that hold labels: leave them out")
+        else:
+            settings = self._on(data, settings, checkpoint)
+            classes = label_numbers(data, settings.engine)
+            coding = Coding(classes)
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {len(flat)} labels are {classes.tolist()[0]!r}: there is nothing to "
+                f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
                 f"tell apart"
             )
-        codes = numbers_of(flat, classes)
         model, state = run_labelling(
             data,
-            codes,
+            coding,
             classes.shape[0],
             settings,
             self.readout,  # type: ignore[arg-type]

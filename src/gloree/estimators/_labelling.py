@@ -13,7 +13,7 @@ from gloree._sums import Sums
 from gloree.diagnostics import ConvergenceWarning, FitReport
 from gloree.estimators._data import cut_source, read_inputs, read_outputs
 from gloree.estimators._first_moment import first_moment
-from gloree.estimators._labels import indicators
+from gloree.estimators._labels import Coding, indicators
 from gloree.estimators._refine import on_given_inputs
 from gloree.estimators._rounds import recurrence_and_rounds
 from gloree.estimators._state import Settings, State
@@ -25,7 +25,7 @@ from gloree.refinement import (
     minimise_cross_entropy,
     split_held_out,
 )
-from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.sequences import Array, Batch, Data, IntArray
 
 Readout = Literal["logistic", "least-squares"]
 
@@ -67,14 +67,17 @@ class ClassWhitening:
         Outputs are (e - frequencies) times this; n_outputs is n_classes - 1 at most.
     inverse : ndarray of shape (n_outputs, n_classes)
         Back from outputs to indicators.
+    coding : Coding or None
+        What makes label numbers of the labels that the data hold.
     """
 
     frequencies: Array
     matrix: Array
     inverse: Array
+    coding: Coding | None = None
 
     @classmethod
-    def of(cls, sums: LinearSums, *, direct: bool) -> ClassWhitening:
+    def of(cls, sums: LinearSums, *, direct: bool, coding: Coding | None = None) -> ClassWhitening:
         """Whiten the residual of a linear path, or the indicators themselves without one."""
         n = sums.n_rows
         frequencies = sums.counts / n
@@ -89,7 +92,7 @@ class ClassWhitening:
         # the ones vector has no variance; neither has a class that the inputs predict exactly
         kept = values > 1e-10 * values[-1]
         size = np.sqrt(np.maximum(values[kept], CLASS_FLOOR * values[-1]))
-        return cls(frequencies, vectors[:, kept] / size, (vectors[:, kept] * size).T)
+        return cls(frequencies, vectors[:, kept] / size, (vectors[:, kept] * size).T, coding)
 
     @property
     def n_outputs(self) -> int:
@@ -99,11 +102,12 @@ class ClassWhitening:
     def __call__(self, labels: Array) -> Array:
         """Whitened indicators, shape (n_rows, n_outputs), of label numbers, shape (n_rows, 1)."""
         table = self.matrix - self.frequencies @ self.matrix
-        return np.asarray(table[labels[:, 0].astype(np.int64)])
+        codes = labels if self.coding is None else self.coding(labels)
+        return np.asarray(table[codes[:, 0].astype(np.int64)])
 
 
 def run_labelling(
-    data: Sequences, codes: IntArray, n_classes: int, settings: Settings, readout: Readout
+    data: Data, coding: Coding | None, n_classes: int, settings: Settings, readout: Readout
 ) -> tuple[Network, State]:
     """Run all stages.
 
@@ -121,14 +125,14 @@ def run_labelling(
             "labels": n_classes,
         }
     )
-    labelled = replace(data, Y=codes[:, None])
-    state = State(labelled, settings, report)
+    state = State(data, settings, report)
+    state.encode = coding
     with (
         settings.engine.small_matrices(),
         tqdm(total=7, desc="fit", disable=settings.verbose < 1, leave=False) as bar,
     ):
         state.bar = bar
-        whitening = whiten_classes(state, n_classes)
+        whitening = whiten_classes(state, n_classes, coding)
         state.encode = whitening
         read_outputs(state)
         inputs = read_inputs(state)
@@ -136,8 +140,8 @@ def run_labelling(
         model = recurrence_and_rounds(state, model, rounds)
         model = on_given_inputs(state, model)
         report.output_std = report.moments_rmse = None
-        state.encode = None
-        state.source = replace(state.source, encode=None, centre=None)
+        state.encode = coding
+        state.source = replace(state.source, encode=coding, centre=None)
         tables = state.source.tables()
         held_out: list[IntArray] = []
         if settings.refine == "full":
@@ -148,7 +152,7 @@ def run_labelling(
     return model.canonical(), state
 
 
-def whiten_classes(state: State, n_classes: int) -> ClassWhitening:
+def whiten_classes(state: State, n_classes: int, coding: Coding | None) -> ClassWhitening:
     """Find the class whitening in one pass over inputs and labels."""
     with state.stage("labels") as detail:
         state.plan_outputs = n_classes - 1
@@ -160,7 +164,7 @@ def whiten_classes(state: State, n_classes: int) -> ClassWhitening:
             partial(linear_sums, n_classes=n_classes), state.source, label="labels"
         )
         detail.append(f"{n_classes} labels, the rarest on {int(sums.counts.min())} step(s)")
-        return ClassWhitening.of(sums, direct=state.settings.direct)
+        return ClassWhitening.of(sums, direct=state.settings.direct, coding=coding)
 
 
 def fit_readout(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree.sequences import Array, IntArray, Sequences
+from gloree.engine import Engine, Source
+from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
 
 def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
@@ -106,6 +108,60 @@ def numbers_of(flat: list[Any], classes: NDArray[Any]) -> IntArray:
     """Place of every label in `classes`, -1 for those that are not there."""
     place = {label: i for i, label in enumerate(classes.tolist())}
     return np.array([place.get(label, -1) for label in flat], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Distinct whole numbers among the labels of some batches."""
+
+    values: IntArray
+
+    def merge(self, other: object) -> LabelSet:
+        """Return those of both."""
+        assert isinstance(other, LabelSet)
+        return LabelSet(np.union1d(self.values, other.values))
+
+
+def label_set(batch: Batch) -> LabelSet:
+    """Map of the pass that looks for labels."""
+    labels = batch.targets[batch.counted]
+    if labels.shape[1] != 1 or bool((labels != np.round(labels)).any()):
+        raise ValueError(
+            "labels must be one whole number a step where the data hold them: number them, and "
+            "keep the names beside"
+        )
+    return LabelSet(np.unique(labels.astype(np.int64)))
+
+
+def label_numbers(data: Data, engine: Engine) -> IntArray:
+    """Distinct labels of data that hold them, in one pass.
+
+    Raises
+    ------
+    ValueError
+        If they are not one whole number a step.
+    """
+    if not data.n_outputs:
+        raise ValueError("`labels` are missing: fit needs a label for every step")
+    return engine.run(label_set, Source(data), label="labels").values
+
+
+@dataclass(frozen=True)
+class Coding:
+    """From labels to their places among all.
+
+    Attributes
+    ----------
+    classes : ndarray of int
+        Distinct labels, sorted.
+    """
+
+    classes: IntArray
+    n_outputs: int = 1
+
+    def __call__(self, labels: Array) -> Array:
+        """Places, of the shape of the labels."""
+        return np.searchsorted(self.classes, labels.astype(np.int64)).astype(np.float64)
 
 
 def indicators(codes: IntArray, n_classes: int) -> Array:

@@ -1,0 +1,158 @@
+"""Engines: serial, threads, and Dask with one worker and with two; efficiency and equality.
+
+    python benchmarks/engines.py                # 10^7 steps
+    python benchmarks/engines.py --steps 1e6
+    python benchmarks/engines.py --quick
+
+The data are partitions that Dask workers make (a seed each) and keep; the other engines read the
+same arrays from memory. Workers are processes of one thread on this machine (`LocalCluster`), so
+two of them can at most halve the time. Timed are whole default fits after the first look at the
+data, and its two largest kinds of pass: regression moments and the gradient. The weights must be
+those of the serial engine to the last bit. Then a worker is killed in the middle of a fit.
+
+Acceptance: two workers at least 1.7 times as fast as one at 10^7 steps; a killed worker changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+from _common import Output, number, option_parser
+
+from gloree import IORNN, SpectralRNNRegressor, datasets, sources
+from gloree.engine import Engine, Source, get_engine
+from gloree.moments import RegressionFeatures, Whitening, regression_sums
+from gloree.refinement import Layout, gradient_sums
+from gloree.sequences import Data
+
+SIZES = (10, 5, 4)
+STEPS = 50
+PARTS = 40
+
+
+def part(seed: int, n_sequences: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of one partition: the same network, inputs of its own."""
+    truth = network()
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_sequences, STEPS, SIZES[0]))
+    Y = truth.predict(X)
+    return X, Y + 0.1 * rng.standard_normal(Y.shape)
+
+
+def network() -> IORNN:
+    return datasets.make_rnn(1, 2, *SIZES, random_state=0)[2]
+
+
+class Parts:
+    """The same partitions, one after another, in this process."""
+
+    def __init__(self, n_sequences: int) -> None:
+        self.parts = [part(seed, n_sequences) for seed in range(PARTS)]
+
+    def __iter__(self) -> Any:
+        return iter(self.parts)
+
+
+def timed(data: Data, engine: Engine) -> dict[str, Any]:
+    """Seconds of the passes, of a fit, and its model."""
+    engine.look(data)
+    source = Source(data, batch_size=2**16)
+    d = SIZES[0]
+    features = RegressionFeatures(Whitening.from_covariance(np.zeros(d), np.eye(d)), 2)
+    layout = Layout(*SIZES)
+    found: dict[str, Any] = {}
+    for name, function in (
+        ("moments", partial(regression_sums, features=features)),
+        ("gradient", partial(gradient_sums, model=network(), layout=layout, n_largest=100)),
+    ):
+        begin = time.perf_counter()
+        engine.run(function, source)
+        found[name] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    est = SpectralRNNRegressor(SIZES[1], random_state=0, engine=engine).fit(data)
+    found["fit"] = time.perf_counter() - begin
+    found["model"] = est.model_
+    return found
+
+
+def kill_one(client: Any, after: float) -> threading.Timer:
+    """Kill a worker process after some seconds."""
+    pids = client.run(os.getpid)
+    timer = threading.Timer(after, os.kill, (next(iter(pids.values())), signal.SIGKILL))
+    timer.start()
+    return timer
+
+
+def main() -> None:
+    parser = option_parser(__doc__, seeds=1)
+    parser.add_argument("--steps", type=float, default=1e7)
+    arguments = parser.parse_args()
+    import dask
+    from dask.distributed import Client, LocalCluster
+
+    out = Output(arguments, dask=dask.__version__)
+    n_steps = 200_000 if arguments.quick else int(arguments.steps)
+    n_sequences = n_steps // STEPS // PARTS
+    results: dict[str, dict[str, Any]] = {}
+    local = sources.batches(Parts(n_sequences))
+    for name in ("serial", "threads"):
+        results[name] = timed(local, get_engine(name))
+    del local
+    make = dask.delayed(part)
+    same_when_killed = None
+    for n_workers in (1, 2):
+        with (
+            LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                memory_limit=0,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            data = sources.partitions([make(seed, n_sequences) for seed in range(PARTS)])
+            name = f"Dask, {n_workers} worker{'s' if n_workers > 1 else ''}"
+            results[name] = timed(data, get_engine(client))
+            if n_workers == 2:
+                timer = kill_one(client, 0.4 * results[name]["fit"])
+                begin = time.perf_counter()
+                est = SpectralRNNRegressor(SIZES[1], random_state=0, engine=client).fit(data)
+                seconds = time.perf_counter() - begin
+                timer.join()
+                same_when_killed = bool(est.model_ == results["serial"]["model"])
+                killed = {"seconds": seconds, "same": same_when_killed}
+    serial = results["serial"]
+    out.table(
+        f"Engines at {n_steps:,} steps: seconds, and times faster than serial",
+        ["engine", "moments", "gradient", "fit", "times", "same weights"],
+        [
+            [
+                name,
+                *(number(each[key]) for key in ("moments", "gradient", "fit")),
+                f"{serial['fit'] / each['fit']:.2f}",
+                "yes" if each["model"] == serial["model"] else "NO",
+            ]
+            for name, each in results.items()
+        ],
+    )
+    one, two = results["Dask, 1 worker"], results["Dask, 2 workers"]
+    for key in ("moments", "gradient", "fit"):
+        print(f"two workers over one, {key}: {one[key] / two[key]:.2f}")
+    print(
+        f"fit with a worker killed: {killed['seconds']:.1f} s, "
+        f"{'the same weights' if same_when_killed else 'OTHER WEIGHTS'}"
+    )
+    for each in results.values():
+        del each["model"]
+    out.close({"engines": results, "killed": killed})
+
+
+if __name__ == "__main__":
+    main()
