@@ -20,7 +20,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
-    "bidirectional",
+    *("bidirectional", "passes", "growth", "engines"),
     *("wiener_hammerstein", "identification", "linear_peers", "bptt"),
 )
 

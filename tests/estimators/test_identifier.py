@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from gloree import SystemIdentifier
+from gloree import SystemIdentifier, sources
 from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
 from gloree.estimators import _identification
@@ -533,3 +533,15 @@ def test_a_drifting_output_is_pointed_out():
     assert any("drifts" in message for message in est.report_.warnings)
     assert "warning: output 0 drifts" in str(est.report_)
     assert radius(est) < 1.0
+
+
+def test_records_may_come_from_a_source():
+    rng = np.random.default_rng(3)
+    u = rng.standard_normal((4, 400, 1))
+    y = np.zeros_like(u)
+    for t in range(1, 400):
+        y[:, t] = 0.6 * y[:, t - 1] + u[:, t - 1]
+    given = SystemIdentifier(2, 0, engine="serial").fit(list(u), list(y))
+    source = sources.batches([(u[:2], y[:2]), (u[2:], y[2:])])
+    gathered = SystemIdentifier(2, 0, engine="serial").fit(source)
+    np.testing.assert_allclose(gathered.predict(u[0]), given.predict(u[0]), atol=1e-8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from gloree.engine import get_engine
 from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.metrics import score_rows
 from gloree.models import IORNN
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Data, Sequences, as_sequences
+from gloree.sources import as_data, gathered
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -67,6 +69,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         Time for the whole fit, about.
     random_state : None or int
         Kept for the interface; nothing is drawn.
+    engine : None, "threads", "serial", "dask", distributed.Client or Engine
+        Where passes run. A search visits a record some hundred times, in batches of half of it, so
+        the cores of one machine suit it best.
     verbose : int, default 0
         1 shows the stages with the current error.
 
@@ -119,6 +124,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         n_directions: int | None = None,
         max_seconds: float = 60,
         random_state: Any = None,
+        engine: Any = None,
         verbose: int = 0,
     ) -> None:
         self.n_linear = n_linear
@@ -127,15 +133,18 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         self.n_directions = n_directions
         self.max_seconds = max_seconds
         self.random_state = random_state
+        self.engine = engine
         self.verbose = verbose
 
-    def fit(self, u: Any, y: Any, *, lengths: ArrayLike | None = None) -> SystemIdentifier:
+    def fit(self, u: Any, y: Any = None, *, lengths: ArrayLike | None = None) -> SystemIdentifier:
         """Identify a system.
 
         Parameters
         ----------
         u, y : array of shape (n_samples,) or (n_samples, n_channels), or a list of such records
             Input and output. Several records of one system go into lists, or flat with `lengths`.
+            In place of both: what a function of `gloree.sources` gives, or the path of a directory
+            of shards; the records are gathered in memory.
         lengths : sequence of int, optional
 
         Returns
@@ -151,7 +160,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             If the records are too short for any model.
         """
         settings = self._settings()
-        data = _records(u, y, lengths)
+        if y is None and isinstance(u, (Data, Path)):
+            data = gathered(as_data(u, lengths=lengths))
+        else:
+            data = _records(u, y, lengths)
         if data.n_rows < max(FEWEST_SAMPLES, 20 * data.n_inputs):
             raise TooFewSamplesError(
                 f"{data.n_rows} samples are too few to identify a system of {data.n_inputs} "
@@ -264,7 +276,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             self.n_nonlinear,
             unit,
             float(seconds),
-            get_engine(None, verbose=self.verbose),
+            get_engine(self.engine, verbose=self.verbose),
             self.verbose,
             free,
             self.n_directions,
