@@ -46,7 +46,10 @@ class Reading:
 
     def __call__(self, part: Part, table: IntArray) -> Batch:
         """Read one batch."""
-        batch = part.batch(table)
+        return self.of(part.batch(table))
+
+    def of(self, batch: Batch) -> Batch:
+        """Make what a pass function sees of a batch as it is in the data."""
         if self.lags > 1 and self.both_ways:
             windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
             batch = replace(batch, X=windows)
