@@ -51,7 +51,10 @@ class Shard:
     def _arrays(self) -> tuple[list[str], dict[str, Any]]:
         """Names of all arrays that there are, and those that are wanted."""
         if "npz" in self.paths:
-            with np.load(self.paths["npz"], allow_pickle=False) as file:
+            with open(self.paths["npz"], "rb") as handle:
+                file = np.load(handle, allow_pickle=False)
+                if isinstance(file, np.ndarray):
+                    raise ValueError("one array, expected an archive of several")
                 return file.files, {key: file[key] for key in KEYS if key in file.files}
         return list(self.paths), {
             key: np.load(path, mmap_mode="r", allow_pickle=False)
