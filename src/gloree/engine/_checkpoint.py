@@ -65,7 +65,8 @@ class Checkpoint:
         self.n_passes = 0
         identity = {"version": __version__, **identity}
         try:
-            content = self.path.read_bytes() if self.path.exists() else b""
+            written = self.path.exists() and self.path.stat().st_size > 0
+            content = self.path.read_bytes() if written else b""
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint {self.path} cannot be read: {error}. Give the path of a file"
