@@ -41,15 +41,15 @@ def two_ways(n_inputs):
 
 
 CASES = {
-    "quadratic": ({}, (3000, 8, 6, 3, 3),
+    "quadratic": ({}, (3000, 8, 6, 3, 3)),
     "cubic": ({"activation": "cubic"}, (3000, 8, 5, 3, 3)),
-    "units are counted": ({"n_hidden": None}, (3000, 8, 5, 3, 3),
-    "many inputs": ({}, (3000, 8, 60, 3, 3),
-    "lags": ({"lags": 3, "recurrence": None}, (3000, 8, 4, 2, 3),
-    "cross": ({"recurrence": "cross"}, (3000, 8, 5, 3, 3),
-    "score": ({"moment": "score", "recurrence": "score"}, (3000, 8, 5, 3, 3),
-    "full refinement": ({"refine": "full"}, (3000, 8, 5, 3, 3),
-    "linear": ({"activation": "linear"}, (400, 50, 2, 2, 3),
+    "units are counted": ({"n_hidden": None}, (3000, 8, 5, 3, 3)),
+    "many inputs": ({}, (3000, 8, 60, 3, 3)),
+    "lags": ({"lags": 3, "recurrence": None}, (3000, 8, 4, 2, 3)),
+    "cross": ({"recurrence": "cross"}, (3000, 8, 5, 3, 3)),
+    "score": ({"moment": "score", "recurrence": "score"}, (3000, 8, 5, 3, 3)),
+    "full refinement": ({"refine": "full"}, (3000, 8, 5, 3, 3)),
+    "linear": ({"activation": "linear"}, (400, 50, 2, 2, 3)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ MARGIN = 2048
 
 ATTEMPTS = 4
 """Times that a group is sent, where its rows are lost with a worker each time."""
+
+PAUSES = (0.05, 0.5, 2.0)
+"""Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
 
 
 @dataclass(frozen=True)
@@ -231,4 +235,10 @@ class DaskEngine(Engine):
         return rows
 
     def _send(self, rows: Part | Picked) -> Any:
+        """Send rows to a worker: to another one, if it has just gone."""
+        for pause in PAUSES:
+            try:
+                return self.client.scatter(rows, hash=False)
+            except OSError:
+                time.sleep(pause)
         return self.client.scatter(rows, hash=False)
