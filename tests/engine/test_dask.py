@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,6 +215,7 @@ class KillsItsWorker:
 
     flag: Path
     sequence: int
+    function: Callable = rounded
 
     def __call__(self, batch):
         if self.sequence in batch.sequence:
@@ -223,7 +225,7 @@ class KillsItsWorker:
                 pass
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return rounded(batch)
+        return self.function(batch)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
@@ -245,6 +247,23 @@ def test_a_worker_killed_in_a_pass_does_not_change_the_sums(kind, client, tmp_pa
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_fit_whose_workers_are_killed_gives_the_same_model(
+    client, items, in_parts, tmp_path, monkeypatch
+):
+    plain, labels = Engine._summed, []
+
+    def summed(engine, function, source, label, tables):
+        labels.append(label)
+        if len(labels) in (2, 7):
+            function = KillsItsWorker(tmp_path / str(len(labels)), 500, function)
+        return plain(engine, function, source, label, tables)
+
+    monkeypatch.setattr(Engine, "_summed", summed)
+    assert regressor(engine=client).fit(delayed(items)).model_ == in_parts
+    assert (tmp_path / "2").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_a_worker_killed_between_passes_does_not_change_the_sums(client, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
     engine = DaskEngine("dask", client=client)
@@ -258,6 +277,7 @@ def test_a_worker_killed_between_passes_does_not_change_the_sums(client, tmp_pat
 
 def kill(client, *addresses):
     """Kill one worker, or those with these addresses."""
+    client.wait_for_workers(2)
     pids = client.run(os.getpid)
     for address in addresses or list(pids)[:1]:
         os.kill(pids[address], signal.SIGKILL)
@@ -401,14 +421,15 @@ def explodes(batch):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_futures_that_are_lost_for_good_are_named(client, items):
-    futures = client.scatter(items[:2], broadcast=False)
+    client.wait_for_workers(2)
+    futures = client.scatter(items[:2])
     data = sources.partitions(futures)
     engine = get_engine(client)
     engine.look(data)
     (holder,) = client.who_has(futures)[futures[1].key]
     client.replicate(futures[:1])
     kill(client, holder)
-    with pytest.raises(SourceError, match=r"partition 1: its rows were lost .*delayed values"):
+    with pytest.raises(SourceError, match=r"partition [01]: its rows were lost .*delayed values"):
         engine.run(rounded, Source(data))
 
 
