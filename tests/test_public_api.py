@@ -100,7 +100,7 @@ SIGNATURES = {
     ),
     "decompose": (decomposition.decompose, [("T", EMPTY), ("rank", EMPTY)]),
     "weight_errors": (metrics.weight_errors, [("model", EMPTY), ("truth", EMPTY)]),
-    "fit": (SpectralRNNRegressor.fit, [("X", EMPTY), ("Y", EMPTY)]),
+    "fit": (SpectralRNNRegressor.fit, [("X", EMPTY), ("Y", None)]),
     "predict": (SpectralRNNRegressor.predict, [("X", EMPTY)]),
     "score": (SpectralRNNRegressor.score, [("X", EMPTY), ("Y", EMPTY)]),
 }

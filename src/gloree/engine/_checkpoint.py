@@ -64,13 +64,23 @@ class Checkpoint:
         self._end = 0
         self.n_passes = 0
         identity = {"version": __version__, **identity}
-        if self.path.exists() and self.path.stat().st_size > 0:
-            self._load(identity)
+        try:
+            written = self.path.exists() and self.path.stat().st_size > 0
+            content = self.path.read_bytes() if written else b""
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint {self.path} cannot be read: {error}. Give the path of a file"
+            ) from error
+        if content:
+            self._load(content, identity)
         else:
-            self._write(MAGIC + _framed((identity, start)), "at its start")
+            self._write(
+                MAGIC + _framed((identity, start)),
+                "at its start",
+                "make room, or give the path of a file in a folder that can be written to",
+            )
 
-    def _load(self, identity: dict[str, Any]) -> None:
-        content = self.path.read_bytes()
+    def _load(self, content: bytes, identity: dict[str, Any]) -> None:
         if not content.startswith(MAGIC):
             raise CheckpointError(
                 f"{self.path} is no checkpoint of this library: give another path, or remove it"
@@ -114,10 +124,15 @@ class Checkpoint:
 
     def append(self, label: str, result: Any) -> None:
         """Add the result of a pass."""
-        self._write(_framed((label, result)), f"after pass {self.n_passes + 1} ({label!r})")
+        self._write(
+            _framed((label, result)),
+            f"after pass {self.n_passes + 1} ({label!r})",
+            f"the {self.n_passes} passes before are safe; make room, and call fit again with the "
+            f"same checkpoint",
+        )
         self.n_passes += 1
 
-    def _write(self, content: bytes, when: str) -> None:
+    def _write(self, content: bytes, when: str, advice: str) -> None:
         try:
             with open(self.path, "r+b" if self._end else "wb") as file:
                 file.seek(self._end)
@@ -129,9 +144,7 @@ class Checkpoint:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, self._end)
             raise CheckpointError(
-                f"the checkpoint {self.path} could not be written {when}: {error}. The "
-                f"{self.n_passes} passes before are safe: make room, and call fit again with the "
-                f"same checkpoint"
+                f"the checkpoint {self.path} could not be written {when} ({error}): {advice}"
             ) from error
         self._end += len(content)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gloree._extras import require
 from gloree.engine._engine import Engine, Merger, Statistic
 from gloree.engine._source import Reading, Source
-from gloree.sequences import GROUP_ROWS, Batch, Data, IntArray, Part, Sequences
+from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
+from gloree.sources._partitions import failure
+from gloree.sources._parts import require_same
 
 IN_FLIGHT = 4
 """Groups that are under way at once, for each thread of the workers."""
@@ -22,8 +26,44 @@ IN_FLIGHT = 4
 MARGIN = 2048
 """Rows on either side of a block of an array that travel with it: context of its segments."""
 
-ATTEMPTS = 3
-"""Times that a group is sent anew where its rows were lost with a worker."""
+ATTEMPTS = 4
+"""Times that a group is sent, where its rows are lost with a worker each time."""
+
+PAUSES = (0.05, 0.5, 2.0)
+"""Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Batches to send, where a group needs few rows of a wide range.
+
+    Attributes
+    ----------
+    batches : list of Batch
+        As they are in the data.
+    """
+
+    batches: list[Batch]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of an array that the workers keep.
+
+    Attributes
+    ----------
+    data : Sequences
+        Kept beside the future, so that no other data take their id.
+    first, end : int
+        The rows.
+    rows : distributed.Future
+        Of a `Part`.
+    """
+
+    data: Sequences
+    first: int
+    end: int
+    rows: Any
 
 
 def sum_group(
@@ -33,26 +73,41 @@ def sum_group(
     reading: Reading,
     function: Callable[[Batch], Any],
     name: str,
+    checksum: int | None,
 ) -> Any:
     """Task: read and sum the batches of one group.
 
     Parameters
     ----------
-    value : Part, value of a partition, or something with a method ``read``
+    value : Part, Picked, value of a partition, or something with a method ``read``
         The rows, or what they are read from.
     place : (int, int)
         Row and sequence of the whole with which a partition or shard begins.
+    tables, reading, function
+        The batches, and what becomes of them.
+    name, checksum
+        Of the partition or shard.
     """
-    if isinstance(value, Part):
-        part = value
-    else:
-        data = value.read() if hasattr(value, "read") else part_of_values(name, value)
-        part = Part.of(data, *place)
     merger = Merger()
     with threadpool_limits(limits=1, user_api="blas"):
-        for table in tables:
-            merger.add(0, function(reading(part, table)))
+        for batch in _batches(value, place, tables, name, checksum):
+            merger.add(0, function(reading.of(batch)))
     return merger.result()
+
+
+def _batches(
+    value: Any, place: tuple[int, int], tables: list[IntArray], name: str, checksum: int | None
+) -> Iterable[Batch]:
+    """Batches of a group as they are in the data, one at a time."""
+    if isinstance(value, Picked):
+        return value.batches
+    part = value
+    if not isinstance(value, Part):
+        data = value.read() if hasattr(value, "read") else part_of_values(name, value)
+        if checksum is not None:
+            require_same(name, data, checksum)
+        part = Part.of(data, *place)
+    return map(part.batch, tables)
 
 
 def as_it_is(value: Any) -> Any:
@@ -76,10 +131,13 @@ class DaskEngine(Engine):
     """
 
     client: Any = None
-    _blocks: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False, compare=False)
+    _blocks: dict[tuple[int, int], Block] = field(default_factory=dict, repr=False, compare=False)
 
     def look(self, data: Data) -> None:
-        """Take the first look at partitions where they are."""
+        """Take the first look at partitions where they are; let go of the data of other fits."""
+        for key, block in list(self._blocks.items()):
+            if block.data is not data:
+                del self._blocks[key]
         if isinstance(data, Partitions):
             data.keep_on(self.client)
         super().look(data)
@@ -92,61 +150,95 @@ class DaskEngine(Engine):
         label: str,
     ) -> Iterator[tuple[int, Statistic]]:
         """Group and statistic of every group, in order."""
+        dask = require("dask", "dask", "a Dask engine")
+        distributed = require("distributed", "dask", "a Dask engine")
+        lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker
         data, reading = source.data, source.reading
         # it may hold large matrices: one copy for each worker, not one for each task
-        shared = self.client.submit(as_it_is, function, pure=False)
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            shared = self.client.submit(as_it_is, function, pure=False)
 
         def submit(group: int, own: list[IntArray]) -> Any:
             part = data.part_of(int(own[0][0, 2]))
             rows = data.remote(part)
             if rows is None:
-                rows = self._block(data, part, group, own)
+                rows = self._rows(data, part, group, own)
+            name, checksum = data.name(part), data.part_checksum(part)
             return self.client.submit(
-                sum_group, rows, data.place(part), own, reading, shared, data.name(part), pure=False
+                sum_group, rows, data.place(part), own, reading, shared, name, checksum, pure=False
             )
 
+        def attempt(group: int, own: list[IntArray]) -> Any:
+            """Future of a group; None if its rows are lost already."""
+            try:
+                return submit(group, own)
+            except lost:
+                self._blocks.pop((id(data), group), None)
+                return None
+
         def result(group: int, own: list[IntArray], future: Any) -> tuple[int, Statistic]:
-            for _ in range(ATTEMPTS):
+            part = data.part_of(int(own[0][0, 2]))
+            name = data.name(part)
+            for trial in range(ATTEMPTS):
+                if trial:
+                    future = attempt(group, own)
+                if future is None:
+                    continue
                 try:
                     statistic: Statistic = future.result()
                     return group, statistic
                 except lost:
                     self._blocks.pop((id(data), group), None)
-                    future = submit(group, own)
                 except killed as error:
-                    name = data.name(data.part_of(int(own[0][0, 2])))
                     raise SourceError(
                         f"{name}: its worker died each time it was summed (pass {label!r}), most "
                         f"likely out of memory: use smaller partitions or larger workers"
                     ) from error
-            raise SourceError(f"{data.name(0)}: rows were lost with their workers {ATTEMPTS} times")
+                except Exception as error:
+                    if getattr(data.remote(part), "status", "") == "error":
+                        raise failure(name, error) from error
+                    raise
+            raise SourceError(
+                f"{name}: its rows were lost with their workers {ATTEMPTS} times (pass {label!r}). "
+                f"Futures of values that were sent to the workers cannot be computed again: give "
+                f"delayed values"
+            )
 
-        distributed = require("distributed", "dask", "a Dask engine")
-        lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker
         width = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
         waiting: deque[tuple[int, list[IntArray], Any]] = deque()
         pieces = (piece for table in tables for piece in data.by_part(table))
         for group, own in groupby(pieces, key=data.group_of):
             tables_of_group = list(own)
-            waiting.append((group, tables_of_group, submit(group, tables_of_group)))
+            waiting.append((group, tables_of_group, attempt(group, tables_of_group)))
             if len(waiting) >= width:
                 yield result(*waiting.popleft())
         while waiting:
             yield result(*waiting.popleft())
 
-    def _block(self, data: Data, part: int, group: int, tables: list[IntArray]) -> Any:
-        """Rows to send: the block of an array, kept by the workers, or what the tables need."""
+    def _rows(self, data: Data, part: int, group: int, tables: list[IntArray]) -> Any:
+        """Future of what to send: the block of an array that the workers keep, or less."""
         first = min(int(table[:, 1].min()) for table in tables)
         end = max(int(table[:, 4].max()) for table in tables)
-        if not isinstance(data, Sequences):
-            return data.open(part).excerpt(first, end)
-        low = max(0, group * GROUP_ROWS - MARGIN)
-        high = min(data.n_rows, (group + 1) * GROUP_ROWS + MARGIN)
-        if first < low or end > high:
-            return data.open().excerpt(first, end)
         key = (id(data), group)
-        if key not in self._blocks:
-            rows = data.open().excerpt(low, high)
-            # the data are kept beside the future, so that no other data take their id
-            self._blocks[key] = data, self.client.scatter(rows, hash=False)
-        return self._blocks[key][1]
+        block = self._blocks.get(key)
+        if block is not None and block.first <= first and end <= block.end:
+            return block.rows
+        opened = data.open(part)
+        needed = sum(int(np.sum(table[:, 4] - table[:, 1])) for table in tables)
+        if needed < (end - first) / 2:
+            return self._send(Picked([opened.batch(table) for table in tables]))
+        if not isinstance(data, Sequences):
+            return self._send(opened.excerpt(first, end))
+        first, end = max(0, first - MARGIN), min(data.n_rows, end + MARGIN)
+        rows = self._send(opened.excerpt(first, end))
+        self._blocks[key] = Block(data, first, end, rows)
+        return rows
+
+    def _send(self, rows: Part | Picked) -> Any:
+        """Send rows to a worker: to another one, if it has just gone."""
+        for pause in PAUSES:
+            try:
+                return self.client.scatter(rows, hash=False)
+            except OSError:
+                time.sleep(pause)
+        return self.client.scatter(rows, hash=False)

@@ -49,7 +49,10 @@ class Reading:
 
     def __call__(self, part: Part, table: IntArray) -> Batch:
         """Read one batch."""
-        batch = part.batch(table)
+        return self.of(part.batch(table))
+
+    def of(self, batch: Batch) -> Batch:
+        """Make what a pass function sees of a batch as it is in the data."""
         if self.lags > 1 and self.both_ways:
             windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
             batch = replace(batch, X=windows)
@@ -164,10 +167,11 @@ class Source:
 
     def choose(self, numbers: IntArray) -> IntArray:
         """Table of the segments with these numbers (increasing), without those left out."""
-        part = np.searchsorted(self._numbers, numbers, side="right") - 1
-        pieces = [
-            self._cuts[i].table(numbers[part == i] - self._numbers[i]) for i in np.unique(part)
-        ]
+        places = np.searchsorted(numbers, self._numbers)
+        pieces = [np.empty((0, 5), dtype=np.int64)]
+        for i in np.flatnonzero(np.diff(places)):
+            own = numbers[places[i] : places[i + 1]]
+            pieces.append(self._cuts[i].table(own - self._numbers[i]))
         return self._kept(np.concatenate(pieces))
 
     def sample(self, n_segments: int) -> IntArray:

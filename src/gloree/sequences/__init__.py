@@ -9,13 +9,12 @@ one contiguous block, so a step is one matrix product whatever the lengths are.
 
 from gloree.sequences._batch import FAR, Array, Batch, IntArray, Packing
 from gloree.sequences._cut import Cut, split_evenly, spread_over
-from gloree.sequences._data import GROUP_ROWS, Data, Part, walk
+from gloree.sequences._data import Data, Part, walk
 from gloree.sequences._sequences import Form, Sequences
 from gloree.sequences._validation import as_sequences
 
 __all__ = [
     "FAR",
-    "GROUP_ROWS",
     "Array",
     "Batch",
     "Cut",

@@ -14,10 +14,6 @@ from numpy.typing import NDArray
 from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 
-GROUP_ROWS = 2**17
-"""Rows of a group of batches within one part. The sums of a group are merged before they join the
-total, so that a group may be summed anywhere, with the same result to the last bit."""
-
 
 class Flat(Protocol):
     """Flat rows and the rows at which sequences begin."""
@@ -176,6 +172,11 @@ class Data(ABC):
         del index
         return None
 
+    def part_checksum(self, index: int) -> int | None:
+        """Number that tells a part from other data, if it is read anew in every pass."""
+        del index
+        return None
+
     def name(self, index: int) -> str:
         """Name of a part, for messages."""
         return f"part {index}"
@@ -215,9 +216,12 @@ class Data(ABC):
         return np.split(table, np.flatnonzero(np.diff(part)) + 1)
 
     def group_of(self, table: IntArray) -> int:
-        """Group whose sums a table's batch joins first: its part, or a block of rows of it."""
-        row = int(table[0, 2])
-        return row // GROUP_ROWS if len(self.part_lengths) == 1 else self.part_of(row)
+        """Group whose sums a table's batch joins first: its part.
+
+        The sums of a group are merged before they join the total, so that a group may be summed
+        anywhere, with the same result to the last bit.
+        """
+        return self.part_of(int(table[0, 2]))
 
 
 def walk(data: Data, tables: Iterable[IntArray]) -> Iterator[tuple[int, Part, IntArray]]:

@@ -15,6 +15,9 @@ from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
 
+GROUP_ROWS = 2**17
+"""Rows of a group of batches (see `Sequences.group_of`)."""
+
 CHECKSUM_ROWS = 2**16
 """Rows that `Sequences.checksum` reads at a time."""
 
@@ -80,6 +83,10 @@ class Sequences(Data):
     def open(self, index: int = 0) -> Part:
         """All rows."""
         return Part.of(self)
+
+    def group_of(self, table: IntArray) -> int:
+        """Group whose sums a table's batch joins first: a block of rows."""
+        return int(table[0, 2]) // GROUP_ROWS
 
     @property
     def checksum(self) -> int:

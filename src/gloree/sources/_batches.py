@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gloree.sequences import Part, Sequences
-from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+from gloree.sequences import Part
+from gloree.sources._parts import ADVICE, Parts, SourceError, Summary, part_of_values, summarise
 
 
 class Batches(Parts):
@@ -29,7 +29,7 @@ class Batches(Parts):
         """Iterate once."""
         for index, value in enumerate(self._iterable):
             name = f"batch {index}"
-            yield summarise(name, part_of_values(name, value))
+            yield summarise(name, part_of_values(name, value), first=index == 0)
 
     def open(self, index: int) -> Part:
         """Go on to a batch; back to the start for an earlier one.
@@ -41,46 +41,37 @@ class Batches(Parts):
         """
         if self._iterator is None or index < self._position:
             self._iterator, self._position = iter(self._iterable), 0
-        data: Sequences | None = None
-        while self._position <= index:
-            data = self._next(self._iterator)
-        if self._position == len(self.summaries):
-            self._require_end(self._iterator)
-            self._iterator = None
-        assert data is not None
-        return Part.of(data, *self.place(index))
+        # an iteration that has failed cannot go on: the next one starts anew
+        iterator, self._iterator = self._iterator, None
+        for position in range(self._position, index + 1):
+            part = self._next(iterator, position)
+        if index + 1 == len(self.summaries):
+            self._require_end(iterator)
+        else:
+            self._iterator, self._position = iterator, index + 1
+        return part
 
-    def _next(self, iterator: Iterator[Any]) -> Sequences:
-        summary = self.summaries[self._position]
+    def _next(self, iterator: Iterator[Any], position: int) -> Part:
+        name = self.name(position)
         try:
             value = next(iterator)
         except StopIteration:
             raise SourceError(
-                f"the data ended before {summary.name}, of {len(self.summaries)} in the first "
-                f"pass: {_ADVICE}"
+                f"the data ended before {name}, of {len(self.summaries)} in the first pass: "
+                f"{ADVICE}"
             ) from None
-        data = part_of_values(summary.name, value)
-        self._position += 1
-        if data.checksum != summary.checksum:
-            raise SourceError(f"{summary.name} is not what it was in the first pass: {_ADVICE}")
-        return data
+        return self.checked(position, part_of_values(name, value))
 
     def _require_end(self, iterator: Iterator[Any]) -> None:
         nothing = object()
         if next(iterator, nothing) is not nothing:
             raise SourceError(
                 f"the data have more than the {len(self.summaries)} batches of the first pass: "
-                f"{_ADVICE}"
+                f"{ADVICE}"
             )
 
     def __str__(self) -> str:
         return "the iterable"
-
-
-_ADVICE = (
-    "a fit reads the data many times, so every iteration must give the same batches in the same "
-    "order (no shuffling, fixed seeds)"
-)
 
 
 def batches(iterable: Iterable[Any]) -> Batches:
@@ -108,7 +99,8 @@ def batches(iterable: Iterable[Any]) -> Batches:
 
     Notes
     -----
-    At most three items are in memory at once, however many there are.
+    In memory are the item that is read and those whose batches are under way: three, or one for
+    each worker where an item is one batch.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from gloree.sequences import Data, as_sequences
+from gloree.sequences import Data, Sequences, as_sequences
 from gloree.sources._batches import batches
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import partitions
@@ -40,8 +40,10 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
     source = _source_of(X, Y, lengths)
     if source is None:
         return as_sequences(X, Y, lengths=lengths)
+    if isinstance(X, (str, Path)) and isinstance(source, Sequences):
+        return source
     for name, value in (("Y", Y), ("lengths", lengths)):
-        if value is not None and not isinstance(X, (str, Path)):
+        if value is not None:
             raise ValueError(
                 f"`{name}` was given beside a source of data, whose parts hold inputs and outputs "
                 f"(and lengths): leave it out"

@@ -43,8 +43,12 @@ def memory_map(
 
 
 def _mapped(path: str | Path, name: str) -> np.ndarray:
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"`{name}` is a {type(path).__name__}, expected the path of an .npy file")
     try:
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SourceError(f"`{name}`: {path} cannot be mapped ({error})") from error
+    if not isinstance(mapped, np.ndarray):
+        raise SourceError(f"`{name}`: {path} holds several arrays, expected an .npy file")
     return mapped

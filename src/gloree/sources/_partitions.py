@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gloree._extras import require
 from gloree.sequences import Part
-from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+from gloree.sources._parts import (
+    Parts,
+    SourceError,
+    Summary,
+    compact,
+    part_of_values,
+    summarise,
+)
 
 
-def look_at(name: str, value: Any) -> Summary:
+def look_at(name: str, value: Any, first: bool) -> Summary:
     """Task of the first look."""
-    return summarise(name, part_of_values(name, value))
+    return summarise(name, part_of_values(name, value), first=first)
 
 
 def is_future(value: Any) -> bool:
@@ -36,8 +44,11 @@ class Partitions(Parts):
         """Compute the partitions on the workers of a client, and leave them there."""
         if self.client is client and self.futures is not None:
             return
+        # all at once: partitions of one collection share a graph
+        delayed = [each for each in self.delayed if not is_future(each)]
+        computed = iter(client.compute(delayed))
         self.client = client
-        self.futures = [each if is_future(each) else client.compute(each) for each in self.delayed]
+        self.futures = [each if is_future(each) else next(computed) for each in self.delayed]
 
     @property
     def n_parts(self) -> int:
@@ -48,7 +59,7 @@ class Partitions(Parts):
         """Fetch a partition to this process."""
         each = self.delayed[index]
         try:
-            if self.futures is not None:
+            if self.futures is not None and self.client.status == "running":
                 return self.futures[index].result()
             return each.result() if is_future(each) else each.compute()
         except Exception as error:
@@ -58,24 +69,25 @@ class Partitions(Parts):
         """Look at every partition, on its worker if there is one."""
         if self.futures is None:
             for index in range(self.n_parts):
-                yield look_at(self.name(index), self.value(index))
+                yield look_at(self.name(index), self.value(index), index == 0)
             return
         tasks = [
-            self.client.submit(look_at, self.name(i), future, pure=False)
+            self.client.submit(look_at, self.name(i), future, i == 0, pure=False)
             for i, future in enumerate(self.futures)
         ]
         for index, task in enumerate(tasks):
             try:
-                yield task.result()
+                summary = task.result()
             except SourceError:
                 raise
             except Exception as error:
                 raise failure(self.name(index), error) from error
+            # on their way here equal lengths were written out
+            yield replace(summary, lengths=compact(summary.lengths))
 
     def open(self, index: int) -> Part:
         """Fetch a partition: for engines that run in this process."""
-        data = part_of_values(self.name(index), self.value(index))
-        return Part.of(data, *self.place(index))
+        return self.checked(index, part_of_values(self.name(index), self.value(index)))
 
     def remote(self, index: int) -> Any:
         """Future of a partition on its worker."""

@@ -19,6 +19,12 @@ HEAD_ROWS = 10_000
 """Rows of the first part that are kept for first guesses of location and scale."""
 
 
+ADVICE = (
+    "a fit reads the data many times, and each time they must be the same, in the same order (no "
+    "shuffling, fixed seeds, no file that is still written to)"
+)
+
+
 class SourceError(ValueError):
     """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
@@ -37,8 +43,8 @@ class Summary:
         Columns.
     checksum : int
         CRC-32 of lengths, inputs and outputs.
-    head : tuple of ndarray
-        First rows of inputs and outputs.
+    head : tuple of ndarray or None
+        First rows of inputs and outputs; kept of the first part only.
     """
 
     name: str
@@ -46,14 +52,28 @@ class Summary:
     n_inputs: int
     n_outputs: int
     checksum: int
-    head: tuple[NDArray[Any], NDArray[Any] | None] = field(repr=False)
+    head: tuple[NDArray[Any], NDArray[Any] | None] | None = field(default=None, repr=False)
 
 
-def summarise(name: str, data: Sequences) -> Summary:
-    """Look at one part that is in memory."""
-    rows = slice(0, HEAD_ROWS)
-    head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
+def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
+    """Look at one part that is in memory, and keep the head of the first one."""
+    rows, head = slice(0, HEAD_ROWS), None
+    if first:
+        head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
     return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
+
+
+def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
+    """Give a part back, if it is what the first look has found.
+
+    Raises
+    ------
+    SourceError
+        Naming the part.
+    """
+    if data.checksum != checksum:
+        raise SourceError(f"{name} is not what it was in the first pass: {ADVICE}")
+    return data
 
 
 def compact(lengths: IntArray) -> IntArray:
@@ -158,14 +178,25 @@ class Parts(Data):
 
     def head(self, n_rows: int) -> Part:
         """First rows of the first part, as the first look found them."""
-        X, Y = self.summaries[0].head
-        rows = slice(0, n_rows)
+        head = self.summaries[0].head
+        assert head is not None
+        (X, Y), rows = head, slice(0, n_rows)
         starts = np.array([0, X.shape[0]], dtype=np.int64)
         return Part(X[rows], None if Y is None else Y[rows], starts)
 
     def name(self, index: int) -> str:
         """Name of a part, for messages."""
         return self.summaries[index].name
+
+    def part_checksum(self, index: int) -> int:
+        """Checksum of a part."""
+        return self.summaries[index].checksum
+
+    def checked(self, index: int, data: Sequences) -> Part:
+        """Part from what was read again for a pass, if it is the same as in the first look."""
+        return Part.of(
+            require_same(self.name(index), data, self.part_checksum(index)), *self.place(index)
+        )
 
     @property
     def checksum(self) -> int:

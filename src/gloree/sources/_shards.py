@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,8 @@ import numpy as np
 
 from gloree.sequences import Part, Sequences
 from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+
+KEYS = ("X", "Y", "lengths")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,12 @@ class Shard:
     def read(self) -> Sequences:
         """Read and check everything; ``.npy`` files are mapped, not read at once."""
         try:
-            values = self._arrays()
-        except (OSError, ValueError, EOFError) as error:
+            names, values = self._arrays()
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise SourceError(f"{self.name}: cannot be read ({error})") from error
-        missing = [key for key in ("X", "Y") if key not in values]
-        if missing:
+        if not {"X", "Y"} <= values.keys():
             raise SourceError(
-                f"{self.name}: holds {sorted(values) or 'nothing'}, expected arrays X and Y (and "
+                f"{self.name}: holds {sorted(names) or 'nothing'}, expected arrays X and Y (and "
                 f"lengths, for sequences one after another)"
             )
         parts = (values["X"], values["Y"])
@@ -45,18 +48,18 @@ class Shard:
             self.name, (*parts, values["lengths"]) if "lengths" in values else parts
         )
 
-    def _arrays(self) -> dict[str, Any]:
+    def _arrays(self) -> tuple[list[str], dict[str, Any]]:
+        """Names of all arrays that there are, and those that are wanted."""
         if "npz" in self.paths:
-            with np.load(self.paths["npz"], allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
-        return {
+            with open(self.paths["npz"], "rb") as handle:
+                file = np.load(handle, allow_pickle=False)
+                if isinstance(file, np.ndarray):
+                    raise ValueError("one array, expected an archive of several")
+                return file.files, {key: file[key] for key in KEYS if key in file.files}
+        return list(self.paths), {
             key: np.load(path, mmap_mode="r", allow_pickle=False)
             for key, path in self.paths.items()
         }
-
-    def look(self) -> Summary:
-        """What a first look tells."""
-        return summarise(self.name, self.read())
 
 
 class Shards(Parts):
@@ -71,14 +74,11 @@ class Shards(Parts):
         if not self.directory.is_dir():
             raise SourceError(f"{self.directory} is not a directory")
         found = [Shard(path.name, {"npz": path}) for path in self.directory.glob("*.npz")]
-        for path in self.directory.glob("*.X.npy"):
-            stem = path.name[: -len(".X.npy")]
-            paths = {"X": path}
-            for key in ("Y", "lengths"):
-                other = path.with_name(f"{stem}.{key}.npy")
-                if other.exists():
-                    paths[key] = other
-            found.append(Shard(f"{stem}.*.npy", paths))
+        together: dict[str, dict[str, Path]] = {}
+        for key in KEYS:
+            for path in self.directory.glob(f"*.{key}.npy"):
+                together.setdefault(path.name[: -len(f".{key}.npy")], {})[key] = path
+        found += [Shard(f"{stem}.*.npy", paths) for stem, paths in together.items()]
         if not found:
             raise SourceError(
                 f"{self.directory} holds no shards: expected files NAME.npz with arrays X and Y, "
@@ -93,13 +93,12 @@ class Shards(Parts):
 
     def looks(self) -> Iterator[Summary]:
         """Look at every file."""
-        for shard in self.shards:
-            yield shard.look()
+        for i, shard in enumerate(self.shards):
+            yield summarise(shard.name, shard.read(), first=i == 0)
 
     def open(self, index: int) -> Part:
         """Read one file."""
-        data = _same_size(self.shards[index].read(), self.summaries[index])
-        return Part.of(data, *self.place(index))
+        return self.checked(index, self.shards[index].read())
 
     def remote(self, index: int) -> Shard:
         """Where to read a file from."""
@@ -107,15 +106,6 @@ class Shards(Parts):
 
     def __str__(self) -> str:
         return f"the directory {self.directory}"
-
-
-def _same_size(data: Sequences, summary: Summary) -> Sequences:
-    if not np.array_equal(data.lengths, summary.lengths) or data.n_inputs != summary.n_inputs:
-        raise SourceError(
-            f"{summary.name}: its shape has changed since the first pass; files must stay as "
-            f"they are during a fit"
-        )
-    return data
 
 
 def shards(directory: str | Path) -> Shards:
@@ -143,8 +133,9 @@ def shards(directory: str | Path) -> Shards:
 
     Notes
     -----
-    At most three shards are in memory at once, and batches of them. A fit passes over all shards
-    some ten to thirty times.
+    In memory are the shard that is read and those whose batches are under way: three, or one for
+    each worker where a shard is one batch. A fit passes over all shards some ten to thirty times,
+    and a shard that is not the same each time (compared by checksums) is an error.
 
     Examples
     --------

@@ -1,0 +1,394 @@
+"""Checkpoints: an interrupted fit goes on where it ended and gives the model of a whole one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import gloree.engine._checkpoint as checkpoint_module
+from gloree import GaussianVAR, SpectralRNNRegressor, datasets
+from gloree.engine import Checkpoint, CheckpointError, Engine, Source
+from gloree.models import ExplosionError
+from gloree.sequences import as_sequences
+from gloree.sources import batches, shards
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, Y, _, _ = datasets.make_rnn(1000, 8, 4, 2, 3, random_state=0)
+    return X, Y
+
+
+def regressor(**options):
+    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
+
+
+class Passes:
+    """Counts the passes that are run, and interrupts one of them."""
+
+    def __init__(self, monkeypatch, interrupt=None):
+        self.labels, self.interrupt = [], interrupt
+        plain = Engine._summed
+
+        def summed(engine, function, source, label, tables):
+            if len(self.labels) == self.interrupt:
+                raise KeyboardInterrupt
+            self.labels.append(label)
+            return plain(engine, function, source, label, tables)
+
+        monkeypatch.setattr(Engine, "_summed", summed)
+
+
+def interrupted(est, source, path, after):
+    """Run so many passes of a fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        Passes(patch, after)
+        with pytest.raises(KeyboardInterrupt):
+            est.fit(*source, checkpoint=path)
+
+
+def resumed(est, source, path):
+    """Model of a fit that goes on, and the passes that it took."""
+    with pytest.MonkeyPatch.context() as patch:
+        passes = Passes(patch)
+        return est.fit(*source, checkpoint=path).model_, passes.labels
+
+
+@pytest.fixture(scope="module")
+def whole(data):
+    """Model and passes of a fit without a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        passes = Passes(patch)
+        return regressor().fit(*data).model_, passes.labels
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """Content of the checkpoint of a whole fit."""
+    path = tmp_path_factory.mktemp("finished") / "fit"
+    regressor().fit(*data, checkpoint=path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def on_file(finished, tmp_path):
+    """Checkpoint of a whole fit."""
+    path = tmp_path / "fit"
+    path.write_bytes(finished)
+    return path
+
+
+# ------------------------------------------------------------------------------------ resuming
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7, -1])
+def test_a_fit_goes_on_after_any_pass(after, data, whole, tmp_path):
+    model, labels = whole
+    after %= len(labels)
+    interrupted(regressor(), data, tmp_path / "fit", after)
+    again, taken = resumed(regressor(), data, str(tmp_path / "fit"))
+    assert again == model
+    assert taken == labels[after:]
+
+
+def test_a_fit_may_be_interrupted_in_every_pass(data, whole, tmp_path):
+    model, labels = whole
+    for _ in labels[1:]:
+        interrupted(regressor(), data, tmp_path / "fit", 1)
+    again, taken = resumed(regressor(), data, tmp_path / "fit")
+    assert again == model and taken == labels[-1:]
+
+
+def test_a_finished_fit_takes_no_pass(data, whole, on_file):
+    again, taken = resumed(regressor(), data, on_file)
+    assert again == whole[0] and taken == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_hidden": None},
+        {"activation": "cubic", "n_hidden": 2},
+        {"activation": "linear", "n_hidden": 2},
+        {"bidirectional": True, "n_hidden": (1, 1)},
+        {"lags": 2, "recurrence": None},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+def test_every_kind_of_fit_resumes(options, data, tmp_path):
+    expected = regressor().set_params(**options).fit(*data).model_
+    interrupted(regressor().set_params(**options), data, tmp_path / "fit", 2)
+    again, taken = resumed(regressor().set_params(**options), data, tmp_path / "fit")
+    assert again == expected and taken
+
+
+def test_a_random_start_is_kept_with_the_passes(data, tmp_path):
+    path = tmp_path / "fit"
+    est = regressor(random_state=None)
+    interrupted(est, data, path, 6)
+    first, _ = resumed(est, data, path)
+    second, taken = resumed(est, data, path)
+    assert first == second and taken == []
+
+
+def test_a_generator_goes_on_as_it_was(data, tmp_path):
+    expected = regressor(random_state=np.random.default_rng(5)).fit(*data).model_
+    path = tmp_path / "fit"
+    interrupted(regressor(random_state=np.random.default_rng(5)), data, path, 6)
+    used = np.random.default_rng(5)
+    used.standard_normal(100)
+    again, _ = resumed(regressor(random_state=used), data, path)
+    assert again == expected
+
+
+def test_it_goes_on_with_another_engine_or_verbosity(data, whole, tmp_path):
+    interrupted(regressor(), data, tmp_path / "fit", 5)
+    other = regressor(engine=Engine("threads", n_workers=2), verbose=1)
+    assert resumed(other, data, tmp_path / "fit")[0] == whole[0]
+
+
+def test_a_fit_from_shards_goes_on(data, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for i in range(4):
+        np.savez(folder / f"{i}.npz", X=data[0][i::4], Y=data[1][i::4])
+    expected = regressor().fit(folder).model_
+    interrupted(regressor(), [folder], tmp_path / "fit", 5)
+    again, taken = resumed(regressor(), [folder], tmp_path / "fit")
+    assert again == expected and len(taken) > 2
+    assert resumed(regressor(), [shards(folder)], tmp_path / "fit") == (expected, [])
+
+
+def test_a_finished_fit_reads_parts_only_for_the_first_look(data, tmp_path):
+    class Counted:
+        n_read = 0
+
+        def __iter__(self):
+            for i in range(4):
+                Counted.n_read += 1
+                yield data[0][i::4], data[1][i::4]
+
+    regressor().fit(Counted(), checkpoint=tmp_path / "fit")
+    assert Counted.n_read > 20
+    Counted.n_read = 0
+    regressor().fit(batches(Counted()), checkpoint=tmp_path / "fit")
+    assert Counted.n_read == 4
+
+
+def test_an_explosion_is_a_result_too(tmp_path):
+    x = as_sequences(np.ones((3, 2, 1)))
+    runs = []
+
+    def explodes(batch):
+        runs.append(batch)
+        raise ExplosionError(2, 7, 1e9)
+
+    for _ in range(2):
+        engine = Engine("serial", checkpoint=Checkpoint(tmp_path / "fit", {}, {}))
+        with pytest.raises(ExplosionError, match=r"sequence 2 reached 1.0e.09 at step 7"):
+            engine.run(explodes, Source(x), label="squares")
+    assert len(runs) == 1
+
+
+def test_passes_are_on_file_as_soon_as_they_are_done(tmp_path):
+    log = Checkpoint(tmp_path / "fit", {"a": 1}, {"seed": 3})
+    for i in range(3):
+        log.append("pass", i)
+        again = Checkpoint(tmp_path / "fit", {"a": 1}, {"seed": 4})
+        assert (again.n_passes, again.start) == (i + 1, {"seed": 3})
+    assert [again.take("pass") for _ in range(4)] == [
+        (True, 0),
+        (True, 1),
+        (True, 2),
+        (False, None),
+    ]
+    again.append("more", 3)
+    assert Checkpoint(tmp_path / "fit", {"a": 1}, {}).n_passes == 4
+
+
+# --------------------------------------------------------------------------------- other fits
+
+
+def refused(match, est, source, path):
+    content = path.read_bytes()
+    with pytest.raises(CheckpointError, match=match) as caught:
+        est.fit(*source, checkpoint=path)
+    assert isinstance(caught.value, OSError) and isinstance(caught.value, ValueError)
+    assert path.read_bytes() == content
+    return caught.value
+
+
+def test_a_checkpoint_of_other_data_is_refused(data, on_file):
+    X, Y = data
+    refused(
+        "another fit: number of steps is 8000 there and 7992", regressor(), (X[1:], Y[1:]), on_file
+    )
+    changed = Y.copy()
+    changed[-1, -1, -1] += 1e-9
+    refused("another fit: checksum of the data is", regressor(), (X, changed), on_file)
+    rows = X.reshape(-1, 4), Y.reshape(-1, 3)
+    refused("another fit: number of sequences", regressor(), rows, on_file)
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"n_hidden": 3}, "n_hidden is '2' there and '3' here"),
+        ({"random_state": 1}, "random_state is 0 there and 1 here"),
+        ({"random_state": None}, "random_state"),
+        ({"fit_bias": False}, "fit_bias"),
+        ({"batch_size": 500}, "batch_size"),
+        ({"refine": None}, "refine"),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_refused(options, name, data, on_file):
+    error = refused(name, regressor().set_params(**options), data, on_file)
+    assert "Give another path, or remove the file" in str(error)
+
+
+def test_a_checkpoint_of_another_input_law_is_refused(data, tmp_path):
+    path, law = tmp_path / "fit", GaussianVAR(np.zeros((4, 4)), np.eye(4))
+    regressor(chain=law).fit(*data, checkpoint=path)
+    shifted = GaussianVAR(np.zeros((4, 4)), np.eye(4), 1e-3 * np.ones(4))
+    assert repr(shifted) == repr(law)
+    refused("another fit: chain is", regressor(chain=shifted), data, path)
+    same = GaussianVAR(np.zeros((4, 4)), np.eye(4))
+    assert resumed(regressor(chain=same), data, path)[1] == []
+
+
+def test_a_checkpoint_of_another_version_is_refused(data, on_file, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "__version__", "99.0")
+    refused("another fit: version is '.*' there and '99.0' here", regressor(), data, on_file)
+
+
+def test_a_file_of_another_kind_is_refused(data, tmp_path):
+    path = tmp_path / "shard.npz"
+    np.savez(path, X=data[0])
+    refused("is no checkpoint of this library", regressor(), data, path)
+
+
+def test_passes_of_another_name_are_refused(tmp_path):
+    Checkpoint(tmp_path / "fit", {}, {}).append("outputs", 1)
+    with pytest.raises(CheckpointError, match=r"next pass is 'outputs', this fit's is 'squares'"):
+        Checkpoint(tmp_path / "fit", {}, {}).take("squares")
+
+
+# ------------------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("lost", [1, 5, 200])
+def test_a_damaged_tail_costs_the_last_pass_only(lost, data, whole, on_file):
+    model, labels = whole
+    os.truncate(on_file, on_file.stat().st_size - lost)
+    again, taken = resumed(regressor(), data, on_file)
+    assert again == model and taken == labels[-1:]
+    assert resumed(regressor(), data, on_file) == (model, [])
+
+
+def test_what_stands_behind_a_flipped_byte_is_run_again(data, whole, on_file):
+    model, labels = whole
+    content = bytearray(on_file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    on_file.write_bytes(bytes(content))
+    again, taken = resumed(regressor(), data, on_file)
+    assert again == model and 0 < len(taken) < len(labels)
+    assert taken == labels[-len(taken) :]
+
+
+def test_a_head_of_a_record_alone_is_no_record(tmp_path):
+    log = Checkpoint(tmp_path / "fit", {}, {})
+    log.append("pass", 1)
+    with open(tmp_path / "fit", "ab") as file:
+        file.write(b"\xff" * 12)
+    again = Checkpoint(tmp_path / "fit", {}, {})
+    assert again.n_passes == 1
+    again.append("next", 2)
+    assert Checkpoint(tmp_path / "fit", {}, {}).n_passes == 2
+
+
+def test_a_damaged_start_says_to_begin_anew(data, on_file):
+    content = bytearray(on_file.read_bytes())
+    content[len(checkpoint_module.MAGIC) + 20] ^= 0xFF
+    on_file.write_bytes(bytes(content))
+    refused("is damaged at its start: remove it to begin anew", regressor(), data, on_file)
+
+
+def test_an_empty_file_is_a_new_checkpoint(data, whole, tmp_path):
+    path = tmp_path / "fit"
+    path.touch()
+    model, taken = resumed(regressor(), data, path)
+    assert model == whole[0] and taken == whole[1]
+
+
+# ---------------------------------------------------------------------------- room and rights
+
+
+class FullDisk:
+    """os.fsync of a disk that is full after so many writes."""
+
+    def __init__(self, n_writes):
+        self.n_writes = n_writes
+
+    def __call__(self, descriptor):
+        if self.n_writes == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.n_writes -= 1
+
+
+@pytest.mark.parametrize("n_writes", [1, 4, 9])
+def test_a_full_disk_costs_no_pass_before(n_writes, data, whole, tmp_path):
+    model, labels = whole
+    path = tmp_path / "fit"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", FullDisk(n_writes))
+        with pytest.raises(
+            CheckpointError, match=r"No space left .* before are safe; make"
+        ) as caught:
+            regressor().fit(*data, checkpoint=path)
+    assert f"after pass {n_writes} ({labels[n_writes - 1]!r})" in str(caught.value)
+    again, taken = resumed(regressor(), data, path)
+    assert again == model and taken == labels[n_writes - 1 :]
+
+
+def test_a_write_that_stops_midway_costs_no_pass_before(tmp_path, monkeypatch):
+    path = tmp_path / "fit"
+    log = Checkpoint(path, {}, {})
+    log.append("first", np.arange(5))
+    size = path.stat().st_size
+
+    def half(descriptor):
+        os.truncate(path, path.stat().st_size - 3)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", half)
+        with pytest.raises(CheckpointError, match="after pass 2"):
+            log.append("second", np.arange(5))
+    assert path.stat().st_size == size
+    # the same object can go on, too
+    log.append("second", np.arange(5))
+    assert Checkpoint(path, {}, {}).n_passes == 2
+
+
+def test_paths_that_cannot_be_written_to(data, tmp_path):
+    with pytest.raises(CheckpointError, match=r"at its start .*No such file.*folder that can be"):
+        regressor().fit(*data, checkpoint=tmp_path / "nowhere" / "fit")
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*Give the path of a file"):
+        regressor().fit(*data, checkpoint=tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write it")
+def test_a_folder_without_write_permission(data, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(CheckpointError, match=r"at its start .*Permission denied"):
+        regressor().fit(*data, checkpoint=tmp_path / "fit")
+
+
+def test_a_checkpoint_error_travels():
+    error = pickle.loads(pickle.dumps(CheckpointError("text")))
+    assert isinstance(error, CheckpointError) and str(error) == "text"

@@ -1,0 +1,461 @@
+"""Dask: the bit-equal sums and models of the other engines, also when workers are lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gloree.sequences._sequences as sequences_module
+from gloree import SpectralRNNRegressor, datasets, sources
+from gloree.engine import DaskEngine, Engine, Source, get_engine
+from gloree.engine._dask import Picked
+from gloree.models import ExplosionError
+from gloree.sequences import as_sequences
+from gloree.sources import SourceError
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+bag = pytest.importorskip("dask.bag")
+
+N_PARTS = 6
+
+
+@pytest.fixture(scope="module")
+def client():
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, Y, _, _ = datasets.make_rnn(1200, 8, 4, 2, 3, random_state=0)
+    return X, Y
+
+
+@pytest.fixture(scope="module")
+def items(data):
+    return list(zip(*(np.array_split(values, N_PARTS) for values in data), strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(items, tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards")
+    for i, (x, y) in enumerate(items):
+        np.savez(path / f"{i}.npz", X=x, Y=y)
+    return path
+
+
+def regressor(**options):
+    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
+
+
+@pytest.fixture(scope="module")
+def in_memory(data):
+    return regressor().fit(*data).model_
+
+
+@pytest.fixture(scope="module")
+def in_parts(folder):
+    return regressor().fit(folder).model_
+
+
+class Again:
+    def __init__(self, values):
+        self.values = values
+
+    def __iter__(self):
+        yield from self.values
+
+
+def part_of(items, index):
+    return items[index]
+
+
+def delayed(items):
+    return [dask.delayed(part_of)([item], 0) for item in items]
+
+
+# ------------------------------------------------------------------------------- equal models
+
+
+def test_arrays_give_the_bit_equal_model(client, data, in_memory):
+    assert regressor(engine=client).fit(*data).model_ == in_memory
+
+
+def test_a_memory_map_gives_the_bit_equal_model(client, data, in_memory, tmp_path):
+    for name, values in zip("XY", data, strict=True):
+        np.save(tmp_path / f"{name}.npy", values)
+    est = regressor(engine=client).fit(tmp_path / "X.npy", tmp_path / "Y.npy")
+    assert est.model_ == in_memory
+
+
+def test_shards_give_the_bit_equal_model(client, folder, in_parts):
+    assert regressor(engine="dask").fit(folder).model_ == in_parts
+
+
+def test_batches_give_the_bit_equal_model(client, items, in_parts):
+    assert regressor(engine=client).fit(Again(items)).model_ == in_parts
+
+
+def test_delayed_values_give_the_bit_equal_model(client, items, in_parts):
+    assert regressor(engine=None).fit(delayed(items)).model_ == in_parts
+
+
+def test_futures_give_the_bit_equal_model(client, items, in_parts):
+    futures = client.scatter(items)
+    assert regressor(engine=client).fit(futures).model_ == in_parts
+    # and are fetched by an engine of this process
+    assert regressor().fit(futures).model_ == in_parts
+
+
+def test_a_bag_gives_the_bit_equal_model(client, data, in_parts):
+    pairs = bag.from_sequence(zip(*data, strict=True), npartitions=N_PARTS)
+    assert regressor(engine=client).fit(pairs).model_ == in_parts
+
+
+def test_collections_need_no_cluster(items, in_parts):
+    with dask.config.set(scheduler="synchronous"):
+        assert regressor().fit(sources.partitions(delayed(items))).model_ == in_parts
+
+
+def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory):
+    engine = DaskEngine("dask", client=client)
+    for _ in range(2):
+        assert regressor(engine=engine).fit(*data).model_ == in_memory
+        assert len({id(block.data) for block in engine._blocks.values()}) == 1
+
+
+def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monkeypatch):
+    labels, plain = [], Engine._summed
+
+    def summed(engine, function, source, label, tables):
+        if len(labels) == 5:
+            raise KeyboardInterrupt
+        labels.append(label)
+        return plain(engine, function, source, label, tables)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_summed", summed)
+        with pytest.raises(KeyboardInterrupt):
+            regressor(engine=client).fit(folder, checkpoint=tmp_path / "fit")
+    est = regressor(engine=client).fit(folder, checkpoint=tmp_path / "fit")
+    assert est.model_ == in_parts
+
+
+# -------------------------------------------------------------------------------- equal sums
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Floating-point sums, which depend on the order, beside the order itself."""
+
+    rows: tuple[float, ...]
+    total: float
+
+    def merge(self, other):
+        return Rounded(self.rows + other.rows, self.total + other.total)
+
+
+def rounded(batch):
+    values = batch.X[batch.counted, 0] * 10.0 ** (batch.sequence[0] % 17 - 8)
+    return Rounded(tuple(batch.X[batch.counted, 0]), float(values.sum()))
+
+
+def ragged():
+    rng = np.random.default_rng(1)
+    lengths = [[5, 9, 30] * 4, [2] * 30, [41], [3, 80]]
+    parts = [[(rng.standard_normal((n, 2)), np.ones((n, 1))) for n in part] for part in lengths]
+    flat = [pair for part in parts for pair in part]
+    return parts, as_sequences([x for x, _ in flat], [y for _, y in flat])
+
+
+CUT = {"batch_size": 17, "segment": 10, "before": 2, "after": 1}
+
+
+def kinds(client, folder):
+    parts, together = ragged()
+    for i, part in enumerate(parts):
+        X, Y = (np.concatenate([pair[j] for pair in part]) for j in (0, 1))
+        lengths = [len(x) for x, _ in part]
+        np.savez(folder / f"{i}.npz", X=X, Y=Y, lengths=lengths)
+    yield together
+    yield sources.batches(parts)
+    yield sources.shards(folder)
+    yield sources.partitions([dask.delayed(list)(part) for part in parts])
+
+
+@pytest.mark.parametrize("few", [False, True], ids=["all", "subset"])
+def test_sums_are_bit_equal_in_the_order_of_the_data(few, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
+    engine, expected = DaskEngine("dask", client=client), None
+    for data in kinds(client, tmp_path):
+        engine.look(data)
+        source = Source(data, **CUT)
+        tables = source.subset(60) if few else None
+        found = engine.run(rounded, source, tables=tables)
+        assert found == Engine("serial").run(rounded, source, tables=tables)
+        assert expected is None or found.rows == expected
+        expected = found.rows
+
+
+# ------------------------------------------------------------------------- a worker is killed
+
+
+@dataclass(frozen=True)
+class KillsItsWorker:
+    """Pass function that kills the process it runs in, once, when it comes to a sequence."""
+
+    flag: Path
+    sequence: int
+    function: Callable = rounded
+
+    def __call__(self, batch):
+        if self.sequence in batch.sequence:
+            try:
+                os.close(os.open(self.flag, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.function(batch)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+@pytest.mark.parametrize("kind", range(4), ids=["arrays", "batches", "shards", "delayed"])
+def test_a_worker_killed_in_a_pass_does_not_change_the_sums(kind, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
+    data = list(kinds(client, tmp_path))[kind]
+    engine = DaskEngine("dask", client=client)
+    engine.look(data)
+    source = Source(data, **CUT)
+    expected = Engine("serial").run(rounded, source)
+    # once with rows that are on the workers already
+    assert engine.run(rounded, source) == expected
+    for sequence in (0, 43):
+        flag = tmp_path / f"killed at {sequence}"
+        assert engine.run(KillsItsWorker(flag, sequence), source) == expected
+        assert flag.exists()
+    assert engine.run(rounded, source) == expected
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_fit_whose_workers_are_killed_gives_the_same_model(
+    client, items, in_parts, tmp_path, monkeypatch
+):
+    plain, labels = Engine._summed, []
+
+    def summed(engine, function, source, label, tables):
+        labels.append(label)
+        if len(labels) in (2, 7):
+            function = KillsItsWorker(tmp_path / str(len(labels)), 500, function)
+        return plain(engine, function, source, label, tables)
+
+    monkeypatch.setattr(Engine, "_summed", summed)
+    assert regressor(engine=client).fit(delayed(items)).model_ == in_parts
+    assert (tmp_path / "2").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_worker_killed_between_passes_does_not_change_the_sums(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
+    engine = DaskEngine("dask", client=client)
+    for data in kinds(client, tmp_path):
+        engine.look(data)
+        source = Source(data, **CUT)
+        expected = engine.run(rounded, source)
+        kill(client)
+        assert engine.run(rounded, source) == expected
+
+
+def kill(client, *addresses):
+    """Kill one worker, or those with these addresses."""
+    client.wait_for_workers(2)
+    pids = client.run(os.getpid)
+    for address in addresses or list(pids)[:1]:
+        os.kill(pids[address], signal.SIGKILL)
+
+
+# --------------------------------------------------------------------------------- what travels
+
+
+def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
+    def fetched(self, index):
+        raise AssertionError("a partition was fetched")
+
+    monkeypatch.setattr(sources.Partitions, "value", fetched)
+    sizes, plain = [], distributed.Future.result
+
+    def result(self, timeout=None):
+        value = plain(self, timeout)
+        sizes.append(len(pickle.dumps(value)))
+        return value
+
+    monkeypatch.setattr(distributed.Future, "result", result)
+    data = sources.partitions(delayed(items))
+    get_engine(client).look(data)
+    looks = sizes.copy()
+    sizes.clear()
+    assert regressor(engine=client).fit(data).model_ == in_parts
+    part_bytes = sum(values.nbytes for values in items[0])
+    # the head of the first partition comes with the first look, the other looks are small
+    assert len(looks) == N_PARTS and max(looks[1:]) < part_bytes / 4
+    assert len(sizes) > 5 * N_PARTS and max(sizes) < part_bytes / 4
+
+
+def test_arrays_are_sent_once_and_samples_as_the_rows_they_need(client, monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 500)
+    sent, plain = [], DaskEngine._send
+
+    def send(self, rows):
+        picked = isinstance(rows, Picked)
+        sent.append(sum(b.n_rows for b in rows.batches) if picked else rows.X.shape[0])
+        return plain(self, rows)
+
+    monkeypatch.setattr(DaskEngine, "_send", send)
+    monkeypatch.setattr("gloree.engine._dask.MARGIN", 20)
+    engine = DaskEngine("dask", client=client)
+    x = np.random.default_rng(0).standard_normal((400, 5, 2))
+    # batches do not end where groups do
+    source = Source(as_sequences(x, x), batch_size=230)
+    expected = engine.run(rounded, source)
+    assert 2000 <= sum(sent) <= 2000 + 4 * 2 * 20
+    sent.clear()
+    assert engine.run(rounded, source) == expected
+    assert sent == []
+    tables = source.subset(200)
+    assert engine.run(rounded, source, tables=tables) == Engine("serial").run(
+        rounded, source, tables=tables
+    )
+    assert sum(sent) <= 200
+
+
+def test_large_functions_and_batches_travel_without_a_warning(client):
+    x = np.ones((4, 400_000, 2))
+    engine = DaskEngine("dask", client=client)
+    source = Source(sources.batches([(x[:2], x[:2]), (x[2:], x[2:])]))
+    weights = np.ones(1_500_000)
+    total = engine.run(Weighted(weights), source, tables=source.tables()[:1])
+    assert total.total == Weighted(weights)(source.read(source.tables()[0])).total
+
+
+@dataclass(frozen=True)
+class Weighted:
+    weights: np.ndarray
+
+    def __call__(self, batch):
+        return Rounded((), float(self.weights[0] * batch.X.sum()))
+
+
+# --------------------------------------------------------------------------------------- errors
+
+
+def test_a_partition_that_fails_is_named_with_its_error(client, items):
+    def fails():
+        raise ZeroDivisionError("no such file")
+
+    parts = [*delayed(items[:2]), dask.delayed(fails)()]
+    message = "partition 2 failed: ZeroDivisionError: no such file"
+    with pytest.raises(SourceError, match=message):
+        regressor(engine=client).fit(parts)
+    with dask.config.set(scheduler="synchronous"), pytest.raises(SourceError, match=message):
+        regressor().fit(parts)
+
+
+@pytest.mark.parametrize("engine", ["serial", "dask"])
+def test_a_partition_that_is_not_usable_is_named(engine, client, items):
+    x, y = items[1]
+    broken = y.copy()
+    broken[3, 2, 1] = np.nan
+    with (
+        dask.config.set(scheduler="synchronous" if engine == "serial" else None),
+        pytest.raises(SourceError, match="partition 1: `Y` holds nan at sequence 3, step 2, col"),
+    ):
+        regressor(engine=engine).fit(delayed([items[0], (x, broken)]))
+    with pytest.raises(SourceError, match="partition 1 has 3 input columns, partition 0 has 4"):
+        regressor(engine=engine).fit(delayed([items[0], (x[..., 1:], y)]))
+
+
+def test_a_partition_that_is_different_each_time_is_caught(items):
+    def noisy():
+        return items[1][0], items[1][1] + np.random.default_rng().standard_normal()
+
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(SourceError, match=r"partition 1 is not what it was .*fixed seeds"),
+    ):
+        regressor().fit([dask.delayed(part_of)(items, 0), dask.delayed(noisy)()])
+
+
+@pytest.mark.parametrize("n_sequences, offset", [(19, 0.0), (20, 1.0)], ids=["shape", "values"])
+def test_a_shard_that_changes_during_a_fit_is_named(n_sequences, offset, client, items, tmp_path):
+    for i, (x, y) in enumerate(items):
+        np.savez(tmp_path / f"{i}.npz", X=x, Y=y)
+    source = sources.shards(tmp_path)
+    source.look()
+    x, y = items[1]
+    np.savez(tmp_path / "1.npz", X=x[:n_sequences], Y=y[:n_sequences] + offset)
+    with pytest.raises(SourceError, match=r"1.npz is not what it was in the first pass"):
+        regressor(engine=client).fit(source)
+
+
+def test_an_error_in_a_pass_reaches_the_caller(client):
+    x = np.ones((4, 5, 1))
+    source = Source(as_sequences(x, x))
+    engine = DaskEngine("dask", client=client)
+    with pytest.raises(ExplosionError, match="sequence 3 reached") as caught:
+        engine.run(explodes, source)
+    assert caught.value.step == 7
+
+
+def explodes(batch):
+    raise ExplosionError(3, 7, 1e9)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_futures_that_are_lost_for_good_are_named(client, items):
+    client.wait_for_workers(2)
+    futures = client.scatter(items[:2])
+    data = sources.partitions(futures)
+    engine = get_engine(client)
+    engine.look(data)
+    (holder,) = client.who_has(futures)[futures[1].key]
+    client.replicate(futures[:1])
+    kill(client, holder)
+    with pytest.raises(SourceError, match=r"partition [01]: its rows were lost .*delayed values"):
+        engine.run(rounded, Source(data))
+
+
+@pytest.mark.parametrize("value", [np.ones(3), [], "text", [1, 2]], ids=str)
+def test_what_is_no_collection_is_refused(value):
+    with pytest.raises(TypeError, match="expected a"):
+        sources.partitions(value)
+
+
+def test_arrays_of_dask_are_refused_with_what_to_do():
+    array = pytest.importorskip("dask.array")
+    with pytest.raises(TypeError, match=r"Arrays: delay a function that gives \(X, Y\)"):
+        sources.partitions(array.ones((4, 2), chunks=2))
+
+
+def test_dask_without_a_client_says_how_to_start_one(monkeypatch):
+    def nothing():
+        raise ValueError("no clients found")
+
+    monkeypatch.setattr(distributed, "default_client", nothing)
+    with pytest.raises(ValueError, match=r"there is none: start one with dask.distributed.Client"):
+        regressor(engine="dask").fit(np.ones((3, 3, 2)), np.ones((3, 3, 2)))
+
+
+def test_engines_on_a_client_are_dask_engines(client, items):
+    for name in ("dask", client):
+        assert get_engine(name, verbose=2) == DaskEngine("dask", verbose=2, client=client)
+    assert isinstance(get_engine(None, data=sources.partitions(delayed(items))), DaskEngine)
+    assert not isinstance(get_engine(None, data=sources.batches(items)), DaskEngine)

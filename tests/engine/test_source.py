@@ -1,0 +1,196 @@
+"""Source: segments of data in several parts, listed on demand; the same sums in every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gloree.sequences._cut as cut_module
+import gloree.sequences._sequences as sequences_module
+from gloree.engine import Engine, Source
+from gloree.sequences import as_sequences, walk
+from gloree.sources import batches
+
+CUTS = st.fixed_dictionaries(
+    {
+        "batch_size": st.integers(1, 90),
+        "segment": st.one_of(st.none(), st.integers(1, 25)),
+        "before": st.integers(0, 6),
+        "after": st.integers(0, 6),
+    }
+)
+PARTS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=8), min_size=1, max_size=5)
+
+
+def parts_of(lengths, n_inputs=2, seed=0):
+    """Parts of ragged sequences, and the same sequences as one list."""
+    rng = np.random.default_rng(seed)
+    values = [
+        [(rng.standard_normal((n, n_inputs)), rng.standard_normal((n, 1))) for n in part]
+        for part in lengths
+    ]
+    flat = [pair for part in values for pair in part]
+    together = as_sequences([x for x, _ in flat], [y for _, y in flat])
+    return batches(values), together
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Floating-point sums, which depend on the order, beside the order itself."""
+
+    rows: tuple[float, ...]
+    total: float
+
+    def merge(self, other):
+        return Rounded(self.rows + other.rows, self.total + other.total)
+
+
+def rounded(batch):
+    values = batch.X[batch.counted, 0] * 10.0 ** (batch.sequence[0] % 17 - 8)
+    return Rounded(tuple(batch.X[batch.counted, 0]), float(values.sum()))
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+@settings(max_examples=60)
+@given(PARTS, CUTS)
+def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
+    data, together = parts_of(lengths)
+    mine, theirs = Source(data, **cut), Source(together, **cut)
+    assert mine.n_segments == theirs.n_segments == mine.n_kept
+    np.testing.assert_array_equal(np.concatenate(mine.tables()), np.concatenate(theirs.tables()))
+    numbers = np.arange(mine.n_segments)
+    np.testing.assert_array_equal(mine.choose(numbers), np.concatenate(theirs.tables()))
+    np.testing.assert_array_equal(mine.choose(numbers[1::3][:1]), theirs.choose(numbers[1::3][:1]))
+
+
+@settings(max_examples=60)
+@given(PARTS, CUTS, st.integers(1, 400))
+def test_samples_and_subsets_do_not_depend_on_the_parts(lengths, cut, wanted):
+    data, together = parts_of(lengths)
+    mine, theirs = Source(data, **cut), Source(together, **cut)
+    np.testing.assert_array_equal(mine.sample(wanted), theirs.sample(wanted))
+    np.testing.assert_array_equal(
+        np.concatenate(mine.subset(wanted)), np.concatenate(theirs.subset(wanted))
+    )
+
+
+@settings(max_examples=60)
+@given(PARTS, CUTS, st.data())
+def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
+    data, together = parts_of(lengths)
+    table = np.concatenate(Source(together, **cut).tables())
+    sequences = draw.draw(st.sets(st.sampled_from(table[:, 0].tolist())))
+    rows = draw.draw(st.sets(st.sampled_from(table[:, 2].tolist())))
+    expected = table[~np.isin(table[:, 0], list(sequences)) & ~np.isin(table[:, 2], list(rows))]
+    source = Source(
+        data, **cut, left_out=np.array(sorted(sequences), int), skipped=np.array(sorted(rows), int)
+    )
+    tables = [np.empty((0, 5), int), *source.tables()]
+    np.testing.assert_array_equal(np.concatenate(tables), expected)
+    np.testing.assert_array_equal(source.choose(np.arange(source.n_segments)), expected)
+    assert source.n_kept == expected.shape[0]
+    assert source.n_segments == table.shape[0]
+
+
+def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
+    data, together = parts_of([[20] * 40, [3] * 50, [7, 90, 1]])
+    cut = {"batch_size": 33, "segment": 8, "before": 3, "after": 2}
+    expected = Source(data, **cut).tables()
+    monkeypatch.setattr(cut_module, "SEGMENTS_AT_ONCE", 7)
+    for mine, theirs in zip(Source(data, **cut).tables(), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(
+        np.concatenate(expected), np.concatenate(Source(together, **cut).tables())
+    )
+
+
+# ------------------------------------------------------------------------------------- batches
+
+
+@settings(max_examples=60)
+@given(PARTS, CUTS)
+def test_batches_never_reach_over_two_parts_and_hold_the_right_rows(lengths, cut):
+    data, together = parts_of(lengths)
+    source, ends = Source(data, **cut), np.cumsum([sum(part) for part in lengths])
+    # tables of the whole reach over parts, and are split
+    for tables in (source.tables(), Source(together, **cut).tables()):
+        seen = []
+        for _, part, table in walk(data, tables):
+            assert np.unique(np.searchsorted(ends, table[:, 2], side="right")).size == 1
+            batch, expected = part.batch(table), together.batch(table)
+            for name in ("X", "Y", "lengths", "before", "after", "from_start", "to_end"):
+                np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
+            np.testing.assert_array_equal(batch.first_step, expected.first_step)
+            seen.append(table)
+        np.testing.assert_array_equal(np.concatenate(seen), np.concatenate(tables))
+
+
+@settings(max_examples=40)
+@given(PARTS, CUTS, st.data())
+def test_an_excerpt_gives_the_same_batches(lengths, cut, draw):
+    _, together = parts_of(lengths)
+    table = draw.draw(st.sampled_from(Source(together, **cut).tables()))
+    part = together.open()
+    excerpt = part.excerpt(int(table[:, 1].min()), int(table[:, 4].max()))
+    assert np.shares_memory(excerpt.X, part.X)
+    mine, theirs = excerpt.batch(table), part.batch(table)
+    for name in ("X", "Y", "from_start", "to_end", "first_step", "sequence"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+
+
+def test_a_pass_opens_each_part_once():
+    data, _ = parts_of([[5] * 4, [6] * 3, [7]])
+    opened = []
+    plain_open = data.open
+    data.open = lambda index: opened.append(index) or plain_open(index)
+    Engine("threads", n_workers=3).run(rounded, Source(data, batch_size=6))
+    assert opened == [0, 1, 2]
+
+
+# -------------------------------------------------------------------------------------- groups
+
+
+ENGINES = [Engine("threads", n_workers=n) for n in (1, 2, 5)]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: f"{engine.n_workers}")
+@pytest.mark.parametrize("batch_size", [1, 13, 1000])
+@pytest.mark.parametrize("parts", [True, False], ids=["parts", "together"])
+def test_sums_are_bit_equal_for_any_number_of_threads(engine, batch_size, parts, monkeypatch):
+    # groups of a few rows, so that there are many
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
+    data = parts_of([[5, 9, 30] * 8, [2] * 60, [41], [3, 80]])[0 if parts else 1]
+    source = Source(data, batch_size=batch_size, segment=10, before=2, after=1)
+    expected = Engine("serial").run(rounded, source)
+    assert engine.run(rounded, source) == expected
+    assert len(expected.rows) == data.n_rows
+    tables = source.subset(150)
+    assert engine.run(rounded, source, tables=tables) == Engine("serial").run(
+        rounded, source, tables=tables
+    )
+
+
+def test_the_sums_of_a_group_are_merged_before_they_join_the_total(monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 20)
+
+    @dataclass(frozen=True)
+    class Tree:
+        text: str
+
+        def merge(self, other):
+            return Tree(f"({self.text}{other.text})")
+
+    def leaf(batch):
+        return Tree("abcdefghij"[batch.sequence[0]])
+
+    x = np.ones((8, 5, 1))
+    together = Engine("serial").run(leaf, Source(as_sequences(x, x), batch_size=5)).text
+    assert together == "((((ab)c)d)(((ef)g)h))"
+    data = batches([(x[:1], x[:1]), (x[1:4], x[1:4]), (x[4:], x[4:])])
+    assert Engine("serial").run(leaf, Source(data, batch_size=5)).text == "((a((bc)d))(((ef)g)h))"

@@ -1,0 +1,296 @@
+"""Data kept elsewhere than in arrays: the same fit as from arrays in memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+import gloree.sources._parts as parts_module
+from gloree import SpectralRNNRegressor, datasets, metrics, sources
+from gloree.engine import Engine
+from gloree.sequences import as_sequences
+
+N_PARTS = 6
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, Y, _, _ = datasets.make_rnn(1200, 8, 4, 2, 3, random_state=0)
+    return X, Y
+
+
+def blocks(data, dtype=np.float64):
+    return [
+        (x.astype(dtype), y.astype(dtype))
+        for x, y in zip(*(np.array_split(values, N_PARTS) for values in data), strict=True)
+    ]
+
+
+class Again:
+    """Re-iterable."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        yield from self.items
+
+
+def regressor(**options):
+    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
+
+
+@pytest.fixture(scope="module")
+def in_memory(data):
+    return regressor().fit(*data).model_
+
+
+@pytest.fixture(scope="module")
+def in_batches(data):
+    return regressor().fit(Again(blocks(data))).model_
+
+
+def flat(values):
+    return values.reshape(-1, values.shape[-1])
+
+
+def write_npz(folder, data):
+    for i, (x, y) in enumerate(blocks(data)):
+        np.savez(folder / f"{i}.npz", X=x, Y=y)
+
+
+def write_compressed(folder, data):
+    # other arrays beside X and Y are not looked at
+    for i, (x, y) in enumerate(blocks(data)):
+        np.savez_compressed(folder / f"{i}.npz", X=x, Y=y, note=np.array([{"any": "object"}]))
+
+
+def write_flat_npz(folder, data):
+    for i, (x, y) in enumerate(blocks(data)):
+        np.savez(folder / f"{i}.npz", X=flat(x), Y=flat(y), lengths=[x.shape[1]] * len(x))
+
+
+def write_npy(folder, data):
+    for i, (x, y) in enumerate(blocks(data)):
+        np.save(folder / f"{i}.X.npy", x)
+        np.save(folder / f"{i}.Y.npy", y)
+
+
+def write_flat_npy(folder, data):
+    for i, (x, y) in enumerate(blocks(data)):
+        np.save(folder / f"{i}.X.npy", flat(x))
+        np.save(folder / f"{i}.Y.npy", flat(y))
+        np.save(folder / f"{i}.lengths.npy", np.full(len(x), x.shape[1]))
+
+
+def write_both_kinds(folder, data):
+    for i, (x, y) in enumerate(blocks(data)):
+        if i % 2:
+            np.savez(folder / f"{i}.npz", X=x, Y=y)
+        else:
+            np.save(folder / f"{i}.X.npy", x)
+            np.save(folder / f"{i}.Y.npy", y)
+
+
+def same_model(mine, theirs):
+    return mine == theirs
+
+
+def agree(mine, theirs, tolerance):
+    return all(error < tolerance for error in metrics.weight_errors(mine, theirs).values())
+
+
+# ------------------------------------------------------------------------------- equal results
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_npz, write_compressed, write_flat_npz, write_npy, write_flat_npy, write_both_kinds],
+)
+def test_shards_of_every_kind_give_the_model_of_batches(write, data, in_batches, tmp_path):
+    write(tmp_path, data)
+    assert regressor().fit(tmp_path).model_ == in_batches
+
+
+def test_a_fit_from_parts_is_that_from_memory(in_batches, in_memory):
+    assert agree(in_batches, in_memory, 1e-8)
+
+
+@pytest.mark.parametrize("engine", ["threads", Engine("threads", n_workers=3)])
+def test_threads_give_the_bit_equal_model(engine, data, in_batches, tmp_path):
+    write_npy(tmp_path, data)
+    assert regressor(engine=engine).fit(tmp_path).model_ == in_batches
+
+
+def test_paths_are_given_as_text_or_as_a_source(data, in_batches, tmp_path):
+    write_npz(tmp_path, data)
+    for source in (str(tmp_path), sources.shards(str(tmp_path)), sources.shards(tmp_path)):
+        assert regressor().fit(source).model_ == in_batches
+
+
+def test_lists_of_pairs_of_sequences_are_batches_too(data, in_batches):
+    items = [list(zip(x, y, strict=True)) for x, y in blocks(data)]
+    assert regressor().fit(sources.batches(items)).model_ == in_batches
+
+
+def test_a_source_can_be_fitted_again(data, in_batches):
+    source = sources.batches(blocks(data))
+    assert regressor().fit(source).model_ == regressor().fit(source).model_ == in_batches
+
+
+def test_shards_of_single_precision(data, in_memory, tmp_path):
+    for i, (x, y) in enumerate(blocks(data, np.float32)):
+        np.savez(tmp_path / f"{i}.npz", X=x, Y=y)
+    source = sources.shards(tmp_path)
+    assert source.open(0).X.dtype == np.float32
+    rounded = [values.astype(np.float32).astype(np.float64) for values in data]
+    model = regressor().fit(source).model_
+    assert agree(model, regressor().fit(*rounded).model_, 1e-8)
+    assert agree(model, in_memory, 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_memory_maps_are_arrays(dtype, data, in_memory, tmp_path):
+    X, Y = (values.astype(dtype) for values in data)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Y.npy", Y)
+    expected = regressor().fit(X, Y).model_
+    x, y = tmp_path / "X.npy", tmp_path / "Y.npy"
+    mapped = sources.memory_map(x, y)
+    assert mapped.X.dtype == dtype and not mapped.X.flags.owndata
+    np.testing.assert_array_equal(mapped.X, flat(X))
+    assert regressor().fit(mapped).model_ == expected
+    assert regressor().fit(str(x), str(y)).model_ == expected
+    np.save(tmp_path / "flat.npy", flat(X))
+    np.save(tmp_path / "flat_Y.npy", flat(Y))
+    lengths = [X.shape[1]] * len(X)
+    model = regressor().fit(tmp_path / "flat.npy", tmp_path / "flat_Y.npy", lengths=lengths).model_
+    assert model == expected
+
+
+def test_a_vector_of_one_output_is_a_column(data, tmp_path):
+    X, Y = data
+    np.savez(tmp_path / "0.npz", X=X, Y=Y[..., 0])
+    part = sources.shards(tmp_path).open(0)
+    np.testing.assert_array_equal(part.Y, flat(Y[..., :1]))
+
+
+def test_a_linear_network_from_parts_is_that_from_memory():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((30, 200, 2))
+    state, y = np.zeros((30, 2)), np.empty((30, 200, 1))
+    for t in range(200):
+        state = 0.5 * state + x[:, t]
+        y[:, t, 0] = state @ [1.0, 0.3]
+    y += 0.1 * rng.standard_normal(y.shape)
+    est = SpectralRNNRegressor(2, activation="linear", random_state=0, engine="serial")
+    expected = est.fit(list(x), list(y)).model_
+    assert est.fit(sources.batches([(x[:7], y[:7]), (x[7:], y[7:])])).model_ == expected
+
+
+# ---------------------------------------------------------------------------------- what is known
+
+
+def ragged(n_parts=4):
+    rng = np.random.default_rng(3)
+    items = []
+    for lengths in ([3, 9, 2], [4, 4], [300], [1])[:n_parts]:
+        n = sum(lengths)
+        items.append((rng.standard_normal((n, 2)), rng.standard_normal((n, 1)), lengths))
+    return items
+
+
+def test_sizes_are_those_of_all_parts_together():
+    source = sources.batches(ragged())
+    assert (source.n_rows, source.n_sequences, source.n_inputs, source.n_outputs) == (323, 7, 2, 1)
+    assert (source.longest, source.shortest, source.n_parts) == (300, 1, 4)
+    together = sources.gathered(source)
+    assert source.n_interior(1, 2) == together.n_interior(1, 2) == 6 + 1 + 1 + 297
+    assert source.part_rows.tolist() == [0, 14, 22, 322, 323]
+    assert source.part_sequences.tolist() == [0, 3, 5, 6, 7]
+
+
+def test_gathered_parts_are_the_whole():
+    items = ragged()
+    together = sources.gathered(sources.batches(items))
+    np.testing.assert_array_equal(together.X, np.concatenate([x for x, _, _ in items]))
+    np.testing.assert_array_equal(together.Y, np.concatenate([y for _, y, _ in items]))
+    np.testing.assert_array_equal(together.lengths, [3, 9, 2, 4, 4, 300, 1])
+    assert sources.gathered(together) is together
+
+
+def test_lengths_of_parts_take_little_memory():
+    source = sources.batches([(np.ones((100_000, 2)), np.ones((100_000, 1)), [2] * 50_000)])
+    (lengths,) = source.part_lengths
+    assert lengths.strides == (0,) and lengths.shape == (50_000,)
+    assert sources.batches(ragged()).part_lengths[0].dtype == np.uint8
+
+
+def test_only_the_head_of_the_first_part_is_kept(monkeypatch):
+    monkeypatch.setattr(parts_module, "HEAD_ROWS", 5)
+    items = ragged()
+    source = sources.batches(items)
+    head = source.head(1000)
+    np.testing.assert_array_equal(head.X, items[0][0][:5])
+    np.testing.assert_array_equal(head.Y, items[0][1][:5])
+    assert source.head(3).X.shape == (3, 2)
+    assert [summary.head is None for summary in source.summaries] == [False, True, True, True]
+
+
+def test_checksums_tell_data_apart():
+    items = ragged()
+    checksum = sources.batches(items).checksum
+    assert sources.batches(ragged()).checksum == checksum
+    assert sources.batches(items[::-1]).checksum != checksum
+    assert sources.batches(items[:-1]).checksum != checksum
+    changed = [tuple(np.array(value) for value in item) for item in items]
+    changed[2][1][5] += 1e-12
+    assert sources.batches(changed).checksum != checksum
+    x, y, _ = items[0]
+    plain, cut = as_sequences(x, y), as_sequences(x, y, lengths=[3, 9, 2])
+    assert plain.checksum != cut.checksum
+    rows = np.concatenate((np.array([14]), x.view(np.int64).ravel(), y.view(np.int64).ravel()))
+    assert plain.checksum == zlib.crc32(rows)
+
+
+def test_a_first_look_shows_progress_only_if_asked(capsys):
+    sources.batches(ragged()).look()
+    assert capsys.readouterr().err == ""
+    sources.batches(ragged()).look(verbose=1)
+    assert "first look" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- memory
+
+
+class Drawn:
+    """Batches of twenty sequences, drawn from a pool when they are asked for."""
+
+    def __init__(self, pool, n_batches):
+        self.pool, self.n_batches = pool, n_batches
+
+    def __iter__(self):
+        for seed in range(self.n_batches):
+            chosen = np.random.default_rng(seed).choice(len(self.pool[0]), 20, replace=False)
+            yield tuple(values[chosen] for values in self.pool)
+
+
+def peak_of_fit(pool, n_batches):
+    tracemalloc.start()
+    try:
+        regressor(max_rounds=1).fit(Drawn(pool, n_batches))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_batches():
+    pool = datasets.make_rnn(100, 200, 4, 2, 3, random_state=0)[:2]
+    peak_of_fit(pool, 4)
+    few, many = peak_of_fit(pool, 5), peak_of_fit(pool, 30)
+    batch_bytes = 8 * 20 * 200 * (4 + 3)
+    assert many < few + 0.05 * 25 * batch_bytes
+    assert many < 12 * batch_bytes
