@@ -103,9 +103,12 @@ def _batches(
         return value.batches
     part = value
     if not isinstance(value, Part):
-        data = value.read() if hasattr(value, "read") else part_of_values(name, value)
-        if checksum is not None:
-            require_same(name, data, checksum)
+        if hasattr(value, "read"):
+            data = value.read()
+        else:
+            data = part_of_values(name, value, check_finite=False)
+            if checksum is not None:
+                require_same(name, data, checksum)
         part = Part.of(data, *place)
     return map(part.batch, tables)
 

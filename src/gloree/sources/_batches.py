@@ -43,24 +43,26 @@ class Batches(Parts):
             self._iterator, self._position = iter(self._iterable), 0
         # an iteration that has failed cannot go on: the next one starts anew
         iterator, self._iterator = self._iterator, None
-        for position in range(self._position, index + 1):
-            part = self._next(iterator, position)
+        for position in range(self._position, index):
+            self._next(iterator, position)
+        value = self._next(iterator, index)
+        # finite then is finite now, if the checksum is the same
+        part = self.checked(index, part_of_values(self.name(index), value, check_finite=False))
         if index + 1 == len(self.summaries):
             self._require_end(iterator)
         else:
             self._iterator, self._position = iterator, index + 1
         return part
 
-    def _next(self, iterator: Iterator[Any], position: int) -> Part:
+    def _next(self, iterator: Iterator[Any], position: int) -> Any:
         name = self.name(position)
         try:
-            value = next(iterator)
+            return next(iterator)
         except StopIteration:
             raise SourceError(
                 f"the data ended before {name}, of {len(self.summaries)} in the first pass: "
                 f"{ADVICE}"
             ) from None
-        return self.checked(position, part_of_values(name, value))
 
     def _require_end(self, iterator: Iterator[Any]) -> None:
         nothing = object()

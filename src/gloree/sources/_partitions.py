@@ -87,7 +87,9 @@ class Partitions(Parts):
 
     def open(self, index: int) -> Part:
         """Fetch a partition: for engines that run in this process."""
-        return self.checked(index, part_of_values(self.name(index), self.value(index)))
+        return self.checked(
+            index, part_of_values(self.name(index), self.value(index), check_finite=False)
+        )
 
     def remote(self, index: int) -> Any:
         """Future of a partition on its worker."""

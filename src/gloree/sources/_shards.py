@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from gloree.sequences import Part, Sequences
-from gloree.sources._parts import Parts, SourceError, Summary, part_of_values, summarise
+from gloree.sources._parts import (
+    Parts,
+    SourceError,
+    Summary,
+    part_of_values,
+    require_same,
+    summarise,
+)
 
 KEYS = ("X", "Y", "lengths")
 
@@ -32,7 +39,13 @@ class Shard:
     name: str
     paths: dict[str, Path]
 
-    def read(self) -> Sequences:
+    @property
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Size and time of the last change of each file."""
+        found = (path.stat() for path in self.paths.values())
+        return tuple((each.st_size, each.st_mtime_ns) for each in found)
+
+    def read(self, *, check_finite: bool = True) -> Sequences:
         """Read and check everything; ``.npy`` files are mapped, not read at once."""
         try:
             names, values = self._arrays()
@@ -45,7 +58,9 @@ class Shard:
             )
         parts = (values["X"], values["Y"])
         return part_of_values(
-            self.name, (*parts, values["lengths"]) if "lengths" in values else parts
+            self.name,
+            (*parts, values["lengths"]) if "lengths" in values else parts,
+            check_finite=check_finite,
         )
 
     def _arrays(self) -> tuple[list[str], dict[str, Any]]:
@@ -62,11 +77,45 @@ class Shard:
         }
 
 
+@dataclass(frozen=True)
+class SeenShard:
+    """A shard as the first look has found it.
+
+    Attributes
+    ----------
+    shard : Shard
+    stamp : tuple
+        Of its files, then.
+    checksum : int
+        Of its values.
+    """
+
+    shard: Shard
+    stamp: tuple[tuple[int, int], ...]
+    checksum: int
+
+    def read(self) -> Sequences:
+        """Read it again; its values are compared only if its files have been written to.
+
+        Raises
+        ------
+        SourceError
+            If they are not what they were.
+        """
+        try:
+            untouched = self.shard.stamp == self.stamp
+        except OSError as error:
+            raise SourceError(f"{self.shard.name}: cannot be read ({error})") from error
+        data = self.shard.read(check_finite=not untouched)
+        return data if untouched else require_same(self.shard.name, data, self.checksum)
+
+
 class Shards(Parts):
     """Data in the files of a directory (see `gloree.sources.shards`)."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._stamps: list[tuple[tuple[int, int], ...]] = []
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -93,16 +142,20 @@ class Shards(Parts):
 
     def looks(self) -> Iterator[Summary]:
         """Look at every file."""
+        self._stamps = []
         for i, shard in enumerate(self.shards):
-            yield summarise(shard.name, shard.read(), first=i == 0)
+            summary = summarise(shard.name, shard.read(), first=i == 0)
+            self._stamps.append(shard.stamp)
+            yield summary
 
     def open(self, index: int) -> Part:
         """Read one file."""
-        return self.checked(index, self.shards[index].read())
+        return Part.of(self.remote(index).read(), *self.place(index))
 
-    def remote(self, index: int) -> Shard:
+    def remote(self, index: int) -> SeenShard:
         """Where to read a file from."""
-        return self.shards[index]
+        checksum = self.part_checksum(index)
+        return SeenShard(self.shards[index], self._stamps[index], checksum)
 
     def __str__(self) -> str:
         return f"the directory {self.directory}"
@@ -135,7 +188,8 @@ def shards(directory: str | Path) -> Shards:
     -----
     In memory are the shard that is read and those whose batches are under way: three, or one for
     each worker where a shard is one batch. A fit passes over all shards some ten to thirty times,
-    and a shard that is not the same each time (compared by checksums) is an error.
+    and a shard that is not the same each time is an error: files that have been written to since
+    are compared by checksums.
 
     Examples
     --------
