@@ -85,6 +85,8 @@ class Source:
         Rows of context on either side of a piece.
     lags, both_ways, centre, project, encode
         See `Reading`.
+    stride : int
+        Passes over all of the data visit every so many segments only.
     left_out : ndarray of int or None
         Sequences to leave out, in increasing order.
     skipped : ndarray of int or None
@@ -101,6 +103,7 @@ class Source:
     centre: Array | None = None
     project: Array | None = None
     encode: Callable[[Array], Array] | None = None
+    stride: int = 1
     left_out: IntArray | None = None
     skipped: IntArray | None = None
 
@@ -143,7 +146,7 @@ class Source:
     @property
     def n_batches(self) -> int:
         """Batches of a pass over everything, about."""
-        return int(np.sum(-(-np.diff(self.data.part_rows) // self.batch_size)))
+        return int(np.sum(-(-np.diff(self.data.part_rows) // (self.batch_size * self.stride))))
 
     def _kept(self, table: IntArray) -> IntArray:
         for column, left_out in ((0, self.left_out), (2, self.skipped)):
@@ -156,8 +159,8 @@ class Source:
     def each(self) -> Iterator[IntArray]:
         """Tables of all batches (see `gloree.sequences.Cut`), one at a time."""
         for cut in self._cuts:
-            for table in cut.batches(self.batch_size):
-                kept = self._kept(table)
+            for table in cut.batches(self.batch_size * self.stride):
+                kept = self._kept(table[:: self.stride])
                 if kept.shape[0]:
                     yield kept
 

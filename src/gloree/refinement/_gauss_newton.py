@@ -306,13 +306,19 @@ def gradient_pass(model: Network, layout: Layout, engine: Engine, source: Source
 
 
 def hessian_pass(
-    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+    model: Network,
+    layout: Layout,
+    engine: Engine,
+    source: Source,
+    current: GradientSums,
+    wanted: int | None = None,
 ) -> HessianSums:
     """J^T J of all data from a stratified subsample of segments.
 
     The segments of largest leverage |f'| (1 + |h|), half of the subsample, enter with
     weight 1; the rest systematically, reweighted. A plain subsample misses the few segments that
-    carry most of J^T J when f is a polynomial.
+    carry most of J^T J when f is a polynomial. The subsample has `wanted` rows
+    (`hessian_rows` by default).
     """
     function = partial(hessian_sums, model=model, layout=layout)
 
@@ -320,7 +326,7 @@ def hessian_pass(
         chunks = _chunks(table, segments_at_once(layout), rows_at_once(layout))
         return engine.run(function, source, label="J^T J", tables=chunks)
 
-    wanted = hessian_rows(layout)
+    wanted = hessian_rows(layout) if wanted is None else wanted
     if wanted >= source.data.n_rows:
         return run(source.sample(source.n_segments))
     leverage = current.leverage

@@ -38,6 +38,12 @@ from gloree.sequences import Array, IntArray
 OUTSIDE = 8
 """Directions outside the span from which C is averaged."""
 
+HESSIAN_ROWS = 50
+"""Rows behind the J^T J of the projected network, for each of its weights."""
+
+START_ROWS = 20
+"""Rows for each weight on which the descent begins."""
+
 MAX_DAMPING = 1e3
 
 
@@ -72,9 +78,28 @@ def wide_gauss_newton(
 
     Notes
     -----
-    A gradient over all data for each step, O(n_rows n_inputs n_hidden), and O(n_hidden^6) algebra;
-    no matrix of more than n_inputs^2 entries.
+    A gradient for each step, O(n_rows n_inputs n_hidden), over part of the data first where there
+    are many, and O(n_hidden^6) algebra; no matrix of more than n_inputs^2 entries.
     """
+    stride = source.data.n_rows // (START_ROWS * layout.size)
+    if stride > 1:
+        model = _descend(
+            model, layout, engine, replace(source, stride=stride), whitening, False, max_steps, None
+        ).model
+    return _descend(model, layout, engine, source, whitening, to_convergence, max_steps, progress)
+
+
+def _descend(
+    model: Network,
+    layout: Layout,
+    engine: Engine,
+    source: Source,
+    whitening: Whitening,
+    to_convergence: bool,
+    max_steps: int,
+    progress: Callable[[int, float], None] | None,
+) -> Refinement:
+    """Descend on one set of data."""
     rng = np.random.default_rng(0)
     model, current = finite_start(model, layout, engine, source)
     start_squares = current.squares
@@ -84,7 +109,9 @@ def wide_gauss_newton(
         span = Span.of(model, whitening, rng)
         small = span.project(model)
         reduced = replace(layout, n_inputs=span.basis.shape[1])
-        hessian = hessian_pass(small, reduced, engine, span.seen(source), current)
+        hessian = hessian_pass(
+            small, reduced, engine, span.seen(source), current, HESSIAN_ROWS * reduced.size
+        )
         step, inside, outside = span.step(
             layout, reduced, small, hessian.hessian, current.gradient, damping
         )
