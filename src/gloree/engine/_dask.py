@@ -10,6 +10,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from gloree._arrays import is_tensor
 from gloree._extras import require
 from gloree.engine._engine import Engine, Merger, Statistic
 from gloree.engine._source import Reading, Source
@@ -93,6 +94,11 @@ class DaskEngine(Engine):
     ) -> Iterator[tuple[int, Statistic]]:
         """Group and statistic of every group, in order."""
         data, reading = source.data, source.reading
+        if isinstance(data, Sequences) and is_tensor(data.X):
+            raise TypeError(
+                "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
+                "engine='serial', which runs where the tensors are"
+            )
         # it may hold large matrices: one copy for each worker, not one for each task
         shared = self.client.submit(as_it_is, function, pure=False)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gloree._arrays import like
 from gloree.models import joint_windows, lag_windows
 from gloree.sequences import (
     Array,
@@ -59,7 +60,9 @@ class Reading:
             )
         if self.encode is not None:
             batch = replace(batch, Y=self.encode(batch.targets))
-        return batch if self.centre is None else replace(batch, X=batch.X - self.centre)
+        return (
+            batch if self.centre is None else replace(batch, X=batch.X - like(batch.X, self.centre))
+        )
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class SpectralRNNClassifier(SpectralRNN):
                 "readout='least-squares' goes with refine=None: the refinement minimises the "
                 "cross-entropy of a logistic readout"
             )
-        data = as_sequences(X, lengths=lengths)
+        data = as_sequences(X, lengths=lengths, keep_tensors=True)
         self._check_inputs(data, settings)
         flat = flatten_labels(labels, data)
         classes = distinct(flat)

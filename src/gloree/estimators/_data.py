@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._arrays import column_squares, like, stretch_maxima, to_host
 from gloree._sums import Largest, Sums
 from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.diagnostics import (
@@ -86,13 +87,13 @@ class InputSums(Sums):
 
 def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
-    counted = batch.targets[batch.counted] - centre
+    counted = batch.targets[batch.counted] - like(batch.targets, centre)
     peaks = output_peaks(batch, centre)
     return OutputSums(
         centre,
         float(batch.n_counted),
-        counted.sum(axis=0),
-        np.einsum("na,na->a", counted, counted),
+        to_host(counted.sum(axis=0)),
+        to_host(column_squares(counted)),
         Largest.of(peaks, batch.table, 1),
         peaks[::every],
     )
@@ -100,8 +101,8 @@ def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
 
 def output_peaks(batch: Batch, centre: Array) -> Array:
     """Largest |y - centre| in each segment, its context included."""
-    sizes = np.abs(batch.targets - centre)
-    peaks: Array = np.maximum.reduceat(sizes, batch.starts, axis=0).max(axis=1)
+    sizes = abs(batch.targets - like(batch.targets, centre))
+    peaks: Array = to_host(stretch_maxima(sizes, batch.starts)).max(axis=1)
     return peaks
 
 
@@ -119,8 +120,10 @@ def beyond(batch: Batch, centre: Array, limit: float) -> Beyond:
 
 def input_sums(batch: Batch, centre: Array) -> InputSums:
     """Map of the pass over the inputs."""
-    values = batch.X[batch.counted] - centre
-    return InputSums(float(batch.n_counted), centre, values.sum(axis=0), values.T @ values)
+    values = batch.X[batch.counted] - like(batch.X, centre)
+    return InputSums(
+        float(batch.n_counted), centre, to_host(values.sum(axis=0)), to_host(values.T @ values)
+    )
 
 
 def read_outputs(state: State) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._arrays import like, to_host
 from gloree._sums import Sums
 from gloree.estimators._state import State
 from gloree.models import Network
@@ -77,7 +78,9 @@ def whitened_inputs(batch: Batch, whitening: Whitening) -> Array:
 
 def model_residuals(batch: Batch, model: Network, weights: Array) -> Array:
     """Residuals of a model, combined with `weights`, shape (n_rows, n_weights)."""
-    return residual_rows(model, batch) @ weights
+    residuals = residual_rows(model, batch)
+    combined: Array = residuals @ like(residuals, weights)
+    return combined
 
 
 def linear_residuals(
@@ -90,8 +93,9 @@ def linear_residuals(
 ) -> Array:
     """Residuals of a linear fit, combined, and times the inputs along `directions`."""
     inputs = whitening(batch.X)
-    combined: Array = (outputs(batch) - inputs @ slopes) @ weights
-    return combined if directions is None else combined * (inputs @ directions)
+    left = outputs(batch) - inputs @ like(inputs, slopes)
+    combined: Array = left @ like(left, weights)
+    return combined if directions is None else combined * (inputs @ like(inputs, directions))
 
 
 def plain_solver(
@@ -125,7 +129,7 @@ def slope_sums(batch: Batch, whitening: Whitening, outputs: Callable[[Batch], Ar
     """Map of the pass over whitened inputs and outputs."""
     rows = batch.counted
     cross = whitening(batch.X[rows]).T @ outputs(batch)[rows]
-    return SlopeSums(float(batch.n_counted), cross)
+    return SlopeSums(float(batch.n_counted), to_host(cross))
 
 
 def _model_columns(model: Network, whitening: Whitening, weights: Array, probes: Array) -> Array:

@@ -37,9 +37,7 @@ class Partitions(Parts):
         if self.client is client and self.futures is not None:
             return
         self.client = client
-        self.futures = [
-            each if is_future(each) else client.compute(each) for each in self.delayed
-        ]
+        self.futures = [each if is_future(each) else client.compute(each) for each in self.delayed]
 
     @property
     def n_parts(self) -> int:
