@@ -46,6 +46,13 @@ def to_host(values: Any) -> NDArray[Any]:
     return np.asarray((values.float() if "bfloat16" in str(values.dtype) else values).numpy())
 
 
+def without_tensors(value: Any) -> Any:
+    """NumPy arrays in place of tensors, in a list too."""
+    if isinstance(value, (list, tuple)):
+        return [to_host(part) if is_tensor(part) else part for part in value]
+    return to_host(value) if is_tensor(value) else value
+
+
 def like(x: Any, values: Any) -> Any:
     """Put an array where `x` is.
 

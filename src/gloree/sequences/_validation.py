@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree._arrays import is_tensor, namespace, room, to_host
+from gloree._arrays import is_tensor, namespace, room, to_host, without_tensors
 from gloree.sequences._batch import IntArray
 from gloree.sequences._sequences import Form, Sequences
 
@@ -62,7 +62,7 @@ def as_sequences(
     (2, 4, 'list')
     """
     if not keep_tensors:
-        X, Y = _to_arrays(X), _to_arrays(Y)
+        X, Y = without_tensors(X), without_tensors(Y)
     inputs, sizes, form = _flatten(X, "X")
     if inputs.ndim == 1:
         raise ValueError(
@@ -91,13 +91,6 @@ def as_sequences(
             if values is not None:
                 _require_finite(values, name, data)
     return data
-
-
-def _to_arrays(value: Any) -> Any:
-    """NumPy arrays in place of tensors, in a list too."""
-    if isinstance(value, (list, tuple)):
-        return [to_host(part) if is_tensor(part) else part for part in value]
-    return to_host(value) if is_tensor(value) else value
 
 
 def _require_together(first: Any, other: Any, name: str, other_name: str) -> None:
