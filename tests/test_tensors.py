@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -360,6 +360,53 @@ def test_labels(cut, device):
         )
 
 
+class OneDevice(torch.overrides.TorchFunctionMode):
+    """Refuses operations on tensors of different devices (indices may be on the host)."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        found = {x.device.type for x in self.tensors((args, kwargs)) if x.ndim > 0}
+        if function.__name__ != "__getitem__":
+            assert len(found) <= 1, f"{function.__name__} of tensors on {found}"
+        return function(*args, **kwargs)
+
+    def tensors(self, value):
+        if is_tensor(value):
+            yield value
+        elif isinstance(value, (list, tuple, dict)):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from self.tensors(part)
+
+
+def all_passes():
+    yield from MOMENTS.items()
+    for name, model in MODELS.items():
+        for function in (gradient_sums, hessian_sums, spread_sums):
+            yield name, partial(function, model=model, layout=LAYOUTS[name])
+        yield name, partial(square_sums, model=model)
+        yield name, partial(linearised_sums, model=model)
+    yield "labels", partial(linear_sums, n_classes=N_OUTPUTS)
+    yield "cross-entropy", partial(cross_entropy_sums, model=ONE_WAY, layout=LAYOUTS["one way"])
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_nothing_but_sums_leaves_the_device(cut, monkeypatch):
+    """Tensors without numbers stand for those of a device that may not be here."""
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: torch.ones(x.shape, dtype=x.dtype))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda x: 1.0)
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda x: True)
+    X, Y = make_data()
+    moved = as_sequences(X, Y)
+    moved = replace(moved, X=tensors(moved.X, "meta"), Y=tensors(moved.Y, "meta"))
+    source = Source(moved, **CUTS[cut])
+    for name, function in all_passes():
+        for table in source.tables():
+            with OneDevice():
+                statistic = function(source.read(table))
+            for entry in fields(statistic):
+                assert not is_tensor(getattr(statistic, entry.name)), (name, entry.name)
+
+
 @pytest.mark.parametrize(
     "coefficients", [(0, 1), (0, 0, 1), (1, 0, 2), (0.5, 0, 0, 1), (0, 1, 2, 3)]
 )
@@ -446,6 +493,18 @@ def test_labelling_fits_equal_those_of_arrays(refine, readout, device):
     assert_same_model(found.model_, expected.model_)
     np.testing.assert_array_equal(found.classes_, expected.classes_)
     assert found.score(tensors(X, device), labels) == expected.score(X, labels)
+
+
+def test_fits_with_the_batches_of_an_accelerator(device, monkeypatch):
+    monkeypatch.setattr("gloree._arrays.on_accelerator", is_tensor)
+    monkeypatch.setattr("gloree.estimators._data.on_accelerator", is_tensor)
+    monkeypatch.setattr("gloree.moments._cross.BLOCK_ENTRIES", 2**11)
+    X, Y, _ = make_fit_data()
+    for options in ({}, {"batch_size": 400}, {"memory_limit": 2**29}):
+        found = SpectralRNNRegressor(2, refine="full", random_state=0, **options)
+        found.fit(tensors(X, device), tensors(Y, device))
+        expected = SpectralRNNRegressor(2, refine="full", random_state=0).fit(X, Y)
+        assert_same_model(found.model_, expected.model_)
 
 
 def test_many_inputs_and_unknown_number_of_units(device):

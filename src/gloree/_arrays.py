@@ -74,7 +74,10 @@ def like(x: Any, values: Any) -> Any:
 
 def index(x: Any, rows: Any) -> Any:
     """Indices (or a mask, or a slice) of rows of `x`, where `x` is."""
-    return rows if isinstance(rows, slice) else like(x, rows)
+    if isinstance(rows, slice) or not is_tensor(x):
+        return rows
+    # a mask would have to come back from the device, to be counted
+    return like(x, np.flatnonzero(rows) if rows.dtype == np.bool_ else rows)
 
 
 def float_rows(values: Any, rows: Any) -> Any:
