@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
     "bidirectional",
-    *("wiener_hammerstein", "identification", "bptt"),
+    *("wiener_hammerstein", "identification", "bptt", "gpu"),
 )
 
 

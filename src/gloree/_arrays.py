@@ -48,7 +48,7 @@ def to_host(values: Any) -> NDArray[Any]:
 
 def without_tensors(value: Any) -> Any:
     """NumPy arrays in place of tensors, in a list too."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and any(map(is_tensor, value)):
         return [to_host(part) if is_tensor(part) else part for part in value]
     return to_host(value) if is_tensor(value) else value
 

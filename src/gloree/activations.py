@@ -290,7 +290,8 @@ class Polynomial(Activation):
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""
-        if is_tensor(z):
+        # a loop over steps comes here once a step
+        if type(z) is not np.ndarray and is_tensor(z):
             return _tensor_horner(self.coefficients, z, out)
         return _horner(self.coefficients, np.asarray(z, dtype=np.float64), out)
 

@@ -150,7 +150,8 @@ class SpectralRNNClassifier(SpectralRNN):
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
-            Inputs (see `gloree.sequences.as_sequences`).
+            Inputs (see `gloree.sequences.as_sequences`), of NumPy or as PyTorch tensors on any
+            device, where all passes over them then run.
         labels : sequence, or sequence of sequences
             A label for each step: strings, numbers, tuples, anything hashable.
         lengths : sequence of int, optional

@@ -95,8 +95,6 @@ def as_sequences(
 
 def _require_together(first: Any, other: Any, name: str, other_name: str) -> None:
     """Refuse tensors beside arrays, or on another device."""
-    if not is_tensor(first) and not is_tensor(other):
-        return
     kinds = [f"a tensor on {x.device}" if is_tensor(x) else "an array" for x in (first, other)]
     if kinds[0] != kinds[1]:
         raise TypeError(
@@ -164,9 +162,10 @@ def _join(value: Sequence[Any], name: str) -> tuple[NDArray[Any], IntArray, Form
                 f"`{name}[{i}]` has shape {part.shape}, but `{name}[0]` has {parts[0].shape}: all "
                 f"sequences need the same columns"
             )
-        _require_together(parts[0], part, f"{name}[0]", f"{name}[{i}]")
     sizes = np.array([part.shape[0] for part in parts], dtype=np.int64)
-    if is_tensor(parts[0]):
+    if any(map(is_tensor, parts)):
+        for i, part in enumerate(parts):
+            _require_together(parts[0], part, f"{name}[0]", f"{name}[{i}]")
         return namespace(parts[0]).concat(parts, axis=0), sizes, "list"
     return np.concatenate(parts), sizes, "list"
 
