@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
     *("bidirectional", "passes", "growth", "engines"),
-    *("wiener_hammerstein", "identification", "linear_peers", "bptt"),
+    *("wiener_hammerstein", "identification", "linear_peers", "bptt", "gpu"),
 )
 
 

@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gloree._arrays import is_tensor, namespace
+
 Array = NDArray[np.float64]
 Parity = Literal["even", "odd"]
 
@@ -168,6 +170,16 @@ def _horner(coefficients: tuple[float, ...], z: Array, out: Array | None = None)
     return out
 
 
+def _tensor_horner(coefficients: tuple[float, ...], z: Any, out: Any = None) -> Array:
+    """The same for a tensor, where it is."""
+    if coefficients == _SQUARE:
+        return _deliver(z * z, out)
+    value = namespace(z).zeros_like(z) + coefficients[-1]
+    for c in coefficients[-2::-1]:
+        value = value * z if c == 0.0 else value * z + c
+    return _deliver(value, out)
+
+
 @lru_cache(maxsize=256)
 def _differentiate(coefficients: tuple[float, ...], order: int) -> tuple[float, ...]:
     higher = coefficients[order:]
@@ -198,6 +210,7 @@ class Polynomial(Activation):
     Notes
     -----
     Evaluated by Horner's rule in O(l) operations per element; the quadratic takes one product.
+    A polynomial of a PyTorch tensor is a tensor.
 
     Examples
     --------
@@ -277,11 +290,16 @@ class Polynomial(Activation):
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""
+        # a loop over steps comes here once a step
+        if type(z) is not np.ndarray and is_tensor(z):
+            return _tensor_horner(self.coefficients, z, out)
         return _horner(self.coefficients, np.asarray(z, dtype=np.float64), out)
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise; zero beyond the degree (see `Activation`)."""
         coefficients = _differentiate(self.coefficients, _check_order(order))
+        if is_tensor(z):
+            return _tensor_horner(coefficients, z)
         return _horner(coefficients, np.asarray(z, dtype=np.float64))
 
     def spec(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gloree._arrays import beside, index, is_tensor, like, namespace
 from gloree.models import ExplosionError, Network, find_explosions, forward_packed
 from gloree.sequences import Array, Batch, Packing
 
@@ -57,13 +58,20 @@ def run_states(model: Network, batch: Batch) -> States:
     ------
     ExplosionError
         Naming the sequence and step, if a state leaves the range in which numbers make sense.
+    TypeError
+        If the batch holds tensors and the activation is no polynomial.
 
     Notes
     -----
     Time O(n_rows n_hidden (n_inputs + n_hidden)), memory O(n_rows n_hidden).
     """
-    drive = batch.X @ model.input_weights.T
-    drive += model.hidden_bias
+    if is_tensor(batch.X) and not model.activation.is_polynomial:
+        raise TypeError(
+            f"activation {model.activation.name!r} runs on NumPy arrays, and the data are tensors: "
+            f"give arrays, or use a polynomial activation"
+        )
+    drive = batch.X @ like(batch.X, model.input_weights.T)
+    drive += like(drive, model.hidden_bias)
     if not model.recurrent_weights.any():
         h = model.activation(drive)
         return States(drive, h, entering_states(model, batch, h))
@@ -72,7 +80,8 @@ def run_states(model: Network, batch: Batch) -> States:
         units, packing = chains[0]
         z, h = _run_chain(model, batch, drive, units, packing)
     else:
-        z, h = np.empty_like(drive), np.empty_like(drive)
+        xp = namespace(drive)
+        z, h = xp.empty_like(drive), xp.empty_like(drive)
         for units, packing in chains:
             z[:, units], h[:, units] = _run_chain(model, batch, drive, units, packing)
     return States(z, h, entering_states(model, batch, h))
@@ -96,7 +105,7 @@ def _run_chain(
         raise ExplosionError(
             int(batch.sequence[segment]),
             int(batch.first_step[segment] + batch.local[row]),
-            float(np.abs(packed_h[place]).max()),
+            float(abs(packed_h[place]).max()),
         )
     return packing.unpack(packed_z), packing.unpack(packed_h)
 
@@ -106,31 +115,32 @@ def entering_states(model: Network, batch: Batch, h: Array) -> Array:
     cut = model.n_forward
     if cut == model.n_hidden:
         return step_before(batch, h)
-    return np.column_stack((step_before(batch, h[:, :cut]), step_after(batch, h[:, cut:])))
+    both: Array = beside((step_before(batch, h[:, :cut]), step_after(batch, h[:, cut:])))
+    return both
 
 
 def step_before(batch: Batch, h: Array) -> Array:
     """Rows of the step before, zero at the first row of a segment."""
-    previous = np.empty_like(h)
+    previous: Array = namespace(h).empty_like(h)
     previous[1:] = h[:-1]
-    previous[batch.starts] = 0.0
+    previous[index(h, batch.starts)] = 0.0
     return previous
 
 
 def step_after(batch: Batch, h: Array) -> Array:
     """Rows of the step after, zero at the last row of a segment."""
-    following = np.empty_like(h)
+    following: Array = namespace(h).empty_like(h)
     following[:-1] = h[1:]
-    following[batch.starts + batch.lengths - 1] = 0.0
+    following[index(h, batch.starts + batch.lengths - 1)] = 0.0
     return following
 
 
 def predict_rows(model: Network, batch: Batch, states: States) -> Array:
     """Predictions of all rows of a batch, shape (n_rows, n_outputs)."""
-    predictions: Array = states.h @ model.output_weights
-    predictions += model.output_bias
+    predictions: Array = states.h @ like(states.h, model.output_weights)
+    predictions += like(predictions, model.output_bias)
     if model.direct_weights is not None:
-        predictions += batch.X @ model.direct_weights
+        predictions += batch.X @ like(batch.X, model.direct_weights)
     return predictions
 
 
@@ -138,7 +148,7 @@ def residual_rows(model: Network, batch: Batch, states: States | None = None) ->
     """Residuals y - y^ of all rows of a batch, shape (n_rows, n_outputs)."""
     states = run_states(model, batch) if states is None else states
     residuals = predict_rows(model, batch, states)
-    np.subtract(batch.targets, residuals, out=residuals)
+    namespace(residuals).subtract(batch.targets, residuals, out=residuals)
     return residuals
 
 
@@ -146,6 +156,6 @@ def without_context(batch: Batch, residuals: Array) -> Array:
     """Put zeros on the rows of context, in place."""
     if batch.has_context:
         context = np.ones(batch.n_rows, dtype=bool)
-        context[batch.counted] = False
-        residuals[context] = 0.0
+        context[batch.counted_rows] = False
+        residuals[index(residuals, context)] = 0.0
     return residuals

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
+from gloree._arrays import copied, index, like
 from gloree.chains._base import NonStationaryChainError, RandomState
 from gloree.chains._linear_algebra import (
     companion_matrix,
@@ -387,12 +388,12 @@ class GaussianVAR:
         -------
         ndarray of shape (n_rows, n_inputs)
         """
-        centred = batch.X - self.mean
-        residuals = centred.copy()
+        centred = batch.X - like(batch.X, self.mean)
+        residuals: Array = copied(centred)
         for lag, coefficient in enumerate(self.coefficients, start=1):
-            residuals[lag:] -= centred[:-lag] @ coefficient.T
+            residuals[lag:] -= centred[:-lag] @ like(centred, coefficient.T)
         # Whatever crossed into the next segment lies in its first p rows.
-        residuals[batch.local < self.order] = 0.0
+        residuals[index(residuals, batch.local < self.order)] = 0.0
         return residuals
 
     def scores(self, batch: Batch) -> Array:
@@ -422,21 +423,25 @@ class GaussianVAR:
         self._check_batch(batch)
         p, d = self.order, self.n_inputs
         if p == 0:
-            return (batch.X - self.mean) @ self.precision
-        weighted = self.residuals(batch) @ self.precision
-        scores = weighted.copy()
+            centred = batch.X - like(batch.X, self.mean)
+            independent: Array = centred @ like(centred, self.precision)
+            return independent
+        residuals = self.residuals(batch)
+        weighted = residuals @ like(residuals, self.precision)
+        scores: Array = copied(weighted)
         for lag, coefficient in enumerate(self.coefficients, start=1):
             # Rows beyond the segment's end fall on zeros, see `residuals`.
-            scores[:-lag] -= weighted[lag:] @ coefficient
+            scores[:-lag] -= weighted[lag:] @ like(weighted, coefficient)
         for n_first, first in self._starts(batch):
-            rows = (first[:, np.newaxis] + np.arange(n_first)).ravel()
-            start = (batch.X[rows] - self.mean).reshape(-1, n_first * d)
-            scores[rows] += (start @ self._start_precisions[n_first]).reshape(-1, d)
+            rows = index(scores, (first[:, np.newaxis] + np.arange(n_first)).ravel())
+            start = (batch.X[rows] - like(scores, self.mean)).reshape(-1, n_first * d)
+            weights = like(scores, self._start_precisions[n_first])
+            scores[rows] += (start @ weights).reshape(-1, d)
         if batch.has_context:
             unseen = (batch.steps_before != batch.local) & (batch.local < p)
             remaining = np.repeat(batch.lengths - 1, batch.lengths) - batch.local
             unseen |= (batch.steps_after != remaining) & (remaining < p)
-            scores[unseen] = 0.0
+            scores[index(scores, unseen)] = 0.0
         return scores
 
     def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
@@ -600,7 +605,7 @@ class GaussianVAR:
         """
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 0:
             raise ValueError(f"`order` is {order!r}, expected an integer of at least 0")
-        data = as_sequences(X, lengths=lengths)
+        data = as_sequences(X, lengths=lengths, keep_tensors=True)
         moments = LagMoments.identity(int(order), data.n_inputs)
         segment = max(PASS_ROWS, 2 * int(order))
         for batch in data.batches(PASS_ROWS, segment=segment, before=int(order)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from gloree._arrays import column_maxima, column_minima, empty, index, like, to_host
 from gloree._sums import MergeError
 from gloree.sequences import Array, Batch
 
@@ -200,12 +201,14 @@ def provisional_centre(X: Array) -> Array:
 
     Few significant bits make x - centre, and shifts between centres, exact for most data.
     """
-    low, high = X.min(axis=0), X.max(axis=0)
+    low, high, mean = (
+        to_host(part) for part in (column_minima(X), column_maxima(X), X.mean(axis=0))
+    )
     spread = high - low
     # A quarter of the range, rounded down to a power of two.
     unit = np.exp2(np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - 2)
-    rounded = np.round(X.mean(axis=0) / unit) * unit
-    return np.asarray(np.where(spread > 0, rounded, X[0]), dtype=np.float64)
+    rounded = np.round(mean / unit) * unit
+    return np.asarray(np.where(spread > 0, rounded, to_host(X[0])), dtype=np.float64)
 
 
 def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMoments:
@@ -257,19 +260,19 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
         return LagMoments.identity(order, batch.X.shape[1])
     if centre is None:
         centre = provisional_centre(batch.X)
-    shifted = batch.X - centre
+    shifted = batch.X - like(batch.X, centre)
     n_inputs = shifted.shape[1]
-    counted = np.arange(batch.n_rows, dtype=np.int64)[batch.counted]
+    counted = batch.counted_rows
 
     rows = counted[batch.local[counted] >= order] if order else counted
-    window = np.empty((rows.shape[0], (order + 1) * n_inputs))
+    window = empty(shifted, (rows.shape[0], (order + 1) * n_inputs))
     for lag in range(order + 1):
-        window[:, lag * n_inputs : (lag + 1) * n_inputs] = shifted[rows - lag]
-    row = window if order == 0 else shifted[counted]
+        window[:, lag * n_inputs : (lag + 1) * n_inputs] = shifted[index(shifted, rows - lag)]
+    row = window if order == 0 else shifted[index(shifted, counted)]
 
     whole_start = batch.from_start & (batch.lengths >= order) & (batch.before == 0)
     first = batch.starts[whole_start & (batch.lengths - batch.after > 0)]
-    start = shifted[(first[:, np.newaxis] + np.arange(order)).ravel()]
+    start = shifted[index(shifted, (first[:, np.newaxis] + np.arange(order)).ravel())]
     start = start.reshape(first.shape[0], order * n_inputs)
 
     weights = batch.weights
@@ -285,9 +288,10 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
 
 def _sums(values: Array, weights: Array | None) -> tuple[float, Array, Array]:
     if weights is None:
-        return float(values.shape[0]), values.sum(axis=0), values.T @ values
-    weighted = values * weights[:, np.newaxis]
-    return float(weights.sum()), weighted.sum(axis=0), weighted.T @ values
+        return float(values.shape[0]), to_host(values.sum(axis=0)), to_host(values.T @ values)
+    weighted = values * like(values, weights)[:, np.newaxis]
+    sums = to_host(weighted.sum(axis=0)), to_host(weighted.T @ values)
+    return float(weights.sum()), *sums
 
 
 def require_context(batch: Batch, before: int, after: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from gloree._arrays import is_tensor
 from gloree._extras import require
 from gloree.engine._engine import Engine, Merger, Statistic
 from gloree.engine._source import Reading, Source
@@ -157,6 +158,11 @@ class DaskEngine(Engine):
         distributed = require("distributed", "dask", "a Dask engine")
         lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker
         data, reading = source.data, source.reading
+        if isinstance(data, Sequences) and is_tensor(data.X):
+            raise TypeError(
+                "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
+                "engine='serial', which runs where the tensors are"
+            )
         # it may hold large matrices: one copy for each worker, not one for each task
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
             shared = self.client.submit(as_it_is, function, pure=False)

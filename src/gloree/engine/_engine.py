@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from gloree._arrays import is_tensor
 from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._source import Source
 from gloree.models import ExplosionError
@@ -70,8 +71,9 @@ class Engine:
     Parameters
     ----------
     name : {"threads", "serial"}
-        "threads" maps batches over a pool of threads; "serial" takes one after the other. Either
-        way BLAS has one thread: how it splits a product would show in the last bits.
+        "threads" maps batches over a pool of threads; "serial" takes one after the other, as both
+        do with tensors. Either way BLAS has one thread: how it splits a product would show in the
+        last bits.
     n_workers : int or None
         Threads of the pool; None takes one for each core.
     verbose : int
@@ -176,7 +178,9 @@ class Engine:
         reading, steps = source.reading, walk(source.data, tables)
         ahead = list(islice(steps, 2))
         steps = chain(ahead, steps)
-        if self.name == "serial" or n_workers == 1 or len(ahead) == 1:
+        # PyTorch spreads the work on a tensor itself
+        alone = len(ahead) == 1 or (bool(ahead) and is_tensor(ahead[0][1].X))
+        if self.name == "serial" or n_workers == 1 or alone:
             with threadpool_limits(limits=1, user_api="blas"):
                 for group, part, table in steps:
                     yield group, function(reading(part, table))

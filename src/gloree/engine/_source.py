@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gloree._arrays import like
 from gloree.models import joint_windows, lag_windows
 from gloree.sequences import (
     Array,
@@ -66,8 +67,10 @@ class Reading:
         if self.encode is not None:
             batch = replace(batch, Y=self.encode(batch.targets))
         if self.centre is not None:
-            batch = replace(batch, X=batch.X - self.centre)
-        return batch if self.project is None else replace(batch, X=batch.X @ self.project)
+            batch = replace(batch, X=batch.X - like(batch.X, self.centre))
+        if self.project is not None:
+            batch = replace(batch, X=batch.X @ like(batch.X, self.project))
+        return batch
 
 
 @dataclass(frozen=True)

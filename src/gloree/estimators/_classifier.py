@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._arrays import like
 from gloree.activations import Activation
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import LabelWarning
@@ -158,7 +159,8 @@ class SpectralRNNClassifier(SpectralRNN):
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
-            Inputs (see `gloree.sequences.as_sequences`); or inputs and labels together, kept
+            Inputs (see `gloree.sequences.as_sequences`), of NumPy or as PyTorch tensors on any
+            device, where all passes over them then run; or inputs and labels together, kept
             anywhere else (see `gloree.sources`): labels are whole numbers then.
         labels : sequence, or sequence of sequences
             A label for each step: strings, numbers, tuples, anything hashable.
@@ -195,7 +197,7 @@ class SpectralRNNClassifier(SpectralRNN):
             self._check_inputs(data, settings)
             flat = flatten_labels(labels, data)
             classes = distinct(flat)
-            data = replace(data, Y=numbers_of(flat, classes)[:, None])
+            data = replace(data, Y=like(data.X, numbers_of(flat, classes)[:, None]))
             settings = self._on(data, settings, checkpoint)
         elif labels is not None:
             raise ValueError("`labels` were given beside data that hold labels: leave them out")

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._arrays import column_squares, like, on_accelerator, stretch_maxima, to_host
 from gloree._sums import Largest, Sums
 from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.diagnostics import (
@@ -24,7 +25,7 @@ from gloree.moments import (
 )
 from gloree.score_functions import ScoreCheck, stein_statistic
 from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch, IntArray, Sequences
 
 SEGMENT = 250
 """Rows of a piece of a long sequence."""
@@ -39,6 +40,9 @@ WILD_FACTOR = 8.0
 """Segments with outputs beyond this many times the median size (to the power of half the degree)
 stay out of the moments: the fourth powers in them would leave room for nothing else. The
 refinement sees them again."""
+
+DEVICE_BATCH_ROWS = 2**18
+"""Rows of a batch on an accelerator: each operation there costs a launch, whatever its size."""
 
 HEAD_ROWS = 1000
 """Rows at the start of the data from which first guesses of location are taken."""
@@ -92,13 +96,13 @@ class InputSums(Sums):
 
 def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
-    counted = batch.targets[batch.counted] - centre
+    counted = batch.targets[batch.counted] - like(batch.targets, centre)
     peaks = output_peaks(batch, centre)
     return OutputSums(
         centre,
         float(batch.n_counted),
-        counted.sum(axis=0),
-        np.einsum("na,na->a", counted, counted),
+        to_host(counted.sum(axis=0)),
+        to_host(column_squares(counted)),
         Largest.of(peaks, batch.table, 1),
         peaks[::every],
     )
@@ -106,8 +110,8 @@ def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
 
 def output_peaks(batch: Batch, centre: Array) -> Array:
     """Largest |y - centre| in each segment, its context included."""
-    sizes = np.abs(batch.targets - centre)
-    peaks: Array = np.maximum.reduceat(sizes, batch.starts, axis=0).max(axis=1)
+    sizes = abs(batch.targets - like(batch.targets, centre))
+    peaks: Array = to_host(stretch_maxima(sizes, batch.starts)).max(axis=1)
     return peaks
 
 
@@ -125,8 +129,10 @@ def beyond(batch: Batch, centre: Array, limit: float) -> Beyond:
 
 def input_sums(batch: Batch, centre: Array) -> InputSums:
     """Map of the pass over the inputs."""
-    values = batch.X[batch.counted] - centre
-    return InputSums(float(batch.n_counted), centre, values.sum(axis=0), values.T @ values)
+    values = batch.X[batch.counted] - like(batch.X, centre)
+    return InputSums(
+        float(batch.n_counted), centre, to_host(values.sum(axis=0)), to_host(values.T @ values)
+    )
 
 
 def read_outputs(state: State) -> None:
@@ -173,6 +179,11 @@ def cut_source(state: State) -> None:
     past = 1 if settings.chain is None else settings.chain.context[0]
     washout = WASHOUT if settings.recurrence is not None else 0
     ahead = washout + settings.lags - 1 if settings.bidirectional else 0
+    batch_size, n_workers = settings.batch_size, settings.engine.n_workers
+    if isinstance(state.data, Sequences) and on_accelerator(state.data.X):
+        n_workers = 1
+        if settings.memory_limit is None:
+            batch_size = batch_size or DEVICE_BATCH_ROWS
     state.plan = plan(
         state.data.n_rows,
         state.n_inputs,
@@ -181,8 +192,8 @@ def cut_source(state: State) -> None:
         degree=settings.activation.degree,
         moment=settings.moment,
         score=settings.lags == 1,
-        n_workers=settings.engine.n_workers,
-        batch_size=settings.batch_size,
+        n_workers=n_workers,
+        batch_size=batch_size,
         memory_limit=settings.memory_limit,
     )
     state.report.plan = str(state.plan)

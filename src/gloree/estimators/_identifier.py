@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._arrays import without_tensors
 from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
@@ -284,7 +285,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
 
 
 def _with_channels(values: Any) -> Any:
-    """Records of one channel given as vectors, as columns."""
+    """Records of one channel given as vectors, as columns; tensors as arrays."""
+    values = without_tensors(values)
     if isinstance(values, (list, tuple)) and len(values) and np.ndim(values[0]) == 1:
         return [np.asarray(part)[:, None] for part in values]
     return np.asarray(values)[:, None] if np.ndim(values) == 1 else values

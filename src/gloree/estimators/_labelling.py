@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from gloree._arrays import like, namespace, to_host
 from gloree._sums import Sums
 from gloree.diagnostics import ConvergenceWarning, FitReport
 from gloree.estimators._data import cut_source, read_inputs, read_outputs
@@ -52,8 +53,15 @@ def linear_sums(batch: Batch, n_classes: int) -> LinearSums:
     """Map of the pass over inputs and labels."""
     rows = batch.counted
     X = batch.X[rows]
-    Y = indicators(batch.targets[rows, 0].astype(np.int64), n_classes)
-    return LinearSums(float(X.shape[0]), X.sum(axis=0), X.T @ X, X.T @ Y, Y.sum(axis=0))
+    Y = indicators(_whole(batch.targets[rows, 0]), n_classes)
+    sums = (X.sum(axis=0), X.T @ X, X.T @ Y, Y.sum(axis=0))
+    return LinearSums(float(X.shape[0]), *map(to_host, sums))
+
+
+def _whole(numbers: Array) -> IntArray:
+    """Whole numbers as integers."""
+    xp = namespace(numbers)
+    return xp.asarray(numbers, dtype=xp.int64)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ class ClassWhitening:
         """Whitened indicators, shape (n_rows, n_outputs), of label numbers, shape (n_rows, 1)."""
         table = self.matrix - self.frequencies @ self.matrix
         codes = labels if self.coding is None else self.coding(labels)
-        return np.asarray(table[codes[:, 0].astype(np.int64)])
+        rows: Array = like(labels, table)[_whole(codes[:, 0])]
+        return rows
 
 
 def run_labelling(

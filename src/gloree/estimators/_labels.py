@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._arrays import is_tensor, like, to_host, zeros
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
@@ -32,6 +33,10 @@ def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
     """
     if labels is None:
         raise ValueError("`labels` are missing: fit needs a label for every step")
+    if is_tensor(labels):
+        labels = to_host(labels)
+    elif isinstance(labels, (list, tuple)) and any(map(is_tensor, labels)):
+        labels = [to_host(part) for part in labels]
     if data.form in ("single", "flat"):
         _require_count(labels, data.n_rows, "`labels`", "`X`")
         flat = list(_as_list(labels))
@@ -166,6 +171,10 @@ class Coding:
 
 def indicators(codes: IntArray, n_classes: int) -> Array:
     """Rows of zeros with a one in the place of the label, shape (n_rows, n_classes)."""
+    if is_tensor(codes):
+        matches = codes[:, None] == like(codes, np.arange(n_classes))
+        places: Array = zeros(codes, matches.shape) + matches
+        return places
     rows = np.zeros((codes.shape[0], n_classes))
     rows[np.arange(codes.shape[0]), codes] = 1.0
     return rows

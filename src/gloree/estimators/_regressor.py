@@ -157,7 +157,8 @@ class SpectralRNNRegressor(SpectralRNN):
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs) or (n_steps, n_inputs), or a list
-            Inputs (see `gloree.sequences.as_sequences`); or inputs and outputs together, kept
+            Inputs (see `gloree.sequences.as_sequences`), of NumPy or as PyTorch tensors on any
+            device, where all passes over them then run; or inputs and outputs together, kept
             anywhere else: what a function of `gloree.sources` gives, the path of a directory of
             shards, a Dask bag, or any object that iterates over batches (X, Y).
         Y : array or list alike

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._arrays import like, to_host
 from gloree._sums import Sums
 from gloree.estimators._state import State
 from gloree.models import Network
@@ -87,7 +88,9 @@ def centred_inputs(batch: Batch, mean: Array) -> Array:
 
 def model_residuals(batch: Batch, model: Network, weights: Array) -> Array:
     """Residuals of a model, combined with `weights`, shape (n_rows, n_weights)."""
-    return residual_rows(model, batch) @ weights
+    residuals = residual_rows(model, batch)
+    combined: Array = residuals @ like(residuals, weights)
+    return combined
 
 
 def linear_residuals(
@@ -99,9 +102,10 @@ def linear_residuals(
     directions: Array | None,
 ) -> Array:
     """Residuals of a linear fit, combined, and times the inputs along `directions`."""
-    inputs = batch.X - mean
-    combined: Array = outputs(batch) @ weights - inputs @ slopes
-    return combined if directions is None else combined * (inputs @ directions)
+    inputs = centred_inputs(batch, mean)
+    left = outputs(batch)
+    combined: Array = left @ like(left, weights) - inputs @ like(inputs, slopes)
+    return combined if directions is None else combined * (inputs @ like(inputs, directions))
 
 
 def plain_solver(
@@ -134,8 +138,8 @@ class SlopeSums(Sums):
 def slope_sums(batch: Batch, mean: Array, outputs: Callable[[Batch], Array]) -> SlopeSums:
     """Map of the pass over centred inputs and outputs."""
     rows = batch.counted
-    cross = (batch.X[rows] - mean).T @ outputs(batch)[rows]
-    return SlopeSums(float(batch.n_counted), cross)
+    cross = centred_inputs(batch, mean)[rows].T @ outputs(batch)[rows]
+    return SlopeSums(float(batch.n_counted), to_host(cross))
 
 
 def _model_columns(model: Network, whitening: Whitening, weights: Array, probes: Array) -> Array:

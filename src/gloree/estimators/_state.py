@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gloree._arrays import like, to_host
 from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, check_samples
@@ -103,7 +104,7 @@ class State(Stages):
         """About so many inputs and outputs at the start of the data."""
         part, encode = self.data.head(n_rows), self.encode
         assert part.Y is not None
-        X, Y = part.X.astype(np.float64), part.Y.astype(np.float64)
+        X, Y = (to_host(values).astype(np.float64) for values in (part.X, part.Y))
         return X, Y if encode is None else encode(Y)
 
     def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
@@ -173,5 +174,5 @@ class State(Stages):
 
 def centred(batch: Batch, mean: Array) -> Array:
     """Outputs of a batch less a mean."""
-    values: Array = batch.targets - mean
+    values: Array = batch.targets - like(batch.targets, mean)
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._arrays import is_tensor, like, namespace, to_host
 from gloree.activations import Activation
 from gloree.sequences import Packing
 
@@ -131,6 +132,8 @@ def forward_packed(
     >>> h.ravel()
     array([1.  , 4.  , 0.36])
     """
+    if is_tensor(drive):
+        return _forward_tensors(drive, step_starts, recurrent_weights, activation, initial)
     z = drive if overwrite_drive else drive.copy()
     h = np.empty_like(z)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -158,6 +161,33 @@ def forward_packed(
             now += feedback
             activation(now, out=h[end:stop])
             begin, end = end, stop
+    return z, h
+
+
+def _forward_tensors(
+    drive: Array,
+    step_starts: IntArray,
+    recurrent_weights: Array | None,
+    activation: Activation,
+    initial: Array | None,
+) -> tuple[Array, Array]:
+    """The same on the device of the drive."""
+    xp = namespace(drive)
+    z = xp.asarray(drive, copy=True)
+    if recurrent_weights is None or not recurrent_weights.any():
+        return z, activation(z)
+    h = xp.empty_like(z)
+    transposed = like(z, recurrent_weights.T)
+    bounds = step_starts.tolist()
+    begin, end = bounds[0], bounds[1]
+    if initial is not None:
+        z[begin:end] += like(z, initial) @ transposed
+    activation(z[begin:end], out=h[begin:end])
+    for stop in bounds[2:]:
+        now = z[end:stop]
+        now += h[begin : begin + stop - end] @ transposed
+        activation(now, out=h[end:stop])
+        begin, end = end, stop
     return z, h
 
 
@@ -196,6 +226,7 @@ def find_explosions(states: Array, packing: Packing, limit: float = EXPLOSION_LI
         # written so that NaN does not pass
         if float(states.max()) <= limit and float(states.min()) >= -limit:
             return np.empty((0, 2), dtype=np.int64)
+        states = to_host(states)
         bad = np.flatnonzero(~np.all(np.abs(states) <= limit, axis=1))
     steps = np.searchsorted(packing.step_starts, bad, side="right") - 1
     segments = packing.order[bad - packing.step_starts[steps]]

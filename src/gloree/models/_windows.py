@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._arrays import index, zeros
+
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -46,7 +48,7 @@ def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:
     if lags == 1:
         return values
     n_rows, n_columns = values.shape
-    windows = np.zeros((n_rows, lags, n_columns))
+    windows: Array = zeros(values, (n_rows, lags, n_columns))
     windows[:, 0] = values
     _fill_lags(windows[:, 1:], values, local_steps)
     return windows.reshape(n_rows, lags * n_columns)
@@ -92,11 +94,13 @@ def joint_windows(values: Array, steps_before: IntArray, steps_after: IntArray, 
         return values
     n_rows, n_columns = values.shape
     n_parts = 2 * lags - 1
-    windows = np.zeros((n_rows, n_parts, n_columns))
+    windows: Array = zeros(values, (n_rows, n_parts, n_columns))
     windows[:, 0] = values
     _fill_lags(windows[:, 1:lags], values, steps_before)
-    # the future is the past of the reversed rows
-    _fill_lags(windows[::-1, lags:], values[::-1], steps_after[::-1])
+    for lead in range(1, min(lags, n_rows)):
+        place = lags + lead - 1
+        windows[:-lead, place] = values[lead:]
+        windows[index(values, steps_after < lead), place] = 0.0
     return windows.reshape(n_rows, n_parts * n_columns)
 
 
@@ -105,4 +109,4 @@ def _fill_lags(windows: Array, values: Array, local_steps: IntArray) -> None:
     n_rows, n_lags = windows.shape[:2]
     for lag in range(1, min(n_lags + 1, n_rows)):
         windows[lag:, lag - 1] = values[:-lag]
-        windows[local_steps < lag, lag - 1] = 0.0
+        windows[index(values, local_steps < lag), lag - 1] = 0.0

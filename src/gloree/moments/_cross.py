@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._arrays import contiguous, empty, index, like, namespace, room, to_host
 from gloree._storage import load_arrays, save_arrays
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
@@ -28,9 +29,9 @@ BLOCK_ENTRIES = 2**18
 _FORMAT, _VERSION = "gloree.CrossMoment", 1
 
 
-def block_rows(n_features: int) -> int:
-    """Rows of a block whose features fit into the cache."""
-    return max(64, BLOCK_ENTRIES // max(n_features, 1))
+def block_rows(n_features: int, room: int = 1) -> int:
+    """Rows of a block whose features fit into `room` times the cache."""
+    return max(64, room * BLOCK_ENTRIES // max(n_features, 1))
 
 
 @dataclass(frozen=True)
@@ -198,30 +199,32 @@ def cross_moment_sums(
     outputs = batch.targets if targets is None else targets(batch)
     scores = chain.scores(batch)
     if projection is not None:
-        scores = scores @ projection
+        scores = scores @ like(scores, projection)
     kinds, _ = chain.score_covariance_kinds(batch)
-    empty = CrossMoment.identity(chain, outputs.shape[1], order, projection)
-    counts, output_sums, sums = empty.counts, empty.output_sums, empty.sums
-    counted = np.arange(batch.n_rows)[batch.counted]
+    nothing = CrossMoment.identity(chain, outputs.shape[1], order, projection)
+    counts, output_sums, sums = nothing.counts, nothing.output_sums, nothing.sums
+    counted = batch.counted_rows
     n_inputs = scores.shape[1]
     sizes = [n_monomials(n_inputs, degree) for degree in _degrees(order)]
-    step = block_rows(sum(sizes))
+    step = block_rows(sum(sizes), room(scores))
     for kind in np.unique(kinds[counted]):
         chosen = counted[kinds[counted] == kind]
         for begin in range(0, chosen.shape[0], step):
             rows = chosen[begin : begin + step]
-            columns = np.ascontiguousarray(scores[rows].T)
-            features = np.empty((sum(sizes), rows.shape[0]))
+            place = index(scores, rows)
+            columns = contiguous(scores[place].T)
+            features = empty(scores, (sum(sizes), rows.shape[0]))
             start = 0
             for degree, size in zip(_degrees(order), sizes, strict=True):
                 symmetric_powers(columns, degree, features[start : start + size])
                 start += size
             weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
-            values = np.vstack((outputs[rows].T * weights, weights))
+            weighted = outputs[place].T * like(scores, weights)
+            values = namespace(scores).vstack((weighted, like(scores, weights)))
             counts[kind] += weights.sum()
-            output_sums[kind] += values[:-1].sum(axis=1)
-            sums[kind] += values @ features.T
-    return CrossMoment(order, empty.covariances, counts, output_sums, sums)
+            output_sums[kind] += to_host(values[:-1].sum(axis=1))
+            sums[kind] += to_host(values @ features.T)
+    return CrossMoment(order, nothing.covariances, counts, output_sums, sums)
 
 
 def cross_moment(
@@ -288,7 +291,7 @@ def cross_moment(
         raise TypeError(f"`order` must be an integer, got {order!r}")
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
-    data = as_sequences(X, Y, lengths=lengths)
+    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a cross moment needs outputs")
     if data.n_inputs != chain.n_inputs:

@@ -11,6 +11,7 @@ from math import comb, factorial
 
 import numpy as np
 
+from gloree._arrays import empty, namespace
 from gloree.sequences import Array, IntArray
 
 
@@ -44,7 +45,7 @@ def symmetric_powers(columns: Array, degree: int, out: Array | None = None) -> A
     """
     n_variables, n_samples = columns.shape
     if out is None:
-        out = np.empty((n_monomials(n_variables, degree), n_samples))
+        out = empty(columns, (n_monomials(n_variables, degree), n_samples))
     if degree == 0:
         out[:] = 1.0
         return out
@@ -52,11 +53,11 @@ def symmetric_powers(columns: Array, degree: int, out: Array | None = None) -> A
         out[:] = columns
         return out
     lower = columns if degree == 2 else symmetric_powers(columns, degree - 1)
-    n_lower = lower.shape[0]
+    n_lower, multiply = lower.shape[0], namespace(columns).multiply
     position = 0
     for i in range(n_variables):
         tail = lower[n_lower - n_monomials(n_variables - i, degree - 1) :]
-        np.multiply(columns[i], tail, out=out[position : position + tail.shape[0]])
+        multiply(columns[i], tail, out=out[position : position + tail.shape[0]])
         position += tail.shape[0]
     return out
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gloree._arrays import like, namespace, to_host
 from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
@@ -59,9 +60,10 @@ def range_sums(
     Time O(n_rows n_directions n_probes n_weights): no tensor of n_directions^2 entries.
     """
     s, values = vectors(batch)[batch.counted], targets(batch)[batch.counted]
-    projected = s @ probes
-    products = np.stack([s.T @ (projected * values[:, [a]]) for a in range(values.shape[1])])
-    return RangeSums(float(s.shape[0]), products, values.sum(axis=0))
+    projected = s @ like(s, probes)
+    products = [s.T @ (projected * values[:, a, None]) for a in range(values.shape[1])]
+    stacked = to_host(namespace(s).stack(products))
+    return RangeSums(float(s.shape[0]), stacked, to_host(values.sum(axis=0)))
 
 
 def range_basis(columns: Array, size: int) -> Array:

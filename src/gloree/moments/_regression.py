@@ -22,6 +22,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
+from gloree._arrays import (
+    column_squares,
+    contiguous,
+    empty,
+    index,
+    is_tensor,
+    like,
+    namespace,
+    room,
+    to_host,
+    zeros,
+)
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.moments._cross import block_rows
@@ -97,7 +109,7 @@ class Whitening:
 
     def __call__(self, X: Array) -> Array:
         """Whitened rows."""
-        whitened: Array = X @ self.matrix.T - self.matrix @ self.mean
+        whitened: Array = X @ like(X, self.matrix.T) - like(X, self.matrix @ self.mean)
         return whitened
 
 
@@ -171,7 +183,7 @@ class RegressionFeatures:
 
     def rows(self, batch: Batch) -> IntArray:
         """Rows of a batch that enter the regression."""
-        counted = np.arange(batch.n_rows)[batch.counted]
+        counted = batch.counted_rows
         if self.chain is None:
             return counted
         before, after = self.chain.context
@@ -192,17 +204,18 @@ class RegressionFeatures:
         -------
         ndarray of shape (size, len(rows))
         """
-        features = np.empty((self.size, rows.shape[0]))
+        features: Array = empty(batch.X, (self.size, rows.shape[0]))
+        place = index(batch.X, rows)
         features[0] = 1.0
         if self.chain is None:
-            features[1] = batch.steps_before[rows] == 0
-            features[2] = batch.steps_after[rows] == 0
+            features[1] = like(features, batch.steps_before[rows] == 0)
+            features[2] = like(features, batch.steps_after[rows] == 0)
         start = self.n_offsets
-        vectors = [self.whitening(batch.X[rows])]
+        vectors = [self.whitening(batch.X[place])]
         if scores is not None:
-            vectors.append(scores[rows])
+            vectors.append(scores[place])
         for vector in vectors:
-            columns = np.ascontiguousarray(vector.T)
+            columns = contiguous(vector.T)
             for degree, size in enumerate(self.power_sizes, start=1):
                 symmetric_powers(columns, degree, features[start : start + size])
                 start += size
@@ -213,8 +226,14 @@ class RegressionFeatures:
         if self.chain is None:
             return None
         root = np.linalg.cholesky(self._interior_covariance())
-        projected = self.chain.scores(batch) @ self.whitening.inverse
-        scores: Array = linalg.solve_triangular(root, projected.T, lower=True).T
+        found = self.chain.scores(batch)
+        projected = found @ like(found, self.whitening.inverse)
+        scores: Array
+        if is_tensor(projected):
+            solve = namespace(projected).linalg.solve
+            scores = contiguous(solve(like(projected, root), projected.T).T)
+            return scores
+        scores = linalg.solve_triangular(root, projected.T, lower=True).T
         return scores
 
     def tensor(self, coefficients: Array) -> Array:
@@ -294,20 +313,24 @@ def regression_sums(
     rows = features.rows(batch)
     scores = features.whitened_scores(batch)
     size, n_outputs = features.size, outputs.shape[1]
-    total_gram = np.zeros((size, size)) if gram else np.zeros((0, 0))
-    total_cross = np.zeros((size, n_outputs))
-    squares = np.zeros(n_outputs)
-    step = block_rows(size)
+    total_gram = zeros(outputs, (size, size) if gram else (0, 0))
+    total_cross = zeros(outputs, (size, n_outputs))
+    squares = zeros(outputs, (n_outputs,))
+    step = block_rows(size, room(outputs))
     for begin in range(0, rows.shape[0], step):
         chosen = rows[begin : begin + step]
         phi = features.evaluate(batch, chosen, scores)
-        values = outputs[chosen]
+        values = outputs[index(outputs, chosen)]
         if gram:
             total_gram += phi @ phi.T
         total_cross += phi @ values
-        squares += np.einsum("na,na->a", values, values)
+        squares += column_squares(values)
     return RegressionSums(
-        features.fingerprint, float(rows.shape[0]), total_gram, total_cross, squares
+        features.fingerprint,
+        float(rows.shape[0]),
+        to_host(total_gram),
+        to_host(total_cross),
+        to_host(squares),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gloree._arrays import is_tensor, like
 from gloree.activations import Polynomial
 from gloree.models import Network
 from gloree.sequences import Array
@@ -88,6 +89,14 @@ def solve_overlap(overlap: Array, values: Array) -> Array:
             "the overlap matrix Psi of the hidden units is singular: two units share their input "
             "and output directions. Fit fewer hidden units"
         ) from error
+
+
+def solve_overlap_rows(overlap: Array, rows: Array) -> Array:
+    """Solve Psi x = row for every row, shape (n_rows, n_hidden)."""
+    if not is_tensor(rows):
+        return solve_overlap(overlap, rows.T).T
+    solved: Array = rows @ like(rows, solve_overlap(overlap, np.eye(overlap.shape[0])).T)
+    return solved
 
 
 def ridge_solve(gram: Array, right: Array, ridge: float) -> Array:

@@ -7,6 +7,7 @@ from math import comb, factorial
 
 import numpy as np
 
+from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.models import Network
@@ -54,7 +55,7 @@ def cross_sums(
     degree, _ = top_degree(model)
     states = run_states(model, batch) if states is None else states
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
-    signal = residuals @ contraction.outputs.T
+    signal = residuals @ like(residuals, contraction.outputs.T)
     cut, k = model.n_forward, model.n_hidden
     # a backward unit has its neighbour at t + 1: the same moment, the other way round
     parts = [(slice(0, cut), -1), (slice(cut, k), 1)]
@@ -83,7 +84,7 @@ def _neighbour_moment(
     scores = chain.scores(batch)
     kinds, covariances = chain.score_covariance_kinds(batch)
     lagged = chain.precision_blocks(1)
-    rows = np.arange(batch.n_rows)[batch.counted]
+    rows = batch.counted_rows
     last = np.repeat(batch.lengths, batch.lengths) - 1
     inside = batch.local[rows] >= 1 if shift < 0 else batch.local[rows] < last[rows]
     rows = rows[inside]
@@ -94,16 +95,18 @@ def _neighbour_moment(
         chosen = rows[pairs == pair]
         now, other = divmod(int(pair), covariances.shape[0])
         D, E = contraction.inputs[now], contraction.inputs[other]
-        alpha, beta = scores[chosen] @ D.T, scores[chosen + shift] @ E.T
+        place, neighbour = index(scores, chosen), index(scores, chosen + shift)
+        alpha = scores[place] @ like(scores, D.T)
+        beta = scores[neighbour] @ like(scores, E.T)
         alpha_variance = np.einsum("id,de,ie->i", D, covariances[now], D)
         beta_variance = np.einsum("id,de,ie->i", E, covariances[other], E)
         sigma = D @ (lagged[now] if shift < 0 else lagged[other].T) @ E.T
         moment = np.zeros((k, k))
         for r in range(degree):
-            left = signal[chosen] * hermite_along(alpha, alpha_variance, degree - 1 - r)
+            left = signal[place] * hermite_along(alpha, alpha_variance, degree - 1 - r)
             right = hermite_along(beta, beta_variance, degree - r)
             factor = factorial(r) * comb(degree - 1, r) * comb(degree, r)
-            moment += (-sigma) ** r * factor * (left.T @ right)
+            moment += (-sigma) ** r * factor * to_host(left.T @ right)
         inner = (E @ model.input_weights.T) ** degree
         solved = solve_overlap(contraction.overlap[now], moment)
         total += solve_overlap(inner, solved.T).T

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from gloree._arrays import beside, like, namespace, ones, room, stretch_sums, to_host
 from gloree._sums import Sums
 from gloree.models import BRNN, IORNN, Network
 from gloree.recurrence._linearised import (
@@ -90,7 +91,8 @@ def _unknowns(n_hidden: int, width: int) -> tuple[IntArray, IntArray]:
 
 def _entering(batch: Batch, h: Array) -> Array:
     """Return (h_{t-1}, h_{t+1}, 1) of all rows."""
-    return np.column_stack((step_before(batch, h), step_after(batch, h), np.ones(batch.n_rows)))
+    both: Array = beside((step_before(batch, h), step_after(batch, h), ones(h, (batch.n_rows, 1))))
+    return both
 
 
 @dataclass(frozen=True)
@@ -155,18 +157,19 @@ def two_sided_spread(
     entering = _entering(batch, states.h)
     phi = output_regressors(batch, states, direct=direct)
     slopes = model.activation.derivative(states.z, 1)
-    drive = entering[:, :width] @ fit.coefficients.T
-    residuals -= (slopes * drive) @ A2 + phi @ fit.output_change
-    signal = without_context(batch, residuals) @ A2.T
+    drive = entering[:, :width] @ like(entering, fit.coefficients.T)
+    residuals -= (slopes * drive) @ like(slopes, A2) + phi @ like(phi, fit.output_change)
+    signal = without_context(batch, residuals) @ like(residuals, A2.T)
     owner, source = _unknowns(model.n_hidden, width)
     scores = np.zeros((batch.lengths.shape[0], owner.shape[0]))
     segment = np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)
-    for part in row_blocks(batch.n_rows, owner.shape[0]):
+    projection, places = like(phi, fit.projection.T), like(phi, owner)
+    for part in row_blocks(batch.n_rows, owner.shape[0], room(phi)):
         Q = unit_regressors(model, states.z[part], entering[part], owner, source)
-        Q -= phi[part] @ fit.projection.T
-        Q *= signal[part].take(owner, axis=1)
+        Q -= phi[part] @ projection
+        Q *= namespace(signal).take(signal[part], places, axis=1)
         present, first = np.unique(segment[part], return_index=True)
-        scores[present] += np.add.reduceat(Q, first, axis=0)
+        scores[present] += to_host(stretch_sums(Q, first))
     return TwoSidedSpread(float(scores.shape[0]), scores.T @ scores)
 
 

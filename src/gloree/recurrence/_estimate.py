@@ -84,7 +84,7 @@ def estimate(
         raise ValueError(
             f"`method` must be 'instrument', 'least-squares', 'cross' or 'score', got {method!r}"
         )
-    data = as_sequences(X, Y, lengths=lengths)
+    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     degree, leading = top_degree(model)
     for _ in range(1 if method == "score" else sweeps):
         U, b = model.recurrent_weights, model.hidden_bias

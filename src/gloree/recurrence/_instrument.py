@@ -7,10 +7,11 @@ from math import factorial
 
 import numpy as np
 
+from gloree._arrays import beside, index, like, namespace, ones, to_host
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.models import Network
-from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap, top_degree
+from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap_rows, top_degree
 from gloree.score_functions import hermite_along
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import States, residual_rows, run_states
@@ -59,16 +60,17 @@ def pseudo_observations(
     degree, leading = top_degree(model)
     scores = chain.scores(batch)
     kinds, covariances = chain.score_covariance_kinds(batch)
-    signal = residuals @ contraction.outputs.T
-    p = np.empty_like(signal)
+    signal = residuals @ like(residuals, contraction.outputs.T)
+    p: Array = namespace(signal).empty_like(signal)
     for kind in np.unique(kinds):
         rows: IntArray | slice = np.flatnonzero(kinds == kind)
         if rows.shape[0] == batch.n_rows:  # type: ignore[union-attr]
             rows = slice(None)
+        rows = index(signal, rows)
         D = contraction.inputs[kind]
         variances = np.einsum("id,de,ie->i", D, covariances[kind], D)
-        along = hermite_along(scores[rows] @ D.T, variances, degree - 1)
-        p[rows] = solve_overlap(contraction.overlap[kind], (signal[rows] * along).T).T
+        along = hermite_along(scores[rows] @ like(scores, D.T), variances, degree - 1)
+        p[rows] = solve_overlap_rows(contraction.overlap[kind], signal[rows] * along)
     p /= factorial(degree) * leading
     return p
 
@@ -90,10 +92,12 @@ def instrument_sums(
     states = run_states(model, batch) if states is None else states
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
     p = pseudo_observations(batch, model, chain, residuals, contraction)
-    g = np.column_stack((states.previous, np.ones(batch.n_rows)))
+    g = beside((states.previous, ones(states.h, (batch.n_rows, 1))))
     counted = batch.counted
     return InstrumentSums(
-        float(batch.n_counted), p[counted].T @ g[counted], g[counted].T @ g[counted]
+        float(batch.n_counted),
+        to_host(p[counted].T @ g[counted]),
+        to_host(g[counted].T @ g[counted]),
     )
 
 

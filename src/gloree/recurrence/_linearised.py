@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gloree._arrays import beside, like, namespace, ones, room, to_host, total_square, zeros
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.recurrence._contraction import ridge_solve
@@ -84,7 +85,7 @@ def linearised_sums(
     free[:cut, :cut] = free[cut:, cut:k] = recurrent
     free[:, k] = bias
     owner, source = np.nonzero(free)
-    entering = np.column_stack((states.previous, np.ones(batch.n_rows)))
+    entering = beside((states.previous, ones(states.h, (batch.n_rows, 1))))
     return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
 
 
@@ -104,11 +105,11 @@ def normal_equations(
     r = residuals[counted]
     phi = output_regressors(batch, states, direct=direct)[counted]
     m, n_outputs, n_phi = owner.shape[0], r.shape[1], phi.shape[1]
-    unit_gram, unit_cross = np.zeros((m, m)), np.zeros((m, n_outputs))
-    mixed = np.zeros((m, n_phi))
+    unit_gram, unit_cross = zeros(r, (m, m)), zeros(r, (m, n_outputs))
+    mixed = zeros(r, (m, n_phi))
     if m:
         z, g = states.z[counted], entering[counted]
-        for part in row_blocks(r.shape[0], m):
+        for part in row_blocks(r.shape[0], m, room(r)):
             Q = unit_regressors(model, z[part], g[part], owner, source)
             unit_gram += Q.T @ Q
             unit_cross += Q.T @ r[part]
@@ -117,18 +118,18 @@ def normal_equations(
         owner,
         source,
         float(batch.n_counted),
-        float(np.vdot(r, r)),
-        unit_gram,
-        unit_cross,
-        mixed,
-        phi.T @ phi,
-        phi.T @ r,
+        total_square(r),
+        to_host(unit_gram),
+        to_host(unit_cross),
+        to_host(mixed),
+        to_host(phi.T @ phi),
+        to_host(phi.T @ r),
     )
 
 
-def row_blocks(n_rows: int, width: int) -> list[slice]:
-    """Slices of rows such that a block of so many columns stays in the cache."""
-    step = max(64, 2**17 // width)
+def row_blocks(n_rows: int, width: int, room: int = 1) -> list[slice]:
+    """Slices of rows such that a block of so many columns stays in `room` times the cache."""
+    step = max(64, room * 2**17 // width)
     return [slice(begin, begin + step) for begin in range(0, n_rows, step)]
 
 
@@ -136,16 +137,17 @@ def unit_regressors(
     model: Network, z: Array, entering: Array, owner: IntArray, source: IntArray
 ) -> Array:
     """Return Q, the derivative of a unit's state in each unknown, shape (n_rows, m)."""
-    slopes = model.activation.derivative(z, 1)
-    Q = slopes.take(owner, axis=1)
-    Q *= entering.take(source, axis=1)
+    slopes, take = model.activation.derivative(z, 1), namespace(z).take
+    Q: Array = take(slopes, like(z, owner), axis=1)
+    Q *= take(entering, like(z, source), axis=1)
     return Q
 
 
 def output_regressors(batch: Batch, states: States, *, direct: bool) -> Array:
     """Return phi = (h_t, 1, x_t) of all rows."""
-    ones = np.ones((batch.n_rows, 1))
-    return np.column_stack((states.h, ones, batch.X) if direct else (states.h, ones))
+    constant = ones(states.h, (batch.n_rows, 1))
+    phi: Array = beside((states.h, constant, batch.X) if direct else (states.h, constant))
+    return phi
 
 
 @dataclass(frozen=True)

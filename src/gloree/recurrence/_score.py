@@ -7,6 +7,7 @@ from math import comb, factorial
 
 import numpy as np
 
+from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.models import Network
@@ -38,22 +39,25 @@ def score_sums(
     residuals = batch.targets if residuals is None else residuals
     scores = chain.scores(batch)
     kinds, covariances = chain.score_covariance_kinds(batch)
-    rows = np.arange(batch.n_rows)[batch.counted]
+    rows = batch.counted_rows
     rows = rows[batch.local[rows] >= 1]
     dual = np.linalg.pinv(model.input_weights).T
-    signal = residuals[rows] @ np.linalg.pinv(model.output_weights)
+    signal = residuals[index(residuals, rows)] @ like(
+        residuals, np.linalg.pinv(model.output_weights)
+    )
     k = model.n_hidden
     total = np.zeros((k, k, k))
     before = kinds[rows - 1]
     for kind in np.unique(before):
         chosen = before == kind
-        beta = scores[rows[chosen] - 1] @ dual.T
+        beta = scores[index(scores, rows[chosen] - 1)] @ like(scores, dual.T)
+        own = signal[index(signal, chosen)]
         sigma = dual @ covariances[kind] @ dual.T
         for r in range(3):
             along = hermite_along(beta, np.diag(sigma), 2 - r)
             factor = factorial(r) * comb(2, r) ** 2 * (-sigma) ** r
             for i in range(k):
-                total[i] += factor * (along.T @ (along * signal[chosen, i, None]))
+                total[i] += factor * to_host(along.T @ (along * own[:, i, None]))
     return ScoreSums(float(rows.shape[0]), total)
 
 

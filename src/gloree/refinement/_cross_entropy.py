@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from scipy import optimize
 
+from gloree._arrays import index, namespace
 from gloree._sums import Sums
 from gloree.engine import Engine, Source
 from gloree.models import ExplosionError, Network
@@ -73,15 +74,16 @@ def cross_entropy_sums(
     """
     states = run_states(model, batch)
     logits = predict_rows(model, batch, states)
-    counted = np.arange(batch.n_rows)[batch.counted]
-    labels = batch.targets[counted, 0].astype(np.int64)
-    correct = float(np.count_nonzero(logits[counted].argmax(axis=1) == labels))
+    counted = index(logits, batch.counted_rows)
+    xp = namespace(logits)
+    labels = xp.asarray(batch.targets[counted, 0], dtype=xp.int64)
+    correct = float((xp.argmax(logits[counted], axis=1) == labels).sum())
     probabilities, log_total = softmax(logits)
     own = logits[counted, labels] - log_total[counted]
     loss = -float(own.sum())
     gradient = np.zeros(0)
     if layout is not None:
-        signal = np.zeros_like(probabilities)
+        signal = xp.zeros_like(probabilities)
         signal[counted] = -probabilities[counted]
         signal[counted, labels] += 1.0
         slopes = model.activation.derivative(states.z, 1)
@@ -91,11 +93,12 @@ def cross_entropy_sums(
 
 def softmax(logits: Array) -> tuple[Array, Array]:
     """Probabilities, and the logarithm of what the exponentials sum to."""
-    largest = logits.max(axis=1)
-    probabilities = np.exp(logits - largest[:, None])
+    xp = namespace(logits)
+    largest = xp.max(logits, axis=1)
+    probabilities = xp.exp(logits - largest[:, None])
     total = probabilities.sum(axis=1)
     probabilities /= total[:, None]
-    return probabilities, np.log(total) + largest
+    return probabilities, xp.log(total) + largest
 
 
 @dataclass(frozen=True)
@@ -225,11 +228,11 @@ def _scales(layout: Layout, model: Network) -> Array:
     """Unit of each weight: the root mean square of those of its kind."""
     scale = np.ones(layout.size)
     weights = layout.weights(model)
-    for name, index in layout.indices.items():
-        if not index.size:
+    for name, places in layout.indices.items():
+        if not places.size:
             continue
         size = float(np.sqrt(np.mean(weights[name] ** 2)))
-        scale[index] = size if size > 0 else 0.1
+        scale[places] = size if size > 0 else 0.1
     return scale
 
 

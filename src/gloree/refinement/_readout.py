@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from gloree._arrays import beside, to_host
 from gloree._sums import Sums
 from gloree.engine import Engine, Source
 from gloree.models import Network
@@ -67,9 +68,9 @@ def logistic_readout(
 
     def features(batch: Batch) -> _Features:
         states = run_states(model, batch).h
-        rows = np.column_stack((states, batch.X)) if direct else states
-        labels = batch.targets[batch.counted, 0].astype(np.int64)
-        return _Features(rows[batch.counted].astype(np.float32), labels)
+        rows = beside((states, batch.X)) if direct else states
+        labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
+        return _Features(to_host(rows[batch.counted]).astype(np.float32), labels)
 
     found = engine.run(features, source, label="states", tables=tables)
     X, labels = found.rows, found.labels

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from gloree._arrays import column_squares, to_host
 from gloree._sums import Sums
 from gloree.activations import Activation
 from gloree.chains import GaussianChain
@@ -145,9 +146,9 @@ def evaluate_batch(
                 targets=lambda _: residuals,
             )
     return RoundSums(
-        np.einsum("na,na->a", counted, counted),
+        to_host(column_squares(counted)),
         float(batch.n_counted),
-        counted.T @ counted,
+        to_host(counted.T @ counted),
         **parts,  # type: ignore[arg-type]
     )
 

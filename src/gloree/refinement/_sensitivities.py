@@ -8,6 +8,20 @@ from itertools import pairwise
 
 import numpy as np
 
+from gloree._arrays import (
+    beside,
+    column_squares,
+    contiguous,
+    empty,
+    index,
+    like,
+    namespace,
+    ones,
+    row_squares,
+    stretch_maxima,
+    to_host,
+    zeros,
+)
 from gloree._sums import Largest, Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
@@ -65,13 +79,13 @@ def gradient_sums(
     states = run_states(model, batch)
     residuals = without_context(batch, residual_rows(model, batch, states))
     slopes = model.activation.derivative(states.z, 1)
-    steepness = np.sqrt(np.einsum("ni,ni->n", slopes, slopes))
-    leverage = steepness * (1.0 + np.sqrt(np.einsum("ni,ni->n", states.h, states.h)))
+    sqrt = namespace(slopes).sqrt
+    leverage = sqrt(row_squares(slopes)) * (1.0 + sqrt(row_squares(states.h)))
     return GradientSums(
         float(batch.n_counted),
-        np.einsum("na,na->a", residuals, residuals),
+        to_host(column_squares(residuals)),
         backpropagate(batch, model, layout, states, slopes, residuals),
-        Largest.of(np.maximum.reduceat(leverage, batch.starts), batch.table, n_largest),
+        Largest.of(to_host(stretch_maxima(leverage, batch.starts)), batch.table, n_largest),
     )
 
 
@@ -81,7 +95,7 @@ def backpropagate(
     """Return J^T r for any r of shape (n_rows, n_outputs), zero on rows that do not count."""
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
     coefficients = [
-        products.sum(axis=0)
+        to_host(products.sum(axis=0))
         for products in _coefficient_products(batch, model, layout, states, delta, residuals)
     ]
     units = []
@@ -92,13 +106,13 @@ def backpropagate(
             parts.append(own.T @ states.previous[:, direction.units])
         if layout.unit_bias:
             parts.append(own.sum(axis=0)[:, None])
-        units.append(np.column_stack(parts))
+        units.append(to_host(beside(parts)))
     outputs = [residuals.T @ states.h]
     if layout.bias:
         outputs.append(residuals.sum(axis=0)[:, None])
     if layout.direct:
         outputs.append(residuals.T @ batch.X)
-    return layout.join(units, coefficients, np.column_stack(outputs))
+    return layout.join(units, coefficients, to_host(beside(outputs)))
 
 
 def coefficient_slopes(states: States, direction: Direction) -> Array:
@@ -107,7 +121,8 @@ def coefficient_slopes(states: States, direction: Direction) -> Array:
     d f(z) / d c_m = z^m for f(z) = sum_m c_m z^m.
     """
     z = states.z[:, direction.units]
-    return np.asarray(z[:, direction.owners] ** direction.powers)
+    powers: Array = z[:, index(z, direction.owners)] ** like(z, direction.powers)
+    return powers
 
 
 def _coefficient_products(
@@ -119,15 +134,16 @@ def _coefficient_products(
     does not give back where f' is zero.
     """
     if not layout.free_coefficients:
-        return [np.zeros((batch.n_rows, 0)) for _ in layout.directions]
-    adjoint = residuals @ model.output_weights.T
+        return [zeros(residuals, (batch.n_rows, 0)) for _ in layout.directions]
+    adjoint = residuals @ like(residuals, model.output_weights.T)
     if layout.recurrent:
         for direction in layout.directions:
             follow = step_before if direction.prefix == "backward_" else step_after
-            U = model.recurrent_weights[direction.units, direction.units]
+            U = like(delta, model.recurrent_weights[direction.units, direction.units])
             adjoint[:, direction.units] += follow(batch, delta[:, direction.units]) @ U
     return [
-        adjoint[:, direction.units][:, direction.owners] * coefficient_slopes(states, direction)
+        adjoint[:, direction.units][:, index(adjoint, direction.owners)]
+        * coefficient_slopes(states, direction)
         for direction in layout.directions
     ]
 
@@ -136,7 +152,8 @@ def seen_inputs(batch: Batch, direction: Direction) -> Array:
     """Return the inputs that the units of a direction see."""
     if direction.columns.shape[0] == batch.X.shape[1]:
         return batch.X
-    return batch.X[:, direction.columns]
+    columns: IntArray = index(batch.X, direction.columns)
+    return batch.X[:, columns]
 
 
 @dataclass(frozen=True)
@@ -157,14 +174,14 @@ class SquareSums(Sums):
 def square_sums(batch: Batch, model: Network) -> SquareSums:
     """Squared error of one batch: a forward pass."""
     residuals = residual_rows(model, batch)[batch.counted]
-    return SquareSums(float(batch.n_counted), np.einsum("na,na->a", residuals, residuals))
+    return SquareSums(float(batch.n_counted), to_host(column_squares(residuals)))
 
 
 def adjoint_rows(
     model: Network, batch: Batch, slopes: Array, residuals: Array, *, recurrent: bool
 ) -> Array:
     """Adjoint states delta_t of all rows, shape (n_rows, n_hidden)."""
-    signal = residuals @ model.output_weights.T
+    signal: Array = residuals @ like(residuals, model.output_weights.T)
     if not recurrent or not model.recurrent_weights.any():
         signal *= slopes
         return signal
@@ -179,7 +196,7 @@ def adjoint_rows(
 def _adjoint_chain(
     model: Network, signal: Array, slopes: Array, units: slice, packing: Packing
 ) -> Array:
-    U = model.recurrent_weights[units, units]
+    U = like(signal, model.recurrent_weights[units, units])
     delta, slope = packing.pack(signal), packing.pack(slopes)
     bounds = packing.step_starts.tolist()
     delta[bounds[-2] :] *= slope[bounds[-2] :]
@@ -241,39 +258,43 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     """
     states = run_states(model, batch)
     counted = np.zeros(batch.n_rows, dtype=bool)
-    counted[batch.counted] = True
+    counted[batch.counted_rows] = True
     slopes = model.activation.derivative(states.z, 1)
     regressors = _output_regressors(batch, states, layout)
     root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
+    root = like(slopes, root)
     *others, last = [direction for direction in layout.directions if direction.n_units]
     kept = [_kept_sensitivities(batch, model, layout, states, slopes, other) for other in others]
 
     q, width = layout.n_outputs, layout.n_unit_parameters
-    units = np.zeros((width, width))
-    mixed = [np.zeros((part.n_units, part.size, layout.output_width)) for part in (*others, last)]
+    units = zeros(slopes, (width, width))
+    mixed = [
+        zeros(slopes, (part.n_units, part.size, layout.output_width)) for part in (*others, last)
+    ]
     steps = _sensitivity_steps(batch, model, layout, states, slopes, last)
     for rows, sensitivity in steps:
         chosen = np.flatnonzero(counted[rows])
         if chosen.size == 0:
             continue
-        own = sensitivity if chosen.size == rows.size else sensitivity[:, chosen]
-        parts = [*(values[:, rows[chosen]] for values in kept), own]
+        whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
+        own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
+        parts = [*(values[:, place] for values in kept), own]
         seen = [
             (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
             for part, values in zip((*others, last), parts, strict=True)
         ]
-        joined = seen[0] if len(seen) == 1 else np.column_stack(seen)
+        joined = seen[0] if len(seen) == 1 else beside(seen)
         units += joined.T @ joined
         for total, values in zip(mixed, parts, strict=True):
-            total += values.transpose(0, 2, 1) @ regressors[rows[chosen]]
+            total += values.swapaxes(1, 2) @ regressors[place]
     hessian = np.zeros((layout.size, layout.size))
-    hessian[:width, :width] = units
+    hessian[:width, :width] = to_host(units)
     for part, total in zip((*others, last), mixed, strict=True):
-        coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], total)
+        coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], to_host(total))
         hessian[part.block, width:] = coupling.reshape(part.size, -1)
     hessian[width:, :width] = hessian[:width, width:].T
-    phi = regressors[counted]
-    hessian[width:, width:] = np.kron(np.eye(q), phi.T @ phi)
+    phi = regressors[index(regressors, counted)]
+    hessian[width:, width:] = np.kron(np.eye(q), to_host(phi.T @ phi))
     return HessianSums(float(batch.n_counted), hessian)
 
 
@@ -283,18 +304,20 @@ def _entering(batch: Batch, states: States, layout: Layout, direction: Direction
     if layout.recurrent:
         parts.append(states.previous[:, direction.units])
     if layout.unit_bias:
-        parts.append(np.ones((batch.n_rows, 1)))
-    return np.column_stack(parts)
+        parts.append(ones(states.h, (batch.n_rows, 1)))
+    joined: Array = beside(parts)
+    return joined
 
 
 def _output_regressors(batch: Batch, states: States, layout: Layout) -> Array:
     """What enters an output: (h_t, 1, x_t)."""
     parts = [states.h]
     if layout.bias:
-        parts.append(np.ones((batch.n_rows, 1)))
+        parts.append(ones(states.h, (batch.n_rows, 1)))
     if layout.direct:
         parts.append(batch.X)
-    return np.column_stack(parts)
+    joined: Array = beside(parts)
+    return joined
 
 
 def _packing_of(batch: Batch, direction: Direction) -> Packing:
@@ -311,25 +334,25 @@ def _sensitivity_steps(
 ) -> Iterator[tuple[IntArray, Array]]:
     """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size)."""
     k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
-    U = model.recurrent_weights[direction.units, direction.units]
+    U = like(slopes, model.recurrent_weights[direction.units, direction.units])
     recurrent = layout.recurrent and bool(U.any())
     packing = _packing_of(batch, direction)
     entering = packing.pack(_entering(batch, states, layout, direction))
     steep = packing.pack(slopes[:, direction.units])
     own = packing.pack(coefficient_slopes(states, direction))
-    owners, places = direction.owners, np.arange(cut, size)
+    owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
     current: Array | None = None
     for begin, end in pairwise(packing.step_starts.tolist()):
         alive = end - begin
         if current is None or not recurrent:
-            current = np.zeros((k, alive, size))
+            current = zeros(slopes, (k, alive, size))
         else:
-            before = np.ascontiguousarray(current[:, :alive])
+            before = contiguous(current[:, :alive])
             current = (U @ before.reshape(k, -1)).reshape(k, alive, size)
         for i in range(k):
             current[i, :, i * m : (i + 1) * m] += entering[begin:end]
         current *= steep[begin:end].T[:, :, None]
-        if owners.size:
+        if size > cut:
             current[owners, :, places] += own[begin:end].T
         yield packing.rows[begin:end], current
 
@@ -343,9 +366,9 @@ def _kept_sensitivities(
     direction: Direction,
 ) -> Array:
     """D h_t / d theta of all rows of a batch, shape (n_units, n_rows, size)."""
-    kept = np.empty((direction.n_units, batch.n_rows, direction.size))
+    kept: Array = empty(slopes, (direction.n_units, batch.n_rows, direction.size))
     for rows, values in _sensitivity_steps(batch, model, layout, states, slopes, direction):
-        kept[:, rows] = values
+        kept[:, index(kept, rows)] = values
     return kept
 
 
@@ -376,22 +399,22 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     slopes = model.activation.derivative(states.z, 1)
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
     coefficients = _coefficient_products(batch, model, layout, states, delta, residuals)
-    ones = np.ones((batch.n_rows, 1))
+    constant = ones(residuals, (batch.n_rows, 1))
     scores = []
     for direction, products in zip(layout.directions, coefficients, strict=True):
         entering = _entering(batch, states, layout, direction)
         scores.append(_segment_products(batch, delta[:, direction.units], entering))
-        scores.append(_segment_products(batch, products, ones))
+        scores.append(_segment_products(batch, products, constant))
     scores.append(_segment_products(batch, residuals, _output_regressors(batch, states, layout)))
-    joined = np.hstack(scores)
-    return SpreadSums(float(batch.lengths.shape[0]), joined.T @ joined)
+    joined = beside(scores)
+    return SpreadSums(float(batch.lengths.shape[0]), to_host(joined.T @ joined))
 
 
 def _segment_products(batch: Batch, left: Array, right: Array) -> Array:
     """Sum of left_t (x) right_t over each segment, shape (n_segments, n_left * n_right)."""
     packing = batch.packing
     left, right = packing.pack(left), packing.pack(right)
-    total = np.zeros((batch.lengths.shape[0], left.shape[1], right.shape[1]))
+    total: Array = zeros(left, (batch.lengths.shape[0], left.shape[1], right.shape[1]))
     for begin, end in pairwise(packing.step_starts.tolist()):
         total[: end - begin] += left[begin:end, :, None] * right[begin:end, None, :]
     return total.reshape(total.shape[0], -1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._arrays import is_tensor, like, namespace
 from gloree.sequences import Array
 
 
@@ -39,6 +42,8 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
     array([-2.,  2.])
     """
     check_order(order, "order", minimum=0)
+    if is_tensor(projection):
+        return _tensor_hermite_along(projection, like(projection, variance), order)
     x, q = np.broadcast_arrays(
         np.asarray(projection, dtype=np.float64), np.asarray(variance, dtype=np.float64)
     )
@@ -46,6 +51,16 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
     for m in range(order):
         previous, current = current, x * current - m * q * previous
     return current
+
+
+def _tensor_hermite_along(x: Any, q: Any, order: int) -> Array:
+    """The same for a tensor, of the shape of `x`."""
+    xp = namespace(x)
+    previous, current = xp.zeros_like(x), xp.ones_like(x)
+    for m in range(order):
+        previous, current = current, x * current - m * q * previous
+    found: Array = current
+    return found
 
 
 def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array:

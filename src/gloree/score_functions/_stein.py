@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
 from gloree.chains import GaussianChain, GaussianVAR, LagMoments
 from gloree.score_functions._hermite import check_order
@@ -245,35 +246,44 @@ def stein_statistic(
     Time O(n_rows n_checked^4 / 4), memory O(n_groups n_checked^4 / 4).
     """
     empty = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
-    counted = np.arange(batch.n_rows, dtype=np.int64)[batch.counted]
-    scores = chain.scores(batch)[counted]
-    inputs = batch.X[counted] - whitening.centre
+    counted = batch.counted_rows
+    place = index(batch.X, counted)
+    scores = chain.scores(batch)[place]
+    inputs = batch.X[place] - like(batch.X, whitening.centre)
     kinds, covariances = chain.score_covariance_kinds(batch)
     kinds = kinds[counted]
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
-    weighted = scores if batch.weights is None else scores * weights[:, np.newaxis]
+    weighted = scores
+    if batch.weights is not None:
+        weighted = scores * like(scores, weights)[:, np.newaxis]
 
     kind_counts = _count(kinds, weights, chain.n_kinds)
     for kind in np.flatnonzero(kind_counts):
-        rows = kinds == kind
-        empty.kind_scores[kind] = weighted[rows].sum(axis=0)
-        empty.kind_products[kind] = weighted[rows].T @ scores[rows]
+        own = index(scores, kinds == kind)
+        empty.kind_scores[kind] = to_host(weighted[own].sum(axis=0))
+        empty.kind_products[kind] = to_host(weighted[own].T @ scores[own])
 
     i, j = np.triu_indices(whitening.inputs.shape[0])
+    n_pairs = i.size
     expected = (whitening.scores @ covariances @ whitening.scores.T)[:, i, j]
-    white_scores, white_inputs = scores @ whitening.scores.T, inputs @ whitening.inputs.T
+    expected, i, j = like(scores, expected), index(scores, i), index(scores, j)
+    white_scores = scores @ like(scores, whitening.scores.T)
+    white_inputs = inputs @ like(inputs, whitening.inputs.T)
     steps = batch.local + np.repeat(batch.first_step, batch.lengths)
     groups = (np.repeat(batch.sequence, batch.lengths) + steps // block)[counted] % n_groups
-    for group, rows in _grouped(groups, max(1, CHUNK_ENTRIES // i.size)):
-        tensors = white_scores[rows][:, i] * white_scores[rows][:, j] - expected[kinds[rows]]
-        squares = white_inputs[rows][:, i] * white_inputs[rows][:, j]
+    for group, rows in _grouped(groups, max(1, CHUNK_ENTRIES // n_pairs)):
+        own, own_kinds = index(scores, rows), index(scores, kinds[rows])
+        left, right = white_scores[own], white_inputs[own]
+        tensors = left[:, i] * left[:, j] - expected[own_kinds]
+        squares = right[:, i] * right[:, j]
         if batch.weights is not None:
-            tensors *= weights[rows, np.newaxis]
-            empty.square_sums[group] += weights[rows] @ squares
+            own_weights = like(scores, weights[rows])
+            tensors *= own_weights[:, np.newaxis]
+            empty.square_sums[group] += to_host(own_weights @ squares)
         else:
-            empty.square_sums[group] += squares.sum(axis=0)
-        empty.tensor_sums[group] += tensors.sum(axis=0)
-        empty.products[group] += tensors.T @ squares
+            empty.square_sums[group] += to_host(squares.sum(axis=0))
+        empty.tensor_sums[group] += to_host(tensors.sum(axis=0))
+        empty.products[group] += to_host(tensors.T @ squares)
     return SteinStatistic(
         block,
         _count(groups, weights, n_groups),
@@ -283,7 +293,7 @@ def stein_statistic(
         kind_counts,
         empty.kind_scores,
         empty.kind_products,
-        weighted.T @ inputs,
+        to_host(weighted.T @ inputs),
     )
 
 
@@ -388,7 +398,7 @@ def check_score(
     n_groups = check_order(n_groups, "n_groups", minimum=2)
     if max_inputs is not None:
         max_inputs = check_order(max_inputs, "max_inputs")
-    data = as_sequences(X, lengths=lengths)
+    data = as_sequences(X, lengths=lengths, keep_tensors=True)
     order = check_order(order, "order", minimum=0) if chain is None else 0
     segment = max(PASS_ROWS, 2 * order)
     moments = LagMoments.identity(order, data.n_inputs)

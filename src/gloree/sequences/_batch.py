@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gloree._arrays import index, is_tensor, like, namespace
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -33,6 +36,7 @@ class Packing:
     rows: IntArray
     step_starts: IntArray
     order: IntArray
+    _moved: Any = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def from_lengths(cls, lengths: IntArray) -> Packing:
@@ -62,22 +66,34 @@ class Packing:
 
     def pack(self, values: Array) -> Array:
         """Rows in time-major order (a copy)."""
-        return values[self.rows]
+        packed: Array = values[self.places(values)]
+        return packed
 
     def unpack(self, packed: Array) -> Array:
         """Undo `pack`."""
-        values = np.empty_like(packed)
-        values[self.rows] = packed
+        values: Array = namespace(packed).empty_like(packed)
+        values[self.places(packed)] = packed
         return values
+
+    def places(self, values: Array) -> IntArray:
+        """`rows`, where `values` are: moved to the device of tensors once."""
+        if not is_tensor(values):
+            return self.rows
+        if self._moved is None:
+            object.__setattr__(self, "_moved", like(values, self.rows))
+        moved: IntArray = self._moved
+        return moved
 
 
 @dataclass(frozen=True)
 class Batch:
     """A few segments of sequences, float64, stacked by rows: what a pass function sees.
 
+    `X` and `Y` may be tensors, on any device; everything else is small, and NumPy's.
+
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_inputs)
+    X : ndarray or tensor of shape (n_rows, n_inputs)
         Inputs of all segments, segment after segment, context rows included.
     Y : ndarray of shape (n_rows, n_outputs) or None
         Outputs alike.
@@ -161,9 +177,17 @@ class Batch:
 
     @cached_property
     def counted(self) -> NDArray[np.int64] | slice:
-        """Rows that count in sums: a slice of all, or their indices."""
+        """Rows that count in sums: a slice of all, or their indices where `X` is."""
         if not self.has_context:
             return slice(None)
+        rows: NDArray[np.int64] = index(self.X, self.counted_rows)
+        return rows
+
+    @cached_property
+    def counted_rows(self) -> IntArray:
+        """Indices of the rows that count in sums."""
+        if not self.has_context:
+            return np.arange(self.n_rows, dtype=np.int64)
         last = np.repeat(self.lengths - self.after, self.lengths)
         inside = (self.local >= np.repeat(self.before, self.lengths)) & (self.local < last)
         return np.flatnonzero(inside)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._arrays import float_rows
 from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 
@@ -37,9 +38,9 @@ class Part:
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_inputs)
+    X : ndarray or tensor of shape (n_rows, n_inputs)
         Inputs, in the dtype they were given in.
-    Y : ndarray of shape (n_rows, n_outputs) or None
+    Y : ndarray or tensor of shape (n_rows, n_outputs) or None
     starts : ndarray of shape (n_sequences + 1,)
         Rows, in the whole, at which the sequences of this part begin, and where the last one ends.
     first_row, first_sequence : int
@@ -71,10 +72,10 @@ class Part:
             rows = np.arange(int(lengths.sum())) + np.repeat(
                 first - offsets - self.first_row, lengths
             )
-        outputs = None if self.Y is None else np.ascontiguousarray(self.Y[rows], dtype=np.float64)
+        outputs = None if self.Y is None else float_rows(self.Y, rows)
         starts, index = self.starts, sequence - self.first_sequence
         return Batch(
-            X=np.ascontiguousarray(self.X[rows], dtype=np.float64),
+            X=float_rows(self.X, rows),
             Y=outputs,
             lengths=lengths,
             before=begin - first,

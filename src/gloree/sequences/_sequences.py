@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gloree._arrays import index, to_host
 from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
@@ -32,9 +33,9 @@ class Sequences(Data):
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_inputs)
+    X : ndarray or tensor of shape (n_rows, n_inputs)
         All inputs, sequence after sequence, in the caller's dtype (a view where possible).
-    Y : ndarray of shape (n_rows, n_outputs) or None
+    Y : ndarray or tensor of shape (n_rows, n_outputs) or None
         All outputs.
     lengths : ndarray of shape (n_sequences,)
         Steps of each sequence.
@@ -95,16 +96,22 @@ class Sequences(Data):
         for values in (self.X, self.Y):
             if values is not None:
                 for start in range(0, self.n_rows, CHECKSUM_ROWS):
-                    rows = np.ascontiguousarray(values[start : start + CHECKSUM_ROWS])
+                    rows = np.ascontiguousarray(to_host(values[start : start + CHECKSUM_ROWS]))
                     code = zlib.crc32(rows, code)
         return code
+
+    def on_host(self) -> Sequences:
+        """The same data as NumPy arrays."""
+        return replace(self, X=to_host(self.X), Y=None if self.Y is None else to_host(self.Y))
 
     def select(self, indices: ArrayLike) -> Sequences:
         """Take the sequences with these indices, as a copy in list form."""
         chosen = np.asarray(indices, dtype=np.int64)
         rows = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in chosen])
-        outputs = None if self.Y is None else self.Y[rows]
-        return Sequences(self.X[rows], outputs, self.lengths[chosen], "list", self.flat_outputs)
+        outputs = None if self.Y is None else self.Y[index(self.Y, rows)]
+        return Sequences(
+            self.X[index(self.X, rows)], outputs, self.lengths[chosen], "list", self.flat_outputs
+        )
 
     def restore(self, rows: NDArray[Any]) -> Any:
         """Give flat rows the form of the input: one array, a 3-D array or a list.

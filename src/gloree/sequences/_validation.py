@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gloree._arrays import is_tensor, namespace, room, to_host, without_tensors
 from gloree.sequences._batch import IntArray
 from gloree.sequences._sequences import Form, Sequences
 
 
 def as_sequences(
-    X: Any, Y: Any = None, *, lengths: ArrayLike | None = None, check_finite: bool = True
+    X: Any,
+    Y: Any = None,
+    *,
+    lengths: ArrayLike | None = None,
+    check_finite: bool = True,
+    keep_tensors: bool = False,
 ) -> Sequences:
     """Validate inputs (and outputs) in any of the accepted forms.
 
@@ -28,6 +34,9 @@ def as_sequences(
         Steps of each sequence in a flat `X`; they must sum to its rows.
     check_finite : bool, default True
         Refuse NaN and infinity, naming the sequence and step.
+    keep_tensors : bool, default False
+        Leave PyTorch tensors where they are, for passes over the data on their device; otherwise
+        they are copied to NumPy arrays.
 
     Returns
     -------
@@ -36,7 +45,7 @@ def as_sequences(
     Raises
     ------
     TypeError
-        If `X` or `Y` is not numeric.
+        If `X` or `Y` is not numeric, or tensors that are kept are not all on one device.
     ValueError
         If shapes, lengths or values do not fit together.
 
@@ -52,6 +61,8 @@ def as_sequences(
     >>> data.n_sequences, data.n_rows, data.form
     (2, 4, 'list')
     """
+    if not keep_tensors:
+        X, Y = without_tensors(X), without_tensors(Y)
     inputs, sizes, form = _flatten(X, "X")
     if inputs.ndim == 1:
         raise ValueError(
@@ -73,6 +84,7 @@ def as_sequences(
     outputs, flat_outputs = None, False
     if Y is not None:
         outputs, flat_outputs = _match_outputs(Y, sizes, form)
+        _require_together(inputs, outputs, "X", "Y")
     data = Sequences(inputs, outputs, sizes, form, flat_outputs)
     if check_finite:
         for name, values in (("X", data.X), ("Y", data.Y)):
@@ -81,7 +93,25 @@ def as_sequences(
     return data
 
 
+def _require_together(first: Any, other: Any, name: str, other_name: str) -> None:
+    """Refuse tensors beside arrays, or on another device."""
+    kinds = [f"a tensor on {x.device}" if is_tensor(x) else "an array" for x in (first, other)]
+    if kinds[0] != kinds[1]:
+        raise TypeError(
+            f"`{name}` is {kinds[0]} and `{other_name}` is {kinds[1]}: give both as NumPy arrays, "
+            f"or both as tensors on one device"
+        )
+
+
 def _numeric(value: Any, name: str) -> NDArray[Any]:
+    if is_tensor(value):
+        if value.is_complex():
+            raise TypeError(
+                f"`{name}` has dtype {value.dtype}, expected real numbers (complex numbers: split "
+                f"them into real and imaginary columns)"
+            )
+        kept: NDArray[Any] = value.detach()
+        return kept
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -133,6 +163,10 @@ def _join(value: Sequence[Any], name: str) -> tuple[NDArray[Any], IntArray, Form
                 f"sequences need the same columns"
             )
     sizes = np.array([part.shape[0] for part in parts], dtype=np.int64)
+    if any(map(is_tensor, parts)):
+        for i, part in enumerate(parts):
+            _require_together(parts[0], part, f"{name}[0]", f"{name}[{i}]")
+        return namespace(parts[0]).concat(parts, axis=0), sizes, "list"
     return np.concatenate(parts), sizes, "list"
 
 
@@ -188,23 +222,26 @@ def _match_outputs(Y: Any, sizes: IntArray, form: Form) -> tuple[NDArray[Any], b
     return rows, flat
 
 
-def _require_finite(values: NDArray[Any], name: str, data: Sequences) -> None:
-    if values.dtype.kind != "f":
+def _require_finite(values: Any, name: str, data: Sequences) -> None:
+    xp: Any = namespace(values)
+    if not (values.dtype.is_floating_point if xp is not np else values.dtype.kind == "f"):
         return
-    block = max(1, 2**18 // values.shape[1])
+    block = max(1, room(values) * 2**18 // values.shape[1])
     for start in range(0, values.shape[0], block):
         part = values[start : start + block]
         with np.errstate(invalid="ignore", over="ignore"):
-            total = np.sum(part, dtype=np.float64)
-        if np.isfinite(total):
+            total = xp.sum(part, dtype=xp.float64)
+        if np.isfinite(float(total)):
             continue
+        part = to_host(part)
         bad = np.argwhere(~np.isfinite(part))
         if bad.size == 0:
             continue
-        row, column = int(bad[0, 0]) + start, int(bad[0, 1])
+        found, column = part[tuple(bad[0])], int(bad[0, 1])
+        row = int(bad[0, 0]) + start
         sequence = int(np.searchsorted(data.starts, row, side="right") - 1)
         raise ValueError(
-            f"`{name}` holds {values[row, column]} at sequence {sequence}, step "
+            f"`{name}` holds {found} at sequence {sequence}, step "
             f"{row - int(data.starts[sequence])}, column {column}: fill or leave out such steps "
             f"before fitting"
         )

@@ -20,7 +20,8 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
     Parameters
     ----------
     X : array, list of arrays, Data, path, Dask collection or iterable
-        Arrays with their outputs in `Y` (see `gloree.sequences.as_sequences`). Without a `Y`: what
+        Arrays (or tensors, which stay on their device) with their outputs in `Y` (see
+        `gloree.sequences.as_sequences`). Without a `Y`: what
         a function of `gloree.sources` gives; the path of a directory of shards; a Dask bag, or a
         list of delayed values; any object that iterates over batches (X, Y). The path of an
         ``.npy`` file goes with that of its outputs in `Y`.
@@ -39,7 +40,7 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
     """
     source = _source_of(X, Y, lengths)
     if source is None:
-        return as_sequences(X, Y, lengths=lengths)
+        return as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if isinstance(X, (str, Path)) and isinstance(source, Sequences):
         return source
     for name, value in (("Y", Y), ("lengths", lengths)):

@@ -206,9 +206,9 @@ class Parts(Data):
 
 
 def gathered(data: Data) -> Sequences:
-    """All parts in memory, for what needs the data as a whole."""
+    """All parts in memory, as NumPy arrays, for what needs the data as a whole."""
     if isinstance(data, Sequences):
-        return data
+        return data.on_host()
     parts = [data.open(index) for index in range(len(data.part_lengths))]
     outputs = [part.Y for part in parts if part.Y is not None]
     lengths = np.concatenate(data.part_lengths).astype(np.int64)
