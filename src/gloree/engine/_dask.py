@@ -10,11 +10,10 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
-from gloree.engine._engine import Engine, Merger, Statistic
+from gloree.engine._engine import Engine, Merger, Statistic, one_blas_thread
 from gloree.engine._source import Reading, Source
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
@@ -90,7 +89,7 @@ def sum_group(
         Of the partition or shard.
     """
     merger = Merger()
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for batch in _batches(value, place, tables, name, checksum):
             merger.add(0, function(reading.of(batch)))
     return merger.result()

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from gloree._arrays import is_tensor
@@ -21,6 +22,18 @@ from gloree.models import ExplosionError
 from gloree.sequences import Batch, Data, IntArray, Part, walk
 
 EngineName = Literal["serial", "threads", "dask"]
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Thread pools of the libraries that are loaded; to look for them takes milliseconds."""
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Context in which BLAS has one thread."""
+    limits: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limits
 
 
 class Mergeable(Protocol):
@@ -93,8 +106,7 @@ class Engine:
         The matrices there are small, and threads of BLAS that wait for each other cost more than
         they gain.
         """
-        limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-        return limits
+        return one_blas_thread()
 
     def look(self, data: Data) -> None:
         """Take the first look at data that need one."""
@@ -181,7 +193,7 @@ class Engine:
         # PyTorch spreads the work on a tensor itself
         alone = len(ahead) == 1 or (bool(ahead) and is_tensor(ahead[0][1].X))
         if self.name == "serial" or n_workers == 1 or alone:
-            with threadpool_limits(limits=1, user_api="blas"):
+            with one_blas_thread():
                 for group, part, table in steps:
                     yield group, function(reading(part, table))
             return
@@ -190,7 +202,7 @@ class Engine:
             return function(reading(part, table))
 
         with (
-            threadpool_limits(limits=1, user_api="blas"),
+            one_blas_thread(),
             ThreadPoolExecutor(max_workers=n_workers) as pool,
         ):
             waiting: deque[tuple[int, Future[Statistic]]] = deque()
