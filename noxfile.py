@@ -1,4 +1,4 @@
-"""One-word tasks: ``nox -s test``, ``slow``, ``lint``, ``docs``, ``bench`` or ``examples``.
+"""One-word tasks: ``nox -s test``, ``slow``, ``tensors``, ``lint``, ``docs``, ``bench``, ``examples``.
 
 Each task makes its own environment, installs gloree with the extras it needs, and runs one thing.
 Words after ``--`` go to the program that the task runs: ``nox -s test -- -k stein``.
@@ -21,6 +21,14 @@ def test(session: nox.Session) -> None:
     """Run the tests that take seconds."""
     session.install(".[test]")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def tensors(session: nox.Session) -> None:
+    """Run the tests on PyTorch tensors."""
+    session.install(".[test,test-torch]")
+    tests = ("tests/test_tensors.py", "tests/models/test_to_torch.py")
+    session.run("python", "-m", "pytest", *(session.posargs or tests))
 
 
 @nox.session
