@@ -1,4 +1,4 @@
-"""One-word tasks: ``nox -s test``, ``slow``, ``tensors``, ``lint``, ``docs``, ``bench``, ``examples``.
+"""One-word tasks: ``nox -s test``, ``slow``, ``tensors``, ``lint``, ``docs``, ``bench``, and so on.
 
 Each task makes its own environment, installs gloree with the extras it needs, and runs one thing.
 Words after ``--`` go to the program that the task runs: ``nox -s test -- -k stein``.
