@@ -15,7 +15,7 @@ from gloree.chains import GaussianVAR, lag_moments
 from gloree.engine import Engine, Source
 from gloree.estimators._data import beyond, input_sums, output_sums
 from gloree.estimators._labelling import ClassWhitening, linear_sums
-from gloree.estimators._span import linear_residuals, model_residuals, slope_sums, whitened_inputs
+from gloree.estimators._span import centred_inputs, linear_residuals, model_residuals, slope_sums
 from gloree.estimators._state import centred
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.moments import (
@@ -221,15 +221,15 @@ MOMENTS = {
     "projected score moment": partial(
         cross_moment_sums, chain=CHAIN_2, order=3, projection=RNG.standard_normal((N_INPUTS, 2))
     ),
-    "slopes": partial(slope_sums, whitening=WHITENING, outputs=partial(centred, mean=MEAN)),
+    "slopes": partial(slope_sums, mean=WHITENING.mean, outputs=partial(centred, mean=MEAN)),
     "range of a linear fit": partial(
         range_sums,
-        vectors=partial(whitened_inputs, whitening=WHITENING),
+        vectors=partial(centred_inputs, mean=WHITENING.mean),
         targets=partial(
             linear_residuals,
-            whitening=WHITENING,
+            mean=WHITENING.mean,
             outputs=partial(centred, mean=MEAN),
-            slopes=RNG.standard_normal((N_INPUTS, N_OUTPUTS)),
+            slopes=RNG.standard_normal((N_INPUTS, 2)),
             weights=MIX,
             directions=RNG.standard_normal((N_INPUTS, 2)),
         ),
@@ -237,7 +237,7 @@ MOMENTS = {
     ),
     "range of residuals": partial(
         range_sums,
-        vectors=partial(whitened_inputs, whitening=WHITENING),
+        vectors=partial(centred_inputs, mean=WHITENING.mean),
         targets=partial(model_residuals, model=ONE_WAY, weights=MIX),
         probes=RNG.standard_normal((N_INPUTS, 2)),
     ),

@@ -318,6 +318,7 @@ def test_clone_and_parameters():
         "n_directions": None,
         "max_seconds": 7,
         "random_state": 1,
+        "engine": None,
         "verbose": 0,
     }
     assert clone(est).get_params() == est.get_params()

@@ -21,7 +21,7 @@ from gloree.refinement import (
     spread_sums,
     standard_errors,
 )
-from gloree.refinement._gauss_newton import ROWS_PER_PARAMETER, _line_search, solve_step
+from gloree.refinement._gauss_newton import ROWS_PER_PARAMETER, line_search, solve_step
 from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")
@@ -205,20 +205,20 @@ def test_start_that_explodes_is_calmed():
     end.model.predict(source.data.X.reshape(-1, 8, 3))
 
 
-def test_line_search_shortens_a_step_that_explodes():
+def testline_search_shortens_a_step_that_explodes():
     truth, layout, source = make_problem()
     current = SERIAL.run(lambda b: gradient_sums(b, truth, layout), source)
     H = exact_hessian(truth, layout, source).hessian
     good = solve_step(H, current.gradient, layout.scale_constraints(truth), 0.0)
-    moved, after, fraction = _line_search(truth, layout, SERIAL, source, good, current)
+    moved, after, fraction = line_search(truth, layout, SERIAL, source, good, current)
     assert fraction == 1.0
     assert after.squares.sum() < current.squares.sum()
     assert moved == layout.move(truth, good)
     wild = layout.named(np.arange(layout.size, dtype=float))["recurrent_weights"].astype(int)
     long = np.zeros(layout.size)
     long[wild.ravel()] = 50.0
-    assert _line_search(truth, layout, SERIAL, source, long, current) is None
-    found = _line_search(truth, layout, SERIAL, source, 100.0 * good, current)
+    assert line_search(truth, layout, SERIAL, source, long, current) is None
+    found = line_search(truth, layout, SERIAL, source, 100.0 * good, current)
     assert found is None or (found[2] < 1.0 and found[1].squares.sum() <= current.squares.sum())
 
 

@@ -82,7 +82,7 @@ def find_range(
 
 def centred_inputs(batch: Batch, mean: Array) -> Array:
     """Inputs of a batch less their mean."""
-    values: Array = batch.X - mean
+    values: Array = batch.X - like(batch.X, mean)
     return values
 
 

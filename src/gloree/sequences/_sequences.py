@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree._arrays import index, to_host
+from gloree._arrays import index, is_tensor, to_host
 from gloree.sequences._batch import Batch, IntArray
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
@@ -102,6 +102,8 @@ class Sequences(Data):
 
     def on_host(self) -> Sequences:
         """The same data as NumPy arrays."""
+        if not is_tensor(self.X):
+            return self
         return replace(self, X=to_host(self.X), Y=None if self.Y is None else to_host(self.Y))
 
     def select(self, indices: ArrayLike) -> Sequences:
