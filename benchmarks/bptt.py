@@ -664,8 +664,9 @@ def weight_summary(results: list[dict], out: Output) -> None:
     within = sum(ratio <= limit for ratio in ratios)
     print(
         f"best run over the fit: {', '.join(map(number, factors))}; median "
-        f"{number(median(factors))} (target 10)\nin CPU time: {', '.join(map(number, cpu_factors))}; median "
-        f"{number(median(cpu_factors))}\nfits within the limit: {within}/{len(ratios)}, largest "
+        f"{number(median(factors))} (target 10)\nin CPU time: "
+        f"{', '.join(map(number, cpu_factors))}; median {number(median(cpu_factors))}\n"
+        f"fits within the limit: {within}/{len(ratios)}, largest "
         f"ratio of an error {max(ratios, default=np.nan):.3f}\n"
     )
 

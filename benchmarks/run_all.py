@@ -41,7 +41,7 @@ def command(name: str, arguments: argparse.Namespace) -> list[str] | None:
             words += [] if path is None else [f"--{option.replace('_', '-')}", str(path)]
     if arguments.quick:
         words.append("--quick")
-    if arguments.rst and name != "decompose":
+    if arguments.rst:
         words.append("--rst")
     return [*words, "--json", str(arguments.folder / f"{name}.json")]
 
