@@ -3,7 +3,7 @@
 Run from the repository root:
 
     python benchmarks/decompose.py                  # every cell, 30 instances, 0, 2 and 5 % noise
-    python benchmarks/decompose.py --quick          # five instances
+    python benchmarks/decompose.py --quick          # two instances, 5 % noise
     python benchmarks/decompose.py --cells 20,10,10 10,10,4,3 --noise 0.05 --json out.json
 
 A cell is n_inputs,n_hidden,n_outputs[,order]; a trailing `c` draws components of condition 60-150,
@@ -197,9 +197,10 @@ def error_row(name, row):
 def main():
     parser = option_parser(__doc__, seeds=30)
     parser.add_argument("--cells", nargs="+", default=CELLS, metavar="CELL")
-    parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.02, 0.05])
+    parser.add_argument("--noise", nargs="+", type=float, metavar="NOISE")
     arguments = parser.parse_args()
-    n_instances = arguments.seeds or (5 if arguments.quick else 30)
+    n_instances = arguments.seeds or (2 if arguments.quick else 30)
+    arguments.noise = arguments.noise or ([0.05] if arguments.quick else [0.0, 0.02, 0.05])
     out = Output(arguments, tensorly=tensorly.__version__)
     rows = {}
     with threadpool_limits(1):
