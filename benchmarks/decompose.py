@@ -55,7 +55,7 @@ CONTRACTIONS = 3
 
 def make_instance(cell, noise, seed):
     n_inputs, n_hidden, n_outputs, order, kind = cell
-    rng = np.random.default_rng([seed, n_inputs, n_hidden, n_outputs, order, "co".find(kind) + 1])
+    rng = np.random.default_rng([seed, n_inputs, n_hidden, n_outputs, order, 1 + (kind == "o")])
     components = rng.standard_normal((n_hidden, n_inputs))
     if kind:
         left, values, right = np.linalg.svd(components, full_matrices=False)
