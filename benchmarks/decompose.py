@@ -1,58 +1,65 @@
-"""Success, CPU time and accuracy of `decompose` beside TensorLy's `parafac`.
+"""Success, CPU time and accuracy of `decompose` beside TensorLy's decompositions.
 
 Run from the repository root:
 
     python benchmarks/decompose.py                  # every cell, 30 instances, 0, 2 and 5 % noise
-    python benchmarks/decompose.py --quick          # five instances
+    python benchmarks/decompose.py --quick          # two instances, 5 % noise
     python benchmarks/decompose.py --cells 20,10,10 10,10,4,3 --noise 0.05 --json out.json
 
-A cell is n_inputs,n_hidden,n_outputs[,order]; a trailing `c` draws components of condition 60-150.
-Instances: normal weights, unit rows, symmetric normal noise of the given norm relative to |T|.
-`success` counts instances whose loss is at most (1 + 1e-6) times that of the least-squares
-reference: the same Levenberg-Marquardt started at the truth. `error` is the error of the components
-over that of the reference: median and worst. Both methods run on one BLAS thread, CPU time is
-`time.process_time`, mean per instance, and both see the same tensors in the same run.
+A cell is n_inputs,n_hidden,n_outputs[,order]; a trailing `c` draws components of condition 60-150,
+an `o` orthogonal ones. Instances: normal weights, unit rows, symmetric normal noise of the given
+norm relative to |T|. `success` counts instances whose loss is at most (1 + 1e-6) times that of the
+least-squares reference: the same Levenberg-Marquardt started at the truth.
+
+The peers:
+
+* ``svd``, ``random``: `parafac` from singular vectors or from one random start, with ``tol=1e-9``
+  and 2000 iterations at most; ``svd, defaults`` with TensorLy's own 1e-8 and 100;
+* ``power``: `symmetric_parafac_power_iteration` with its defaults. It takes symmetric tensors only.
+  An output mode is contracted with three random vectors, and of the three results the one that
+  fits T best is kept. What is left of a tensor with two input modes is a matrix, whose components
+  are determined up to a rotation, so that it is run from three input modes on only.
+
+An estimate is *as accurate* as the reference if the error of its components is at most 1.1 times
+the reference's; errors below 1e-6 count as 1e-6. The ratio is decompose's CPU time over the peer's
+on those instances alone. All methods run on one BLAS thread and see the same tensors in the same
+run; CPU time is `time.process_time`, mean per instance.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
-import platform
-import sys
 import time
 import warnings
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
-import scipy
 import tensorly
+from _common import Output, number, option_parser
 from scipy.optimize import linear_sum_assignment
-from tensorly.decomposition import parafac
-from threadpoolctl import threadpool_info, threadpool_limits
+from tensorly.decomposition import parafac, symmetric_parafac_power_iteration
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from gloree.decomposition import cp_tensor, decompose
 
 CELLS = [
     *("20,10,10", "50,10,10", "20,5,5", "10,5,5", "10,10,10", "10,10,4", "4,4,4", "20,10,3"),
-    *("6,9,9", "10,10,10,2c", "20,10,10,2c", "10,5,1,3", "10,10,4,3"),
+    *("6,9,9", "10,10,10,2c", "20,10,10,2c", "10,5,1,3", "10,5,1,3o", "10,10,4,3", "8,4,1,4"),
 ]
 SUCCESS = 1 + 1e-6
 EXACT_LOSS = 1e-20  # |R|^2 / (2 |T|^2) without noise: |R| below 1.4e-10 |T|
-PARAFAC_ITERATIONS = 2000
+EXACT_ERROR = 1e-6
+AS_ACCURATE = 1.1
+CONTRACTIONS = 3
 
 
 def make_instance(cell, noise, seed):
-    n_inputs, n_hidden, n_outputs, order, ill = cell
-    rng = np.random.default_rng([seed, n_inputs, n_hidden, n_outputs, order, ill])
+    n_inputs, n_hidden, n_outputs, order, kind = cell
+    rng = np.random.default_rng([seed, n_inputs, n_hidden, n_outputs, order, 1 + (kind == "o")])
     components = rng.standard_normal((n_hidden, n_inputs))
-    if ill:
+    if kind:
         left, values, right = np.linalg.svd(components, full_matrices=False)
-        condition = np.exp(rng.uniform(np.log(60), np.log(150)))
+        condition = np.exp(rng.uniform(np.log(60), np.log(150))) if kind == "c" else 1.0
         components = (left * np.geomspace(1, 1 / condition, len(values))) @ right
     components /= np.linalg.norm(components, axis=1, keepdims=True)
     loadings = rng.standard_normal((n_hidden, n_outputs))
@@ -68,123 +75,160 @@ def component_error(estimate, truth):
     """Root mean square distance of matched unit rows, signs free."""
     cosines = np.clip(np.abs(estimate @ truth.T), 0, 1)
     rows, columns = linear_sum_assignment(-cosines)
-    return float(np.sqrt(np.mean(2 - 2 * cosines[rows, columns])))
+    return max(float(np.sqrt(np.mean(2 - 2 * cosines[rows, columns]))), EXACT_ERROR)
 
 
-def parafac_components(tensor, rank, seed):
-    """Unit rows from the two first symmetric modes, which `parafac` does not tie together."""
+def unit_rows(rows):
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+
+
+def parafac_components(tensor, rank, seed, **options):
+    """Unit rows: the mean of the symmetric modes, which `parafac` does not tie together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns when rank exceeds a mode, and fills up at random
-        _, factors = parafac(
-            tensor,
-            rank,
-            init="svd",
-            tol=1e-9,
-            n_iter_max=PARAFAC_ITERATIONS,
-            random_state=seed,
-        )
-    first, second = factors[1].T, factors[2].T
-    first = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-300)
-    second = second / np.maximum(np.linalg.norm(second, axis=1, keepdims=True), 1e-300)
-    mean = first + np.sign((first * second).sum(axis=1, keepdims=True)) * second
-    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-300)
+        _, factors = parafac(tensor, rank, random_state=seed, **options)
+    first, *others = (unit_rows(factor.T) for factor in factors[1:])
+    aligned = [np.sign((first * each).sum(axis=1, keepdims=True)) * each for each in others]
+    return unit_rows(first + sum(aligned))
+
+
+def power_components(tensor, rank, seed):
+    """Unit rows by the symmetric power iteration, or None where there is nothing for it to do."""
+    order = tensor.ndim - 1
+    if order < 3:
+        return None
+    np.random.seed(seed)  # noqa: NPY002 - TensorLy draws its starts from there
+    rng = np.random.default_rng(seed)
+    best, best_residual = None, np.inf
+    for _ in range(CONTRACTIONS if len(tensor) > 1 else 1):
+        direction = rng.standard_normal(len(tensor)) if len(tensor) > 1 else np.ones(1)
+        contracted = np.tensordot(direction, tensor, axes=1)
+        _, factor = symmetric_parafac_power_iteration(contracted, rank)
+        components = unit_rows(factor.T)
+        if len(tensor) == 1:
+            return components
+        basis = cp_tensor(np.eye(rank), components, order).reshape(rank, -1).T
+        flat = tensor.reshape(len(tensor), -1).T
+        residual = np.linalg.norm(flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0])
+        if residual < best_residual:
+            best, best_residual = components, residual
+    return best
+
+
+def parafac_with(**options):
+    return lambda tensor, rank, seed: parafac_components(tensor, rank, seed, **options)
+
+
+PEERS = {
+    "svd": parafac_with(init="svd", tol=1e-9, n_iter_max=2000),
+    "svd, defaults": parafac_with(init="svd"),
+    "random": parafac_with(init="random", tol=1e-9, n_iter_max=2000),
+    "power": power_components,
+}
 
 
 def run_cell(cell, noise, n_instances):
-    n_success, statuses = 0, {}
-    seconds, peer_seconds, ratios, peer_ratios, starts = [], [], [], [], []
+    """All methods on the same instances."""
     rank = cell[1]
+    own = {"success": 0, "starts": 0, "statuses": {}, "seconds": [], "ratios": []}
+    peers = {name: {"seconds": [], "ratios": []} for name in PEERS}
     for seed in range(n_instances):
         tensor, truth = make_instance(cell, noise, seed)
         began = time.process_time()
         result = decompose(tensor, rank, ridge=None, random_state=seed)
-        seconds.append(time.process_time() - began)
-        began = time.process_time()
-        peer = parafac_components(tensor, rank, seed)
-        peer_seconds.append(time.process_time() - began)
+        own["seconds"].append(time.process_time() - began)
         reference = decompose(tensor, rank, initial=truth, ridge=None)
         loss, bar = result.residual**2, reference.residual**2 * SUCCESS
-        n_success += bool(loss <= bar or loss / 2 <= EXACT_LOSS)
-        statuses[result.status.name] = statuses.get(result.status.name, 0) + 1
-        starts.append(result.n_starts)
-        floor = max(component_error(reference.components, truth), 1e-7)
-        ratios.append(max(component_error(result.components, truth), 1e-7) / floor)
-        peer_ratios.append(max(component_error(peer, truth), 1e-7) / floor)
-    return {
-        "success": n_success,
-        "instances": n_instances,
-        "starts": float(np.mean(starts)),
-        "decompose_ms": 1e3 * float(np.mean(seconds)),
-        "parafac_ms": 1e3 * float(np.mean(peer_seconds)),
-        "decompose_error": [float(np.median(ratios)), float(np.max(ratios))],
-        "parafac_error": [float(np.median(peer_ratios)), float(np.max(peer_ratios))],
-        "statuses": statuses,
-    }
+        own["success"] += bool(loss <= bar or loss / 2 <= EXACT_LOSS)
+        own["starts"] += result.n_starts / n_instances
+        own["statuses"][result.status.name] = own["statuses"].get(result.status.name, 0) + 1
+        floor = component_error(reference.components, truth)
+        own["ratios"].append(component_error(result.components, truth) / floor)
+        for name, peer in PEERS.items():
+            began = time.process_time()
+            components = peer(tensor, rank, seed)
+            seconds = time.process_time() - began
+            if components is not None:
+                peers[name]["seconds"].append(seconds)
+                peers[name]["ratios"].append(component_error(components, truth) / floor)
+    for peer in peers.values():
+        good = np.flatnonzero(np.array(peer["ratios"]) <= AS_ACCURATE)
+        peer["as_accurate"] = len(good)
+        peer["time_ratio"] = None
+        if len(good):
+            theirs = np.sum(np.take(peer["seconds"], good))
+            peer["time_ratio"] = float(np.sum(np.take(own["seconds"], good)) / theirs)
+    return {"instances": n_instances, "decompose": own, "peers": peers}
 
 
 def parse_cell(text):
-    ill = text.endswith("c")
-    sizes = [int(part) for part in text.rstrip("c").split(",")]
+    kind = text[-1] if text[-1] in "co" else ""
+    sizes = [int(part) for part in text.rstrip("co").split(",")]
     if len(sizes) not in (3, 4):
         raise SystemExit(f"a cell is n_inputs,n_hidden,n_outputs[,order], got {text!r}")
-    return (*sizes[:3], sizes[3] if len(sizes) == 4 else 2, ill)
+    return (*sizes[:3], sizes[3] if len(sizes) == 4 else 2, kind)
 
 
-def machine_facts():
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else processor
-    blas = [f"{each['internal_api']} {each['version']}" for each in threadpool_info()]
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "tensorly": tensorly.__version__,
-        "thread_pools": blas,
-    }
+def milliseconds(seconds):
+    return number(1e3 * float(np.mean(seconds)))
+
+
+def time_row(name, row):
+    own, n = row["decompose"], row["instances"]
+    line = [name, f"{own['success']}/{n}", f"{own['starts']:.1f}", milliseconds(own["seconds"])]
+    for peer in row["peers"].values():
+        if not peer["seconds"]:
+            line.append("-")
+            continue
+        ratio = "-" if peer["time_ratio"] is None else number(peer["time_ratio"], 2)
+        line.append(f"{peer['as_accurate']}/{n}, {milliseconds(peer['seconds'])} ({ratio})")
+    return line
+
+
+def error_row(name, row):
+    methods = [row["decompose"], *row["peers"].values()]
+    errors = [
+        f"{np.median(each['ratios']):.2f} ({np.max(each['ratios']):.3g})" if each["ratios"] else "-"
+        for each in methods
+    ]
+    return [name, *errors]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--instances", type=int, default=30)
+    parser = option_parser(__doc__, seeds=30)
     parser.add_argument("--cells", nargs="+", default=CELLS, metavar="CELL")
-    parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.02, 0.05])
-    parser.add_argument("--quick", action="store_true", help="five instances")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    parser.add_argument("--noise", nargs="+", type=float, metavar="NOISE")
     arguments = parser.parse_args()
-    n_instances = 5 if arguments.quick else arguments.instances
-    facts = machine_facts()
-    for name, value in facts.items():
-        print(f"{name:13s} {value}")
-    print(
-        f"\n{'cell':>13s} {'noise':>5s} {'success':>8s} {'starts':>6s} {'decompose':>10s} "
-        f"{'parafac':>9s} {'ratio':>6s}   error over the reference, median (worst): "
-        "decompose, parafac"
-    )
-    rows = []
+    n_instances = arguments.seeds or (2 if arguments.quick else 30)
+    arguments.noise = arguments.noise or ([0.05] if arguments.quick else [0.0, 0.02, 0.05])
+    out = Output(arguments, tensorly=tensorly.__version__)
+    rows = {}
     with threadpool_limits(1):
-        run_cell(parse_cell("4,4,4"), 0.0, 1)  # warm-up
-        for text in arguments.cells:
-            for noise in arguments.noise:
-                row = run_cell(parse_cell(text), noise, n_instances)
-                rows.append({"cell": text, "noise": noise, **row})
-                own, peer = row["decompose_error"], row["parafac_error"]
-                print(
-                    f"{text:>13s} {noise:5.0%} {row['success']:4d}/{n_instances:<3d} "
-                    f"{row['starts']:6.1f} {row['decompose_ms']:7.1f} ms "
-                    f"{row['parafac_ms']:6.1f} ms "
-                    f"{row['decompose_ms'] / row['parafac_ms']:6.2f}   "
-                    f"{own[0]:.2f} ({own[1]:.2f}), {peer[0]:.2f} ({peer[1]:.3g})",
-                    flush=True,
-                )
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
+        run_cell(parse_cell("4,4,4,3"), 0.0, 1)  # warm-up
+        cases = list(itertools.product(arguments.cells, arguments.noise))
+        for text, noise in tqdm(cases, desc="decompose"):
+            rows[f"{text} at {noise:.0%}"] = run_cell(parse_cell(text), noise, n_instances)
+    out.table(
+        "Successes, starts and ms of decompose; of each peer the instances where it is as accurate "
+        "as the reference, ms, and in brackets decompose's time over its time on those instances",
+        ["cell", "success", "starts", "decompose", *PEERS],
+        [time_row(*item) for item in rows.items()],
+    )
+    out.table(
+        "Error over the reference's, median (worst)",
+        ["cell", "decompose", *PEERS],
+        [error_row(*item) for item in rows.items()],
+    )
+    pairs = [
+        (peer["time_ratio"], f"{cell}, {name}: {peer['time_ratio']:.2f}")
+        for cell, row in rows.items()
+        for name, peer in row["peers"].items()
+        if peer["time_ratio"] is not None
+    ]
+    slower = [text for ratio, text in pairs if ratio > 1]
+    print(f"slower than a peer that is as accurate: {len(slower)} of {len(pairs)} pairs")
+    print("\n".join(slower))
+    out.close(rows)
 
 
 if __name__ == "__main__":

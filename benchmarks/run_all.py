@@ -43,7 +43,7 @@ def command(name: str, arguments: argparse.Namespace) -> list[str] | None:
         words += ["--wiener-hammerstein", str(arguments.wiener_hammerstein)]
     if arguments.quick:
         words.append("--quick")
-    if arguments.rst and name != "decompose":
+    if arguments.rst:
         words.append("--rst")
     return [*words, "--json", str(arguments.folder / f"{name}.json")]
 
