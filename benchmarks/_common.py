@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 import scipy
+import scipy.linalg
 from threadpoolctl import threadpool_info
 
 import gloree
@@ -223,6 +224,15 @@ def oracle(X: Any, Y: Any, truth: Network, *, engine: Engine | None = None) -> O
         result.status.name,
         seconds,
     )
+
+
+def modal_matrix(poles: np.ndarray) -> np.ndarray:
+    """Block-diagonal real matrix with these eigenvalues, of a complex pair the upper one."""
+    blocks = [
+        [[pole.real]] if pole.imag == 0.0 else [[pole.real, pole.imag], [-pole.imag, pole.real]]
+        for pole in poles
+    ]
+    return np.asarray(scipy.linalg.block_diag(*blocks))
 
 
 def timed_fit(estimator: Any, X: Any, Y: Any) -> tuple[float, list[str]]:

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Output, median, number, option_parser
+from _common import Output, median, modal_matrix, number, option_parser
 from scipy.linalg import cholesky, solve_discrete_lyapunov
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
@@ -270,18 +270,7 @@ def random_poles(rng: np.random.Generator, order: int, family: Family) -> np.nda
 
 def random_system(rng: np.random.Generator, order: int, family: Family) -> IORNN:
     """Linear system with such poles, in modal form; inputs and outputs reach all modes alike."""
-    U = np.zeros((order, order))
-    place = 0
-    for pole in random_poles(rng, order, family):
-        if pole.imag == 0.0:
-            U[place, place] = pole.real
-            place += 1
-        else:
-            U[place : place + 2, place : place + 2] = [
-                [pole.real, pole.imag],
-                [-pole.imag, pole.real],
-            ]
-            place += 2
+    U = modal_matrix(random_poles(rng, order, family))
     # rows of one mode have the same sum of squares, its squared modulus: white inputs then give all
     # states about the same variance, where slow modes would dominate
     size = np.sqrt(1.0 - np.sum(U**2, axis=1))

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Output, median, number, option_parser
+from _common import Output, median, modal_matrix, number, option_parser
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
@@ -268,18 +268,7 @@ def pole_error(found: np.ndarray, truth: np.ndarray) -> float:
 
 def random_system(rng: np.random.Generator, order: int, channels: int) -> IORNN:
     """Linear system in modal form whose states have about the same variance."""
-    U = np.zeros((order, order))
-    place = 0
-    for pole in random_poles(rng, order):
-        if pole.imag == 0.0:
-            U[place, place] = pole.real
-            place += 1
-        else:
-            U[place : place + 2, place : place + 2] = [
-                [pole.real, pole.imag],
-                [-pole.imag, pole.real],
-            ]
-            place += 2
+    U = modal_matrix(random_poles(rng, order))
     size = np.sqrt(1.0 - np.sum(U**2, axis=1))
     return IORNN(
         size[:, None] * rng.standard_normal((order, channels)),
