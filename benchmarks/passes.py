@@ -10,7 +10,9 @@ n |phi| (|phi| + 1) for the Gram matrix (of which only one half is different), 2
 right-hand side, and one multiplication for each feature; for score features, of which there is no
 Gram matrix, 2 n |s| (q + 1) and the multiplications; for a forward pass 2 n (d k + k^2 + k q).
 *Of copy* compares the bytes of X and Y over the time with the rate of copying an array of the size
-of a batch.
+of a batch. J^T J runs over a twentieth of the rows; its work, for n_hidden k and p weights that
+enter the units, is n k p (p + 1) for the symmetric product, and 2 n k p (2 k + 1) for the
+sensitivities and their products with what enters the outputs.
 
 The naive score moment forms S_m of each step, n d^m numbers, and contracts it with the outputs: its
 time and peak memory stand beside those of `moments.cross_moment`.
@@ -52,6 +54,9 @@ INPUTS = (8, 16, 32, 48)
 OUTPUTS = 10
 HIDDEN = 10
 STEPS = 20
+HESSIAN_SHARE = 20
+"""A fit takes J^T J from part of the rows."""
+
 NAIVE = ((8, 2), (16, 2), (32, 2), (8, 3), (16, 3))
 
 
@@ -155,6 +160,8 @@ def measure(d: int, n_rows: int, repeats: int) -> list[dict[str, Any]]:
     union = RegressionFeatures(whitening, 2, chain)
     xreg = RegressionFeatures(whitening, 2)
     k, q = truth.n_hidden, OUTPUTS
+    width = layout.n_unit_parameters
+    hessian_rows = n_rows // HESSIAN_SHARE
     forward = 2 * n_rows * (d * k + k * k + k * q)
     score_size = d * (d + 1) // 2 + 1
     passes: dict[str, tuple[Callable[..., Any], int, float]] = {
@@ -171,18 +178,20 @@ def measure(d: int, n_rows: int, repeats: int) -> list[dict[str, Any]]:
         "J^T J": (
             partial(hessian_sums, model=truth, layout=layout),
             layout.size,
-            n_rows * layout.size * (layout.size + 1),
+            hessian_rows * k * width * (width + 1 + 2 * k + 2 * (k + 1)),
         ),
     }
     for name in ("regression xreg", "regression union", "score, order 2"):
         function, size, work = passes[name]
         passes[name] = function, size, work * n_rows
     n_bytes = data.X.nbytes + data.Y.nbytes
+    parts = source.subset(hessian_rows)
     calls: dict[str, Callable[[], Any]] = {
         "gemm": matrix_products(),
         "copy": copies(n_bytes),
         **{
-            name: partial(engine.run, function, source) for name, (function, _, _) in passes.items()
+            name: partial(engine.run, function, source, tables=parts if name == "J^T J" else None)
+            for name, (function, _, _) in passes.items()
         },
     }
     for call in calls.values():
@@ -190,6 +199,7 @@ def measure(d: int, n_rows: int, repeats: int) -> list[dict[str, Any]]:
     seconds = {name: median(found) for name, found in alternately(calls, repeats).items()}
     gemm = WORKERS * 2 * SQUARE**3 / seconds["gemm"] / 1e9
     copied = n_bytes / seconds["copy"] / 1e6
+    moved = {name: n_bytes / (HESSIAN_SHARE if name == "J^T J" else 1) for name in passes}
     return [
         {
             "pass": name,
@@ -198,8 +208,8 @@ def measure(d: int, n_rows: int, repeats: int) -> list[dict[str, Any]]:
             "seconds": seconds[name],
             "rate": work / seconds[name] / 1e9,
             "of_gemm": work / seconds[name] / 1e9 / gemm,
-            "bytes_rate": n_bytes / seconds[name] / 1e6,
-            "of_copy": n_bytes / seconds[name] / 1e6 / copied,
+            "bytes_rate": moved[name] / seconds[name] / 1e6,
+            "of_copy": moved[name] / seconds[name] / 1e6 / copied,
             "gemm": gemm,
             "copy": copied,
         }
