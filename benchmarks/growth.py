@@ -38,7 +38,9 @@ from tqdm import tqdm
 
 from gloree import IORNN, SpectralRNNRegressor, datasets, sources
 
-POOL = 1_000_000
+POOL = 20_011
+"""Sequences of the stream before it repeats itself: a prime, so that samples do not."""
+
 PART = 100_000
 STEPS = 50
 STREAMED = (10, 5, 4)
@@ -51,19 +53,19 @@ UNIT_ROWS = 200_000
 
 
 class Stream:
-    """A million steps over and over, a part at a time."""
+    """About a million steps over and over, a part at a time."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
-        rows = min(POOL, n_rows)
-        X, Y, self.truth, _ = datasets.make_rnn(rows // STEPS, STEPS, *STREAMED, random_state=0)
+        count = min(POOL, n_rows // STEPS)
+        X, Y, self.truth, _ = datasets.make_rnn(count, STEPS, *STREAMED, random_state=0)
         self.X, self.Y = X.astype(np.float32), Y.astype(np.float32)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         size = PART // STEPS
         for start in range(0, self.n_rows // STEPS, size):
-            place = start % self.X.shape[0]
-            yield self.X[place : place + size], self.Y[place : place + size]
+            place = np.arange(start, min(start + size, self.n_rows // STEPS)) % self.X.shape[0]
+            yield self.X[place], self.Y[place]
 
 
 def write_shards(folder: Path, n_inputs: int, n_rows: int, n_shards: int) -> IORNN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -107,10 +108,34 @@ def _batches(
             data = value.read()
         else:
             data = part_of_values(name, value, check_finite=False)
-            if checksum is not None:
+            if checksum is not None and not _is_known(name, value, checksum):
                 require_same(name, data, checksum)
+                _remember(name, value, checksum)
         part = Part.of(data, *place)
     return map(part.batch, tables)
+
+
+_known: dict[tuple[str, int], weakref.ref[np.ndarray]] = {}
+"""Partitions of this process whose checksums were compared: their first array."""
+
+
+def _first_array(value: Any) -> np.ndarray | None:
+    while isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return value if isinstance(value, np.ndarray) else None
+
+
+def _is_known(name: str, value: Any, checksum: int) -> bool:
+    """Whether this very value, not one that was computed again, was found to be the same."""
+    seen = _known.get((name, checksum))
+    first = _first_array(value)
+    return seen is not None and first is not None and seen() is first
+
+
+def _remember(name: str, value: Any, checksum: int) -> None:
+    first = _first_array(value)
+    if first is not None:
+        _known[name, checksum] = weakref.ref(first)
 
 
 def as_it_is(value: Any) -> Any:
