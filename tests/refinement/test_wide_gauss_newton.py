@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gloree import SpectralRNNRegressor, datasets, metrics
+from gloree.diagnostics import OutlierWarning
 from gloree.engine import Engine, Source
 from gloree.estimators import _refine, _state
 from gloree.moments import Whitening, _plan
@@ -18,6 +19,7 @@ from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")
 SIZES = (30, 3, 4)
+NAMES = ("input_weights", "recurrent_weights", "output_weights")
 
 
 def problem(seed=0, bidirectional=False, direct=False, laplace=False):
@@ -120,6 +122,30 @@ def test_a_fit_with_very_many_inputs_is_as_good_as_one_with_the_whole_matrix(mon
     assert wide.chain_ is None
     assert not wide.report_.standard_errors
     assert "in the span of the units" in str(wide.report_)
-    for name in ("input_weights", "recurrent_weights", "output_weights"):
+    for name in NAMES:
         errors = [metrics.weight_errors(est.model_, truth)[name] for est in (whole, wide)]
         assert errors[1] < 1.05 * errors[0]
+
+
+def test_wild_segments_are_tried_and_never_left_out_silently(monkeypatch):
+    X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=6)
+    noise = Y[:7] - truth.predict(X[:7])
+    X[:7] *= 3.0
+    Y[:7] = truth.predict(X[:7]) + noise
+    monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
+    monkeypatch.setattr(_state, "WIDE", 30)
+    monkeypatch.setattr(_refine, "MOST_WEIGHTS", 100)
+    seen = []
+    plain = _refine.wide_gauss_newton
+
+    def watched(model, *, source, **given):
+        seen.append(source.skipped)
+        return plain(model, source=source, **given)
+
+    monkeypatch.setattr(_refine, "wide_gauss_newton", watched)
+    # inputs three times as large are no Gaussian ones, and the projected matrix is not right then
+    with pytest.warns(OutlierWarning, match="segments of largest outputs were left out"):
+        est = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
+    assert max(metrics.weight_errors(est.model_, truth)[name] for name in NAMES) < 0.02
+    assert seen[0] is not None and seen[0].size >= 5
+    assert seen[-1] is None

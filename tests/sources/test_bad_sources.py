@@ -305,3 +305,11 @@ def test_a_misspelt_engine_gets_a_hint():
         get_engine("dsk")
     with pytest.raises(ValueError, match="did you mean 'threads'"):
         regressor(engine="thread").fit(*block(0))
+
+
+def test_pairs_in_a_list_and_a_path_that_is_none_are_named():
+    x = np.ones((4, 5, 2))
+    with pytest.raises(ValueError, match=r"`X\[0\]` is a tuple: give sources.batches\(X\)"):
+        SpectralRNNRegressor(1).fit([(x, x), (x, x)])
+    with pytest.raises(TypeError, match="`checkpoint` must be the path of a file, got True"):
+        SpectralRNNRegressor(1).fit(x, x, checkpoint=True)

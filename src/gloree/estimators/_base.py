@@ -122,6 +122,8 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         engine.look(data)
         self._check_inputs(data, settings)
         if checkpoint is not None:
+            if not isinstance(checkpoint, (str, Path)):
+                raise TypeError(f"`checkpoint` must be the path of a file, got {checkpoint!r}")
             parameters = self.get_params(deep=False)
             for name in ("engine", "verbose", "random_state"):
                 parameters.pop(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -30,6 +31,9 @@ from gloree.sequences import split_evenly
 
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
+
+Descend = Callable[..., Refinement]
+"""`gauss_newton`, or its form for many inputs, with all but the model and the source given."""
 
 MOST_WEIGHTS = 1000
 """Weights up to which J^T J of all of them is formed, whatever the number of inputs."""
@@ -61,13 +65,17 @@ def refine(state: State, model: Network) -> Network:
         )
     name = "Gauss-Newton" if full else "one step"
     with state.stage(name) as detail:
-        if is_wide(state, layout):
-            return refine_wide(state, model, layout, detail, converged=full)
-        result, source = search(state, model, layout, converged=full)
-        if not converted:
+        wide = is_wide(state, layout)
+        descend: Descend = gauss_newton
+        if wide:
+            assert state.full_whitening is not None
+            descend = partial(wide_gauss_newton, whitening=state.full_whitening)
+        descend = partial(descend, layout=layout, engine=settings.engine, to_convergence=full)
+        result, source = search(state, model, descend)
+        if not (converted or wide):
             report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
         if state.wild is not None:
-            result, source = include_wild(state, result, source, layout, converged=full)
+            result, source = include_wild(state, result, source, descend)
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
         report.refined_rmse = np.sqrt(result.squares / result.n_rows)
         detail.append(f"{result.n_steps} steps, {result.status.value}")
@@ -86,6 +94,11 @@ def refine(state: State, model: Network) -> Network:
         if report.directions is not None:
             report.directions = report.directions.reordered(units.order)
         canonical = on_given_inputs(state, result.model.canonical())
+        if wide:
+            detail.append(
+                f"J^T J in the span of the units, so no standard errors of {layout.size:,} weights"
+            )
+            return canonical
         errors = standard_errors(result, layout, settings.engine, source)
         if state.source.centre is not None:
             errors = errors.shifted(layout, state.source.centre)
@@ -98,28 +111,6 @@ def refine(state: State, model: Network) -> Network:
 def is_wide(state: State, layout: Layout) -> bool:
     """Whether J^T J of all weights would be too large to form."""
     return state.full_whitening is not None and state.is_wide and layout.size > MOST_WEIGHTS
-
-
-def refine_wide(
-    state: State, model: Network, layout: Layout, detail: list[str], *, converged: bool
-) -> Network:
-    """Refine with J^T J in the span of the units; without standard errors."""
-    assert state.full_whitening is not None
-    report = state.report
-    result = wide_gauss_newton(
-        model,
-        layout,
-        state.settings.engine,
-        state.calm,
-        state.full_whitening,
-        to_convergence=converged,
-    )
-    report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
-    report.refined_rmse = np.sqrt(result.squares / result.n_rows)
-    report.refinement_status, report.refinement_steps = result.status, result.n_steps
-    detail.append(f"{result.n_steps} steps in the span of the units, {result.status.value}")
-    detail.append(f"no standard errors of so many weights ({layout.size:,})")
-    return on_given_inputs(state, result.model.canonical())
 
 
 def best_start(state: State, starts: list[Network]) -> Network:
@@ -137,27 +128,21 @@ def best_start(state: State, starts: list[Network]) -> Network:
     return starts[int(np.argmin(errors))]
 
 
-def search(
-    state: State, model: Network, layout: Layout, *, converged: bool
-) -> tuple[Refinement, Source]:
+def search(state: State, model: Network, descend: Descend) -> tuple[Refinement, Source]:
     """Gauss-Newton on the calm data, with pieces of long sequences that forget their start."""
     while True:
-        result = gauss_newton(
-            model, layout, state.settings.engine, state.calm, to_convergence=converged
-        )
+        result = descend(model, source=state.calm)
         if washed_out(state, result.model):
             return result, state.calm
         model = result.model
 
 
 def include_wild(
-    state: State, result: Refinement, calm: Source, layout: Layout, *, converged: bool
+    state: State, result: Refinement, calm: Source, descend: Descend
 ) -> tuple[Refinement, Source]:
     """Go on with all data; stay with the calm ones, and say so, where that does not settle."""
     assert state.wild is not None
-    whole = gauss_newton(
-        result.model, layout, state.settings.engine, state.source, to_convergence=converged
-    )
+    whole = descend(result.model, source=state.source)
     if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
         return whole, state.source
     state.report.warn(

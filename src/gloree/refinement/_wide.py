@@ -105,13 +105,15 @@ def _descend(
     start_squares = current.squares
     history = [float(start_squares.sum())]
     status, damping, n_steps = RefinementStatus.STEP_LIMIT, 1e-9, 0
+    moved = True
     while True:
-        span = Span.of(model, whitening, rng)
-        small = span.project(model)
-        reduced = replace(layout, n_inputs=span.basis.shape[1])
-        hessian = hessian_pass(
-            small, reduced, engine, span.seen(source), current, HESSIAN_ROWS * reduced.size
-        )
+        if moved:
+            span = Span.of(model, whitening, rng)
+            small = span.project(model)
+            reduced = replace(layout, n_inputs=span.basis.shape[1])
+            hessian = hessian_pass(
+                small, reduced, engine, span.seen(source), current, HESSIAN_ROWS * reduced.size
+            )
         step, inside, outside = span.step(
             layout, reduced, small, hessian.hessian, current.gradient, damping
         )
@@ -123,6 +125,7 @@ def _descend(
         if n_steps >= max_steps:
             break
         found = line_search(model, layout, engine, source, step, current)
+        moved = found is not None
         if found is None:
             if damping >= MAX_DAMPING:
                 status = RefinementStatus.CONVERGED if n_steps else RefinementStatus.NO_DECREASE
