@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_rounding import Rounded, rounded
 
 import gloree.sequences._sequences as sequences_module
 from gloree import SpectralRNNRegressor, datasets, sources
@@ -161,22 +162,6 @@ def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monk
 
 
 # -------------------------------------------------------------------------------- equal sums
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """Floating-point sums, which depend on the order, beside the order itself."""
-
-    rows: tuple[float, ...]
-    total: float
-
-    def merge(self, other):
-        return Rounded(self.rows + other.rows, self.total + other.total)
-
-
-def rounded(batch):
-    values = batch.X[batch.counted, 0] * 10.0 ** (batch.sequence[0] % 17 - 8)
-    return Rounded(tuple(batch.X[batch.counted, 0]), float(values.sum()))
 
 
 def ragged():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from engine_rounding import rounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,22 +37,6 @@ def parts_of(lengths, n_inputs=2, seed=0):
     flat = [pair for part in values for pair in part]
     together = as_sequences([x for x, _ in flat], [y for _, y in flat])
     return batches(values), together
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """Floating-point sums, which depend on the order, beside the order itself."""
-
-    rows: tuple[float, ...]
-    total: float
-
-    def merge(self, other):
-        return Rounded(self.rows + other.rows, self.total + other.total)
-
-
-def rounded(batch):
-    values = batch.X[batch.counted, 0] * 10.0 ** (batch.sequence[0] % 17 - 8)
-    return Rounded(tuple(batch.X[batch.counted, 0]), float(values.sum()))
 
 
 # -------------------------------------------------------------------------------------- tables
