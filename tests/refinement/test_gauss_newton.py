@@ -21,7 +21,9 @@ from gloree.refinement import (
     spread_sums,
     standard_errors,
 )
-from gloree.refinement._gauss_newton import ROWS_PER_PARAMETER, line_search, solve_step
+from gloree.refinement._curvature import ROWS_PER_PARAMETER
+from gloree.refinement._gauss_newton import line_search
+from gloree.refinement._matrix import solve_step
 from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")
@@ -205,7 +207,7 @@ def test_start_that_explodes_is_calmed():
     end.model.predict(source.data.X.reshape(-1, 8, 3))
 
 
-def testline_search_shortens_a_step_that_explodes():
+def test_line_search_shortens_a_step_that_explodes():
     truth, layout, source = make_problem()
     current = SERIAL.run(lambda b: gradient_sums(b, truth, layout), source)
     H = exact_hessian(truth, layout, source).hessian

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from gloree._arrays import is_tensor
+from gloree._sums import MergeError
 from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._source import Source
 from gloree.models import ExplosionError
@@ -44,6 +45,26 @@ class Mergeable(Protocol):
 
 
 Statistic = TypeVar("Statistic", bound=Mergeable)
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Batches in the order of the data, which merge by standing one after another."""
+
+    batches: list[Batch]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Gathered:
+        """One batch."""
+        return cls([batch])
+
+    def merge(self, other: object) -> Gathered:
+        """Return the batches of both."""
+        if not isinstance(other, Gathered):
+            raise MergeError(f"cannot merge Gathered with {type(other).__name__}")
+        return Gathered(self.batches + other.batches)
 
 
 class Merger:
@@ -142,20 +163,46 @@ class Engine:
         -----
         At most two batches for each worker are in memory at once.
         """
+        return self.recall(label, partial(self._summed, function, source, label, tables))
+
+    def recall(self, label: str, compute: Callable[[], Result]) -> Result:
+        """Result of a pass, or of a computation between passes: from the checkpoint if it is there.
+
+        Parameters
+        ----------
+        label : str
+        compute : callable
+            Finds the result, or raises `ExplosionError`, where it is not on file.
+        """
         if self.checkpoint is None:
-            return self._summed(function, source, label, tables)
+            return compute()
         found, result = self.checkpoint.take(label)
         if not found:
             try:
-                result = self._summed(function, source, label, tables)
+                result = compute()
             except ExplosionError as error:
                 # part of the search for a step: it has to explode again
                 result = error
             self.checkpoint.append(label, result)
         if isinstance(result, ExplosionError):
             raise result
-        known: Statistic = result
+        known: Result = result
         return known
+
+    def gather(self, source: Source, tables: list[IntArray]) -> list[Batch]:
+        """Read some batches, for sums that are taken over them many times (see `add_up`).
+
+        They do not go to the checkpoint.
+        """
+        return self._summed(Gathered.of, source, "rows", tables).batches
+
+    def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
+        """Sum a function of things that are at hand, such as gathered batches, in their order."""
+        merger = Merger()
+        for statistic in self._spread(function, items):
+            merger.add(0, statistic)
+        merged: Statistic = merger.result()
+        return merged
 
     def _summed(
         self,
@@ -186,31 +233,37 @@ class Engine:
     ) -> Iterator[tuple[int, Statistic]]:
         """Group and statistic of every batch, in order."""
         del label
-        n_workers = self.n_workers or os.cpu_count() or 1
         reading, steps = source.reading, walk(source.data, tables)
-        ahead = list(islice(steps, 2))
-        steps = chain(ahead, steps)
+
+        def work(step: tuple[int, Part, IntArray]) -> tuple[int, Statistic]:
+            group, part, table = step
+            return group, function(reading(part, table))
+
+        ahead = list(islice(steps, 1))
         # PyTorch spreads the work on a tensor itself
-        alone = len(ahead) == 1 or (bool(ahead) and is_tensor(ahead[0][1].X))
-        if self.name == "serial" or n_workers == 1 or alone:
+        alone = bool(ahead) and is_tensor(ahead[0][1].X)
+        yield from self._spread(work, chain(ahead, steps), alone=alone)
+
+    def _spread(
+        self, function: Callable[[Item], Result], items: Iterable[Item], *, alone: bool = False
+    ) -> Iterator[Result]:
+        """Results of a function in the order of the items, on the pool unless `alone`."""
+        n_workers = self.n_workers or os.cpu_count() or 1
+        given = iter(items)
+        ahead = list(islice(given, 2))
+        given = chain(ahead, given)
+        if alone or self.name == "serial" or n_workers == 1 or len(ahead) == 1:
             with one_blas_thread():
-                for group, part, table in steps:
-                    yield group, function(reading(part, table))
+                yield from map(function, given)
             return
-
-        def work(part: Part, table: IntArray) -> Statistic:
-            return function(reading(part, table))
-
         with (
             one_blas_thread(),
             ThreadPoolExecutor(max_workers=n_workers) as pool,
         ):
-            waiting: deque[tuple[int, Future[Statistic]]] = deque()
-            for group, part, table in steps:
-                waiting.append((group, pool.submit(work, part, table)))
+            waiting: deque[Future[Result]] = deque()
+            for item in given:
+                waiting.append(pool.submit(function, item))
                 if len(waiting) > n_workers:
-                    place, future = waiting.popleft()
-                    yield place, future.result()
+                    yield waiting.popleft().result()
             while waiting:
-                place, future = waiting.popleft()
-                yield place, future.result()
+                yield waiting.popleft().result()

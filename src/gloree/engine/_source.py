@@ -36,8 +36,6 @@ class Reading:
         steps count then, with zeros beyond the ends.
     centre : ndarray of shape (n_columns,) or None
         Subtracted from the inputs (from the windows, if `lags` > 1).
-    project : ndarray of shape (n_columns, n_projected) or None
-        The inputs (centred) are multiplied by it.
     encode : callable or None
         Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
     """
@@ -45,7 +43,6 @@ class Reading:
     lags: int = 1
     both_ways: bool = False
     centre: Array | None = None
-    project: Array | None = None
     encode: Callable[[Array], Array] | None = None
 
     def __call__(self, part: Part, table: IntArray) -> Batch:
@@ -68,8 +65,6 @@ class Reading:
             batch = replace(batch, Y=self.encode(batch.targets))
         if self.centre is not None:
             batch = replace(batch, X=batch.X - like(batch.X, self.centre))
-        if self.project is not None:
-            batch = replace(batch, X=batch.X @ like(batch.X, self.project))
         return batch
 
 
@@ -86,7 +81,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, centre, project, encode
+    lags, both_ways, centre, encode
         See `Reading`.
     stride : int
         Passes over all of the data visit every so many segments only.
@@ -104,7 +99,6 @@ class Source:
     lags: int = 1
     both_ways: bool = False
     centre: Array | None = None
-    project: Array | None = None
     encode: Callable[[Array], Array] | None = None
     stride: int = 1
     left_out: IntArray | None = None
@@ -119,7 +113,7 @@ class Source:
     @property
     def reading(self) -> Reading:
         """How a batch is read, without the data."""
-        return Reading(self.lags, self.both_ways, self.centre, self.project, self.encode)
+        return Reading(self.lags, self.both_ways, self.centre, self.encode)
 
     def read(self, table: IntArray) -> Batch:
         """Read one batch of one part of the data."""
@@ -138,6 +132,11 @@ class Source:
     def n_segments(self) -> int:
         """Segments, those that are left out included."""
         return int(self._numbers[-1])
+
+    @property
+    def n_rows(self) -> int:
+        """Steps that passes visit, about."""
+        return self.data.n_rows // self.stride
 
     @cached_property
     def n_kept(self) -> int:

@@ -19,13 +19,11 @@ from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
 from gloree.models import ExplosionError, Network, canonical_units
 from gloree.refinement import (
-    Layout,
     Refinement,
     RefinementStatus,
     gauss_newton,
     square_sums,
     standard_errors,
-    wide_gauss_newton,
 )
 from gloree.sequences import split_evenly
 
@@ -33,10 +31,7 @@ WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
 
 Descend = Callable[..., Refinement]
-"""`gauss_newton`, or its form for many inputs, with all but the model and the source given."""
-
-MOST_WEIGHTS = 1000
-"""Weights up to which J^T J of all of them is formed, whatever the number of inputs."""
+"""`gauss_newton` with all but the model and the source given."""
 
 WASHOUT_PIECES = 100
 """Pieces on which it is tried."""
@@ -65,14 +60,9 @@ def refine(state: State, model: Network) -> Network:
         )
     name = "Gauss-Newton" if full else "one step"
     with state.stage(name) as detail:
-        wide = is_wide(state, layout)
-        descend: Descend = gauss_newton
-        if wide:
-            assert state.full_whitening is not None
-            descend = partial(wide_gauss_newton, whitening=state.full_whitening)
-        descend = partial(descend, layout=layout, engine=settings.engine, to_convergence=full)
+        descend = partial(gauss_newton, layout=layout, engine=settings.engine, to_convergence=full)
         result, source = search(state, model, descend)
-        if not (converted or wide):
+        if not converted:
             report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
         if state.wild is not None:
             result, source = include_wild(state, result, source, descend)
@@ -94,10 +84,8 @@ def refine(state: State, model: Network) -> Network:
         if report.directions is not None:
             report.directions = report.directions.reordered(units.order)
         canonical = on_given_inputs(state, result.model.canonical())
-        if wide:
-            detail.append(
-                f"J^T J in the span of the units, so no standard errors of {layout.size:,} weights"
-            )
+        if result.hessian is None:
+            detail.append(f"no standard errors of so many weights ({layout.size:,})")
             return canonical
         errors = standard_errors(result, layout, settings.engine, source)
         if state.source.centre is not None:
@@ -106,11 +94,6 @@ def refine(state: State, model: Network) -> Network:
         report.standard_errors = errors.weights
         report.predicted_errors = errors.relative(canonical, layout)
     return canonical
-
-
-def is_wide(state: State, layout: Layout) -> bool:
-    """Whether J^T J of all weights would be too large to form."""
-    return state.full_whitening is not None and state.is_wide and layout.size > MOST_WEIGHTS
 
 
 def best_start(state: State, starts: list[Network]) -> Network:

@@ -11,10 +11,7 @@ from gloree.refinement._cross_entropy import (
 from gloree.refinement._gauss_newton import (
     Refinement,
     RefinementStatus,
-    StandardErrors,
     gauss_newton,
-    hessian_pass,
-    standard_errors,
 )
 from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._levenberg_marquardt import (
@@ -23,6 +20,7 @@ from gloree.refinement._levenberg_marquardt import (
     levenberg_marquardt,
     normal_sums,
 )
+from gloree.refinement._matrix import hessian_pass
 from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
     Rounds,
@@ -42,7 +40,7 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
-from gloree.refinement._wide import wide_gauss_newton
+from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
     "CrossEntropySums",
@@ -77,6 +75,5 @@ __all__ = [
     "spread_sums",
     "square_sums",
     "standard_errors",
-    "wide_gauss_newton",
     "with_components",
 ]

@@ -1,48 +1,43 @@
-"""Gauss-Newton on the squared prediction error: one pass for the gradient, one for the Hessian."""
+"""Gauss-Newton on the squared prediction error: exact gradients, J^T J from a part of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 
 import numpy as np
-from scipy import linalg
 
 from gloree.engine import Engine, Source
-from gloree.models import CanonicalUnits, ExplosionError, Network
+from gloree.models import ExplosionError, Network
+from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of, weight_blocks
 from gloree.refinement._layout import Layout
+from gloree.refinement._matrix import Matrix
+from gloree.refinement._products import Products
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
     SquareSums,
     gradient_sums,
-    hessian_sums,
-    rows_at_once,
-    segments_at_once,
-    spread_sums,
     square_sums,
 )
-from gloree.sequences import Array, IntArray, split_evenly
+from gloree.sequences import Array
 
-RESIDUALS_PER_PARAMETER = 100
-"""Residuals (rows times outputs) of the Hessian's subsample for each free parameter."""
-
-ROWS_PER_PARAMETER = 10
-"""Rows of that subsample for each free parameter, at least."""
-
-LEAST_ROWS = 4000
-"""Rows of that subsample, at least."""
-
-SPREAD_SEGMENTS = 1000
-"""Segments behind the spread of the score: standard errors are then right to about 2 %."""
+MOST_WEIGHTS = 1500
+"""Weights up to which J^T J is formed as a matrix: 10 seconds, and standard errors with it."""
 
 NEGLIGIBLE = 1e-4
 """A last step that gains less than this fraction in every weight matrix is not taken."""
 
-CHUNK_ROWS = 2**13
-"""Rows of a chunk of segments, at most (about), so that memory stays small beside the data."""
+FIRST_ROWS = 80_000
+"""Rows of the part of the data on which the descent begins, at least."""
+
+FIRST_ROWS_PER_PARAMETER = 20
+"""Rows of that part for each free parameter, at least; it is a sixteenth of the data otherwise."""
+
+FIRST_STRIDE = 4
+"""The descent begins on a part if that is at most so small a fraction of the data."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
@@ -81,8 +76,8 @@ class Refinement:
         The same at the start.
     history : tuple of float
         Total sum of squares, start first.
-    hessian : HessianSums
-        Of the last Hessian pass, scaled to all the data.
+    hessian : HessianSums or None
+        Of the last Hessian pass, scaled to all the data; None if there are too many weights.
     """
 
     model: Network
@@ -92,7 +87,7 @@ class Refinement:
     n_rows: float
     start_squares: Array
     history: tuple[float, ...]
-    hessian: HessianSums = field(repr=False)
+    hessian: HessianSums | None = field(repr=False)
 
 
 def gauss_newton(
@@ -111,7 +106,7 @@ def gauss_newton(
     as the least-squares estimate (Le Cam's one-step estimator). J^T J comes from a stratified
     subsample, the gradient from all data, so a few steps are taken; between them J^T J is
     corrected by the BFGS formula from the gradients seen, and computed anew where the error did
-    not fall as predicted.
+    not fall as predicted. Where there are many data, the descent begins on a part of them.
 
     Parameters
     ----------
@@ -121,8 +116,9 @@ def gauss_newton(
     engine, source
     to_convergence : bool, default False
         False: until what is left to gain is a twentieth of the statistical error in every weight
-        matrix, which takes two or three steps from a good start. True: until nothing falls any
-        more.
+        matrix, which takes one or two steps from a good start. The last step is the one whose own
+        error, as two halves of the rows behind J^T J show it, is that small. True: until nothing
+        falls any more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
     progress : callable, optional
@@ -139,32 +135,75 @@ def gauss_newton(
     that is worse than the start.
     """
     limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
+    rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, source.data.n_rows // 16)
+    stride = source.data.n_rows // rows
+    if stride < FIRST_STRIDE or limit == 0:
+        return _descend(model, layout, engine, source, to_convergence, limit, progress)
+    some = replace(source, stride=stride)
+    first = _descend(model, layout, engine, some, False, limit, progress)
+    second = _descend(first.model, layout, engine, source, to_convergence, limit, progress)
+    # the squared errors of the first steps on all data, by what they gained on their part of it
+    scale = second.history[0] / first.history[-1]
+    return replace(
+        second,
+        n_steps=first.n_steps + second.n_steps,
+        start_squares=first.start_squares / first.squares * second.start_squares,
+        history=(*(scale * value for value in first.history), *second.history[1:]),
+    )
+
+
+def _descend(
+    model: Network,
+    layout: Layout,
+    engine: Engine,
+    source: Source,
+    to_convergence: bool,
+    limit: int,
+    progress: Callable[[int, float], None] | None,
+) -> Refinement:
+    """Descend on one set of data."""
     model, current = finite_start(model, layout, engine, source)
-    hessian = hessian_pass(model, layout, engine, source, current)
-    curvature, age = hessian.hessian.copy(), 0
-    damping = 1e-9
+    curve: type[Matrix] | type[Products] = Matrix if layout.size <= MOST_WEIGHTS else Products
+    curvature: Curvature = curve(model, layout, engine, source, current)
+    age, damping = 0, 1e-9
     squares = start_squares = current.squares
     history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
     n_steps = 0
     while n_steps < limit:
-        step = solve_step(curvature, current.gradient, layout.scale_constraints(model), damping)
+        step = curvature.step(model, current.gradient, damping)
         gain = float(step @ current.gradient)
-        variance = history[-1] / current.n_rows / layout.n_outputs
+        variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
         tolerance = 1e-8 if to_convergence else EFFICIENT
-        share = largest_share(layout, curvature, step) / max(variance, 1e-300)
-        settled = share <= tolerance
-        if settled and damping <= 1e-6 and (age == 0 or not to_convergence):
-            status = RefinementStatus.CONVERGED if to_convergence else RefinementStatus.EFFICIENT
-            last = None
-            if not to_convergence and share > NEGLIGIBLE:
-                last = _squares_at(layout.move(model, step), engine, source)
-            if last is not None and float(last.squares.sum()) <= history[-1]:
-                model, squares, n_steps = layout.move(model, step), last.squares, n_steps + 1
-                history.append(float(squares.sum()))
-                if progress is not None:
-                    progress(n_steps, history[-1])
+        share = least_share(layout, gain) / variance
+        if share <= tolerance:
+            share = curvature.share(step) / variance
+        settled = share <= tolerance and damping <= 1e-6
+        if settled and to_convergence and age == 0:
+            status = RefinementStatus.CONVERGED
             break
+        if settled and not to_convergence and share <= NEGLIGIBLE:
+            status = RefinementStatus.EFFICIENT
+            break
+        certain = not to_convergence and damping <= 1e-6
+        if certain and not settled:
+            certain = curvature.uncertainty(step) / variance <= EFFICIENT
+        if certain:
+            moved = layout.move(model, step)
+            last = _squares_at(moved, engine, source)
+            fall = -np.inf if last is None else history[-1] - float(last.squares.sum())
+            # what a parabola of another curvature than was thought leaves to gain
+            if not settled:
+                share = curvature.share(step) / variance
+                settled = fall >= 0 and share * (1.0 - fall / gain) ** 2 <= EFFICIENT
+            if settled:
+                status = RefinementStatus.EFFICIENT
+                if last is not None and fall >= 0:
+                    model, squares, n_steps = moved, last.squares, n_steps + 1
+                    history.append(float(squares.sum()))
+                    if progress is not None:
+                        progress(n_steps, history[-1])
+                break
         found = line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
             if damping > 1e3:
@@ -177,7 +216,7 @@ def gauss_newton(
             moved, after, fraction = found
             fall = history[-1] - float(after.squares.sum())
             poor = fraction < 1 or not 0.5 * gain < fall < 2.0 * gain
-            curvature = _bfgs(curvature, fraction * step, current.gradient - after.gradient)
+            curvature.correct(fraction * step, current.gradient - after.gradient)
             damping = max(damping / (1 if poor else 100), 1e-9)
             model, current, age, n_steps = moved, after, age + 1, n_steps + 1
             squares = current.squares
@@ -188,8 +227,7 @@ def gauss_newton(
                 status = RefinementStatus.CONVERGED
                 break
         if (poor or age >= MAX_AGE) and n_steps < limit:
-            hessian = hessian_pass(model, layout, engine, source, current)
-            curvature, age = hessian.hessian.copy(), 0
+            curvature, age = curve(model, layout, engine, source, current), 0
     return Refinement(
         model,
         status,
@@ -198,24 +236,16 @@ def gauss_newton(
         current.n_rows,
         start_squares,
         tuple(history),
-        hessian,
+        curvature.hessian,
     )
 
 
-def largest_share(layout: Layout, curvature: Array, step: Array) -> float:
-    """Largest s_b^T H_bb s_b over the number of weights, over weight matrices b.
+def least_share(layout: Layout, gain: float) -> float:
+    """What `Curvature.share` of a step s is at least, for a gain s^T H s.
 
-    What the step would still gain in one of them; its statistical error alone is worth the noise
-    variance for each weight.
+    For H >= 0 and s the sum of its m blocks s^T H s <= m sum_b s_b^T H_bb s_b (Cauchy-Schwarz).
     """
-    shares = []
-    for index in layout.indices.values():
-        if index.size == 0:
-            continue
-        block = index.ravel()
-        part = step[block]
-        shares.append(float(part @ curvature[np.ix_(block, block)] @ part) / block.size)
-    return max(shares)
+    return gain / (len(weight_blocks(layout)) * layout.size)
 
 
 def _squares_at(model: Network, engine: Engine, source: Source) -> SquareSums | None:
@@ -264,210 +294,8 @@ def line_search(
     return None
 
 
-def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
-    """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
-    diagonal = np.diag(curvature).copy()
-    diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
-    scale = 1.0 / np.sqrt(diagonal)
-    matrix = curvature * np.outer(scale, scale)
-    fixed = constraints * scale
-    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
-    fixed = fixed / np.where(norms > 0, norms, 1.0)
-    matrix += fixed.T @ fixed
-    matrix[np.diag_indices_from(matrix)] += damping
-    right = scale * gradient
-    ridge = 0.0
-    for _ in range(12):
-        try:
-            factor = linalg.cho_factor(matrix + ridge * np.eye(matrix.shape[0]))
-        except linalg.LinAlgError:
-            ridge = max(10 * ridge, 1e-12)
-            continue
-        solved: Array = scale * linalg.cho_solve(factor, right)
-        return solved
-    return np.asarray(scale * np.linalg.lstsq(matrix, right, rcond=None)[0])
-
-
-def _bfgs(curvature: Array, step: Array, change: Array) -> Array:
-    """Correct J^T J by a step and the change of the gradient along it."""
-    along = float(step @ change)
-    curved = curvature @ step
-    expected = float(step @ curved)
-    if along <= 0.1 * expected or expected <= 0:
-        return curvature
-    return curvature + np.outer(change, change) / along - np.outer(curved, curved) / expected
-
-
 def gradient_pass(model: Network, layout: Layout, engine: Engine, source: Source) -> GradientSums:
     """Squared error, J^T r and the segments of largest leverage that `hessian_pass` may want."""
-    n_largest = 2 * n_segments_of(source, hessian_rows(layout) // 2)
+    n_largest = 2 * n_segments_of(source, hessian_rows(layout, source.n_rows) // 2)
     function = partial(gradient_sums, model=model, layout=layout, n_largest=n_largest)
     return engine.run(function, source, label="J^T r")
-
-
-def hessian_pass(
-    model: Network,
-    layout: Layout,
-    engine: Engine,
-    source: Source,
-    current: GradientSums,
-    wanted: int | None = None,
-) -> HessianSums:
-    """J^T J of all data from a stratified subsample of segments.
-
-    The segments of largest leverage |f'| (1 + |h|), half of the subsample, enter with
-    weight 1; the rest systematically, reweighted. A plain subsample misses the few segments that
-    carry most of J^T J when f is a polynomial. The subsample has `wanted` rows
-    (`hessian_rows` by default).
-    """
-    function = partial(hessian_sums, model=model, layout=layout)
-
-    def run(table: IntArray) -> HessianSums:
-        chunks = _chunks(table, segments_at_once(layout), rows_at_once(layout))
-        return engine.run(function, source, label="J^T J", tables=chunks)
-
-    wanted = hessian_rows(layout) if wanted is None else wanted
-    if wanted >= source.data.n_rows:
-        return run(source.sample(source.n_segments))
-    leverage = current.leverage
-    order = np.argsort(-leverage.values, kind="stable")
-    rows = leverage.tables[:, 3] - leverage.tables[:, 2]
-    cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
-    top = leverage.tables[np.sort(order[:cut])]
-    # so many that about half of what is wanted remains without those of the top
-    rest = max(source.data.n_rows - int(rows[order[:cut]].sum()), 1)
-    picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
-    picked = picked[~np.isin(picked[:, 2], top[:, 2])]
-    heavy = run(top)
-    if not picked.shape[0]:
-        return heavy
-    light = run(picked)
-    return heavy.merge(light.weighted((current.n_rows - heavy.n_rows) / light.n_rows))
-
-
-def hessian_rows(layout: Layout) -> int:
-    """Rows of the subsample that J^T J is taken from."""
-    return max(
-        LEAST_ROWS,
-        ROWS_PER_PARAMETER * layout.size,
-        RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
-    )
-
-
-def n_segments_of(source: Source, n_rows: int) -> int:
-    """Segments that hold so many rows, on average."""
-    return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
-
-
-def _chunks(table: IntArray, n_segments: int, n_rows: int = CHUNK_ROWS) -> list[IntArray]:
-    """Chunks of so many segments and rows, about; at least four of equal size for the workers."""
-    rows = int((table[:, 4] - table[:, 1]).sum())
-    most = min(CHUNK_ROWS, n_rows)
-    return split_evenly(table, max(4, -(-table.shape[0] // n_segments), -(-rows // most)))
-
-
-@dataclass(frozen=True)
-class StandardErrors:
-    """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
-
-    Attributes
-    ----------
-    covariance : ndarray of shape (size, size)
-        Sandwich covariance of the parameter vector, clustered by sequence (by segment in long
-        ones).
-    weights : dict of str to ndarray
-        Standard errors in the shapes of the weights.
-    """
-
-    covariance: Array = field(repr=False)
-    weights: dict[str, Array]
-
-    def shifted(self, layout: Layout, centre: Array) -> StandardErrors:
-        """Standard errors of the biases for inputs that were not centred.
-
-        The network fitted on x - m has b - A1 m and c - D^T m on x.
-        """
-        errors = dict(self.weights)
-        index = layout.indices
-        if layout.unit_bias:
-            places = index["hidden_bias"]
-            values = []
-            for part in layout.directions:
-                rows = index[f"{part.prefix}input_weights"]
-                own = centre[part.columns]
-                values.append(self._of_sum(places[part.units], rows, own))
-            errors["hidden_bias"] = np.concatenate(values)
-        if layout.direct:
-            places = index["output_bias"]
-            errors["output_bias"] = self._of_sum(places, index["direct_weights"].T, centre)
-        return StandardErrors(self.covariance, errors)
-
-    def _of_sum(self, places: IntArray, rows: IntArray, centre: Array) -> Array:
-        """Standard errors of bias_i - weights_i . centre, for the places of both."""
-        direction = np.concatenate(([1.0], -centre))
-        values = np.empty(places.shape[0])
-        for i, (place, row) in enumerate(zip(places, rows, strict=True)):
-            block = np.concatenate(([place], row))
-            values[i] = direction @ self.covariance[np.ix_(block, block)] @ direction
-        return np.asarray(np.sqrt(np.maximum(values, 0.0)))
-
-    def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
-        """Standard errors of the canonical form, whose units are scaled, signed and reordered."""
-        scale, state, order = np.abs(units.scale), np.abs(units.state_scale), units.order
-        errors = dict(self.weights)
-        errors["output_weights"] = (errors["output_weights"] / state[:, None])[order]
-        if "hidden_bias" in errors:
-            errors["hidden_bias"] = (scale * errors["hidden_bias"])[order]
-        for part in layout.directions:
-            own, place = part.units, order[part.units] - part.units.start
-            name = f"{part.prefix}input_weights"
-            errors[name] = (scale[own, None] * errors[name])[place]
-            name = f"{part.prefix}recurrent_weights"
-            if name in errors:
-                scaled = scale[own, None] * errors[name] / state[None, own]
-                errors[name] = scaled[np.ix_(place, place)]
-        return StandardErrors(self.covariance, errors)
-
-    def relative(self, model: Network, layout: Layout) -> dict[str, float]:
-        """Predicted relative error of each weight matrix: root sum of variances over its norm."""
-        weights, predicted = layout.weights(model), {}
-        for name, errors in self.weights.items():
-            size = float(np.linalg.norm(weights[name]))
-            if size > 0:
-                predicted[name] = float(np.linalg.norm(errors)) / size
-        return predicted
-
-
-def standard_errors(
-    refinement: Refinement, layout: Layout, engine: Engine, source: Source
-) -> StandardErrors:
-    """Sandwich standard errors H^+ M H^+ at a refined model.
-
-    M is the spread of the score summed over segments, from one more pass over (a systematic part
-    of) the data; it needs neither equal nor Gaussian noise, and allows errors of one sequence to
-    depend on each other.
-    """
-    model, H = refinement.model, refinement.hessian.hessian
-    chosen = source.sample(SPREAD_SEGMENTS)
-    sums = engine.run(
-        partial(spread_sums, model=model, layout=layout),
-        source,
-        label="spread",
-        tables=_chunks(chosen, 2**19 // layout.size),
-    )
-    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
-    scale = 1.0 / np.sqrt(diagonal)
-    fixed = layout.scale_constraints(model) * scale
-    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
-    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    spread = sums.spread * (source.n_kept / sums.n_segments) * np.outer(scale, scale)
-    try:
-        factor = linalg.cho_factor(matrix)
-        half = linalg.cho_solve(factor, spread)
-        covariance = linalg.cho_solve(factor, half.T)
-    except linalg.LinAlgError:
-        inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
-        covariance = inverse @ spread @ inverse
-    covariance = covariance * np.outer(scale, scale)
-    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    return StandardErrors(covariance, layout.named(errors))

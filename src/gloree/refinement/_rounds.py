@@ -52,6 +52,9 @@ from gloree.refinement._layout import Layout
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows, run_states
 
+MOST_FEEDBACK = 1000
+"""Recurrent weights up to which rounds solve for them together."""
+
 UnitMethod = Literal["instrument", "least-squares", "cross", "score", "none"]
 
 
@@ -304,9 +307,11 @@ class Rounds:
         """One round: residual first moment, polish, sweep. Kept only if the error falls.
 
         With A1 and A2 this good, linearised least squares beats the instrument (all of its
-        unknowns are solved for together), so rounds after an instrument start use it.
+        unknowns are solved for together), so rounds after an instrument start use it, unless there
+        are so many units that its matrix costs more than everything else.
         """
-        if self.settings.method == "instrument":
+        few = self.settings.layout.n_hidden**2 <= MOST_FEEDBACK
+        if self.settings.method == "instrument" and few:
             self.settings = replace(self.settings, method="least-squares")
         if sums.regression is None and sums.moment is None:
             sums = self.evaluate(model, tensor=True)

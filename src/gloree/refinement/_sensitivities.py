@@ -260,7 +260,7 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted_rows] = True
     slopes = model.activation.derivative(states.z, 1)
-    regressors = _output_regressors(batch, states, layout)
+    regressors = output_regressors(batch, states, layout)
     root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
     root = like(slopes, root)
     *others, last = [direction for direction in layout.directions if direction.n_units]
@@ -298,7 +298,7 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     return HessianSums(float(batch.n_counted), hessian)
 
 
-def _entering(batch: Batch, states: States, layout: Layout, direction: Direction) -> Array:
+def entering_unit(batch: Batch, states: States, layout: Layout, direction: Direction) -> Array:
     """What enters a unit of a direction: (x_t, h_{t-1}, 1)."""
     parts = [seen_inputs(batch, direction)]
     if layout.recurrent:
@@ -309,7 +309,7 @@ def _entering(batch: Batch, states: States, layout: Layout, direction: Direction
     return joined
 
 
-def _output_regressors(batch: Batch, states: States, layout: Layout) -> Array:
+def output_regressors(batch: Batch, states: States, layout: Layout) -> Array:
     """What enters an output: (h_t, 1, x_t)."""
     parts = [states.h]
     if layout.bias:
@@ -337,7 +337,7 @@ def _sensitivity_steps(
     U = like(slopes, model.recurrent_weights[direction.units, direction.units])
     recurrent = layout.recurrent and bool(U.any())
     packing = _packing_of(batch, direction)
-    entering = packing.pack(_entering(batch, states, layout, direction))
+    entering = packing.pack(entering_unit(batch, states, layout, direction))
     steep = packing.pack(slopes[:, direction.units])
     own = packing.pack(coefficient_slopes(states, direction))
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
@@ -402,10 +402,10 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     constant = ones(residuals, (batch.n_rows, 1))
     scores = []
     for direction, products in zip(layout.directions, coefficients, strict=True):
-        entering = _entering(batch, states, layout, direction)
+        entering = entering_unit(batch, states, layout, direction)
         scores.append(_segment_products(batch, delta[:, direction.units], entering))
         scores.append(_segment_products(batch, products, constant))
-    scores.append(_segment_products(batch, residuals, _output_regressors(batch, states, layout)))
+    scores.append(_segment_products(batch, residuals, output_regressors(batch, states, layout)))
     joined = beside(scores)
     return SpreadSums(float(batch.lengths.shape[0]), to_host(joined.T @ joined))
 

@@ -197,6 +197,25 @@ class Batch:
         """Rows that count in sums."""
         return int(np.sum(self.lengths - self.before - self.after))
 
+    def of_segments(self, chosen: NDArray[np.bool_]) -> Batch:
+        """Return the batch of some of the segments."""
+        if chosen.all():
+            return self
+        rows: Any = index(self.X, np.flatnonzero(np.repeat(chosen, self.lengths)))
+        return Batch(
+            X=self.X[rows],
+            Y=None if self.Y is None else self.Y[rows],
+            lengths=self.lengths[chosen],
+            before=self.before[chosen],
+            after=self.after[chosen],
+            from_start=self.from_start[chosen],
+            to_end=self.to_end[chosen],
+            sequence=self.sequence[chosen],
+            first_step=self.first_step[chosen],
+            table=self.table[chosen],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
     @property
     def targets(self) -> Array:
         """`Y`, for passes that need it."""

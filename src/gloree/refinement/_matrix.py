@@ -1,0 +1,142 @@
+"""J^T J as a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial, reduce
+
+import numpy as np
+from scipy import linalg
+
+from gloree._sums import Sums
+from gloree.engine import Engine, Source
+from gloree.models import Network
+from gloree.refinement._curvature import (
+    LEAST_CURVATURE,
+    Strata,
+    chunks,
+    hessian_rows,
+    weight_blocks,
+)
+from gloree.refinement._layout import Layout
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    HessianSums,
+    hessian_sums,
+    rows_at_once,
+    segments_at_once,
+)
+from gloree.sequences import Array, Batch
+
+
+class Matrix:
+    """J^T J as a matrix, from a stratified subsample, corrected by the BFGS formula.
+
+    Notes
+    -----
+    Time of the pass O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), of a step O(size^3).
+    """
+
+    def __init__(
+        self, model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+    ) -> None:
+        self.model, self.layout = model, layout
+        sums = stratified_pass(model, layout, engine, source, current)
+        self.hessian, self._difference = sums.total, sums.difference
+        self._corrected = self.hessian.hessian.copy()
+
+    def step(self, model: Network, gradient: Array, damping: float) -> Array:
+        """Solve with one Cholesky factor; see `Curvature`."""
+        constraints = self.layout.scale_constraints(model)
+        return solve_step(self._corrected, gradient, constraints, damping)
+
+    def share(self, step: Array) -> float:
+        """See `Curvature`."""
+        shares = []
+        for block in weight_blocks(self.layout):
+            part = step[block]
+            own = self._corrected[np.ix_(block, block)]
+            shares.append(float(part @ own @ part) / block.size)
+        return max(shares)
+
+    def uncertainty(self, step: Array) -> float:
+        """See `Curvature`."""
+        return self.share(self.step(self.model, self._difference @ step, 1e-9))
+
+    def correct(self, step: Array, change: Array) -> None:
+        """See `Curvature`."""
+        along = float(step @ change)
+        curved = self._corrected @ step
+        expected = float(step @ curved)
+        if along > LEAST_CURVATURE * expected > 0:
+            self._corrected += np.outer(change, change) / along
+            self._corrected -= np.outer(curved, curved) / expected
+
+
+@dataclass(frozen=True)
+class StratifiedSums(Sums):
+    """J^T J of a stratified subsample, reweighted to all the data.
+
+    Attributes
+    ----------
+    total : HessianSums
+    difference : ndarray of shape (size, size)
+        What one half of the picked segments has more than the other.
+    """
+
+    total: HessianSums = field(metadata={"nested": True})
+    difference: Array = field(repr=False)
+
+
+def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> StratifiedSums:
+    """Sums of one batch of segments of several strata."""
+    parts = []
+    for stratum, own in strata.split(batch):
+        sums = hessian_sums(own, model, layout)
+        total = sums.weighted(strata.weight_of(stratum))
+        parts.append(StratifiedSums(total, strata.sign_of(stratum) * sums.hessian))
+    return reduce(StratifiedSums.merge, parts)
+
+
+def stratified_pass(
+    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+) -> StratifiedSums:
+    """J^T J of all data from a stratified subsample of segments."""
+    strata = Strata.of(source, current, hessian_rows(layout, source.n_rows))
+    return engine.run(
+        partial(stratified_sums, model=model, layout=layout, strata=strata),
+        source,
+        label="J^T J",
+        tables=chunks(strata.table, segments_at_once(layout), rows_at_once(layout)),
+    )
+
+
+def hessian_pass(
+    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+) -> HessianSums:
+    """J^T J of all data; `current` is what `gradient_sums` gives for the same model."""
+    return stratified_pass(model, layout, engine, source, current).total
+
+
+def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
+    """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
+    diagonal = np.diag(curvature).copy()
+    diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
+    scale = 1.0 / np.sqrt(diagonal)
+    matrix = curvature * np.outer(scale, scale)
+    fixed = constraints * scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    fixed = fixed / np.where(norms > 0, norms, 1.0)
+    matrix += fixed.T @ fixed
+    matrix[np.diag_indices_from(matrix)] += damping
+    right = scale * gradient
+    ridge = 0.0
+    for _ in range(12):
+        try:
+            factor = linalg.cho_factor(matrix + ridge * np.eye(matrix.shape[0]))
+        except linalg.LinAlgError:
+            ridge = max(10 * ridge, 1e-12)
+            continue
+        solved: Array = scale * linalg.cho_solve(factor, right)
+        return solved
+    return np.asarray(scale * np.linalg.lstsq(matrix, right, rcond=None)[0])

@@ -1,0 +1,243 @@
+"""J^T J that is only multiplied with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, cg
+
+from gloree.engine import Engine, Source
+from gloree.models import Network
+from gloree.refinement._curvature import (
+    LEAST_CURVATURE,
+    LEAST_ROWS,
+    Strata,
+    chunks,
+    hessian_rows,
+    weight_blocks,
+)
+from gloree.refinement._layout import Layout
+from gloree.refinement._sensitivities import GradientSums
+from gloree.refinement._tangents import BlockSums, ProductSums, block_sums, product_sums
+from gloree.sequences import Array, Batch
+from gloree.states import States, run_states
+
+MOST_NUMBERS = 2**26
+"""Numbers of the rows that are kept in memory, at most: 512 MiB."""
+
+SOLVED = 0.01
+"""Conjugate gradients end when the gradient of the quadratic model has fallen to this fraction.
+
+What the step leaves to gain is then about its square. The subsample is not better than that, and
+the next step starts from an exact gradient.
+"""
+
+MOST_PRODUCTS = 200
+"""Products for one step, at most; what they have found until then is a direction of descent."""
+
+UNIT_ROWS = 200
+"""Rows of the subsample for each weight of a unit, at least: outputs tell units apart, so that each
+has little more than one residual a row to itself."""
+
+BLOCK_ROWS = 5
+"""Rows behind the preconditioner for each weight of a unit: eigenvalues spread about sixfold."""
+
+RIDGE = 1e-8
+"""Of the blocks, relative to their mean diagonal."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Segments of one stratum, and the states of the model on them."""
+
+    batch: Batch
+    stratum: int
+    states: States
+    slopes: Array
+
+
+class Products:
+    """J^T J that is only multiplied with, where there are too many weights for a matrix.
+
+    The rows of a stratified subsample are gathered once, with the states on them. A step comes from
+    conjugate gradients on them, in coordinates in which the blocks of single units and of outputs
+    are about the identity (see `Blocks`): about 15 products, whatever the number of weights.
+    Corrections by the BFGS formula are kept as the vectors that they are made of.
+
+    Notes
+    -----
+    Time of a product O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)), for rows in proportion
+    to the weights; memory that of these rows.
+    """
+
+    hessian = None
+
+    def __init__(
+        self, model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+    ) -> None:
+        self.model, self.layout, self.engine = model, layout, engine
+        width = max(part.width for part in layout.directions)
+        wanted = max(hessian_rows(layout, source.n_rows), UNIT_ROWS * width)
+        wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
+        self.strata = Strata.of(source, current, wanted)
+        table = self.strata.table
+        self.kept = [
+            self._keep(batch, stratum)
+            for mixed in engine.gather(source, chunks(table, table.shape[0]))
+            for stratum, batch in self.strata.split(mixed)
+        ]
+        counted = sum(each.batch.n_counted for each in self.kept)
+        some = self.kept[:: max(1, counted // max(LEAST_ROWS, BLOCK_ROWS * width))]
+        sums = engine.add_up(partial(_blocks, layout=layout), some)
+        with engine.small_matrices():
+            self.blocks = Blocks(sums, model, layout, current.n_rows)
+        self._corrections: list[tuple[Array, Array]] = []
+
+    def _keep(self, batch: Batch, stratum: int) -> Kept:
+        states = run_states(self.model, batch)
+        return Kept(batch, stratum, states, self.model.activation.derivative(states.z, 1))
+
+    def product(self, vector: Array) -> Array:
+        """J^T J v, corrected."""
+        product = self._product(vector, self.strata.weight_of)
+        for added, taken in self._corrections:
+            product += (added @ vector) * added - (taken @ vector) * taken
+        return product
+
+    def _product(self, vector: Array, weight_of: Callable[[int], float]) -> Array:
+        function = partial(
+            _product, model=self.model, layout=self.layout, vector=vector, weight_of=weight_of
+        )
+        product: Array = self.engine.add_up(function, self.kept).product
+        return product
+
+    def step(self, model: Network, gradient: Array, damping: float) -> Array:
+        """Solve by conjugate gradients; see `Curvature`."""
+        blocks, size = self.blocks, self.layout.size
+        fixed = [blocks.to_unit(row) for row in self.layout.scale_constraints(model)]
+        scales = np.array([row / np.linalg.norm(row) for row in fixed]).reshape(-1, size)
+
+        def product(vector: Array) -> Array:
+            seen = blocks.to_unit(self.product(blocks.from_unit(vector)))
+            seen += damping * vector + scales.T @ (scales @ vector)
+            return seen
+
+        def solution() -> Array:
+            operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+            right = blocks.to_unit(gradient)
+            return blocks.from_unit(cg(operator, right, rtol=SOLVED, maxiter=MOST_PRODUCTS)[0])
+
+        with self.engine.small_matrices():
+            return self.engine.recall("step", solution)
+
+    def share(self, step: Array) -> float:
+        """See `Curvature`."""
+
+        def largest() -> float:
+            shares = []
+            for block in weight_blocks(self.layout):
+                part = np.zeros_like(step)
+                part[block] = step[block]
+                shares.append(float(part @ self.product(part)) / block.size)
+            return max(shares)
+
+        return self.engine.recall("share", largest)
+
+    def uncertainty(self, step: Array) -> float:
+        """See `Curvature`; the inverse is that of the diagonal blocks, which overestimates it."""
+
+        def error() -> Array:
+            seen = self.blocks.to_unit(self._product(step, self.strata.sign_of))
+            return self.blocks.from_unit(seen)
+
+        return self.share(self.engine.recall("uncertainty", error))
+
+    def correct(self, step: Array, change: Array) -> None:
+        """See `Curvature`."""
+        curved = self.engine.recall("correction", partial(self.product, step))
+        along, expected = float(step @ change), float(step @ curved)
+        if along > LEAST_CURVATURE * expected > 0:
+            self._corrections.append((change / np.sqrt(along), curved / np.sqrt(expected)))
+
+
+def _product(
+    kept: Kept,
+    model: Network,
+    layout: Layout,
+    vector: Array,
+    weight_of: Callable[[int], float],
+) -> ProductSums:
+    sums = product_sums(kept.batch, model, layout, kept.states, kept.slopes, vector)
+    return sums.weighted(weight_of(kept.stratum))
+
+
+def _blocks(kept: Kept, layout: Layout) -> BlockSums:
+    return block_sums(kept.batch, layout, kept.states, kept.slopes)
+
+
+class Blocks:
+    r"""A change of variables in which the diagonal blocks of J^T J are about the identity.
+
+    The block of unit i is taken to be :math:`|A_{2,i}|^2 \overline{f'(z_i)^2} \sum_t \varphi_t
+    \varphi_t^T`, as if its slopes were independent of :math:`\varphi_t = (x_t, h_{t-1}, 1)` and it
+    had no recurrence; that of an output is :math:`\sum_t (h_t, 1, x_t) (h_t, 1, x_t)^T`. With
+    Cholesky factors L of both, v = L^{-T} v~. (Slopes in the sums, a matrix for each unit, make
+    more iterations: a few rows decide about such matrices.)
+    """
+
+    def __init__(self, sums: BlockSums, model: Network, layout: Layout, n_rows: float) -> None:
+        self.layout = layout
+        scale = n_rows / sums.n_rows
+        sizes = (model.output_weights**2).sum(axis=1)
+        level = np.sqrt(np.maximum(sizes * sums.slopes / sums.n_rows, 1e-300))
+        free, owners = sums.coefficients * scale, []
+        self.units: list[tuple[Array, Array]] = []
+        for part in layout.directions:
+            inner = layout.n_inputs + np.arange(part.units.start, part.units.stop)
+            seen = np.concatenate(
+                (part.columns, inner[: layout.recurrent * inner.size], [-1] * layout.unit_bias)
+            ).astype(np.int64)
+            factor = _factor(scale * sums.entering[np.ix_(seen, seen)])
+            self.units.append((factor, level[part.units, None]))
+            owners.append(part.units.start + part.owners)
+        free = free * sizes[np.concatenate(owners)]
+        self.coefficients = np.sqrt(np.where(free > 0, free, 1.0))
+        self.outputs = _factor(scale * sums.leaving)
+
+    def to_unit(self, gradient: Array) -> Array:
+        """L^{-1} g: a gradient in the new variables."""
+        return self._solve(gradient, trans=0)
+
+    def from_unit(self, step: Array) -> Array:
+        """L^{-T} v~: a step in the old ones."""
+        return self._solve(step, trans=1)
+
+    def _solve(self, vector: Array, trans: int) -> Array:
+        units, coefficients, outputs = self.layout.split(vector)
+        solved = [
+            _triangular(factor, (rows / level).T, trans).T
+            for (factor, level), rows in zip(self.units, units, strict=True)
+        ]
+        scaled = np.concatenate(coefficients) / self.coefficients
+        cuts = np.cumsum([part.size for part in coefficients])[:-1]
+        outputs = _triangular(self.outputs, outputs.T, trans).T
+        return self.layout.join(solved, np.split(scaled, cuts), outputs)
+
+
+def _factor(block: Array) -> Array:
+    """Cholesky factor, with a ridge for weights that nothing depends on."""
+    level = float(np.trace(block)) / max(block.shape[0], 1)
+    ridge = RIDGE * level if level > 0 else 1.0
+    factor: Array = np.linalg.cholesky(block + ridge * np.eye(block.shape[0]))
+    return factor
+
+
+def _triangular(factor: Array, right: Array, trans: int) -> Array:
+    solved: Array = linalg.solve_triangular(
+        factor, right, trans=trans, lower=True, check_finite=False
+    )
+    return solved

@@ -1,0 +1,134 @@
+"""Standard errors of all free weights at a refined model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from scipy import linalg
+
+from gloree.engine import Engine, Source
+from gloree.models import CanonicalUnits, Network
+from gloree.refinement._curvature import chunks
+from gloree.refinement._gauss_newton import Refinement
+from gloree.refinement._layout import Layout
+from gloree.refinement._sensitivities import spread_sums
+from gloree.sequences import Array, IntArray
+
+SPREAD_SEGMENTS = 1000
+"""Segments behind the spread of the score: standard errors are then right to about 2 %."""
+
+
+@dataclass(frozen=True)
+class StandardErrors:
+    """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
+
+    Attributes
+    ----------
+    covariance : ndarray of shape (size, size)
+        Sandwich covariance of the parameter vector, clustered by sequence (by segment in long
+        ones).
+    weights : dict of str to ndarray
+        Standard errors in the shapes of the weights.
+    """
+
+    covariance: Array = field(repr=False)
+    weights: dict[str, Array]
+
+    def shifted(self, layout: Layout, centre: Array) -> StandardErrors:
+        """Standard errors of the biases for inputs that were not centred.
+
+        The network fitted on x - m has b - A1 m and c - D^T m on x.
+        """
+        errors = dict(self.weights)
+        index = layout.indices
+        if layout.unit_bias:
+            places = index["hidden_bias"]
+            values = []
+            for part in layout.directions:
+                rows = index[f"{part.prefix}input_weights"]
+                own = centre[part.columns]
+                values.append(self._of_sum(places[part.units], rows, own))
+            errors["hidden_bias"] = np.concatenate(values)
+        if layout.direct:
+            places = index["output_bias"]
+            errors["output_bias"] = self._of_sum(places, index["direct_weights"].T, centre)
+        return StandardErrors(self.covariance, errors)
+
+    def _of_sum(self, places: IntArray, rows: IntArray, centre: Array) -> Array:
+        """Standard errors of bias_i - weights_i . centre, for the places of both."""
+        direction = np.concatenate(([1.0], -centre))
+        values = np.empty(places.shape[0])
+        for i, (place, row) in enumerate(zip(places, rows, strict=True)):
+            block = np.concatenate(([place], row))
+            values[i] = direction @ self.covariance[np.ix_(block, block)] @ direction
+        return np.asarray(np.sqrt(np.maximum(values, 0.0)))
+
+    def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
+        """Standard errors of the canonical form, whose units are scaled, signed and reordered."""
+        scale, state, order = np.abs(units.scale), np.abs(units.state_scale), units.order
+        errors = dict(self.weights)
+        errors["output_weights"] = (errors["output_weights"] / state[:, None])[order]
+        if "hidden_bias" in errors:
+            errors["hidden_bias"] = (scale * errors["hidden_bias"])[order]
+        for part in layout.directions:
+            own, place = part.units, order[part.units] - part.units.start
+            name = f"{part.prefix}input_weights"
+            errors[name] = (scale[own, None] * errors[name])[place]
+            name = f"{part.prefix}recurrent_weights"
+            if name in errors:
+                scaled = scale[own, None] * errors[name] / state[None, own]
+                errors[name] = scaled[np.ix_(place, place)]
+        return StandardErrors(self.covariance, errors)
+
+    def relative(self, model: Network, layout: Layout) -> dict[str, float]:
+        """Predicted relative error of each weight matrix: root sum of variances over its norm."""
+        weights, predicted = layout.weights(model), {}
+        for name, errors in self.weights.items():
+            size = float(np.linalg.norm(weights[name]))
+            if size > 0:
+                predicted[name] = float(np.linalg.norm(errors)) / size
+        return predicted
+
+
+def standard_errors(
+    refinement: Refinement, layout: Layout, engine: Engine, source: Source
+) -> StandardErrors:
+    """Sandwich standard errors H^+ M H^+ at a refined model.
+
+    M is the spread of the score summed over segments, from one more pass over (a systematic part
+    of) the data; it needs neither equal nor Gaussian noise, and allows errors of one sequence to
+    depend on each other.
+
+    Raises
+    ------
+    ValueError
+        If there were too many weights to form J^T J.
+    """
+    if refinement.hessian is None:
+        raise ValueError("no standard errors of so many weights: J^T J was not formed")
+    model, H = refinement.model, refinement.hessian.hessian
+    chosen = source.sample(SPREAD_SEGMENTS)
+    sums = engine.run(
+        partial(spread_sums, model=model, layout=layout),
+        source,
+        label="spread",
+        tables=chunks(chosen, 2**19 // layout.size),
+    )
+    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
+    scale = 1.0 / np.sqrt(diagonal)
+    fixed = layout.scale_constraints(model) * scale
+    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
+    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    spread = sums.spread * (source.n_kept / sums.n_segments) * np.outer(scale, scale)
+    try:
+        factor = linalg.cho_factor(matrix)
+        half = linalg.cho_solve(factor, spread)
+        covariance = linalg.cho_solve(factor, half.T)
+    except linalg.LinAlgError:
+        inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
+        covariance = inverse @ spread @ inverse
+    covariance = covariance * np.outer(scale, scale)
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return StandardErrors(covariance, layout.named(errors))

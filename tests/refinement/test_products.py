@@ -1,0 +1,339 @@
+"""J^T J that is only multiplied with: the same products, steps and minimum as with the matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from gloree import SpectralRNNRegressor, datasets, metrics
+from gloree.engine import Engine, Source
+from gloree.estimators import _state
+from gloree.models import BRNN
+from gloree.moments import _plan
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    gauss_newton,
+    gradient_sums,
+    hessian_sums,
+    polynomial_powers,
+    standard_errors,
+)
+from gloree.refinement import _gauss_newton as descent
+from gloree.refinement import _products as products
+from gloree.refinement._matrix import Matrix
+from gloree.refinement._products import Blocks, Products
+from gloree.refinement._tangents import block_sums, product_sums, tangent_rows
+from gloree.sequences import as_sequences
+from gloree.states import predict_rows, run_states
+
+SERIAL = Engine("serial")
+SIZES = (6, 4, 3)
+NAMES = ("input_weights", "recurrent_weights", "output_weights")
+ALGEBRA = 1e-10
+
+# A descent leaves EFFICIENT of the statistical error to gain, so that errors may differ by its root.
+WITHIN = 1.0 + np.sqrt(descent.EFFICIENT)
+
+CASES = {
+    "plain": {},
+    "bidirectional": {"bidirectional": True},
+    "one empty direction": {"bidirectional": True, "n_backward": 0},
+    "direct": {"direct": True},
+    "no recurrence": {"recurrent": False},
+    "no biases": {"bias": False},
+    "free coefficients": {"free": True},
+    "pieces": {"segment": 7},
+}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def problem(
+    seed=0,
+    n_sequences=200,
+    *,
+    sizes=SIZES,
+    bidirectional=False,
+    n_backward=None,
+    direct=False,
+    recurrent=True,
+    bias=True,
+    free=False,
+    segment=None,
+):
+    """A network near the truth, its layout and data."""
+    rng = np.random.default_rng(seed)
+    X, Y, truth, _ = datasets.make_rnn(
+        n_sequences, 12, *sizes, bidirectional=bidirectional, random_state=seed
+    )
+    if n_backward == 0:
+        nothing = np.zeros((0, sizes[0]))
+        feedback = 0.1 * np.eye(sizes[1])
+        truth = BRNN(truth.input_weights, feedback, nothing, None, truth.output_weights)
+    if direct:
+        D = 0.3 * rng.standard_normal((sizes[0], sizes[2]))
+        Y = Y + X @ D
+        truth = truth.replace(direct_weights=D)
+    layout = Layout(
+        *sizes,
+        recurrent=recurrent,
+        bias=bias,
+        direct=direct,
+        n_backward=truth.n_backward if isinstance(truth, BRNN) else None,
+        free_coefficients=polynomial_powers(truth.activation, sizes[1]) if free else (),
+    )
+    if not recurrent:
+        truth = truth.replace(recurrent_weights=np.zeros((sizes[1],) * 2))
+    before = 3 if segment else 0
+    after = before if bidirectional else 0
+    source = Source(as_sequences(X, Y), batch_size=500, segment=segment, before=before, after=after)
+    start = layout.move(truth, 0.01 * rng.standard_normal(layout.size))
+    return start, layout, source
+
+
+def gradient_of(model, layout, source):
+    return SERIAL.run(lambda b: gradient_sums(b, model, layout), source)
+
+
+def exact_hessian(model, layout, source):
+    return SERIAL.run(lambda b: hessian_sums(b, model, layout), source).hessian
+
+
+def all_products(model, layout, source):
+    return Products(model, layout, SERIAL, source, gradient_of(model, layout, source))
+
+
+# -------------------------------------------------------------------------------- products
+
+
+@cases
+def test_product_is_that_of_the_exact_matrix(case):
+    model, layout, source = problem(n_sequences=20, **case)
+    H = exact_hessian(model, layout, source)
+    vector = np.random.default_rng(1).standard_normal(layout.size)
+
+    def product(batch):
+        states = run_states(model, batch)
+        slopes = model.activation.derivative(states.z, 1)
+        return product_sums(batch, model, layout, states, slopes, vector)
+
+    found = SERIAL.run(product, source)
+    assert found.n_rows == source.data.n_rows
+    expected = H @ vector
+    np.testing.assert_allclose(
+        found.product, expected, rtol=0, atol=ALGEBRA * np.abs(expected).max()
+    )
+
+
+@cases
+def test_tangent_is_the_change_of_predictions(case):
+    """J v by central differences."""
+    model, layout, source = problem(n_sequences=5, **case)
+    batch = source.read(source.tables()[0])
+    vector = np.random.default_rng(2).standard_normal(layout.size)
+    states = run_states(model, batch)
+    slopes = model.activation.derivative(states.z, 1)
+    found = tangent_rows(batch, model, layout, states, slopes, vector)
+    ends = []
+    for size in (1e-6, -1e-6):
+        moved = layout.move(model, size * vector)
+        ends.append(predict_rows(moved, batch, run_states(moved, batch)))
+    expected = (ends[0] - ends[1]) / 2e-6
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("case", [CASES["plain"], CASES["bidirectional"]])
+def test_change_of_variables_makes_the_blocks_the_identity(case):
+    """Exactly so for linear units without a recurrence, whose slopes are all one."""
+    model, layout, source = problem(n_sequences=20, recurrent=False, **case)
+    model = model.replace(activation="linear")
+    batch = source.read(source.tables()[0])
+    states = run_states(model, batch)
+    slopes = model.activation.derivative(states.z, 1)
+    H = hessian_sums(batch, model, layout).hessian
+    blocks = Blocks(block_sums(batch, layout, states, slopes), model, layout, batch.n_counted)
+    units = np.eye(layout.size)
+    changed = np.array([blocks.from_unit(row) for row in units])
+    seen = changed @ H @ changed.T
+    for direction in layout.directions:
+        for i in range(direction.n_units):
+            start = direction.start + i * direction.width
+            own = slice(start, start + direction.width)
+            np.testing.assert_allclose(seen[own, own], np.eye(direction.width), atol=1e-6)
+    for a in range(layout.n_outputs):
+        start = layout.n_unit_parameters + a * layout.output_width
+        own = slice(start, start + layout.output_width)
+        np.testing.assert_allclose(seen[own, own], np.eye(layout.output_width), atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------ steps
+
+
+# free coefficients leave null directions (c_i against A2_i) that nothing fixes
+determined = [case for case in CASES.values() if "free" not in case]
+
+
+@pytest.mark.parametrize("case", determined, ids=lambda case: next(iter(case), "plain"))
+def test_step_is_that_of_the_matrix(case, monkeypatch):
+    monkeypatch.setattr(products, "SOLVED", 1e-10)
+    monkeypatch.setattr(products, "MOST_PRODUCTS", 2000)
+    model, layout, source = problem(n_sequences=20, **case)
+    current = gradient_of(model, layout, source)
+    steps = [
+        curve(model, layout, SERIAL, source, current).step(model, current.gradient, 0.0)
+        for curve in (Matrix, Products)
+    ]
+    # the same change of the predictions: along null directions weights may differ
+    H = exact_hessian(model, layout, source)
+    difference = steps[0] - steps[1]
+    assert difference @ H @ difference < 1e-10 * (steps[0] @ H @ steps[0])
+
+
+def test_share_is_the_largest_over_weight_matrices():
+    model, layout, source = problem(n_sequences=20)
+    current = gradient_of(model, layout, source)
+    step = np.random.default_rng(3).standard_normal(layout.size)
+    found = [
+        curve(model, layout, SERIAL, source, current).share(step) for curve in (Matrix, Products)
+    ]
+    H = exact_hessian(model, layout, source)
+    expected = max(
+        step[index.ravel()]
+        @ H[np.ix_(index.ravel(), index.ravel())]
+        @ step[index.ravel()]
+        / index.size
+        for index in layout.indices.values()
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("curve", [Matrix, Products])
+def test_correction_satisfies_the_secant_equation(curve):
+    """BFGS: B s = y along the last step, and B stays as it was where it was right."""
+    model, layout, source = problem(n_sequences=20)
+    current = gradient_of(model, layout, source)
+    curvature = curve(model, layout, SERIAL, source, current)
+    H = exact_hessian(model, layout, source)
+    step = curvature.step(model, current.gradient, 1e-3)
+    change = 1.3 * H @ step
+    curvature.correct(step, change)
+    product = curvature._corrected @ step if curve is Matrix else curvature.product(step)
+    np.testing.assert_allclose(product, change, rtol=0, atol=1e-9 * np.abs(change).max())
+
+
+@pytest.mark.parametrize("curve", [Matrix, Products])
+def test_uncertainty_is_about_what_the_choice_of_rows_does_to_a_step(curve, monkeypatch):
+    """Against the step of the matrix of all rows, in the mean over ten data sets."""
+    monkeypatch.setattr(products, "SOLVED", 1e-6)
+    monkeypatch.setattr(products, "UNIT_ROWS", 40)
+    predicted, seen = [], []
+    for seed in range(10):
+        model, layout, source = problem(seed, 3000)
+        current = gradient_of(model, layout, source)
+        curvature = curve(model, layout, SERIAL, source, current)
+        step = curvature.step(model, current.gradient, 1e-9)
+        H = exact_hessian(model, layout, source)
+        constraints = layout.scale_constraints(model)
+        scaled = constraints.T @ constraints * np.trace(H) / layout.size
+        error = linalg.solve(H + scaled, current.gradient, assume_a="pos") - step
+        error -= linalg.pinv(constraints) @ (constraints @ error)
+        seen.append(curvature.share(error))
+        predicted.append(curvature.uncertainty(step))
+    assert 0.4 < np.mean(predicted) / np.mean(seen) < (2.5 if curve is Matrix else 8.0)
+
+
+def test_rows_that_are_all_of_the_data_leave_no_uncertainty():
+    model, layout, source = problem(n_sequences=20)
+    current = gradient_of(model, layout, source)
+    for curve in (Matrix, Products):
+        curvature = curve(model, layout, SERIAL, source, current)
+        assert curvature.uncertainty(current.gradient) == 0.0
+
+
+# ---------------------------------------------------------------------------------- descent
+
+
+@cases
+def test_minimum_is_that_with_the_matrix(case, monkeypatch):
+    start, layout, source = problem(**case)
+    full = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", 0)
+    found = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    assert found.hessian is None
+    assert found.squares.sum() == pytest.approx(full.squares.sum(), rel=1e-8)
+
+
+def test_efficient_stop_is_within_a_fraction_of_the_statistical_error(monkeypatch):
+    start, layout, source = problem(1, 1000)
+    full = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", 0)
+    found = gauss_newton(start, layout, SERIAL, source)
+    assert found.status is RefinementStatus.EFFICIENT
+    # the whole fit gains about one noise variance for each weight
+    gained = full.squares.sum() / full.n_rows / SIZES[2] * layout.size
+    assert found.squares.sum() - full.squares.sum() < 0.1 * gained
+    with pytest.raises(ValueError, match="no standard errors of so many weights"):
+        standard_errors(found, layout, SERIAL, source)
+
+
+@pytest.mark.parametrize("most", [0, 10**6])
+def test_descent_that_begins_on_a_part_ends_as_well(most, monkeypatch):
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", most)
+    start, layout, source = problem(2, 2000)
+    full = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    monkeypatch.setattr(descent, "FIRST_ROWS", 1000)
+    monkeypatch.setattr(descent, "FIRST_ROWS_PER_PARAMETER", 1)
+    found = gauss_newton(start, layout, SERIAL, source)
+    assert found.status is RefinementStatus.EFFICIENT
+    gained = full.squares.sum() / full.n_rows / SIZES[2] * layout.size
+    assert found.squares.sum() - full.squares.sum() < 0.1 * gained
+    assert found.n_steps == len(found.history) - 1
+    assert list(found.history) == sorted(found.history, reverse=True)
+    # the start is judged on a part of the data, and by what that part became on all of them
+    assert found.history[0] == pytest.approx(full.history[0], rel=0.02)
+
+
+@pytest.mark.parametrize("n_workers", [2, 3])
+def test_engines_agree_to_the_last_bit(n_workers, monkeypatch):
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", 0)
+    start, layout, source = problem()
+    ends = [
+        gauss_newton(start, layout, engine, source)
+        for engine in (SERIAL, Engine("threads", n_workers=n_workers))
+    ]
+    assert ends[0].model == ends[1].model
+
+
+# -------------------------------------------------------------------------------- estimators
+
+
+def test_fit_of_very_many_weights_is_as_good_as_one_with_the_matrix(monkeypatch):
+    X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=5)
+    monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
+    whole = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
+    assert whole.report_.standard_errors
+    monkeypatch.setattr(_state, "WIDE", 30)
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", 100)
+    wide = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
+    assert wide.chain_ is None
+    assert not wide.report_.standard_errors
+    assert "no standard errors of so many weights" in str(wide.report_)
+    for name in NAMES:
+        errors = [metrics.weight_errors(est.model_, truth)[name] for est in (whole, wide)]
+        assert errors[1] < WITHIN * errors[0]
+
+
+def test_wild_segments_are_taken_in_with_very_many_weights(monkeypatch):
+    X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=6)
+    noise = Y[:7] - truth.predict(X[:7])
+    X[:7] *= 3.0
+    Y[:7] = truth.predict(X[:7]) + noise
+    monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
+    whole = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
+    monkeypatch.setattr(_state, "WIDE", 30)
+    monkeypatch.setattr(descent, "MOST_WEIGHTS", 100)
+    est = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
+    for name in NAMES:
+        errors = [metrics.weight_errors(fit.model_, truth)[name] for fit in (whole, est)]
+        assert errors[1] < WITHIN * errors[0]
