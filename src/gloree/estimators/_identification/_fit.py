@@ -38,6 +38,9 @@ def run_identification(
         }
     )
     scale = Scaling.of(data)
+    # Scaled once rather than as it is read: the searches read a record some hundred times, and
+    # scaling adds up to a tenth to a pass over the errors (three inputs and outputs, four units).
+    # The copy is no larger than the pieces of a long record that a pass has in memory at once.
     normalised = Sequences(
         (np.asarray(data.X, dtype=np.float64) - scale.u_mean) / scale.u_size,
         (np.asarray(data.Y, dtype=np.float64) - scale.y_mean) / scale.y_size,
