@@ -26,6 +26,7 @@ from gloree.moments import (
     cross_moment,
     cross_moment_sums,
     range_sums,
+    regression_moment,
     regression_sums,
 )
 from gloree.recurrence import (
@@ -555,6 +556,10 @@ def test_small_functions_on_tensors(device):
     assert_equal(GaussianVAR.fit(moved, order=2).coefficients, chain.coefficients)
     assert_equal(check_score(moved, chain=chain).defect, check_score(X, chain=chain).defect, 1e-8)
     assert_equal(cross_moment(chain, moved, outputs, 2), cross_moment(chain, X, Y, 2))
+    for law in (None, chain):
+        assert_equal(
+            regression_moment(moved, outputs, chain=law), regression_moment(X, Y, chain=law), FIT
+        )
     model = IORNN(np.eye(2, 5), None, np.ones((2, 3)) + np.eye(2, 3))
     for method in ("instrument", "least-squares", "cross", "score"):
         assert_same_model(

@@ -363,7 +363,7 @@ def test_forms_and_layouts_of_inputs_do_not_matter(form):
 def test_long_sequences_are_fitted_in_segments(monkeypatch):
     x = make_chain(2, 2).sample(2, 500, 0)
     expected = GaussianVAR.fit(x, order=2)
-    monkeypatch.setattr("gloree.chains._gaussian_var.PASS_ROWS", 64)
+    monkeypatch.setattr("gloree.engine._source.BATCH_ROWS", 64)
     fitted = GaussianVAR.fit(x, order=2)
     np.testing.assert_allclose(fitted.coefficients, expected.coefficients, atol=ALGEBRA)
     np.testing.assert_allclose(fitted.log_density(x), expected.log_density(x), atol=1e-8)

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from gloree import SystemIdentifier, sources
 from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
-from gloree.estimators import _identification
+from gloree.estimators._identification import _fit
 from gloree.models import IORNN
 
 SECONDS = 4
@@ -125,10 +125,8 @@ def single(n, seed):
 @pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
 def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed, monkeypatch):
     """The choice alone, with time enough."""
-    monkeypatch.setattr(
-        _identification, "refine_stage", lambda fit, starts, moments, linear: linear
-    )
-    monkeypatch.setattr(_identification, "ranked_starts", lambda *arguments: [])
+    monkeypatch.setattr(_fit, "refine_stage", lambda fit, starts, moments, linear: linear)
+    monkeypatch.setattr(_fit, "starts_stage", lambda *arguments: [])
     est = SystemIdentifier(max_seconds=1000).fit(*system(10_000, seed))
     assert est.report_.n_directions == expected
 

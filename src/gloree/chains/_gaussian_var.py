@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,14 +20,12 @@ from gloree.chains._linear_algebra import (
     regress_on_past,
     second_moment_of_starts,
 )
-from gloree.chains._moments import LagMoments, require_context
+from gloree.chains._moments import LagMoments, lag_moments, require_context
+from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 STATIONARY_LIMIT = 1.0 - 1e-8
 """Largest spectral radius taken for stationary: nearer to 1 the law drowns in rounding."""
-
-PASS_ROWS = 2**15
-"""Rows per batch in the passes of this module; bounds their memory."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -474,8 +472,7 @@ class GaussianVAR:
         array([-1.837877])
         """
         data = as_sequences(X, lengths=lengths)
-        parts = [self._log_density(batch) for batch in data.batches(PASS_ROWS)]
-        return np.concatenate(parts)
+        return np.concatenate([self._log_density(batch) for batch in data.batches()])
 
     def _log_density(self, batch: Batch) -> Array:
         self._check_batch(batch)
@@ -606,10 +603,8 @@ class GaussianVAR:
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 0:
             raise ValueError(f"`order` is {order!r}, expected an integer of at least 0")
         data = as_sequences(X, lengths=lengths, keep_tensors=True)
-        moments = LagMoments.identity(int(order), data.n_inputs)
-        segment = max(PASS_ROWS, 2 * int(order))
-        for batch in data.batches(PASS_ROWS, segment=segment, before=int(order)):
-            moments = moments.update(batch)
+        source = Source.around(data, before=int(order), after=0)
+        moments = Engine().run(partial(lag_moments, order=int(order)), source)
         return cls.from_moments(moments, initial=initial)
 
     @classmethod

@@ -105,10 +105,6 @@ class LagMoments:
             np.zeros((start, start)),
         )
 
-    def update(self, batch: Batch) -> LagMoments:
-        """Return the statistic with one more batch (this one is unchanged)."""
-        return self.merge(lag_moments(batch, self.order, self.centre))
-
     def merge(self, other: object) -> LagMoments:
         """Return the statistic of both data sets.
 

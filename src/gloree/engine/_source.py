@@ -21,6 +21,9 @@ from gloree.sequences import (
     spread_over,
 )
 
+BATCH_ROWS = 2**14
+"""Rows of a batch where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -92,7 +95,7 @@ class Source:
     """
 
     data: Data
-    batch_size: int = 2**14
+    batch_size: int = BATCH_ROWS
     segment: int | None = None
     before: int = 0
     after: int = 0
@@ -109,6 +112,12 @@ class Source:
             raise ValueError("`before` must reach the `lags` of a window")
         if self.segment is not None and self.both_ways and self.after < self.lags - 1:
             raise ValueError("`after` must reach the `lags` of a window")
+
+    @classmethod
+    def around(cls, data: Data, before: int, after: int) -> Source:
+        """Cut data for a pass that looks so many rows before and after each step."""
+        segment = max(BATCH_ROWS, 4 * max(before, after))
+        return cls(data, BATCH_ROWS, segment, before, after)
 
     @property
     def reading(self) -> Reading:

@@ -67,8 +67,8 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
         return int(sum(self.n_hidden)), int(self.n_hidden[0])
 
-    def _settings(self) -> Settings:
-        """Check the parameters and resolve names."""
+    def _settings(self, data: Data) -> Settings:
+        """Check the parameters and resolve names; which engine None means depends on the data."""
         activation = get_activation(self.activation)
         if activation.degree != 1 or not self._fits_linear:
             recoverable_degree(activation)
@@ -111,35 +111,34 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             refine=self.refine,
             batch_size=self.batch_size,
             memory_limit=self.memory_limit,
-            engine=get_engine(self.engine, verbose=self.verbose),
+            engine=get_engine(self.engine, verbose=self.verbose, data=data),
             rng=_generator(self.random_state),
             verbose=self.verbose,
         )
 
     def _on(self, data: Data, settings: Settings, checkpoint: str | Path | None) -> Settings:
-        """Settings with the engine for these data, which takes its first look at them."""
-        engine = get_engine(self.engine, verbose=self.verbose, data=data)
-        engine.look(data)
+        """Settings for these data, at which the engine has taken its first look."""
+        settings.engine.look(data)
         self._check_inputs(data, settings)
-        if checkpoint is not None:
-            if not isinstance(checkpoint, (str, Path)):
-                raise TypeError(f"`checkpoint` must be the path of a file, got {checkpoint!r}")
-            parameters = self.get_params(deep=False)
-            for name in ("engine", "verbose", "random_state"):
-                parameters.pop(name)
-            whole = isinstance(self.random_state, (int, np.integer))
-            identity = {
-                "estimator": type(self).__name__,
-                **{name: _told(value) for name, value in parameters.items()},
-                "random_state": int(self.random_state) if whole else None,
-                "number of steps": data.n_rows,
-                "number of sequences": data.n_sequences,
-                "checksum of the data": data.checksum,
-            }
-            log = Checkpoint(checkpoint, identity, {"rng": settings.rng})
-            engine = replace(engine, checkpoint=log)
-            settings = replace(settings, rng=log.start["rng"])
-        return replace(settings, engine=engine)
+        if checkpoint is None:
+            return settings
+        if not isinstance(checkpoint, (str, Path)):
+            raise TypeError(f"`checkpoint` must be the path of a file, got {checkpoint!r}")
+        parameters = self.get_params(deep=False)
+        for name in ("engine", "verbose", "random_state"):
+            parameters.pop(name)
+        whole = isinstance(self.random_state, (int, np.integer))
+        identity = {
+            "estimator": type(self).__name__,
+            **{name: _told(value) for name, value in parameters.items()},
+            "random_state": int(self.random_state) if whole else None,
+            "number of steps": data.n_rows,
+            "number of sequences": data.n_sequences,
+            "checksum of the data": data.checksum,
+        }
+        log = Checkpoint(checkpoint, identity, {"rng": settings.rng})
+        engine = replace(settings.engine, checkpoint=log)
+        return replace(settings, engine=engine, rng=log.start["rng"])
 
     def _check_inputs(self, data: Data, settings: Settings) -> None:
         """Check a given input law against the inputs."""

@@ -184,7 +184,6 @@ class SpectralRNNClassifier(SpectralRNN):
         TooFewSamplesError
             If the data are too few for the unknowns.
         """
-        settings = self._settings()
         check_choice("readout", self.readout, _READOUTS)
         if self.readout == "least-squares" and self.refine is not None:
             raise ValueError(
@@ -192,6 +191,7 @@ class SpectralRNNClassifier(SpectralRNN):
                 "cross-entropy of a logistic readout"
             )
         data = as_data(X, lengths=lengths)
+        settings = self._settings(data)
         coding: Coding | None = None
         if isinstance(data, Sequences) and data.Y is None:
             self._check_inputs(data, settings)

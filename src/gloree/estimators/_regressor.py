@@ -188,9 +188,8 @@ class SpectralRNNRegressor(SpectralRNN):
         CheckpointError
             If the checkpoint belongs to another fit, or cannot be written.
         """
-        settings = self._settings()
         data = as_data(X, Y, lengths=lengths)
-        settings = self._on(data, settings, checkpoint)
+        settings = self._on(data, self._settings(data), checkpoint)
         if not data.n_outputs:
             raise ValueError("`Y` is missing: fit needs outputs")
         if settings.activation.degree == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import permutations
 from math import factorial
 from os import PathLike
@@ -16,6 +17,7 @@ from gloree._arrays import contiguous, empty, index, like, namespace, room, to_h
 from gloree._storage import load_arrays, save_arrays
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
+from gloree.engine import Engine, Source
 from gloree.moments._features import (
     n_monomials,
     symmetric_powers,
@@ -86,12 +88,6 @@ class CrossMoment(Sums):
         """Rows summed."""
         return float(self.counts.sum())
 
-    def update(
-        self, chain: GaussianChain, batch: Batch, *, projection: Array | None = None
-    ) -> CrossMoment:
-        """Return the statistic with one more batch (this one is unchanged)."""
-        return self.merge(cross_moment_sums(batch, chain, self.order, projection=projection))
-
     def finalize(self, *, centre: bool = True) -> Array:
         """Return the moment tensor.
 
@@ -111,7 +107,7 @@ class CrossMoment(Sums):
             If nothing has been summed.
         """
         if self.n_rows == 0:
-            raise ValueError("the moment of no data: update it with a batch first")
+            raise ValueError("the moment of no data: merge the sums of a batch into it first")
         n_inputs = self.covariances.shape[1]
         total = np.zeros((self.sums.shape[1] - 1,) + (n_inputs,) * self.order)
         for kind in np.flatnonzero(self.counts):
@@ -296,8 +292,6 @@ def cross_moment(
         raise ValueError("`Y` is missing: a cross moment needs outputs")
     if data.n_inputs != chain.n_inputs:
         raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {chain.n_inputs}")
-    before, after = chain.context
-    statistic = CrossMoment.identity(chain, data.n_outputs, order)
-    for batch in data.batches(segment=2**15, before=before, after=after):
-        statistic = statistic.update(chain, batch)
-    return statistic.finalize(centre=centre)
+    function = partial(cross_moment_sums, chain=chain, order=order)
+    sums = Engine().run(function, Source.around(data, *chain.context))
+    return sums.finalize(centre=centre)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ from gloree._arrays import (
     zeros,
 )
 from gloree._sums import Sums
-from gloree.chains import GaussianChain
+from gloree.chains import GaussianChain, lag_moments
+from gloree.engine import Engine, Source
 from gloree.moments._cross import block_rows
 from gloree.moments._features import (
     apply_to_modes,
@@ -437,20 +438,15 @@ def regression_moment(
     >>> moments.regression_moment(X, Y, chain=chain).shape
     (3, 4, 4)
     """
-    data = as_sequences(X, Y, lengths=lengths)
+    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a regression moment needs outputs")
-    past = (0, 0) if chain is None else chain.context
-    rows = np.asarray(data.X, dtype=np.float64)
-    whitening = Whitening.from_covariance(
-        rows.mean(axis=0), np.cov(rows.T, ddof=0).reshape(data.n_inputs, data.n_inputs)
-    )
+    engine = Engine()
+    source = Source.around(data, *((0, 0) if chain is None else chain.context))
+    law = engine.run(partial(lag_moments, order=0), source).finalize()
+    whitening = Whitening.from_covariance(law.mean, law.covariance)
     features = RegressionFeatures(whitening, order, chain)
-    sums: RegressionSums | None = None
-    for batch in data.batches(segment=2**15, before=past[0], after=past[1]):
-        part = regression_sums(batch, features)
-        sums = part if sums is None else sums.merge(part)
-    assert sums is not None
+    sums = engine.run(partial(regression_sums, features=features), source)
     if sums.n_rows < features.size:
         raise ValueError(
             f"{sums.n_rows:.0f} usable steps for {features.size} features: give more data, or use "

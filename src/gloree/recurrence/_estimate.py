@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
 from gloree.chains import GaussianChain
+from gloree.engine import Engine, Source
 from gloree.models import IORNN
 from gloree.recurrence._contraction import Contraction, top_degree
 from gloree.recurrence._cross import cross_sums, cross_update
 from gloree.recurrence._instrument import instrument_sums, instrument_update
 from gloree.recurrence._linearised import linearised_sums, linearised_update
 from gloree.recurrence._score import ScoreSums, score_sums, score_update
-from gloree.sequences import Batch, Sequences, as_sequences
+from gloree.sequences import Batch, as_sequences
 from gloree.states import residual_rows
 
 Method = Literal["instrument", "least-squares", "cross", "score"]
@@ -84,30 +84,30 @@ def estimate(
         raise ValueError(
             f"`method` must be 'instrument', 'least-squares', 'cross' or 'score', got {method!r}"
         )
-    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
+    engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
     degree, leading = top_degree(model)
     for _ in range(1 if method == "score" else sweeps):
         U, b = model.recurrent_weights, model.hidden_bias
         if method == "least-squares":
-            linear = _total(data, partial(linearised_sums, model=model, bias=bias))
+            linear = engine.run(partial(linearised_sums, model=model, bias=bias), source)
             change = linearised_update(linear, model, bias=bias)
             model = model.replace(
                 recurrent_weights=U + change.recurrent, hidden_bias=b + change.bias
             )
             continue
         if method == "score":
-            scores = _total(data, partial(_residual_score_sums, model=model, chain=chain))
+            scores = engine.run(partial(_residual_score_sums, model=model, chain=chain), source)
             model = model.replace(recurrent_weights=score_update(scores, leading))
             continue
         contraction = Contraction.of(model, chain.precision_blocks(0))
         if method == "cross":
-            crosses = _total(
-                data, partial(cross_sums, model=model, chain=chain, contraction=contraction)
+            crosses = engine.run(
+                partial(cross_sums, model=model, chain=chain, contraction=contraction), source
             )
             model = model.replace(recurrent_weights=U + cross_update(crosses, degree, leading))
         else:
-            instruments = _total(
-                data, partial(instrument_sums, model=model, chain=chain, contraction=contraction)
+            instruments = engine.run(
+                partial(instrument_sums, model=model, chain=chain, contraction=contraction), source
             )
             dU, db = instrument_update(instruments, bias=bias, n_forward=model.n_forward)
             model = model.replace(recurrent_weights=U + dU, hidden_bias=b + db)
@@ -116,12 +116,3 @@ def estimate(
 
 def _residual_score_sums(batch: Batch, model: IORNN, chain: GaussianChain) -> ScoreSums:
     return score_sums(batch, model, chain, residual_rows(model, batch))
-
-
-def _total(data: Sequences, function: Callable[[Batch], Any]) -> Any:
-    """Merge the sums of all batches of whole sequences."""
-    total: Any = None
-    for batch in data.batches():
-        part = function(batch)
-        total = part if total is None else total.merge(part)
-    return total

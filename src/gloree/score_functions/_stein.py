@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,12 @@ from numpy.typing import ArrayLike
 
 from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
-from gloree.chains import GaussianChain, GaussianVAR, LagMoments
+from gloree.chains import GaussianChain, GaussianVAR, lag_moments
+from gloree.engine import Engine, Source
 from gloree.score_functions._hermite import check_order
 from gloree.score_functions._tensors import require_gaussian
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck, judge
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-PASS_ROWS = 2**14
-"""Rows per batch; bounds the memory of a pass."""
 
 CHUNK_ENTRIES = 2**21
 """Entries of the product features formed at a time."""
@@ -122,13 +121,6 @@ class SteinStatistic(Sums):
             np.zeros((kinds, d)),
             np.zeros((kinds, d, d)),
             np.zeros((d, d)),
-        )
-
-    def update(self, batch: Batch, chain: GaussianChain, whitening: Whitening) -> SteinStatistic:
-        """Return the statistic with one more batch (this one is unchanged)."""
-        groups = self.counts.shape[0]
-        return self.merge(
-            stein_statistic(batch, chain, whitening, n_groups=groups, block=self.block)
         )
 
     def finalize(self, chain: GaussianChain) -> ScoreCheck:
@@ -400,10 +392,10 @@ def check_score(
         max_inputs = check_order(max_inputs, "max_inputs")
     data = as_sequences(X, lengths=lengths, keep_tensors=True)
     order = check_order(order, "order", minimum=0) if chain is None else 0
-    segment = max(PASS_ROWS, 2 * order)
-    moments = LagMoments.identity(order, data.n_inputs)
-    for batch in data.batches(PASS_ROWS, segment=segment, before=order):
-        moments = moments.update(batch)
+    engine = Engine()
+    moments = engine.run(
+        partial(lag_moments, order=order), Source.around(data, before=order, after=0)
+    )
     if chain is None:
         chain = GaussianVAR.from_moments(moments)
     require_gaussian(chain)
@@ -411,9 +403,7 @@ def check_score(
     whitening = Whitening.from_moments(summary.mean, summary.covariance, max_inputs)
     # Four blocks of a single long sequence for each group; blocks should outlast its memory.
     block = max(data.n_rows // (4 * n_groups), 8)
-    before, after = chain.context
-    statistic = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
-    segment = max(PASS_ROWS, 4 * before)
-    for batch in data.batches(PASS_ROWS, segment=segment, before=before, after=after):
-        statistic = statistic.update(batch, chain, whitening)
-    return statistic.finalize(chain)
+    function = partial(
+        stein_statistic, chain=chain, whitening=whitening, n_groups=n_groups, block=block
+    )
+    return engine.run(function, Source.around(data, *chain.context)).finalize(chain)

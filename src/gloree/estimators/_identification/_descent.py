@@ -1,0 +1,75 @@
+"""The search that starts, polish and refinement share: least simulation error, kept stable."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gloree.estimators._identification._state import Identification, percent
+from gloree.identification import pulled_inside
+from gloree.models import IORNN
+from gloree.refinement import Descent, Layout, levenberg_marquardt, polynomial_powers
+from gloree.sequences import IntArray
+
+
+def descend(
+    fit: Identification,
+    model: IORNN,
+    tables: list[IntArray],
+    *,
+    max_steps: int,
+    max_seconds: float = math.inf,
+    judged: bool = True,
+    damping: float = 1e-3,
+) -> Descent:
+    """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up.
+
+    Coefficients of polynomial units are free where the settings say so.
+    The weights that are best on held-out data are kept; if not `judged`, those of least error on
+    the tables: the least-squares estimate.
+    """
+    kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
+    linear_units = np.array([kind.degree == 1 for kind in kinds])
+    powers = polynomial_powers(model.activation, model.n_hidden)
+    layout = Layout(
+        model.n_inputs,
+        model.n_hidden,
+        model.n_outputs,
+        direct=True,
+        free_coefficients=powers if fit.settings.free_coefficients else (),
+    )
+    free = np.ones(layout.size, dtype=bool)
+    free[layout.indices["hidden_bias"][linear_units]] = False
+    places = np.flatnonzero(linear_units)
+
+    def stable(candidate: Any) -> Any:
+        # pulled back rather than refused: else one pole at the limit would stop all the others
+        block = candidate.recurrent_weights[np.ix_(places, places)]
+        inside = pulled_inside(block, fit.radius)
+        if inside is block:
+            return candidate
+        U = candidate.recurrent_weights.copy()
+        U[np.ix_(places, places)] = inside
+        return candidate.replace(recurrent_weights=U)
+
+    def progress(step: int, error: float, outside: float) -> None:
+        if fit.bar is not None:
+            shown = f"held-out {percent(outside)}" if judged else f"error {percent(error)}"
+            fit.bar.set_postfix_str(f"step {step}, {shown}")
+
+    return levenberg_marquardt(
+        model,
+        layout,
+        fit.settings.engine,
+        fit.source,
+        free=free,
+        tables=tables,
+        held_out=fit.held_out if judged else None,
+        admit=stable,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        damping=damping,
+        progress=progress,
+    )
