@@ -33,7 +33,7 @@ SIZES = (6, 4, 3)
 NAMES = ("input_weights", "recurrent_weights", "output_weights")
 ALGEBRA = 1e-10
 
-# A descent leaves EFFICIENT of the statistical error to gain, so that errors may differ by its root.
+# A descent leaves EFFICIENT of the statistical error to gain: errors may differ by its root.
 WITHIN = 1.0 + np.sqrt(descent.EFFICIENT)
 
 CASES = {
