@@ -100,8 +100,11 @@ def exact_hessian(model, layout, source):
     return SERIAL.run(lambda b: hessian_sums(b, model, layout), source).hessian
 
 
-def all_products(model, layout, source):
-    return Products(model, layout, SERIAL, source, gradient_of(model, layout, source))
+def counted(batch):
+    """Weight one for every row but those of context."""
+    rows = np.zeros((batch.n_rows, 1))
+    rows[batch.counted_rows] = 1.0
+    return rows
 
 
 # -------------------------------------------------------------------------------- products
@@ -116,10 +119,9 @@ def test_product_is_that_of_the_exact_matrix(case):
     def product(batch):
         states = run_states(model, batch)
         slopes = model.activation.derivative(states.z, 1)
-        return product_sums(batch, model, layout, states, slopes, vector)
+        return product_sums(batch, model, layout, states, slopes, vector, counted(batch))
 
     found = SERIAL.run(product, source)
-    assert found.n_rows == source.data.n_rows
     expected = H @ vector
     np.testing.assert_allclose(
         found.product, expected, rtol=0, atol=ALGEBRA * np.abs(expected).max()
@@ -152,7 +154,9 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
     states = run_states(model, batch)
     slopes = model.activation.derivative(states.z, 1)
     H = hessian_sums(batch, model, layout).hessian
-    blocks = Blocks(block_sums(batch, layout, states, slopes), model, layout, batch.n_counted)
+    blocks = Blocks(
+        block_sums(batch, layout, states, slopes, counted(batch)), model, layout, batch.n_counted
+    )
     units = np.eye(layout.size)
     changed = np.array([blocks.from_unit(row) for row in units])
     seen = changed @ H @ changed.T
@@ -190,22 +194,24 @@ def test_step_is_that_of_the_matrix(case, monkeypatch):
     assert difference @ H @ difference < 1e-10 * (steps[0] @ H @ steps[0])
 
 
-def test_share_is_the_largest_over_weight_matrices():
+@pytest.mark.parametrize("curve", [Matrix, Products])
+def test_share_is_the_largest_over_weight_matrices(curve):
+    """Blocks of single units, taken at their mean slope, miss at most E z^4 / (E z^2)^2 = 3 of a
+    parabola on Gaussian inputs, and what units share."""
     model, layout, source = problem(n_sequences=20)
     current = gradient_of(model, layout, source)
-    step = np.random.default_rng(3).standard_normal(layout.size)
-    found = [
-        curve(model, layout, SERIAL, source, current).share(step) for curve in (Matrix, Products)
-    ]
     H = exact_hessian(model, layout, source)
-    expected = max(
-        step[index.ravel()]
-        @ H[np.ix_(index.ravel(), index.ravel())]
-        @ step[index.ravel()]
-        / index.size
-        for index in layout.indices.values()
-    )
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    for seed in range(10):
+        step = np.random.default_rng(seed).standard_normal(layout.size)
+        found = curve(model, layout, SERIAL, source, current).share(step)
+        expected = max(
+            step[block] @ H[np.ix_(block, block)] @ step[block] / block.size
+            for block in (index.ravel() for index in layout.indices.values())
+        )
+        if curve is Matrix:
+            assert found == pytest.approx(expected, rel=1e-10)
+        else:
+            assert expected / 4 < found < 2 * expected
 
 
 @pytest.mark.parametrize("curve", [Matrix, Products])

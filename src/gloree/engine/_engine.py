@@ -51,20 +51,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Gathered:
-    """Batches in the order of the data, which merge by standing one after another."""
+    """Things in the order of the data, which merge by standing one after another."""
 
-    batches: list[Batch]
-
-    @classmethod
-    def of(cls, batch: Batch) -> Gathered:
-        """One batch."""
-        return cls([batch])
+    items: list[Any]
 
     def merge(self, other: object) -> Gathered:
-        """Return the batches of both."""
+        """Return the things of both."""
         if not isinstance(other, Gathered):
             raise MergeError(f"cannot merge Gathered with {type(other).__name__}")
-        return Gathered(self.batches + other.batches)
+        return Gathered(self.items + other.items)
 
 
 class Merger:
@@ -189,15 +184,18 @@ class Engine:
         known: Result = result
         return known
 
-    def gather(self, source: Source, tables: list[IntArray]) -> list[Batch]:
-        """Read some batches, for sums that are taken over them many times (see `add_up`).
+    def gather(
+        self, function: Callable[[Batch], Item], source: Source, tables: list[IntArray]
+    ) -> list[Item]:
+        """Keep what a function makes of some batches, for sums that are taken over it many times.
 
-        They do not go to the checkpoint.
+        It does not go to the checkpoint; the sums (see `add_up`) are cheap to take again.
         """
-        return self._summed(Gathered.of, source, "rows", tables).batches
+        keep = partial(_gathered, function=function)
+        return self._summed(keep, source, "rows", tables).items
 
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
-        """Sum a function of things that are at hand, such as gathered batches, in their order."""
+        """Sum a function of things that are at hand, such as what `gather` kept, in their order."""
         merger = Merger()
         for statistic in self._spread(function, items):
             merger.add(0, statistic)
@@ -267,3 +265,7 @@ class Engine:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def _gathered(batch: Batch, function: Callable[[Batch], Any]) -> Gathered:
+    return Gathered([function(batch)])

@@ -32,6 +32,9 @@ RANGE_ROWS = 50
 RANGE_WORK = 10**10
 """Rows times inputs times directions up to which all rows are used."""
 
+START_RANGE_WORK = 2 * 10**9
+"""The same where a refinement follows, which moves the span itself."""
+
 
 def find_range(
     state: State, whitening: Whitening, size: int, model: Network | None = None
@@ -50,7 +53,8 @@ def find_range(
     # for degree 3 the moment of order three, contracted with random directions
     directions = rng.standard_normal((whitening.n_directions, n_weights)) if cubic else None
     weights /= np.maximum(std, 1e-12 * std.max())[:, None]
-    rows = max(RANGE_ROWS * state.n_inputs, RANGE_WORK // (state.n_inputs * size))
+    work = RANGE_WORK if state.settings.refine is None else START_RANGE_WORK
+    rows = max(RANGE_ROWS * state.n_inputs, work // (state.n_inputs * size))
     tables = source.subset(rows) if rows < state.data.n_rows else None
     if model is not None:
         targets = partial(model_residuals, model=model, weights=weights)

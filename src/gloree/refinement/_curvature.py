@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,19 +114,20 @@ class Strata:
         place = np.argsort(table[:, 2])
         return cls(table[place], strata[place], weight)
 
-    def split(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
-        """Strata of a batch and their segments."""
-        own = self.strata[np.searchsorted(self.table[:, 2], batch.table[:, 2])]
-        for stratum in np.unique(own):
-            yield int(stratum), batch.of_segments(own == stratum)
+    @property
+    def weights(self) -> Array:
+        """What a row of each stratum counts."""
+        return np.array([1.0, self.weight, self.weight])
 
-    def weight_of(self, stratum: int) -> float:
-        """What a row of a stratum counts."""
-        return 1.0 if stratum == 0 else self.weight
+    @property
+    def signs(self) -> Array:
+        """What a row of each stratum counts in the difference of the halves."""
+        return np.array([0.0, self.weight, -self.weight])
 
-    def sign_of(self, stratum: int) -> float:
-        """What a row of a stratum counts in the difference of the halves."""
-        return (0.0, self.weight, -self.weight)[stratum]
+    def of_batch(self, batch: Batch) -> IntArray:
+        """Strata of the segments of a batch."""
+        own: IntArray = self.strata[np.searchsorted(self.table[:, 2], batch.table[:, 2])]
+        return own
 
 
 def _counted(table: IntArray) -> int:

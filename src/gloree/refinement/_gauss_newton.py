@@ -39,6 +39,13 @@ FIRST_ROWS_PER_PARAMETER = 20
 FIRST_STRIDE = 4
 """The descent begins on a part if that is at most so small a fraction of the data."""
 
+FIRST_TOLERANCE = 1.0
+"""Where the descent on that part ends, as a share of its statistical error: three times as much, at
+least, is left for all of the data to gain."""
+
+CONVERGED = 1e-8
+"""The same share at which nothing falls any more."""
+
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
@@ -135,13 +142,14 @@ def gauss_newton(
     that is worse than the start.
     """
     limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
+    tolerance = CONVERGED if to_convergence else EFFICIENT
     rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, source.data.n_rows // 16)
     stride = source.data.n_rows // rows
     if stride < FIRST_STRIDE or limit == 0:
-        return _descend(model, layout, engine, source, to_convergence, limit, progress)
+        return _descend(model, layout, engine, source, tolerance, limit, progress)
     some = replace(source, stride=stride)
-    first = _descend(model, layout, engine, some, False, limit, progress)
-    second = _descend(first.model, layout, engine, source, to_convergence, limit, progress)
+    first = _descend(model, layout, engine, some, FIRST_TOLERANCE, limit, progress)
+    second = _descend(first.model, layout, engine, source, tolerance, limit, progress)
     # the squared errors of the first steps on all data, by what they gained on their part of it
     scale = second.history[0] / first.history[-1]
     return replace(
@@ -157,11 +165,16 @@ def _descend(
     layout: Layout,
     engine: Engine,
     source: Source,
-    to_convergence: bool,
+    tolerance: float,
     limit: int,
     progress: Callable[[int, float], None] | None,
 ) -> Refinement:
-    """Descend on one set of data."""
+    """Descend on one set of data until no weight matrix has `tolerance` left to gain.
+
+    In units of what statistical error is worth there. If that is `CONVERGED`, the J^T J that decides
+    is one at the very model; otherwise a step may be the last one if its own error is that small.
+    """
+    to_convergence = tolerance <= CONVERGED
     model, current = finite_start(model, layout, engine, source)
     curve: type[Matrix] | type[Products] = Matrix if layout.size <= MOST_WEIGHTS else Products
     curvature: Curvature = curve(model, layout, engine, source, current)
@@ -174,7 +187,6 @@ def _descend(
         step = curvature.step(model, current.gradient, damping)
         gain = float(step @ current.gradient)
         variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
-        tolerance = 1e-8 if to_convergence else EFFICIENT
         share = least_share(layout, gain) / variance
         if share <= tolerance:
             share = curvature.share(step) / variance
@@ -187,7 +199,7 @@ def _descend(
             break
         certain = not to_convergence and damping <= 1e-6
         if certain and not settled:
-            certain = curvature.uncertainty(step) / variance <= EFFICIENT
+            certain = curvature.uncertainty(step) / variance <= tolerance
         if certain:
             moved = layout.move(model, step)
             last = _squares_at(moved, engine, source)
@@ -195,7 +207,7 @@ def _descend(
             # what a parabola of another curvature than was thought leaves to gain
             if not settled:
                 share = curvature.share(step) / variance
-                settled = fall >= 0 and share * (1.0 - fall / gain) ** 2 <= EFFICIENT
+                settled = fall >= 0 and share * (1.0 - fall / gain) ** 2 <= tolerance
             if settled:
                 status = RefinementStatus.EFFICIENT
                 if last is not None and fall >= 0:

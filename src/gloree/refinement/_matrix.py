@@ -90,11 +90,11 @@ class StratifiedSums(Sums):
 
 def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> StratifiedSums:
     """Sums of one batch of segments of several strata."""
-    parts = []
-    for stratum, own in strata.split(batch):
-        sums = hessian_sums(own, model, layout)
-        total = sums.weighted(strata.weight_of(stratum))
-        parts.append(StratifiedSums(total, strata.sign_of(stratum) * sums.hessian))
+    own, parts = strata.of_batch(batch), []
+    for stratum in np.unique(own):
+        sums = hessian_sums(batch.of_segments(own == stratum), model, layout)
+        total = sums.weighted(strata.weights[stratum])
+        parts.append(StratifiedSums(total, strata.signs[stratum] * sums.hessian))
     return reduce(StratifiedSums.merge, parts)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, cg
 
+from gloree._arrays import like
 from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.refinement._curvature import (
@@ -52,12 +53,36 @@ RIDGE = 1e-8
 
 @dataclass(frozen=True)
 class Kept:
-    """Segments of one stratum, and the states of the model on them."""
+    """Segments, the states of the model on them, and what their rows count.
+
+    Attributes
+    ----------
+    batch : Batch
+    states : States
+    slopes : ndarray of shape (n_rows, n_hidden)
+        f'(z_t).
+    weights, signs : ndarray of shape (n_rows, 1)
+        What a row counts in J^T J, and in the difference of its halves; zero for context.
+    """
 
     batch: Batch
-    stratum: int
     states: States
     slopes: Array
+    weights: Array
+    signs: Array
+
+    @classmethod
+    def of(cls, batch: Batch, model: Network, strata: Strata) -> Kept:
+        """Run the model over a batch of segments of several strata."""
+        states = run_states(model, batch)
+        own, context = strata.of_batch(batch), np.ones(batch.n_rows, dtype=bool)
+        context[batch.counted_rows] = False
+        counts = []
+        for values in (strata.weights, strata.signs):
+            rows = np.repeat(values[own], batch.lengths)
+            rows[context] = 0.0
+            counts.append(like(batch.X, rows[:, None]))
+        return cls(batch, states, model.activation.derivative(states.z, 1), *counts)
 
 
 class Products:
@@ -85,11 +110,8 @@ class Products:
         wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
         self.strata = Strata.of(source, current, wanted)
         table = self.strata.table
-        self.kept = [
-            self._keep(batch, stratum)
-            for mixed in engine.gather(source, chunks(table, table.shape[0]))
-            for stratum, batch in self.strata.split(mixed)
-        ]
+        keep = partial(Kept.of, model=model, strata=self.strata)
+        self.kept = engine.gather(keep, source, chunks(table, table.shape[0]))
         counted = sum(each.batch.n_counted for each in self.kept)
         some = self.kept[:: max(1, counted // max(LEAST_ROWS, BLOCK_ROWS * width))]
         sums = engine.add_up(partial(_blocks, layout=layout), some)
@@ -97,20 +119,16 @@ class Products:
             self.blocks = Blocks(sums, model, layout, current.n_rows)
         self._corrections: list[tuple[Array, Array]] = []
 
-    def _keep(self, batch: Batch, stratum: int) -> Kept:
-        states = run_states(self.model, batch)
-        return Kept(batch, stratum, states, self.model.activation.derivative(states.z, 1))
-
     def product(self, vector: Array) -> Array:
         """J^T J v, corrected."""
-        product = self._product(vector, self.strata.weight_of)
+        product = self._product(vector, "weights")
         for added, taken in self._corrections:
             product += (added @ vector) * added - (taken @ vector) * taken
         return product
 
-    def _product(self, vector: Array, weight_of: Callable[[int], float]) -> Array:
+    def _product(self, vector: Array, counts: Literal["weights", "signs"]) -> Array:
         function = partial(
-            _product, model=self.model, layout=self.layout, vector=vector, weight_of=weight_of
+            _product, model=self.model, layout=self.layout, vector=vector, counts=counts
         )
         product: Array = self.engine.add_up(function, self.kept).product
         return product
@@ -135,24 +153,20 @@ class Products:
             return self.engine.recall("step", solution)
 
     def share(self, step: Array) -> float:
-        """See `Curvature`."""
-
-        def largest() -> float:
-            shares = []
-            for block in weight_blocks(self.layout):
-                part = np.zeros_like(step)
-                part[block] = step[block]
-                shares.append(float(part @ self.product(part)) / block.size)
-            return max(shares)
-
-        return self.engine.recall("share", largest)
+        """See `Curvature`: with the blocks of single units and outputs in place of H_bb."""
+        shares = []
+        for block in weight_blocks(self.layout):
+            part = np.zeros_like(step)
+            part[block] = step[block]
+            seen = self.blocks.from_step(part)
+            shares.append(float(seen @ seen) / block.size)
+        return max(shares)
 
     def uncertainty(self, step: Array) -> float:
-        """See `Curvature`; the inverse is that of the diagonal blocks, which overestimates it."""
+        """See `Curvature`: with the inverse of these blocks, which is larger than that of H."""
 
         def error() -> Array:
-            seen = self.blocks.to_unit(self._product(step, self.strata.sign_of))
-            return self.blocks.from_unit(seen)
+            return self.blocks.from_unit(self.blocks.to_unit(self._product(step, "signs")))
 
         return self.share(self.engine.recall("uncertainty", error))
 
@@ -165,18 +179,14 @@ class Products:
 
 
 def _product(
-    kept: Kept,
-    model: Network,
-    layout: Layout,
-    vector: Array,
-    weight_of: Callable[[int], float],
+    kept: Kept, model: Network, layout: Layout, vector: Array, counts: Literal["weights", "signs"]
 ) -> ProductSums:
-    sums = product_sums(kept.batch, model, layout, kept.states, kept.slopes, vector)
-    return sums.weighted(weight_of(kept.stratum))
+    rows = kept.weights if counts == "weights" else kept.signs
+    return product_sums(kept.batch, model, layout, kept.states, kept.slopes, vector, rows)
 
 
 def _blocks(kept: Kept, layout: Layout) -> BlockSums:
-    return block_sums(kept.batch, layout, kept.states, kept.slopes)
+    return block_sums(kept.batch, layout, kept.states, kept.slopes, kept.weights)
 
 
 class Blocks:
@@ -216,16 +226,27 @@ class Blocks:
         """L^{-T} v~: a step in the old ones."""
         return self._solve(step, trans=1)
 
+    def from_step(self, step: Array) -> Array:
+        """L^T v: a step in the new variables; the norm of a block of it is v^T L L^T v."""
+        units, coefficients, outputs = self.layout.split(step)
+        products = [
+            (level * rows) @ factor for (factor, level), rows in zip(self.units, units, strict=True)
+        ]
+        scaled = np.concatenate(coefficients) * self.coefficients
+        return self._joined(products, scaled, outputs @ self.outputs)
+
     def _solve(self, vector: Array, trans: int) -> Array:
         units, coefficients, outputs = self.layout.split(vector)
         solved = [
             _triangular(factor, (rows / level).T, trans).T
             for (factor, level), rows in zip(self.units, units, strict=True)
         ]
-        scaled = np.concatenate(coefficients) / self.coefficients
-        cuts = np.cumsum([part.size for part in coefficients])[:-1]
         outputs = _triangular(self.outputs, outputs.T, trans).T
-        return self.layout.join(solved, np.split(scaled, cuts), outputs)
+        return self._joined(solved, np.concatenate(coefficients) / self.coefficients, outputs)
+
+    def _joined(self, units: list[Array], coefficients: Array, outputs: Array) -> Array:
+        cuts = np.cumsum([part.owners.shape[0] for part in self.layout.directions])[:-1]
+        return self.layout.join(units, np.split(coefficients, cuts), outputs)
 
 
 def _factor(block: Array) -> Array:

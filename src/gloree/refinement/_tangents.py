@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gloree._arrays import beside, column_squares, like, ones, to_host, zeros
+from gloree._arrays import beside, column_squares, like, namespace, ones, to_host, zeros
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Layout
@@ -24,7 +24,7 @@ from gloree.refinement._sensitivities import (
     seen_inputs,
 )
 from gloree.sequences import Array, Batch, Packing
-from gloree.states import States, chains_of, without_context
+from gloree.states import States, chains_of
 
 
 @dataclass(frozen=True)
@@ -33,31 +33,33 @@ class ProductSums(Sums):
 
     Attributes
     ----------
-    n_rows : float
     product : ndarray of shape (size,)
         Sum of J^T (J v).
     """
 
-    n_rows: float
     product: Array = field(repr=False)
-
-    def weighted(self, weight: float) -> ProductSums:
-        """Return the sums with every row counted `weight` times."""
-        return ProductSums(weight * self.n_rows, weight * self.product)
 
 
 def product_sums(
-    batch: Batch, model: Network, layout: Layout, states: States, slopes: Array, vector: Array
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    states: States,
+    slopes: Array,
+    vector: Array,
+    weights: Array,
 ) -> ProductSums:
-    """Sums of one batch for J^T (J v), at states and slopes f'(z_t) that are known.
+    """Sums of one batch for J^T W J v, at states and slopes f'(z_t) that are known.
+
+    W counts each row `weights` times, shape (n_rows, 1); context rows not at all.
 
     Notes
     -----
     Time O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
-    change = without_context(batch, tangent_rows(batch, model, layout, states, slopes, vector))
-    product = backpropagate(batch, model, layout, states, slopes, change)
-    return ProductSums(float(batch.n_counted), product)
+    change = tangent_rows(batch, model, layout, states, slopes, vector)
+    change *= weights
+    return ProductSums(backpropagate(batch, model, layout, states, slopes, change))
 
 
 def tangent_rows(
@@ -138,21 +140,23 @@ class BlockSums(Sums):
     coefficients: Array = field(repr=False)
 
 
-def block_sums(batch: Batch, layout: Layout, states: States, slopes: Array) -> BlockSums:
-    """Sums of one batch for the diagonal blocks.
+def block_sums(
+    batch: Batch, layout: Layout, states: States, slopes: Array, weights: Array
+) -> BlockSums:
+    """Sums of one batch for the diagonal blocks, with weights as for `product_sums`.
 
     Notes
     -----
     Time O(n_rows (n_inputs + n_hidden)^2).
     """
-    rows = batch.counted
-    entering = beside((batch.X, states.previous, ones(states.h, (batch.n_rows, 1))))[rows]
-    leaving = output_regressors(batch, states, layout)[rows]
-    powers = [coefficient_slopes(states, direction)[rows] for direction in layout.directions]
+    entering = beside((batch.X, states.previous, ones(states.h, (batch.n_rows, 1))))
+    leaving = output_regressors(batch, states, layout)
+    powers = [coefficient_slopes(states, direction) for direction in layout.directions]
+    root = namespace(weights).sqrt(weights)
     return BlockSums(
-        float(batch.n_counted),
-        to_host(entering.T @ entering),
-        to_host(leaving.T @ leaving),
-        to_host(column_squares(slopes[rows])),
-        to_host(column_squares(beside(powers))),
+        float(to_host(weights.sum())),
+        to_host((weights * entering).T @ entering),
+        to_host((weights * leaving).T @ leaving),
+        to_host(column_squares(root * slopes)),
+        to_host(column_squares(root * beside(powers))),
     )
