@@ -13,6 +13,7 @@ import gloree.engine._checkpoint as checkpoint_module
 from gloree import GaussianVAR, SpectralRNNRegressor, datasets
 from gloree.engine import Checkpoint, CheckpointError, Engine, Source
 from gloree.models import ExplosionError
+from gloree.refinement import _gauss_newton
 from gloree.sequences import as_sequences
 from gloree.sources import batches, shards
 
@@ -125,6 +126,19 @@ def test_every_kind_of_fit_resumes(options, data, tmp_path):
     interrupted(regressor().set_params(**options), data, tmp_path / "fit", 2)
     again, taken = resumed(regressor().set_params(**options), data, tmp_path / "fit")
     assert again == expected and taken
+
+
+def test_rows_that_are_kept_in_memory_are_read_again(data, tmp_path, monkeypatch):
+    """J^T J that is only multiplied with: its rows are not on file, what was found with them is."""
+    monkeypatch.setattr(_gauss_newton, "MOST_WEIGHTS", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        labels = Passes(patch).labels
+        expected = regressor().fit(*data).model_
+    after = labels.index("rows") + 1
+    interrupted(regressor(), data, tmp_path / "fit", after)
+    again, taken = resumed(regressor(), data, tmp_path / "fit")
+    assert again == expected
+    assert taken == ["rows", *labels[after:]]
 
 
 def test_a_random_start_is_kept_with_the_passes(data, tmp_path):

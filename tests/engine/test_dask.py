@@ -18,6 +18,7 @@ from gloree import SpectralRNNRegressor, datasets, sources
 from gloree.engine import DaskEngine, Engine, Source, get_engine
 from gloree.engine._dask import Picked
 from gloree.models import ExplosionError
+from gloree.refinement import _gauss_newton
 from gloree.sequences import as_sequences
 from gloree.sources import SourceError
 
@@ -130,6 +131,12 @@ def test_futures_give_the_bit_equal_model(client, items, in_parts):
 def test_a_bag_gives_the_bit_equal_model(client, data, in_parts):
     pairs = bag.from_sequence(zip(*data, strict=True), npartitions=N_PARTS)
     assert regressor(engine=client).fit(pairs).model_ == in_parts
+
+
+def test_rows_that_are_kept_in_memory_give_the_bit_equal_model(client, items, folder, monkeypatch):
+    monkeypatch.setattr(_gauss_newton, "MOST_WEIGHTS", 0)
+    expected = regressor().fit(folder).model_
+    assert regressor(engine=client).fit(delayed(items)).model_ == expected
 
 
 def test_collections_need_no_cluster(items, in_parts):

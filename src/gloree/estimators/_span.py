@@ -32,7 +32,7 @@ RANGE_ROWS = 50
 RANGE_WORK = 10**10
 """Rows times inputs times directions up to which all rows are used."""
 
-START_RANGE_WORK = 2 * 10**9
+START_RANGE_WORK = 5 * 10**9
 """The same where a refinement follows, which moves the span itself."""
 
 

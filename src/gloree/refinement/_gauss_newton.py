@@ -171,8 +171,8 @@ def _descend(
 ) -> Refinement:
     """Descend on one set of data until no weight matrix has `tolerance` left to gain.
 
-    In units of what statistical error is worth there. If that is `CONVERGED`, the J^T J that decides
-    is one at the very model; otherwise a step may be the last one if its own error is that small.
+    In units of what statistical error is worth there. With `CONVERGED`, the J^T J that decides is
+    one at the very model; otherwise a step may be the last one if its own error is that small.
     """
     to_convergence = tolerance <= CONVERGED
     model, current = finite_start(model, layout, engine, source)
