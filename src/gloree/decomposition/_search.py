@@ -26,7 +26,10 @@ START_TOLERANCE, START_STEP = 1e-9, 1e-2
 
 
 class Search:
-    """Starts run so far, and the best point they found; a `known` minimum counts as one."""
+    """Starts run so far, and the best point they found; a `known` minimum counts as one.
+
+    `kept` are the rows that all further starts have in common; the others are drawn afresh.
+    """
 
     def __init__(
         self, core: Core, rank: int, rng: np.random.Generator, known: Point | None = None
@@ -39,6 +42,7 @@ class Search:
         self.losses = [] if known is None else [known.loss]
         self.minima = [] if known is None else [known]
         self.n_iterations = 0
+        self.kept = np.empty((0, self.problem.size))
 
     @property
     def n_agreeing(self) -> int:
@@ -88,7 +92,8 @@ class Search:
         if not self.losses and self.rank == self.problem.size:
             rows = pencil_start(self.problem, child)
         else:
-            rows = random_start(self.rank, self.problem.size, child)
+            n_random = self.rank - len(self.kept)
+            rows = np.vstack([self.kept, random_start(n_random, self.problem.size, child)])
         solution = minimise(
             self.problem,
             rows,
@@ -110,10 +115,17 @@ class Search:
 
 
 def pencil_start(problem: Problem, rng: np.random.Generator) -> FloatArray:
-    """Return the best of several random pencils, refined when that lowers the loss."""
+    """Return the best of several random pencils, refined when that lowers the loss.
+
+    Without noise the first pencil is exact, and the others are not looked at.
+    """
     slices = problem.tensor.reshape(-1, problem.size, problem.size)
-    candidates = pencil_starts(slices, N_PENCILS, rng)
-    losses = [problem.evaluate(rows).loss for rows in candidates]
-    rows = candidates[int(np.argmin(losses))]
-    refined = uwedge(slices, rows)
-    return refined if problem.evaluate(refined).loss < min(losses) else rows
+    lowest, best = np.inf, slices[0]
+    for rows in pencil_starts(slices, N_PENCILS, rng):
+        loss = problem.evaluate(rows).loss
+        if loss < lowest:
+            lowest, best = loss, rows
+        if lowest < EXACT_LOSS:
+            return best
+    refined = uwedge(slices, best)
+    return refined if problem.evaluate(refined).loss < lowest else best
