@@ -27,9 +27,10 @@ the reference's; errors below 1e-6 count as 1e-6. The ratio is decompose's CPU t
 on those instances alone. All methods run on one BLAS thread and see the same tensors in the same
 run; CPU time is `time.process_time`, mean per instance.
 
-``--certificate`` runs no peer. It takes every distinct minimum that six starts find (the first as
-in `decompose`, five random), polished on the whole tensor, and counts those that the certificate of
-the first start would take for the answer, right and wrong (a loss 1e-6 above the lowest known).
+``--certificate`` runs no peer. It takes the minima where six starts end (the first as in
+`decompose`, five random), polished on the whole tensor, and counts those that the certificate of
+the first start would take for the answer, right and wrong (a loss 1e-6 above the lowest known). A
+start that joins the best minimum so far is not counted again.
 """
 
 from __future__ import annotations
