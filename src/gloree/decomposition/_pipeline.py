@@ -134,15 +134,7 @@ def decompose(
             outcome = _search_and_polish(problem, search, max_starts)
         result = build_decomposition(problem, outcome, metric, output_mode)
         if not certified and core.tensor is not white and _error(result) > LARGE_ERROR:
-            # A direction may be too weak for the core to hold it: search the whole tensor too.
-            search = Search(Core(white, None, True, None), rank, rng, outcome.point)
-            determined = determined_components(problem, outcome.point)
-            search.kept = outcome.point.components[determined]
-            again = _search_and_polish(problem, search, min(max_starts, MAX_WHOLE_STARTS))
-            outcome = again._replace(
-                n_starts=outcome.n_starts + again.n_starts - 1,
-                n_iterations=outcome.n_iterations + again.n_iterations,
-            )
+            outcome = _search_whole(problem, outcome, rng, max_starts)
             result = build_decomposition(problem, outcome, metric, output_mode)
     if ridge is None:
         penalty = 0.0
@@ -188,6 +180,24 @@ def _first_start(problem: Problem, search: Search) -> tuple[Outcome, bool]:
         return outcome._replace(status=DecompositionStatus.CERTIFIED), True
     search.kept = search.minima[0].components[determined]
     return outcome, False
+
+
+def _search_whole(
+    problem: Problem, outcome: Outcome, rng: np.random.Generator, max_starts: int
+) -> Outcome:
+    """Search the whole tensor too: a direction may be too weak for the core to hold it."""
+    components = outcome.point.components
+    determined = determined_components(problem, outcome.point)
+    if determined.all():
+        return outcome
+    core = Core(problem.tensor, None, True, None)
+    search = Search(core, len(components), rng, outcome.point)
+    search.kept = components[determined]
+    again = _search_and_polish(problem, search, min(max_starts, MAX_WHOLE_STARTS))
+    return again._replace(
+        n_starts=outcome.n_starts + again.n_starts - 1,
+        n_iterations=outcome.n_iterations + again.n_iterations,
+    )
 
 
 def _search_and_polish(problem: Problem, search: Search, max_starts: int) -> Outcome:

@@ -120,11 +120,11 @@ def pencil_start(problem: Problem, rng: np.random.Generator) -> FloatArray:
     Without noise the first pencil is exact, and the others are not looked at.
     """
     slices = problem.tensor.reshape(-1, problem.size, problem.size)
-    lowest, best = np.inf, slices[0]
+    lowest, best = np.inf, np.eye(problem.size)
     for rows in pencil_starts(slices, N_PENCILS, rng):
         loss = problem.evaluate(rows).loss
         if loss < lowest:
-            lowest, best = loss, rows
+            lowest, best = loss, np.asarray(rows)
         if lowest < EXACT_LOSS:
             return best
     refined = uwedge(slices, best)
