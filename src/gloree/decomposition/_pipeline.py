@@ -90,10 +90,10 @@ def decompose(
     The first start is enough (status CERTIFIED) if none of its components could be noise and its
     residual holds no further one: each is better determined than the largest rank-one term of the
     noise would be. Otherwise more starts redraw the components that might be noise, or all of them
-    if the residual holds another. They stop when two agree and their residual inside the core
-    matches the noise outside of it (CERTIFIED too), at three of six or more agreeing (AGREED), or
-    at an exact fit. When the predicted error exceeds 0.1 the search is repeated on the whole
-    tensor.
+    if the residual holds another or rank > d. They stop when two agree and their residual inside
+    the core matches the noise outside of it (CERTIFIED too), at three of six or more agreeing
+    (AGREED), or at an exact fit. When the predicted error exceeds 0.1 the search is repeated on the
+    whole tensor.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def _first_start(problem: Problem, search: Search) -> tuple[Outcome, bool]:
     determined = determined_components(problem, outcome.point)
     if determined.all():
         return outcome._replace(status=DecompositionStatus.CERTIFIED), True
-    search.kept = search.minima[0].components[determined]
+    search.keep(search.minima[0].components[determined])
     return outcome, False
 
 
@@ -192,7 +192,7 @@ def _search_whole(
         return outcome
     core = Core(problem.tensor, None, True, None)
     search = Search(core, len(components), rng, outcome.point)
-    search.kept = components[determined]
+    search.keep(components[determined])
     again = _search_and_polish(problem, search, min(max_starts, MAX_WHOLE_STARTS))
     return again._replace(
         n_starts=outcome.n_starts + again.n_starts - 1,

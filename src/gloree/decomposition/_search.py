@@ -49,6 +49,14 @@ class Search:
         """Starts that reached the best loss."""
         return 0 if self.best is None else self._count(1 + AGREEMENT)
 
+    def keep(self, rows: FloatArray) -> None:
+        """Put these rows in all further starts, unless there are more components than inputs.
+
+        The first start is then random, and wrong too often to be kept in part.
+        """
+        if self.rank <= self.problem.size:
+            self.kept = rows
+
     def candidates(self) -> list[Point]:
         """Return the minima to polish on the whole tensor, the best first.
 
