@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._certificate import determined_components
 from ._compression import Core, compress
 from ._lm import minimise
 from ._outcome import Outcome, build_decomposition, eigen_outcome, is_one_slice
@@ -40,8 +41,8 @@ def decompose(
     r"""Find T[a, i, j, ..] = sum_m W[m, a] A[m, i] A[m, j] ... + noise by least squares.
 
     Minimises |sum_m W_m (x) A_m (x) A_m .. - T|^2 over unit rows A_m and W, in the noise metric,
-    by variable-projection Levenberg-Marquardt from a matrix-pencil start and from independent
-    random ones on a compressed core, until starts agree; then polishes the best on all of T. Mixed
+    by variable-projection Levenberg-Marquardt from a matrix-pencil start on a compressed core,
+    polished on all of T. Unless that is certified, random starts follow until they agree. Mixed
     signs, non-orthogonal components and rank > d are all fine: the signal is never whitened.
 
     Parameters
@@ -86,9 +87,13 @@ def decompose(
     core; 10 to 20 iterations a start are typical. The order-two problem with one output is a matrix
     and its components are free up to a rotation; its eigenvectors are returned.
 
-    Starts stop early when two independent ones agree and their residual inside the core matches
-    the noise outside of it (status CERTIFIED), at three of six or more agreeing (AGREED), or at an
-    exact fit. When the predicted error exceeds 0.1 the search is repeated on the whole tensor.
+    The first start is enough (status CERTIFIED) if none of its components could be noise and its
+    residual holds no further one: each is better determined than the largest rank-one term of the
+    noise would be. Otherwise more starts redraw the components that might be noise, or all of them
+    if the residual holds another or rank > d. They stop when two agree and their residual inside
+    the core matches the noise outside of it (CERTIFIED too), at three of six or more agreeing
+    (AGREED), or at an exact fit. When the predicted error exceeds 0.1 the search is repeated on the
+    whole tensor.
 
     Examples
     --------
@@ -123,16 +128,13 @@ def decompose(
     else:
         rng = np.random.default_rng(random_state)
         core = compress(white, rank)
-        outcome = _search_and_polish(problem, Search(core, rank, rng), max_starts)
+        search = Search(core, rank, rng)
+        outcome, certified = _first_start(problem, search)
+        if not certified and outcome.status is not DecompositionStatus.EXACT:
+            outcome = _search_and_polish(problem, search, max_starts)
         result = build_decomposition(problem, outcome, metric, output_mode)
-        if core.tensor is not white and _error(result) > LARGE_ERROR:
-            # A direction may be too weak for the core to hold it: search the whole tensor too.
-            search = Search(Core(white, None, True, None), rank, rng, outcome.point)
-            again = _search_and_polish(problem, search, min(max_starts, MAX_WHOLE_STARTS))
-            outcome = again._replace(
-                n_starts=outcome.n_starts + again.n_starts - 1,
-                n_iterations=outcome.n_iterations + again.n_iterations,
-            )
+        if not certified and core.tensor is not white and _error(result) > LARGE_ERROR:
+            outcome = _search_whole(problem, outcome, rng, max_starts)
             result = build_decomposition(problem, outcome, metric, output_mode)
     if ridge is None:
         penalty = 0.0
@@ -166,6 +168,36 @@ def _polish(problem: Problem, rows: FloatArray, status: DecompositionStatus) -> 
     if not solution.converged:
         status = DecompositionStatus.ITERATION_LIMIT
     return Outcome(solution.point, status, 1, 1, solution.n_iterations)
+
+
+def _first_start(problem: Problem, search: Search) -> tuple[Outcome, bool]:
+    """Run the first start, and certify it or tell `search` which of its rows to keep."""
+    outcome = _search_and_polish(problem, search, 1)
+    if outcome.status is not DecompositionStatus.NO_AGREEMENT:
+        return outcome, False
+    determined = determined_components(problem, outcome.point)
+    if determined.all():
+        return outcome._replace(status=DecompositionStatus.CERTIFIED), True
+    search.keep(search.minima[0].components[determined])
+    return outcome, False
+
+
+def _search_whole(
+    problem: Problem, outcome: Outcome, rng: np.random.Generator, max_starts: int
+) -> Outcome:
+    """Search the whole tensor too: a direction may be too weak for the core to hold it."""
+    components = outcome.point.components
+    determined = determined_components(problem, outcome.point)
+    if determined.all():
+        return outcome
+    core = Core(problem.tensor, None, True, None)
+    search = Search(core, len(components), rng, outcome.point)
+    search.keep(components[determined])
+    again = _search_and_polish(problem, search, min(max_starts, MAX_WHOLE_STARTS))
+    return again._replace(
+        n_starts=outcome.n_starts + again.n_starts - 1,
+        n_iterations=outcome.n_iterations + again.n_iterations,
+    )
 
 
 def _search_and_polish(problem: Problem, search: Search, max_starts: int) -> Outcome:

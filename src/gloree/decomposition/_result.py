@@ -22,10 +22,10 @@ class DecompositionStatus(enum.Enum):
     """How a decomposition ended; the value of each member is its explanation."""
 
     EXACT = "the tensor is fitted to rounding error"
-    AGREED = "independent starts reached the same least-squares solution, the best one seen"
+    AGREED = "several starts reached the same least-squares solution, the best one seen"
     CERTIFIED = (
-        "two independent starts reached the same least-squares solution, and its residual is what "
-        "the noise outside the span of the components predicts"
+        "every component stands above the noise and the residual holds no further one, or two "
+        "starts agree and their residual is what the noise outside of the components' span predicts"
     )
     POLISHED = "polished from the start rows in `initial`; no other start was tried"
     NO_AGREEMENT = (

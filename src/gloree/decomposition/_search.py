@@ -26,7 +26,10 @@ START_TOLERANCE, START_STEP = 1e-9, 1e-2
 
 
 class Search:
-    """Starts run so far, and the best point they found; a `known` minimum counts as one."""
+    """Starts run so far, and the best point they found; a `known` minimum counts as one.
+
+    `kept` are the rows that all further starts have in common; the others are drawn afresh.
+    """
 
     def __init__(
         self, core: Core, rank: int, rng: np.random.Generator, known: Point | None = None
@@ -39,11 +42,20 @@ class Search:
         self.losses = [] if known is None else [known.loss]
         self.minima = [] if known is None else [known]
         self.n_iterations = 0
+        self.kept = np.empty((0, self.problem.size))
 
     @property
     def n_agreeing(self) -> int:
         """Starts that reached the best loss."""
         return 0 if self.best is None else self._count(1 + AGREEMENT)
+
+    def keep(self, rows: FloatArray) -> None:
+        """Put these rows in all further starts, unless there are more components than inputs.
+
+        The first start is then random, and wrong too often to be kept in part.
+        """
+        if self.rank <= self.problem.size:
+            self.kept = rows
 
     def candidates(self) -> list[Point]:
         """Return the minima to polish on the whole tensor, the best first.
@@ -88,7 +100,8 @@ class Search:
         if not self.losses and self.rank == self.problem.size:
             rows = pencil_start(self.problem, child)
         else:
-            rows = random_start(self.rank, self.problem.size, child)
+            n_random = self.rank - len(self.kept)
+            rows = np.vstack([self.kept, random_start(n_random, self.problem.size, child)])
         solution = minimise(
             self.problem,
             rows,
@@ -110,10 +123,17 @@ class Search:
 
 
 def pencil_start(problem: Problem, rng: np.random.Generator) -> FloatArray:
-    """Return the best of several random pencils, refined when that lowers the loss."""
+    """Return the best of several random pencils, refined when that lowers the loss.
+
+    Without noise the first pencil is exact, and the others are not looked at.
+    """
     slices = problem.tensor.reshape(-1, problem.size, problem.size)
-    candidates = pencil_starts(slices, N_PENCILS, rng)
-    losses = [problem.evaluate(rows).loss for rows in candidates]
-    rows = candidates[int(np.argmin(losses))]
-    refined = uwedge(slices, rows)
-    return refined if problem.evaluate(refined).loss < min(losses) else rows
+    lowest, best = np.inf, np.eye(problem.size)
+    for rows in pencil_starts(slices, N_PENCILS, rng):
+        loss = problem.evaluate(rows).loss
+        if loss < lowest:
+            lowest, best = loss, np.asarray(rows)
+        if lowest < EXACT_LOSS:
+            return best
+    refined = uwedge(slices, best)
+    return refined if problem.evaluate(refined).loss < lowest else best
