@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import linalg
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.engine import Engine, Source
@@ -226,35 +225,6 @@ def test_correction_satisfies_the_secant_equation(curve):
     curvature.correct(step, change)
     product = curvature._corrected @ step if curve is Matrix else curvature.product(step)
     np.testing.assert_allclose(product, change, rtol=0, atol=1e-9 * np.abs(change).max())
-
-
-@pytest.mark.parametrize("curve", [Matrix, Products])
-def test_uncertainty_is_about_what_the_choice_of_rows_does_to_a_step(curve, monkeypatch):
-    """Against the step of the matrix of all rows, in the mean over ten data sets."""
-    monkeypatch.setattr(products, "SOLVED", 1e-6)
-    monkeypatch.setattr(products, "UNIT_ROWS", 40)
-    predicted, seen = [], []
-    for seed in range(10):
-        model, layout, source = problem(seed, 3000)
-        current = gradient_of(model, layout, source)
-        curvature = curve(model, layout, SERIAL, source, current)
-        step = curvature.step(model, current.gradient, 1e-9)
-        H = exact_hessian(model, layout, source)
-        constraints = layout.scale_constraints(model)
-        scaled = constraints.T @ constraints * np.trace(H) / layout.size
-        error = linalg.solve(H + scaled, current.gradient, assume_a="pos") - step
-        error -= linalg.pinv(constraints) @ (constraints @ error)
-        seen.append(curvature.share(error))
-        predicted.append(curvature.uncertainty(step))
-    assert 0.4 < np.mean(predicted) / np.mean(seen) < (2.5 if curve is Matrix else 8.0)
-
-
-def test_rows_that_are_all_of_the_data_leave_no_uncertainty():
-    model, layout, source = problem(n_sequences=20)
-    current = gradient_of(model, layout, source)
-    for curve in (Matrix, Products):
-        curvature = curve(model, layout, SERIAL, source, current)
-        assert curvature.uncertainty(current.gradient) == 0.0
 
 
 # ---------------------------------------------------------------------------------- descent

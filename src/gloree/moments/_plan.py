@@ -16,6 +16,13 @@ ROWS_PER_FEATURE = 40
 
 DEFAULT_BATCH_ROWS = 2**14
 
+BATCH_NUMBERS = 2**21
+"""Inputs of a batch, at most: 16 MiB, which the allocator hands out again where it would ask the
+system for fresh pages otherwise."""
+
+LEAST_BATCH_ROWS = 2**11
+"""Rows of a batch nevertheless: each step in time of the recurrence is a call."""
+
 
 class MemoryLimitError(MemoryError):
     """A pass would need more memory than the limit set."""
@@ -106,8 +113,8 @@ def plan(
     n_workers : int, optional
         Batches in flight; the number of cores by default.
     batch_size : int, optional
-        Rows of a batch; by default a twelfth of the data, between 16,384 and 65,536, and fewer
-        where `memory_limit` asks for it.
+        Rows of a batch; by default a twelfth of the data, between 16,384 and 65,536, but about two
+        million inputs at most, and fewer where `memory_limit` asks for it.
     memory_limit : int, optional
         Bytes that batches and sums may take beside the data.
 
@@ -167,6 +174,7 @@ def plan(
     sums = 8 * (size * (size if kind != "score" else 4) + size * n_outputs) * (workers + 2)
     fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers
     rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 12, 4 * DEFAULT_BATCH_ROWS))
+    rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
     rows = rows if batch_size is None else batch_size
     if memory_limit is not None:
         room = (memory_limit - fixed) // ((workers + 1) * row_bytes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree.engine import Source
 from gloree.models import Network
@@ -51,13 +52,6 @@ class Curvature(Protocol):
         noise variance for each weight.
         """
 
-    def uncertainty(self, step: Array) -> float:
-        """`share` of the error of a step that is due to the choice of the rows behind J^T J.
-
-        With D half of the difference of J^T J between two halves of these rows, the error of a step
-        s is about (J^T J)^{-1} D s.
-        """
-
     def correct(self, step: Array, change: Array) -> None:
         """Take in a step and the change of the gradient along it."""
 
@@ -69,65 +63,51 @@ def weight_blocks(layout: Layout) -> list[IntArray]:
 
 @dataclass(frozen=True)
 class Strata:
-    """Segments that stand for all the data, in three strata.
+    """Segments that stand for all the data, in two strata.
 
     The segments of largest leverage |f'| (1 + |h|), half of the rows, are all of their kind and
-    count once; the others are picked systematically, in turn for two halves, and reweighted. (A
-    plain subsample misses the few segments that carry most of J^T J when f is a polynomial.)
+    count once; the others are picked systematically, and reweighted. (A plain subsample misses the
+    few segments that carry most of J^T J when f is a polynomial.)
 
     Attributes
     ----------
     table : ndarray of shape (n_segments, 5)
         All of them, in the order of the data.
-    strata : ndarray of shape (n_segments,)
-        0 for those of large leverage, 1 and 2 for the halves of the others.
+    heavy : ndarray of bool of shape (n_segments,)
+        Those of large leverage.
     weight : float
-        What the rows of the halves count.
+        What the rows of the others count.
     """
 
     table: IntArray
-    strata: IntArray
+    heavy: NDArray[np.bool_]
     weight: float
 
     @classmethod
     def of(cls, source: Source, current: GradientSums, wanted: int) -> Strata:
-        """Choose about so many rows; all there are, as stratum 0, if there are no more."""
-        if wanted >= source.data.n_rows:
+        """Choose about so many rows; all there are, as heavy ones, if that is half of them."""
+        if 2 * wanted >= source.n_rows:
             table = source.sample(source.n_segments)
-            return cls(table, np.zeros(table.shape[0], dtype=np.int64), 1.0)
+            return cls(table, np.ones(table.shape[0], dtype=bool), 1.0)
         leverage = current.leverage
         order = np.argsort(-leverage.values, kind="stable")
         rows = leverage.tables[:, 3] - leverage.tables[:, 2]
         cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
         top = leverage.tables[np.sort(order[:cut])]
-        heavy = _counted(top)
+        covered = _counted(top)
         # so many that about half of what is wanted remains without those of the top
-        rest = max(source.data.n_rows - heavy, 1)
+        rest = max(source.data.n_rows - covered, 1)
         picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
         picked = picked[~np.isin(picked[:, 2], top[:, 2])]
-        light = _counted(picked)
-        weight = (current.n_rows - heavy) / light if light else 1.0
-        strata = np.concatenate(
-            (np.zeros(top.shape[0], dtype=np.int64), 1 + np.arange(picked.shape[0]) % 2)
-        )
+        weight = (current.n_rows - covered) / max(_counted(picked), 1)
         table = np.concatenate((top, picked))
         place = np.argsort(table[:, 2])
-        return cls(table[place], strata[place], weight)
+        return cls(table[place], place < top.shape[0], weight)
 
-    @property
-    def weights(self) -> Array:
-        """What a row of each stratum counts."""
-        return np.array([1.0, self.weight, self.weight])
-
-    @property
-    def signs(self) -> Array:
-        """What a row of each stratum counts in the difference of the halves."""
-        return np.array([0.0, self.weight, -self.weight])
-
-    def of_batch(self, batch: Batch) -> IntArray:
-        """Strata of the segments of a batch."""
-        own: IntArray = self.strata[np.searchsorted(self.table[:, 2], batch.table[:, 2])]
-        return own
+    def weights_of(self, batch: Batch) -> Array:
+        """What the rows of each segment of a batch count."""
+        heavy = self.heavy[np.searchsorted(self.table[:, 2], batch.table[:, 2])]
+        return np.where(heavy, 1.0, self.weight)
 
 
 def _counted(table: IntArray) -> int:

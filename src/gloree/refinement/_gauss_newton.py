@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 
-import numpy as np
-
 from gloree.engine import Engine, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of, weight_blocks
@@ -123,9 +121,8 @@ def gauss_newton(
     engine, source
     to_convergence : bool, default False
         False: until what is left to gain is a twentieth of the statistical error in every weight
-        matrix, which takes one or two steps from a good start. The last step is the one whose own
-        error, as two halves of the rows behind J^T J show it, is that small. True: until nothing
-        falls any more.
+        matrix, which takes two or three steps from a good start. True: until nothing falls any
+        more.
     max_steps : int, optional
         Default 30, or 100 to convergence.
     progress : callable, optional
@@ -172,7 +169,7 @@ def _descend(
     """Descend on one set of data until no weight matrix has `tolerance` left to gain.
 
     In units of what statistical error is worth there. With `CONVERGED`, the J^T J that decides is
-    one at the very model; otherwise a step may be the last one if its own error is that small.
+    one at the very model.
     """
     to_convergence = tolerance <= CONVERGED
     model, current = finite_start(model, layout, engine, source)
@@ -194,28 +191,16 @@ def _descend(
         if settled and to_convergence and age == 0:
             status = RefinementStatus.CONVERGED
             break
-        if settled and not to_convergence and share <= NEGLIGIBLE:
+        if settled and not to_convergence:
             status = RefinementStatus.EFFICIENT
-            break
-        certain = not to_convergence and damping <= 1e-6
-        if certain and not settled:
-            certain = curvature.uncertainty(step) / variance <= tolerance
-        if certain:
             moved = layout.move(model, step)
-            last = _squares_at(moved, engine, source)
-            fall = -np.inf if last is None else history[-1] - float(last.squares.sum())
-            # what a parabola of another curvature than was thought leaves to gain
-            if not settled:
-                share = curvature.share(step) / variance
-                settled = fall >= 0 and share * (1.0 - fall / gain) ** 2 <= tolerance
-            if settled:
-                status = RefinementStatus.EFFICIENT
-                if last is not None and fall >= 0:
-                    model, squares, n_steps = moved, last.squares, n_steps + 1
-                    history.append(float(squares.sum()))
-                    if progress is not None:
-                        progress(n_steps, history[-1])
-                break
+            last = _squares_at(moved, engine, source) if share > NEGLIGIBLE else None
+            if last is not None and float(last.squares.sum()) <= history[-1]:
+                model, squares, n_steps = moved, last.squares, n_steps + 1
+                history.append(float(squares.sum()))
+                if progress is not None:
+                    progress(n_steps, history[-1])
+            break
         found = line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
             if damping > 1e3:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial, reduce
 
 import numpy as np
 from scipy import linalg
 
-from gloree._sums import Sums
 from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.refinement._curvature import (
@@ -40,9 +38,8 @@ class Matrix:
     def __init__(
         self, model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
     ) -> None:
-        self.model, self.layout = model, layout
-        sums = stratified_pass(model, layout, engine, source, current)
-        self.hessian, self._difference = sums.total, sums.difference
+        self.layout = layout
+        self.hessian = hessian_pass(model, layout, engine, source, current)
         self._corrected = self.hessian.hessian.copy()
 
     def step(self, model: Network, gradient: Array, damping: float) -> Array:
@@ -59,10 +56,6 @@ class Matrix:
             shares.append(float(part @ own @ part) / block.size)
         return max(shares)
 
-    def uncertainty(self, step: Array) -> float:
-        """See `Curvature`."""
-        return self.share(self.step(self.model, self._difference @ step, 1e-9))
-
     def correct(self, step: Array, change: Array) -> None:
         """See `Curvature`."""
         along = float(step @ change)
@@ -73,35 +66,22 @@ class Matrix:
             self._corrected -= np.outer(curved, curved) / expected
 
 
-@dataclass(frozen=True)
-class StratifiedSums(Sums):
-    """J^T J of a stratified subsample, reweighted to all the data.
-
-    Attributes
-    ----------
-    total : HessianSums
-    difference : ndarray of shape (size, size)
-        What one half of the picked segments has more than the other.
-    """
-
-    total: HessianSums = field(metadata={"nested": True})
-    difference: Array = field(repr=False)
+def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
+    """Sums of one batch of segments of both strata, reweighted."""
+    weights, parts = strata.weights_of(batch), []
+    for weight in np.unique(weights):
+        sums = hessian_sums(batch.of_segments(weights == weight), model, layout)
+        parts.append(sums.weighted(float(weight)))
+    return reduce(HessianSums.merge, parts)
 
 
-def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> StratifiedSums:
-    """Sums of one batch of segments of several strata."""
-    own, parts = strata.of_batch(batch), []
-    for stratum in np.unique(own):
-        sums = hessian_sums(batch.of_segments(own == stratum), model, layout)
-        total = sums.weighted(strata.weights[stratum])
-        parts.append(StratifiedSums(total, strata.signs[stratum] * sums.hessian))
-    return reduce(StratifiedSums.merge, parts)
-
-
-def stratified_pass(
+def hessian_pass(
     model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
-) -> StratifiedSums:
-    """J^T J of all data from a stratified subsample of segments."""
+) -> HessianSums:
+    """J^T J of all data from a stratified subsample of segments.
+
+    `current` is what `gradient_sums` gives for the same model.
+    """
     strata = Strata.of(source, current, hessian_rows(layout, source.n_rows))
     return engine.run(
         partial(stratified_sums, model=model, layout=layout, strata=strata),
@@ -109,13 +89,6 @@ def stratified_pass(
         label="J^T J",
         tables=chunks(strata.table, segments_at_once(layout), rows_at_once(layout)),
     )
-
-
-def hessian_pass(
-    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
-) -> HessianSums:
-    """J^T J of all data; `current` is what `gradient_sums` gives for the same model."""
-    return stratified_pass(model, layout, engine, source, current).total
 
 
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:

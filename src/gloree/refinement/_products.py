@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from scipy import linalg
@@ -61,28 +60,24 @@ class Kept:
     states : States
     slopes : ndarray of shape (n_rows, n_hidden)
         f'(z_t).
-    weights, signs : ndarray of shape (n_rows, 1)
-        What a row counts in J^T J, and in the difference of its halves; zero for context.
+    weights : ndarray of shape (n_rows, 1)
+        What a row counts; zero for context.
     """
 
     batch: Batch
     states: States
     slopes: Array
     weights: Array
-    signs: Array
 
     @classmethod
     def of(cls, batch: Batch, model: Network, strata: Strata) -> Kept:
-        """Run the model over a batch of segments of several strata."""
+        """Run the model over a batch of segments of both strata."""
         states = run_states(model, batch)
-        own, context = strata.of_batch(batch), np.ones(batch.n_rows, dtype=bool)
-        context[batch.counted_rows] = False
-        counts = []
-        for values in (strata.weights, strata.signs):
-            rows = np.repeat(values[own], batch.lengths)
-            rows[context] = 0.0
-            counts.append(like(batch.X, rows[:, None]))
-        return cls(batch, states, model.activation.derivative(states.z, 1), *counts)
+        rows = np.zeros((batch.n_rows, 1))
+        weights = np.repeat(strata.weights_of(batch), batch.lengths)
+        rows[batch.counted_rows, 0] = weights[batch.counted_rows]
+        slopes = model.activation.derivative(states.z, 1)
+        return cls(batch, states, slopes, like(batch.X, rows))
 
 
 class Products:
@@ -108,10 +103,10 @@ class Products:
         width = max(part.width for part in layout.directions)
         wanted = max(hessian_rows(layout, source.n_rows), UNIT_ROWS * width)
         wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
-        self.strata = Strata.of(source, current, wanted)
-        table = self.strata.table
-        keep = partial(Kept.of, model=model, strata=self.strata)
-        self.kept = engine.gather(keep, source, chunks(table, table.shape[0]))
+        strata = Strata.of(source, current, wanted)
+        tables = chunks(strata.table, strata.table.shape[0])
+        keep = partial(Kept.of, model=model, strata=strata)
+        self.kept = engine.gather(keep, source, tables)
         counted = sum(each.batch.n_counted for each in self.kept)
         some = self.kept[:: max(1, counted // max(LEAST_ROWS, BLOCK_ROWS * width))]
         sums = engine.add_up(partial(_blocks, layout=layout), some)
@@ -121,16 +116,10 @@ class Products:
 
     def product(self, vector: Array) -> Array:
         """J^T J v, corrected."""
-        product = self._product(vector, "weights")
+        function = partial(_product, model=self.model, layout=self.layout, vector=vector)
+        product: Array = self.engine.add_up(function, self.kept).product
         for added, taken in self._corrections:
             product += (added @ vector) * added - (taken @ vector) * taken
-        return product
-
-    def _product(self, vector: Array, counts: Literal["weights", "signs"]) -> Array:
-        function = partial(
-            _product, model=self.model, layout=self.layout, vector=vector, counts=counts
-        )
-        product: Array = self.engine.add_up(function, self.kept).product
         return product
 
     def step(self, model: Network, gradient: Array, damping: float) -> Array:
@@ -162,14 +151,6 @@ class Products:
             shares.append(float(seen @ seen) / block.size)
         return max(shares)
 
-    def uncertainty(self, step: Array) -> float:
-        """See `Curvature`: with the inverse of these blocks, which is larger than that of H."""
-
-        def error() -> Array:
-            return self.blocks.from_unit(self.blocks.to_unit(self._product(step, "signs")))
-
-        return self.share(self.engine.recall("uncertainty", error))
-
     def correct(self, step: Array, change: Array) -> None:
         """See `Curvature`."""
         curved = self.engine.recall("correction", partial(self.product, step))
@@ -178,11 +159,8 @@ class Products:
             self._corrections.append((change / np.sqrt(along), curved / np.sqrt(expected)))
 
 
-def _product(
-    kept: Kept, model: Network, layout: Layout, vector: Array, counts: Literal["weights", "signs"]
-) -> ProductSums:
-    rows = kept.weights if counts == "weights" else kept.signs
-    return product_sums(kept.batch, model, layout, kept.states, kept.slopes, vector, rows)
+def _product(kept: Kept, model: Network, layout: Layout, vector: Array) -> ProductSums:
+    return product_sums(kept.batch, model, layout, kept.states, kept.slopes, vector, kept.weights)
 
 
 def _blocks(kept: Kept, layout: Layout) -> BlockSums:

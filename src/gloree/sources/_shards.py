@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ from gloree.sources._parts import (
 )
 
 KEYS = ("X", "Y", "lengths")
+
+AT_ONCE = 3
+"""Files that the first look has in memory at once: as many as a pass."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +145,19 @@ class Shards(Parts):
         return len(self.shards)
 
     def looks(self) -> Iterator[Summary]:
-        """Look at every file."""
+        """Look at every file, a few at a time: checks and checksums take longer than to read."""
         self._stamps = []
-        for i, shard in enumerate(self.shards):
-            summary = summarise(shard.name, shard.read(), first=i == 0)
-            self._stamps.append(shard.stamp)
-            yield summary
+        pool = ThreadPoolExecutor(max_workers=AT_ONCE)
+        try:
+            for summary, stamp in pool.map(self._look, range(self.n_parts)):
+                self._stamps.append(stamp)
+                yield summary
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _look(self, index: int) -> tuple[Summary, tuple[tuple[int, int], ...]]:
+        shard = self.shards[index]
+        return summarise(shard.name, shard.read(), first=index == 0), shard.stamp
 
     def open(self, index: int) -> Part:
         """Read one file."""
