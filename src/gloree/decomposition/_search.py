@@ -125,15 +125,12 @@ class Search:
 def pencil_start(problem: Problem, rng: np.random.Generator) -> FloatArray:
     """Return the best of several random pencils, refined when that lowers the loss.
 
-    Without noise the first pencil is exact, and the others are not looked at.
+    All of them are looked at even where the first is exact up to rounding: their conditions, and
+    so the last digits of the components, differ by factors of ten.
     """
     slices = problem.tensor.reshape(-1, problem.size, problem.size)
-    lowest, best = np.inf, np.eye(problem.size)
-    for rows in pencil_starts(slices, N_PENCILS, rng):
-        loss = problem.evaluate(rows).loss
-        if loss < lowest:
-            lowest, best = loss, np.asarray(rows)
-        if lowest < EXACT_LOSS:
-            return best
-    refined = uwedge(slices, best)
-    return refined if problem.evaluate(refined).loss < lowest else best
+    candidates = pencil_starts(slices, N_PENCILS, rng)
+    losses = [problem.evaluate(rows).loss for rows in candidates]
+    rows = candidates[int(np.argmin(losses))]
+    refined = uwedge(slices, rows)
+    return refined if problem.evaluate(refined).loss < min(losses) else rows
