@@ -77,7 +77,7 @@ def timed(data: Data, engine: Engine) -> dict[str, Any]:
 
 def passes(data: Data, engine: Engine) -> dict[str, float]:
     """Seconds of the two largest kinds of pass."""
-    source = Source(data, batch_size=2**16)
+    source = Source(data, batch_size=2**15)
     d = SIZES[0]
     features = RegressionFeatures(Whitening.from_covariance(np.zeros(d), np.eye(d)), 2)
     found = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from engine_rounding import Rounded, rounded
 
 import gloree.sequences._sequences as sequences_module
 from gloree import SpectralRNNRegressor, datasets, sources
-from gloree.engine import DaskEngine, Engine, Source, get_engine
-from gloree.engine._dask import Picked
+from gloree.engine import DaskEngine, Engine, Source, _dask, get_engine
+from gloree.engine._dask import Picked, Progression, packed, unpacked
 from gloree.models import ExplosionError
 from gloree.refinement import _gauss_newton
-from gloree.sequences import as_sequences
+from gloree.sequences import Cut, as_sequences
 from gloree.sources import SourceError
 
 dask = pytest.importorskip("dask")
@@ -326,6 +327,32 @@ def test_arrays_are_sent_once_and_samples_as_the_rows_they_need(client, monkeypa
         rounded, source, tables=tables
     )
     assert sum(sent) <= 200
+
+
+@pytest.mark.parametrize("lengths", [[7] * 40, [7] * 40 + [5], [3, 9, 4, 4, 4], [6], [6, 6]])
+def test_tables_travel_in_few_bytes_and_come_back(lengths):
+    (table,) = Cut(np.array(lengths)).batches(10**6)
+    sent = packed(table)
+    np.testing.assert_array_equal(unpacked(sent), table)
+    assert unpacked(sent).dtype == table.dtype
+    assert isinstance(sent, Progression) == (len(set(lengths)) == 1 and len(lengths) > 2)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about the allocator of glibc")
+@pytest.mark.parametrize(("value", "calls"), [("65536", 2), ("100000", 0), (None, 0)])
+def test_freed_memory_is_kept_only_against_the_setting_of_dask(value, calls, monkeypatch):
+    seen = []
+
+    class Library:
+        def mallopt(self, name, number):
+            seen.append((name, number))
+
+    monkeypatch.setattr(_dask.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", value)
+    _dask._keep_freed_memory.__wrapped__()
+    assert len(seen) == calls
 
 
 def test_large_functions_and_batches_travel_without_a_warning(client):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -29,6 +33,9 @@ MARGIN = 2048
 
 ATTEMPTS = 4
 """Times that a group is sent, where its rows are lost with a worker each time."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of these settings in malloc.h."""
 
 PAUSES = (0.05, 0.5, 2.0)
 """Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
@@ -67,10 +74,59 @@ class Block:
     rows: Any
 
 
+@dataclass(frozen=True)
+class Progression:
+    """A table whose rows differ by the same from one to the next: segments of equal length.
+
+    Attributes
+    ----------
+    first, difference : ndarray of shape (5,)
+    count : int
+        Rows.
+    """
+
+    first: IntArray
+    difference: IntArray
+    count: int
+
+
+def packed(table: IntArray) -> IntArray | Progression:
+    """Table in few bytes, where its rows are a progression."""
+    steps = np.diff(table, axis=0)
+    if table.shape[0] < 3 or bool((steps != steps[0]).any()):
+        return table
+    return Progression(table[0].copy(), steps[0].copy(), table.shape[0])
+
+
+def unpacked(table: IntArray | Progression) -> IntArray:
+    """Undo `packed`."""
+    if not isinstance(table, Progression):
+        return table
+    rows: IntArray = table.first + np.arange(table.count)[:, None] * table.difference
+    return rows
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let the allocator of this worker keep memory that a batch has freed for the next one.
+
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536: every temporary of a pass is then asked
+    of the system page by page, which takes a third of the time of a pass and more. This sets the
+    limits to which the allocator of glibc goes by itself without that. Another value of the
+    variable, or another allocator, is left alone.
+    """
+    if os.environ.get("MALLOC_TRIM_THRESHOLD_") != "65536" or not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**26)
+
+
 def sum_group(
     value: Any,
     place: tuple[int, int],
-    tables: list[IntArray],
+    tables: list[IntArray | Progression],
     reading: Reading,
     function: Callable[[Batch], Any],
     name: str,
@@ -89,15 +145,20 @@ def sum_group(
     name, checksum
         Of the partition or shard.
     """
+    _keep_freed_memory()
     merger = Merger()
     with one_blas_thread():
-        for batch in _batches(value, place, tables, name, checksum):
+        for batch in _batches(value, place, map(unpacked, tables), name, checksum):
             merger.add(0, function(reading.of(batch)))
     return merger.result()
 
 
 def _batches(
-    value: Any, place: tuple[int, int], tables: list[IntArray], name: str, checksum: int | None
+    value: Any,
+    place: tuple[int, int],
+    tables: Iterable[IntArray],
+    name: str,
+    checksum: int | None,
 ) -> Iterable[Batch]:
     """Batches of a group as they are in the data, one at a time."""
     if isinstance(value, Picked):
@@ -150,7 +211,8 @@ class DaskEngine(Engine):
     Partitions of a Dask collection stay on their workers, shards are read by the workers (which
     must see the same directory), and arrays are sent to the workers once, in blocks. Only sums
     come back. They merge in the order of the data, so results equal those of the other engines to
-    the last bit. A task whose worker is lost runs again somewhere else.
+    the last bit. A task whose worker is lost runs again somewhere else. Where Dask has left its own
+    default MALLOC_TRIM_THRESHOLD_ to the workers, they keep up to 64 MiB of freed memory instead.
 
     Parameters
     ----------
@@ -198,7 +260,15 @@ class DaskEngine(Engine):
                 rows = self._rows(data, part, group, own)
             name, checksum = data.name(part), data.part_checksum(part)
             return self.client.submit(
-                sum_group, rows, data.place(part), own, reading, shared, name, checksum, pure=False
+                sum_group,
+                rows,
+                data.place(part),
+                [packed(table) for table in own],
+                reading,
+                shared,
+                name,
+                checksum,
+                pure=False,
             )
 
         def attempt(group: int, own: list[IntArray]) -> Any:

@@ -27,9 +27,11 @@ GRADIENT_SHARE = 6
 """Rows of the subsample, at least, as a multiple of all rows over the weights: a row of J^T J takes
 about a twentieth of the weights as long as one of a gradient, so this is a third of that pass."""
 
+MOST_ROWS = 2**18
+"""Rows beyond which the number of all rows adds no more: what is kept of them has to stay small."""
+
 CHUNK_ROWS = 2**13
 """Rows of a chunk of segments, at most (about), so that memory stays small beside the data."""
-
 
 LEAST_CURVATURE = 0.1
 """Curvature along a step, relative to the expected one, from which a BFGS correction is safe."""
@@ -120,7 +122,7 @@ def hessian_rows(layout: Layout, n_rows: int) -> int:
         LEAST_ROWS,
         ROWS_PER_PARAMETER * layout.size,
         RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
-        GRADIENT_SHARE * n_rows // layout.size,
+        min(GRADIENT_SHARE * n_rows // layout.size, MOST_ROWS),
     )
 
 

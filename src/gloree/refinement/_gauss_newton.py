@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 
+import numpy as np
+
 from gloree.engine import Engine, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of, weight_blocks
@@ -124,7 +126,8 @@ def gauss_newton(
         matrix, which takes two or three steps from a good start. True: until nothing falls any
         more.
     max_steps : int, optional
-        Default 30, or 100 to convergence.
+        Default 30, or 100 to convergence. With a number the descent does not begin on a part of the
+        data.
     progress : callable, optional
         Called with (step, sum of squares) after each accepted step.
 
@@ -142,17 +145,24 @@ def gauss_newton(
     tolerance = CONVERGED if to_convergence else EFFICIENT
     rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, source.data.n_rows // 16)
     stride = source.data.n_rows // rows
-    if stride < FIRST_STRIDE or limit == 0:
+    if stride < FIRST_STRIDE or max_steps is not None:
         return _descend(model, layout, engine, source, tolerance, limit, progress)
     some = replace(source, stride=stride)
     first = _descend(model, layout, engine, some, FIRST_TOLERANCE, limit, progress)
-    second = _descend(first.model, layout, engine, source, tolerance, limit, progress)
+
+    def later(step: int, value: float) -> None:
+        if progress is not None:
+            progress(first.n_steps + step, value)
+
+    second = _descend(first.model, layout, engine, source, tolerance, limit, later)
     # the squared errors of the first steps on all data, by what they gained on their part of it
-    scale = second.history[0] / first.history[-1]
+    tiny = np.finfo(np.float64).tiny
+    scale = second.history[0] / max(first.history[-1], tiny)
+    gained = first.start_squares / np.maximum(first.squares, tiny)
     return replace(
         second,
         n_steps=first.n_steps + second.n_steps,
-        start_squares=first.start_squares / first.squares * second.start_squares,
+        start_squares=gained * second.start_squares,
         history=(*(scale * value for value in first.history), *second.history[1:]),
     )
 

@@ -27,7 +27,7 @@ from gloree.sequences import Array, Batch
 from gloree.states import States, run_states
 
 MOST_NUMBERS = 2**26
-"""Numbers of the rows that are kept in memory, at most: 512 MiB."""
+"""Numbers of the rows that are kept in memory, at most: 512 MiB (twice that if they are all)."""
 
 SOLVED = 0.01
 """Conjugate gradients end when the gradient of the quadratic model has fallen to this fraction.
