@@ -1,9 +1,8 @@
 """The certificate: its two bounds against exact oracles, and what it accepts and refuses."""
 
-import itertools
-
 import numpy as np
 import pytest
+from planted import symmetric_noise, unit
 
 from gloree.decomposition import DecompositionStatus, cp_tensor, decompose
 from gloree.decomposition._certificate import (
@@ -24,17 +23,6 @@ ALGEBRA = 1e-10
 # iteration: eight steps of the power iteration on a planted term shrink the rest by more than this
 POWER = 1e-3
 LOSS_RATIO = 1e-6
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def symmetric_noise(rng, n_outputs, size, order):
-    """Isotropic on symmetric tensors: unit variance along every direction of unit norm."""
-    draw = rng.standard_normal((n_outputs,) + (size,) * order)
-    axes = list(itertools.permutations(range(1, order + 1)))
-    return sum(draw.transpose(0, *each) for each in axes) / len(axes)
 
 
 def noisy(size, rank, n_outputs, order, noise, seed, loadings=None):

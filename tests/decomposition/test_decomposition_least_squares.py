@@ -1,9 +1,8 @@
 """The projected least-squares problem: its derivatives, its minimum, its predicted errors."""
 
-import itertools
-
 import numpy as np
 import pytest
+from planted import symmetric_noise, unit
 from scipy.linalg import null_space
 
 from gloree.decomposition import cp_tensor, decompose
@@ -18,17 +17,6 @@ from gloree.decomposition._whitening import NoiseMetric
 ALGEBRA = 1e-10
 # central differences with step h have error h^2 + eps / h, second differences h^2 + eps / h^2
 DIFFERENCE, SECOND_DIFFERENCE = 1e-6, 1e-5
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def symmetric_noise(rng, n_outputs, size, order):
-    """Isotropic on symmetric tensors: unit variance per independent direction."""
-    draw = rng.standard_normal((n_outputs,) + (size,) * order)
-    axes = list(itertools.permutations(range(1, order + 1)))
-    return sum(draw.transpose(0, *each) for each in axes) / len(axes)
 
 
 def setting(order, rank=3, size=4, n_outputs=3, penalty=0.0):
