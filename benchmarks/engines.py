@@ -38,7 +38,7 @@ from gloree.sequences import Data
 
 SIZES = (10, 5, 4)
 STEPS = 50
-PARTS = 40
+PARTS = 16
 
 
 def part(seed: int, n_sequences: int) -> tuple[np.ndarray, np.ndarray]:
