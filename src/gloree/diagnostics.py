@@ -234,7 +234,8 @@ class FitReport:
     refinement_status : RefinementStatus or None
     refinement_steps : int
     standard_errors : dict of str to ndarray
-        Of the weights of the model, in their shapes, clustered by sequence.
+        Of the weights of the model, in their shapes, clustered by sequence. Empty without a
+        refinement, and from 1,500 weights on, where their covariance is not formed.
     predicted_errors : dict of str to float
         Relative error of each weight matrix that the standard errors imply.
     conditions : dict of str to float

@@ -218,6 +218,13 @@ def test_an_archive_with_a_flipped_byte_is_named(save, tmp_path):
         regressor().fit(tmp_path)
 
 
+def test_what_is_no_archive_is_named_without_advice_to_load_it_anyway(tmp_path):
+    write(tmp_path, 2)
+    (tmp_path / "s01.npz").write_bytes(b"garbage")
+    with pytest.raises(SourceError, match=r"s01.npz: cannot be read \(no archive of arrays"):
+        regressor().fit(tmp_path)
+
+
 def test_a_single_array_in_an_archive_is_named(tmp_path):
     np.save(tmp_path / "s.npy", np.ones((4, 2)))
     (tmp_path / "s.npy").rename(tmp_path / "s.npz")

@@ -25,6 +25,9 @@ from gloree.sources._parts import (
 
 KEYS = ("X", "Y", "lengths")
 
+MAGIC = b"\x93NUMPY"
+"""How a file of a single array begins."""
+
 AT_ONCE = 3
 """Files that the first look has in memory at once: as many as a pass."""
 
@@ -71,6 +74,10 @@ class Shard:
         """Names of all arrays that there are, and those that are wanted."""
         if "npz" in self.paths:
             with open(self.paths["npz"], "rb") as handle:
+                single = handle.read(len(MAGIC)) == MAGIC
+                if not single and not zipfile.is_zipfile(handle):
+                    raise ValueError("no archive of arrays, or only a part of one")
+                handle.seek(0)
                 file = np.load(handle, allow_pickle=False)
                 if isinstance(file, np.ndarray):
                     raise ValueError("one array, expected an archive of several")
