@@ -103,7 +103,8 @@ def rst_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]])
     lines = [f".. list-table:: {title}", "   :header-rows: 1", ""]
     for row in [headers, *rows]:
         for i, cell in enumerate(row):
-            lines.append(f"   {'*' if i == 0 else ' '} - {cell}".rstrip())
+            shown = cell.replace("|", "\\|")  # bars mark substitutions
+            lines.append(f"   {'*' if i == 0 else ' '} - {shown}".rstrip())
     return "\n".join(lines)
 
 
