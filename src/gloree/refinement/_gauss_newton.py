@@ -189,8 +189,14 @@ def _descend(
     squares = start_squares = current.squares
     history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
-    n_steps = 0
-    while n_steps < limit:
+
+    def kept(squares: Array) -> None:
+        """Note a step that was taken."""
+        history.append(float(squares.sum()))
+        if progress is not None:
+            progress(len(history) - 1, history[-1])
+
+    while len(history) <= limit:
         step = curvature.step(model, current.gradient, damping)
         gain = float(step @ current.gradient)
         variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
@@ -206,15 +212,13 @@ def _descend(
             moved = layout.move(model, step)
             last = _squares_at(moved, engine, source) if share > NEGLIGIBLE else None
             if last is not None and float(last.squares.sum()) <= history[-1]:
-                model, squares, n_steps = moved, last.squares, n_steps + 1
-                history.append(float(squares.sum()))
-                if progress is not None:
-                    progress(n_steps, history[-1])
+                model, squares = moved, last.squares
+                kept(squares)
             break
         found = line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
             if damping > 1e3:
-                status = RefinementStatus.CONVERGED if n_steps else RefinementStatus.NO_DECREASE
+                status = RefinementStatus.CONVERGED if history[1:] else RefinementStatus.NO_DECREASE
                 break
             damping = max(damping, 1e-6) * 100
             continue
@@ -225,20 +229,18 @@ def _descend(
             poor = fraction < 1 or not 0.5 * gain < fall < 2.0 * gain
             curvature.correct(fraction * step, current.gradient - after.gradient)
             damping = max(damping / (1 if poor else 100), 1e-9)
-            model, current, age, n_steps = moved, after, age + 1, n_steps + 1
+            model, current, age = moved, after, age + 1
             squares = current.squares
-            history.append(float(current.squares.sum()))
-            if progress is not None:
-                progress(n_steps, history[-1])
+            kept(squares)
             if fall <= 1e-12 * history[-1]:
                 status = RefinementStatus.CONVERGED
                 break
-        if (poor or age >= MAX_AGE) and n_steps < limit:
+        if (poor or age >= MAX_AGE) and len(history) <= limit:
             curvature, age = curve(model, layout, engine, source, current), 0
     return Refinement(
         model,
         status,
-        n_steps,
+        len(history) - 1,
         squares,
         current.n_rows,
         start_squares,
