@@ -499,7 +499,7 @@ def test_labelling_fits_equal_those_of_arrays(refine, readout, device):
 def test_fits_with_the_batches_of_an_accelerator(device, monkeypatch):
     monkeypatch.setattr("gloree._arrays.on_accelerator", is_tensor)
     monkeypatch.setattr("gloree.estimators._data.on_accelerator", is_tensor)
-    monkeypatch.setattr("gloree.moments._cross.BLOCK_ENTRIES", 2**11)
+    monkeypatch.setattr("gloree._monomials.BLOCK_ENTRIES", 2**11)
     X, Y, _ = make_fit_data()
     for options in ({}, {"batch_size": 400}, {"memory_limit": 2**29}):
         found = SpectralRNNRegressor(2, refine="full", random_state=0, **options)

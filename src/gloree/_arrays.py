@@ -80,10 +80,30 @@ def index(x: Any, rows: Any) -> Any:
     return like(x, np.flatnonzero(rows) if rows.dtype == np.bool_ else rows)
 
 
+def rows_where(mask: NDArray[np.bool_]) -> NDArray[np.int64] | slice:
+    """Rows for which a mask holds; the slice of all of them if they are."""
+    return slice(None) if mask.all() else np.flatnonzero(mask)
+
+
+def take_rows(x: Any, rows: Any) -> Any:
+    """Some rows of `x`: indices, a mask, or a slice, which gives a view.
+
+    Where rows are narrow and stand one after another, ``take`` is several times as fast as an
+    index in brackets; it would first copy all of any other array.
+    """
+    if isinstance(rows, slice):
+        return x[rows]
+    if is_tensor(x):
+        return x[index(x, rows)]
+    if not (x.flags.c_contiguous and x.flags.aligned):
+        return x[rows]
+    return x.take(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows, axis=0)
+
+
 def float_rows(values: Any, rows: Any) -> Any:
     """Some rows as contiguous float64; a view where they are that already."""
     if not is_tensor(values):
-        return np.ascontiguousarray(values[rows], dtype=np.float64)
+        return np.ascontiguousarray(take_rows(values, rows), dtype=np.float64)
     xp = namespace(values)
     return xp.astype(values[index(values, rows)], xp.float64, copy=False).contiguous()
 
@@ -128,12 +148,17 @@ def beside(parts: Sequence[Any]) -> Any:
 
 def row_squares(x: Any) -> Any:
     """Sum of the squares in each row."""
-    return np.einsum("ni,ni->n", x, x) if not is_tensor(x) else (x * x).sum(axis=1)
+    return (x * x) @ np.ones(x.shape[1]) if not is_tensor(x) else (x * x).sum(axis=1)
+
+
+def column_sums(x: Any) -> Any:
+    """Sum of each column of a matrix with many rows: a product, faster than NumPy's sums."""
+    return np.ones(x.shape[0]) @ x if not is_tensor(x) else x.sum(axis=0)
 
 
 def column_squares(x: Any) -> Any:
     """Sum of the squares in each column."""
-    return np.einsum("na,na->a", x, x) if not is_tensor(x) else (x * x).sum(axis=0)
+    return column_sums(x * x)
 
 
 def total_square(x: Any) -> float:

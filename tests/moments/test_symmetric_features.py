@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gloree.moments._features import (
+from gloree._monomials import (
     apply_to_modes,
     monomial_factorials,
     monomial_positions,

@@ -6,7 +6,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from gloree._arrays import column_maxima, column_minima, empty, index, like, to_host
+from gloree._arrays import (
+    column_maxima,
+    column_minima,
+    column_sums,
+    empty,
+    index,
+    like,
+    take_rows,
+    to_host,
+)
 from gloree._sums import MergeError
 from gloree.sequences import Array, Batch
 
@@ -192,13 +201,18 @@ def _mean_and_covariance(count: float, total: Array, products: Array) -> tuple[A
     return mean, (covariance + covariance.T) / 2
 
 
+CENTRE_ROWS = 1024
+"""Rows behind a provisional centre, at least, where a batch has as many."""
+
+
 def provisional_centre(X: Array) -> Array:
     """Column means, rounded to a binary fraction of the column's spread.
 
     Few significant bits make x - centre, and shifts between centres, exact for most data.
     """
+    some = X[:: max(1, X.shape[0] // CENTRE_ROWS)]
     low, high, mean = (
-        to_host(part) for part in (column_minima(X), column_maxima(X), X.mean(axis=0))
+        to_host(part) for part in (column_minima(some), column_maxima(some), some.mean(axis=0))
     )
     spread = high - low
     # A quarter of the range, rounded down to a power of two.
@@ -263,8 +277,8 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
     rows = counted[batch.local[counted] >= order] if order else counted
     window = empty(shifted, (rows.shape[0], (order + 1) * n_inputs))
     for lag in range(order + 1):
-        window[:, lag * n_inputs : (lag + 1) * n_inputs] = shifted[index(shifted, rows - lag)]
-    row = window if order == 0 else shifted[index(shifted, counted)]
+        window[:, lag * n_inputs : (lag + 1) * n_inputs] = take_rows(shifted, rows - lag)
+    row = window if order == 0 else take_rows(shifted, batch.counted)
 
     whole_start = batch.from_start & (batch.lengths >= order) & (batch.before == 0)
     first = batch.starts[whole_start & (batch.lengths - batch.after > 0)]
@@ -284,9 +298,9 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
 
 def _sums(values: Array, weights: Array | None) -> tuple[float, Array, Array]:
     if weights is None:
-        return float(values.shape[0]), to_host(values.sum(axis=0)), to_host(values.T @ values)
+        return float(values.shape[0]), to_host(column_sums(values)), to_host(values.T @ values)
     weighted = values * like(values, weights)[:, np.newaxis]
-    sums = to_host(weighted.sum(axis=0)), to_host(weighted.T @ values)
+    sums = to_host(column_sums(weighted)), to_host(weighted.T @ values)
     return float(weights.sum()), *sums
 
 

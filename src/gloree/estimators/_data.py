@@ -7,7 +7,15 @@ from functools import partial
 
 import numpy as np
 
-from gloree._arrays import column_squares, like, on_accelerator, stretch_maxima, to_host
+from gloree._arrays import (
+    column_squares,
+    column_sums,
+    like,
+    on_accelerator,
+    stretch_maxima,
+    take_rows,
+    to_host,
+)
 from gloree._sums import Largest, Sums
 from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.diagnostics import (
@@ -96,12 +104,12 @@ class InputSums(Sums):
 
 def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
-    counted = batch.targets[batch.counted] - like(batch.targets, centre)
+    counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
     peaks = output_peaks(batch, centre)
     return OutputSums(
         centre,
         float(batch.n_counted),
-        to_host(counted.sum(axis=0)),
+        to_host(column_sums(counted)),
         to_host(column_squares(counted)),
         Largest.of(peaks, batch.table, 1),
         peaks[::every],
@@ -129,9 +137,9 @@ def beyond(batch: Batch, centre: Array, limit: float) -> Beyond:
 
 def input_sums(batch: Batch, centre: Array) -> InputSums:
     """Map of the pass over the inputs."""
-    values = batch.X[batch.counted] - like(batch.X, centre)
+    values = take_rows(batch.X, batch.counted) - like(batch.X, centre)
     return InputSums(
-        float(batch.n_counted), centre, to_host(values.sum(axis=0)), to_host(values.T @ values)
+        float(batch.n_counted), centre, to_host(column_sums(values)), to_host(values.T @ values)
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from gloree._arrays import like, to_host
+from gloree._arrays import like, take_rows, to_host
 from gloree._sums import Sums
 from gloree.estimators._state import State
 from gloree.models import Network
@@ -142,7 +142,7 @@ class SlopeSums(Sums):
 def slope_sums(batch: Batch, mean: Array, outputs: Callable[[Batch], Array]) -> SlopeSums:
     """Map of the pass over centred inputs and outputs."""
     rows = batch.counted
-    cross = centred_inputs(batch, mean)[rows].T @ outputs(batch)[rows]
+    cross = take_rows(centred_inputs(batch, mean), rows).T @ take_rows(outputs(batch), rows)
     return SlopeSums(float(batch.n_counted), to_host(cross))
 
 

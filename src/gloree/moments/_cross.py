@@ -13,27 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import contiguous, empty, index, like, namespace, room, to_host
+from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, to_host
+from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
 from gloree._storage import load_arrays, save_arrays
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.engine import Engine, Source
-from gloree.moments._features import (
-    n_monomials,
-    symmetric_powers,
-    unpack_symmetric,
-)
 from gloree.sequences import Array, Batch, as_sequences
 
-BLOCK_ENTRIES = 2**18
-"""Feature entries held at once: 2 MiB, about one core's second-level cache."""
-
 _FORMAT, _VERSION = "gloree.CrossMoment", 1
-
-
-def block_rows(n_features: int, room: int = 1) -> int:
-    """Rows of a block whose features fit into `room` times the cache."""
-    return max(64, room * BLOCK_ENTRIES // max(n_features, 1))
 
 
 @dataclass(frozen=True)
@@ -207,15 +195,14 @@ def cross_moment_sums(
         chosen = counted[kinds[counted] == kind]
         for begin in range(0, chosen.shape[0], step):
             rows = chosen[begin : begin + step]
-            place = index(scores, rows)
-            columns = contiguous(scores[place].T)
+            columns = contiguous(take_rows(scores, rows).T)
             features = empty(scores, (sum(sizes), rows.shape[0]))
             start = 0
             for degree, size in zip(_degrees(order), sizes, strict=True):
                 symmetric_powers(columns, degree, features[start : start + size])
                 start += size
             weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
-            weighted = outputs[place].T * like(scores, weights)
+            weighted = take_rows(outputs, rows).T * like(scores, weights)
             values = namespace(scores).vstack((weighted, like(scores, weights)))
             counts[kind] += weights.sum()
             output_sums[kind] += to_host(values[:-1].sum(axis=1))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from gloree.moments._cross import BLOCK_ENTRIES
-from gloree.moments._features import n_monomials
+from gloree._monomials import BLOCK_ENTRIES, n_monomials
 
 MAX_FEATURES = 1000
 """Features up to which a regression moment is the default."""

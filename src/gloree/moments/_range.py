@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gloree._arrays import like, namespace, to_host
+from gloree._arrays import column_sums, like, namespace, take_rows, to_host
 from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
@@ -59,11 +59,12 @@ def range_sums(
     -----
     Time O(n_rows n_directions n_probes n_weights): no tensor of n_directions^2 entries.
     """
-    s, values = vectors(batch)[batch.counted], targets(batch)[batch.counted]
+    s = take_rows(vectors(batch), batch.counted)
+    values = take_rows(targets(batch), batch.counted)
     projected = s @ like(s, probes)
     products = [s.T @ (projected * values[:, a, None]) for a in range(values.shape[1])]
     stacked = to_host(namespace(s).stack(products))
-    return RangeSums(float(s.shape[0]), stacked, to_host(values.sum(axis=0)))
+    return RangeSums(float(s.shape[0]), stacked, to_host(column_sums(values)))
 
 
 def range_basis(columns: Array, size: int) -> Array:

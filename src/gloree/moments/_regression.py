@@ -26,25 +26,25 @@ from gloree._arrays import (
     column_squares,
     contiguous,
     empty,
-    index,
     is_tensor,
     like,
     namespace,
     room,
+    take_rows,
     to_host,
     zeros,
 )
-from gloree._sums import Sums
-from gloree.chains import GaussianChain, lag_moments
-from gloree.engine import Engine, Source
-from gloree.moments._cross import block_rows
-from gloree.moments._features import (
+from gloree._monomials import (
     apply_to_modes,
+    block_rows,
     monomial_factorials,
     n_monomials,
     symmetric_powers,
     unpack_symmetric,
 )
+from gloree._sums import Sums
+from gloree.chains import GaussianChain, lag_moments
+from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 FeatureKind = Literal["xreg", "union"]
@@ -206,15 +206,14 @@ class RegressionFeatures:
         ndarray of shape (size, len(rows))
         """
         features: Array = empty(batch.X, (self.size, rows.shape[0]))
-        place = index(batch.X, rows)
         features[0] = 1.0
         if self.chain is None:
             features[1] = like(features, batch.steps_before[rows] == 0)
             features[2] = like(features, batch.steps_after[rows] == 0)
         start = self.n_offsets
-        vectors = [self.whitening(batch.X[place])]
+        vectors = [self.whitening(take_rows(batch.X, rows))]
         if scores is not None:
-            vectors.append(scores[place])
+            vectors.append(take_rows(scores, rows))
         for vector in vectors:
             columns = contiguous(vector.T)
             for degree, size in enumerate(self.power_sizes, start=1):
@@ -321,7 +320,7 @@ def regression_sums(
     for begin in range(0, rows.shape[0], step):
         chosen = rows[begin : begin + step]
         phi = features.evaluate(batch, chosen, scores)
-        values = outputs[index(outputs, chosen)]
+        values = take_rows(outputs, chosen)
         if gram:
             total_gram += phi @ phi.T
         total_cross += phi @ values

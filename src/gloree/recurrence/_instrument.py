@@ -7,13 +7,13 @@ from math import factorial
 
 import numpy as np
 
-from gloree._arrays import beside, index, like, namespace, ones, to_host
+from gloree._arrays import beside, index, like, namespace, ones, rows_where, take_rows, to_host
 from gloree._sums import Sums
 from gloree.chains import GaussianChain
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap_rows, top_degree
 from gloree.score_functions import hermite_along
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 from gloree.states import States, residual_rows, run_states
 
 
@@ -63,14 +63,11 @@ def pseudo_observations(
     signal = residuals @ like(residuals, contraction.outputs.T)
     p: Array = namespace(signal).empty_like(signal)
     for kind in np.unique(kinds):
-        rows: IntArray | slice = np.flatnonzero(kinds == kind)
-        if rows.shape[0] == batch.n_rows:  # type: ignore[union-attr]
-            rows = slice(None)
-        rows = index(signal, rows)
+        rows = index(signal, rows_where(kinds == kind))
         D = contraction.inputs[kind]
         variances = np.einsum("id,de,ie->i", D, covariances[kind], D)
-        along = hermite_along(scores[rows] @ like(scores, D.T), variances, degree - 1)
-        p[rows] = solve_overlap_rows(contraction.overlap[kind], signal[rows] * along)
+        along = hermite_along(take_rows(scores, rows) @ like(scores, D.T), variances, degree - 1)
+        p[rows] = solve_overlap_rows(contraction.overlap[kind], take_rows(signal, rows) * along)
     p /= factorial(degree) * leading
     return p
 
@@ -93,11 +90,11 @@ def instrument_sums(
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
     p = pseudo_observations(batch, model, chain, residuals, contraction)
     g = beside((states.previous, ones(states.h, (batch.n_rows, 1))))
-    counted = batch.counted
+    p, g = take_rows(p, batch.counted), take_rows(g, batch.counted)
     return InstrumentSums(
         float(batch.n_counted),
-        to_host(p[counted].T @ g[counted]),
-        to_host(g[counted].T @ g[counted]),
+        to_host(p.T @ g),
+        to_host(g.T @ g),
     )
 
 

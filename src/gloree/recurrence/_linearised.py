@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gloree._arrays import beside, like, namespace, ones, room, to_host, total_square, zeros
+from gloree._arrays import (
+    beside,
+    like,
+    namespace,
+    ones,
+    room,
+    take_rows,
+    to_host,
+    total_square,
+    zeros,
+)
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.recurrence._contraction import ridge_solve
@@ -102,13 +112,13 @@ def normal_equations(
 ) -> LinearisedSums:
     """`LinearisedSums` for any states `entering` the units, shape (n_rows, n_sources)."""
     counted = batch.counted
-    r = residuals[counted]
-    phi = output_regressors(batch, states, direct=direct)[counted]
+    r = take_rows(residuals, counted)
+    phi = take_rows(output_regressors(batch, states, direct=direct), counted)
     m, n_outputs, n_phi = owner.shape[0], r.shape[1], phi.shape[1]
     unit_gram, unit_cross = zeros(r, (m, m)), zeros(r, (m, n_outputs))
     mixed = zeros(r, (m, n_phi))
     if m:
-        z, g = states.z[counted], entering[counted]
+        z, g = take_rows(states.z, counted), take_rows(entering, counted)
         for part in row_blocks(r.shape[0], m, room(r)):
             Q = unit_regressors(model, z[part], g[part], owner, source)
             unit_gram += Q.T @ Q

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from gloree._arrays import column_squares, to_host
+from gloree._arrays import column_squares, take_rows, to_host
 from gloree._sums import Sums
 from gloree.activations import Activation
 from gloree.chains import GaussianChain
@@ -113,7 +113,7 @@ def evaluate_batch(
     """Map of a round's pass: squared error, and the moments asked for."""
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
-    counted = residuals[batch.counted]
+    counted = take_rows(residuals, batch.counted)
     method, chain, layout = settings.method, settings.chain, settings.layout
     parts: dict[str, object] = {}
     parts["linear"] = linearised_sums(

@@ -11,6 +11,7 @@ import numpy as np
 from gloree._arrays import (
     beside,
     column_squares,
+    column_sums,
     contiguous,
     empty,
     index,
@@ -19,6 +20,7 @@ from gloree._arrays import (
     ones,
     row_squares,
     stretch_maxima,
+    take_rows,
     to_host,
     zeros,
 )
@@ -95,7 +97,7 @@ def backpropagate(
     """Return J^T r for any r of shape (n_rows, n_outputs), zero on rows that do not count."""
     delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
     coefficients = [
-        to_host(products.sum(axis=0))
+        to_host(column_sums(products))
         for products in _coefficient_products(batch, model, layout, states, delta, residuals)
     ]
     units = []
@@ -105,11 +107,11 @@ def backpropagate(
         if layout.recurrent:
             parts.append(own.T @ states.previous[:, direction.units])
         if layout.unit_bias:
-            parts.append(own.sum(axis=0)[:, None])
+            parts.append(column_sums(own)[:, None])
         units.append(to_host(beside(parts)))
     outputs = [residuals.T @ states.h]
     if layout.bias:
-        outputs.append(residuals.sum(axis=0)[:, None])
+        outputs.append(column_sums(residuals)[:, None])
     if layout.direct:
         outputs.append(residuals.T @ batch.X)
     return layout.join(units, coefficients, to_host(beside(outputs)))
@@ -173,7 +175,7 @@ class SquareSums(Sums):
 
 def square_sums(batch: Batch, model: Network) -> SquareSums:
     """Squared error of one batch: a forward pass."""
-    residuals = residual_rows(model, batch)[batch.counted]
+    residuals = take_rows(residual_rows(model, batch), batch.counted)
     return SquareSums(float(batch.n_counted), to_host(column_squares(residuals)))
 
 

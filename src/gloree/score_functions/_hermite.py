@@ -47,10 +47,10 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
     x, q = np.broadcast_arrays(
         np.asarray(projection, dtype=np.float64), np.asarray(variance, dtype=np.float64)
     )
-    previous, current = np.zeros_like(x), np.ones_like(x)
-    for m in range(order):
+    previous, current = np.ones_like(x), np.array(x)
+    for m in range(1, order):
         previous, current = current, x * current - m * q * previous
-    return current
+    return current if order else previous
 
 
 def _tensor_hermite_along(x: Any, q: Any, order: int) -> Array:

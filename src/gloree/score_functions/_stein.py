@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import index, like, to_host
+from gloree._arrays import column_sums, contiguous, like, room, rows_where, take_rows, to_host
+from gloree._monomials import block_rows, symmetric_powers
 from gloree._sums import Sums
 from gloree.chains import GaussianChain, GaussianVAR, lag_moments
 from gloree.engine import Engine, Source
@@ -17,9 +18,6 @@ from gloree.score_functions._hermite import check_order
 from gloree.score_functions._tensors import require_gaussian
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck, judge
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-CHUNK_ENTRIES = 2**21
-"""Entries of the product features formed at a time."""
 
 
 @dataclass(frozen=True)
@@ -237,11 +235,10 @@ def stein_statistic(
     -----
     Time O(n_rows n_checked^4 / 4), memory O(n_groups n_checked^4 / 4).
     """
-    empty = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
+    nothing = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
     counted = batch.counted_rows
-    place = index(batch.X, counted)
-    scores = chain.scores(batch)[place]
-    inputs = batch.X[place] - like(batch.X, whitening.centre)
+    scores = take_rows(chain.scores(batch), batch.counted)
+    inputs = take_rows(batch.X, batch.counted) - like(batch.X, whitening.centre)
     kinds, covariances = chain.score_covariance_kinds(batch)
     kinds = kinds[counted]
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
@@ -251,40 +248,38 @@ def stein_statistic(
 
     kind_counts = _count(kinds, weights, chain.n_kinds)
     for kind in np.flatnonzero(kind_counts):
-        own = index(scores, kinds == kind)
-        empty.kind_scores[kind] = to_host(weighted[own].sum(axis=0))
-        empty.kind_products[kind] = to_host(weighted[own].T @ scores[own])
+        own = rows_where(kinds == kind)
+        own_weighted = take_rows(weighted, own)
+        nothing.kind_scores[kind] = to_host(column_sums(own_weighted))
+        nothing.kind_products[kind] = to_host(own_weighted.T @ take_rows(scores, own))
 
     i, j = np.triu_indices(whitening.inputs.shape[0])
-    n_pairs = i.size
     expected = (whitening.scores @ covariances @ whitening.scores.T)[:, i, j]
-    expected, i, j = like(scores, expected), index(scores, i), index(scores, j)
     white_scores = scores @ like(scores, whitening.scores.T)
     white_inputs = inputs @ like(inputs, whitening.inputs.T)
     steps = batch.local + np.repeat(batch.first_step, batch.lengths)
     groups = (np.repeat(batch.sequence, batch.lengths) + steps // block)[counted] % n_groups
-    for group, rows in _grouped(groups, max(1, CHUNK_ENTRIES // n_pairs)):
-        own, own_kinds = index(scores, rows), index(scores, kinds[rows])
-        left, right = white_scores[own], white_inputs[own]
-        tensors = left[:, i] * left[:, j] - expected[own_kinds]
-        squares = right[:, i] * right[:, j]
+    for group, rows in _grouped(groups, block_rows(i.size, room(scores))):
+        tensors = symmetric_powers(contiguous(take_rows(white_scores, rows).T), 2)
+        squares = symmetric_powers(contiguous(take_rows(white_inputs, rows).T), 2)
+        # S_2 = s s^T - K_kind: the second term is taken off the sums
+        of_kind = np.zeros((chain.n_kinds, rows.shape[0]))
+        of_kind[kinds[rows], np.arange(rows.shape[0])] = weights[rows]
         if batch.weights is not None:
-            own_weights = like(scores, weights[rows])
-            tensors *= own_weights[:, np.newaxis]
-            empty.square_sums[group] += to_host(own_weights @ squares)
-        else:
-            empty.square_sums[group] += to_host(squares.sum(axis=0))
-        empty.tensor_sums[group] += to_host(tensors.sum(axis=0))
-        empty.products[group] += to_host(tensors.T @ squares)
+            tensors *= like(scores, weights[rows])
+        nothing.square_sums[group] += to_host(squares @ like(scores, weights[rows]))
+        nothing.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_kind.sum(axis=1) @ expected
+        known = to_host(like(scores, of_kind) @ squares.T)
+        nothing.products[group] += to_host(tensors @ squares.T) - expected.T @ known
     return SteinStatistic(
         block,
         _count(groups, weights, n_groups),
-        empty.tensor_sums,
-        empty.square_sums,
-        empty.products,
+        nothing.tensor_sums,
+        nothing.square_sums,
+        nothing.products,
         kind_counts,
-        empty.kind_scores,
-        empty.kind_products,
+        nothing.kind_scores,
+        nothing.kind_products,
         to_host(weighted.T @ inputs),
     )
 

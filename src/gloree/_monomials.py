@@ -14,6 +14,14 @@ import numpy as np
 from gloree._arrays import empty, namespace
 from gloree.sequences import Array, IntArray
 
+BLOCK_ENTRIES = 2**18
+"""Feature entries held at once: 2 MiB, about one core's second-level cache."""
+
+
+def block_rows(n_features: int, room: int = 1) -> int:
+    """Rows of a block whose features fit into `room` times the cache."""
+    return max(64, room * BLOCK_ENTRIES // max(n_features, 1))
+
 
 def n_monomials(n_variables: int, degree: int) -> int:
     """Count the monomials of exactly this degree: C(d + m - 1, m)."""
