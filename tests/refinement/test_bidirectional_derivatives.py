@@ -219,6 +219,9 @@ def assert_derivatives(model, layout, batch, data):
     hessian = hessian_sums(batch, model, layout)
     assert hessian.n_rows == len(owners)
     close(hessian.hessian, np.einsum("tap,taq->pq", J, J), DIFFERENCES * scale)
+    weights = np.linspace(0.5, 2.0, len(batch.lengths))
+    weighted = np.einsum("t,tap,taq->pq", weights[owners], J, J)
+    close(hessian_sums(batch, model, layout, weights).hessian, weighted, DIFFERENCES * scale)
 
     spread = spread_sums(batch, model, layout)
     assert spread.n_segments == len(batch.lengths)

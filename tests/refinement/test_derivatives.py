@@ -229,12 +229,32 @@ def test_hessian_is_symmetric_and_positive_semidefinite():
         assert np.linalg.eigvalsh(matrix)[0] > -ALGEBRA * np.abs(matrix).max()
 
 
-def test_weighted_sums_count_every_row_so_many_times():
-    model, layout, batch = make_case("quadratic")
-    once = hessian_sums(batch, model, layout)
-    thrice = once.merge(once).merge(once)
-    for entry in fields(once):
-        close(getattr(once.weighted(3.0), entry.name), getattr(thrice, entry.name), ALGEBRA)
+@pytest.mark.parametrize("case", ["quadratic", "direct path", "free coefficients"])
+def test_rows_of_a_segment_count_as_often_as_its_weight(case):
+    model, layout, batch = make_case(case)
+    weights = np.random.default_rng(1).uniform(0.1, 3.0, batch.lengths.shape[0])
+    found = hessian_sums(batch, model, layout, weights)
+    alone = [
+        hessian_sums(batch.of_segments(np.arange(weights.shape[0]) == i), model, layout)
+        for i in range(weights.shape[0])
+    ]
+    for entry in fields(found):
+        terms = [w * getattr(sums, entry.name) for w, sums in zip(weights, alone, strict=True)]
+        close(getattr(found, entry.name), np.sum(terms, axis=0), ALGEBRA)
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 4], [5, 1, 6]])
+def test_spread_of_segments_of_equal_and_of_other_lengths(lengths):
+    """One product for all segments of one length, a product for each otherwise."""
+    model, layout, _ = make_case("direct path")
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((12, model.n_inputs))
+    batch = as_sequences(X, rng.standard_normal((12, model.n_outputs)), lengths=lengths).whole()
+    scores = [
+        gradient_sums(batch.of_segments(np.arange(3) == i), model, layout).gradient
+        for i in range(3)
+    ]
+    close(spread_sums(batch, model, layout).spread, sum(np.outer(g, g) for g in scores), ALGEBRA)
 
 
 def test_a_sequence_does_not_see_its_neighbours():

@@ -112,7 +112,7 @@ def plan(
     n_workers : int, optional
         Batches in flight; the number of cores by default.
     batch_size : int, optional
-        Rows of a batch; by default a twelfth of the data, between 16,384 and 32,768, but about two
+        Rows of a batch; by default a quarter of the data, between 16,384 and 32,768, but about two
         million inputs at most, and fewer where `memory_limit` asks for it.
     memory_limit : int, optional
         Bytes that batches and sums may take beside the data.
@@ -172,7 +172,7 @@ def plan(
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
     sums = 8 * (size * (size if kind != "score" else 4) + size * n_outputs) * (workers + 2)
     fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers
-    rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 12, 2 * DEFAULT_BATCH_ROWS))
+    rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 4, 2 * DEFAULT_BATCH_ROWS))
     rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
     rows = rows if batch_size is None else batch_size
     if memory_limit is not None:

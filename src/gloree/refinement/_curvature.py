@@ -30,8 +30,8 @@ about a twentieth of the weights as long as one of a gradient, so this is a thir
 MOST_ROWS = 2**18
 """Rows beyond which the number of all rows adds no more: what is kept of them has to stay small."""
 
-CHUNK_ROWS = 2**13
-"""Rows of a chunk of segments, at most (about), so that memory stays small beside the data."""
+LEAST_SEGMENTS = 32
+"""Segments of a chunk, at least, where the pass could do with fewer of them."""
 
 LEAST_CURVATURE = 0.1
 """Curvature along a step, relative to the expected one, from which a BFGS correction is safe."""
@@ -131,8 +131,12 @@ def n_segments_of(source: Source, n_rows: int) -> int:
     return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
 
 
-def chunks(table: IntArray, n_segments: int, n_rows: int = CHUNK_ROWS) -> list[IntArray]:
-    """Chunks of so many segments and rows, about; at least four of equal size for the workers."""
+def chunks(table: IntArray, n_segments: int, n_rows: int) -> list[IntArray]:
+    """Chunks of at most so many segments and rows, about.
+
+    Four for the workers at least, but of `LEAST_SEGMENTS`: the steps of a few segments take as
+    long as those of one.
+    """
     rows = int((table[:, 4] - table[:, 1]).sum())
-    most = min(CHUNK_ROWS, n_rows)
-    return split_evenly(table, max(4, -(-table.shape[0] // n_segments), -(-rows // most)))
+    least = min(4, table.shape[0] // LEAST_SEGMENTS)
+    return split_evenly(table, max(1, least, -(-table.shape[0] // n_segments), -(-rows // n_rows)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -68,11 +68,7 @@ class Matrix:
 
 def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
     """Sums of one batch of segments of both strata, reweighted."""
-    weights, parts = strata.weights_of(batch), []
-    for weight in np.unique(weights):
-        sums = hessian_sums(batch.of_segments(weights == weight), model, layout)
-        parts.append(sums.weighted(float(weight)))
-    return reduce(HessianSums.merge, parts)
+    return hessian_sums(batch, model, layout, strata.weights_of(batch))
 
 
 def hessian_pass(
@@ -87,7 +83,9 @@ def hessian_pass(
         partial(stratified_sums, model=model, layout=layout, strata=strata),
         source,
         label="J^T J",
-        tables=chunks(strata.table, segments_at_once(layout), rows_at_once(layout)),
+        tables=chunks(
+            strata.table, segments_at_once(layout), min(source.batch_size, rows_at_once(layout))
+        ),
     )
 
 

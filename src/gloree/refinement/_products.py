@@ -29,6 +29,9 @@ from gloree.states import States, run_states
 MOST_NUMBERS = 2**26
 """Numbers of the rows that are kept in memory, at most: 512 MiB (twice that if they are all)."""
 
+KEPT_ROWS = 2**13
+"""Rows of a batch that is kept, at most: the preconditioner takes only some of the batches."""
+
 SOLVED = 0.01
 """Conjugate gradients end when the gradient of the quadratic model has fallen to this fraction.
 
@@ -104,7 +107,7 @@ class Products:
         wanted = max(hessian_rows(layout, source.n_rows), UNIT_ROWS * width)
         wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
         strata = Strata.of(source, current, wanted)
-        tables = chunks(strata.table, strata.table.shape[0])
+        tables = chunks(strata.table, strata.table.shape[0], min(source.batch_size, KEPT_ROWS))
         keep = partial(Kept.of, model=model, strata=strata)
         self.kept = engine.gather(keep, source, tables)
         counted = sum(each.batch.n_counted for each in self.kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -223,10 +224,6 @@ class HessianSums(Sums):
     n_rows: float
     hessian: Array = field(repr=False)
 
-    def weighted(self, weight: float) -> HessianSums:
-        """Return the sums with every row counted `weight` times."""
-        return HessianSums(weight * self.n_rows, weight * self.hessian)
-
 
 def segments_at_once(layout: Layout) -> int:
     """Segments whose sensitivities fit into 4 MiB."""
@@ -239,8 +236,18 @@ def rows_at_once(layout: Layout) -> int:
     return max(256, 2**22 // max(kept, 1))
 
 
-def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
+def hessian_sums(
+    batch: Batch, model: Network, layout: Layout, weights: Array | None = None
+) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
+
+    Parameters
+    ----------
+    batch : Batch
+    model : IORNN or BRNN
+    layout : Layout
+    weights : ndarray of shape (n_segments,), optional
+        What the rows of each segment count; 1 by default.
 
     .. math::
         \frac{\partial h_t}{\partial \theta_i} = f'(z_t) \circ
@@ -250,7 +257,8 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
             U \frac{\partial h_{t-1}}{\partial c_{im}}
 
     Of two chains, those of the forward one are found first and kept: the other one walks the
-    steps in the opposite order.
+    steps in the opposite order. All this is linear in what enters a unit, so weights of segments
+    enter there, as their roots.
 
     Notes
     -----
@@ -259,22 +267,25 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     subsample of the data.
     """
     states = run_states(model, batch)
+    roots = None
+    if weights is not None:
+        roots = like(states.h, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted_rows] = True
     slopes = model.activation.derivative(states.z, 1)
-    regressors = output_regressors(batch, states, layout)
+    regressors = _scaled(output_regressors(batch, states, layout), roots)
     root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
     root = like(slopes, root)
     *others, last = [direction for direction in layout.directions if direction.n_units]
-    kept = [_kept_sensitivities(batch, model, layout, states, slopes, other) for other in others]
+    run = partial(_sensitivity_steps, batch, model, layout, states, slopes, roots)
+    kept = [_all_rows(run(other), other, batch, slopes) for other in others]
 
     q, width = layout.n_outputs, layout.n_unit_parameters
     units = zeros(slopes, (width, width))
     mixed = [
         zeros(slopes, (part.n_units, part.size, layout.output_width)) for part in (*others, last)
     ]
-    steps = _sensitivity_steps(batch, model, layout, states, slopes, last)
-    for rows, sensitivity in steps:
+    for rows, sensitivity in run(last):
         chosen = np.flatnonzero(counted[rows])
         if chosen.size == 0:
             continue
@@ -297,7 +308,14 @@ def hessian_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     hessian[width:, :width] = hessian[:width, width:].T
     phi = regressors[index(regressors, counted)]
     hessian[width:, width:] = np.kron(np.eye(q), to_host(phi.T @ phi))
-    return HessianSums(float(batch.n_counted), hessian)
+    rows_of = batch.lengths - batch.before - batch.after
+    n_rows = batch.n_counted if weights is None else weights @ rows_of
+    return HessianSums(float(n_rows), hessian)
+
+
+def _scaled(values: Array, roots: Array | None) -> Array:
+    """Rows times the roots of their weights."""
+    return values if roots is None else values * roots
 
 
 def entering_unit(batch: Batch, states: States, layout: Layout, direction: Direction) -> Array:
@@ -332,16 +350,20 @@ def _sensitivity_steps(
     layout: Layout,
     states: States,
     slopes: Array,
+    roots: Array | None,
     direction: Direction,
 ) -> Iterator[tuple[IntArray, Array]]:
-    """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size)."""
+    """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size).
+
+    Times the `roots` of their weights, of shape (n_rows, 1).
+    """
     k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
     U = like(slopes, model.recurrent_weights[direction.units, direction.units])
     recurrent = layout.recurrent and bool(U.any())
     packing = _packing_of(batch, direction)
-    entering = packing.pack(entering_unit(batch, states, layout, direction))
+    entering = packing.pack(_scaled(entering_unit(batch, states, layout, direction), roots))
     steep = packing.pack(slopes[:, direction.units])
-    own = packing.pack(coefficient_slopes(states, direction))
+    own = packing.pack(_scaled(coefficient_slopes(states, direction), roots))
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
     current: Array | None = None
     for begin, end in pairwise(packing.step_starts.tolist()):
@@ -359,17 +381,12 @@ def _sensitivity_steps(
         yield packing.rows[begin:end], current
 
 
-def _kept_sensitivities(
-    batch: Batch,
-    model: Network,
-    layout: Layout,
-    states: States,
-    slopes: Array,
-    direction: Direction,
+def _all_rows(
+    steps: Iterator[tuple[IntArray, Array]], direction: Direction, batch: Batch, slopes: Array
 ) -> Array:
-    """D h_t / d theta of all rows of a batch, shape (n_units, n_rows, size)."""
+    """Sensitivities of all rows of a batch, shape (n_units, n_rows, size)."""
     kept: Array = empty(slopes, (direction.n_units, batch.n_rows, direction.size))
-    for rows, values in _sensitivity_steps(batch, model, layout, states, slopes, direction):
+    for rows, values in steps:
         kept[:, index(kept, rows)] = values
     return kept
 
@@ -414,9 +431,14 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
 
 def _segment_products(batch: Batch, left: Array, right: Array) -> Array:
     """Sum of left_t (x) right_t over each segment, shape (n_segments, n_left * n_right)."""
-    packing = batch.packing
-    left, right = packing.pack(left), packing.pack(right)
-    total: Array = zeros(left, (batch.lengths.shape[0], left.shape[1], right.shape[1]))
-    for begin, end in pairwise(packing.step_starts.tolist()):
-        total[: end - begin] += left[begin:end, :, None] * right[begin:end, None, :]
-    return total.reshape(total.shape[0], -1)
+    n_segments, n_left, n_right = batch.lengths.shape[0], left.shape[1], right.shape[1]
+    length = int(batch.lengths[0])
+    if bool((batch.lengths == length).all()):
+        stacked = left.reshape(n_segments, length, n_left).swapaxes(1, 2)
+        equal: Array = stacked @ right.reshape(n_segments, length, n_right)
+        return equal.reshape(n_segments, n_left * n_right)
+    total = zeros(left, (n_segments, n_left, n_right))
+    for i, (begin, end) in enumerate(pairwise([*batch.starts.tolist(), batch.n_rows])):
+        total[i] = left[begin:end].T @ right[begin:end]
+    found: Array = total.reshape(n_segments, n_left * n_right)
+    return found
