@@ -237,9 +237,11 @@ class DaskEngine(Engine):
         function: Callable[[Batch], Statistic],
         source: Source,
         tables: Iterable[IntArray],
+        total: int,
         label: str,
     ) -> Iterator[tuple[int, Statistic]]:
         """Group and statistic of every group, in order."""
+        del total
         dask = require("dask", "dask", "a Dask engine")
         distributed = require("distributed", "dask", "a Dask engine")
         lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,9 @@ from gloree.models import ExplosionError
 from gloree.sequences import Batch, Data, IntArray, Part, walk
 
 EngineName = Literal["serial", "threads", "dask"]
+
+SHORT = 0.03
+"""Seconds of work below which threads that wait for each other cost more than they gain."""
 
 
 @cache
@@ -104,7 +108,8 @@ class Engine:
         do with tensors. Either way BLAS has one thread: how it splits a product would show in the
         last bits.
     n_workers : int or None
-        Threads of the pool; None takes one for each core.
+        Threads of the pool; None takes one for each core, and no pool for a pass that will take
+        less than `SHORT` seconds, judging by its first batch.
     verbose : int
         From 2 on, a progress bar for each pass.
     checkpoint : Checkpoint, optional
@@ -197,7 +202,7 @@ class Engine:
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
         """Sum a function of things that are at hand, such as what `gather` kept, in their order."""
         merger = Merger()
-        for statistic in self._spread(function, items):
+        for statistic in self._spread(function, items, len(items)):
             merger.add(0, statistic)
         merged: Statistic = merger.result()
         return merged
@@ -211,9 +216,11 @@ class Engine:
     ) -> Statistic:
         """Map and merge."""
         merger = Merger()
+        total = source.n_batches if tables is None else len(tables)
+        chosen = source.each() if tables is None else tables
         for group, statistic in tqdm(
-            self._map(function, source, source.each() if tables is None else tables, label),
-            total=source.n_batches if tables is None else len(tables),
+            self._map(function, source, chosen, total, label),
+            total=total,
             desc=label,
             disable=self.verbose < 2,
             leave=False,
@@ -227,9 +234,10 @@ class Engine:
         function: Callable[[Batch], Statistic],
         source: Source,
         tables: Iterable[IntArray],
+        total: int,
         label: str,
     ) -> Iterator[tuple[int, Statistic]]:
-        """Group and statistic of every batch, in order."""
+        """Group and statistic of every batch, in order; of `total` batches, about."""
         del label
         reading, steps = source.reading, walk(source.data, tables)
 
@@ -240,17 +248,26 @@ class Engine:
         ahead = list(islice(steps, 1))
         # PyTorch spreads the work on a tensor itself
         alone = bool(ahead) and is_tensor(ahead[0][1].X)
-        yield from self._spread(work, chain(ahead, steps), alone=alone)
+        yield from self._spread(work, chain(ahead, steps), total, alone=alone)
 
     def _spread(
-        self, function: Callable[[Item], Result], items: Iterable[Item], *, alone: bool = False
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        total: int,
+        *,
+        alone: bool = False,
     ) -> Iterator[Result]:
-        """Results of a function in the order of the items, on the pool unless `alone`."""
+        """Results of a function in the order of the items, on the pool if that is worth it."""
         n_workers = self.n_workers or os.cpu_count() or 1
+        alone = alone or self.name == "serial" or n_workers == 1 or total <= 1
         given = iter(items)
-        ahead = list(islice(given, 2))
-        given = chain(ahead, given)
-        if alone or self.name == "serial" or n_workers == 1 or len(ahead) == 1:
+        if not alone and self.n_workers is None:
+            begin = time.perf_counter()
+            with one_blas_thread():
+                yield from map(function, islice(given, 1))
+            alone = total * (time.perf_counter() - begin) < SHORT
+        if alone:
             with one_blas_thread():
                 yield from map(function, given)
             return
