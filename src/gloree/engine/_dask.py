@@ -37,6 +37,10 @@ ATTEMPTS = 4
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of these settings in malloc.h."""
 
+LIGHT = 2**16
+"""Bytes up to which a pass function travels with every task; a larger one is sent to a worker once,
+and from there to the others, which is one more way for all tasks to wait for."""
+
 PAUSES = (0.05, 0.5, 2.0)
 """Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
 
@@ -128,7 +132,7 @@ def sum_group(
     place: tuple[int, int],
     tables: list[IntArray | Progression],
     reading: Reading,
-    function: Callable[[Batch], Any],
+    function: Callable[[Batch], Any] | bytes,
     name: str,
     checksum: int | None,
 ) -> Any:
@@ -141,15 +145,18 @@ def sum_group(
     place : (int, int)
         Row and sequence of the whole with which a partition or shard begins.
     tables, reading, function
-        The batches, and what becomes of them.
+        The batches, and what becomes of them; the function may be pickled.
     name, checksum
         Of the partition or shard.
     """
     _keep_freed_memory()
+    found: Any = function
+    if isinstance(function, bytes):
+        found = require("distributed", "dask", "a Dask engine").protocol.pickle.loads(function)
     merger = Merger()
     with one_blas_thread():
         for batch in _batches(value, place, map(unpacked, tables), name, checksum):
-            merger.add(0, function(reading.of(batch)))
+            merger.add(0, found(reading.of(batch)))
     return merger.result()
 
 
@@ -251,9 +258,11 @@ class DaskEngine(Engine):
                 "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
                 "engine='serial', which runs where the tensors are"
             )
-        # it may hold large matrices: one copy for each worker, not one for each task
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-            shared = self.client.submit(as_it_is, function, pure=False)
+        shared: Any = distributed.protocol.pickle.dumps(function)
+        if len(shared) > LIGHT:
+            # it may hold large matrices: one copy for each worker, not one for each task
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+                shared = self.client.submit(as_it_is, function, pure=False)
 
         def submit(group: int, own: list[IntArray]) -> Any:
             part = data.part_of(int(own[0][0, 2]))
