@@ -283,14 +283,20 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
         raise AssertionError("a partition was fetched")
 
     monkeypatch.setattr(sources.Partitions, "value", fetched)
-    sizes, plain = [], distributed.Future.result
+    sizes, one, many = [], distributed.Future.result, distributed.Client.gather
 
     def result(self, timeout=None):
-        value = plain(self, timeout)
+        value = one(self, timeout)
         sizes.append(len(pickle.dumps(value)))
         return value
 
+    def gather(self, futures, **options):
+        values = many(self, futures, **options)
+        sizes.extend(len(pickle.dumps(value)) for value in values)
+        return values
+
     monkeypatch.setattr(distributed.Future, "result", result)
+    monkeypatch.setattr(distributed.Client, "gather", gather)
     data = sources.partitions(delayed(items))
     get_engine(client).look(data)
     looks = sizes.copy()

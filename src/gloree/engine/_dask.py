@@ -10,8 +10,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import groupby
+from functools import cache, partial
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,10 @@ from gloree.sources._partitions import failure
 from gloree.sources._parts import require_same
 
 IN_FLIGHT = 4
-"""Groups that are under way at once, for each thread of the workers."""
+"""Groups of a wave, for each thread of the workers; two waves are under way at once."""
+
+FETCHED = 8
+"""Statistics that come back in one message."""
 
 MARGIN = 2048
 """Rows on either side of a block of an array that travel with it: context of its segments."""
@@ -43,6 +46,10 @@ and from there to the others, which is one more way for all tasks to wait for.""
 
 PAUSES = (0.05, 0.5, 2.0)
 """Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
+
+
+Wave = list[tuple[int, list[IntArray]]]
+"""Groups and their batches."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,10 @@ def sum_group(
     value: Any,
     place: tuple[int, int],
     tables: list[IntArray | Progression],
-    reading: Reading,
-    function: Callable[[Batch], Any] | bytes,
     name: str,
     checksum: int | None,
+    reading: Reading,
+    function: Callable[[Batch], Any] | bytes,
 ) -> Any:
     """Task: read and sum the batches of one group.
 
@@ -144,10 +151,12 @@ def sum_group(
         The rows, or what they are read from.
     place : (int, int)
         Row and sequence of the whole with which a partition or shard begins.
-    tables, reading, function
-        The batches, and what becomes of them; the function may be pickled.
+    tables
+        The batches.
     name, checksum
         Of the partition or shard.
+    reading, function
+        What becomes of a batch; the function may be pickled.
     """
     _keep_freed_memory()
     found: Any = function
@@ -258,49 +267,46 @@ class DaskEngine(Engine):
                 "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
                 "engine='serial', which runs where the tensors are"
             )
+        unwarned = partial(
+            dask.config.set, {"distributed.admin.large-graph-warning-threshold": "1TB"}
+        )
         shared: Any = distributed.protocol.pickle.dumps(function)
         if len(shared) > LIGHT:
             # it may hold large matrices: one copy for each worker, not one for each task
-            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            with unwarned():
                 shared = self.client.submit(as_it_is, function, pure=False)
 
-        def submit(group: int, own: list[IntArray]) -> Any:
-            part = data.part_of(int(own[0][0, 2]))
-            rows = data.remote(part)
-            if rows is None:
-                rows = self._rows(data, part, group, own)
-            name, checksum = data.name(part), data.part_checksum(part)
-            return self.client.submit(
-                sum_group,
-                rows,
-                data.place(part),
-                [packed(table) for table in own],
-                reading,
-                shared,
-                name,
-                checksum,
-                pure=False,
-            )
+        def submit(wave: Wave) -> list[Any]:
+            """Futures of some groups: one message for all of them."""
+            parts = [data.part_of(int(own[0][0, 2])) for _, own in wave]
+            rows = []
+            for part, (group, own) in zip(parts, wave, strict=True):
+                remote = data.remote(part)
+                rows.append(self._rows(data, part, group, own) if remote is None else remote)
+            with unwarned():
+                futures: list[Any] = self.client.map(
+                    sum_group,
+                    rows,
+                    [data.place(part) for part in parts],
+                    [[packed(table) for table in own] for _, own in wave],
+                    [data.name(part) for part in parts],
+                    [data.part_checksum(part) for part in parts],
+                    reading=reading,
+                    function=shared,
+                    pure=False,
+                )
+            return futures
 
-        def attempt(group: int, own: list[IntArray]) -> Any:
-            """Future of a group; None if its rows are lost already."""
-            try:
-                return submit(group, own)
-            except lost:
-                self._blocks.pop((id(data), group), None)
-                return None
-
-        def result(group: int, own: list[IntArray], future: Any) -> tuple[int, Statistic]:
+        def alone(group: int, own: list[IntArray], future: Any) -> Statistic:
+            """Statistic of one group, sent again where its rows are lost."""
             part = data.part_of(int(own[0][0, 2]))
             name = data.name(part)
             for trial in range(ATTEMPTS):
-                if trial:
-                    future = attempt(group, own)
-                if future is None:
-                    continue
                 try:
+                    if trial or future is None:
+                        (future,) = submit([(group, own)])
                     statistic: Statistic = future.result()
-                    return group, statistic
+                    return statistic
                 except lost:
                     self._blocks.pop((id(data), group), None)
                 except killed as error:
@@ -318,16 +324,33 @@ class DaskEngine(Engine):
                 f"delayed values"
             )
 
-        width = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
-        waiting: deque[tuple[int, list[IntArray], Any]] = deque()
+        def begin(wave: Wave) -> tuple[Wave, list[Any]]:
+            try:
+                return wave, submit(wave)
+            except lost:
+                return wave, [None] * len(wave)
+
+        def finish(wave: Wave, futures: list[Any]) -> Iterator[tuple[int, Statistic]]:
+            for first in range(0, len(wave), FETCHED):
+                some, own = wave[first : first + FETCHED], futures[first : first + FETCHED]
+                try:
+                    statistics = self.client.gather(own)
+                except Exception:
+                    # which of them failed or was lost shows by itself
+                    statistics = [None] * len(some)
+                for each, future, statistic in zip(some, own, statistics, strict=True):
+                    yield each[0], alone(*each, future) if statistic is None else statistic
+
+        size = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
         pieces = (piece for table in tables for piece in data.by_part(table))
-        for group, own in groupby(pieces, key=data.group_of):
-            tables_of_group = list(own)
-            waiting.append((group, tables_of_group, attempt(group, tables_of_group)))
-            if len(waiting) >= width:
-                yield result(*waiting.popleft())
-        while waiting:
-            yield result(*waiting.popleft())
+        groups = ((group, list(own)) for group, own in groupby(pieces, key=data.group_of))
+        under_way: deque[tuple[Wave, list[Any]]] = deque()
+        while wave := list(islice(groups, size)):
+            under_way.append(begin(wave))
+            if len(under_way) > 1:
+                yield from finish(*under_way.popleft())
+        while under_way:
+            yield from finish(*under_way.popleft())
 
     def _rows(self, data: Data, part: int, group: int, tables: list[IntArray]) -> Any:
         """Future of what to send: the block of an array that the workers keep, or less."""
