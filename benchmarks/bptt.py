@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import random
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -791,7 +792,9 @@ def main() -> None:
         for name in arguments.cells:
             cell = (CELLS | LOSS_CELLS)[name]
             cell = replace(cell, n_sequences=cell.n_sequences * arguments.times)
-            result = run_cell(cell, arguments, Engine("threads", n_workers=arguments.threads))
+            default = arguments.threads == os.cpu_count()
+            engine = Engine() if default else Engine("threads", n_workers=arguments.threads)
+            result = run_cell(cell, arguments, engine)
             results.append(result)
             target = (LOSS_TARGETS if loss else WEIGHT_TARGETS)[0]
             out.table(

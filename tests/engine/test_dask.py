@@ -209,6 +209,21 @@ def test_sums_are_bit_equal_in_the_order_of_the_data(few, client, tmp_path, monk
         expected = found.rows
 
 
+@pytest.mark.parametrize("fetched, light", [(1, 0), (2, 2**20), (3, 0)])
+def test_several_waves_give_the_bit_equal_sums(fetched, light, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
+    for name, value in (("IN_FLIGHT", 1), ("FETCHED", fetched), ("LIGHT", light)):
+        monkeypatch.setattr(_dask, name, value)
+    for data in kinds(tmp_path):
+        engine = DaskEngine("dask", client=client)
+        engine.look(data)
+        source = Source(data, **CUT)
+        groups = {data.group_of(piece) for table in source.each() for piece in data.by_part(table)}
+        # a wave is two groups, one for each worker
+        assert len(groups) > 3
+        assert engine.run(rounded, source) == Engine("serial").run(rounded, source)
+
+
 # ------------------------------------------------------------------------- a worker is killed
 
 

@@ -67,6 +67,29 @@ def test_batches_merge_in_the_order_of_the_data_whatever_finishes_first():
     np.testing.assert_array_equal(pooled.rows, data.data.X[:, 0])
 
 
+@pytest.mark.parametrize(
+    "short, n_workers, pooled", [(0.0, None, True), (1e9, None, False), (1e9, 2, True)]
+)
+def test_a_short_pass_needs_no_pool_unless_threads_are_asked_for(
+    short, n_workers, pooled, monkeypatch
+):
+    monkeypatch.setattr("gloree.engine._engine.SHORT", short)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seen = []
+
+    def watched(batch):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return trace(batch)
+
+    data = source()
+    found = Engine("threads", n_workers=n_workers).run(watched, data)
+    np.testing.assert_array_equal(found.rows, data.data.X[:, 0])
+    # the first batch tells how long the others will take
+    first = 1 if n_workers is None else 0
+    assert all(seen[:first]) and len(seen) > 2
+    assert all(here is not pooled for here in seen[first:])
+
+
 @pytest.mark.parametrize("name", ["serial", "threads"])
 def test_an_error_in_a_pass_reaches_the_caller(name):
     def fails(batch):
