@@ -8,8 +8,9 @@
 The data are partitions that Dask workers make (a seed each) and keep; the other engines read the
 same arrays from memory. Workers are processes of one thread on this machine (`LocalCluster`), so
 two of them can at most halve the time. Timed are whole default fits after the first look at the
-data (the median of three), and its two largest kinds of pass: regression moments and the gradient. The weights must be
-those of the serial engine to the last bit. Then a worker is killed in the middle of a fit.
+data (the median of three), and its two largest kinds of pass: regression moments and the gradient.
+The weights must be those of the serial engine to the last bit. Then a worker is killed in the
+middle of a fit.
 
 What two workers can reach on this machine at all is measured too: the same two passes by two
 processes that share nothing, each on half of the data, next to one such process alone.
