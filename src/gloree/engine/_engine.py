@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
@@ -109,7 +109,7 @@ class Engine:
         last bits.
     n_workers : int or None
         Threads of the pool; None takes one for each core, and no pool for a pass that will take
-        less than `SHORT` seconds, judging by its first batch.
+        less than `SHORT` seconds, judging by the first batch of the first pass of its kind.
     verbose : int
         From 2 on, a progress bar for each pass.
     checkpoint : Checkpoint, optional
@@ -120,6 +120,7 @@ class Engine:
     n_workers: int | None = None
     verbose: int = 0
     checkpoint: Checkpoint | None = None
+    _paces: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def small_matrices(self) -> AbstractContextManager[object]:
         """Context for the algebra between passes: one BLAS thread.
@@ -202,7 +203,7 @@ class Engine:
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
         """Sum a function of things that are at hand, such as what `gather` kept, in their order."""
         merger = Merger()
-        for statistic in self._spread(function, items, len(items)):
+        for statistic in self._spread(function, items, len(items), "sums of rows at hand"):
             merger.add(0, statistic)
         merged: Statistic = merger.result()
         return merged
@@ -238,7 +239,6 @@ class Engine:
         label: str,
     ) -> Iterator[tuple[int, Statistic]]:
         """Group and statistic of every batch, in order; of `total` batches, about."""
-        del label
         reading, steps = source.reading, walk(source.data, tables)
 
         def work(step: tuple[int, Part, IntArray]) -> tuple[int, Statistic]:
@@ -248,13 +248,14 @@ class Engine:
         ahead = list(islice(steps, 1))
         # PyTorch spreads the work on a tensor itself
         alone = bool(ahead) and is_tensor(ahead[0][1].X)
-        yield from self._spread(work, chain(ahead, steps), total, alone=alone)
+        yield from self._spread(work, chain(ahead, steps), total, label, alone=alone)
 
     def _spread(
         self,
         function: Callable[[Item], Result],
         items: Iterable[Item],
         total: int,
+        label: str,
         *,
         alone: bool = False,
     ) -> Iterator[Result]:
@@ -263,10 +264,12 @@ class Engine:
         alone = alone or self.name == "serial" or n_workers == 1 or total <= 1
         given = iter(items)
         if not alone and self.n_workers is None:
-            begin = time.perf_counter()
-            with one_blas_thread():
-                yield from map(function, islice(given, 1))
-            alone = total * (time.perf_counter() - begin) < SHORT
+            if label not in self._paces:
+                begin = time.perf_counter()
+                with one_blas_thread():
+                    yield from map(function, islice(given, 1))
+                self._paces[label] = time.perf_counter() - begin
+            alone = total * self._paces[label] < SHORT
         if alone:
             with one_blas_thread():
                 yield from map(function, given)
