@@ -241,14 +241,6 @@ def hessian_sums(
 ) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
 
-    Parameters
-    ----------
-    batch : Batch
-    model : IORNN or BRNN
-    layout : Layout
-    weights : ndarray of shape (n_segments,), optional
-        What the rows of each segment count; 1 by default.
-
     .. math::
         \frac{\partial h_t}{\partial \theta_i} = f'(z_t) \circ
             \Big( e_i (x_t, h_{t-1}, 1)^T + U \frac{\partial h_{t-1}}{\partial \theta_i} \Big),
@@ -259,6 +251,14 @@ def hessian_sums(
     Of two chains, those of the forward one are found first and kept: the other one walks the
     steps in the opposite order. All this is linear in what enters a unit, so weights of segments
     enter there, as their roots.
+
+    Parameters
+    ----------
+    batch : Batch
+    model : IORNN or BRNN
+    layout : Layout
+    weights : ndarray of shape (n_segments,), optional
+        What the rows of each segment count; 1 by default.
 
     Notes
     -----
