@@ -110,10 +110,7 @@ class _Blocks:
             overwrite_drive=True,
         )
         if blocks is None:
-            # reading rows at random is several times faster than writing them so
-            place = np.empty_like(rows)
-            place[rows] = np.arange(rows.shape[0])
-            np.take(states, place, axis=0, out=self.states, mode="clip")
+            self.states = packing.unpack(states)
         else:
             self.states[rows] = states
         found = find_explosions(states, packing, self.limit)

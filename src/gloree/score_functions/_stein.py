@@ -265,9 +265,10 @@ def stein_statistic(
         # S_2 = s s^T - K_kind: the second term is taken off the sums
         of_kind = np.zeros((chain.n_kinds, rows.shape[0]))
         of_kind[kinds[rows], np.arange(rows.shape[0])] = weights[rows]
+        own_weights = like(scores, weights[rows])
         if batch.weights is not None:
-            tensors *= like(scores, weights[rows])
-        nothing.square_sums[group] += to_host(squares @ like(scores, weights[rows]))
+            tensors *= own_weights
+        nothing.square_sums[group] += to_host(squares @ own_weights)
         nothing.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_kind.sum(axis=1) @ expected
         known = to_host(like(scores, of_kind) @ squares.T)
         nothing.products[group] += to_host(tensors @ squares.T) - expected.T @ known

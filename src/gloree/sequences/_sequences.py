@@ -32,8 +32,9 @@ def checksum_of(values: NDArray[Any], code: int = 0) -> int:
     """Checksum of the bytes of an array, three times as fast as a CRC of them.
 
     Bytes are taken as 64-bit words, in blocks of 256 rows and columns; the checksum is the CRC-32
-    of the sums, modulo 2^64, of all rows and columns. One word that is another, or stands
-    somewhere else, changes one of each at least.
+    of the sums, modulo 2^64, of all rows and columns. Another word changes a sum of either kind,
+    two words that change places those of one kind at least; several changes that leave all sums as
+    they were would go unseen.
 
     Parameters
     ----------
