@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import pickle
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 import gloree.engine._checkpoint as checkpoint_module
-from gloree import GaussianVAR, SpectralRNNRegressor, datasets
-from gloree.engine import Checkpoint, CheckpointError, Engine, Source
+import gloree.engine._engine as engine_module
+from gloree import GaussianVAR, SpectralRNNRegressor, SystemIdentifier, datasets
+from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, Source
 from gloree.models import ExplosionError
-from gloree.refinement import _gauss_newton
+from gloree.refinement import RefinementStatus, _gauss_newton
 from gloree.sequences import as_sequences
 from gloree.sources import batches, shards
 
@@ -223,6 +225,83 @@ def test_passes_are_on_file_as_soon_as_they_are_done(tmp_path):
     ]
     again.append("more", 3)
     assert Checkpoint(tmp_path / "fit", {"a": 1}, {}).n_passes == 4
+
+
+# ----------------------------------------------------------------------------- with the time
+
+
+@pytest.fixture(scope="module")
+def record():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(800)
+    y = np.zeros(800)
+    for t in range(1, 800):
+        y[t] = 0.7 * y[t - 1] + np.tanh(u[t - 1])
+    return u, y + 0.01 * rng.standard_normal(800)
+
+
+def identifier(**options):
+    return SystemIdentifier(1, 1, **{"engine": "serial", "max_seconds": 1000, **options})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
+def test_an_identification_goes_on_after_any_pass(share, record, tmp_path):
+    """Also in the middle of its refinement, where an interrupt without a file ends it softly."""
+    with pytest.MonkeyPatch.context() as patch:
+        labels = Passes(patch).labels
+        expected = identifier().fit(*record)
+    after = int(share * len(labels))
+    interrupted(identifier(), record, tmp_path / "fit", after)
+    again, taken = resumed(identifier(), record, tmp_path / "fit")
+    assert again == expected.model_
+    assert taken == labels[after:]
+
+
+def test_a_search_that_time_ended_is_the_same_from_its_file(record, tmp_path, monkeypatch):
+    """Whatever the clock says now, decisions are those of the first run."""
+
+    def fit(pace):
+        ticks = itertools.count(step=pace)
+        monkeypatch.setattr(engine_module.time, "perf_counter", lambda: next(ticks))
+        return identifier(max_seconds=5).fit(*record, checkpoint=tmp_path / "fit")
+
+    first, again = fit(0.3), fit(3.0)
+    assert first.report_.refinement_status is RefinementStatus.TIME_LIMIT
+    assert again.model_ == first.model_
+    assert again.report_.history == first.report_.history
+    assert again.report_.refinement_status is RefinementStatus.TIME_LIMIT
+
+
+def test_time_counts_on_from_the_file(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(engine_module.time, "perf_counter", lambda: now[0])
+
+    def clock():
+        return Clock(Engine("serial", checkpoint=Checkpoint(tmp_path / "fit", {}, {})))
+
+    read = clock()
+    now[0] = 107.0
+    assert read() == 7.0
+    now[0] = 109.0
+    assert read() == 9.0
+    now[0] = 5000.0
+    again = clock()
+    now[0] = 5001.0
+    assert [again(), again()] == [7.0, 9.0]
+    now[0] = 5004.0
+    assert again() == 12.0
+    assert Checkpoint(tmp_path / "fit", {}, {}).n_passes == 3
+
+
+def test_an_identification_of_other_data_or_settings_is_refused(record, tmp_path):
+    path = tmp_path / "fit"
+    identifier(max_seconds=0.1).fit(*record, checkpoint=path)
+    refused("max_seconds is '0.1' there and '1000' here", identifier(), record, path)
+    changed = record[0].copy(), record[1]
+    changed[0][7] += 1e-9
+    refused("checksum of the data", identifier(max_seconds=0.1), changed, path)
+    with pytest.raises(TypeError, match="`checkpoint` must be the path of a file, got 3"):
+        identifier().fit(*record, checkpoint=3)
 
 
 # --------------------------------------------------------------------------------- other fits

@@ -8,12 +8,13 @@ finishes first and wherever it runs, so every engine gives bit-equal results for
 from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
 from gloree.engine._dask import DaskEngine
-from gloree.engine._engine import Engine, EngineName, Mergeable
+from gloree.engine._engine import Clock, Engine, EngineName, Mergeable
 from gloree.engine._source import Reading, Source, halves, split_tables
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Clock",
     "DaskEngine",
     "Engine",
     "EngineName",

@@ -66,6 +66,24 @@ class Gathered:
         return Gathered(self.items + other.items)
 
 
+class Clock:
+    """Seconds since it was made, for a search that ends with its time.
+
+    With a checkpoint the readings are on file among the passes: a fit that goes on is handed them
+    with these, decides by them what the interrupted one decided, and counts on from the last.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._begin = time.perf_counter()
+
+    def __call__(self) -> float:
+        """Seconds."""
+        seconds = self._engine.recall("clock", lambda: time.perf_counter() - self._begin)
+        self._begin = time.perf_counter() - seconds
+        return seconds
+
+
 class Merger:
     """Merges statistics in order: those of a group first, then the groups.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import zlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from sklearn.base import BaseEstimator
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
-from gloree.engine import Checkpoint, get_engine
+from gloree.engine import get_engine
+from gloree.estimators._resume import open_checkpoint
 from gloree.estimators._state import Settings
 from gloree.models import Network
 from gloree.sequences import Data
@@ -122,21 +122,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         self._check_inputs(data, settings)
         if checkpoint is None:
             return settings
-        if not isinstance(checkpoint, (str, Path)):
-            raise TypeError(f"`checkpoint` must be the path of a file, got {checkpoint!r}")
-        parameters = self.get_params(deep=False)
-        for name in ("engine", "verbose", "random_state"):
-            parameters.pop(name)
-        whole = isinstance(self.random_state, (int, np.integer))
-        identity = {
-            "estimator": type(self).__name__,
-            **{name: _told(value) for name, value in parameters.items()},
-            "random_state": int(self.random_state) if whole else None,
-            "number of steps": data.n_rows,
-            "number of sequences": data.n_sequences,
-            "checksum of the data": data.checksum,
-        }
-        log = Checkpoint(checkpoint, identity, {"rng": settings.rng})
+        log = open_checkpoint(checkpoint, self, data, {"rng": settings.rng})
         engine = replace(settings.engine, checkpoint=log)
         return replace(settings, engine=engine, rng=log.start["rng"])
 
@@ -150,17 +136,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             )
         if chain is not None and chain.n_inputs != data.n_inputs:
             raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
-
-
-def _told(value: Any) -> str:
-    """Parameter as text that tells it from others."""
-    if isinstance(value, GaussianVAR):
-        arrays = [getattr(value, each.name) for each in fields(value)]
-        code = 0
-        for array in arrays:
-            code = zlib.crc32(b"" if array is None else array.tobytes(), code)
-        return f"{value!r} of checksum {code}"
-    return repr(value)
 
 
 def _generator(random_state: Any) -> np.random.Generator:

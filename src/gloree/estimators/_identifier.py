@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
 from gloree.estimators._identification import IdentifierSettings, run_identification
+from gloree.estimators._resume import open_checkpoint
 from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import Data, Sequences, as_sequences
@@ -89,7 +91,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    A keyboard interrupt during the refinement keeps the best network so far.
+    A keyboard interrupt during the refinement keeps the best network so far, unless there is a
+    checkpoint, from which the fit can go on.
 
     Units with fitted coefficients are f_i(z) = c_1 z + c_2 z^2 + c_3 z^3, in `model_` as
     `activations.PerUnit` of `activations.Polynomial`. There is no constant term: the biases do
@@ -137,7 +140,14 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         self.engine = engine
         self.verbose = verbose
 
-    def fit(self, u: Any, y: Any = None, *, lengths: ArrayLike | None = None) -> SystemIdentifier:
+    def fit(
+        self,
+        u: Any,
+        y: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> SystemIdentifier:
         """Identify a system.
 
         Parameters
@@ -147,6 +157,10 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             In place of both: what a function of `gloree.sources` gives, or the path of a directory
             of shards; the records are gathered in memory.
         lengths : sequence of int, optional
+        checkpoint : str or Path, optional
+            File in which the result of every pass over the data is kept, and the time. A fit that
+            was interrupted goes on where it ended when it is called again with the same data,
+            parameters and file, with the time that it had left.
 
         Returns
         -------
@@ -159,6 +173,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             If parameters or data are not usable; the message says what to do.
         TooFewSamplesError
             If the records are too short for any model.
+        CheckpointError
+            If the checkpoint belongs to another fit, or cannot be written.
         """
         settings = self._settings()
         if y is None and isinstance(u, (Data, Path)):
@@ -177,6 +193,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or "
                 f"lower it"
             )
+        if checkpoint is not None:
+            log = open_checkpoint(checkpoint, self, data, {})
+            settings = replace(settings, engine=replace(settings.engine, checkpoint=log))
         drift = _drifting(data)
         model, linear, moments, report = run_identification(data, settings)
         if drift is not None:

@@ -94,6 +94,7 @@ def levenberg_marquardt(
     admit: Callable[[Network], Network] | None = None,
     max_steps: int = 200,
     max_seconds: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
     damping: float = 1e-3,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> Descent:
@@ -117,6 +118,8 @@ def levenberg_marquardt(
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     max_steps : int, default 200
     max_seconds : float, optional
+    clock : callable, optional
+        Gives seconds; see `Clock` for a search that may go on from a checkpoint.
     damping : float, default 1e-3
         First lambda: small where the start is known to be close to the optimum.
     progress : callable, optional
@@ -134,9 +137,10 @@ def levenberg_marquardt(
     Notes
     -----
     Each step takes one pass for J^T r and J^T J, O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), and
-    about one forward pass. A keyboard interrupt ends the search and returns the best so far.
+    about one forward pass. A keyboard interrupt ends the search and returns the best so far; with
+    a checkpoint it ends the fit, which can go on from there.
     """
-    begin = time.perf_counter()
+    begin = clock()
     chosen = np.flatnonzero(np.ones(layout.size, dtype=bool) if free is None else free)
 
     def look(candidate: Network, where: list[IntArray] | None) -> float:
@@ -159,15 +163,16 @@ def levenberg_marquardt(
 
     best, best_error, best_step = model, math.inf, 0
     history: list[tuple[float, float, float]] = []
-    n_steps = 0
+    n_steps, seconds = 0, 0.0
 
     def note(candidate: Network, error: float) -> None:
-        nonlocal best, best_error, best_step
+        nonlocal best, best_error, best_step, seconds
         outside = math.nan if held_out is None else look(candidate, held_out)
         judged = error if held_out is None else outside
         if judged < best_error:
             best, best_error, best_step = candidate, judged, n_steps
-        history.append((time.perf_counter() - begin, error, outside))
+        seconds = clock() - begin
+        history.append((seconds, error, outside))
         if progress is not None:
             progress(n_steps, math.sqrt(error), math.sqrt(outside))
 
@@ -181,7 +186,7 @@ def levenberg_marquardt(
         worthless = WORTHLESS / (n_rows * layout.n_outputs)
         scale = np.zeros(chosen.size)
         while n_steps < max_steps:
-            if time.perf_counter() - begin >= max_seconds:
+            if seconds >= max_seconds:
                 status = RefinementStatus.TIME_LIMIT
                 break
             H = sums.hessian.hessian[np.ix_(chosen, chosen)] / n_rows
@@ -221,7 +226,7 @@ def levenberg_marquardt(
                 break
             sums = normal(model)
     except KeyboardInterrupt:
-        if not history:
+        if not history or engine.checkpoint is not None:
             raise
     _, final, outside = min(history, key=lambda row: row[1] if held_out is None else row[2])
     return Descent(best, status, n_steps, final, outside, tuple(history))

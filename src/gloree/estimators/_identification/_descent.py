@@ -70,6 +70,7 @@ def descend(
         admit=stable,
         max_steps=max_steps,
         max_seconds=max_seconds,
+        clock=fit.clock,
         damping=damping,
         progress=progress,
     )

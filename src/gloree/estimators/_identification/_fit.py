@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -47,7 +45,7 @@ def run_identification(
         data.lengths,
         data.form,
     )
-    fit = Identification(normalised, settings, report, time.perf_counter())
+    fit = Identification(normalised, settings, report)
     report.output_size = scale.y_size
     with (
         settings.engine.small_matrices(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -13,7 +12,7 @@ import numpy as np
 
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport
-from gloree.engine import Engine, Source
+from gloree.engine import Clock, Engine, Source
 from gloree.estimators._stages import Stages
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
@@ -59,17 +58,20 @@ class Identification(Stages):
     data: Sequences
     settings: IdentifierSettings
     report: IdentificationReport
-    begin: float
+    clock: Clock = field(init=False)
     source: Source = field(init=False)
     bar: Any = field(init=False, default=None)
     radius: float = field(init=False, default=LARGEST_RADIUS)
     training: list[IntArray] = field(init=False)
     held_out: list[IntArray] = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.settings.engine)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the fit began."""
-        return time.perf_counter() - self.begin
+        return self.clock()
 
     def cut(self, washout: int) -> None:
         """Cut the records into pieces that are warmed up for so many steps, and hold some out.

@@ -1,0 +1,69 @@
+"""The checkpoint of a fit: what tells it from the files of other fits."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from gloree.chains import GaussianVAR
+from gloree.engine import Checkpoint
+from gloree.sequences import Data
+
+_FREE = ("engine", "verbose", "random_state")
+"""Parameters that may differ in the fit that goes on."""
+
+
+def open_checkpoint(
+    path: str | Path, estimator: BaseEstimator, data: Data, start: dict[str, Any]
+) -> Checkpoint:
+    """Checkpoint of the fit of an estimator to data.
+
+    Parameters
+    ----------
+    path : str or Path
+        As it was given.
+    estimator : BaseEstimator
+    data : Data
+    start : dict
+        What else the fit starts from.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    TypeError
+        If the path is none.
+    CheckpointError
+        If the file belongs to another fit, or cannot be read or written.
+    """
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"`checkpoint` must be the path of a file, got {path!r}")
+    seed = estimator.random_state
+    parameters = estimator.get_params(deep=False)
+    identity = {
+        "estimator": type(estimator).__name__,
+        **{name: _told(value) for name, value in parameters.items() if name not in _FREE},
+        "random_state": int(seed) if isinstance(seed, (int, np.integer)) else None,
+        "number of steps": data.n_rows,
+        "number of sequences": data.n_sequences,
+        "checksum of the data": data.checksum,
+    }
+    return Checkpoint(path, identity, start)
+
+
+def _told(value: Any) -> str:
+    """Parameter as text that tells it from others."""
+    if isinstance(value, GaussianVAR):
+        arrays = [getattr(value, each.name) for each in fields(value)]
+        code = 0
+        for array in arrays:
+            code = zlib.crc32(b"" if array is None else array.tobytes(), code)
+        return f"{value!r} of checksum {code}"
+    return repr(value)
