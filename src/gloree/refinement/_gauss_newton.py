@@ -53,6 +53,9 @@ EFFICIENT = 0.05
 """Steps end when what one more could gain, in any weight matrix, is this fraction of what the
 statistical error is worth there."""
 
+FORESEEN = 0.2
+"""A step is the last, too, if by the pace of the one before it will leave this fraction of that."""
+
 
 class RefinementStatus(Enum):
     """How a refinement ended."""
@@ -179,13 +182,17 @@ def _descend(
     """Descend on one set of data until no weight matrix has `tolerance` left to gain.
 
     In units of what statistical error is worth there. With `CONVERGED`, the J^T J that decides is
-    one at the very model.
+    one at the very model. Otherwise what a step will leave is foreseen: with a J^T J that is off
+    by a fraction, each step gains the square of that fraction of what the one before gained. The
+    gradient pass that would only confirm this is saved; the squared error has to fall by what the
+    step was to gain.
     """
     to_convergence = tolerance <= CONVERGED
     model, current = finite_start(model, layout, engine, source)
     curve: type[Matrix] | type[Products] = Matrix if layout.size <= MOST_WEIGHTS else Products
     curvature: Curvature = curve(model, layout, engine, source, current)
     age, damping = 0, 1e-9
+    before = 0.0  # what the step before gained, if it did as expected
     squares = start_squares = current.squares
     history = [float(start_squares.sum())]
     status = RefinementStatus.STEP_LIMIT
@@ -201,20 +208,23 @@ def _descend(
         gain = float(step @ current.gradient)
         variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
         share = least_share(layout, gain) / variance
-        if share <= tolerance:
+        pace = min(gain / before, 1.0) if before > 0.0 else 1.0
+        if share * min(pace / FORESEEN, 1.0) <= tolerance:
             share = curvature.share(step) / variance
-        settled = share <= tolerance and damping <= 1e-6
-        if settled and to_convergence and age == 0:
+        reached, undamped = share <= tolerance, damping <= 1e-6
+        if to_convergence and reached and undamped and age == 0:
             status = RefinementStatus.CONVERGED
             break
-        if settled and not to_convergence:
-            status = RefinementStatus.EFFICIENT
+        if not to_convergence and undamped and (reached or share * pace <= FORESEEN * tolerance):
             moved = layout.move(model, step)
             last = _squares_at(moved, engine, source) if share > NEGLIGIBLE else None
-            if last is not None and float(last.squares.sum()) <= history[-1]:
-                model, squares = moved, last.squares
+            fall = history[-1] - float(last.squares.sum()) if last is not None else -np.inf
+            if last is not None and (fall >= 0 if reached else _as_expected(fall, gain)):
+                model, squares, reached = moved, last.squares, True
                 kept(squares)
-            break
+            if reached:
+                status = RefinementStatus.EFFICIENT
+                break
         found = line_search(model, layout, engine, source, step, current)
         if found is None and age == 0:
             if damping > 1e3:
@@ -226,7 +236,8 @@ def _descend(
         if found is not None:
             moved, after, fraction = found
             fall = history[-1] - float(after.squares.sum())
-            poor = fraction < 1 or not 0.5 * gain < fall < 2.0 * gain
+            poor = fraction < 1 or not _as_expected(fall, gain)
+            before = 0.0 if poor else gain
             curvature.correct(fraction * step, current.gradient - after.gradient)
             damping = max(damping / (1 if poor else 100), 1e-9)
             model, current, age = moved, after, age + 1
@@ -247,6 +258,11 @@ def _descend(
         tuple(history),
         curvature.hessian,
     )
+
+
+def _as_expected(fall: float, gain: float) -> bool:
+    """Whether the squared error fell by about as much as a step was to gain."""
+    return 0.5 * gain < fall < 2.0 * gain
 
 
 def least_share(layout: Layout, gain: float) -> float:
