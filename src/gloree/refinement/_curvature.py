@@ -24,11 +24,15 @@ LEAST_ROWS = 4000
 """Rows of the subsample, at least."""
 
 GRADIENT_SHARE = 6
-"""Rows of the subsample, at least, as a multiple of all rows over the weights: a row of J^T J takes
-about a twentieth of the weights as long as one of a gradient, so this is a third of that pass."""
+"""Rows of the subsample, if that is more, as a multiple of all rows over the weights: that takes
+about as long as a gradient, since a row takes a seventh of the weights as long."""
+
+ENOUGH, ENOUGH_ROWS = 150, 20_000
+"""Rows for each weight, and rows, beyond which the number of all rows adds no more: a step then
+gains about a hundredth of what the one before did, and the second is the last."""
 
 MOST_ROWS = 2**18
-"""Rows beyond which the number of all rows adds no more: what is kept of them has to stay small."""
+"""Rows beyond which it does not, either: what is kept of them has to stay small."""
 
 LEAST_SEGMENTS = 32
 """Segments of a chunk, at least, where the pass could do with fewer of them."""
@@ -122,7 +126,11 @@ def hessian_rows(layout: Layout, n_rows: int) -> int:
         LEAST_ROWS,
         ROWS_PER_PARAMETER * layout.size,
         RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
-        min(GRADIENT_SHARE * n_rows // layout.size, MOST_ROWS),
+        min(
+            GRADIENT_SHARE * n_rows // layout.size,
+            max(ENOUGH * layout.size, ENOUGH_ROWS),
+            MOST_ROWS,
+        ),
     )
 
 
