@@ -21,7 +21,15 @@ from gloree.refinement import (
     spread_sums,
     standard_errors,
 )
-from gloree.refinement._curvature import ROWS_PER_PARAMETER
+from gloree.refinement import _gauss_newton as descent
+from gloree.refinement import _matrix as matrix
+from gloree.refinement._curvature import (
+    LEAST_ROWS,
+    MOST_ROWS,
+    ROWS_PER_PARAMETER,
+    hessian_rows,
+    weight_blocks,
+)
 from gloree.refinement._gauss_newton import line_search
 from gloree.refinement._matrix import solve_step
 from gloree.sequences import as_sequences
@@ -143,6 +151,75 @@ def test_default_ends_where_statistical_error_begins(seed):
     assert end.status is RefinementStatus.EFFICIENT
     assert end.n_steps <= 6
     assert end.history[-1] - minimum.history[-1] < EFFICIENT_SHARE * layout.size * variance
+
+
+class Counted(Engine):
+    """Notes the labels of its passes."""
+
+    def run(self, function, source, *, label="pass", tables=None):
+        self._paces.setdefault("labels", []).append(label)
+        return super().run(function, source, label=label, tables=tables)
+
+    @property
+    def labels(self):
+        return self._paces["labels"]
+
+
+FEW_ROWS = 1500
+"""Rows behind J^T J, of 16,000: it is off by enough for several steps."""
+
+BLIND = 1e-300
+"""In place of `FORESEEN`: no step is foreseen to be the last."""
+
+
+@pytest.mark.parametrize(("seed", "size"), [(1, 10.0), (2, 10.0), (2, 30.0)])
+def test_the_pace_of_the_steps_foresees_the_last_one(seed, size, monkeypatch):
+    """One gradient pass less, and no matrix is left with more to gain than is allowed."""
+    monkeypatch.setattr(matrix, "hessian_rows", lambda layout, n_rows: FEW_ROWS)
+    truth, layout, source = make_problem(seed, 2000)
+    start = perturbed(truth, layout, source, size, seed)
+    engine, blind = Counted("serial"), Counted("serial")
+    end = gauss_newton(start, layout, engine, source)
+    monkeypatch.setattr(descent, "FORESEEN", BLIND)
+    gauss_newton(start, layout, blind, source)
+    assert engine.labels.count("J^T r") == blind.labels.count("J^T r") - 1
+    assert engine.labels[-1] == "squares"
+    assert end.status is RefinementStatus.EFFICIENT
+    current = gradient_of(end.model, layout, source)
+    assert end.history[-1] == pytest.approx(float(current.squares.sum()), rel=1e-12)
+    H = exact_hessian(end.model, layout, source).hessian
+    step = solve_step(H, current.gradient, layout.scale_constraints(end.model), 0.0)
+    variance = end.history[-1] / (end.n_rows * layout.n_outputs)
+    for block in weight_blocks(layout):
+        left = step[block] @ H[np.ix_(block, block)] @ step[block]
+        assert left <= descent.EFFICIENT * block.size * variance
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.4, 2.5])
+def test_a_fall_that_was_not_foreseen_is_no_end(factor, monkeypatch):
+    """The descent goes on as if nothing had been foreseen, and to the same end."""
+    monkeypatch.setattr(matrix, "hessian_rows", lambda layout, n_rows: FEW_ROWS)
+    truth, layout, source = make_problem(2, 2000)
+    start = perturbed(truth, layout, source, 10.0, 2)
+    history = [loss(start, layout, source)]
+    squares_at, tried = descent._squares_at, []
+
+    def other(model, engine, source):
+        found = squares_at(model, engine, source)
+        tried.append(model)
+        if len(tried) > 1:
+            return found
+        before, after = history[-1], found.squares.sum()
+        return replace(found, squares=found.squares * (before - factor * (before - after)) / after)
+
+    def note(step, value):
+        history.append(value)
+
+    monkeypatch.setattr(descent, "_squares_at", other)
+    end = gauss_newton(start, layout, SERIAL, source, progress=note)
+    assert len(tried) == 2
+    monkeypatch.setattr(descent, "FORESEEN", BLIND)
+    assert end.model == gauss_newton(start, layout, SERIAL, source).model
 
 
 def test_history_falls_and_starts_at_the_start():
@@ -292,6 +369,18 @@ def test_step_does_not_depend_on_units_of_measurement():
 
 def gradient_of(model, layout, source):
     return SERIAL.run(lambda b: gradient_sums(b, model, layout), source)
+
+
+def test_rows_of_the_hessian_pass_grow_with_the_data_until_they_are_enough():
+    layout = Layout(10, 5, 5)
+    sizes = [hessian_rows(layout, n) for n in (10**4, 10**5, 10**6, 10**7, 10**9)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == LEAST_ROWS
+    assert sizes[1] == 6 * 10**5 // layout.size
+    assert sizes[-2] == sizes[-1] == max(150 * layout.size, 20_000)
+    many = Layout(30, 40, 20)
+    assert many.size * 150 > MOST_ROWS
+    assert hessian_rows(many, 10**9) == MOST_ROWS
 
 
 def test_hessian_pass_of_few_data_is_exact():
