@@ -1,6 +1,6 @@
 """Gauss-Newton: one step is enough, the limit does not depend on the start, nothing explodes."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import numpy as np
@@ -153,16 +153,15 @@ def test_default_ends_where_statistical_error_begins(seed):
     assert end.history[-1] - minimum.history[-1] < EFFICIENT_SHARE * layout.size * variance
 
 
+@dataclass(frozen=True)
 class Counted(Engine):
     """Notes the labels of its passes."""
 
-    def run(self, function, source, *, label="pass", tables=None):
-        self._paces.setdefault("labels", []).append(label)
-        return super().run(function, source, label=label, tables=tables)
+    labels: list[str] = field(default_factory=list)
 
-    @property
-    def labels(self):
-        return self._paces["labels"]
+    def run(self, function, source, *, label="pass", tables=None):
+        self.labels.append(label)
+        return super().run(function, source, label=label, tables=tables)
 
 
 FEW_ROWS = 1500

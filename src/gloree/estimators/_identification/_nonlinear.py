@@ -56,7 +56,7 @@ def nonlinear_stage(
     """
     settings, report = fit.settings, fit.report
     with fit.stage("nonlinearity") as detail:
-        until = fit.elapsed + DIRECTION_TIME * settings.max_seconds
+        until = fit.clock() + DIRECTION_TIME * settings.max_seconds
         counts = _unit_counts(fit, linear.realisation.order)
         growing = growing_directions(lag_tensors(linear.entering, linear.residual))
         r = settings.n_directions or 1
@@ -69,7 +69,7 @@ def nonlinear_stage(
         error, moments = _best_copied(fit, linear, directions, counts)
         linear_error = fit.error(linear.model, fit.held_out)
         while settings.n_directions is None and r < min(MOST_DIRECTIONS, counts[0]):
-            if fit.elapsed > until or error < ENOUGH * linear_error:
+            if fit.clock() > until or error < ENOUGH * linear_error:
                 break
             further = next(growing)
             trial = _best_copied(fit, linear, further, counts)

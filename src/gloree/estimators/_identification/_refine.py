@@ -20,7 +20,7 @@ def polish(fit: Identification, model: IORNN) -> IORNN:
     with fit.stage("linear refinement") as detail:
         if fit.settings.n_nonlinear == 0:
             # nothing is left to be judged: all data, to convergence
-            left = fit.settings.max_seconds - fit.elapsed
+            left = fit.settings.max_seconds - fit.clock()
             tables = fit.training + fit.held_out
             end = descend(
                 fit,
@@ -46,7 +46,7 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
     """Growing stretches of data; the linear model stays where nothing is gained over it."""
     settings, report = fit.settings, fit.report
     with fit.stage("refinement") as detail:
-        left = settings.max_seconds - fit.elapsed
+        left = settings.max_seconds - fit.clock()
         whole = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.training)
         stages = [(fit.training, left)]
         if whole > 1.5 * STRETCH:
@@ -64,11 +64,11 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
         steps, status = 0, RefinementStatus.STEP_LIMIT
         size = float(np.sqrt(fit.data.n_outputs))
         for tables, share in stages:
-            until = min(fit.elapsed + share, settings.max_seconds)
+            until = min(fit.clock() + share, settings.max_seconds)
             ends: list[Descent] = []
             for candidate in candidates:
                 # a start that settles early leaves time for the next one
-                offset = fit.elapsed
+                offset = fit.clock()
                 seconds = until - offset
                 if ends and seconds < 0.2 * share:
                     break

@@ -51,7 +51,7 @@ def ranked_starts(
     """Small grid of starts, in the order of their errors after a few steps on a short stretch."""
     unit = fit.settings.unit
     short = fit.stretch(TRIAL_ROWS)
-    until = fit.elapsed + TRIAL_TIME * fit.settings.max_seconds
+    until = fit.clock() + TRIAL_TIME * fit.settings.max_seconds
     candidates: list[tuple[float, IORNN]] = []
     for q, directions in product(counts, found[::-1]):
         if q < len(directions):
@@ -62,11 +62,11 @@ def ranked_starts(
             for model in safely(with_shared_states, linear, directions, unit, biases, seen, driven):
                 made.append((fit.error(model, short), model))
         candidates += sorted(made, key=lambda pair: pair[0])[:3]
-        if fit.elapsed > until:
+        if fit.clock() > until:
             break
     results: list[tuple[float, IORNN]] = []
     for error, model in sorted(candidates, key=lambda pair: pair[0]):
-        if not math.isfinite(error) or (results and fit.elapsed > until):
+        if not math.isfinite(error) or (results and fit.clock() > until):
             continue
         try:
             end = descend(fit, model, short, max_steps=TRIAL_STEPS)

@@ -68,11 +68,6 @@ class Identification(Stages):
     def __post_init__(self) -> None:
         self.clock = Clock(self.settings.engine)
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the fit began."""
-        return self.clock()
-
     def cut(self, washout: int) -> None:
         """Cut the records into pieces that are warmed up for so many steps, and hold some out.
 
