@@ -19,7 +19,7 @@ import numpy as np
 from gloree._arrays import is_tensor
 from gloree._extras import require
 from gloree.engine._engine import Engine, Merger, Statistic, one_blas_thread
-from gloree.engine._source import Reading, Source
+from gloree.engine._source import Cutting, Reading, Source
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
 from gloree.sources._partitions import failure
@@ -48,8 +48,26 @@ PAUSES = (0.05, 0.5, 2.0)
 """Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
 
 
-Wave = list[tuple[int, list[IntArray]]]
-"""Groups and their batches."""
+@dataclass(frozen=True)
+class Group:
+    """What one task sums.
+
+    Attributes
+    ----------
+    number : int
+        Its place among the groups.
+    part : int
+        Part of the data in which its rows stand.
+    tables : list of ndarray, or Cutting
+        Its batches; of a whole part, how its task is to cut it.
+    n_batches : int
+        Batches, about.
+    """
+
+    number: int
+    part: int
+    tables: list[IntArray] | Cutting
+    n_batches: int
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ def _keep_freed_memory() -> None:
 def sum_group(
     value: Any,
     place: tuple[int, int],
-    tables: list[IntArray | Progression],
+    tables: list[IntArray | Progression] | Cutting,
     name: str,
     checksum: int | None,
     reading: Reading,
@@ -152,11 +170,16 @@ def sum_group(
     place : (int, int)
         Row and sequence of the whole with which a partition or shard begins.
     tables
-        The batches.
+        The batches, or how to cut the whole part into them.
     name, checksum
         Of the partition or shard.
     reading, function
         What becomes of a batch; the function may be pickled.
+
+    Returns
+    -------
+    statistic
+        None of a part of which everything is left out.
     """
     _keep_freed_memory()
     found: Any = function
@@ -164,15 +187,15 @@ def sum_group(
         found = require("distributed", "dask", "a Dask engine").protocol.pickle.loads(function)
     merger = Merger()
     with one_blas_thread():
-        for batch in _batches(value, place, map(unpacked, tables), name, checksum):
+        for batch in _batches(value, place, tables, name, checksum):
             merger.add(0, found(reading.of(batch)))
-    return merger.result()
+    return merger.result() if merger.any else None
 
 
 def _batches(
     value: Any,
     place: tuple[int, int],
-    tables: Iterable[IntArray],
+    tables: list[IntArray | Progression] | Cutting,
     name: str,
     checksum: int | None,
 ) -> Iterable[Batch]:
@@ -189,7 +212,8 @@ def _batches(
                 require_same(name, data, checksum)
                 _remember(name, value, checksum)
         part = Part.of(data, *place)
-    return map(part.batch, tables)
+    each = tables.tables_of(part) if isinstance(tables, Cutting) else map(unpacked, tables)
+    return map(part.batch, each)
 
 
 _known: dict[tuple[str, int], weakref.ref[np.ndarray]] = {}
@@ -213,6 +237,29 @@ def _remember(name: str, value: Any, checksum: int) -> None:
     first = _first_array(value)
     if first is not None:
         _known[name, checksum] = weakref.ref(first)
+
+
+def groups_of(source: Source, tables: list[IntArray] | None) -> Iterator[Group]:
+    """Groups of a pass, in order.
+
+    To list the batches of large data takes longer than to begin their sum. A task that reads a
+    whole part cuts it itself, so that all workers list at once.
+    """
+    data = source.data
+    if tables is None and data.remote(0) is not None:
+        batch_rows = source.batch_size * source.stride
+        for part, rows in enumerate(np.diff(data.part_rows)):
+            yield Group(part, part, source.cutting_of(part), -(-int(rows) // batch_rows))
+        return
+    each = source.each() if tables is None else tables
+    pieces = (piece for table in each for piece in data.by_part(table))
+    for number, some in groupby(pieces, key=data.group_of):
+        own = list(some)
+        yield Group(number, data.part_of(int(own[0][0, 2])), own, len(own))
+
+
+def _sent(tables: list[IntArray] | Cutting) -> list[IntArray | Progression] | Cutting:
+    return tables if isinstance(tables, Cutting) else [packed(table) for table in tables]
 
 
 def as_it_is(value: Any) -> Any:
@@ -252,11 +299,11 @@ class DaskEngine(Engine):
         self,
         function: Callable[[Batch], Statistic],
         source: Source,
-        tables: Iterable[IntArray],
+        tables: list[IntArray] | None,
         total: int,
         label: str,
-    ) -> Iterator[tuple[int, Statistic]]:
-        """Group and statistic of every group, in order."""
+    ) -> Iterator[tuple[int, int, Statistic]]:
+        """Group, number of batches and their sum, in order."""
         del total
         dask = require("dask", "dask", "a Dask engine")
         distributed = require("distributed", "dask", "a Dask engine")
@@ -276,46 +323,44 @@ class DaskEngine(Engine):
             with unwarned():
                 shared = self.client.submit(as_it_is, function, pure=False)
 
-        def submit(wave: Wave) -> list[Any]:
+        def submit(wave: list[Group]) -> list[Any]:
             """Futures of some groups: one message for all of them."""
-            parts = [data.part_of(int(own[0][0, 2])) for _, own in wave]
             rows = []
-            for part, (group, own) in zip(parts, wave, strict=True):
-                remote = data.remote(part)
-                rows.append(self._rows(data, part, group, own) if remote is None else remote)
+            for group in wave:
+                remote = data.remote(group.part)
+                rows.append(self._rows(data, group) if remote is None else remote)
             with unwarned():
                 futures: list[Any] = self.client.map(
                     sum_group,
                     rows,
-                    [data.place(part) for part in parts],
-                    [[packed(table) for table in own] for _, own in wave],
-                    [data.name(part) for part in parts],
-                    [data.part_checksum(part) for part in parts],
+                    [data.place(group.part) for group in wave],
+                    [_sent(group.tables) for group in wave],
+                    [data.name(group.part) for group in wave],
+                    [data.part_checksum(group.part) for group in wave],
                     reading=reading,
                     function=shared,
                     pure=False,
                 )
             return futures
 
-        def alone(group: int, own: list[IntArray], future: Any) -> Statistic:
+        def alone(group: Group, future: Any) -> Statistic | None:
             """Statistic of one group, sent again where its rows are lost."""
-            part = data.part_of(int(own[0][0, 2]))
-            name = data.name(part)
+            name = data.name(group.part)
             for trial in range(ATTEMPTS):
                 try:
                     if trial or future is None:
-                        (future,) = submit([(group, own)])
-                    statistic: Statistic = future.result()
+                        (future,) = submit([group])
+                    statistic: Statistic | None = future.result()
                     return statistic
                 except lost:
-                    self._blocks.pop((id(data), group), None)
+                    self._blocks.pop((id(data), group.number), None)
                 except killed as error:
                     raise SourceError(
                         f"{name}: its worker died each time it was summed (pass {label!r}), most "
                         f"likely out of memory: use smaller partitions or larger workers"
                     ) from error
                 except Exception as error:
-                    if getattr(data.remote(part), "status", "") == "error":
+                    if getattr(data.remote(group.part), "status", "") == "error":
                         raise failure(name, error) from error
                     raise
             raise SourceError(
@@ -324,27 +369,29 @@ class DaskEngine(Engine):
                 f"delayed values"
             )
 
-        def begin(wave: Wave) -> tuple[Wave, list[Any]]:
+        def begin(wave: list[Group]) -> tuple[list[Group], list[Any]]:
             try:
                 return wave, submit(wave)
             except lost:
                 return wave, [None] * len(wave)
 
-        def finish(wave: Wave, futures: list[Any]) -> Iterator[tuple[int, Statistic]]:
+        def finish(wave: list[Group], futures: list[Any]) -> Iterator[tuple[int, int, Statistic]]:
             for first in range(0, len(wave), FETCHED):
                 some, own = wave[first : first + FETCHED], futures[first : first + FETCHED]
                 try:
+                    if None in own:
+                        raise lost
                     statistics = self.client.gather(own)
                 except Exception:
-                    # which of them failed or was lost shows by itself
-                    statistics = [None] * len(some)
-                for each, future, statistic in zip(some, own, statistics, strict=True):
-                    yield each[0], alone(*each, future) if statistic is None else statistic
+                    # which of them were lost, now or when they were sent, shows by itself
+                    statistics = [alone(*each) for each in zip(some, own, strict=True)]
+                for group, statistic in zip(some, statistics, strict=True):
+                    if statistic is not None:
+                        yield group.number, group.n_batches, statistic
 
         size = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
-        pieces = (piece for table in tables for piece in data.by_part(table))
-        groups = ((group, list(own)) for group, own in groupby(pieces, key=data.group_of))
-        under_way: deque[tuple[Wave, list[Any]]] = deque()
+        groups = groups_of(source, tables)
+        under_way: deque[tuple[list[Group], list[Any]]] = deque()
         while wave := list(islice(groups, size)):
             under_way.append(begin(wave))
             if len(under_way) > 1:
@@ -352,15 +399,17 @@ class DaskEngine(Engine):
         while under_way:
             yield from finish(*under_way.popleft())
 
-    def _rows(self, data: Data, part: int, group: int, tables: list[IntArray]) -> Any:
+    def _rows(self, data: Data, group: Group) -> Any:
         """Future of what to send: the block of an array that the workers keep, or less."""
+        tables = group.tables
+        assert not isinstance(tables, Cutting)  # only tasks that read a whole part cut it
         first = min(int(table[:, 1].min()) for table in tables)
         end = max(int(table[:, 4].max()) for table in tables)
-        key = (id(data), group)
+        key = (id(data), group.number)
         block = self._blocks.get(key)
         if block is not None and block.first <= first and end <= block.end:
             return block.rows
-        opened = data.open(part)
+        opened = data.open(group.part)
         needed = sum(int(np.sum(table[:, 4] - table[:, 1])) for table in tables)
         if needed < (end - first) / 2:
             return self._send(Picked([opened.batch(table) for table in tables]))

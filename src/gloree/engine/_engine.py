@@ -107,6 +107,11 @@ class Merger:
         if self._current is not None:
             self._total = self._group if self._total is None else self._total.merge(self._group)
 
+    @property
+    def any(self) -> bool:
+        """Whether there was anything to merge."""
+        return self._current is not None
+
     def result(self) -> Any:
         """Everything merged."""
         self._close()
@@ -236,15 +241,10 @@ class Engine:
         """Map and merge."""
         merger = Merger()
         total = source.n_batches if tables is None else len(tables)
-        chosen = source.each() if tables is None else tables
-        for group, statistic in tqdm(
-            self._map(function, source, chosen, total, label),
-            total=total,
-            desc=label,
-            disable=self.verbose < 2,
-            leave=False,
-        ):
-            merger.add(group, statistic)
+        with tqdm(total=total, desc=label, disable=self.verbose < 2, leave=False) as bar:
+            for group, n_batches, statistic in self._map(function, source, tables, total, label):
+                merger.add(group, statistic)
+                bar.update(n_batches)
         merged: Statistic = merger.result()
         return merged
 
@@ -252,16 +252,17 @@ class Engine:
         self,
         function: Callable[[Batch], Statistic],
         source: Source,
-        tables: Iterable[IntArray],
+        tables: list[IntArray] | None,
         total: int,
         label: str,
-    ) -> Iterator[tuple[int, Statistic]]:
-        """Group and statistic of every batch, in order; of `total` batches, about."""
-        reading, steps = source.reading, walk(source.data, tables)
+    ) -> Iterator[tuple[int, int, Statistic]]:
+        """Group, number of batches and their sum, in order; of `total` batches, about."""
+        chosen = source.each() if tables is None else tables
+        reading, steps = source.reading, walk(source.data, chosen)
 
-        def work(step: tuple[int, Part, IntArray]) -> tuple[int, Statistic]:
+        def work(step: tuple[int, Part, IntArray]) -> tuple[int, int, Statistic]:
             group, part, table = step
-            return group, function(reading(part, table))
+            return group, 1, function(reading(part, table))
 
         ahead = list(islice(steps, 1))
         # PyTorch spreads the work on a tensor itself

@@ -72,6 +72,62 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Cutting:
+    """How parts of the data are cut into batches, without the data: for tasks that hold a part.
+
+    Attributes
+    ----------
+    batch_size, segment, before, after, stride, left_out, skipped
+        See `Source`.
+    """
+
+    batch_size: int
+    segment: int | None
+    before: int
+    after: int
+    stride: int
+    left_out: IntArray | None
+    skipped: IntArray | None
+
+    def within(self, sequences: tuple[int, int], rows: tuple[int, int]) -> Cutting:
+        """The same for these sequences and rows only: of no more than is left out of them."""
+        return replace(
+            self,
+            left_out=_between(self.left_out, *sequences),
+            skipped=_between(self.skipped, *rows),
+        )
+
+    def tables_of(self, part: Part) -> Iterator[IntArray]:
+        """Tables of all batches of a part (see `gloree.sequences.Cut`), one at a time."""
+        lengths = np.diff(part.starts)
+        place = (part.first_row, part.first_sequence)
+        return self.tables(Cut(lengths, self.segment, self.before, self.after, *place))
+
+    def tables(self, cut: Cut) -> Iterator[IntArray]:
+        """Tables of all batches of one cut."""
+        for table in cut.batches(self.batch_size * self.stride):
+            kept = self.kept(table[:: self.stride])
+            if kept.shape[0]:
+                yield kept
+
+    def kept(self, table: IntArray) -> IntArray:
+        """Table without the segments that are left out."""
+        for column, left_out in ((0, self.left_out), (2, self.skipped)):
+            if left_out is not None and left_out.size:
+                place = np.searchsorted(left_out, table[:, column])
+                found = left_out[np.minimum(place, left_out.size - 1)] == table[:, column]
+                table = table[~found]
+        return table
+
+
+def _between(numbers: IntArray | None, first: int, end: int) -> IntArray | None:
+    if numbers is None:
+        return None
+    start, stop = np.searchsorted(numbers, (first, end))
+    return numbers[start:stop]
+
+
+@dataclass(frozen=True)
 class Source:
     """The data of a fit and how they are cut: the same batches in every pass.
 
@@ -124,6 +180,26 @@ class Source:
         """How a batch is read, without the data."""
         return Reading(self.lags, self.both_ways, self.centre, self.encode)
 
+    @property
+    def cutting(self) -> Cutting:
+        """How the data are cut into batches, without the data."""
+        return Cutting(
+            batch_size=self.batch_size,
+            segment=self.segment,
+            before=self.before,
+            after=self.after,
+            stride=self.stride,
+            left_out=self.left_out,
+            skipped=self.skipped,
+        )
+
+    def cutting_of(self, part: int) -> Cutting:
+        """The same for one part of the data, for a task that holds it."""
+        (sequence, end_sequence), (row, end_row) = (
+            each[part : part + 2] for each in (self.data.part_sequences, self.data.part_rows)
+        )
+        return self.cutting.within((sequence, end_sequence), (row, end_row))
+
     def read(self, table: IntArray) -> Batch:
         """Read one batch of one part of the data."""
         return self.reading(self.data.open(self.data.part_of(int(table[0, 2]))), table)
@@ -159,21 +235,10 @@ class Source:
         """Batches of a pass over everything, about."""
         return int(np.sum(-(-np.diff(self.data.part_rows) // (self.batch_size * self.stride))))
 
-    def _kept(self, table: IntArray) -> IntArray:
-        for column, left_out in ((0, self.left_out), (2, self.skipped)):
-            if left_out is not None and left_out.size:
-                place = np.searchsorted(left_out, table[:, column])
-                found = left_out[np.minimum(place, left_out.size - 1)] == table[:, column]
-                table = table[~found]
-        return table
-
     def each(self) -> Iterator[IntArray]:
         """Tables of all batches (see `gloree.sequences.Cut`), one at a time."""
         for cut in self._cuts:
-            for table in cut.batches(self.batch_size * self.stride):
-                kept = self._kept(table[:: self.stride])
-                if kept.shape[0]:
-                    yield kept
+            yield from self.cutting.tables(cut)
 
     def tables(self) -> list[IntArray]:
         """Tables of all batches: for data of moderate size."""
@@ -186,7 +251,7 @@ class Source:
         for i in np.flatnonzero(np.diff(places)):
             own = numbers[places[i] : places[i + 1]]
             pieces.append(self._cuts[i].table(own - self._numbers[i]))
-        return self._kept(np.concatenate(pieces))
+        return self.cutting.kept(np.concatenate(pieces))
 
     def sample(self, n_segments: int) -> IntArray:
         """Table of so many segments, evenly spread over the data."""
