@@ -7,12 +7,14 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from engine_rounding import Rounded, rounded
+from tqdm.auto import tqdm
 
 import gloree.sequences._sequences as sequences_module
 from gloree import SpectralRNNRegressor, datasets, sources
@@ -321,6 +323,33 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
     # the head of the first partition comes with the first look, the other looks are small
     assert len(looks) == N_PARTS and max(looks[1:]) < part_bytes / 4
     assert len(sizes) > 5 * N_PARTS and max(sizes) < part_bytes / 4
+
+
+def test_a_partition_of_which_everything_is_left_out_adds_nothing(client, items):
+    n_sequences = len(items[0][0])
+    left_out = np.concatenate((np.arange(n_sequences), [n_sequences + 2]))
+    local = Source(sources.batches(items), batch_size=50, left_out=left_out)
+    data = sources.partitions(delayed(items))
+    engine = DaskEngine("dask", client=client)
+    engine.look(data)
+    found = engine.run(rounded, replace(local, data=data))
+    assert found == Engine("serial").run(rounded, local)
+    everything = np.arange(N_PARTS * n_sequences)
+    with pytest.raises(ValueError, match="no batches"):
+        engine.run(rounded, Source(data, left_out=everything))
+
+
+def test_progress_counts_batches_to_the_end(client, items, capsys, monkeypatch):
+    # shown after every update, however quick
+    monkeypatch.setattr("gloree.engine._engine.tqdm", partial(tqdm, mininterval=0))
+    data = sources.partitions(delayed(items))
+    engine = DaskEngine("dask", verbose=2, client=client)
+    engine.look(data)
+    source = Source(data, batch_size=50)
+    capsys.readouterr()
+    engine.run(rounded, source, label="loud pass")
+    shown = capsys.readouterr().err
+    assert "loud pass: 100%" in shown and f"{source.n_batches}/{source.n_batches}" in shown
 
 
 def test_arrays_are_sent_once_and_samples_as_the_rows_they_need(client, monkeypatch):

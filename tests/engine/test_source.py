@@ -83,6 +83,28 @@ def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
     assert source.n_segments == table.shape[0]
 
 
+@settings(max_examples=60)
+@given(PARTS, CUTS, st.data(), st.integers(1, 3))
+def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw, stride):
+    data, together = parts_of(lengths)
+    table = np.concatenate(Source(together, **cut).tables())
+    left_out, skipped = (
+        np.array(sorted(draw.draw(st.sets(st.sampled_from(table[:, column].tolist())))), int)
+        for column in (0, 2)
+    )
+    source = Source(data, **cut, stride=stride, left_out=left_out, skipped=skipped)
+    mine = []
+    for part in range(len(lengths)):
+        cutting = source.cutting_of(part)
+        sequences = np.arange(*data.part_sequences[part : part + 2])
+        assert set(cutting.left_out) == set(left_out) & set(sequences)
+        mine += cutting.tables_of(data.open(part))
+    expected = source.tables()
+    assert len(mine) == len(expected)
+    for one, other in zip(mine, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
     data, together = parts_of([[20] * 40, [3] * 50, [7, 90, 1]])
     cut = {"batch_size": 33, "segment": 8, "before": 3, "after": 2}
