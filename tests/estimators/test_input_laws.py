@@ -83,3 +83,18 @@ def test_the_warning_says_what_to_use_instead():
     assert "fails Stein's identity" in message
     assert "use moment='regression'" in message
     assert message in str(est.report_)
+
+
+@pytest.mark.parametrize(
+    ("options", "n_steps"),
+    [
+        ({}, 20_000),
+        ({"refine": None, "max_rounds": 0}, 60_000),
+        ({"moment": "score"}, 60_000),
+        ({"recurrence": "cross"}, 60_000),
+    ],
+)
+def test_the_score_is_checked_on_more_steps_where_estimates_rest_on_it(options, n_steps):
+    X, Y, _ = simulate("gaussian", n_sequences=8000)
+    est, _ = fit(X, Y, **options)
+    assert est.report_.score_check.n_steps == n_steps

@@ -58,6 +58,9 @@ HEAD_ROWS = 1000
 PEAKS = 20_000
 """Segments, evenly spread, whose largest outputs give the median and the quantiles of sizes."""
 
+CHECK_ROWS, START_CHECK_ROWS = 60_000, 20_000
+"""Steps on which Stein's identity is checked; fewer where the score is for a start at most."""
+
 WILD_SHARE = 0.02
 """Share of the segments that is kept out at most: the largest ones."""
 
@@ -379,9 +382,12 @@ def check_score(state: State, mean: Array, covariance: Array) -> None:
     if values[0] <= 1e-12 * values[-1]:
         return
     whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
-    tables = state.source.subset(60_000)
+    settings = state.settings
+    asked = settings.moment == "score" or settings.recurrence in ("cross", "score")
+    final = asked or settings.refine is None
+    tables = state.source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
     function = partial(stein_statistic, chain=state.chain, whitening=whitening, block=SEGMENT)
-    sums = state.settings.engine.run(function, state.source, label="score", tables=tables)
+    sums = settings.engine.run(function, state.source, label="score", tables=tables)
     if np.count_nonzero(sums.counts) < 2:
         return
     check: ScoreCheck = sums.finalize(state.chain)
