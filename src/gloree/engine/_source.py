@@ -89,14 +89,6 @@ class Cutting:
     left_out: IntArray | None
     skipped: IntArray | None
 
-    def within(self, sequences: tuple[int, int], rows: tuple[int, int]) -> Cutting:
-        """The same for these sequences and rows only: of no more than is left out of them."""
-        return replace(
-            self,
-            left_out=_between(self.left_out, *sequences),
-            skipped=_between(self.skipped, *rows),
-        )
-
     def tables_of(self, part: Part) -> Iterator[IntArray]:
         """Tables of all batches of a part (see `gloree.sequences.Cut`), one at a time."""
         lengths = np.diff(part.starts)
@@ -120,7 +112,7 @@ class Cutting:
         return table
 
 
-def _between(numbers: IntArray | None, first: int, end: int) -> IntArray | None:
+def _between(numbers: IntArray | None, first: np.int64, end: np.int64) -> IntArray | None:
     if numbers is None:
         return None
     start, stop = np.searchsorted(numbers, (first, end))
@@ -194,11 +186,13 @@ class Source:
         )
 
     def cutting_of(self, part: int) -> Cutting:
-        """The same for one part of the data, for a task that holds it."""
-        (sequence, end_sequence), (row, end_row) = (
-            each[part : part + 2] for each in (self.data.part_sequences, self.data.part_rows)
+        """The same for a task that holds one part: it needs what is left out of that part only."""
+        sequences, rows = self.data.part_sequences, self.data.part_rows
+        return replace(
+            self.cutting,
+            left_out=_between(self.left_out, sequences[part], sequences[part + 1]),
+            skipped=_between(self.skipped, rows[part], rows[part + 1]),
         )
-        return self.cutting.within((sequence, end_sequence), (row, end_row))
 
     def read(self, table: IntArray) -> Batch:
         """Read one batch of one part of the data."""
