@@ -534,13 +534,36 @@ def test_a_drifting_output_is_pointed_out():
     assert radius(est) < 1.0
 
 
-def test_records_may_come_from_a_source():
+def test_records_may_come_from_a_source(tmp_path):
     rng = np.random.default_rng(3)
     u = rng.standard_normal((4, 400, 1))
     y = np.zeros_like(u)
     for t in range(1, 400):
         y[:, t] = 0.6 * y[:, t - 1] + u[:, t - 1]
+    parts = [(u[:2], y[:2]), (u[2:], y[2:])]
+    np.savez(tmp_path / "0.npz", X=parts[0][0], Y=parts[0][1])
+    np.savez(tmp_path / "1.npz", X=parts[1][0], Y=parts[1][1])
     given = SystemIdentifier(2, 0, engine="serial").fit(list(u), list(y))
-    source = sources.batches([(u[:2], y[:2]), (u[2:], y[2:])])
-    gathered = SystemIdentifier(2, 0, engine="serial").fit(source)
-    np.testing.assert_allclose(gathered.predict(u[0]), given.predict(u[0]), atol=1e-8)
+    for source in (sources.batches(parts), tmp_path, str(tmp_path)):
+        gathered = SystemIdentifier(2, 0, engine="serial").fit(source)
+        np.testing.assert_allclose(gathered.predict(u[0]), given.predict(u[0]), atol=1e-8)
+    with pytest.raises(ValueError, match="`y` was given beside a source"):
+        SystemIdentifier(2, 0).fit(tmp_path, y)
+
+
+def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
+    rng = np.random.default_rng(0)
+    records = [rng.standard_normal(n) for n in (44, 44, 3, 44)]
+    with pytest.raises(TooFewSamplesError, match="record 2 has 3 samples: each record needs 4"):
+        SystemIdentifier().fit(records, records)
+    del records[2]
+    with pytest.raises(TooFewSamplesError, match=r"longest record has 44 samples.* 45 neighbour"):
+        SystemIdentifier().fit(records, records)
+    outputs = [np.convolve(u, [0.0, 1.0, 0.5])[: len(u)] for u in records]
+    est = SystemIdentifier(2, n_nonlinear=0).fit(records, outputs)
+    assert est.score(records, outputs) > 0.99
+    records.append(rng.standard_normal(45))
+    outputs.append(np.convolve(records[-1], [0.0, 1.0, 0.5])[:45])
+    assert (
+        SystemIdentifier(2, 1, max_seconds=2).fit(records, outputs).score(records, outputs) > 0.99
+    )

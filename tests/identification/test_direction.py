@@ -67,6 +67,13 @@ def test_shifts_are_the_covariances_of_neighbouring_steps():
         np.testing.assert_allclose(found.shifts[place], expected, atol=ALGEBRA)
 
 
+def test_moments_need_a_record_that_holds_all_lags():
+    rng = np.random.default_rng(0)
+    lag_tensors(rng.standard_normal((45, 2)), rng.standard_normal((45, 1)))
+    with pytest.raises(ValueError, match=r"`z` has 44 rows, .* take 45 at least"):
+        lag_tensors(rng.standard_normal((44, 2)), rng.standard_normal((44, 1)))
+
+
 def test_dependent_columns_are_left_out():
     rng = np.random.default_rng(2)
     z = rng.standard_normal((60, 2))

@@ -17,12 +17,17 @@ from gloree._arrays import without_tensors
 from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
-from gloree.estimators._identification import IdentifierSettings, run_identification
+from gloree.estimators._identification import (
+    LEAST_LAGS,
+    IdentifierSettings,
+    run_identification,
+)
 from gloree.estimators._resume import open_checkpoint
+from gloree.identification._lag_tensors import MOMENT_SPAN
 from gloree.metrics import score_rows
 from gloree.models import IORNN
-from gloree.sequences import Data, Sequences, as_sequences
-from gloree.sources import as_data, gathered
+from gloree.sequences import Sequences, as_sequences
+from gloree.sources import as_data, gathered, is_source
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -154,8 +159,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         ----------
         u, y : array of shape (n_samples,) or (n_samples, n_channels), or a list of such records
             Input and output. Several records of one system go into lists, or flat with `lengths`.
-            In place of both: what a function of `gloree.sources` gives, or the path of a directory
-            of shards; the records are gathered in memory.
+            In place of both: what a function of `gloree.sources` gives, the path of a directory
+            of shards, a Dask bag, or a list of delayed values; the records are gathered in memory.
         lengths : sequence of int, optional
         checkpoint : str or Path, optional
             File in which the result of every pass over the data is kept, and the time. A fit that
@@ -177,8 +182,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             If the checkpoint belongs to another fit, or cannot be written.
         """
         settings = self._settings()
-        if y is None and isinstance(u, (Data, Path)):
-            data = gathered(as_data(u, lengths=lengths))
+        if is_source(u, y):
+            with _in_our_words():
+                data = gathered(as_data(u, y, lengths=lengths))
         else:
             data = _records(u, y, lengths)
         if data.n_rows < max(FEWEST_SAMPLES, 20 * data.n_inputs):
@@ -193,6 +199,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or "
                 f"lower it"
             )
+        _check_records(data, nonlinear=settings.n_nonlinear != 0)
         if checkpoint is not None:
             log = open_checkpoint(checkpoint, self, data, {})
             settings = replace(settings, engine=replace(settings.engine, checkpoint=log))
@@ -321,6 +328,23 @@ def _records(u: Any, y: Any, lengths: ArrayLike | None) -> Sequences:
     with _in_our_words():
         data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
     return Sequences(data.X, data.Y, data.lengths, data.form, flat)
+
+
+def _check_records(data: Sequences, *, nonlinear: bool) -> None:
+    """Refuse records that are shorter than the lags that have to be seen in them."""
+    short, longest = int(np.argmin(data.lengths)), int(data.lengths.max())
+    if data.lengths[short] < LEAST_LAGS:
+        raise TooFewSamplesError(
+            f"record {short} has {data.lengths[short]} samples: each record needs {LEAST_LAGS} at "
+            f"least, leave out shorter ones"
+        )
+    if nonlinear and longest < MOMENT_SPAN:
+        raise TooFewSamplesError(
+            f"the longest record has {longest} samples, and the nonlinear part is found from "
+            f"moments over {MOMENT_SPAN} neighbouring samples: give one record of that length at "
+            f"least, set n_nonlinear=0 for a linear model, or fit many short sequences with "
+            f"SpectralRNNRegressor"
+        )
 
 
 @contextmanager

@@ -17,6 +17,9 @@ FIRST_LAG, LAST_LAG = -5, 39
 N_FILTER = 40
 """Terms of a filter g."""
 
+MOMENT_SPAN = max(N_FILTER - FIRST_LAG, LAST_LAG + 1)
+"""Neighbouring samples that the moments at all lags take, and shifts by a filter beyond them."""
+
 WHITEN_RTOL = 1e-8
 """Directions of relative variance below this are left out."""
 
@@ -64,12 +67,19 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     residual : ndarray of shape (n_rows, n_outputs)
         Of the linear model, at the same steps.
 
+    Raises
+    ------
+    ValueError
+        If the record is shorter than `MOMENT_SPAN`.
+
     Notes
     -----
     Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for `BLOCK_ROWS` rows of
     n_columns^3 products.
     """
     n = z.shape[0]
+    if n < MOMENT_SPAN:
+        raise ValueError(f"`z` has {n} rows, and moments over all lags take {MOMENT_SPAN} at least")
     mean = z.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
     kept = values > WHITEN_RTOL * values[-1]

@@ -12,6 +12,9 @@ from gloree._arrays import is_tensor, namespace, room, to_host, without_tensors
 from gloree.sequences._batch import IntArray
 from gloree.sequences._sequences import Form, Sequences
 
+LAZY = ("dask", "distributed")
+"""Packages whose values may have to be computed first."""
+
 
 def as_sequences(
     X: Any,
@@ -112,6 +115,11 @@ def _numeric(value: Any, name: str) -> NDArray[Any]:
             )
         kept: NDArray[Any] = value.detach()
         return kept
+    if type(value).__module__.partition(".")[0] in LAZY and not hasattr(type(value), "__array__"):
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__} of Dask, which only `fit` takes, in place of "
+            f"inputs and outputs: compute it first, {name}.compute() or {name}.result()"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:

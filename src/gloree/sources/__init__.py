@@ -5,7 +5,7 @@ read a part at a time, so memory is bounded by the parts, whatever their number.
 """
 
 from gloree.sources._batches import Batches, batches
-from gloree.sources._choice import as_data
+from gloree.sources._choice import as_data, is_source
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import Partitions, partitions
 from gloree.sources._parts import Parts, SourceError, Summary, gathered, part_of_values
@@ -21,6 +21,7 @@ __all__ = [
     "as_data",
     "batches",
     "gathered",
+    "is_source",
     "memory_map",
     "part_of_values",
     "partitions",

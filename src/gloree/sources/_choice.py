@@ -43,9 +43,9 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
             "`X[0]` is a tuple: give sources.batches(X) if these are parts (X, Y) of the data, or "
             "the inputs and the outputs as two lists"
         )
-    source = _source_of(X, Y, lengths)
-    if source is None:
+    if not is_source(X, Y):
         return as_sequences(X, Y, lengths=lengths, keep_tensors=True)
+    source = _source_of(X, Y, lengths)
     if isinstance(X, (str, Path)) and isinstance(source, Sequences):
         return source
     for name, value in (("Y", Y), ("lengths", lengths)):
@@ -57,7 +57,15 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
     return source
 
 
-def _source_of(X: Any, Y: Any, lengths: ArrayLike | None) -> Data | None:
+def is_source(X: Any, Y: Any = None) -> bool:
+    """Whether these are not arrays, but tell where parts (X, Y) of the data are to be found."""
+    if isinstance(X, (Data, str, Path)) or _are_delayed(X):
+        return True
+    arrays = isinstance(X, (list, tuple)) or hasattr(X, "__array__") or hasattr(X, "nnz")
+    return Y is None and not arrays and hasattr(X, "__iter__")
+
+
+def _source_of(X: Any, Y: Any, lengths: ArrayLike | None) -> Data:
     if isinstance(X, Data):
         return X
     if isinstance(X, (str, Path)):
@@ -65,12 +73,11 @@ def _source_of(X: Any, Y: Any, lengths: ArrayLike | None) -> Data | None:
         if path.suffix == ".npy":
             return memory_map(path, Y, lengths=lengths)
         return shards(path)
-    if _is_delayed(X) or (isinstance(X, (list, tuple)) and X and _is_delayed(X[0])):
-        return partitions(X)
-    arrays = isinstance(X, (list, tuple)) or hasattr(X, "__array__") or hasattr(X, "nnz")
-    if Y is None and not arrays and hasattr(X, "__iter__"):
-        return batches(X)
-    return None
+    return partitions(X) if _are_delayed(X) else batches(X)
+
+
+def _are_delayed(X: Any) -> bool:
+    return _is_delayed(X) or (isinstance(X, (list, tuple)) and bool(X) and _is_delayed(X[0]))
 
 
 def _is_delayed(value: Any) -> bool:

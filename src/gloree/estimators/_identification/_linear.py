@@ -27,8 +27,8 @@ from gloree.identification import (
 from gloree.models import IORNN
 from gloree.sequences import Array, Sequences
 
-MOST_LAGS = 120
-"""Lags of the impulse response, at most."""
+MOST_LAGS, LEAST_LAGS = 120, 4
+"""Lags of the impulse response."""
 
 LARGEST_ORDER = 10
 """Orders that are tried where none is given."""
@@ -59,7 +59,8 @@ def linear_stage(fit: Identification) -> LinearModel:
     settings, report, data = fit.settings, fit.report, fit.data
     with fit.stage("linear model") as detail:
         shortest = int(data.lengths.min())
-        lags = min(MOST_LAGS, max(4, data.n_rows // (10 * data.n_inputs)), max(4, shortest // 3))
+        wanted = min(data.n_rows // (10 * data.n_inputs), shortest // 3)
+        lags = min(MOST_LAGS, max(LEAST_LAGS, wanted))
         response = impulse_response(data, lags, settings.engine)
         report.ridge, report.input_condition = response.ridge, response.condition
         fit.cut(washout=min(100, max(10, shortest // 10)))
