@@ -14,6 +14,7 @@ from gloree import SystemIdentifier, sources
 from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
 from gloree.estimators._identification import _fit
+from gloree.estimators._identification._linear import typical_length
 from gloree.models import IORNN
 
 SECONDS = 4
@@ -551,19 +552,39 @@ def test_records_may_come_from_a_source(tmp_path):
         SystemIdentifier(2, 0).fit(tmp_path, y)
 
 
+def first_order(records, pole=0.5):
+    return [lfilter([0.0, 1.0], [1.0, -pole], u) for u in records]
+
+
 def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
     rng = np.random.default_rng(0)
-    records = [rng.standard_normal(n) for n in (44, 44, 3, 44)]
-    with pytest.raises(TooFewSamplesError, match="record 2 has 3 samples: each record needs 4"):
-        SystemIdentifier().fit(records, records)
-    del records[2]
-    with pytest.raises(TooFewSamplesError, match=r"longest record has 44 samples.* 45 neighbour"):
-        SystemIdentifier().fit(records, records)
-    outputs = [np.convolve(u, [0.0, 1.0, 0.5])[: len(u)] for u in records]
-    est = SystemIdentifier(2, n_nonlinear=0).fit(records, outputs)
-    assert est.score(records, outputs) > 0.99
-    records.append(rng.standard_normal(45))
-    outputs.append(np.convolve(records[-1], [0.0, 1.0, 0.5])[:45])
-    assert (
-        SystemIdentifier(2, 1, max_seconds=2).fit(records, outputs).score(records, outputs) > 0.99
-    )
+    for n, options, message in (
+        (3, {"n_nonlinear": 0}, "no sequence has more than 3 steps, .* over 4 steps at least"),
+        (44, {}, "longest record has 44 samples.* 45 neighbouring"),
+    ):
+        records = [rng.standard_normal(n) for _ in range(40)]
+        with pytest.raises(TooFewSamplesError, match=message):
+            SystemIdentifier(**options).fit(records, first_order(records))
+    for n, options in ((4, {"n_nonlinear": 0}), (45, {"n_nonlinear": 1, "max_seconds": 2})):
+        records = [rng.standard_normal(n) for _ in range(100)]
+        est = SystemIdentifier(1, **options).fit(records, first_order(records))
+        assert est.score(records, first_order(records)) > 0.99
+
+
+@pytest.mark.parametrize("place", [0, 50])
+def test_records_too_short_for_the_response_do_no_harm(place):
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(n) for n in [2] * place + [2000] + [2] * (50 - place)]
+    est = SystemIdentifier(1, 0).fit(inputs, first_order(inputs, 0.97))
+    assert est.report_.poles == pytest.approx([0.97], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [([7] * 5, 7), ([2] * 50 + [2000], 2000), ([10, 10, 20], 20), ([10, 10, 10, 20], 10), ([4], 4)],
+)
+def test_the_typical_length_is_reached_by_sequences_with_half_of_the_rows(lengths, expected):
+    lengths = np.array(lengths)
+    found = typical_length(lengths)
+    assert found == expected
+    assert lengths[lengths >= found].sum() >= lengths.sum() / 2 > lengths[lengths > found].sum()

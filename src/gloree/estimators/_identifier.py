@@ -17,11 +17,7 @@ from gloree._arrays import without_tensors
 from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
-from gloree.estimators._identification import (
-    LEAST_LAGS,
-    IdentifierSettings,
-    run_identification,
-)
+from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification._lag_tensors import MOMENT_SPAN
 from gloree.metrics import score_rows
@@ -41,6 +37,9 @@ MOST_CHANNELS = 20
 POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
 """Start of a unit with free coefficients, exp z - 1 to third order: with even and odd powers, a
 single unit can begin to follow either kind of curve."""
+
+FEWEST_OF_A_MEAN = 5
+"""Samples of a mean and a spread that are compared for drift, at least."""
 
 DRIFT = 3.0
 """Distance of the means of the first and the last fifth of an output, in units of the standard
@@ -199,7 +198,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or "
                 f"lower it"
             )
-        _check_records(data, nonlinear=settings.n_nonlinear != 0)
+        if settings.n_nonlinear != 0:
+            _check_records(data)
         if checkpoint is not None:
             log = open_checkpoint(checkpoint, self, data, {})
             settings = replace(settings, engine=replace(settings.engine, checkpoint=log))
@@ -330,15 +330,10 @@ def _records(u: Any, y: Any, lengths: ArrayLike | None) -> Sequences:
     return Sequences(data.X, data.Y, data.lengths, data.form, flat)
 
 
-def _check_records(data: Sequences, *, nonlinear: bool) -> None:
+def _check_records(data: Sequences) -> None:
     """Refuse records that are shorter than the lags that have to be seen in them."""
-    short, longest = int(np.argmin(data.lengths)), int(data.lengths.max())
-    if data.lengths[short] < LEAST_LAGS:
-        raise TooFewSamplesError(
-            f"record {short} has {data.lengths[short]} samples: each record needs {LEAST_LAGS} at "
-            f"least, leave out shorter ones"
-        )
-    if nonlinear and longest < MOMENT_SPAN:
+    longest = int(data.lengths.max())
+    if longest < MOMENT_SPAN:
         raise TooFewSamplesError(
             f"the longest record has {longest} samples, and the nonlinear part is found from "
             f"moments over {MOMENT_SPAN} neighbouring samples: give one record of that length at "
@@ -372,11 +367,13 @@ def _check_orientation(name: str, values: Any) -> None:
 
 
 def _drifting(data: Sequences) -> int | None:
-    """Output whose mean moves along the longest record, if there is one."""
+    """Output whose mean moves along the longest record, if there is one and it can be told."""
     longest = int(np.argmax(data.lengths))
     assert data.Y is not None
     y = np.asarray(data.Y[data.starts[longest] : data.starts[longest + 1]], dtype=np.float64)
-    fifth = max(1, y.shape[0] // 5)
+    fifth = y.shape[0] // 5
+    if fifth < FEWEST_OF_A_MEAN:
+        return None
     first, last = y[:fifth], y[-fifth:]
     spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
     moved = np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread

@@ -96,6 +96,11 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     -------
     ImpulseResponse
 
+    Raises
+    ------
+    ValueError
+        If no sequence has `n_lags` steps.
+
     Notes
     -----
     One pass, O(n_rows (n_lags n_inputs)^2) time; memory is bounded by the windows of the batches
@@ -112,6 +117,13 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
             lags=n_lags,
         )
         tables = source.tables()
+    # what is shorter than a window adds no row, and may stand all on one side of the split
+    tables = [table[table[:, 4] - table[:, 1] >= n_lags] for table in tables]
+    tables = [table for table in tables if table.shape[0]]
+    if not tables:
+        raise ValueError(
+            f"no sequence has the {n_lags} steps of one window: lower `n_lags`, or give longer ones"
+        )
     n_pieces = sum(table.shape[0] for table in tables)
     fitting, judging = split_tables(tables, max(1, round(FITTING * n_pieces)))
     first = engine.run(response_sums, source, label="response", tables=fitting)

@@ -4,7 +4,6 @@ Each stage is a file; `run_identification` runs them in order, each on what thos
 """
 
 from gloree.estimators._identification._fit import run_identification
-from gloree.estimators._identification._linear import LEAST_LAGS
 from gloree.estimators._identification._state import IdentifierSettings
 
-__all__ = ["LEAST_LAGS", "IdentifierSettings", "run_identification"]
+__all__ = ["IdentifierSettings", "run_identification"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 
-from gloree.diagnostics import GloreeWarning, OrderTrial
+from gloree.diagnostics import GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.estimators._identification._state import (
     LARGEST_RADIUS,
     STRETCH,
@@ -25,7 +25,7 @@ from gloree.identification import (
     supported_order,
 )
 from gloree.models import IORNN
-from gloree.sequences import Array, Sequences
+from gloree.sequences import Array, IntArray, Sequences
 
 MOST_LAGS, LEAST_LAGS = 120, 4
 """Lags of the impulse response."""
@@ -58,12 +58,12 @@ def linear_stage(fit: Identification) -> LinearModel:
     """Impulse response, order and realisation."""
     settings, report, data = fit.settings, fit.report, fit.data
     with fit.stage("linear model") as detail:
-        shortest = int(data.lengths.min())
-        wanted = min(data.n_rows // (10 * data.n_inputs), shortest // 3)
+        steps = typical_length(data.lengths)
+        wanted = min(data.n_rows // (10 * data.n_inputs), steps // 3)
         lags = min(MOST_LAGS, max(LEAST_LAGS, wanted))
         response = impulse_response(data, lags, settings.engine)
         report.ridge, report.input_condition = response.ridge, response.condition
-        fit.cut(washout=min(100, max(10, shortest // 10)))
+        fit.cut(washout=min(100, max(10, steps // 10)))
         stretch = _record(data, STRETCH)
         supported = supported_order(lags, data.n_outputs, data.n_inputs)
         if settings.n_linear is not None and settings.n_linear > supported:
@@ -109,6 +109,24 @@ def linear_stage(fit: Identification) -> LinearModel:
                 f"determine so many states",
             )
     return kept
+
+
+def typical_length(lengths: IntArray) -> int:
+    """Steps that sequences with half of all rows have at least.
+
+    Raises
+    ------
+    TooFewSamplesError
+        If no sequence has `LEAST_LAGS` steps.
+    """
+    if int(lengths.max()) < LEAST_LAGS:
+        raise TooFewSamplesError(
+            f"no sequence has more than {lengths.max()} steps, and a linear model is found from "
+            f"the response over {LEAST_LAGS} steps at least: give longer sequences"
+        )
+    longest_first = np.sort(lengths.astype(np.int64))[::-1]
+    rows = np.cumsum(longest_first)
+    return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])
 
 
 def least_squares_start(
