@@ -34,11 +34,10 @@ from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.moments import RegressionFeatures, Whitening, regression_sums
 from gloree.recurrence import linearised_sums
-from gloree.refinement import Layout, gradient_sums, hessian_sums, square_sums
+from gloree.refinement import Layout, gradient_sums, hessian_pass, square_sums
 from gloree.sequences import as_sequences
 
 SEGMENT, WASHOUT = 250, 50
-HESSIAN_ROWS = 20_000
 DEVICE_BATCH_ROWS = 2**18
 LIMIT = 1e-8
 
@@ -70,14 +69,14 @@ def passes(
     features = RegressionFeatures(Whitening.from_covariance(mean, covariance), 2, chain)
     layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs)
     run = partial(engine.run, source=source)
-    subset = source.subset(HESSIAN_ROWS)
+    current = run(partial(gradient_sums, model=model, layout=layout))
     return {
         "covariances of neighbouring steps": lambda: run(partial(lag_moments, order=1)),
         "first moment (union)": lambda: run(partial(regression_sums, features=features)),
         "squared error": lambda: run(partial(square_sums, model=model)),
         "recurrence, least squares": lambda: run(partial(linearised_sums, model=model)),
         "gradient": lambda: run(partial(gradient_sums, model=model, layout=layout, n_largest=1000)),
-        "J^T J": lambda: run(partial(hessian_sums, model=model, layout=layout), tables=subset),
+        "J^T J": lambda: hessian_pass(model, layout, engine, source, current),
     }
 
 
