@@ -194,26 +194,6 @@ def test_step_is_that_of_the_matrix(case, monkeypatch):
 
 
 @pytest.mark.parametrize("curve", [Matrix, Products])
-def test_share_is_the_largest_over_weight_matrices(curve):
-    """Blocks of single units, taken at their mean slope, miss at most E z^4 / (E z^2)^2 = 3 of a
-    parabola on Gaussian inputs, and what units share."""
-    model, layout, source = problem(n_sequences=20)
-    current = gradient_of(model, layout, source)
-    H = exact_hessian(model, layout, source)
-    for seed in range(10):
-        step = np.random.default_rng(seed).standard_normal(layout.size)
-        found = curve(model, layout, SERIAL, source, current).share(step)
-        expected = max(
-            step[block] @ H[np.ix_(block, block)] @ step[block] / block.size
-            for block in (index.ravel() for index in layout.indices.values())
-        )
-        if curve is Matrix:
-            assert found == pytest.approx(expected, rel=1e-10)
-        else:
-            assert expected / 4 < found < 2 * expected
-
-
-@pytest.mark.parametrize("curve", [Matrix, Products])
 def test_correction_satisfies_the_secant_equation(curve):
     """BFGS: B s = y along the last step, and B stays as it was where it was right."""
     model, layout, source = problem(n_sequences=20)

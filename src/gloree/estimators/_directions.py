@@ -28,8 +28,11 @@ whatever the recurrence is."""
 DIRECTION_WORK = 4e10
 """Rows of the regression on both neighbours, times the square of its unknowns, at most."""
 
-DIRECTION_ROWS = 50
-"""Rows of that regression for each unknown, at least."""
+FIRST_ROWS, DIRECTION_ROWS = 8_000, 50
+"""Rows of that regression, and rows for each unknown, at least: that many are looked at first."""
+
+CLEAR = 200.0
+"""Margin of every unit from which these few rows are enough."""
 
 DOUBTFUL = 30.0
 """Units whose margin is below this are tried the other way round."""
@@ -75,10 +78,19 @@ def turn_bidirectional(
 
 
 def regress_both_sides(state: State, model: IORNN, rounds: Rounds) -> Directions:
+    """Regress on both neighbours: on a few rows, and on many where these leave a doubt."""
+    unknowns = 2 * model.n_hidden**2
+    few = max(FIRST_ROWS, DIRECTION_ROWS * unknowns)
+    many = min(int(DIRECTION_WORK / unknowns**2), state.data.n_rows)
+    found = directions_from(state, model, rounds, few)
+    clear = found.margin.min() >= CLEAR and not found.undetermined.any()
+    return found if clear or many <= few else directions_from(state, model, rounds, many)
+
+
+def directions_from(state: State, model: IORNN, rounds: Rounds, n_rows: int) -> Directions:
     """Two passes: the regression on both neighbours, and the spread of its score."""
     engine, source = state.settings.engine, state.calm
-    unknowns = 2 * model.n_hidden**2
-    tables = source.subset(int(max(DIRECTION_ROWS * unknowns, DIRECTION_WORK / unknowns**2)))
+    tables = source.subset(n_rows)
     bias, direct = rounds.settings.layout.unit_bias, rounds.settings.layout.direct
     sums = engine.run(
         partial(two_sided_sums, model=model, bias=bias, direct=direct),

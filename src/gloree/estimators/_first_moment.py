@@ -46,6 +46,15 @@ from gloree.sequences import Array, Batch, IntArray
 WINDOW_RIDGE = 1e-6
 """Relative ridge of the regressions on lag windows."""
 
+RANK_ROWS = 4
+"""Times as many rows where the number of units is looked for, in four parts of them."""
+
+MORE_ROWS = 4
+"""Times as many rows for the next first moment, where the decomposition of one is not accepted."""
+
+MOMENT_WORK = 10**11
+"""Rows times squared features of such a moment, at most."""
+
 
 def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
     """Estimate and decompose the first moment; return the network and what the rounds need."""
@@ -77,15 +86,24 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
             state.full_whitening = whitening
             whitening = find_range(state, whitening, planned.n_directions)
             detail.append(f"{whitening.n_directions} directions found")
-        tables = state.calm.subset(planned.first_rows)
-        frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
-        n_hidden = settings.n_hidden
+        n_hidden, rows = settings.n_hidden, planned.first_rows
         if n_hidden is None:
-            n_hidden = number_of_units(state, whitening, frame, degree, tables)
-        check_sizes(state, n_hidden, degree)
-        found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
+            rows *= RANK_ROWS
+        while True:
+            state.moment_rows = min(rows, state.data.n_rows)
+            tables = state.calm.subset(rows)
+            frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
+            if n_hidden is None:
+                n_hidden = number_of_units(state, whitening, frame, degree, tables)
+            check_sizes(state, n_hidden, degree)
+            found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
+            rows = next_rows(state, found)
+            if rows is None:
+                break
         judge_decomposition(state, found)
         detail.append(f"decomposition {found.status.name.lower()}")
+        if state.moment_rows != planned.first_rows:
+            detail.append(f"from {state.moment_rows:,} steps")
     layout = Layout(
         state.n_inputs,
         n_hidden,
@@ -110,6 +128,18 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
         state.calm,
     )
     return model, rounds
+
+
+def next_rows(state: State, found: Decomposition) -> int | None:
+    """Rows of another first moment: None if this one will do, or there are no more of them."""
+    rows = min(MORE_ROWS * state.moment_rows, MOMENT_WORK // state.plan.n_features**2)
+    more = state.moment_rows < min(rows, state.data.n_rows)
+    return rows if more and not found.accepted and not free_to_rotate(state, found) else None
+
+
+def free_to_rotate(state: State, found: Decomposition) -> bool:
+    """Whether the components are determined up to a rotation at most, by any number of rows."""
+    return state.n_outputs == 1 and found.order == 2
 
 
 def estimate_moment(
@@ -244,9 +274,7 @@ def judge_decomposition(state: State, found: Decomposition) -> None:
     """Keep the decomposition in the report, with a warning if it fails its accept rule."""
     state.report.decomposition = found
     state.report.conditions["components"] = found.condition
-    if state.n_outputs == 1 and found.order == 2:
-        return
-    if not found.accepted:
+    if not found.accepted and not free_to_rotate(state, found):
         state.report.warn(
             AcceptanceWarning,
             f"the first moment's decomposition does not meet its accept rule (status "

@@ -19,8 +19,9 @@ from gloree.refinement import (
     RoundSums,
 )
 
-START_ROWS_PER_PARAMETER = 50
-"""Rows of the subsample on which rounds run when a refinement follows, for each weight."""
+START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
+"""Rows of the subsample on which rounds run when a refinement follows, and rows for each weight, at
+least. It has no fewer rows than the regression moment that went before."""
 
 ROUND_GAIN = 1e-4
 """Rounds end when one lowers the squared error by less than this fraction."""
@@ -43,8 +44,10 @@ def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Netwo
         if settings.refine is not None:
             # one efficient step follows, so a consistent start from a subsample will do
             wanted = START_ROWS_PER_PARAMETER * rounds.settings.layout.size
-            wanted = min(wanted, START_WORK // state.n_inputs)
-            rounds.tables = state.calm.subset(max(20_000, wanted))
+            wanted = max(START_ROWS, min(wanted, START_WORK // state.n_inputs))
+            if rounds.settings.solver is not None:
+                wanted = max(wanted, state.moment_rows)
+            rounds.tables = state.calm.subset(wanted)
         if settings.bidirectional:
             model, sums = turn_bidirectional(state, model, rounds, enough=ROUND_GAIN)
             detail.append(str(report.directions))
@@ -85,7 +88,7 @@ def look_again(state: State, model: Network, rounds: Rounds) -> tuple[Network, R
     """Find the span of the units once more, from residual moments, for the rounds to use."""
     assert state.full_whitening is not None
     found = find_range(state, state.full_whitening, state.plan.n_directions, model)
-    tables = state.calm.subset(state.plan.first_rows)
+    tables = state.calm.subset(state.moment_rows)
     solver = plain_solver(state, found, top_degree(model)[0], tables)
     rounds.settings = replace(rounds.settings, frame=Frame.of_whitening(found), solver=solver)
     return model, rounds.evaluate(model, tensor=True)

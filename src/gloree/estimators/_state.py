@@ -75,6 +75,7 @@ class State(Stages):
     source: Source = field(init=False)
     wild: IntArray | None = field(init=False, default=None)
     plan: MomentPlan = field(init=False)
+    moment_rows: int = field(init=False, default=0)
     plan_outputs: int | None = field(init=False, default=None)
     encode: Encoding | None = field(init=False, default=None)
     n_rows: int = field(init=False)

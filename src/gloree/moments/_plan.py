@@ -10,8 +10,8 @@ from gloree._monomials import BLOCK_ENTRIES, n_monomials
 MAX_FEATURES = 1000
 """Features up to which a regression moment is the default."""
 
-ROWS_PER_FEATURE = 40
-"""Rows of the subsample behind a first moment, for each feature."""
+FIRST_ROWS, ROWS_PER_FEATURE = 8_000, 40
+"""Rows of the subsample behind a first moment, and rows for each feature, at least."""
 
 DEFAULT_BATCH_ROWS = 2**14
 
@@ -42,7 +42,7 @@ class MomentPlan:
     n_features : int
         Features (regression) or different entries of a score tensor.
     first_rows : int
-        Rows behind the first moment.
+        Rows behind the first moment, where its decomposition is accepted.
     batch_size : int
         Rows of a batch.
     gigaflops : float
@@ -166,7 +166,7 @@ def plan(
     size = features(directions, kind)
     first_rows = n_rows
     if kind != "score":
-        first_rows = min(n_rows, max(20_000, ROWS_PER_FEATURE * size))
+        first_rows = min(n_rows, max(FIRST_ROWS, ROWS_PER_FEATURE * size))
     flops = first_rows * size * (n_outputs * 2 + (size if kind != "score" else 0))
     workers = n_workers or os.cpu_count() or 1
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)

@@ -51,20 +51,8 @@ class Curvature(Protocol):
     def step(self, model: Network, gradient: Array, damping: float) -> Array:
         """Gauss-Newton step (J^T J)^+ J^T r of a damped matrix."""
 
-    def share(self, step: Array) -> float:
-        """Largest s_b^T H_bb s_b over the number of weights, over weight matrices b.
-
-        What the step would still gain in one of them; its statistical error alone is worth the
-        noise variance for each weight.
-        """
-
     def correct(self, step: Array, change: Array) -> None:
         """Take in a step and the change of the gradient along it."""
-
-
-def weight_blocks(layout: Layout) -> list[IntArray]:
-    """Places of each weight matrix in the parameter vector."""
-    return [index.ravel() for index in layout.indices.values() if index.size]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gloree.engine import Engine, Source
 from gloree.models import ExplosionError, Network
-from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of, weight_blocks
+from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of
 from gloree.refinement._layout import Layout
 from gloree.refinement._matrix import Matrix
 from gloree.refinement._products import Products
@@ -28,7 +28,7 @@ MOST_WEIGHTS = 1500
 """Weights up to which J^T J is formed as a matrix: 10 seconds, and standard errors with it."""
 
 NEGLIGIBLE = 1e-4
-"""A last step that gains less than this fraction in every weight matrix is not taken."""
+"""A last step that gains less than this, in units of the noise variance, is not taken."""
 
 FIRST_ROWS = 80_000
 """Rows of the part of the data on which the descent begins, at least."""
@@ -40,18 +40,18 @@ FIRST_STRIDE = 4
 """The descent begins on a part if that is at most so small a fraction of the data."""
 
 FIRST_TOLERANCE = 1.0
-"""Where the descent on that part ends, as a share of its statistical error: three times as much, at
-least, is left for all of the data to gain."""
+"""The descent on that part ends when a step gains less than this for each weight, what its
+statistical error is worth: three times as much, at least, is left for all of the data to gain."""
 
 CONVERGED = 1e-8
-"""The same share at which nothing falls any more."""
+"""Gain of a step, in units of the noise variance, at which nothing falls any more."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
-EFFICIENT = 0.05
-"""Steps end when what one more could gain, in any weight matrix, is this fraction of what the
-statistical error is worth there."""
+EFFICIENT = 0.25
+"""Steps end with one that gains less than this, in units of the noise variance: it moves no
+combination of weights by more than the root of it, in standard errors."""
 
 FORESEEN = 0.2
 """A step is the last, too, if by the pace of the one before it will leave this fraction of that."""
@@ -125,9 +125,9 @@ def gauss_newton(
     layout : Layout
     engine, source
     to_convergence : bool, default False
-        False: until what is left to gain is a twentieth of the statistical error in every weight
-        matrix, which takes two or three steps from a good start. True: until nothing falls any
-        more.
+        False: until no combination of weights is farther from the minimum than a part of its
+        standard error, which takes two to four steps from a good start. True: until nothing falls
+        any more.
     max_steps : int, optional
         Default 30, or 100 to convergence. With a number the descent does not begin on a part of the
         data.
@@ -151,7 +151,7 @@ def gauss_newton(
     if stride < FIRST_STRIDE or max_steps is not None:
         return _descend(model, layout, engine, source, tolerance, limit, progress)
     some = replace(source, stride=stride)
-    first = _descend(model, layout, engine, some, FIRST_TOLERANCE, limit, progress)
+    first = _descend(model, layout, engine, some, FIRST_TOLERANCE * layout.size, limit, progress)
 
     def later(step: int, value: float) -> None:
         if progress is not None:
@@ -179,13 +179,12 @@ def _descend(
     limit: int,
     progress: Callable[[int, float], None] | None,
 ) -> Refinement:
-    """Descend on one set of data until no weight matrix has `tolerance` left to gain.
+    """Descend on one set of data until `tolerance` is left to gain, in units of the noise variance.
 
-    In units of what statistical error is worth there. With `CONVERGED`, the J^T J that decides is
-    one at the very model. Otherwise what a step will leave is foreseen: with a J^T J that is off
-    by a fraction, each step gains the square of that fraction of what the one before gained. The
-    gradient pass that would only confirm this is saved; the squared error has to fall by what the
-    step was to gain.
+    With `CONVERGED`, the J^T J that decides is one at the very model. Otherwise what a step will
+    leave is foreseen: with a J^T J that is off by a fraction, each step gains the square of that
+    fraction of what the one before gained. The gradient pass that would only confirm this is saved;
+    the squared error has to fall by what the step was to gain.
     """
     to_convergence = tolerance <= CONVERGED
     model, current = finite_start(model, layout, engine, source)
@@ -207,17 +206,15 @@ def _descend(
         step = curvature.step(model, current.gradient, damping)
         gain = float(step @ current.gradient)
         variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
-        share = least_share(layout, gain) / variance
+        worth = gain / variance
         pace = min(gain / before, 1.0) if before > 0.0 else 1.0
-        if share * min(pace / FORESEEN, 1.0) <= tolerance:
-            share = curvature.share(step) / variance
-        reached, undamped = share <= tolerance, damping <= 1e-6
+        reached, undamped = worth <= tolerance, damping <= 1e-6
         if to_convergence and reached and undamped and age == 0:
             status = RefinementStatus.CONVERGED
             break
-        if not to_convergence and undamped and (reached or share * pace <= FORESEEN * tolerance):
+        if not to_convergence and undamped and (reached or worth * pace <= FORESEEN * tolerance):
             moved = layout.move(model, step)
-            last = _squares_at(moved, engine, source) if share > NEGLIGIBLE else None
+            last = _squares_at(moved, engine, source) if worth > NEGLIGIBLE else None
             fall = history[-1] - float(last.squares.sum()) if last is not None else -np.inf
             if last is not None and (fall >= 0 if reached else _as_expected(fall, gain)):
                 model, squares, reached = moved, last.squares, True
@@ -263,14 +260,6 @@ def _descend(
 def _as_expected(fall: float, gain: float) -> bool:
     """Whether the squared error fell by about as much as a step was to gain."""
     return 0.5 * gain < fall < 2.0 * gain
-
-
-def least_share(layout: Layout, gain: float) -> float:
-    """What `Curvature.share` of a step s is at least, for a gain s^T H s.
-
-    For H >= 0 and s the sum of its m blocks s^T H s <= m sum_b s_b^T H_bb s_b (Cauchy-Schwarz).
-    """
-    return gain / (len(weight_blocks(layout)) * layout.size)
 
 
 def _squares_at(model: Network, engine: Engine, source: Source) -> SquareSums | None:

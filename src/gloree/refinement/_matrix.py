@@ -14,7 +14,6 @@ from gloree.refinement._curvature import (
     Strata,
     chunks,
     hessian_rows,
-    weight_blocks,
 )
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import (
@@ -46,15 +45,6 @@ class Matrix:
         """Solve with one Cholesky factor; see `Curvature`."""
         constraints = self.layout.scale_constraints(model)
         return solve_step(self._corrected, gradient, constraints, damping)
-
-    def share(self, step: Array) -> float:
-        """See `Curvature`."""
-        shares = []
-        for block in weight_blocks(self.layout):
-            part = step[block]
-            own = self._corrected[np.ix_(block, block)]
-            shares.append(float(part @ own @ part) / block.size)
-        return max(shares)
 
     def correct(self, step: Array, change: Array) -> None:
         """See `Curvature`."""

@@ -18,7 +18,6 @@ from gloree.refinement._curvature import (
     Strata,
     chunks,
     hessian_rows,
-    weight_blocks,
 )
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import GradientSums
@@ -144,16 +143,6 @@ class Products:
         with self.engine.small_matrices():
             return self.engine.recall("step", solution)
 
-    def share(self, step: Array) -> float:
-        """See `Curvature`: with the blocks of single units and outputs in place of H_bb."""
-        shares = []
-        for block in weight_blocks(self.layout):
-            part = np.zeros_like(step)
-            part[block] = step[block]
-            seen = self.blocks.from_step(part)
-            shares.append(float(seen @ seen) / block.size)
-        return max(shares)
-
     def correct(self, step: Array, change: Array) -> None:
         """See `Curvature`."""
         curved = self.engine.recall("correction", partial(self.product, step))
@@ -206,15 +195,6 @@ class Blocks:
     def from_unit(self, step: Array) -> Array:
         """L^{-T} v~: a step in the old ones."""
         return self._solve(step, trans=1)
-
-    def from_step(self, step: Array) -> Array:
-        """L^T v: a step in the new variables; the norm of a block of it is v^T L L^T v."""
-        units, coefficients, outputs = self.layout.split(step)
-        products = [
-            (level * rows) @ factor for (factor, level), rows in zip(self.units, units, strict=True)
-        ]
-        scaled = np.concatenate(coefficients) * self.coefficients
-        return self._joined(products, scaled, outputs @ self.outputs)
 
     def _solve(self, vector: Array, trans: int) -> Array:
         units, coefficients, outputs = self.layout.split(vector)
