@@ -263,9 +263,8 @@ class Source:
         if n_rows >= self.data.n_rows:
             return self.tables()
         chosen = self.sample(max(1, round(self.n_segments * n_rows / self.data.n_rows)))
-        return split_evenly(
-            chosen, max(min(4, n_rows // LEAST_ROWS), -(-n_rows // self.batch_size), 1)
-        )
+        several = max(1, min(4, n_rows // LEAST_ROWS))
+        return split_evenly(chosen, max(several, -(-n_rows // self.batch_size)))
 
 
 def split_tables(

@@ -89,7 +89,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
         n_hidden, rows = settings.n_hidden, planned.first_rows
         if n_hidden is None:
             rows *= RANK_ROWS
-        while True:
+        while rows != state.moment_rows:
             state.moment_rows = min(rows, state.data.n_rows)
             tables = state.calm.subset(rows)
             frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
@@ -98,15 +98,13 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
             check_sizes(state, n_hidden, degree)
             found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
             rows = next_rows(state, found)
-            if rows is None:
-                break
         judge_decomposition(state, found)
         detail.append(f"decomposition {found.status.name.lower()}")
         if state.moment_rows != planned.first_rows:
             detail.append(f"from {state.moment_rows:,} steps")
     layout = Layout(
         state.n_inputs,
-        n_hidden,
+        found.rank,
         state.n_outputs,
         # directions are found among units without memory
         recurrent=settings.recurrence is not None and not settings.bidirectional,
@@ -130,11 +128,12 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
     return model, rounds
 
 
-def next_rows(state: State, found: Decomposition) -> int | None:
-    """Rows of another first moment: None if this one will do, or there are no more of them."""
-    rows = min(MORE_ROWS * state.moment_rows, MOMENT_WORK // state.plan.n_features**2)
-    more = state.moment_rows < min(rows, state.data.n_rows)
-    return rows if more and not found.accepted and not free_to_rotate(state, found) else None
+def next_rows(state: State, found: Decomposition) -> int:
+    """Rows for another first moment: as many as before if it will do, or there are no more."""
+    if found.accepted or free_to_rotate(state, found):
+        return state.moment_rows
+    most = min(state.data.n_rows, MOMENT_WORK // state.plan.n_features**2)
+    return max(state.moment_rows, min(MORE_ROWS * state.moment_rows, most))
 
 
 def free_to_rotate(state: State, found: Decomposition) -> bool:
