@@ -74,7 +74,7 @@ def test_a_short_pass_needs_no_pool_unless_threads_are_asked_for(
     short, n_workers, pooled, monkeypatch
 ):
     monkeypatch.setattr("gloree.engine._engine.SHORT", short)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("gloree.engine._engine.n_cores", lambda: 2)
     seen = []
 
     def watched(batch):

@@ -117,9 +117,9 @@ def test_one_call_does_not_depend_on_its_batches(by_hand, monkeypatch):
 @pytest.mark.parametrize("by_hand", [pair[0] for pair in PAIRS.values()], ids=PAIRS.keys())
 def test_one_call_is_bit_equal_with_threads_and_without(by_hand, monkeypatch):
     monkeypatch.setattr(source_module, "BATCH_ROWS", 300)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("gloree.engine._engine.n_cores", lambda: 4)
     threads = by_hand()
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("gloree.engine._engine.n_cores", lambda: 1)
     np.testing.assert_array_equal(by_hand(), threads)
 
 

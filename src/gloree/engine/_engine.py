@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from gloree._arrays import is_tensor
+from gloree._cores import n_cores
 from gloree._sums import MergeError
 from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._source import Source
@@ -131,8 +131,9 @@ class Engine:
         do with tensors. Either way BLAS has one thread: how it splits a product would show in the
         last bits.
     n_workers : int or None
-        Threads of the pool; None takes one for each core, and no pool for a pass that will take
-        less than `SHORT` seconds, judging by the first batch of the first pass of its kind.
+        Threads of the pool; None takes one for each core it may use, and no pool for a pass that
+        will take less than `SHORT` seconds, judging by the first batch of the first pass of its
+        kind.
     verbose : int
         From 2 on, a progress bar for each pass.
     checkpoint : Checkpoint, optional
@@ -279,7 +280,7 @@ class Engine:
         alone: bool = False,
     ) -> Iterator[Result]:
         """Results of a function in the order of the items, on the pool if that is worth it."""
-        n_workers = self.n_workers or os.cpu_count() or 1
+        n_workers = self.n_workers or n_cores()
         alone = alone or self.name == "serial" or n_workers == 1 or total <= 1
         given = iter(items)
         if not alone and self.n_workers is None:

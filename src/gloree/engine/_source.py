@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gloree._arrays import like
+from gloree._arrays import like, room
 from gloree.models import joint_windows, lag_windows
 from gloree.sequences import (
     Array,
@@ -17,6 +17,7 @@ from gloree.sequences import (
     Data,
     IntArray,
     Part,
+    Sequences,
     split_evenly,
     spread_over,
 )
@@ -228,6 +229,11 @@ class Source:
         return sum(table.shape[0] for table in self.each())
 
     @property
+    def room(self) -> int:
+        """How many times as many rows go into a block where the data are (see `_arrays.room`)."""
+        return room(self.data.X) if isinstance(self.data, Sequences) else 1
+
+    @property
     def n_batches(self) -> int:
         """Batches of a pass over everything, about."""
         return int(np.sum(-(-np.diff(self.data.part_rows) // (self.batch_size * self.stride))))
@@ -263,7 +269,7 @@ class Source:
         if n_rows >= self.data.n_rows:
             return self.tables()
         chosen = self.sample(max(1, round(self.n_segments * n_rows / self.data.n_rows)))
-        several = max(1, min(4, n_rows // LEAST_ROWS))
+        several = max(1, min(4, n_rows // (LEAST_ROWS * self.room)))
         return split_evenly(chosen, max(several, -(-n_rows // self.batch_size)))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from gloree._cores import n_cores
 from gloree._monomials import BLOCK_ENTRIES, n_monomials
 
 MAX_FEATURES = 1000
@@ -168,7 +168,7 @@ def plan(
     if kind != "score":
         first_rows = min(n_rows, max(FIRST_ROWS, ROWS_PER_FEATURE * size))
     flops = first_rows * size * (n_outputs * 2 + (size if kind != "score" else 0))
-    workers = n_workers or os.cpu_count() or 1
+    workers = n_workers or n_cores()
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
     sums = 8 * (size * (size if kind != "score" else 4) + size * n_outputs) * (workers + 2)
     fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers

@@ -127,12 +127,12 @@ def n_segments_of(source: Source, n_rows: int) -> int:
     return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
 
 
-def chunks(table: IntArray, n_segments: int, n_rows: int) -> list[IntArray]:
+def chunks(table: IntArray, n_segments: int, n_rows: int, room: int = 1) -> list[IntArray]:
     """Chunks of at most so many segments and rows, about.
 
-    Four for the workers at least, but of `LEAST_SEGMENTS`: the steps of a few segments take as
-    long as those of one.
+    Four for the workers at least, but of `LEAST_SEGMENTS` times the `room` where the data are: the
+    steps of a few segments take as long as those of one.
     """
     rows = int((table[:, 4] - table[:, 1]).sum())
-    least = min(4, table.shape[0] // LEAST_SEGMENTS)
+    least = min(4, table.shape[0] // (LEAST_SEGMENTS * room))
     return split_evenly(table, max(1, least, -(-table.shape[0] // n_segments), -(-rows // n_rows)))

@@ -69,13 +69,14 @@ def hessian_pass(
     `current` is what `gradient_sums` gives for the same model.
     """
     strata = Strata.of(source, current, hessian_rows(layout, source.n_rows))
+    room = source.room
+    n_segments = room * segments_at_once(layout)
+    n_rows = min(source.batch_size, max(1, room // 8) * rows_at_once(layout))
     return engine.run(
         partial(stratified_sums, model=model, layout=layout, strata=strata),
         source,
         label="J^T J",
-        tables=chunks(
-            strata.table, segments_at_once(layout), min(source.batch_size, rows_at_once(layout))
-        ),
+        tables=chunks(strata.table, n_segments, n_rows, room),
     )
 
 

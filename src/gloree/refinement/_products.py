@@ -106,7 +106,9 @@ class Products:
         wanted = max(hessian_rows(layout, source.n_rows), UNIT_ROWS * width)
         wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
         strata = Strata.of(source, current, wanted)
-        tables = chunks(strata.table, strata.table.shape[0], min(source.batch_size, KEPT_ROWS))
+        room = source.room
+        n_rows = min(source.batch_size, room * KEPT_ROWS)
+        tables = chunks(strata.table, strata.table.shape[0], n_rows, room)
         keep = partial(Kept.of, model=model, strata=strata)
         self.kept = engine.gather(keep, source, tables)
         counted = sum(each.batch.n_counted for each in self.kept)

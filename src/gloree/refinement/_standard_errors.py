@@ -117,7 +117,7 @@ def standard_errors(
         partial(spread_sums, model=model, layout=layout),
         source,
         label="spread",
-        tables=chunks(chosen, 2**19 // layout.size, source.batch_size),
+        tables=chunks(chosen, source.room * 2**19 // layout.size, source.batch_size, source.room),
     )
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
