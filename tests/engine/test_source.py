@@ -105,6 +105,16 @@ def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw,
         np.testing.assert_array_equal(one, other)
 
 
+@settings(max_examples=60)
+@given(PARTS, CUTS, st.integers(1, 5), st.integers(1, 60))
+def test_a_stride_picks_the_same_segments_whatever_the_batches(lengths, cut, stride, batch_size):
+    data, _ = parts_of(lengths)
+    cuts = Source(data, **cut)._cuts
+    expected = [each.table(np.arange(0, each.n_segments, stride)) for each in cuts]
+    source = Source(data, **{**cut, "batch_size": batch_size}, stride=stride)
+    np.testing.assert_array_equal(np.concatenate(source.tables()), np.concatenate(expected))
+
+
 def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
     data, together = parts_of([[20] * 40, [3] * 50, [7, 90, 1]])
     cut = {"batch_size": 33, "segment": 8, "before": 3, "after": 2}

@@ -8,6 +8,10 @@ import pytest
 from gloree import Engine, SpectralRNNRegressor, datasets, metrics
 from gloree.diagnostics import AcceptanceWarning
 from gloree.estimators import _directions, _first_moment
+from gloree.refinement import _gauss_newton
+
+# the order of summation, through a few steps of Gauss-Newton
+ROUNDING = 1e-9
 
 # 3,000 sequences of 20 steps; a first moment of 5 inputs begins with 8,000 of these steps
 N_ROWS, FIRST_ROWS = 60_000, 8_000
@@ -96,3 +100,17 @@ def test_an_unknown_number_of_units_is_sought_in_four_times_as_many_rows():
     assert est.model_.n_hidden == 3
     assert engine.rows_of("first moment") == [4 * FIRST_ROWS]
     assert sum(engine.rows_of("quarters")) == 4 * FIRST_ROWS
+
+
+@pytest.mark.parametrize("n_sequences", [3000, 1])
+def test_batches_change_nothing_but_the_order_of_summation(n_sequences, monkeypatch):
+    """Whatever begins on a part of the data begins on the same part."""
+    monkeypatch.setattr(_gauss_newton, "FIRST_ROWS", 9_000)
+    X, Y, _, _ = datasets.make_rnn(n_sequences, N_ROWS // n_sequences, 5, 3, 3, random_state=2)
+    expected = SpectralRNNRegressor(3, random_state=0).fit(X, Y).model_
+    for batch_size in (777, 5000, N_ROWS):
+        found = SpectralRNNRegressor(3, random_state=0, batch_size=batch_size).fit(X, Y).model_
+        for name, values in found.arrays().items():
+            if values is not None:
+                off = np.abs(values - expected.arrays()[name]).max()
+                assert off < ROUNDING * np.abs(expected.input_weights).max(), name

@@ -100,9 +100,11 @@ class Cutting:
         return self.tables(Cut(lengths, self.segment, self.before, self.after, *place))
 
     def tables(self, cut: Cut) -> Iterator[IntArray]:
-        """Tables of all batches of one cut."""
+        """Tables of all batches of one cut; every so many segments, wherever batches begin."""
+        seen = 0
         for table in cut.batches(self.batch_size * self.stride):
-            kept = self.kept(table[:: self.stride])
+            kept = self.kept(table[-seen % self.stride :: self.stride])
+            seen += table.shape[0]
             if kept.shape[0]:
                 yield kept
 
