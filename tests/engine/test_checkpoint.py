@@ -35,15 +35,18 @@ class Passes:
 
     def __init__(self, monkeypatch, interrupt=None):
         self.labels, self.interrupt = [], interrupt
-        plain = Engine._summed
 
-        def summed(engine, function, source, label, tables):
-            if len(self.labels) == self.interrupt:
-                raise KeyboardInterrupt
-            self.labels.append(label)
-            return plain(engine, function, source, label, tables)
+        def counted(method):
+            def run(engine, function, source, label, *tables):
+                if len(self.labels) == self.interrupt:
+                    raise KeyboardInterrupt
+                self.labels.append(label)
+                return method(engine, function, source, label, *tables)
 
-        monkeypatch.setattr(Engine, "_summed", summed)
+            return run
+
+        for name in ("_summed", "_of_held"):
+            monkeypatch.setattr(Engine, name, counted(getattr(Engine, name)))
 
 
 def interrupted(est, source, path, after):
@@ -393,15 +396,21 @@ def test_what_stands_behind_a_flipped_byte_is_run_again(data, whole, on_file):
     assert taken == labels[-len(taken) :]
 
 
-def test_a_head_of_a_record_alone_is_no_record(tmp_path):
+@pytest.mark.parametrize("tail", [b"\xff" * 12, bytes(5), bytes(12), bytes(5000)])
+def test_what_a_loss_of_power_leaves_behind_is_no_record(tail, tmp_path):
     log = Checkpoint(tmp_path / "fit", {}, {})
     log.append("pass", 1)
     with open(tmp_path / "fit", "ab") as file:
-        file.write(b"\xff" * 12)
+        file.write(tail)
     again = Checkpoint(tmp_path / "fit", {}, {})
     assert again.n_passes == 1
     again.append("next", 2)
     assert Checkpoint(tmp_path / "fit", {}, {}).n_passes == 2
+
+
+def test_a_start_of_zeros_says_to_begin_anew(data, tmp_path):
+    (tmp_path / "fit").write_bytes(checkpoint_module.MAGIC + bytes(4096))
+    refused("is damaged at its start: remove it to begin anew", regressor(), data, tmp_path / "fit")
 
 
 def test_a_damaged_start_says_to_begin_anew(data, on_file):

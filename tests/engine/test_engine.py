@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from gloree._sums import MergeError, Sums
-from gloree.engine import Engine, Source, get_engine, halves, split_tables
+from gloree.engine import Engine, Source, Subset, get_engine, halves, split_tables
 from gloree.sequences import as_sequences
+from gloree.sources import batches
 
 
 @dataclass(frozen=True)
@@ -231,3 +232,67 @@ def test_split_tables_cuts_within_a_batch_and_keeps_the_order(n_segments):
     assert sum(table.shape[0] for table in first) == min(n_segments, 6)
     assert all(table.shape[0] for table in first + second)
     np.testing.assert_array_equal(np.concatenate(first + second), whole)
+
+
+# ---------------------------------------------------------------------------------- subsets
+
+
+@dataclass
+class Reader:
+    """An iterable that counts how often it is read."""
+
+    items: list
+    n_passes: int = 0
+
+    def __iter__(self):
+        self.n_passes += 1
+        yield from self.items
+
+
+def looked_at(items):
+    data = batches(items)
+    data.look()
+    return data
+
+
+def subset_of(data, n_rows, **cut):
+    source = Source(data, batch_size=64, **cut)
+    return Subset(source, source.subset(n_rows))
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("name", ["serial", "threads"])
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_a_subset_gives_the_sums_of_its_batches_to_the_last_bit(name, in_parts, small, monkeypatch):
+    """Kept in memory or not: rows of a part join the sums of that part first."""
+    monkeypatch.setattr("gloree.engine._subset.HELD_NUMBERS", 10**6 if small else 0)
+    rng = np.random.default_rng(0)
+    items = [(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2))) for _ in range(5)]
+    whole = [np.concatenate(values) for values in zip(*items, strict=True)]
+    data = looked_at(items) if in_parts else as_sequences(*whole)
+    subset = subset_of(data, 200)
+    expected = Engine("serial").run(total, subset.source, tables=subset.tables)
+    for _ in range(2):
+        found = Engine(name, n_workers=3).run(total, subset)
+        np.testing.assert_array_equal(found.products, expected.products)
+    assert subset.is_small is small
+
+
+def test_a_small_subset_is_read_once():
+    rng = np.random.default_rng(0)
+    data = Reader([(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2)))] * 5)
+    subset = subset_of(looked_at(data), 100)
+    before = data.n_passes
+    for _ in range(3):
+        Engine("serial").run(total, subset)
+    assert data.n_passes == before + 1
+
+
+def test_rows_that_are_kept_do_not_hold_their_part():
+    rng = np.random.default_rng(0)
+    data = as_sequences(rng.standard_normal((10, 50, 3)), rng.standard_normal((10, 50, 2)))
+    source = Source(data, batch_size=50)
+    subset = Subset(source, [table[:1] for table in source.tables()])
+    for _, batch in subset.held(Engine("serial")._read):
+        assert not np.shares_memory(batch.X, data.X)
+        assert not np.shares_memory(batch.Y, data.Y)

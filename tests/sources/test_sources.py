@@ -260,6 +260,7 @@ def test_checksums_tell_data_apart():
 def naive_checksum(raw, code):
     """Blocks of 3 x 3 words; sums of columns and rows of each, what is left of it as it is."""
     words = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw) // 8 * 8, 8)]
+    words = [word ^ word >> 32 for word in words]
     for start in range(0, len(words), 9):
         block = words[start : start + 9]
         rows = [block[i : i + 3] for i in range(0, len(block) // 3 * 3, 3)]
@@ -299,6 +300,21 @@ def test_any_word_that_is_another_or_somewhere_else_changes_the_checksum():
     assert checksum_of(-np.zeros(3)) != checksum_of(np.zeros(3))
 
 
+@pytest.mark.parametrize("size", [2, 256, 512, 1000, 3 * 2**16])
+@pytest.mark.parametrize("kind", ["normal", "single precision", "whole numbers"])
+def test_a_change_of_all_words_alike_changes_the_checksum(kind, size):
+    """A sign, or a power of two, adds the same power of two to every word of float64."""
+    values = np.random.default_rng(1).standard_normal(size)
+    if kind == "single precision":
+        values = values.astype(np.float32).astype(np.float64)
+    if kind == "whole numbers":
+        values = np.round(10 * values) + 0.0
+    half = values.copy()
+    half[: size // 2] *= -1
+    changed = [values, -values, half, *(values * 2.0**k for k in (1, 2, 16, -16, 64))]
+    assert len({checksum_of(each) for each in changed}) == len(changed)
+
+
 def test_a_first_look_shows_progress_only_if_asked(capsys):
     sources.batches(ragged()).look()
     assert capsys.readouterr().err == ""
@@ -333,7 +349,8 @@ def peak_of_fit(pool, n_batches):
 def test_memory_does_not_grow_with_the_number_of_batches():
     pool = datasets.make_rnn(100, 200, 4, 2, 3, random_state=0)[:2]
     peak_of_fit(pool, 4)
-    few, many = peak_of_fit(pool, 5), peak_of_fit(pool, 30)
+    # from 40 batches on, each of the 40 sequences of the subset that is kept is a piece of its own
+    few, many = peak_of_fit(pool, 40), peak_of_fit(pool, 120)
     batch_bytes = 8 * 20 * 200 * (4 + 3)
-    assert many < few + 0.05 * 25 * batch_bytes
-    assert many < 12 * batch_bytes
+    assert many < few + 0.05 * 80 * batch_bytes
+    assert many < 20 * batch_bytes

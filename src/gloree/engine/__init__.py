@@ -10,6 +10,7 @@ from gloree.engine._choice import get_engine
 from gloree.engine._dask import DaskEngine
 from gloree.engine._engine import Clock, Engine, EngineName, Mergeable
 from gloree.engine._source import Reading, Source, halves, split_tables
+from gloree.engine._subset import Subset
 
 __all__ = [
     "Checkpoint",
@@ -21,6 +22,7 @@ __all__ = [
     "Mergeable",
     "Reading",
     "Source",
+    "Subset",
     "get_engine",
     "halves",
     "split_tables",

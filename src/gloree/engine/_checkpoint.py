@@ -90,7 +90,8 @@ class Checkpoint:
         while place + _HEAD.size <= len(content):
             size, code = _HEAD.unpack_from(content, place)
             payload = content[place + _HEAD.size : place + _HEAD.size + size]
-            if len(payload) < size or zlib.crc32(payload) != code:
+            # a loss of power may leave zeros behind the last record
+            if size == 0 or len(payload) < size or zlib.crc32(payload) != code:
                 break
             if not records:
                 _require_same(self.path, pickle.loads(payload)[0], identity)

@@ -18,8 +18,9 @@ import numpy as np
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
-from gloree.engine._engine import Engine, Merger, Statistic, one_blas_thread
+from gloree.engine._engine import Engine, Merger, Result, one_blas_thread
 from gloree.engine._source import Cutting, Reading, Source
+from gloree.engine._subset import Subset
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
 from gloree.sources._partitions import failure
@@ -295,14 +296,18 @@ class DaskEngine(Engine):
             data.keep_on(self.client)
         super().look(data)
 
+    def _holds(self, subset: Subset) -> bool:
+        """Rows that are elsewhere stay there: only sums travel."""
+        return super()._holds(subset) and subset.source.data.remote(0) is None
+
     def _map(
         self,
-        function: Callable[[Batch], Statistic],
+        function: Callable[[Batch], Result],
         source: Source,
         tables: list[IntArray] | None,
         total: int,
         label: str,
-    ) -> Iterator[tuple[int, int, Statistic]]:
+    ) -> Iterator[tuple[int, int, Result]]:
         """Group, number of batches and their sum, in order."""
         del total
         dask = require("dask", "dask", "a Dask engine")
@@ -343,14 +348,14 @@ class DaskEngine(Engine):
                 )
             return futures
 
-        def alone(group: Group, future: Any) -> Statistic | None:
-            """Statistic of one group, sent again where its rows are lost."""
+        def alone(group: Group, future: Any) -> Result | None:
+            """Result of one group, sent again where its rows are lost."""
             name = data.name(group.part)
             for trial in range(ATTEMPTS):
                 try:
                     if trial or future is None:
                         (future,) = submit([group])
-                    statistic: Statistic | None = future.result()
+                    statistic: Result | None = future.result()
                     return statistic
                 except lost:
                     self._blocks.pop((id(data), group.number), None)
@@ -375,7 +380,7 @@ class DaskEngine(Engine):
             except lost:
                 return wave, [None] * len(wave)
 
-        def finish(wave: list[Group], futures: list[Any]) -> Iterator[tuple[int, int, Statistic]]:
+        def finish(wave: list[Group], futures: list[Any]) -> Iterator[tuple[int, int, Result]]:
             for first in range(0, len(wave), FETCHED):
                 some, own = wave[first : first + FETCHED], futures[first : first + FETCHED]
                 try:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
@@ -15,11 +15,12 @@ from typing import Any, Literal, Protocol, TypeVar
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from gloree._arrays import is_tensor
+from gloree._arrays import copied, is_tensor
 from gloree._cores import n_cores
 from gloree._sums import MergeError
 from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._source import Source
+from gloree.engine._subset import Subset
 from gloree.models import ExplosionError
 from gloree.sequences import Batch, Data, IntArray, Part, walk
 
@@ -161,7 +162,7 @@ class Engine:
     def run(
         self,
         function: Callable[[Batch], Statistic],
-        source: Source,
+        source: Source | Subset,
         *,
         label: str = "pass",
         tables: list[IntArray] | None = None,
@@ -172,12 +173,12 @@ class Engine:
         ----------
         function : callable
             Batch to statistic. It must not change anything outside itself.
-        source : Source
-            Data and how they are cut.
+        source : Source or Subset
+            Data and how they are cut; or some of their batches.
         label : str
             Name shown beside the progress bar.
         tables : list of ndarray, optional
-            The batches to visit; all of the source by default.
+            The batches of a source to visit; all of it by default.
 
         Returns
         -------
@@ -188,7 +189,13 @@ class Engine:
         -----
         At most two batches for each worker are in memory at once.
         """
-        return self.recall(label, partial(self._summed, function, source, label, tables))
+        if not isinstance(source, Subset):
+            compute = partial(self._summed, function, source, label, tables)
+        elif self._holds(source):
+            compute = partial(self._of_held, function, source, label)
+        else:
+            compute = partial(self._summed, function, source.source, label, source.tables)
+        return self.recall(label, compute)
 
     def recall(self, label: str, compute: Callable[[], Result]) -> Result:
         """Result of a pass, or of a computation between passes: from the checkpoint if it is there.
@@ -232,6 +239,27 @@ class Engine:
         merged: Statistic = merger.result()
         return merged
 
+    def _holds(self, subset: Subset) -> bool:
+        """Whether rows of a subset are kept in the memory of this process."""
+        return subset.is_small
+
+    def _read(self, subset: Subset) -> list[tuple[int, Batch]]:
+        """Batches of a subset, and their groups."""
+        return list(self._each(as_read, subset.source, "rows", subset.tables))
+
+    def _of_held(
+        self, function: Callable[[Batch], Statistic], subset: Subset, label: str
+    ) -> Statistic:
+        """Sum over rows that are kept, as over those of the data: the same to the last bit."""
+        held = subset.held(self._read)
+        groups, batches = zip(*held, strict=True)
+        merger, alone = Merger(), is_tensor(batches[0].X)
+        each = self._spread(function, batches, len(batches), label, alone=alone)
+        for group, statistic in zip(groups, each, strict=True):
+            merger.add(group, statistic)
+        merged: Statistic = merger.result()
+        return merged
+
     def _summed(
         self,
         function: Callable[[Batch], Statistic],
@@ -241,27 +269,38 @@ class Engine:
     ) -> Statistic:
         """Map and merge."""
         merger = Merger()
-        total = source.n_batches if tables is None else len(tables)
-        with tqdm(total=total, desc=label, disable=self.verbose < 2, leave=False) as bar:
-            for group, n_batches, statistic in self._map(function, source, tables, total, label):
-                merger.add(group, statistic)
-                bar.update(n_batches)
+        for group, statistic in self._each(function, source, label, tables):
+            merger.add(group, statistic)
         merged: Statistic = merger.result()
         return merged
 
+    def _each(
+        self,
+        function: Callable[[Batch], Result],
+        source: Source,
+        label: str,
+        tables: list[IntArray] | None,
+    ) -> Iterator[tuple[int, Result]]:
+        """Results of a function, and their groups, in order; with a progress bar."""
+        total = source.n_batches if tables is None else len(tables)
+        with tqdm(total=total, desc=label, disable=self.verbose < 2, leave=False) as bar:
+            for group, n_batches, result in self._map(function, source, tables, total, label):
+                yield group, result
+                bar.update(n_batches)
+
     def _map(
         self,
-        function: Callable[[Batch], Statistic],
+        function: Callable[[Batch], Result],
         source: Source,
         tables: list[IntArray] | None,
         total: int,
         label: str,
-    ) -> Iterator[tuple[int, int, Statistic]]:
+    ) -> Iterator[tuple[int, int, Result]]:
         """Group, number of batches and their sum, in order; of `total` batches, about."""
         chosen = source.each() if tables is None else tables
         reading, steps = source.reading, walk(source.data, chosen)
 
-        def work(step: tuple[int, Part, IntArray]) -> tuple[int, int, Statistic]:
+        def work(step: tuple[int, Part, IntArray]) -> tuple[int, int, Result]:
             group, part, table = step
             return group, 1, function(reading(part, table))
 
@@ -305,6 +344,12 @@ class Engine:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def as_read(batch: Batch) -> Batch:
+    """Map of a pass that keeps its batches: copies, or a view would keep all of its part."""
+    outputs = None if batch.Y is None else copied(batch.Y)
+    return replace(batch, X=copied(batch.X), Y=outputs)
 
 
 def _gathered(batch: Batch, function: Callable[[Batch], Any]) -> Gathered:

@@ -231,6 +231,12 @@ class Source:
         return sum(table.shape[0] for table in self.each())
 
     @property
+    def n_columns(self) -> int:
+        """Inputs and outputs of a row, as passes see them; lags included, encoded outputs not."""
+        windows = 2 * self.lags - 1 if self.both_ways else self.lags
+        return windows * self.data.n_inputs + self.data.n_outputs
+
+    @property
     def room(self) -> int:
         """How many times as many rows go into a block where the data are (see `_arrays.room`)."""
         return room(self.data.X) if isinstance(self.data, Sequences) else 1

@@ -89,21 +89,18 @@ def regress_both_sides(state: State, model: IORNN, rounds: Rounds) -> Directions
 
 def directions_from(state: State, model: IORNN, rounds: Rounds, n_rows: int) -> Directions:
     """Two passes: the regression on both neighbours, and the spread of its score."""
-    engine, source = state.settings.engine, state.calm
-    tables = source.subset(n_rows)
+    engine, some = state.settings.engine, state.subset(n_rows)
     bias, direct = rounds.settings.layout.unit_bias, rounds.settings.layout.direct
     sums = engine.run(
         partial(two_sided_sums, model=model, bias=bias, direct=direct),
-        source,
+        some,
         label="directions",
-        tables=tables,
     )
     fit = TwoSidedFit.of(sums, model)
     spread = engine.run(
         partial(two_sided_spread, model=model, fit=fit, direct=direct),
-        source,
+        some,
         label="directions",
-        tables=tables,
     )
     return choose_directions(fit, spread, n_forward=state.settings.n_forward)
 

@@ -19,7 +19,7 @@ from gloree.diagnostics import (
     check_identifiable,
     recoverable_degree,
 )
-from gloree.engine import halves
+from gloree.engine import Subset, halves
 from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import DEFECT_LIMIT, RADIUS_LIMIT, State
 from gloree.estimators._surrogate import surrogate_of
@@ -46,8 +46,9 @@ from gloree.sequences import Array, Batch, IntArray
 WINDOW_RIDGE = 1e-6
 """Relative ridge of the regressions on lag windows."""
 
-RANK_ROWS = 4
-"""Times as many rows where the number of units is looked for, in four parts of them."""
+CAREFUL = 4
+"""Times as many rows where the number of units is looked for, in four parts of them, or where no
+refinement follows."""
 
 MORE_ROWS = 4
 """Times as many rows for the next first moment, where the decomposition of one is not accepted."""
@@ -87,14 +88,14 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
             whitening = find_range(state, whitening, planned.n_directions)
             detail.append(f"{whitening.n_directions} directions found")
         n_hidden, rows = settings.n_hidden, planned.first_rows
-        if n_hidden is None:
-            rows *= RANK_ROWS
+        if n_hidden is None or settings.refine is None:
+            rows *= CAREFUL
         while rows != state.moment_rows:
             state.moment_rows = min(rows, state.data.n_rows)
-            tables = state.calm.subset(rows)
-            frame, solver, tensor, scale = estimate_moment(state, whitening, degree, tables)
+            some = state.subset(rows)
+            frame, solver, tensor, scale = estimate_moment(state, whitening, degree, some)
             if n_hidden is None:
-                n_hidden = number_of_units(state, whitening, frame, degree, tables)
+                n_hidden = number_of_units(state, whitening, frame, degree, some.tables)
             check_sizes(state, n_hidden, degree)
             found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
             rows = next_rows(state, found)
@@ -142,34 +143,32 @@ def free_to_rotate(state: State, found: Decomposition) -> bool:
 
 
 def estimate_moment(
-    state: State, whitening: Whitening, degree: int, tables: list[IntArray]
+    state: State, whitening: Whitening, degree: int, some: Subset
 ) -> tuple[Frame, RegressionSolver | None, Array, Array]:
     """First moment in its frame, the solver for the rounds, and the output scale."""
-    engine, source = state.settings.engine, state.calm
     std = state.report.output_std
     assert std is not None
     floor = 1e-8 * float(std.max())
     if state.plan.moment == "score":
         assert state.chain is not None
         frame = score_frame(state.chain.precision_blocks(0)[0])
-        moment = score_moment(state, frame, degree, tables)
+        moment = score_moment(state, frame, degree, some)
         return frame, None, moment.finalize(), np.maximum(std, floor)
     chain = state.chain if state.plan.moment == "union" else None
     state.report.moment = "xreg" if chain is None else "union"
     features = RegressionFeatures(whitening, degree, chain)
     if chain is not None and interior_rows(state) < 4 * features.size:
         features, state.report.moment = RegressionFeatures(whitening, degree), "xreg"
-    sums = engine.run(
+    sums = state.settings.engine.run(
         partial(regression_sums, features=features, targets=state.centred_outputs),
-        source,
+        some,
         label="first moment",
-        tables=tables,
     )
     solver = RegressionSolver.from_sums(features, sums)
     tensor = solver.tensor(sums)
     scale = np.maximum(np.sqrt(solver.residual_variance(sums)), floor)
     if features.chain is not None:
-        solver = plain_solver(state, whitening, degree, tables)
+        solver = plain_solver(state, whitening, degree, some)
     return Frame.of_whitening(whitening), solver, tensor, scale
 
 
@@ -180,13 +179,13 @@ def interior_rows(state: State) -> int:
     return state.data.n_interior(before, after)
 
 
-def score_moment(state: State, frame: Frame, degree: int, tables: list[IntArray]) -> CrossMoment:
+def score_moment(state: State, frame: Frame, degree: int, some: Subset) -> CrossMoment:
     """Run the pass of a score moment in the coordinates of a frame."""
     assert state.chain is not None
     function: Callable[[Batch], CrossMoment] = partial(
         cross_moment_sums, chain=state.chain, order=degree, projection=frame.from_inputs
     )
-    return state.settings.engine.run(function, state.calm, label="score moment", tables=tables)
+    return state.settings.engine.run(function, some, label="score moment")
 
 
 def number_of_units(
@@ -211,16 +210,16 @@ def number_of_units(
             "`n_hidden=None` compares four parts of the data, and these are a few short pieces: "
             "set `n_hidden`"
         ) from error
-    for quarter in split:
+    for tables_of_quarter in split:
+        quarter = Subset(source, tables_of_quarter)
         if state.plan.moment == "score":
             tensors.append(score_moment(state, frame, degree, quarter).finalize())
             continue
         features = RegressionFeatures(whitening, degree, chain)
         sums = engine.run(
             partial(regression_sums, features=features, targets=state.centred_outputs),
-            source,
+            quarter,
             label="quarters",
-            tables=quarter,
         )
         solver = RegressionSolver.from_sums(features, sums)
         tensors.append(solver.tensor(sums))

@@ -47,7 +47,7 @@ def recurrence_and_rounds(state: State, model: Network, rounds: Rounds) -> Netwo
             wanted = max(START_ROWS, min(wanted, START_WORK // state.n_inputs))
             if rounds.settings.solver is not None:
                 wanted = max(wanted, state.moment_rows)
-            rounds.tables = state.calm.subset(wanted)
+            rounds.source = state.subset(wanted)
         if settings.bidirectional:
             model, sums = turn_bidirectional(state, model, rounds, enough=ROUND_GAIN)
             detail.append(str(report.directions))
@@ -88,8 +88,7 @@ def look_again(state: State, model: Network, rounds: Rounds) -> tuple[Network, R
     """Find the span of the units once more, from residual moments, for the rounds to use."""
     assert state.full_whitening is not None
     found = find_range(state, state.full_whitening, state.plan.n_directions, model)
-    tables = state.calm.subset(state.moment_rows)
-    solver = plain_solver(state, found, top_degree(model)[0], tables)
+    solver = plain_solver(state, found, top_degree(model)[0], state.subset(state.moment_rows))
     rounds.settings = replace(rounds.settings, frame=Frame.of_whitening(found), solver=solver)
     return model, rounds.evaluate(model, tensor=True)
 

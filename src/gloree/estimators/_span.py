@@ -10,6 +10,7 @@ import numpy as np
 
 from gloree._arrays import like, take_rows, to_host
 from gloree._sums import Sums
+from gloree.engine import Subset
 from gloree.estimators._state import State
 from gloree.models import Network
 from gloree.moments import (
@@ -112,13 +113,11 @@ def linear_residuals(
     return combined if directions is None else combined * (inputs @ like(inputs, directions))
 
 
-def plain_solver(
-    state: State, whitening: Whitening, degree: int, tables: list[IntArray]
-) -> RegressionSolver:
+def plain_solver(state: State, whitening: Whitening, degree: int, some: Subset) -> RegressionSolver:
     """Factor the Gram matrix of `xreg` features, for the residual moments of the rounds."""
     features = RegressionFeatures(whitening, degree)
     sums = state.settings.engine.run(
-        partial(regression_sums, features=features), state.calm, label="Gram", tables=tables
+        partial(regression_sums, features=features), some, label="Gram"
     )
     return RegressionSolver.from_sums(features, sums)
 

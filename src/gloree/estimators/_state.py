@@ -13,7 +13,7 @@ from gloree._arrays import like, to_host
 from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, check_samples
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, Subset
 from gloree.estimators._stages import Stages
 from gloree.models import BRNN, Network
 from gloree.moments import MomentPlan, Whitening
@@ -76,6 +76,7 @@ class State(Stages):
     wild: IntArray | None = field(init=False, default=None)
     plan: MomentPlan = field(init=False)
     moment_rows: int = field(init=False, default=0)
+    _subset: tuple[int, Source, IntArray | None, Subset] | None = field(init=False, default=None)
     plan_outputs: int | None = field(init=False, default=None)
     encode: Encoding | None = field(init=False, default=None)
     n_rows: int = field(init=False)
@@ -89,6 +90,17 @@ class State(Stages):
     def calm(self) -> Source:
         """The data without the few segments whose size would drown all others in a moment."""
         return replace(self.source, skipped=self.wild)
+
+    def subset(self, n_rows: int) -> Subset:
+        """About so many of the calm rows; the same ones if they are asked for again."""
+        if self._subset is not None:
+            rows, source, wild, subset = self._subset
+            if rows == n_rows and source is self.source and wild is self.wild:
+                return subset
+        calm = self.calm
+        subset = Subset(calm, calm.subset(n_rows))
+        self._subset = n_rows, self.source, self.wild, subset
+        return subset
 
     @property
     def n_outputs(self) -> int:

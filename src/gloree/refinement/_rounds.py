@@ -21,7 +21,7 @@ from gloree._sums import Sums
 from gloree.activations import Activation
 from gloree.chains import GaussianChain
 from gloree.decomposition import Decomposition, decompose
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, Subset
 from gloree.models import IORNN, ExplosionError, Network
 from gloree.moments import (
     CrossMoment,
@@ -49,7 +49,7 @@ from gloree.recurrence import (
     top_degree,
 )
 from gloree.refinement._layout import Layout
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 from gloree.states import residual_rows, run_states
 
 MOST_FEEDBACK = 1000
@@ -163,10 +163,9 @@ class Rounds:
     Parameters
     ----------
     settings : RoundSettings
-    engine, source
-        Where passes run.
-    tables : list of ndarray, optional
-        Batches to visit (a subsample); all of the source by default.
+    engine : Engine
+    source : Source or Subset
+        What passes see: all of the data, or a part.
     progress : callable, optional
         Called with (label, mean squared error) after each step kept.
 
@@ -178,8 +177,7 @@ class Rounds:
 
     settings: RoundSettings
     engine: Engine
-    source: Source
-    tables: list[IntArray] | None = None
+    source: Source | Subset
     progress: Callable[[str, float], None] | None = None
     history: list[tuple[str, float]] = field(default_factory=list)
 
@@ -217,7 +215,6 @@ class Rounds:
             ),
             self.source,
             label="moments",
-            tables=self.tables,
         )
 
     def sweep(
