@@ -66,7 +66,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmark scripts named after ``--``, or all of them, each with its defaults."""
-    session.install(".[torch]")
+    session.install(".[torch,dask]")
     for script in _scripts("benchmarks", session.posargs):
         if script.stem == "run_all":  # runs the others, and needs a folder for what they print
             continue

@@ -126,7 +126,8 @@ def recovered(values):
     return np.column_stack((units(inner), values, np.ones(values.size))) @ weights
 
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", width_ratios=(1, 1.3))
+figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", width_ratios=(1, 1.3))
+figure.get_layout_engine().set(h_pad=0.12)
 truth = np.concatenate((np.roots(first[1]), np.roots(second[1])))
 plotting.plot_poles(est.report_.poles, truth=truth, ax=axes[0])
 plotting.plot_nonlinearity(v_seen, recovered, ax=axes[1])

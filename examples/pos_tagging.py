@@ -95,14 +95,15 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("train", "dev", "test"):
-        parser.add_argument(name, type=Path, help=f"CoNLL-U file to {name} on")
+    uses = {"train": "train on", "dev": "choose by", "test": "test on"}
+    for name, use in uses.items():
+        parser.add_argument(name, type=Path, help=f"CoNLL-U file to {use}")
     parser.add_argument("--units", type=int, default=16, help="hidden units, half of them backward")
     parser.add_argument("--lags", type=int, default=2, help="words in the window of a unit")
     parser.add_argument("--dimensions", type=int, help="of the word vectors")
     parser.add_argument("--seed", type=int, default=0, help="of the random start")
     parser.add_argument("--picture", type=Path, help="file for a picture of the confusions")
-    parser.add_argument("--verbose", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=0, help="1: stages, 2: passes too")
     return parser.parse_args()
 
 

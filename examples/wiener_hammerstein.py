@@ -104,7 +104,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help="training rows")
     parser.add_argument("--picture", type=Path, help="file for a picture of spectra and poles")
-    parser.add_argument("--verbose", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=0, help="1: stages, 2: passes too")
     return parser.parse_args()
 
 

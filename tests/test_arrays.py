@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gloree._arrays import column_squares, column_sums, row_squares, rows_where, take_rows
+from gloree._arrays import (
+    column_squares,
+    column_sums,
+    float_rows,
+    row_squares,
+    rows_where,
+    take_rows,
+)
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.standard_normal((12, 6))
@@ -69,3 +76,12 @@ def test_sums_are_those_of_numpy():
         (column_sums(VALUES[:0]), np.zeros(6)),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(2, 9), np.array([3, 0, 11, 3])])
+@pytest.mark.parametrize("values", ARRAYS.values(), ids=ARRAYS)
+def test_rows_of_a_batch_are_contiguous_aligned_float64(values, rows):
+    """As NumPy multiplies other ones by other routines, whose last bits differ."""
+    found = float_rows(values, rows)
+    assert found.flags.c_contiguous and found.flags.aligned and found.dtype == np.float64
+    np.testing.assert_array_equal(found, values[rows].astype(np.float64))

@@ -101,9 +101,13 @@ def take_rows(x: Any, rows: Any) -> Any:
 
 
 def float_rows(values: Any, rows: Any) -> Any:
-    """Some rows as contiguous float64; a view where they are that already."""
+    """Some rows as contiguous float64; a view where they are that already.
+
+    Aligned too: arrays that have come over a network need not be, and NumPy multiplies those by
+    another routine, with other last bits.
+    """
     if not is_tensor(values):
-        return np.ascontiguousarray(take_rows(values, rows), dtype=np.float64)
+        return np.require(take_rows(values, rows), np.float64, ("C", "A"))
     xp = namespace(values)
     return xp.astype(values[index(values, rows)], xp.float64, copy=False).contiguous()
 

@@ -78,7 +78,8 @@ def recoverable_degree(activation: Activation) -> tuple[int, float]:
         raise ValueError(
             f"`activation`={activation.name!r}: recovery from moments is implemented for "
             f"polynomials of degree 2 and 3; networks with smooth activations can be run "
-            f"(IORNN) but not fitted yet. Use 'quadratic' or 'cubic'"
+            f"(IORNN), and SystemIdentifier fits them to records of one system. Use 'quadratic' or "
+            f"'cubic'"
         )
     if activation.degree == 1:
         raise ValueError(
@@ -113,8 +114,9 @@ def check_identifiable(
         if recurrent:
             raise IdentifiabilityError(
                 "one output and a quadratic activation determine the hidden units only up to a "
-                "rotation, which a recurrence does not share. Use more outputs, "
-                "activation='cubic', or recurrence=None (predictions are then unaffected)"
+                "rotation, which a recurrence does not share. Use more outputs (labels of two "
+                "classes are one), activation='cubic', or recurrence=None (predictions are then "
+                "unaffected)"
             )
         if n_hidden > n_inputs:
             raise IdentifiabilityError(
@@ -169,6 +171,11 @@ def check_covariance(
         If a column is constant, or columns are linearly dependent (unless `allow_singular`).
     """
     variances = np.diag(covariance)
+    if not np.all(np.isfinite(covariance)):
+        raise ValueError(
+            "`X` holds values so large that their squares overflow: bring the inputs to a scale "
+            "near 1"
+        )
     rounding = 0.0 if mean is None else (1e-13 * np.abs(mean)) ** 2
     constant = np.flatnonzero(variances <= rounding)
     if constant.size:

@@ -209,6 +209,10 @@ def score_rows(data: Sequences, predictions: Array, skip: int) -> float:
     """R^2 of predictions for the rows of `data` (used by the estimators)."""
     counted = _counted_rows(data.lengths, skip)
     values = np.asarray(data.Y, dtype=np.float64)
+    if values.shape != predictions.shape:
+        raise ValueError(
+            f"`Y` has {values.shape[1]} columns, the model has n_outputs = {predictions.shape[1]}"
+        )
     return _r2(values[counted], (values - predictions)[counted])
 
 
@@ -234,6 +238,8 @@ def _differences(
 
 
 def _counted_rows(sizes: IntArray, skip: int) -> IntArray:
+    if isinstance(skip, bool) or not isinstance(skip, (int, np.integer)) or skip < 0:
+        raise ValueError(f"`skip` must be an integer of at least 0, got {skip!r}")
     steps = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     counted = np.flatnonzero(steps >= skip)
     if counted.size == 0:

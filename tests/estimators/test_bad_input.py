@@ -133,7 +133,7 @@ def test_more_units_than_there_are_come_with_a_warning():
 
 def test_one_output_of_a_quadratic_network_with_recurrence_is_refused(simulated):
     X, Y, _, _ = simulated
-    message = "only up to a rotation.*Use more outputs, activation='cubic', or recurrence=None"
+    message = "only up to a rotation.*Use more outputs .*, activation='cubic', or recurrence=None"
     for outputs in (Y[..., :1], Y[..., 0]):
         with pytest.raises(IdentifiabilityError, match=message):
             regressor().fit(X, outputs)
@@ -371,3 +371,32 @@ def test_a_random_state_of_another_kind_is_refused_by_name(state, simulated):
     X, Y, _, _ = simulated
     with pytest.raises(TypeError, match="`random_state` must be None, an integer"):
         regressor(random_state=state).fit(X, Y)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize(
+    "scale_x, scale_y, name, what",
+    [(1e200, 1.0, "X", "inputs"), (1.0, 1e200, "Y", "outputs"), (1.0, 1e155, "Y", "outputs")],
+)
+def test_values_whose_squares_overflow_are_named(scale_x, scale_y, name, what):
+    X, Y, _, _ = datasets.make_rnn(300, 10, 3, 1, 2, random_state=0)
+    with pytest.raises(ValueError, match=rf"^`{name}` holds values so large .* bring the {what}"):
+        SpectralRNNRegressor(1).fit(scale_x * X, scale_y * Y)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_score_wants_as_many_outputs_as_the_model_has(columns):
+    X, Y, _, _ = datasets.make_rnn(300, 10, 3, 1, 2, random_state=0)
+    est = SpectralRNNRegressor(1, random_state=0).fit(X, Y)
+    with pytest.raises(
+        ValueError, match=rf"^`Y` has {columns} columns, the model has n_outputs = 2$"
+    ):
+        est.score(X, np.ones((300, 10, columns)))
+
+
+@pytest.mark.parametrize("skip", [-1, 1.5, True, "1"])
+def test_score_wants_a_number_of_steps_to_skip(skip):
+    X, Y, _, _ = datasets.make_rnn(300, 10, 3, 1, 2, random_state=0)
+    est = SpectralRNNRegressor(1, random_state=0).fit(X, Y)
+    with pytest.raises(ValueError, match=r"^`skip` must be an integer of at least 0, got"):
+        est.score(X, Y, skip=skip)

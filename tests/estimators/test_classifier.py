@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from gloree import BRNN, IORNN, SpectralRNNClassifier, datasets
+from gloree import BRNN, IORNN, SpectralRNNClassifier, datasets, sources
 from gloree.diagnostics import IdentifiabilityError, LabelWarning
 from gloree.estimators._labelling import ClassWhitening, linear_sums
 from gloree.estimators._labels import distinct, flatten_labels, indicators, numbers_of
@@ -327,3 +327,10 @@ def test_report_tells_the_stages_and_accuracies(labelled):
     text = str(classifier().fit(X, labels).report_)
     for part in ("labels 4", "readout", "cross-entropy", "refined, held out"):
         assert part in text
+
+
+def test_labels_beyond_the_whole_numbers_of_a_float_are_refused_in_a_source():
+    X, Y, _, _ = datasets.make_rnn(200, 10, 3, 1, 3, random_state=0)
+    labels = 2**53 + 2 + Y.argmax(axis=2)
+    with pytest.raises(ValueError, match=r"at most 2\^53 .* number the classes from 0"):
+        SpectralRNNClassifier(1).fit(sources.batches([(X, labels)]))

@@ -101,7 +101,7 @@ def test_after_a_failed_pass_an_iterable_starts_anew():
     source = sources.batches(Fails())
     assert source.n_rows == 200
     source.open(0)
-    with pytest.raises(OSError, match="disk is away"):
+    with pytest.raises(SourceError, match="batch 1 failed: OSError: the disk is away"):
         source.open(1)
     np.testing.assert_array_equal(source.open(1).X, ITEMS[1][0].reshape(-1, 3))
 
@@ -331,3 +331,52 @@ def test_values_of_dask_are_for_fit_alone():
             as_sequences(X)
     array = pytest.importorskip("dask.array").from_array(x)
     np.testing.assert_array_equal(as_sequences(array).X, x.reshape(-1, 2))
+
+
+def test_a_tuple_of_parts_is_told_what_to_do():
+    with pytest.raises(ValueError, match=r"`X\[0\]` is a tuple: give sources.batches\(X\)"):
+        regressor().fit((block(0), block(1)))
+
+
+class Stale:
+    """Fails at its third batch, in one of its iterations."""
+
+    def __init__(self, at):
+        self.at, self.n_passes = at, 0
+
+    def __iter__(self):
+        self.n_passes += 1
+        for number in range(6):
+            if number == 2 and self.n_passes == self.at:
+                raise OSError("stale handle")
+            yield block(number)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_batch_that_cannot_be_read_is_named(at):
+    with pytest.raises(SourceError, match=r"^batch 2 failed: OSError: stale handle$") as caught:
+        regressor().fit(sources.batches(Stale(at)))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+class TurningAbout:
+    """Its outputs change their sign from some pass on."""
+
+    def __init__(self, at):
+        self.at, self.n_passes = at, 0
+        rng = np.random.default_rng(0)
+        self.parts = [
+            (rng.standard_normal((64, 8, 2)), rng.standard_normal((64, 8, 1))) for _ in range(4)
+        ]
+
+    def __iter__(self):
+        self.n_passes += 1
+        for x, y in self.parts:
+            yield x, y if self.n_passes < self.at else -y
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_outputs_that_change_their_sign_are_named(at):
+    """512 words each: sums of the words themselves would be the same."""
+    with pytest.raises(SourceError, match="batch 0"):
+        regressor().fit(sources.batches(TurningAbout(at)))

@@ -23,8 +23,7 @@ from gloree.engine._source import Cutting, Reading, Source
 from gloree.engine._subset import Subset
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
-from gloree.sources._partitions import failure
-from gloree.sources._parts import require_same
+from gloree.sources._parts import failure, require_same
 
 IN_FLIGHT = 4
 """Groups of a wave, for each thread of the workers; two waves are under way at once."""

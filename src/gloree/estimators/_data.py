@@ -153,6 +153,11 @@ def read_outputs(state: State) -> None:
         cut_source(state)
         sums = summarise_outputs(state)
         median = float(np.median(sums.peaks))
+        if not np.all(np.isfinite(sums.squares)):
+            raise ValueError(
+                f"`Y` holds values so large that their squares overflow (the largest: "
+                f"{sums.highest.values[0]:.3g}): bring the outputs to a scale near 1"
+            )
         if median > 0 and sums.highest.values[0] > OUTLIER_FACTOR * median:
             leave_out(state, sums, median)
             sums = summarise_outputs(state)

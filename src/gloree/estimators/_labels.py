@@ -14,6 +14,9 @@ from gloree._arrays import is_tensor, like, to_host, zeros
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
+LARGEST_LABEL = 2.0**53
+"""Whole numbers beyond this are not all floats."""
+
 
 def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
     """Labels of all steps, one after another, checked against the sequences of the inputs.
@@ -134,6 +137,12 @@ def label_set(batch: Batch) -> LabelSet:
         raise ValueError(
             "labels must be one whole number a step where the data hold them: number them, and "
             "keep the names beside"
+        )
+    if bool((abs(labels) > LARGEST_LABEL).any()):
+        raise ValueError(
+            f"labels of data that hold them must be at most 2^53 in size, where float64 still "
+            f"tells whole numbers apart, got {float(abs(labels).max()):.17g}: number the classes "
+            f"from 0"
         )
     return LabelSet(np.unique(labels.astype(np.int64)))
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from gloree.sequences import Part
-from gloree.sources._parts import ADVICE, Parts, SourceError, Summary, part_of_values, summarise
+from gloree.sources._parts import (
+    ADVICE,
+    Parts,
+    SourceError,
+    Summary,
+    failure,
+    part_of_values,
+    summarise,
+)
 
 
 class Batches(Parts):
@@ -27,8 +36,12 @@ class Batches(Parts):
 
     def looks(self) -> Iterator[Summary]:
         """Iterate once."""
-        for index, value in enumerate(self._iterable):
+        iterator, nothing = iter(self._iterable), object()
+        for index in count():
             name = f"batch {index}"
+            value = _following(iterator, name, nothing)
+            if value is nothing:
+                return
             yield summarise(name, part_of_values(name, value), first=index == 0)
 
     def open(self, index: int) -> Part:
@@ -55,18 +68,18 @@ class Batches(Parts):
         return part
 
     def _next(self, iterator: Iterator[Any], position: int) -> Any:
-        name = self.name(position)
-        try:
-            return next(iterator)
-        except StopIteration:
+        name, nothing = self.name(position), object()
+        value = _following(iterator, name, nothing)
+        if value is nothing:
             raise SourceError(
                 f"the data ended before {name}, of {len(self.summaries)} in the first pass: "
                 f"{ADVICE}"
-            ) from None
+            )
+        return value
 
     def _require_end(self, iterator: Iterator[Any]) -> None:
         nothing = object()
-        if next(iterator, nothing) is not nothing:
+        if _following(iterator, "the end of the data", nothing) is not nothing:
             raise SourceError(
                 f"the data have more than the {len(self.summaries)} batches of the first pass: "
                 f"{ADVICE}"
@@ -74,6 +87,14 @@ class Batches(Parts):
 
     def __str__(self) -> str:
         return "the iterable"
+
+
+def _following(iterator: Iterator[Any], name: str, nothing: object) -> Any:
+    """Next item, or `nothing` at the end; an error of the iterable names the batch."""
+    try:
+        return next(iterator, nothing)
+    except Exception as error:
+        raise failure(name, error) from error
 
 
 def batches(iterable: Iterable[Any]) -> Batches:

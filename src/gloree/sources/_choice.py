@@ -38,7 +38,7 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
     TypeError, ValueError
         If the form is none of these.
     """
-    if Y is None and isinstance(X, list) and X and isinstance(X[0], tuple):
+    if Y is None and isinstance(X, (list, tuple)) and X and isinstance(X[0], tuple):
         raise ValueError(
             "`X[0]` is a tuple: give sources.batches(X) if these are parts (X, Y) of the data, or "
             "the inputs and the outputs as two lists"

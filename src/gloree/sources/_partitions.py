@@ -13,6 +13,7 @@ from gloree.sources._parts import (
     SourceError,
     Summary,
     compact,
+    failure,
     part_of_values,
     summarise,
 )
@@ -97,11 +98,6 @@ class Partitions(Parts):
 
     def __str__(self) -> str:
         return "the Dask collection"
-
-
-def failure(name: str, error: BaseException) -> SourceError:
-    """Error that names the part."""
-    return SourceError(f"{name} failed: {type(error).__name__}: {error}")
 
 
 def partitions(collection: Any) -> Partitions:

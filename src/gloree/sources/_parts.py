@@ -29,6 +29,11 @@ class SourceError(ValueError):
     """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
 
+def failure(name: str, error: BaseException) -> SourceError:
+    """Error that names the part."""
+    return SourceError(f"{name} failed: {type(error).__name__}: {error}")
+
+
 @dataclass(frozen=True)
 class Summary:
     """What one look at a part tells.
