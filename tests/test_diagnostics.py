@@ -42,7 +42,7 @@ def test_degrees_two_and_three_are_recoverable(activation, degree, leading):
     "activation, message",
     [
         ("tanh", "polynomials of degree 2 and 3.*Use 'quadratic' or 'cubic'"),
-        ("softplus", "`activation`='softplus'.*not fitted yet"),
+        ("softplus", "`activation`='softplus'.*SystemIdentifier fits them"),
         ("linear", "Use 'quadratic' with direct=True"),
         (Polynomial((0, 0, 0, 0, 1.0)), "degree 4: recovery is implemented for degrees 2 and 3"),
     ],
