@@ -17,8 +17,8 @@ from engine_rounding import Rounded, rounded
 from tqdm.auto import tqdm
 
 import gloree.sequences._sequences as sequences_module
-from gloree import SpectralRNNRegressor, datasets, sources
-from gloree.engine import DaskEngine, Engine, Source, _dask, get_engine
+from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, sources
+from gloree.engine import DaskEngine, Engine, Source, Subset, _dask, get_engine
 from gloree.engine._dask import Picked, Progression, packed, unpacked
 from gloree.models import ExplosionError
 from gloree.refinement import _gauss_newton
@@ -526,3 +526,56 @@ def test_engines_on_a_client_are_dask_engines(client, items):
         assert get_engine(name, verbose=2) == DaskEngine("dask", verbose=2, client=client)
     assert isinstance(get_engine(None, data=sources.partitions(delayed(items))), DaskEngine)
     assert not isinstance(get_engine(None, data=sources.batches(items)), DaskEngine)
+
+
+def test_subsets_are_bit_equal_wherever_they_are_kept(client, tmp_path):
+    """Several batches of a group: rows that this process has are read by it, others stay."""
+    engine = DaskEngine("dask", client=client)
+    for data in kinds(tmp_path):
+        engine.look(data)
+        source = Source(data, **CUT)
+        tables = source.subset(60)
+        expected = Engine("serial").run(rounded, source, tables=tables)
+        for _ in range(2):
+            assert engine.run(rounded, Subset(source, tables)) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_hidden": None}, {"moment": "score"}, {"batch_size": 77}, {"recurrence": "cross"}],
+    ids=str,
+)
+def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
+    options = {"n_hidden": 2, "random_state": 0, **options}
+    expected = SpectralRNNRegressor(**options, engine="serial").fit(*data).model_
+    assert SpectralRNNRegressor(**options, engine=client).fit(*data).model_ == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"refine": None}], ids=str)
+def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, data):
+    X, Y = data
+    options = {"n_hidden": 2, "random_state": 0, **options}
+    labels = np.array(["a", "b", "c"])[Y.argmax(axis=2)]
+    expected = SpectralRNNClassifier(**options, engine="serial").fit(X, labels).model_
+    assert SpectralRNNClassifier(**options, engine=client).fit(X, labels).model_ == expected
+
+
+def test_a_client_that_is_closed_is_named(data):
+    with distributed.LocalCluster(**CLUSTER) as cluster:
+        closed = distributed.Client(cluster)
+        closed.close()
+        with pytest.raises(ValueError, match=r"^`engine`: the Dask client is closed"):
+            regressor(engine=closed).fit(*data)
+
+
+def test_shards_of_a_relative_path_are_found_by_workers_elsewhere(
+    client, folder, in_parts, monkeypatch
+):
+    monkeypatch.chdir(folder.parent)
+    assert regressor(engine=client).fit(folder.name).model_ == in_parts
+
+
+def test_a_single_future_is_one_partition(client, data):
+    future = client.submit(tuple, data)
+    expected = regressor(engine="serial").fit(sources.batches([tuple(data)])).model_
+    assert regressor(engine=client).fit(future).model_ == expected

@@ -341,7 +341,12 @@ def test_a_misspelled_option_gets_a_close_match(option, value, meant, simulated)
         ("activation", 3, TypeError, "`activation` is a int, expected a name or an Activation"),
         ("bidirectional", "yes", TypeError, "`bidirectional` must be True or False"),
         ("n_hidden", (2, 1), ValueError, "a pair .* with bidirectional=True"),
-        ("activation", "tanh", ValueError, "'tanh'.*SystemIdentifier fits them.*Use 'quadratic' or 'cubic'"),
+        (
+            "activation",
+            "tanh",
+            ValueError,
+            "'tanh'.*SystemIdentifier fits them.*Use 'quadratic' or 'cubic'",
+        ),
         (
             "activation",
             Polynomial((0, 0, 0, 0, 1.0)),

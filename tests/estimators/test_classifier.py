@@ -11,6 +11,7 @@ from gloree import BRNN, IORNN, SpectralRNNClassifier, datasets, sources
 from gloree.diagnostics import IdentifiabilityError, LabelWarning
 from gloree.estimators._labelling import ClassWhitening, linear_sums
 from gloree.estimators._labels import distinct, flatten_labels, indicators, numbers_of
+from gloree.refinement import _readout
 from gloree.sequences import as_sequences
 
 # logits of the simulated labels are 3 times the outputs of a known network: the labels it gives
@@ -334,3 +335,34 @@ def test_labels_beyond_the_whole_numbers_of_a_float_are_refused_in_a_source():
     labels = 2**53 + 2 + Y.argmax(axis=2)
     with pytest.raises(ValueError, match=r"at most 2\^53 .* number the classes from 0"):
         SpectralRNNClassifier(1).fit(sources.batches([(X, labels)]))
+
+
+class Stream:
+    """So many parts of labelled sequences."""
+
+    def __init__(self, n_parts):
+        self.n_parts = n_parts
+
+    def __iter__(self):
+        for seed in range(self.n_parts):
+            x = np.random.default_rng(seed).standard_normal((50, 20, 4))
+            yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
+
+
+@pytest.mark.parametrize("n_parts", [4, 16])
+def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_path, monkeypatch):
+    """Evenly spread over the data; neither memory nor the checkpoint grows with these."""
+    monkeypatch.setattr(_readout, "MOST_ROWS", 2000)
+    seen, fit = [], _readout.LogisticRegression.fit
+    monkeypatch.setattr(
+        _readout.LogisticRegression,
+        "fit",
+        lambda self, X, y: seen.append(X.shape[0]) or fit(self, X, y),
+    )
+    path = tmp_path / "fit"
+    clf = SpectralRNNClassifier(2, random_state=0, refine=None, max_rounds=1)
+    clf.fit(sources.batches(Stream(n_parts)), checkpoint=path)
+    assert seen == [2000]
+    assert path.stat().st_size < 250_000
+    x, labels = next(iter(Stream(1)))
+    assert clf.score(x, labels) > 0.75

@@ -10,7 +10,7 @@ import pytest
 from gloree import SpectralRNNRegressor, sources
 from gloree.engine import Engine, get_engine
 from gloree.sequences import as_sequences
-from gloree.sources import SourceError
+from gloree.sources import SourceError, _shards
 
 
 def regressor(**options):
@@ -380,3 +380,22 @@ def test_outputs_that_change_their_sign_are_named(at):
     """512 words each: sums of the words themselves would be the same."""
     with pytest.raises(SourceError, match="batch 0"):
         regressor().fit(sources.batches(TurningAbout(at)))
+
+
+def test_a_shard_that_is_written_to_while_it_is_looked_at_is_compared_later(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        x, y = rng.standard_normal((50, 8, 3)), rng.standard_normal((50, 8, 2))
+        np.savez(tmp_path / f"s{i}.npz", X=x, Y=y)
+    read, written = _shards.Shard.read, []
+
+    def meddled(self, **options):
+        found = read(self, **options)
+        if self.name == "s2.npz" and not written:
+            written.append(1)
+            np.savez(tmp_path / "s2.npz", X=2 * x, Y=y, more=np.ones(3))
+        return found
+
+    monkeypatch.setattr(_shards.Shard, "read", meddled)
+    with pytest.raises(SourceError, match=r"s2\.npz"):
+        regressor().fit(tmp_path)

@@ -9,7 +9,7 @@ from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
 from gloree.engine._dask import DaskEngine
 from gloree.engine._engine import Clock, Engine, EngineName, Mergeable
-from gloree.engine._source import Reading, Source, halves, split_tables
+from gloree.engine._source import Reading, Source, every, halves, split_tables
 from gloree.engine._subset import Subset
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Reading",
     "Source",
     "Subset",
+    "every",
     "get_engine",
     "halves",
     "split_tables",

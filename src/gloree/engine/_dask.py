@@ -18,7 +18,7 @@ import numpy as np
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
-from gloree.engine._engine import Engine, Merger, Result, one_blas_thread
+from gloree.engine._engine import Engine, Merger, Result, as_read, one_blas_thread
 from gloree.engine._source import Cutting, Reading, Source
 from gloree.engine._subset import Subset
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
@@ -291,6 +291,11 @@ class DaskEngine(Engine):
         for key, block in list(self._blocks.items()):
             if block.data is not data:
                 del self._blocks[key]
+        if self.client.status not in ("running", "connecting"):
+            raise ValueError(
+                f"`engine`: the Dask client is {self.client.status}; give one that is connected to "
+                f"its scheduler"
+            )
         if isinstance(data, Partitions):
             data.keep_on(self.client)
         super().look(data)
@@ -298,6 +303,11 @@ class DaskEngine(Engine):
     def _holds(self, subset: Subset) -> bool:
         """Rows that are elsewhere stay there: only sums travel."""
         return super()._holds(subset) and subset.source.data.remote(0) is None
+
+    def _read(self, subset: Subset) -> list[tuple[int, Batch]]:
+        """Read in this process, where the rows are; tasks return sums alone."""
+        each = Engine._map(self, as_read, subset.source, subset.tables, len(subset.tables), "rows")
+        return [(group, batch) for group, _, batch in each]
 
     def _map(
         self,

@@ -100,11 +100,9 @@ class Cutting:
         return self.tables(Cut(lengths, self.segment, self.before, self.after, *place))
 
     def tables(self, cut: Cut) -> Iterator[IntArray]:
-        """Tables of all batches of one cut; every so many segments, wherever batches begin."""
-        seen = 0
-        for table in cut.batches(self.batch_size * self.stride):
-            kept = self.kept(table[-seen % self.stride :: self.stride])
-            seen += table.shape[0]
+        """Tables of all batches of one cut."""
+        for table in every(cut.batches(self.batch_size * self.stride), self.stride):
+            kept = self.kept(table)
             if kept.shape[0]:
                 yield kept
 
@@ -279,6 +277,16 @@ class Source:
         chosen = self.sample(max(1, round(self.n_segments * n_rows / self.data.n_rows)))
         several = max(1, min(4, n_rows // (LEAST_ROWS * self.room)))
         return split_evenly(chosen, max(several, -(-n_rows // self.batch_size)))
+
+
+def every(tables: Iterable[IntArray], stride: int) -> Iterator[IntArray]:
+    """Every so many of the segments of all tables, wherever these begin; no table is empty."""
+    seen = 0
+    for table in tables:
+        kept = table[-seen % stride :: stride]
+        seen += table.shape[0]
+        if kept.shape[0]:
+            yield kept
 
 
 def split_tables(

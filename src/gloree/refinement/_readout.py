@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from gloree._arrays import beside, to_host
-from gloree._sums import Sums
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, every
 from gloree.models import Network
 from gloree.sequences import Batch, IntArray
 from gloree.states import run_states
@@ -20,16 +18,11 @@ from gloree.states import run_states
 MAX_STEPS = 100
 """Iterations of the logistic regression."""
 
+MOST_ROWS = 2**18
+"""Rows that it is fitted to, at most: evenly spread ones of more."""
+
 INVERSE_RIDGE = 1.0
 """Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
-
-
-@dataclass(frozen=True)
-class _Features(Sums):
-    """States (and inputs) with the numbers of the labels, in the order of the data."""
-
-    rows: NDArray[np.float32] = field(metadata={"concatenate": True})
-    labels: IntArray = field(metadata={"concatenate": True})
 
 
 def logistic_readout(
@@ -61,19 +54,21 @@ def logistic_readout(
     -----
     Features are scaled to unit variance, and the scale is undone in the weights. Time
     O(n_rows (n_hidden + n_inputs) n_classes) for each of at most 100 iterations of scikit-learn's
-    `LogisticRegression`; memory 4 n_rows (n_hidden + n_inputs) bytes: this is the one step of a
-    fit that holds a feature of all the data.
+    `LogisticRegression`, on 2^18 evenly spread rows of more; memory 4 n_rows (n_hidden + n_inputs)
+    bytes. They are not kept in a checkpoint.
     """
     direct = model.direct_weights is not None
 
-    def features(batch: Batch) -> _Features:
+    def features(batch: Batch) -> tuple[NDArray[np.float32], IntArray]:
         states = run_states(model, batch).h
         rows = beside((states, batch.X)) if direct else states
         labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
-        return _Features(to_host(rows[batch.counted]).astype(np.float32), labels)
+        return to_host(rows[batch.counted]).astype(np.float32), labels
 
-    found = engine.run(features, source, label="states", tables=tables)
-    X, labels = found.rows, found.labels
+    tables = source.tables() if tables is None else tables
+    rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in tables)
+    parts = engine.gather(features, source, list(every(tables, -(-rows // MOST_ROWS))))
+    X, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0
     X -= mean.astype(np.float32)

@@ -132,7 +132,9 @@ def partitions(collection: Any) -> Partitions:
     dask = require("dask", "dask", "a Dask collection")
     if type(collection).__name__ == "Bag":
         collection = collection.to_delayed()
-    elif dask.is_dask_collection(collection) and type(collection).__name__ == "Delayed":
+    elif is_future(collection) or (
+        dask.is_dask_collection(collection) and type(collection).__name__ == "Delayed"
+    ):
         collection = [collection]
     if not isinstance(collection, (list, tuple)) or not collection:
         raise TypeError(

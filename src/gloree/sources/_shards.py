@@ -164,7 +164,9 @@ class Shards(Parts):
 
     def _look(self, index: int) -> tuple[Summary, tuple[tuple[int, int], ...]]:
         shard = self.shards[index]
-        return summarise(shard.name, shard.read(), first=index == 0), shard.stamp
+        # of the file as it is before it is read: one that changes meanwhile is compared later
+        stamp = shard.stamp
+        return summarise(shard.name, shard.read(), first=index == 0), stamp
 
     def open(self, index: int) -> Part:
         """Read one file."""
@@ -214,4 +216,5 @@ def shards(directory: str | Path) -> Shards:
     >>> from gloree import SpectralRNNRegressor, sources
     >>> est = SpectralRNNRegressor(4).fit(sources.shards("measurements"))  # doctest: +SKIP
     """
-    return Shards(Path(directory))
+    # workers may be at home in another directory
+    return Shards(Path(directory).absolute())
