@@ -39,6 +39,12 @@ def get_engine(engine: object, *, verbose: int = 0, data: Data | None = None) ->
     if isinstance(engine, Engine):
         return engine
     if _is_client(engine):
+        status = getattr(engine, "status", "running")
+        if status not in ("running", "connecting"):
+            raise ValueError(
+                f"`engine`: the Dask client is {status}; give one that is connected to its "
+                f"scheduler"
+            )
         return DaskEngine("dask", verbose=verbose, client=engine)
     if engine == "dask":
         client = _running_client()

@@ -291,11 +291,6 @@ class DaskEngine(Engine):
         for key, block in list(self._blocks.items()):
             if block.data is not data:
                 del self._blocks[key]
-        if self.client.status not in ("running", "connecting"):
-            raise ValueError(
-                f"`engine`: the Dask client is {self.client.status}; give one that is connected to "
-                f"its scheduler"
-            )
         if isinstance(data, Partitions):
             data.keep_on(self.client)
         super().look(data)
