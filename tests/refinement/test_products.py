@@ -32,8 +32,8 @@ SIZES = (6, 4, 3)
 NAMES = ("input_weights", "recurrent_weights", "output_weights")
 ALGEBRA = 1e-10
 
-# A descent leaves EFFICIENT of the statistical error to gain: errors may differ by its root.
-WITHIN = 1.0 + np.sqrt(descent.EFFICIENT)
+# What a descent is to leave, in units of the noise variance: errors may differ by its root.
+WITHIN = 1.0 + np.sqrt(descent.FORESEEN * descent.EFFICIENT)
 
 CASES = {
     "plain": {},

@@ -49,9 +49,10 @@ CONVERGED = 1e-8
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
-EFFICIENT = 0.25
-"""Steps end with one that gains less than this, in units of the noise variance: it moves no
-combination of weights by more than the root of it, in standard errors."""
+EFFICIENT, EFFICIENT_EACH = 0.25, 1e-3
+"""Steps end with one that gains less than this, or this for each weight if that is more, in units
+of the noise variance: it moves no combination of weights by more than the root of that, in standard
+errors."""
 
 FORESEEN = 0.2
 """A step is the last, too, if by the pace of the one before it will leave this fraction of that."""
@@ -145,7 +146,8 @@ def gauss_newton(
     that is worse than the start.
     """
     limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
-    tolerance = CONVERGED if to_convergence else EFFICIENT
+    efficient = max(EFFICIENT, EFFICIENT_EACH * layout.size)
+    tolerance = CONVERGED if to_convergence else efficient
     rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, source.data.n_rows // 16)
     stride = source.data.n_rows // rows
     if stride < FIRST_STRIDE or max_steps is not None:
