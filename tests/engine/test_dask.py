@@ -540,6 +540,70 @@ def test_subsets_are_bit_equal_wherever_they_are_kept(client, tmp_path):
             assert engine.run(rounded, Subset(source, tables)) == expected
 
 
+def subset_of_partitions(client, items, engine=None):
+    """A few rows of partitions that workers have, and their sums in this process."""
+    data = sources.partitions(delayed(items))
+    (engine or get_engine(client)).look(data)
+    source = Source(data, batch_size=50)
+    tables = source.subset(600)
+    local = replace(source, data=sources.batches(items))
+    local.data.look()
+    return Subset(source, tables), Engine("serial").run(rounded, local, tables=tables)
+
+
+@pytest.mark.parametrize("rows, tasks", [(2**15, 1), (10, N_PARTS)], ids=["few", "many"])
+def test_one_worker_keeps_a_few_rows_of_all_partitions(rows, tasks, client, items, monkeypatch):
+    monkeypatch.setattr(_dask, "HELD_ROWS", rows)
+    engine = get_engine(client)
+    subset, expected = subset_of_partitions(client, items, engine)
+    assert engine.run(rounded, subset) == expected  # reads the rows
+    submitted = []
+    one, many = distributed.Client.submit, distributed.Client.map
+    monkeypatch.setattr(
+        distributed.Client, "submit", lambda *a, **k: submitted.append(1) or one(*a, **k)
+    )
+    monkeypatch.setattr(
+        distributed.Client, "map", lambda *a, **k: submitted.append(len(a[2])) or many(*a, **k)
+    )
+    assert engine.run(rounded, subset) == expected
+    assert sum(submitted) == tasks
+
+
+def test_an_error_in_a_pass_over_kept_rows_reaches_the_caller(client, items):
+    engine = get_engine(client)
+    subset, expected = subset_of_partitions(client, items, engine)
+    with pytest.raises(ExplosionError, match="sequence 3 reached"):
+        engine.run(explodes, subset)
+    assert engine.run(rounded, subset) == expected
+
+
+def test_a_partition_that_fails_is_named_by_a_pass_over_few_rows(client, items):
+    def fails():
+        raise ZeroDivisionError("no such file")
+
+    subset, _ = subset_of_partitions(client, items)
+    subset.source.data.futures[2] = client.submit(fails)
+    with pytest.raises(SourceError, match="partition 2 failed: ZeroDivisionError: no such file"):
+        get_engine(client).run(rounded, subset)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items, tmp_path):
+    engine = get_engine(mortal)
+    subset, expected = subset_of_partitions(mortal, items, engine)
+    assert engine.run(rounded, subset) == expected
+    # between two passes
+    held = subset.held(engine._keep)
+    (holder,) = mortal.who_has([held])[held.key]
+    kill(mortal, holder)
+    assert engine.run(rounded, subset) == expected
+    # in the middle of a pass
+    flag = tmp_path / "killed"
+    middle = int(subset.tables[0][0, 0])
+    assert engine.run(KillsItsWorker(flag, middle), subset) == expected
+    assert flag.exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [{"n_hidden": None}, {"moment": "score"}, {"batch_size": 77}, {"recurrence": "cross"}],

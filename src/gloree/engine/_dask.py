@@ -9,16 +9,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache, partial
-from itertools import groupby, islice
+from functools import cache
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
-from gloree.engine._engine import Engine, Merger, Result, as_read, one_blas_thread
+from gloree.engine._engine import Engine, Merger, Result, Statistic, as_read, one_blas_thread
 from gloree.engine._source import Cutting, Reading, Source
 from gloree.engine._subset import Subset
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
@@ -43,6 +44,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LIGHT = 2**16
 """Bytes up to which a pass function travels with every task; a larger one is sent to a worker once,
 and from there to the others, which is one more way for all tasks to wait for."""
+
+HELD_ROWS = 2**15
+"""Rows of a subset that one worker keeps, at most: as many as a batch has. A pass over them is one
+task; over more rows, one for each part, wherever it is."""
 
 PAUSES = (0.05, 0.5, 2.0)
 """Seconds in which the scheduler may notice that a worker has gone, before rows are sent anew."""
@@ -239,6 +244,35 @@ def _remember(name: str, value: Any, checksum: int) -> None:
         _known[name, checksum] = weakref.ref(first)
 
 
+def pick_group(
+    value: Any,
+    place: tuple[int, int],
+    tables: list[IntArray | Progression],
+    name: str,
+    checksum: int | None,
+    number: int,
+    reading: Reading,
+) -> list[tuple[int, Batch]]:
+    """Task: the batches of one group, and its number; parameters as of `sum_group`."""
+    batches = _batches(value, place, tables, name, checksum)
+    return [(number, as_read(reading.of(batch))) for batch in batches]
+
+
+def joined(groups: list[list[tuple[int, Batch]]]) -> list[tuple[int, Batch]]:
+    """Task: batches of all groups, on one worker."""
+    return list(chain.from_iterable(groups))
+
+
+def sum_held(held: list[tuple[int, Batch]], function: Callable[[Batch], Any]) -> Any:
+    """Task: sum over batches that this worker keeps."""
+    _keep_freed_memory()
+    merger = Merger()
+    with one_blas_thread():
+        for number, batch in held:
+            merger.add(number, function(batch))
+    return merger.result()
+
+
 def groups_of(source: Source, tables: list[IntArray] | None) -> Iterator[Group]:
     """Groups of a pass, in order.
 
@@ -262,9 +296,22 @@ def _sent(tables: list[IntArray] | Cutting) -> list[IntArray | Progression] | Cu
     return tables if isinstance(tables, Cutting) else [packed(table) for table in tables]
 
 
+def unwarned() -> AbstractContextManager[Any]:
+    """Context in which a large message is sent without a warning."""
+    config = require("dask", "dask", "a Dask engine").config
+    settings = {"distributed.admin.large-graph-warning-threshold": "1TB"}
+    context: AbstractContextManager[Any] = config.set(settings)
+    return context
+
+
 def as_it_is(value: Any) -> Any:
     """Task that holds a value for other tasks."""
     return value
+
+
+def _is_elsewhere(subset: Subset) -> bool:
+    """Whether tasks read the rows where they are."""
+    return subset.source.data.remote(0) is not None
 
 
 @dataclass(frozen=True)
@@ -296,8 +343,51 @@ class DaskEngine(Engine):
         super().look(data)
 
     def _holds(self, subset: Subset) -> bool:
-        """Rows that are elsewhere stay there: only sums travel."""
-        return super()._holds(subset) and subset.source.data.remote(0) is None
+        """Rows that are elsewhere stay there, on one worker: only sums travel to this process."""
+        few = not _is_elsewhere(subset) or subset.n_rows <= HELD_ROWS
+        return super()._holds(subset) and few
+
+    def _of_held(
+        self, function: Callable[[Batch], Statistic], subset: Subset, label: str
+    ) -> Statistic:
+        if not _is_elsewhere(subset):
+            return super()._of_held(function, subset, label)
+        try:
+            with unwarned():
+                held = subset.held(self._keep)
+                future = self.client.submit(sum_held, held, function, pure=False)
+            statistic: Statistic = future.result()
+            return statistic
+        except Exception:
+            # which part was lost, or has failed, shows where each of them is summed by itself
+            subset.let_go()
+            return self._summed(function, subset.source, label, subset.tables)
+
+    def _keep(self, subset: Subset) -> Any:
+        """Future of the batches of a subset, and their groups, on one worker."""
+        data, groups = subset.source.data, list(groups_of(subset.source, subset.tables))
+        each = self.client.map(
+            pick_group,
+            *self._of_parts(data, groups),
+            [group.number for group in groups],
+            reading=subset.source.reading,
+            pure=False,
+        )
+        return self.client.submit(joined, each, pure=False)
+
+    def _of_parts(self, data: Data, groups: list[Group]) -> tuple[list[Any], ...]:
+        """What tasks are told about their groups: the first parameters of `sum_group`."""
+        rows = []
+        for group in groups:
+            remote = data.remote(group.part)
+            rows.append(self._rows(data, group) if remote is None else remote)
+        return (
+            rows,
+            [data.place(group.part) for group in groups],
+            [_sent(group.tables) for group in groups],
+            [data.name(group.part) for group in groups],
+            [data.part_checksum(group.part) for group in groups],
+        )
 
     def _read(self, subset: Subset) -> list[tuple[int, Batch]]:
         """Read in this process, where the rows are; tasks return sums alone."""
@@ -314,7 +404,6 @@ class DaskEngine(Engine):
     ) -> Iterator[tuple[int, int, Result]]:
         """Group, number of batches and their sum, in order."""
         del total
-        dask = require("dask", "dask", "a Dask engine")
         distributed = require("distributed", "dask", "a Dask engine")
         lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker
         data, reading = source.data, source.reading
@@ -323,9 +412,6 @@ class DaskEngine(Engine):
                 "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
                 "engine='serial', which runs where the tensors are"
             )
-        unwarned = partial(
-            dask.config.set, {"distributed.admin.large-graph-warning-threshold": "1TB"}
-        )
         shared: Any = distributed.protocol.pickle.dumps(function)
         if len(shared) > LIGHT:
             # it may hold large matrices: one copy for each worker, not one for each task
@@ -334,18 +420,10 @@ class DaskEngine(Engine):
 
         def submit(wave: list[Group]) -> list[Any]:
             """Futures of some groups: one message for all of them."""
-            rows = []
-            for group in wave:
-                remote = data.remote(group.part)
-                rows.append(self._rows(data, group) if remote is None else remote)
             with unwarned():
                 futures: list[Any] = self.client.map(
                     sum_group,
-                    rows,
-                    [data.place(group.part) for group in wave],
-                    [_sent(group.tables) for group in wave],
-                    [data.name(group.part) for group in wave],
-                    [data.part_checksum(group.part) for group in wave],
+                    *self._of_parts(data, wave),
                     reading=reading,
                     function=shared,
                     pure=False,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from gloree.engine._source import Source
-from gloree.sequences import Batch, IntArray
+from gloree.sequences import IntArray
+
+Rows = TypeVar("Rows")
 
 HELD_NUMBERS = 2**22
 """Inputs and outputs of a subset that is kept in memory, at most: 32 MiB."""
@@ -28,16 +31,25 @@ class Subset:
 
     source: Source
     tables: list[IntArray]
-    _held: list[tuple[int, Batch]] | None = field(default=None, init=False, repr=False)
+    _held: Any = field(default=None, init=False, repr=False)
 
     @property
     def is_small(self) -> bool:
         """Whether the rows may be kept."""
-        rows = sum(int((table[:, 4] - table[:, 1]).sum()) for table in self.tables)
-        return rows * self.source.n_columns <= HELD_NUMBERS
+        return self.n_rows * self.source.n_columns <= HELD_NUMBERS
 
-    def held(self, read: Callable[[Subset], list[tuple[int, Batch]]]) -> list[tuple[int, Batch]]:
-        """Return the batches and their groups, from `read` when they are asked for first."""
+    @property
+    def n_rows(self) -> int:
+        """Rows of all batches, those around their segments included."""
+        return sum(int((table[:, 4] - table[:, 1]).sum()) for table in self.tables)
+
+    def held(self, read: Callable[[Subset], Rows]) -> Rows:
+        """Return what `read` gives, which is called when this is asked for first."""
         if self._held is None:
             self._held = read(self)
-        return self._held
+        rows: Rows = self._held
+        return rows
+
+    def let_go(self) -> None:
+        """Forget the rows: they are read again when they are asked for."""
+        self._held = None
