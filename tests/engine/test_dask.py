@@ -540,10 +540,10 @@ def test_subsets_are_bit_equal_wherever_they_are_kept(client, tmp_path):
             assert engine.run(rounded, Subset(source, tables)) == expected
 
 
-def subset_of_partitions(client, items, engine=None):
+def subset_of_partitions(client, items):
     """A few rows of partitions that workers have, and their sums in this process."""
     data = sources.partitions(delayed(items))
-    (engine or get_engine(client)).look(data)
+    get_engine(client).look(data)
     source = Source(data, batch_size=50)
     tables = source.subset(600)
     local = replace(source, data=sources.batches(items))
@@ -555,7 +555,7 @@ def subset_of_partitions(client, items, engine=None):
 def test_one_worker_keeps_a_few_rows_of_all_partitions(rows, tasks, client, items, monkeypatch):
     monkeypatch.setattr(_dask, "HELD_ROWS", rows)
     engine = get_engine(client)
-    subset, expected = subset_of_partitions(client, items, engine)
+    subset, expected = subset_of_partitions(client, items)
     assert engine.run(rounded, subset) == expected  # reads the rows
     submitted = []
     one, many = distributed.Client.submit, distributed.Client.map
@@ -571,7 +571,7 @@ def test_one_worker_keeps_a_few_rows_of_all_partitions(rows, tasks, client, item
 
 def test_an_error_in_a_pass_over_kept_rows_reaches_the_caller(client, items):
     engine = get_engine(client)
-    subset, expected = subset_of_partitions(client, items, engine)
+    subset, expected = subset_of_partitions(client, items)
     with pytest.raises(ExplosionError, match="sequence 3 reached"):
         engine.run(explodes, subset)
     assert engine.run(rounded, subset) == expected
@@ -590,7 +590,7 @@ def test_a_partition_that_fails_is_named_by_a_pass_over_few_rows(client, items):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items, tmp_path):
     engine = get_engine(mortal)
-    subset, expected = subset_of_partitions(mortal, items, engine)
+    subset, expected = subset_of_partitions(mortal, items)
     assert engine.run(rounded, subset) == expected
     # between two passes
     held = subset.held(engine._keep)

@@ -18,6 +18,11 @@ ASYMMETRY_LIMIT = 0.1
 
 def check_rank(rank: Any) -> int:
     """Return `rank` as an int of at least 1."""
+    if np.ndim(rank):
+        raise TypeError(
+            f"`rank` must be an integer, got an array of shape {np.shape(rank)}: the arguments are "
+            f"(T, rank)."
+        )
     if isinstance(rank, bool) or not isinstance(rank, numbers.Integral):
         raise TypeError(f"`rank` must be an integer, got {rank!r} of type {type(rank).__name__}.")
     if rank < 1:

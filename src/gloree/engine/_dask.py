@@ -19,9 +19,18 @@ import numpy as np
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
-from gloree.engine._engine import Engine, Merger, Result, Statistic, as_read, one_blas_thread
+from gloree.engine._engine import (
+    Engine,
+    Merger,
+    Result,
+    Statistic,
+    as_read,
+    merged,
+    one_blas_thread,
+)
 from gloree.engine._source import Cutting, Reading, Source
 from gloree.engine._subset import Subset
+from gloree.models import ExplosionError
 from gloree.sequences import Batch, Data, IntArray, Part, Sequences
 from gloree.sources import Partitions, SourceError, part_of_values
 from gloree.sources._parts import failure, require_same
@@ -266,11 +275,8 @@ def joined(groups: list[list[tuple[int, Batch]]]) -> list[tuple[int, Batch]]:
 def sum_held(held: list[tuple[int, Batch]], function: Callable[[Batch], Any]) -> Any:
     """Task: sum over batches that this worker keeps."""
     _keep_freed_memory()
-    merger = Merger()
     with one_blas_thread():
-        for number, batch in held:
-            merger.add(number, function(batch))
-    return merger.result()
+        return merged((number, function(batch)) for number, batch in held)
 
 
 def groups_of(source: Source, tables: list[IntArray] | None) -> Iterator[Group]:
@@ -358,6 +364,8 @@ class DaskEngine(Engine):
                 future = self.client.submit(sum_held, held, function, pure=False)
             statistic: Statistic = future.result()
             return statistic
+        except ExplosionError:
+            raise  # part of the search for a step
         except Exception:
             # which part was lost, or has failed, shows where each of them is summed by itself
             subset.let_go()

@@ -121,6 +121,14 @@ class Merger:
         return self._total
 
 
+def merged(each: Iterable[tuple[int, Any]]) -> Any:
+    """Everything merged, of pairs of a group and a statistic in the order of the data."""
+    merger = Merger()
+    for group, statistic in each:
+        merger.add(group, statistic)
+    return merger.result()
+
+
 @dataclass(frozen=True)
 class Engine:
     """How passes run.
@@ -233,11 +241,9 @@ class Engine:
 
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
         """Sum a function of things that are at hand, such as what `gather` kept, in their order."""
-        merger = Merger()
-        for statistic in self._spread(function, items, len(items), "sums of rows at hand"):
-            merger.add(0, statistic)
-        merged: Statistic = merger.result()
-        return merged
+        each = self._spread(function, items, len(items), "sums of rows at hand")
+        total: Statistic = merged((0, statistic) for statistic in each)
+        return total
 
     def _holds(self, subset: Subset) -> bool:
         """Whether rows of a subset are kept in the memory of this process."""
@@ -253,12 +259,10 @@ class Engine:
         """Sum over rows that are kept, as over those of the data: the same to the last bit."""
         held = subset.held(self._read)
         groups, batches = zip(*held, strict=True)
-        merger, alone = Merger(), is_tensor(batches[0].X)
+        alone = is_tensor(batches[0].X)
         each = self._spread(function, batches, len(batches), label, alone=alone)
-        for group, statistic in zip(groups, each, strict=True):
-            merger.add(group, statistic)
-        merged: Statistic = merger.result()
-        return merged
+        total: Statistic = merged(zip(groups, each, strict=True))
+        return total
 
     def _summed(
         self,
@@ -268,11 +272,8 @@ class Engine:
         tables: list[IntArray] | None,
     ) -> Statistic:
         """Map and merge."""
-        merger = Merger()
-        for group, statistic in self._each(function, source, label, tables):
-            merger.add(group, statistic)
-        merged: Statistic = merger.result()
-        return merged
+        total: Statistic = merged(self._each(function, source, label, tables))
+        return total
 
     def _each(
         self,

@@ -54,7 +54,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         """Hidden units in all, and forward ones where a pair fixes them."""
         if not isinstance(self.n_hidden, (tuple, list)):
             if self.n_hidden is not None:
-                _check_integer("n_hidden", self.n_hidden, 1)
+                check_integer("n_hidden", self.n_hidden, 1)
             return self.n_hidden, None
         if not self.bidirectional or len(self.n_hidden) != 2:
             raise ValueError(
@@ -62,7 +62,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
                 f"backward) with bidirectional=True"
             )
         for size in self.n_hidden:
-            _check_integer("n_hidden", size, 0)
+            check_integer("n_hidden", size, 0)
         if sum(self.n_hidden) == 0:
             raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
         return int(sum(self.n_hidden)), int(self.n_hidden[0])
@@ -73,17 +73,17 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         if activation.degree != 1 or not self._fits_linear:
             recoverable_degree(activation)
         assert isinstance(activation, Polynomial)
-        _check_integer("verbose", self.verbose, 0)
+        check_integer("verbose", self.verbose, 0)
         for name in ("bidirectional", "direct", "fit_bias"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
         n_hidden, n_forward = self._sizes()
-        _check_integer("lags", self.lags, 1)
-        _check_integer("max_rounds", self.max_rounds, 0)
+        check_integer("lags", self.lags, 1)
+        check_integer("max_rounds", self.max_rounds, 0)
         if self.batch_size is not None:
-            _check_integer("batch_size", self.batch_size, 1)
+            check_integer("batch_size", self.batch_size, 1)
         if self.memory_limit is not None:
-            _check_integer("memory_limit", self.memory_limit, 1)
+            check_integer("memory_limit", self.memory_limit, 1)
         check_choice("moment", self.moment, _MOMENTS)
         check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
         check_choice("refine", self.refine, (*self._refinements, None))
@@ -148,7 +148,8 @@ def _generator(random_state: Any) -> np.random.Generator:
     )
 
 
-def _check_integer(name: str, value: Any, least: int) -> None:
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Raise unless the value is a whole number of at least so much."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < least:

@@ -17,6 +17,7 @@ from gloree._arrays import without_tensors
 from gloree.activations import Activation, PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
 from gloree.engine import get_engine
+from gloree.estimators._base import check_integer
 from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification._lag_tensors import MOMENT_SPAN
@@ -267,12 +268,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
         for name, least in checked:
             value = getattr(self, name)
-            if value is None and name != "verbose":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"`{name}` must be an integer, got {value!r}")
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}")
+            if value is not None or name == "verbose":
+                check_integer(name, value, least)
         if self.n_directions and self.n_directions > MOST_DIRECTIONS:
             raise ValueError(
                 f"`n_directions` must be at most {MOST_DIRECTIONS}, got {self.n_directions}"
