@@ -354,3 +354,55 @@ def test_memory_does_not_grow_with_the_number_of_batches():
     batch_bytes = 8 * 20 * 200 * (4 + 3)
     assert many < few + 0.05 * 80 * batch_bytes
     assert many < 20 * batch_bytes
+
+
+# ------------------------------------------------------------------------------ reused buffers
+
+
+class Reused:
+    """Re-iterable that fills the same two buffers with every batch, as streams commonly do."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        inputs, outputs = (np.full_like(values, np.nan) for values in self.items[0])
+        for x, y in self.items:
+            inputs[:], outputs[:] = x, y
+            yield inputs, outputs
+        inputs[:], outputs[:] = 1e6, -1e6
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [Engine("serial"), *(Engine("threads", n_workers=n) for n in (2, 4, 8))],
+    ids=lambda engine: f"{engine.name}-{engine.n_workers}",
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_iterable_may_fill_the_same_buffers_again(engine, dtype, data):
+    items = blocks(data, dtype)
+    expected = regressor(batch_size=64).fit(Again(items)).model_
+    for _ in range(3):  # a race need not show the first time
+        found = regressor(engine=engine, batch_size=64).fit(Reused(items)).model_
+        assert same_model(found, expected)
+
+
+def test_parts_of_reused_buffers_are_gathered_as_they_were(data):
+    items = blocks(data)
+    found = sources.gathered(sources.batches(Reused(items)))
+    np.testing.assert_array_equal(found.X, np.concatenate([flat(x) for x, _ in items]))
+    np.testing.assert_array_equal(found.Y, np.concatenate([flat(y) for _, y in items]))
+
+
+def test_delayed_values_may_fill_the_same_buffers_again(data):
+    dask = pytest.importorskip("dask")
+    items = blocks(data)
+    inputs, outputs = (np.empty_like(values) for values in items[0])
+
+    def fill(x, y):
+        inputs[:], outputs[:] = x, y
+        return inputs, outputs
+
+    found = sources.gathered(sources.partitions([dask.delayed(fill)(x, y) for x, y in items]))
+    np.testing.assert_array_equal(found.X, np.concatenate([flat(x) for x, _ in items]))
+    np.testing.assert_array_equal(found.Y, np.concatenate([flat(y) for _, y in items]))

@@ -91,7 +91,9 @@ class Whitening:
         if n_directions is not None:
             kept = min(kept, n_directions)
         root = np.sqrt(values[:kept])
-        return cls(mean, vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root, values)
+        return cls(
+            mean.copy(), vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root, values
+        )
 
     @property
     def n_directions(self) -> int:

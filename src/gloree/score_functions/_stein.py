@@ -60,7 +60,7 @@ class Whitening:
         if max_inputs is not None and max_inputs < n_inputs:
             checked = np.round(np.linspace(0, n_inputs - 1, max_inputs)).astype(np.int64)
         return cls(
-            mean,
+            mean.copy(),
             ((vectors / np.sqrt(values)) @ vectors.T)[checked],
             ((vectors * np.sqrt(values)) @ vectors.T)[checked],
         )

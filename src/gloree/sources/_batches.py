@@ -13,6 +13,7 @@ from gloree.sources._parts import (
     SourceError,
     Summary,
     failure,
+    own_part_of_values,
     part_of_values,
     summarise,
 )
@@ -60,7 +61,7 @@ class Batches(Parts):
             self._next(iterator, position)
         value = self._next(iterator, index)
         # finite then is finite now, if the checksum is the same
-        part = self.checked(index, part_of_values(self.name(index), value, check_finite=False))
+        part = self.checked(index, own_part_of_values(self.name(index), value))
         if index + 1 == len(self.summaries):
             self._require_end(iterator)
         else:
@@ -122,8 +123,9 @@ def batches(iterable: Iterable[Any]) -> Batches:
 
     Notes
     -----
-    In memory are the item that is read and those whose batches are under way: three, or one for
-    each worker where an item is one batch.
+    The values of every item are copied before the next one is asked for, so an iterable may fill
+    the same buffers again and again. In memory are the item that is read and copies of those whose
+    batches are under way: three, or one for each worker where an item is one batch.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from gloree.sources._parts import (
     Summary,
     compact,
     failure,
+    own_part_of_values,
     part_of_values,
     summarise,
 )
@@ -88,9 +89,7 @@ class Partitions(Parts):
 
     def open(self, index: int) -> Part:
         """Fetch a partition: for engines that run in this process."""
-        return self.checked(
-            index, part_of_values(self.name(index), self.value(index), check_finite=False)
-        )
+        return self.checked(index, own_part_of_values(self.name(index), self.value(index)))
 
     def remote(self, index: int) -> Any:
         """Future of a partition on its worker."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from gloree._arrays import copied
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
 
 HEAD_ROWS = 10_000
@@ -91,6 +92,8 @@ def compact(lengths: IntArray) -> IntArray:
 def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Sequences:
     """Validate one part: (X, Y), (X, Y, lengths) or a list of such pairs.
 
+    Its arrays may be those of the caller, who may write into them again: see `own_part_of_values`.
+
     Raises
     ------
     SourceError
@@ -108,6 +111,21 @@ def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Seque
         return as_sequences(X, Y, lengths=rest[0] if rest else None, check_finite=check_finite)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: {error}") from error
+
+
+def own_part_of_values(name: str, value: Any) -> Sequences:
+    """Part from values that are read again for a pass, in arrays that nobody else can write into.
+
+    Whoever handed them over may fill the same buffers with what comes next, while batches of this
+    part still wait for a thread. Whether the values are finite is not checked again.
+
+    Raises
+    ------
+    SourceError
+        Naming the part, and what is wrong with it.
+    """
+    data = part_of_values(name, value, check_finite=False)
+    return replace(data, X=copied(data.X), Y=None if data.Y is None else copied(data.Y))
 
 
 def _columns(pairs: list[Any]) -> tuple[Any, Any]:
