@@ -134,7 +134,7 @@ def batches(device, **cut):
     X, Y = make_data()
     arrays = Source(as_data(X, Y), **cut)
     moved = Source(as_data(tensors(X, device), tensors(Y, device)), **cut)
-    return [(arrays.read(table), moved.read(table)) for table in arrays.tables()]
+    return [(arrays.read(segments), moved.read(segments)) for segments in arrays.as_subset().batches]
 
 
 def check(function, device, **cut):
@@ -316,8 +316,8 @@ def test_windows(both_ways, device):
     centre = rng.standard_normal(width)
     arrays = Source(as_data(X, Y), centre=centre, **cut)
     moved = Source(as_data(tensors(X, device), tensors(Y, device)), centre=centre, **cut)
-    for table in arrays.tables():
-        found, expected = moved.read(table), arrays.read(table)
+    for segments in arrays.as_subset().batches:
+        found, expected = moved.read(segments), arrays.read(segments)
         np.testing.assert_array_equal(to_host(found.X), expected.X)
         np.testing.assert_array_equal(to_host(found.counted), expected.counted)
     if both_ways:
@@ -330,10 +330,10 @@ def test_windows(both_ways, device):
             lags=lags,
         )
         layout = Layout(width, 3, N_OUTPUTS, n_backward=1, lags=lags)
-        found = moved.read(table)
+        found = moved.read(segments)
         for function in (gradient_sums, hessian_sums, spread_sums):
             assert_equal(
-                function(found, model, layout), function(arrays.read(table), model, layout)
+                function(found, model, layout), function(arrays.read(segments), model, layout)
             )
 
 
@@ -352,8 +352,8 @@ def test_labels(cut, device):
         partial(cross_entropy_sums, model=ONE_WAY),
         partial(cross_entropy_sums, model=BOTH_WAYS, layout=LAYOUTS["both ways"]),
     ]
-    for table in arrays.tables():
-        found, expected = moved.read(table), arrays.read(table)
+    for segments in arrays.as_subset().batches:
+        found, expected = moved.read(segments), arrays.read(segments)
         for function in functions:
             assert_equal(function(found), function(expected))
         np.testing.assert_array_equal(
@@ -401,9 +401,9 @@ def test_nothing_but_sums_leaves_the_device(cut, monkeypatch):
     moved = replace(moved, X=tensors(moved.X, "meta"), Y=tensors(moved.Y, "meta"))
     source = Source(moved, **CUTS[cut])
     for name, function in all_passes():
-        for table in source.tables():
+        for segments in source.as_subset().batches:
             with OneDevice():
-                statistic = function(source.read(table))
+                statistic = function(source.read(segments))
             for entry in fields(statistic):
                 assert not is_tensor(getattr(statistic, entry.name)), (name, entry.name)
 
@@ -427,14 +427,14 @@ def test_explosions_name_the_step(device):
     messages = []
     for data in (as_data(X), as_data(tensors(X, device))):
         with pytest.raises(ExplosionError, match="sequence 1") as caught:
-            run_states(model, Source(data).read(Source(data).tables()[0]))
+            run_states(model, Source(data).read(Source(data).as_subset().batches[0]))
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
 def test_smooth_activations_run_on_arrays(device):
     data = as_data(*tensors(list(make_data()), device))
-    batch = Source(data).read(Source(data).tables()[0])
+    batch = Source(data).read(Source(data).as_subset().batches[0])
     with pytest.raises(TypeError, match=r"tanh.*runs on NumPy arrays.*polynomial"):
         run_states(IORNN(*WEIGHTS, activation="tanh"), batch)
 

@@ -189,8 +189,8 @@ def test_windows_of_pieces_are_those_of_the_whole_sequence():
     np.testing.assert_array_equal(
         Engine("serial").run(trace, cut).rows, Engine("serial").run(trace, whole).rows
     )
-    (table,) = whole.tables()
-    batch = whole.read(table)
+    (segments,) = whole.as_subset().batches
+    batch = whole.read(segments)
     assert batch.n_counted == 28
     np.testing.assert_array_equal(batch.X[batch.counted][0], [4, 5, 2, 3, 0, 1])
 
@@ -251,7 +251,7 @@ class Reader:
 
 def looked_at(items):
     data = batches(items)
-    data.look()
+    data.scan()
     return data
 
 
@@ -292,7 +292,7 @@ def test_rows_that_are_kept_do_not_hold_their_part():
     rng = np.random.default_rng(0)
     data = as_sequences(rng.standard_normal((10, 50, 3)), rng.standard_normal((10, 50, 2)))
     source = Source(data, batch_size=50)
-    subset = Subset(source, [table[:1] for table in source.tables()])
+    subset = Subset(source, [table[:1] for segments in source.as_subset().batches])
     for _, batch in subset.held(Engine("serial")._read):
         assert not np.shares_memory(batch.X, data.X)
         assert not np.shares_memory(batch.Y, data.Y)

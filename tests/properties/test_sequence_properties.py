@@ -96,8 +96,8 @@ def test_lag_windows_of_a_source_are_those_of_a_naive_loop(lengths, cut, lags):
         cut = {**cut, "before": max(cut["before"], lags - 1)}
     source = Source(as_sequences(X), lags=lags, **cut)
     windows, counted = [], []
-    for table in source.tables():
-        batch = source.read(table)
+    for segments in source.as_subset().batches:
+        batch = source.read(segments)
         rows = np.arange(batch.n_rows)[batch.counted]
         windows.append(batch.X[rows])
         counted.append(np.repeat(batch.sequence, batch.lengths)[rows])

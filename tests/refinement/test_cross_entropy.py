@@ -64,7 +64,7 @@ KINDS = ("forward", "both ways", "windows")
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
     model, _, source = make_case(kind)
-    sums = cross_entropy_sums(source.read(source.tables()[0]), model)
+    sums = cross_entropy_sums(source.read(source.as_subset().batches[0]), model)
     data = source.data
     logits = model.predict(data.X, lengths=data.lengths)
     P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_the_cross_entropy_is_its_slope(kind):
     model, layout, source = make_case(kind)
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     gradient = cross_entropy_sums(batch, model, layout).gradient
     slopes = []
     for unit in np.eye(layout.size):
@@ -129,12 +129,12 @@ def test_minimisation_returns_the_best_iterate_on_held_out_segments(simulated):
     start = start.replace(input_weights=0.8 * start.input_weights)
     result = minimise_cross_entropy(start, layout, engine, source, tables=tables)
     held_out = [loss for _, loss, _ in result.history]
-    sums = [cross_entropy_sums(source.read(table), result.model) for table in tables[1]]
+    sums = [cross_entropy_sums(source.read(segments), result.model) for table in tables[1]]
     loss = sum(each.loss for each in sums) / sum(each.n_rows for each in sums)
     assert loss == pytest.approx(min(held_out), rel=ALGEBRA)
     assert result.n_steps == len(held_out)
     assert result.status in (RefinementStatus.HELD_OUT, RefinementStatus.CONVERGED)
-    before = [cross_entropy_sums(source.read(table), start).loss for table in tables[1]]
+    before = [cross_entropy_sums(source.read(segments), start).loss for table in tables[1]]
     assert sum(each.loss for each in sums) < sum(before)
 
 

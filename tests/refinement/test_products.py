@@ -131,7 +131,7 @@ def test_product_is_that_of_the_exact_matrix(case):
 def test_tangent_is_the_change_of_predictions(case):
     """J v by central differences."""
     model, layout, source = problem(n_sequences=5, **case)
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     vector = np.random.default_rng(2).standard_normal(layout.size)
     states = run_states(model, batch)
     slopes = model.activation.derivative(states.z, 1)
@@ -149,7 +149,7 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
     """Exactly so for linear units without a recurrence, whose slopes are all one."""
     model, layout, source = problem(n_sequences=20, recurrent=False, **case)
     model = model.replace(activation="linear")
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     states = run_states(model, batch)
     slopes = model.activation.derivative(states.z, 1)
     H = hessian_sums(batch, model, layout).hessian

@@ -117,8 +117,8 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         )
 
     def _on(self, data: Data, settings: Settings, checkpoint: str | Path | None) -> Settings:
-        """Settings for these data, at which the engine has taken its first look."""
-        settings.engine.look(data)
+        """Settings for these data, which the engine has scanned."""
+        settings.engine.scan(data)
         self._check_inputs(data, settings)
         if checkpoint is None:
             return settings

@@ -16,7 +16,7 @@ from gloree._arrays import (
     take_rows,
     to_host,
 )
-from gloree._sums import Largest, Sums
+from gloree._sums import Sums
 from gloree.chains import GaussianVAR, LagMoments, NonStationaryChainError, lag_moments
 from gloree.diagnostics import (
     CONDITION_LIMIT,
@@ -33,7 +33,7 @@ from gloree.moments import (
 )
 from gloree.score_functions import ScoreCheck, stein_statistic
 from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.sequences import Array, Batch, IntArray, Sequences
+from gloree.sequences import Array, Batch, LargestSegments, Segments, Sequences
 
 SEGMENT = 250
 """Rows of a piece of a long sequence."""
@@ -91,7 +91,7 @@ class OutputSums(Sums):
     n_rows: float
     total: Array
     squares: Array
-    highest: Largest = field(metadata={"nested": True})
+    highest: LargestSegments = field(metadata={"nested": True})
     peaks: Array = field(metadata={"concatenate": True})
 
 
@@ -114,7 +114,7 @@ def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
         float(batch.n_counted),
         to_host(column_sums(counted)),
         to_host(column_squares(counted)),
-        Largest.of(peaks, batch.table, 1),
+        LargestSegments.of(peaks, batch.segments, 1),
         peaks[::every],
     )
 
@@ -126,16 +126,9 @@ def output_peaks(batch: Batch, centre: Array) -> Array:
     return peaks
 
 
-@dataclass(frozen=True)
-class Beyond(Sums):
-    """Tables of segments with outputs beyond a limit."""
-
-    tables: IntArray = field(metadata={"concatenate": True})
-
-
-def beyond(batch: Batch, centre: Array, limit: float) -> Beyond:
+def beyond(batch: Batch, centre: Array, limit: float) -> Segments:
     """Map of a pass for segments with outputs beyond a limit."""
-    return Beyond(batch.table[output_peaks(batch, centre) > limit])
+    return batch.segments[output_peaks(batch, centre) > limit]
 
 
 def input_sums(batch: Batch, centre: Array) -> InputSums:
@@ -225,18 +218,18 @@ def cut_source(state: State) -> None:
     )
 
 
-def segments_beyond(state: State, sums: OutputSums, limit: float) -> IntArray:
-    """Table of the segments with outputs beyond a limit: one more pass, if there are any."""
+def segments_beyond(state: State, sums: OutputSums, limit: float) -> Segments:
+    """Segments with outputs beyond a limit: one more pass, if there are any."""
     if sums.highest.values[0] <= limit:
-        return sums.highest.tables[:0]
+        return sums.highest.segments[:0]
     function = partial(beyond, centre=sums.centre, limit=limit)
-    return state.settings.engine.run(function, state.source, label="sizes").tables
+    return state.settings.engine.run(function, state.source, label="sizes")
 
 
 def leave_out(state: State, sums: OutputSums, median: float) -> None:
     """Leave out sequences whose outputs are beyond any scale, with a warning."""
-    table = segments_beyond(state, sums, OUTLIER_FACTOR * median)
-    bad, total = np.unique(table[:, 0]), state.data.n_sequences
+    found = segments_beyond(state, sums, OUTLIER_FACTOR * median)
+    bad, total = np.unique(found.sequence), state.data.n_sequences
     if bad.size == total or bad.size > 0.05 * total:
         raise ValueError(
             f"outputs of {bad.size} of {total} sequences exceed "
@@ -260,9 +253,9 @@ def find_wild(state: State, sums: OutputSums, median: float) -> None:
         return
     factor = WILD_FACTOR ** (state.settings.activation.degree / 2)
     limit = max(factor * median, float(np.quantile(sums.peaks, 1.0 - WILD_SHARE)))
-    table = segments_beyond(state, sums, limit)
-    if table.shape[0]:
-        state.wild = table[:, 2]
+    found = segments_beyond(state, sums, limit)
+    if len(found):
+        state.wild = found.start
 
 
 def read_inputs(state: State) -> Whitening:
@@ -318,12 +311,8 @@ def input_moments(state: State) -> tuple[Array, Array, float]:
     settings, n_inputs = state.settings, state.data.n_inputs
     centre = np.tile(state.first_rows(HEAD_ROWS)[0].mean(axis=0), state.n_inputs // n_inputs)
     rows = max(COVARIANCE_ROWS * state.n_inputs, COVARIANCE_WORK // state.n_inputs**2)
-    sums = settings.engine.run(
-        partial(input_sums, centre=centre),
-        state.source,
-        label="input covariance",
-        tables=state.source.subset(rows) if rows < state.data.n_rows else None,
-    )
+    seen = state.source.subset(rows) if rows < state.data.n_rows else state.source
+    sums = settings.engine.run(partial(input_sums, centre=centre), seen, label="input covariance")
     offset = sums.total / sums.n_rows
     covariance = sums.products / sums.n_rows - np.outer(offset, offset)
     if settings.lags > 1:
@@ -390,9 +379,9 @@ def check_score(state: State, mean: Array, covariance: Array) -> None:
     settings = state.settings
     asked = settings.moment == "score" or settings.recurrence in ("cross", "score")
     final = asked or settings.refine is None
-    tables = state.source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
+    some = state.source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
     function = partial(stein_statistic, chain=state.chain, whitening=whitening, block=SEGMENT)
-    sums = settings.engine.run(function, state.source, label="score", tables=tables)
+    sums = settings.engine.run(function, some, label="score")
     if np.count_nonzero(sums.counts) < 2:
         return
     check: ScoreCheck = sums.finalize(state.chain)

@@ -19,7 +19,7 @@ from gloree.diagnostics import (
     check_identifiable,
     recoverable_degree,
 )
-from gloree.engine import Subset, halves
+from gloree.engine import Selection, Subset, halves
 from gloree.estimators._span import find_range, plain_solver
 from gloree.estimators._state import DEFECT_LIMIT, RADIUS_LIMIT, State
 from gloree.estimators._surrogate import surrogate_of
@@ -41,7 +41,7 @@ from gloree.refinement import (
     RoundSettings,
     first_model,
 )
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 
 WINDOW_RIDGE = 1e-6
 """Relative ridge of the regressions on lag windows."""
@@ -95,7 +95,7 @@ def first_moment(state: State, whitening: Whitening) -> tuple[Network, Rounds]:
             some = state.subset(rows)
             frame, solver, tensor, scale = estimate_moment(state, whitening, degree, some)
             if n_hidden is None:
-                n_hidden = number_of_units(state, whitening, frame, degree, some.tables)
+                n_hidden = number_of_units(state, whitening, frame, degree, some)
             check_sizes(state, n_hidden, degree)
             found = decompose(tensor, n_hidden, output_scale=scale, random_state=settings.rng)
             rows = next_rows(state, found)
@@ -189,29 +189,27 @@ def score_moment(state: State, frame: Frame, degree: int, some: Subset) -> Cross
 
 
 def number_of_units(
-    state: State, whitening: Whitening, frame: Frame, degree: int, tables: list[IntArray]
+    state: State, whitening: Whitening, frame: Frame, degree: int, some: Subset
 ) -> int:
     """Number of units from the moments of four quarters of the data.
 
     They contrast in three ways, each with the noise of their mean; the loudest contrast sets the
     bar, as one alone may happen to be quiet.
     """
-    engine, source = state.settings.engine, state.calm
-    whole = source.tables() if len(tables) == 1 else tables
-    if sum(table.shape[0] for table in whole) < 8:
-        source = replace(source, segment=max(20, state.n_rows // 8))
-        whole = source.tables()
+    engine = state.settings.engine
+    whole: Selection = some if some.n_batches > 1 else state.calm.as_subset()
+    if whole.n_visited < 8:
+        whole = replace(state.calm, segment=max(20, state.n_rows // 8))
     tensors, scales = [], []
     chain = state.chain if state.report.moment == "union" else None
     try:
-        split = [quarter for half in halves(whole) for quarter in halves(half)]
+        split = [quarter for half in halves(whole) for quarter in halves(half, keep=True)]
     except ValueError as error:
         raise ValueError(
             "`n_hidden=None` compares four parts of the data, and these are a few short pieces: "
             "set `n_hidden`"
         ) from error
-    for tables_of_quarter in split:
-        quarter = Subset(source, tables_of_quarter)
+    for quarter in split:
         if state.plan.moment == "score":
             tensors.append(score_moment(state, frame, degree, quarter).finalize())
             continue

@@ -24,7 +24,7 @@ from gloree.identification._lag_tensors import MOMENT_SPAN
 from gloree.metrics import score_rows
 from gloree.models import IORNN
 from gloree.sequences import Sequences, as_sequences
-from gloree.sources import as_data, gathered, is_source
+from gloree.sources import as_data, in_memory, is_source
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -184,7 +184,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         settings = self._settings()
         if is_source(u, y):
             with _in_our_words():
-                data = gathered(as_data(u, y, lengths=lengths))
+                data = in_memory(as_data(u, y, lengths=lengths))
         else:
             data = _records(u, y, lengths)
         if data.n_rows < max(FEWEST_SAMPLES, 20 * data.n_inputs):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from gloree._arrays import like, namespace, to_host
 from gloree._sums import Sums
 from gloree.diagnostics import ConvergenceWarning, FitReport
+from gloree.engine import Selection
 from gloree.estimators._data import cut_source, read_inputs, read_outputs
 from gloree.estimators._first_moment import first_moment
 from gloree.estimators._labels import Coding, indicators
@@ -151,13 +152,13 @@ def run_labelling(
         report.output_std = report.moments_rmse = None
         state.encode = coding
         state.source = replace(state.source, encode=coding, centre=None)
-        tables = state.source.tables()
-        held_out: list[IntArray] = []
+        training: Selection = state.source
+        held_out: Selection | None = None
         if settings.refine == "full":
-            tables, held_out = split_held_out(tables)
-        model = fit_readout(state, model, whitening, n_classes, readout, tables)
-        if settings.refine == "full":
-            model = refine_labels(state, model, tables, held_out)
+            training, held_out = split_held_out(training)
+        model = fit_readout(state, model, whitening, n_classes, readout, training)
+        if held_out is not None:
+            model = refine_labels(state, model, training, held_out)
     return model.canonical(), state
 
 
@@ -168,7 +169,7 @@ def whiten_classes(state: State, n_classes: int, coding: Coding | None) -> Class
         cut_source(state)
         if state.settings.refine == "full":
             # too few segments are an error now rather than after the moments
-            split_held_out(state.source.tables())
+            split_held_out(state.source)
         sums = state.settings.engine.run(
             partial(linear_sums, n_classes=n_classes), state.source, label="labels"
         )
@@ -182,7 +183,7 @@ def fit_readout(
     whitening: ClassWhitening,
     n_classes: int,
     readout: Readout,
-    tables: list[IntArray],
+    training: Selection,
 ) -> Network:
     """Outputs of a network whose units are known."""
     report = state.report
@@ -195,9 +196,7 @@ def fit_readout(
                 direct_weights=None if direct is None else direct @ whitening.inverse,
             )
         else:
-            model = logistic_readout(
-                model, state.settings.engine, state.source, n_classes, tables=tables
-            )
+            model = logistic_readout(model, state.settings.engine, training, n_classes)
         share = accuracy(state, model)
         report.accuracies["moments and readout, training"] = share
         detail.append(f"{readout}, training accuracy {share:.4f}")
@@ -213,7 +212,7 @@ def accuracy(state: State, model: Network) -> float:
 
 
 def refine_labels(
-    state: State, model: Network, training: list[IntArray], held_out: list[IntArray]
+    state: State, model: Network, training: Selection, held_out: Selection
 ) -> Network:
     """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
     settings, report = state.settings, state.report
@@ -228,8 +227,8 @@ def refine_labels(
             model,
             layout,
             settings.engine,
-            state.source,
-            tables=(training, held_out),
+            training,
+            held_out=held_out,
             progress=progress,
         )
         report.refinement_status, report.refinement_steps = result.status, result.n_steps

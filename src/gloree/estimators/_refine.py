@@ -13,7 +13,7 @@ from gloree.diagnostics import (
     OutlierWarning,
     RotationWarning,
 )
-from gloree.engine import Source
+from gloree.engine import Source, Subset
 from gloree.estimators._data import WASHOUT
 from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
@@ -25,7 +25,6 @@ from gloree.refinement import (
     square_sums,
     standard_errors,
 )
-from gloree.sequences import split_evenly
 
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
@@ -98,13 +97,11 @@ def refine(state: State, model: Network) -> Network:
 
 def best_start(state: State, starts: list[Network]) -> Network:
     """Return the start of least squared error on a subsample."""
-    tables = state.source.subset(20_000)
+    some = state.source.subset(20_000)
     errors = []
     for start in starts:
         try:
-            sums = state.settings.engine.run(
-                partial(square_sums, model=start), state.source, tables=tables
-            )
+            sums = state.settings.engine.run(partial(square_sums, model=start), some)
             errors.append(float(sums.squares.sum()))
         except ExplosionError:
             errors.append(np.inf)
@@ -147,11 +144,8 @@ def washed_out(state: State, model: Network) -> bool:
     squares = []
     longer = warmed_up(source)
     for tried in (source, longer):
-        sums = state.settings.engine.run(
-            partial(square_sums, model=model),
-            source,
-            tables=split_evenly(tried.sample(WASHOUT_PIECES), 4),
-        )
+        pieces = Subset(source, tried.sample(WASHOUT_PIECES).split_evenly(4))
+        sums = state.settings.engine.run(partial(square_sums, model=model), pieces)
         squares.append(float(sums.squares.sum()))
     off = abs(squares[0] - squares[1]) / squares[1]
     if off < WASHOUT_TOLERANCE:

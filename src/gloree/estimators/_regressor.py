@@ -16,7 +16,7 @@ from gloree.estimators._identification import IdentifierSettings, run_identifica
 from gloree.estimators._state import Settings
 from gloree.metrics import score_rows
 from gloree.sequences import Data, Sequences, as_sequences
-from gloree.sources import as_data, gathered
+from gloree.sources import as_data, in_memory
 
 
 class SpectralRNNRegressor(SpectralRNN):
@@ -210,7 +210,7 @@ class SpectralRNNRegressor(SpectralRNN):
         wanted = IdentifierSettings(
             settings.n_hidden, 0, settings.activation, 60.0, settings.engine, settings.verbose
         )
-        model, _, moments, report = run_identification(gathered(data), wanted)
+        model, _, moments, report = run_identification(in_memory(data), wanted)
         self.model_ = moments if settings.refine is None else model
         self.chain_, self.report_ = None, report
         self.n_features_in_ = data.n_inputs

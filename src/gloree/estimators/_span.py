@@ -10,7 +10,7 @@ import numpy as np
 
 from gloree._arrays import like, take_rows, to_host
 from gloree._sums import Sums
-from gloree.engine import Subset
+from gloree.engine import Selection, Subset
 from gloree.estimators._state import State
 from gloree.models import Network
 from gloree.moments import (
@@ -24,7 +24,7 @@ from gloree.moments import (
     regression_sums,
 )
 from gloree.recurrence import top_degree
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 from gloree.states import residual_rows
 
 RANGE_ROWS = 50
@@ -56,11 +56,11 @@ def find_range(
     weights /= np.maximum(std, 1e-12 * std.max())[:, None]
     work = RANGE_WORK if state.settings.refine is None else START_RANGE_WORK
     rows = max(RANGE_ROWS * state.n_inputs, work // (state.n_inputs * size))
-    tables = source.subset(rows) if rows < state.data.n_rows else None
+    seen = source.subset(rows) if rows < state.data.n_rows else source
     if model is not None:
         targets = partial(model_residuals, model=model, weights=weights)
     else:
-        slopes = linear_fit(state, whitening, tables)
+        slopes = linear_fit(state, whitening, seen)
         targets = partial(
             linear_residuals,
             mean=whitening.mean,
@@ -76,7 +76,7 @@ def find_range(
         function = partial(
             range_sums, vectors=vectors, targets=targets, probes=whitening.matrix.T @ probes
         )
-        sums = engine.run(function, source, label="range", tables=tables)
+        sums = engine.run(function, seen, label="range")
         columns = replace(sums, products=whitening.matrix @ sums.products).finalize(probes)
         if model is not None:
             columns = columns + _model_columns(model, whitening, weights, probes)
@@ -122,10 +122,10 @@ def plain_solver(state: State, whitening: Whitening, degree: int, some: Subset) 
     return RegressionSolver.from_sums(features, sums)
 
 
-def linear_fit(state: State, whitening: Whitening, tables: list[IntArray] | None) -> Array:
+def linear_fit(state: State, whitening: Whitening, seen: Selection) -> Array:
     """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
     function = partial(slope_sums, mean=whitening.mean, outputs=state.centred_outputs)
-    sums = state.settings.engine.run(function, state.calm, label="linear", tables=tables)
+    sums = state.settings.engine.run(function, seen, label="linear")
     slopes: Array = whitening.matrix @ sums.cross / sums.n_rows
     return slopes
 

@@ -97,8 +97,7 @@ class State(Stages):
             rows, source, wild, subset = self._subset
             if rows == n_rows and source is self.source and wild is self.wild:
                 return subset
-        calm = self.calm
-        subset = Subset(calm, calm.subset(n_rows))
+        subset = self.calm.subset(n_rows, keep=True)
         self._subset = n_rows, self.source, self.wild, subset
         return subset
 

@@ -12,12 +12,12 @@ from scipy import optimize
 
 from gloree._arrays import index, namespace
 from gloree._sums import Sums
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._gauss_newton import RefinementStatus
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import backpropagate
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 from gloree.states import predict_rows, run_states
 
 HELD_OUT = 10
@@ -127,9 +127,9 @@ def minimise_cross_entropy(
     model: Network,
     layout: Layout,
     engine: Engine,
-    source: Source,
+    data: Selection,
     *,
-    tables: tuple[list[IntArray], list[IntArray]] | None = None,
+    held_out: Selection | None = None,
     penalty: float = 1e-6,
     max_steps: int = 200,
     progress: Callable[[int, float, float], None] | None = None,
@@ -144,11 +144,12 @@ def minimise_cross_entropy(
     model : IORNN or BRNN
         The start; outputs are logits.
     layout : Layout
-    engine, source
-        The outputs of the data are the numbers of the labels.
-    tables : pair of lists of ndarray, optional
-        Training and held-out batches; by default those of `split_held_out`. The start must not
-        have been fitted to the held-out ones, or they stop the search too early.
+    engine : Engine
+    data : Source or Subset
+        Its outputs are the numbers of the labels.
+    held_out : Source or Subset, optional
+        What stops the search; by default a part of the data, split off by `split_held_out`. The
+        start must not have been fitted to it, or it stops the search too early.
     penalty : float, default 1e-6
         Of the squared change of the weights, each in units of the root mean square of its kind,
         beside the cross-entropy of one step.
@@ -169,13 +170,13 @@ def minimise_cross_entropy(
     -----
     About one pass over the data for each iteration.
     """
-    training, held_out = split_held_out(source.tables()) if tables is None else tables
+    if held_out is None:
+        data, held_out = split_held_out(data)
+    judging = held_out
     scale = _scales(layout, model)
     start = model
     history: list[tuple[float, float, float]] = []
-    outside = engine.run(
-        partial(cross_entropy_sums, model=model), source, label="held out", tables=held_out
-    )
+    outside = engine.run(partial(cross_entropy_sums, model=model), judging, label="held out")
     best, best_loss, best_at = model, outside.loss / outside.n_rows, 0
     status = RefinementStatus.CONVERGED
 
@@ -184,9 +185,8 @@ def minimise_cross_entropy(
         try:
             sums = engine.run(
                 partial(cross_entropy_sums, model=moved, layout=layout),
-                source,
+                data,
                 label="cross-entropy",
-                tables=training,
             )
         except ExplosionError:
             return 1e3, np.zeros_like(change)
@@ -194,12 +194,10 @@ def minimise_cross_entropy(
         value = sums.loss / sums.n_rows + penalty * float(change @ change)
         return value, scale * sums.gradient / sums.n_rows + 2.0 * penalty * change
 
-    def look(change: Array) -> None:
+    def judge(change: Array) -> None:
         nonlocal best, best_loss, best_at, status
         moved = layout.move(start, scale * change)
-        sums = engine.run(
-            partial(cross_entropy_sums, model=moved), source, label="held out", tables=held_out
-        )
+        sums = engine.run(partial(cross_entropy_sums, model=moved), judging, label="held out")
         loss, accuracy = sums.loss / sums.n_rows, sums.correct / sums.n_rows
         history.append((last[0], loss, accuracy))
         if progress is not None:
@@ -216,7 +214,7 @@ def minimise_cross_entropy(
         np.zeros(layout.size),
         jac=True,
         method="L-BFGS-B",
-        callback=look,
+        callback=judge,
         options={"maxiter": max_steps, "maxcor": MEMORY, "maxfun": 4 * max_steps},
     )
     if status is not RefinementStatus.HELD_OUT and found.nit >= max_steps:
@@ -236,7 +234,7 @@ def _scales(layout: Layout, model: Network) -> Array:
     return scale
 
 
-def split_held_out(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
+def split_held_out(selection: Selection) -> tuple[Subset, Subset]:
     """Batches without, and of, every tenth segment.
 
     Raises
@@ -244,18 +242,19 @@ def split_held_out(tables: list[IntArray]) -> tuple[list[IntArray], list[IntArra
     ValueError
         If there is only one segment.
     """
-    total = sum(table.shape[0] for table in tables)
+    whole = selection.as_subset()
+    total = whole.n_visited
     if total < 2:
         raise ValueError(
             "one segment cannot be split into training and held-out data: give more sequences"
         )
     every = min(HELD_OUT, total)
     training, held_out, count = [], [], 0
-    for table in tables:
-        chosen = (count + np.arange(table.shape[0])) % every == every - 1
-        count += table.shape[0]
+    for segments in whole.batches:
+        chosen = (count + np.arange(len(segments))) % every == every - 1
+        count += len(segments)
         if not chosen.all():
-            training.append(table[~chosen])
+            training.append(segments[~chosen])
         if chosen.any():
-            held_out.append(table[chosen])
-    return training, held_out
+            held_out.append(segments[chosen])
+    return Subset(whole.source, training), Subset(whole.source, held_out)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg
 
 from gloree._sums import Sums
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Selection
 from gloree.models import ExplosionError, Network
 from gloree.refinement._gauss_newton import RefinementStatus
 from gloree.refinement._layout import Layout
@@ -23,7 +23,7 @@ from gloree.refinement._sensitivities import (
     hessian_sums,
     square_sums,
 )
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch
 
 FORGET = 0.9
 """What a step keeps of the diagonal that scales the damping."""
@@ -86,11 +86,10 @@ def levenberg_marquardt(
     model: Network,
     layout: Layout,
     engine: Engine,
-    source: Source,
+    data: Selection,
     *,
     free: Array | None = None,
-    tables: list[IntArray] | None = None,
-    held_out: list[IntArray] | None = None,
+    held_out: Selection | None = None,
     admit: Callable[[Network], Network] | None = None,
     max_steps: int = 200,
     max_seconds: float = math.inf,
@@ -109,11 +108,13 @@ def levenberg_marquardt(
     model : IORNN or BRNN
         The start.
     layout : Layout
-    engine, source
+    engine : Engine
+    data : Source or Subset
+        What the weights are fitted to.
     free : ndarray of bool of shape (size,), optional
         Weights that may move; all by default.
-    tables, held_out : list of ndarray, optional
-        Batches to fit, and batches to judge by.
+    held_out : Source or Subset, optional
+        What they are judged by.
     admit : callable, optional
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     max_steps : int, default 200
@@ -143,11 +144,9 @@ def levenberg_marquardt(
     begin = clock()
     chosen = np.flatnonzero(np.ones(layout.size, dtype=bool) if free is None else free)
 
-    def look(candidate: Network, where: list[IntArray] | None) -> float:
+    def mean_square(candidate: Network, where: Selection) -> float:
         try:
-            sums = engine.run(
-                partial(square_sums, model=candidate), source, label="squares", tables=where
-            )
+            sums = engine.run(partial(square_sums, model=candidate), where, label="squares")
         except ExplosionError:
             return math.inf
         value = float(sums.squares.sum()) / sums.n_rows
@@ -156,9 +155,8 @@ def levenberg_marquardt(
     def normal(candidate: Network) -> NormalSums:
         return engine.run(
             partial(normal_sums, model=candidate, layout=layout),
-            source,
+            data,
             label="J^T J",
-            tables=tables,
         )
 
     best, best_error, best_step = model, math.inf, 0
@@ -167,7 +165,7 @@ def levenberg_marquardt(
 
     def note(candidate: Network, error: float) -> None:
         nonlocal best, best_error, best_step, seconds
-        outside = math.nan if held_out is None else look(candidate, held_out)
+        outside = math.nan if held_out is None else mean_square(candidate, held_out)
         judged = error if held_out is None else outside
         if judged < best_error:
             best, best_error, best_step = candidate, judged, n_steps
@@ -205,7 +203,7 @@ def levenberg_marquardt(
                 candidate = layout.move(model, full)
                 if admit is not None:
                     candidate = admit(candidate)
-                after = look(candidate, tables)
+                after = mean_square(candidate, data)
                 ratio = (error - after) / max(predicted, 1e-300)
                 if ratio > 0.01:
                     moved = candidate

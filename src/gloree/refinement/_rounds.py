@@ -21,7 +21,7 @@ from gloree._sums import Sums
 from gloree.activations import Activation
 from gloree.chains import GaussianChain
 from gloree.decomposition import Decomposition, decompose
-from gloree.engine import Engine, Source, Subset
+from gloree.engine import Engine, Selection
 from gloree.models import IORNN, ExplosionError, Network
 from gloree.moments import (
     CrossMoment,
@@ -177,7 +177,7 @@ class Rounds:
 
     settings: RoundSettings
     engine: Engine
-    source: Source | Subset
+    source: Selection
     progress: Callable[[str, float], None] | None = None
     history: list[tuple[str, float]] = field(default_factory=list)
 

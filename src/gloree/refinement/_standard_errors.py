@@ -115,16 +115,15 @@ def standard_errors(
     chosen = source.sample(min(max(wanted, least), most))
     sums = engine.run(
         partial(spread_sums, model=model, layout=layout),
-        source,
+        chunks(source, chosen, source.room * 2**19 // layout.size, source.batch_size),
         label="spread",
-        tables=chunks(chosen, source.room * 2**19 // layout.size, source.batch_size, source.room),
     )
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
     fixed = layout.scale_constraints(model) * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    spread = sums.spread * (source.n_kept / sums.n_segments) * np.outer(scale, scale)
+    spread = sums.spread * (source.n_visited / sums.n_segments) * np.outer(scale, scale)
     try:
         factor = linalg.cho_factor(matrix)
         half = linalg.cho_solve(factor, spread)

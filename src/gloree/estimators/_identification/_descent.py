@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from gloree.engine import Subset
 from gloree.estimators._identification._state import Identification, percent
 from gloree.identification import pulled_inside
 from gloree.models import IORNN
 from gloree.refinement import Descent, Layout, levenberg_marquardt, polynomial_powers
-from gloree.sequences import IntArray
 
 
 def descend(
     fit: Identification,
     model: IORNN,
-    tables: list[IntArray],
+    data: Subset,
     *,
     max_steps: int,
     max_seconds: float = math.inf,
@@ -28,7 +28,7 @@ def descend(
 
     Coefficients of polynomial units are free where the settings say so.
     The weights that are best on held-out data are kept; if not `judged`, those of least error on
-    the tables: the least-squares estimate.
+    the data: the least-squares estimate.
     """
     kinds = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
     linear_units = np.array([kind.degree == 1 for kind in kinds])
@@ -63,9 +63,8 @@ def descend(
         model,
         layout,
         fit.settings.engine,
-        fit.source,
+        data,
         free=free,
-        tables=tables,
         held_out=fit.held_out if judged else None,
         admit=stable,
         max_steps=max_steps,

@@ -138,8 +138,8 @@ def least_squares_start(
     """
     order = found.realisation.order
     other = linear_model(least_squares_realisation(response, order), found.u, found.y)
-    tables = fit.training + fit.held_out
-    return min((other, found), key=lambda part: fit.error(part.model, tables))
+    everything = fit.training.joined(fit.held_out)
+    return min((other, found), key=lambda part: fit.error(part.model, everything))
 
 
 def without_idle_memory(part: LinearModel) -> LinearModel:

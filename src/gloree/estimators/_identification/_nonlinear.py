@@ -110,7 +110,7 @@ def _unit_counts(fit: Identification, order: int) -> list[int]:
     """Numbers of units to try."""
     if fit.settings.n_nonlinear is not None:
         return [fit.settings.n_nonlinear]
-    rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in fit.training)
+    rows = fit.training.n_counted
     least = fit.settings.n_directions or 1
     units = [q for q in UNITS if q >= least] or [least]
     weights = [(order + q) * (order + q + 3) for q in units]

@@ -21,11 +21,10 @@ def polish(fit: Identification, model: IORNN) -> IORNN:
         if fit.settings.n_nonlinear == 0:
             # nothing is left to be judged: all data, to convergence
             left = fit.settings.max_seconds - fit.clock()
-            tables = fit.training + fit.held_out
             end = descend(
                 fit,
                 model,
-                tables,
+                fit.training.joined(fit.held_out),
                 judged=False,
                 max_steps=200,
                 max_seconds=left,
@@ -47,9 +46,8 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
     settings, report = fit.settings, fit.report
     with fit.stage("refinement") as detail:
         left = settings.max_seconds - fit.clock()
-        whole = sum(int((t[:, 3] - t[:, 2]).sum()) for t in fit.training)
         stages = [(fit.training, left)]
-        if whole > 1.5 * STRETCH:
+        if fit.training.n_counted > 1.5 * STRETCH:
             stages = [(fit.stretch(STRETCH), 0.45 * left), (fit.training, left)]
         if not starts and moments.n_hidden > linear.n_hidden:
             report.notes.append(
@@ -63,7 +61,7 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
         history: list[tuple[float, float, float]] = []
         steps, status = 0, RefinementStatus.STEP_LIMIT
         size = float(np.sqrt(fit.data.n_outputs))
-        for tables, share in stages:
+        for data, share in stages:
             until = min(fit.clock() + share, settings.max_seconds)
             ends: list[Descent] = []
             for candidate in candidates:
@@ -73,7 +71,7 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
                 if ends and seconds < 0.2 * share:
                     break
                 try:
-                    end = descend(fit, candidate, tables, max_steps=400, max_seconds=seconds)
+                    end = descend(fit, candidate, data, max_steps=400, max_seconds=seconds)
                 except ExplosionError:
                     # sound on the stretch that it was made on, not on this one
                     continue

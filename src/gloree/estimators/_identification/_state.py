@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport
-from gloree.engine import Clock, Engine, Source
+from gloree.engine import Clock, Engine, Selection, Source, Subset
 from gloree.estimators._stages import Stages
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
-from gloree.sequences import IntArray, Sequences
+from gloree.sequences import Segments, Sequences
 
 STRETCH = 30_000
 """Rows of the stretch on which starts are made and the refinement begins."""
@@ -62,8 +61,8 @@ class Identification(Stages):
     source: Source = field(init=False)
     bar: Any = field(init=False, default=None)
     radius: float = field(init=False, default=LARGEST_RADIUS)
-    training: list[IntArray] = field(init=False)
-    held_out: list[IntArray] = field(init=False)
+    training: Subset = field(init=False)
+    held_out: Subset = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.settings.engine)
@@ -81,26 +80,26 @@ class Identification(Stages):
             segment=segment,
             before=washout,
         )
-        table = np.concatenate(source.tables())
-        starts = self.data.starts[table[:, 0]]
-        lead = np.minimum(washout, self.data.lengths[table[:, 0]] // 10)
-        table[:, 2] = np.minimum(np.maximum(table[:, 2], starts + lead), table[:, 3])
-        table = table[table[:, 3] > table[:, 2]]
-        rows = np.cumsum(table[:, 3] - table[:, 2])
-        if table.shape[0] < 5:
-            table = _split_rows(table, 5)
-            rows = np.cumsum(table[:, 3] - table[:, 2])
-        last = min(int(np.searchsorted(rows, (1 - HELD_OUT) * rows[-1])) + 1, table.shape[0] - 1)
+        pieces = source.as_subset().segments
+        starts = self.data.starts[pieces.sequence]
+        lead = np.minimum(washout, self.data.lengths[pieces.sequence] // 10)
+        pieces = pieces.counted_from(starts + lead)
+        if len(pieces) < 5:
+            pieces = pieces.split_counted(5)
+        rows = np.cumsum(pieces.counted)
+        last = min(int(np.searchsorted(rows, (1 - HELD_OUT) * rows[-1])) + 1, len(pieces) - 1)
         self.source = source
-        self.training = _batches(table[:last])
-        self.held_out = _batches(table[last:])
+        self.training = self._subset(pieces[:last])
+        self.held_out = self._subset(pieces[last:])
 
-    def error(self, model: IORNN, tables: list[IntArray]) -> float:
+    def _subset(self, pieces: Segments) -> Subset:
+        """Two batches, one for each of two workers: a step of a pass is a call over all pieces."""
+        return Subset(self.source, pieces.split_evenly(2))
+
+    def error(self, model: IORNN, data: Selection) -> float:
         """Root mean square simulation error, over outputs; infinite where it explodes."""
         try:
-            sums = self.settings.engine.run(
-                partial(square_sums, model=model), self.source, tables=tables
-            )
+            sums = self.settings.engine.run(partial(square_sums, model=model), data)
         except ExplosionError:
             return math.inf
         return float(np.sqrt(sums.squares.sum() / sums.n_rows / self.data.n_outputs))
@@ -108,32 +107,18 @@ class Identification(Stages):
     @property
     def n_held_out(self) -> int:
         """Rows that are held out."""
-        return sum(int((table[:, 3] - table[:, 2]).sum()) for table in self.held_out)
+        return self.held_out.n_counted
 
     @property
     def worth(self) -> float:
         """Ratio of held-out errors below which the larger model is taken."""
         return 1.0 - WORTH / math.sqrt(self.n_held_out)
 
-    def stretch(self, n_rows: int) -> list[IntArray]:
+    def stretch(self, n_rows: int) -> Subset:
         """First so many training rows."""
-        table = np.concatenate(self.training)
-        rows = np.cumsum(table[:, 3] - table[:, 2])
-        return _batches(table[: int(np.searchsorted(rows, n_rows)) + 1])
-
-
-def _split_rows(table: IntArray, wanted: int) -> IntArray:
-    """Cut few long pieces into parts that keep all rows before them as their warm-up."""
-    parts = []
-    for sequence, first, begin, stop, end in table.tolist():
-        cuts = np.linspace(begin, stop, wanted + 1).astype(np.int64)
-        parts += [(sequence, first, a, b, min(b, end)) for a, b in pairwise(cuts.tolist())]
-    return np.array([part for part in parts if part[3] > part[2]], dtype=np.int64)
-
-
-def _batches(table: IntArray) -> list[IntArray]:
-    """Two batches, one for each of two workers: the step of a pass is a call over all pieces."""
-    return [part for part in np.array_split(table, 2) if part.shape[0]]
+        pieces = self.training.segments
+        rows = np.cumsum(pieces.counted)
+        return self._subset(pieces[: int(np.searchsorted(rows, n_rows)) + 1])
 
 
 def percent(error: float) -> str:

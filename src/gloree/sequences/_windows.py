@@ -38,7 +38,7 @@ def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from gloree.models import lag_windows
+    >>> from gloree.sequences import lag_windows
     >>> lag_windows(np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([0, 1, 0, 1]), 2)
     array([[1., 0.],
            [2., 1.],
@@ -82,7 +82,7 @@ def joint_windows(values: Array, steps_before: IntArray, steps_after: IntArray, 
     Examples
     --------
     >>> import numpy as np
-    >>> from gloree.models import joint_windows
+    >>> from gloree.sequences import joint_windows
     >>> values = np.array([[1.0], [2.0], [3.0], [4.0]])  # a sequence of three steps and one of one
     >>> joint_windows(values, np.array([0, 1, 2, 0]), np.array([2, 1, 0, 0]), 2)
     array([[1., 0., 2.],
