@@ -134,7 +134,9 @@ def batches(device, **cut):
     X, Y = make_data()
     arrays = Source(as_data(X, Y), **cut)
     moved = Source(as_data(tensors(X, device), tensors(Y, device)), **cut)
-    return [(arrays.read(segments), moved.read(segments)) for segments in arrays.as_subset().batches]
+    return [
+        (arrays.read(segments), moved.read(segments)) for segments in arrays.as_subset().batches
+    ]
 
 
 def check(function, device, **cut):

@@ -135,6 +135,30 @@ def loops_over_batches(path):
             yield called.id
 
 
+def imported(path):
+    """Modules of the package that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gloree"):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name.startswith("gloree"))
+
+
+ALLOWED = {
+    "sequences": {"_arrays", "_sums"},
+    "sources": {"_arrays", "_extras", "sequences"},
+    "engine": {"_arrays", "_cores", "_extras", "_sums", "_version", "sequences", "sources"},
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_data_and_passes_know_nothing_of_networks(name):
+    folder = Path(gloree.__file__).parent / name
+    found = {module for path in folder.glob("*.py") for module in imported(path)}
+    outside = {module.split(".")[1] for module in found if module.split(".")[1] != name}
+    assert outside <= ALLOWED[name]
+
+
 def test_only_the_engine_loops_over_batches():
     package = Path(gloree.__file__).parent
     found = {

@@ -7,7 +7,6 @@ import pytest
 
 from gloree import Engine, SpectralRNNRegressor, datasets, metrics
 from gloree.diagnostics import AcceptanceWarning
-from gloree.engine import Subset
 from gloree.estimators import _directions, _first_moment
 from gloree.refinement import _gauss_newton
 
@@ -24,11 +23,9 @@ class Counted(Engine):
 
     passes: list[tuple[str, int]] = field(default_factory=list)
 
-    def run(self, function, source, *, label="pass", tables=None):
-        each = source.tables if isinstance(source, Subset) else tables or source.tables()
-        rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in each)
-        self.passes.append((label, rows))
-        return super().run(function, source, label=label, tables=tables)
+    def run(self, function, data, *, label="pass"):
+        self.passes.append((label, data.as_subset().n_counted))
+        return super().run(function, data, label=label)
 
     def rows_of(self, label):
         return [rows for name, rows in self.passes if name == label]

@@ -136,8 +136,8 @@ def test_explosion_in_a_piece_names_the_step_of_the_sequence():
     model = IORNN([[1.0]], [[1.0]], [[1.0]])
     x = np.zeros((30, 1))
     x[20:] = 1.0
-    tables = as_sequences([np.zeros((4, 1)), x]).segments(batch_size=1, segment=15)
-    batch = as_sequences([np.zeros((4, 1)), x]).batch(tables[-1])
+    batches = as_sequences([np.zeros((4, 1)), x]).segments(batch_size=1, segment=15)
+    batch = as_sequences([np.zeros((4, 1)), x]).batch(batches[-1])
     with pytest.raises(ExplosionError) as caught:
         run_states(model, batch)
     assert caught.value.sequence == 1

@@ -198,9 +198,9 @@ def test_joint_windows_reach_into_the_context_of_a_piece(case):
     """Pieces one at a time: rows of context complete the windows of those that count."""
     model, layout, _, data = make_case(case)
     source = Source(data, 1, segment=2, before=2, after=2, lags=2, both_ways=True)
-    tables = [table[[i]] for segments in source.as_subset().batches for i in range(len(table))]
-    assert sum(source.read(segments).n_counted for table in tables) == data.n_rows
-    for table in tables:
+    pieces = list(source.as_subset().segments)
+    assert sum(source.read(segments).n_counted for segments in pieces) == data.n_rows
+    for segments in pieces:
         assert_derivatives(model, layout, source.read(segments), data)
 
 

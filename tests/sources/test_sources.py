@@ -215,7 +215,7 @@ def test_sizes_are_those_of_all_parts_together():
     assert source.part_sequences.tolist() == [0, 3, 5, 6, 7]
 
 
-def test_gathered_parts_are_the_whole():
+def test_parts_in_memory_are_the_whole():
     items = ragged()
     together = sources.in_memory(sources.batches(items))
     np.testing.assert_array_equal(together.X, np.concatenate([x for x, _, _ in items]))
@@ -315,11 +315,11 @@ def test_a_change_of_all_words_alike_changes_the_checksum(kind, size):
     assert len({checksum_of(each) for each in changed}) == len(changed)
 
 
-def test_a_first_look_shows_progress_only_if_asked(capsys):
+def test_a_scan_shows_progress_only_if_asked(capsys):
     sources.batches(ragged()).scan()
     assert capsys.readouterr().err == ""
     sources.batches(ragged()).scan(verbose=1)
-    assert "first look" in capsys.readouterr().err
+    assert "scan" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------- memory
