@@ -110,6 +110,9 @@ def _is_among(numbers: IntArray, increasing: IntArray) -> np.ndarray:
 
 def every(batches: Iterable[Segments], stride: int) -> Iterator[Segments]:
     """Every so many of the segments of all batches, wherever these begin; no batch is empty."""
+    if stride == 1:
+        yield from filter(len, batches)
+        return
     seen = 0
     for segments in batches:
         chosen = segments[-seen % stride :: stride]

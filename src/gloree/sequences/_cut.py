@@ -102,7 +102,7 @@ class Cut:
             batch = int(batch_of[-1])
             for i, piece in enumerate(listed.split_at(places)):
                 if i > 0 and waiting:
-                    yield Segments.concatenate(waiting)
+                    yield Segments.concatenate(waiting) if len(waiting) > 1 else waiting[0]
                     waiting = []
                 if len(piece):
                     waiting.append(piece)

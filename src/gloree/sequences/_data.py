@@ -64,7 +64,7 @@ class Part:
 
         Whole neighbouring sequences are a view of the data where the dtype allows it.
         """
-        sequence, first, end = segments.sequence, segments.context_start, segments.context_stop
+        sequence, first, start, stop, end = segments.columns
         lengths = end - first
         if bool(np.all(first[1:] == end[:-1])):
             rows: Any = slice(int(first[0]) - self.first_row, int(end[-1]) - self.first_row)
@@ -79,8 +79,8 @@ class Part:
             X=float_rows(self.X, rows),
             Y=outputs,
             lengths=lengths,
-            before=segments.start - first,
-            after=end - segments.stop,
+            before=start - first,
+            after=end - stop,
             from_start=first == starts[index],
             to_end=end == starts[index + 1],
             sequence=sequence,

@@ -61,14 +61,15 @@ class Segments:
     @classmethod
     def concatenate(cls, parts: Iterable[Segments]) -> Segments:
         """All segments of the parts, in their order."""
-        none = np.empty((0, _COLUMNS), dtype=np.int64)
-        return cls(np.concatenate([none, *(part.values for part in parts)]))
+        each = [part.values for part in parts]
+        return cls(np.concatenate(each) if each else np.empty((0, _COLUMNS), dtype=np.int64))
 
     def __len__(self) -> int:
         return int(self.values.shape[0])
 
     def __getitem__(self, index: Index) -> Segments:
-        return Segments(self.values[index].reshape(-1, _COLUMNS))
+        chosen = self.values[index]
+        return Segments(chosen if chosen.ndim == 2 else chosen[None])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Segments) and bool(np.array_equal(self.values, other.values))
@@ -79,6 +80,11 @@ class Segments:
         if len(self) < 3 or bool((steps != steps[0]).any()):
             return Segments, (self.values,)
         return _progression, (self.values[0], steps[0], len(self))
+
+    @property
+    def columns(self) -> tuple[IntArray, ...]:
+        """All attributes, in the order in which `of` takes them."""
+        return tuple(self.values.T)
 
     @property
     def sequence(self) -> IntArray:
