@@ -208,6 +208,13 @@ def test_all_is_sorted_complete_and_exists(name):
         assert {e for e in defined if getattr(module, e).__module__ == name} <= set(names)
 
 
+def test_no_two_public_things_share_a_name():
+    found = {}
+    for module in map(importlib.import_module, MODULES):
+        for name in getattr(module, "__all__", ()):
+            assert found.setdefault(name, getattr(module, name)) is getattr(module, name), name
+
+
 def _as_isort_sorts(name):
     kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
     return kind, name

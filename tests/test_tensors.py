@@ -50,8 +50,7 @@ from gloree.refinement import (
     spread_sums,
     square_sums,
 )
-from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.score_functions import check_score, stein_statistic
+from gloree.score_functions import SymmetricWhitening, check_score, stein_statistic
 from gloree.sequences import as_sequences
 from gloree.sources import as_data
 from gloree.states import residual_rows, run_states
@@ -245,13 +244,13 @@ MOMENTS = {
     "Stein's identity": partial(
         stein_statistic,
         chain=CHAIN,
-        whitening=ScoreWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T)),
+        whitening=SymmetricWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T)),
         block=10,
     ),
     "Stein's identity of order 2": partial(
         stein_statistic,
         chain=CHAIN_2,
-        whitening=ScoreWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T), 2),
+        whitening=SymmetricWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T), 2),
     ),
     "two sides": partial(two_sided_sums, model=MEMORYLESS, bias=True, direct=True),
     "spread of two sides": partial(two_sided_spread, model=MEMORYLESS, fit=two_sided_fit()),

@@ -25,8 +25,7 @@ from gloree.moments import (
     regression_sums,
 )
 from gloree.recurrence import Contraction, estimate, instrument_sums, instrument_update
-from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.score_functions import check_score, stein_statistic
+from gloree.score_functions import SymmetricWhitening, check_score, stein_statistic
 from gloree.sequences import as_sequences
 
 # Sums of thousands of products in another order, and what is solved for with them.
@@ -68,7 +67,7 @@ def regression_by_passes():
 
 def check_by_passes():
     law = run(partial(lag_moments, order=0)).finalize()
-    whitening = ScoreWhitening.from_moments(law.mean, law.covariance)
+    whitening = SymmetricWhitening.from_moments(law.mean, law.covariance)
     block = DATA.n_rows // 80
     sums = run(partial(stein_statistic, chain=CHAIN, whitening=whitening, block=block))
     return np.array([sums.finalize(CHAIN).defect_raw, sums.finalize(CHAIN).radius])

@@ -11,12 +11,13 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from gloree.activations import Activation, Polynomial, get_activation
-from gloree.chains import GaussianVAR
+from gloree.chains import HermiteLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
 from gloree.engine import get_engine
 from gloree.estimators._resume import open_checkpoint
 from gloree.estimators._state import Settings
 from gloree.models import Network
+from gloree.recurrence import score_order
 from gloree.sequences import Data
 
 _MOMENTS = ("auto", "regression", "score")
@@ -27,13 +28,13 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     """What `SpectralRNNRegressor` and `SpectralRNNClassifier` have in common."""
 
     model_: Network
-    chain_: GaussianVAR | None
+    chain_: HermiteLaw | None
     report_: FitReport | IdentificationReport
 
     n_hidden: int | tuple[int, int] | None
     bidirectional: bool
     activation: str | Activation
-    chain: str | GaussianVAR
+    chain: str | HermiteLaw
     moment: str
     direct: bool
     fit_bias: bool
@@ -87,21 +88,12 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         check_choice("moment", self.moment, _MOMENTS)
         check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
         check_choice("refine", self.refine, (*self._refinements, None))
-        chain = None
-        if isinstance(self.chain, GaussianVAR):
-            chain = self.chain
-        elif not (isinstance(self.chain, str) and self.chain == "gaussian-var"):
-            close = difflib.get_close_matches(str(self.chain)[:50], ["gaussian-var"], n=1)
-            hint = "; did you mean 'gaussian-var'?" if close else ""
-            raise ValueError(
-                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
-            )
         return Settings(
             n_hidden=n_hidden,
             n_forward=n_forward,
             bidirectional=self.bidirectional,
             activation=activation,
-            chain=chain,
+            chain=self._given_law(activation),
             moment=self.moment,
             direct=self.direct,
             bias=self.fit_bias,
@@ -116,6 +108,30 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             verbose=self.verbose,
         )
 
+    def _given_law(self, activation: Polynomial) -> HermiteLaw | None:
+        """The law given as `chain`, if it declares what each of the other parameters asks of it."""
+        if isinstance(self.chain, str):
+            if self.chain == "gaussian-var":
+                return None
+            close = difflib.get_close_matches(self.chain[:50], ["gaussian-var"], n=1)
+            hint = "; did you mean 'gaussian-var'?" if close else ""
+            raise ValueError(
+                f"`chain` must be 'gaussian-var' or an input law, got {self.chain!r}{hint}"
+            )
+        if activation.degree == 1:
+            # Linear networks are fitted without a law.
+            require(self.chain, purpose="`chain`")
+            return None
+        degree, _ = recoverable_degree(activation)
+        # A regression moment takes scores of interior steps only; "auto" may choose the other.
+        asked = [(f"moment={self.moment!r}", degree, self.moment != "regression")]
+        if self.recurrence is not None:
+            order = score_order(self.recurrence, degree)
+            asked.append((f"recurrence={self.recurrence!r}", order, True))
+        for purpose, order, edges in asked:
+            law = require(self.chain, order=order, hermite=True, edges=edges, purpose=purpose)
+        return law
+
     def _on(self, data: Data, settings: Settings, checkpoint: str | Path | None) -> Settings:
         """Settings for these data, at which the engine has taken its first look."""
         settings.engine.look(data)
@@ -128,14 +144,15 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
 
     def _check_inputs(self, data: Data, settings: Settings) -> None:
         """Check a given input law against the inputs."""
-        chain = settings.chain
-        if chain is not None and settings.lags > 1:
+        if isinstance(self.chain, str):
+            return
+        if settings.lags > 1:
             raise ValueError(
                 "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
                 "their fit uses no input law. Leave `chain` out"
             )
-        if chain is not None and chain.n_inputs != data.n_inputs:
-            raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
+        if self.chain.n_inputs != data.n_inputs:
+            raise ValueError(f"`chain` has {self.chain.n_inputs} inputs, `X` has {data.n_inputs}")
 
 
 def _generator(random_state: Any) -> np.random.Generator:

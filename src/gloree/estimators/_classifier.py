@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree._arrays import like
 from gloree.activations import Activation
-from gloree.chains import GaussianVAR
+from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning
 from gloree.estimators._base import SpectralRNN, check_choice
 from gloree.estimators._labelling import run_labelling
@@ -44,8 +44,9 @@ class SpectralRNNClassifier(SpectralRNN):
         Whether a second chain runs backward.
     activation : str or Activation, default "quadratic"
         A polynomial of degree 2 or 3.
-    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
-        Law of the inputs.
+    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
+        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given, see
+        `SpectralRNNRegressor`.
     moment : {"auto", "regression", "score"}, default "auto"
     direct : bool, default True
         Whether there is a linear path from the inputs to the labels. It is fitted before anything
@@ -74,7 +75,7 @@ class SpectralRNNClassifier(SpectralRNN):
         their probabilities).
     classes_ : ndarray of shape (n_classes,)
         The labels: sorted where they can be, else in the order of their first appearance.
-    chain_ : GaussianVAR or None
+    chain_ : HermiteLaw or None
     report_ : FitReport
     n_features_in_ : int
 
@@ -113,7 +114,7 @@ class SpectralRNNClassifier(SpectralRNN):
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | GaussianVAR = "gaussian-var",
+        chain: str | HermiteLaw = "gaussian-var",
         moment: str = "auto",
         direct: bool = True,
         fit_bias: bool = True,

@@ -31,8 +31,7 @@ from gloree.moments import (
     Whitening,
     plan,
 )
-from gloree.score_functions import ScoreCheck, stein_statistic
-from gloree.score_functions import Whitening as ScoreWhitening
+from gloree.score_functions import ScoreCheck, SymmetricWhitening, stein_statistic
 from gloree.sequences import Array, Batch, IntArray, Sequences
 
 SEGMENT = 250
@@ -192,7 +191,7 @@ def summarise_outputs(state: State) -> OutputSums:
 def cut_source(state: State) -> None:
     """Decide how the data are cut into batches."""
     settings = state.settings
-    past = 1 if settings.chain is None else settings.chain.context[0]
+    past, future = (1, 1) if settings.chain is None else settings.chain.context
     washout = WASHOUT if settings.recurrence is not None else 0
     ahead = washout + settings.lags - 1 if settings.bidirectional else 0
     batch_size, n_workers = settings.batch_size, settings.engine.n_workers
@@ -218,7 +217,7 @@ def cut_source(state: State) -> None:
         batch_size=state.plan.batch_size,
         segment=SEGMENT if state.data.longest > 2 * SEGMENT else None,
         before=max(washout, past + 1) + settings.lags - 1,
-        after=max(ahead, past),
+        after=max(ahead, future),
         lags=settings.lags,
         both_ways=settings.bidirectional,
         encode=state.encode,
@@ -278,7 +277,7 @@ def read_inputs(state: State) -> Whitening:
                 f"windows of {settings.lags} steps" if settings.lags > 1 else "no law is fitted"
             )
         else:
-            order = 1 if settings.chain is None else settings.chain.order
+            order = 1 if settings.chain is None else settings.chain.context[0]
             moments = settings.engine.run(
                 partial(lag_moments, order=order), state.source, label="input law"
             )
@@ -291,8 +290,11 @@ def read_inputs(state: State) -> Whitening:
             if state.fitted_chain is None and state.data.longest > 1:
                 state.fitted_chain = fit_chain(state, moments)
             if state.fitted_chain is not None:
-                detail.append(f"Gaussian VAR({state.fitted_chain.order})")
-                state.chain = centred_chain(state, state.fitted_chain)
+                detail.append(type(state.fitted_chain).__name__)
+                # The law of the inputs as the passes see them.
+                state.chain = state.fitted_chain
+                if state.source.centre is not None:
+                    state.chain = state.fitted_chain.shifted(state.source.centre)
                 check_score(state, mean, covariance)
         state.report.conditions["inputs"] = condition
         if condition > CONDITION_LIMIT and settings.lags == 1:
@@ -368,25 +370,13 @@ def fit_chain(state: State, moments: LagMoments) -> GaussianVAR | None:
     return None
 
 
-def centred_chain(state: State, chain: GaussianVAR) -> GaussianVAR:
-    """Return the law of the inputs as the passes see them."""
-    if state.source.centre is None:
-        return chain
-    return GaussianVAR(
-        chain.coefficients,
-        chain.innovation_covariance,
-        chain.mean - state.source.centre,
-        initial_covariance=chain.initial_covariance,
-    )
-
-
 def check_score(state: State, mean: Array, covariance: Array) -> None:
     """Check Stein's identity on a subsample: is the Gaussian score right for these inputs."""
     assert state.chain is not None
     values = np.linalg.eigvalsh(covariance)
     if values[0] <= 1e-12 * values[-1]:
         return
-    whitening = ScoreWhitening.from_moments(mean, covariance, max_inputs=8)
+    whitening = SymmetricWhitening.from_moments(mean, covariance, max_inputs=8)
     settings = state.settings
     asked = settings.moment == "score" or settings.recurrence in ("cross", "score")
     final = asked or settings.refine is None

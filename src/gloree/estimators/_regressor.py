@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from gloree.activations import Activation
-from gloree.chains import GaussianVAR
+from gloree.chains import HermiteLaw
 from gloree.estimators._base import SpectralRNN
 from gloree.estimators._fit import run_fit
 from gloree.estimators._identification import IdentifierSettings, run_identification
@@ -42,8 +42,9 @@ class SpectralRNNRegressor(SpectralRNN):
         response (Ho-Kalman and least squares from several starts), with a direct path, and refined
         by least squares of the simulation error (refine=None: not refined). Only the poles and the
         response of a linear network are determined; its states are, up to a similarity.
-    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
-        Law of the inputs: fitted (order 1), or given.
+    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
+        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given: any object that has the
+        members of `gloree.chains.HermiteLaw` and declares what `moment` and `recurrence` ask for.
     moment : {"auto", "regression", "score"}, default "auto"
         First moment: the average derivative of a polynomial fit, or the paper's score moment.
         "auto" takes the regression unless its features are too many for the data.
@@ -77,7 +78,7 @@ class SpectralRNNRegressor(SpectralRNN):
     ----------
     model_ : IORNN or BRNN
         The network, in canonical form.
-    chain_ : GaussianVAR or None
+    chain_ : HermiteLaw or None
         The input law used (None with lag windows, which have none).
     report_ : FitReport
         Stages, times, residuals, statuses, warnings, standard errors; prints as a table (an
@@ -113,7 +114,7 @@ class SpectralRNNRegressor(SpectralRNN):
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | GaussianVAR = "gaussian-var",
+        chain: str | HermiteLaw = "gaussian-var",
         moment: str = "auto",
         direct: bool = False,
         fit_bias: bool = True,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from gloree.chains import GaussianVAR
+from gloree.chains import fingerprint
 from gloree.engine import Checkpoint
 from gloree.sequences import Data
 
@@ -47,23 +45,15 @@ def open_checkpoint(
         raise TypeError(f"`checkpoint` must be the path of a file, got {path!r}")
     seed = estimator.random_state
     parameters = estimator.get_params(deep=False)
+    texts = {name: repr(value) for name, value in parameters.items() if name not in _FREE}
+    if "chain" in texts and not isinstance(parameters["chain"], str):
+        texts["chain"] = fingerprint(parameters["chain"])
     identity = {
         "estimator": type(estimator).__name__,
-        **{name: _told(value) for name, value in parameters.items() if name not in _FREE},
+        **texts,
         "random_state": int(seed) if isinstance(seed, (int, np.integer)) else None,
         "number of steps": data.n_rows,
         "number of sequences": data.n_sequences,
         "checksum of the data": data.checksum,
     }
     return Checkpoint(path, identity, start)
-
-
-def _told(value: Any) -> str:
-    """Parameter as text that tells it from others."""
-    if isinstance(value, GaussianVAR):
-        arrays = [getattr(value, each.name) for each in fields(value)]
-        code = 0
-        for array in arrays:
-            code = zlib.crc32(b"" if array is None else array.tobytes(), code)
-        return f"{value!r} of checksum {code}"
-    return repr(value)

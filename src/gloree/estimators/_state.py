@@ -11,7 +11,7 @@ import numpy as np
 
 from gloree._arrays import like, to_host
 from gloree.activations import Polynomial
-from gloree.chains import GaussianVAR
+from gloree.chains import HermiteLaw
 from gloree.diagnostics import FitReport, check_samples
 from gloree.engine import Engine, Source, Subset
 from gloree.estimators._stages import Stages
@@ -39,7 +39,7 @@ class Settings:
     n_forward: int | None
     bidirectional: bool
     activation: Polynomial
-    chain: GaussianVAR | None
+    chain: HermiteLaw | None
     moment: str
     direct: bool
     bias: bool
@@ -81,8 +81,8 @@ class State(Stages):
     encode: Encoding | None = field(init=False, default=None)
     n_rows: int = field(init=False)
     output_mean: Array = field(init=False)
-    chain: GaussianVAR | None = field(init=False, default=None)
-    fitted_chain: GaussianVAR | None = field(init=False, default=None)
+    chain: HermiteLaw | None = field(init=False, default=None)
+    fitted_chain: HermiteLaw | None = field(init=False, default=None)
     full_whitening: Whitening | None = field(init=False, default=None)
     bar: Any = field(init=False, default=None)
 

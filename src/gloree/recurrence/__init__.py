@@ -23,7 +23,7 @@ from gloree.recurrence._directions import (
     two_sided_spread,
     two_sided_sums,
 )
-from gloree.recurrence._estimate import estimate
+from gloree.recurrence._estimate import estimate, score_order
 from gloree.recurrence._instrument import (
     InstrumentSums,
     instrument_sums,
@@ -61,6 +61,7 @@ __all__ = [
     "linearised_update",
     "output_update",
     "pseudo_observations",
+    "score_order",
     "score_sums",
     "score_update",
     "solve_overlap",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw, require
 from gloree.engine import Engine, Source
 from gloree.models import IORNN
 from gloree.recurrence._contraction import Contraction, top_degree
@@ -22,7 +22,7 @@ Method = Literal["instrument", "least-squares", "cross", "score"]
 
 
 def estimate(
-    chain: GaussianChain,
+    chain: HermiteLaw,
     X: Any,
     Y: Any,
     model: IORNN,
@@ -43,7 +43,7 @@ def estimate(
 
     Parameters
     ----------
-    chain : GaussianChain
+    chain : HermiteLaw
         Law of the inputs (not used by ``least-squares``).
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
@@ -64,6 +64,8 @@ def estimate(
 
     Raises
     ------
+    TypeError, LawError
+        If `chain` is no input law, or does not declare what the method needs.
     ValueError
         If `method` is not one of these, or the sizes do not fit.
 
@@ -84,8 +86,16 @@ def estimate(
         raise ValueError(
             f"`method` must be 'instrument', 'least-squares', 'cross' or 'score', got {method!r}"
         )
-    engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
     degree, leading = top_degree(model)
+    if method != "least-squares":
+        require(
+            chain,
+            order=score_order(method, degree),
+            hermite=True,
+            edges=True,
+            purpose=f"method={method!r}",
+        )
+    engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
     for _ in range(1 if method == "score" else sweeps):
         U, b = model.recurrent_weights, model.hidden_bias
         if method == "least-squares":
@@ -114,5 +124,11 @@ def estimate(
     return model
 
 
-def _residual_score_sums(batch: Batch, model: IORNN, chain: GaussianChain) -> ScoreSums:
+def score_order(method: str, degree: int) -> int:
+    """Order of the score tensors on which an estimator of U rests, for an activation's degree."""
+    orders = {"instrument": degree - 1, "cross": 2 * degree - 1, "score": degree**2}
+    return max(orders[method], 1)
+
+
+def _residual_score_sums(batch: Batch, model: IORNN, chain: HermiteLaw) -> ScoreSums:
     return score_sums(batch, model, chain, residual_rows(model, batch))

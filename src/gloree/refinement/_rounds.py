@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from gloree._arrays import column_squares, take_rows, to_host
 from gloree._sums import Sums
 from gloree.activations import Activation
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw
 from gloree.decomposition import Decomposition, decompose
 from gloree.engine import Engine, Source, Subset
 from gloree.models import IORNN, ExplosionError, Network
@@ -87,7 +87,7 @@ class RoundSettings:
         Coordinates of the first moment.
     solver : RegressionSolver or None
         Factored features of regression moments; None takes score moments.
-    chain : GaussianChain or None
+    chain : HermiteLaw or None
         Input law, where a score is used.
     ridge : float
         Relative ridge of the regressions on states and inputs.
@@ -97,7 +97,7 @@ class RoundSettings:
     method: UnitMethod
     frame: Frame
     solver: RegressionSolver | None
-    chain: GaussianChain | None
+    chain: HermiteLaw | None
     ridge: float = 1e-10
 
 

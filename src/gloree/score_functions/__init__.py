@@ -3,7 +3,7 @@
 from gloree.score_functions._hermite import hermite_along, hermite_tensor
 from gloree.score_functions._stein import (
     SteinStatistic,
-    Whitening,
+    SymmetricWhitening,
     check_score,
     stein_statistic,
 )
@@ -19,7 +19,7 @@ __all__ = [
     "EdgeCheck",
     "ScoreCheck",
     "SteinStatistic",
-    "Whitening",
+    "SymmetricWhitening",
     "check_score",
     "hermite_along",
     "hermite_tensor",
