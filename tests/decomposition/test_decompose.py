@@ -339,7 +339,7 @@ def test_rank_must_be_an_integer():
         decompose(np.ones((2, 3, 3)), 2.5)
 
 
-def test_swapped_arguments_are_told():
+def test_swapped_arguments_are_named():
     with pytest.raises(TypeError, match=r"got an array of shape \(2, 3, 3\): .*are \(T, rank\)"):
         decompose(2, np.ones((2, 3, 3)))
 

@@ -131,7 +131,7 @@ class Decomposition:
 
     .. math:: T[a, i_1, \dots, i_p] \approx \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
 
-    The rows of A have unit length. Units are in order of decreasing norm of W[m], and the entry of
+    The rows of A have unit length. Units are in order of decreasing |W[m]|, and the entry of
     largest magnitude in each row of A is positive (for odd p, W absorbs the sign).
 
     Attributes
@@ -143,7 +143,7 @@ class Decomposition:
     status : DecompositionStatus
         How the method ended.
     residual : float
-        norm(T - fit) / norm(T), in the noise metric if there is one.
+        |T - fit| / |T|, in the noise metric if there is one.
     condition : float
         Condition number of A. A large value alone does not make a decomposition bad.
     order : int
@@ -158,14 +158,14 @@ class Decomposition:
         Predicted relative standard errors of each row of A and of W. They are infinite if no
         degrees of freedom are left to estimate the noise, or if a direction is not determined.
     max_cosine : float
-        Largest absolute cosine between two components, in the noise metric.
+        Largest |cos| between two components, in the noise metric.
     max_loading : float
-        Largest norm(W[m]) / norm(T), in the noise metric; large if components cancel each other.
+        Largest |W[m]| / |T|, in the noise metric; large if components cancel each other.
     degrees_of_freedom : int
         Independent entries of the tensor less free parameters, see
         `gloree.decomposition.degrees_of_freedom`.
     ridge : float
-        Penalty on the squared norm of W; 0 for plain least squares.
+        Penalty on |W|^2; 0 for plain least squares.
     """
 
     components: FloatArray
