@@ -1,6 +1,6 @@
 """Population moments in, weights of a bidirectional network out, up to its symmetries.
 
-The first moment is the closed form of the theory page; the stages after it take noise-free data,
+The first moment is the closed form :eq:`first-moment`; the stages after it take noise-free data,
 of which the identities hold for any average, and the library's own path from there.
 """
 

@@ -1,7 +1,7 @@
 """Population moments in, weights out: exact to rounding, up to the symmetries of the network.
 
-The moments are closed forms of theory, sections 3 and 4, or sums over Gauss-Hermite nodes of short
-sequences; everything after them is the library's own path.
+The moments are closed forms, :eq:`first-moment` and :eq:`cross-recurrence`, or sums over
+Gauss-Hermite nodes of short sequences; everything after them is the library's own path.
 """
 
 from dataclasses import replace

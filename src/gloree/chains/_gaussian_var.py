@@ -77,9 +77,8 @@ class GaussianVAR:
     -----
     Instances are immutable; derived matrices are computed once, when first needed. A chain with
     a spectral radius of 1 or more can be built, but everything that needs the stationary law
-    raises `NonStationaryChainError`. The scores of a VAR(1) are those of section 2 of this
-    project's theory page, after [SA16]_; the general order follows from the banded joint
-    precision.
+    raises `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and
+    :eq:`varp` in general, score functions in the sense of [SA16]_.
 
     References
     ----------

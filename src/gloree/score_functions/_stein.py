@@ -334,7 +334,7 @@ def check_score(
     equals C = diag(2 on squares, 1 on products) by Stein's identity, whatever the inputs' law,
     if s is their score. The *Stein defect* is |Q - C| / |C|, and rho the spectral radius of
     I - Q C^-1, the factor by which residual rounds with this score shrink an error.
-    This project's theory ("input laws").
+    See :eq:`stein-defect` and :eq:`rho-iteration`.
 
     Parameters
     ----------

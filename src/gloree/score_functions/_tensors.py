@@ -109,8 +109,8 @@ def joint_score(
 
     The block of the Hermite tensor of the stacked vector (s_t, s_{t-l}) under their joint
     covariance: with r = s_{t-1} and R = Cov(s_t, s_{t-1}),
-    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j. This project's theory page,
-    sections 2 and 4(b).
+    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j: equations
+    :eq:`joint-score` and :eq:`joint-hermite`.
 
     Parameters
     ----------
