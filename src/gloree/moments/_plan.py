@@ -128,6 +128,13 @@ def plan(
     ValueError
         If `moment` is not one of these, or a score moment has too many entries.
 
+    Notes
+    -----
+    A regression moment of all inputs has at most `MAX_FEATURES` features. Beyond that it is taken
+    in the 2 n_hidden + 10 directions that the range finder keeps: where inputs depend on their
+    past, directions of earlier steps show beside those of the units. Fewer are kept where these
+    have too many features as well, but no fewer than n_hidden + 2. See :ref:`theory-range`.
+
     Examples
     --------
     >>> from gloree.moments import plan
