@@ -21,10 +21,10 @@ from gloree.estimators._rounds import recurrence_and_rounds
 from gloree.estimators._state import Settings, State
 from gloree.models import Network
 from gloree.refinement import (
+    LBFGS,
+    CrossEntropy,
     RefinementStatus,
-    cross_entropy_sums,
     logistic_readout,
-    minimise_cross_entropy,
     split_held_out,
 )
 from gloree.sequences import Array, Batch, Data, IntArray
@@ -206,9 +206,9 @@ def fit_readout(
 def accuracy(state: State, model: Network) -> float:
     """Share of the training steps whose label has the largest output."""
     sums = state.settings.engine.run(
-        partial(cross_entropy_sums, model=model), state.source, label="accuracy"
+        partial(CrossEntropy().sums, model=model), state.source, label="accuracy"
     )
-    return sums.correct / sums.n_rows
+    return sums.share_correct
 
 
 def refine_labels(
@@ -223,7 +223,8 @@ def refine_labels(
             if state.bar is not None:
                 state.bar.set_description(f"step {step}, held-out accuracy {share:.4f}")
 
-        result = minimise_cross_entropy(
+        result = LBFGS().minimise(
+            CrossEntropy(),
             model,
             layout,
             settings.engine,
@@ -232,14 +233,13 @@ def refine_labels(
             progress=progress,
         )
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
-        report.accuracies["refined, held out"] = max(share for *_, share in result.history)
+        report.accuracies["refined, held out"] = result.best_share
         report.accuracies["refined, training"] = accuracy(state, result.model)
         detail.append(f"{result.n_steps} steps, {result.status.value}")
         if result.status is RefinementStatus.STEP_LIMIT:
             report.warn(
                 ConvergenceWarning,
                 f"the refinement of the labels was still gaining on held-out data after "
-                f"{result.n_steps} steps: gloree.refinement.minimise_cross_entropy can go on from "
-                f"`model_`",
+                f"{result.n_steps} steps: gloree.refinement.LBFGS can go on from `model_`",
             )
     return result.model

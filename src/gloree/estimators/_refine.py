@@ -19,9 +19,10 @@ from gloree.estimators._state import State
 from gloree.estimators._surrogate import from_surrogate
 from gloree.models import ExplosionError, Network, canonical_units
 from gloree.refinement import (
-    Refinement,
+    GaussNewton,
     RefinementStatus,
-    gauss_newton,
+    Solution,
+    SquaredError,
     square_sums,
     standard_errors,
 )
@@ -29,8 +30,8 @@ from gloree.refinement import (
 WASHOUT_TOLERANCE = 1e-6
 """The warm-up is long enough if four times as much changes the squared error by less."""
 
-Descend = Callable[..., Refinement]
-"""`gauss_newton` with all but the model and the source given."""
+Descend = Callable[[Network, Source], Solution]
+"""Gauss-Newton with all but the model and the source given."""
 
 WASHOUT_PIECES = 100
 """Pieces on which it is tried."""
@@ -57,16 +58,19 @@ def refine(state: State, model: Network) -> Network:
             f"predictions do not depend on it. Fix the scale with fit_bias=False, or use "
             f"'quadratic'",
         )
-    name = "Gauss-Newton" if full else "one step"
-    with state.stage(name) as detail:
-        descend = partial(gauss_newton, layout=layout, engine=settings.engine, to_convergence=full)
+    solver = GaussNewton(to_convergence=full)
+
+    def descend(model: Network, source: Source) -> Solution:
+        return solver.minimise(SquaredError(), model, layout, settings.engine, source)
+
+    with state.stage(solver.name) as detail:
         result, source = search(state, model, descend)
         if not converted:
-            report.moments_rmse = np.sqrt(result.start_squares / result.n_rows)
+            report.moments_rmse = result.start_rmse
         if state.wild is not None:
             result, source = include_wild(state, result, source, descend)
         report.refinement_status, report.refinement_steps = result.status, result.n_steps
-        report.refined_rmse = np.sqrt(result.squares / result.n_rows)
+        report.refined_rmse = result.rmse
         detail.append(f"{result.n_steps} steps, {result.status.value}")
         if result.status in (RefinementStatus.STEP_LIMIT, RefinementStatus.NO_DECREASE):
             report.warn(
@@ -108,21 +112,21 @@ def best_start(state: State, starts: list[Network]) -> Network:
     return starts[int(np.argmin(errors))]
 
 
-def search(state: State, model: Network, descend: Descend) -> tuple[Refinement, Source]:
+def search(state: State, model: Network, descend: Descend) -> tuple[Solution, Source]:
     """Gauss-Newton on the calm data, with pieces of long sequences that forget their start."""
     while True:
-        result = descend(model, source=state.calm)
+        result = descend(model, state.calm)
         if washed_out(state, result.model):
             return result, state.calm
         model = result.model
 
 
 def include_wild(
-    state: State, result: Refinement, calm: Source, descend: Descend
-) -> tuple[Refinement, Source]:
+    state: State, result: Solution, calm: Source, descend: Descend
+) -> tuple[Solution, Source]:
     """Go on with all data; stay with the calm ones, and say so, where that does not settle."""
     assert state.wild is not None
-    whole = descend(result.model, source=state.source)
+    whole = descend(result.model, state.source)
     if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
         return whole, state.source
     state.report.warn(

@@ -1,24 +1,17 @@
-"""Residual rounds and Gauss-Newton steps: from consistent weights to efficient ones."""
+"""Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
-from gloree.refinement._cross_entropy import (
-    CrossEntropySums,
-    LabelRefinement,
-    cross_entropy_sums,
-    minimise_cross_entropy,
-    softmax,
-    split_held_out,
-)
-from gloree.refinement._gauss_newton import (
-    Refinement,
-    RefinementStatus,
-    gauss_newton,
-)
+from gloree.refinement._gauss_newton import GaussNewton
+from gloree.refinement._held_out import split_held_out
 from gloree.refinement._layout import Layout, polynomial_powers
-from gloree.refinement._levenberg_marquardt import (
-    Descent,
-    NormalSums,
-    levenberg_marquardt,
-    normal_sums,
+from gloree.refinement._lbfgs import LBFGS
+from gloree.refinement._levenberg_marquardt import LevenbergMarquardt, NormalSums, normal_sums
+from gloree.refinement._losses import (
+    LOSSES,
+    CrossEntropy,
+    Loss,
+    LossSums,
+    SquaredError,
+    softmax,
 )
 from gloree.refinement._matrix import hessian_pass
 from gloree.refinement._readout import logistic_readout
@@ -40,34 +33,40 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
+from gloree.refinement._solution import Progress, RefinementStatus, Solution, Step
+from gloree.refinement._solvers import Solver
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
-    "CrossEntropySums",
-    "Descent",
+    "LBFGS",
+    "LOSSES",
+    "CrossEntropy",
+    "GaussNewton",
     "GradientSums",
     "HessianSums",
-    "LabelRefinement",
     "Layout",
+    "LevenbergMarquardt",
+    "Loss",
+    "LossSums",
     "NormalSums",
-    "Refinement",
+    "Progress",
     "RefinementStatus",
     "RoundSettings",
     "RoundSums",
     "Rounds",
+    "Solution",
+    "Solver",
     "SpreadSums",
     "SquareSums",
+    "SquaredError",
     "StandardErrors",
-    "cross_entropy_sums",
+    "Step",
     "evaluate_batch",
     "first_model",
-    "gauss_newton",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
-    "levenberg_marquardt",
     "logistic_readout",
-    "minimise_cross_entropy",
     "normal_sums",
     "polynomial_powers",
     "softmax",

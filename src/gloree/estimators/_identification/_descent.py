@@ -11,7 +11,13 @@ from gloree.engine import Subset
 from gloree.estimators._identification._state import Identification, percent
 from gloree.identification import pulled_inside
 from gloree.models import IORNN
-from gloree.refinement import Descent, Layout, levenberg_marquardt, polynomial_powers
+from gloree.refinement import (
+    Layout,
+    LevenbergMarquardt,
+    Solution,
+    SquaredError,
+    polynomial_powers,
+)
 
 
 def descend(
@@ -23,7 +29,7 @@ def descend(
     max_seconds: float = math.inf,
     judged: bool = True,
     damping: float = 1e-3,
-) -> Descent:
+) -> Solution:
     """Levenberg-Marquardt with linear units unbiased, stable and forgetful within the warm-up.
 
     Coefficients of polynomial units are free where the settings say so.
@@ -54,22 +60,18 @@ def descend(
         U[np.ix_(places, places)] = inside
         return candidate.replace(recurrent_weights=U)
 
-    def progress(step: int, error: float, outside: float) -> None:
+    def progress(step: int, loss: float, share: float) -> None:
         if fit.bar is not None:
-            shown = f"held-out {percent(outside)}" if judged else f"error {percent(error)}"
-            fit.bar.set_postfix_str(f"step {step}, {shown}")
+            kind = "held-out" if judged else "error"
+            fit.bar.set_postfix_str(f"step {step}, {kind} {percent(math.sqrt(2 * loss))}")
 
-    return levenberg_marquardt(
+    solver = LevenbergMarquardt(max_steps, max_seconds, damping, free, stable, fit.clock)
+    return solver.minimise(
+        SquaredError(),
         model,
         layout,
         fit.settings.engine,
         data,
-        free=free,
         held_out=fit.held_out if judged else None,
-        admit=stable,
-        max_steps=max_steps,
-        max_seconds=max_seconds,
-        clock=fit.clock,
-        damping=damping,
         progress=progress,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from gloree.estimators._identification._descent import descend
 from gloree.estimators._identification._state import STRETCH, Identification, percent
 from gloree.models import IORNN, ExplosionError
-from gloree.refinement import Descent, RefinementStatus
+from gloree.refinement import RefinementStatus, Solution
 
 NEAR_OPTIMUM = 1e-9
 """First damping of the refinement of a linear model that least squares on its response began."""
@@ -63,7 +63,7 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
         size = float(np.sqrt(fit.data.n_outputs))
         for data, share in stages:
             until = min(fit.clock() + share, settings.max_seconds)
-            ends: list[Descent] = []
+            ends: list[Solution] = []
             for candidate in candidates:
                 # a start that settles early leaves time for the next one
                 offset = fit.clock()
@@ -78,12 +78,16 @@ def refine_stage(fit: Identification, starts: list[IORNN], moments: IORNN, linea
                 ends.append(end)
                 steps += end.n_steps
                 history += [
-                    (offset + t, math.sqrt(a) / size, math.sqrt(b) / size)
-                    for t, a, b in end.history
+                    (
+                        offset + each.seconds,
+                        math.sqrt(2 * each.loss) / size,
+                        math.sqrt(2 * each.held_out) / size,
+                    )
+                    for each in end.history
                 ]
             if not ends:
                 break
-            best = min(ends, key=lambda end: end.held_out)
+            best = min(ends, key=lambda end: end.final.held_out)
             assert isinstance(best.model, IORNN)
             candidates, status = [best.model], best.status
         model = min((candidates[0], moments), key=lambda m: fit.error(m, fit.held_out))

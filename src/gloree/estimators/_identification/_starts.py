@@ -73,5 +73,5 @@ def ranked_starts(
         except ExplosionError:
             continue
         assert isinstance(end.model, IORNN)
-        results.append((end.held_out, end.model))
+        results.append((end.final.held_out, end.model))
     return [model for _, model in sorted(results, key=lambda pair: pair[0])]
