@@ -10,10 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree.activations import Activation
 from gloree.chains import GaussianVAR
+from gloree.diagnostics import emit
 from gloree.estimators._base import SpectralRNN
 from gloree.estimators._fit import run_fit
-from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.estimators._state import Settings
+from gloree.identification import IdentificationProblem, IdentificationSettings, identify
 from gloree.metrics import score_rows
 from gloree.sequences import Data, Sequences, as_sequences
 from gloree.sources import as_data, in_memory
@@ -207,14 +208,15 @@ class SpectralRNNRegressor(SpectralRNN):
                 "activation='linear' is realised from its impulse response, forward in time: "
                 "leave bidirectional, lags and recurrence as they are by default"
             )
-        wanted = IdentifierSettings(
-            settings.n_hidden, 0, settings.activation, 60.0, settings.engine, settings.verbose
+        wanted = IdentificationSettings(
+            n_linear=settings.n_hidden, n_nonlinear=0, verbose=settings.verbose
         )
-        model, _, moments, report = run_identification(in_memory(data), wanted)
-        self.model_ = moments if settings.refine is None else model
-        self.chain_, self.report_ = None, report
+        found = identify(IdentificationProblem.of(in_memory(data), wanted, settings.engine))
+        self.model_ = found.moments_model if settings.refine is None else found.model
+        self.chain_, self.report_ = None, found.report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
+        emit(found.report.findings)
         return self
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:

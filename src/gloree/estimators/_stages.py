@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gloree.diagnostics import FitReport, IdentificationReport, Stage
+from gloree.diagnostics import FitReport, Stage
 
 
 class Stages:
     """What the fits have in common: a report and a progress bar."""
 
-    report: FitReport | IdentificationReport
+    report: FitReport
     bar: Any
 
     @contextmanager
