@@ -48,11 +48,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gloree.decomposition import DecompositionStatus, cp_tensor, decompose
-from gloree.decomposition._certificate import determined_components
-from gloree.decomposition._compression import compress
-from gloree.decomposition._lm import minimise
-from gloree.decomposition._problem import Problem
-from gloree.decomposition._search import Search
+from gloree.decomposition._errors import determined_components
+from gloree.decomposition._least_squares import Problem
+from gloree.decomposition._levenberg_marquardt import Ending, minimise
+from gloree.decomposition._search import Starts, compress, run_starts
 
 CELLS = [
     *("20,10,10", "50,10,10", "20,5,5", "10,5,5", "10,10,10", "10,10,4", "4,4,4", "20,10,3"),
@@ -190,14 +189,15 @@ def examine_minima(cell, noise, n_instances):
     counts |= {f"certified_{each}": 0 for each in counts}
     for seed in range(n_instances):
         tensor, truth = make_instance(cell, noise, 10_000 + seed)
-        problem, core = Problem(tensor), compress(tensor, cell[1])
+        problem = Problem(tensor)
+        core = compress(problem, cell[1])
         reference = minimise(problem, truth).point.loss
-        search = Search(core, cell[1], np.random.default_rng(seed))
+        starts, rng = Starts(), np.random.default_rng(seed)
         for n_starts in range(1, CERTIFICATE_STARTS + 1):
-            search.run(n_starts)
+            starts = run_starts(core, cell[1], rng, starts, n_starts)
         back = np.eye(cell[0]) if core.basis is None else core.basis.T
-        starts = [minimise(problem, point.components @ back) for point in search.minima]
-        minima = [start.point if start.converged else None for start in starts]
+        ends = [minimise(problem, point.components @ back) for point in starts.minima]
+        minima = [end.point if end.ending is Ending.CONVERGED else None for end in ends]
         lowest = min([reference, *(point.loss for point in minima if point)])
         for i, point in enumerate(minima):
             if point is None:

@@ -69,7 +69,7 @@ class Parts:
 
 def timed(data: Data, engine: Engine) -> dict[str, Any]:
     """Seconds of the passes, of a fit, and its model."""
-    engine.look(data)
+    engine.scan(data)
     found: dict[str, Any] = dict(passes(data, engine))
     seconds = []
     for _ in range(FITS):
@@ -101,7 +101,7 @@ def alone(n_parts: int, n_sequences: int, barrier: Any, results: Any) -> None:
     """The passes of one of the processes that share nothing."""
     data = sources.batches(Parts(n_parts, n_sequences // 2))
     engine = get_engine("serial")
-    engine.look(data)
+    engine.scan(data)
     barrier.wait()
     results.put(passes(data, engine))
 

@@ -190,7 +190,7 @@ def measure(d: int, n_rows: int, repeats: int) -> list[dict[str, Any]]:
         "gemm": matrix_products(),
         "copy": copies(n_bytes),
         **{
-            name: partial(engine.run, function, source, tables=parts if name == "J^T J" else None)
+            name: partial(engine.run, function, parts if name == "J^T J" else source)
             for name, (function, _, _) in passes.items()
         },
     }

@@ -29,7 +29,7 @@ default_role = "code"
 nitpicky = False
 math_number_all = False
 math_eqref_format = "({number})"
-numfig = False
+numfig = True  # equations are numbered by page of the theory, (3.2), so that no two are alike
 
 # Formulas are set in the reader's browser; nothing is fetched while building.
 mathjax3_config = {

@@ -3,10 +3,10 @@ The method step by step
 =======================
 
 `SpectralRNNRegressor` strings a few functions together. Here each of them is called by hand, with
-the equation it computes on the page :doc:`theory </theory>`, and after every step the weights are
-compared with the truth. Read it with the paper open (Sedghi and Anandkumar, arXiv:1603.00954):
-steps 1 to 4 and the first recurrence of step 5 are the paper's; the rest is what this library
-adds.
+the equation it computes on the pages :doc:`theory </theory/index>`, and after every step the
+weights are compared with the truth. Read it with the paper open (Sedghi and Anandkumar,
+arXiv:1603.00954): steps 1 to 4 and the first recurrence of step 5 are the paper's; the rest is what
+this library adds.
 """
 
 from functools import partial

@@ -48,8 +48,8 @@ print(f"predictions: a {type(predictions).__name__} of {len(predictions)} arrays
 # another size there: its covariance K (:eq:`varp`) is
 chain = GaussianVAR.fit(X)
 blocks = chain.precision_blocks(0)
-for kind in range(chain.n_kinds):
-    print(f"  trace of K, {chain.kind_name(kind):12} {np.trace(blocks[kind]):8.2f}")
+for each in range(chain.n_boundary_types):
+    print(f"  trace of K, {chain.boundary_name(each):12} {np.trace(blocks[each]):8.2f}")
 
 # %%
 # What if all this is ignored, and the flat array is treated as one long record? Then steps at the

@@ -180,8 +180,8 @@ def from_random_start(like: BRNN, X: list, codes: np.ndarray, seed: int) -> BRNN
         hidden_bias=None,
     )
     engine = Engine()
-    tables = split_held_out(source.tables())
-    start = logistic_readout(start, engine, source, like.n_outputs, tables=tables[0])
+    training, held_out = split_held_out(source)
+    start = logistic_readout(start, engine, training, like.n_outputs)
     layout = Layout(
         like.n_columns,
         like.n_hidden,
@@ -190,7 +190,7 @@ def from_random_start(like: BRNN, X: list, codes: np.ndarray, seed: int) -> BRNN
         n_backward=like.n_backward,
         lags=like.lags,
     )
-    return minimise_cross_entropy(start, layout, engine, source, tables=tables).model
+    return minimise_cross_entropy(start, layout, engine, training, held_out=held_out).model
 
 
 if __name__ == "__main__":

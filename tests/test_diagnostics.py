@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import linecache
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 
-from gloree import diagnostics
+from gloree import SpectralRNNRegressor, datasets, diagnostics
 from gloree.activations import Polynomial, get_activation
 from gloree.decomposition import degrees_of_freedom
 from gloree.diagnostics import (
+    Finding,
     FitReport,
     GloreeWarning,
     IdentifiabilityError,
+    OutlierWarning,
     RotationWarning,
     ScoreWarning,
     Stage,
@@ -21,6 +26,7 @@ from gloree.diagnostics import (
     check_covariance,
     check_identifiable,
     check_samples,
+    emit,
     recoverable_degree,
 )
 
@@ -106,24 +112,48 @@ def test_every_warning_can_be_caught_by_one_base():
     assert issubclass(TooFewSamplesError, ValueError)
 
 
-def test_a_report_keeps_what_it_warned_of():
-    report = FitReport({"sequences": 3})
-    with pytest.warns(RotationWarning, match="only up to a rotation"):
-        report.warn(RotationWarning, "only up to a rotation")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScoreWarning)
-        report.warn(ScoreWarning, "wrong score")
-    assert report.warnings == ["only up to a rotation", "wrong score"]
-    assert "warning: wrong score" in str(report)
+def test_findings_are_kept_in_the_report_and_emitted_once_at_the_callers_line():
+    findings = (
+        Finding(RotationWarning, "only up to a rotation"),
+        Finding(ScoreWarning, "wrong score", "give another law"),
+    )
+    report = FitReport({"sequences": 3}, findings=findings)
+    assert report.warnings == ["only up to a rotation", "wrong score: give another law"]
+    assert "warning: wrong score: give another law" in str(report)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        emit(findings)
+    assert [str(each.message) for each in caught] == report.warnings
+    assert [each.category for each in caught] == [RotationWarning, ScoreWarning]
+    assert {each.filename for each in caught} == {__file__}
+
+
+def test_a_fit_warns_at_the_callers_line_directly_and_in_a_pipeline():
+    X, Y, _, _ = datasets.make_rnn(300, 8, 3, 2, 3, random_state=0)
+    Y[3, 4] = 1e9
+    for estimator in (
+        SpectralRNNRegressor(2, random_state=0),
+        make_pipeline(SpectralRNNRegressor(2, random_state=0)),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            estimator.fit(X, Y)
+        (found,) = (each for each in caught if each.category is OutlierWarning)
+        assert found.filename == __file__
+        assert "estimator.fit(X, Y)" in linecache.getline(found.filename, found.lineno)
 
 
 def test_a_report_prints_as_a_table():
-    report = FitReport({"sequences": 2000, "steps": 20000}, moment="union", recurrence="cross")
-    report.stages = [Stage("data", 0.25, "20,000 steps count"), Stage("inputs", 0.5, "VAR(1)")]
-    report.output_std = np.array([3.0, 4.0])
-    report.moments_rmse = np.array([0.3, 0.4])
-    report.conditions["inputs"] = 2.5
-    report.predicted_errors = {"input_weights": 0.01, "recurrent_weights": 0.7}
+    report = FitReport(
+        {"sequences": 2000, "steps": 20000},
+        moment="union",
+        recurrence="cross",
+        stages=(Stage("data", 0.25, "20,000 steps count"), Stage("inputs", 0.5, "VAR(1)")),
+        output_std=np.array([3.0, 4.0]),
+        moments_rmse=np.array([0.3, 0.4]),
+        conditions={"inputs": 2.5},
+        predicted_errors={"input_weights": 0.01, "recurrent_weights": 0.7},
+    )
     assert report.seconds == 0.75
     text = str(report)
     for part in (
@@ -137,8 +167,7 @@ def test_a_report_prints_as_a_table():
     ):
         assert part in text
     assert "refined" not in text
-    report.refined_rmse = np.array([0.1, 0.1])
-    assert "refined" in str(report)
+    assert "refined" in str(replace(report, refined_rmse=np.array([0.1, 0.1])))
     row = next(line for line in text.splitlines() if "moments alone" in line)
     worst, together = (float(cell) for cell in row.split()[-2:])
     assert worst == pytest.approx(0.4)

@@ -45,6 +45,7 @@ def test_the_regressor_has_exactly_these_parameters():
         "lags": 1,
         "max_rounds": 5,
         "refine": "one-step",
+        "loss": "squared error",
         "batch_size": None,
         "memory_limit": None,
         "random_state": None,
@@ -206,6 +207,13 @@ def test_all_is_sorted_complete_and_exists(name):
         assert defined == {each for each in names if each in defined}
     else:
         assert {e for e in defined if getattr(module, e).__module__ == name} <= set(names)
+
+
+def test_no_two_public_things_share_a_name():
+    found = {}
+    for module in map(importlib.import_module, MODULES):
+        for name in getattr(module, "__all__", ()):
+            assert found.setdefault(name, getattr(module, name)) is getattr(module, name), name
 
 
 def _as_isort_sorts(name):

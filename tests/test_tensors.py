@@ -13,24 +13,36 @@ from gloree._arrays import is_tensor, like, to_host
 from gloree.activations import Polynomial
 from gloree.chains import GaussianVAR, lag_moments
 from gloree.engine import Engine, Source
-from gloree.estimators._data import beyond, input_sums, output_sums
-from gloree.estimators._labelling import ClassWhitening, linear_sums
-from gloree.estimators._span import centred_inputs, linear_residuals, model_residuals, slope_sums
-from gloree.estimators._state import centred
+from gloree.fitting._inputs import input_sums
+from gloree.fitting._labels import ClassWhitening, label_sums
+from gloree.fitting._outputs import output_sums, segments_beyond
+from gloree.fitting._problem import centred_outputs
+from gloree.fitting._range_finder import (
+    centred_inputs,
+    linear_residuals,
+    model_residuals,
+    slope_sums,
+)
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.moments import (
-    Frame,
+    Coordinates,
     RegressionFeatures,
+    RegressionResidual,
     RegressionSolver,
+    ScoreResidual,
     Whitening,
     cross_moment,
     cross_moment_sums,
     range_sums,
     regression_moment,
     regression_sums,
+    score_coordinates,
 )
 from gloree.recurrence import (
+    RECURRENCES,
     Contraction,
+    FreeWeights,
+    OutputsOnly,
     TwoSidedFit,
     cross_sums,
     estimate,
@@ -42,7 +54,6 @@ from gloree.recurrence import (
 )
 from gloree.refinement import (
     Layout,
-    RoundSettings,
     cross_entropy_sums,
     evaluate_batch,
     gradient_sums,
@@ -50,8 +61,7 @@ from gloree.refinement import (
     spread_sums,
     square_sums,
 )
-from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.score_functions import check_score, stein_statistic
+from gloree.score_functions import SymmetricWhitening, check_score, stein_statistic
 from gloree.sequences import as_sequences
 from gloree.sources import as_data
 from gloree.states import residual_rows, run_states
@@ -134,7 +144,9 @@ def batches(device, **cut):
     X, Y = make_data()
     arrays = Source(as_data(X, Y), **cut)
     moved = Source(as_data(tensors(X, device), tensors(Y, device)), **cut)
-    return [(arrays.read(table), moved.read(table)) for table in arrays.tables()]
+    return [
+        (arrays.read(segments), moved.read(segments)) for segments in arrays.as_subset().batches
+    ]
 
 
 def check(function, device, **cut):
@@ -208,13 +220,13 @@ MOMENTS = {
     "lag moments of order 1": partial(lag_moments, order=1),
     "lag moments about a centre": partial(lag_moments, order=2, centre=ROWS[0]),
     "outputs": partial(output_sums, centre=MEAN, every=2),
-    "large outputs": partial(beyond, centre=MEAN, limit=2.0),
+    "large outputs": partial(segments_beyond, centre=MEAN, limit=2.0),
     "inputs": partial(input_sums, centre=ROWS[0]),
     "xreg": partial(regression_sums, features=RegressionFeatures(WHITENING, 2)),
     "xreg of degree 3": partial(
         regression_sums,
         features=RegressionFeatures(WHITENING, 3),
-        targets=partial(centred, mean=MEAN),
+        targets=centred_outputs(MEAN),
     ),
     "union": partial(regression_sums, features=RegressionFeatures(WHITENING, 2, CHAIN)),
     "right-hand side": of_residuals,
@@ -222,14 +234,14 @@ MOMENTS = {
     "projected score moment": partial(
         cross_moment_sums, chain=CHAIN_2, order=3, projection=RNG.standard_normal((N_INPUTS, 2))
     ),
-    "slopes": partial(slope_sums, mean=WHITENING.mean, outputs=partial(centred, mean=MEAN)),
+    "slopes": partial(slope_sums, mean=WHITENING.mean, outputs=centred_outputs(MEAN)),
     "range of a linear fit": partial(
         range_sums,
         vectors=partial(centred_inputs, mean=WHITENING.mean),
         targets=partial(
             linear_residuals,
             mean=WHITENING.mean,
-            outputs=partial(centred, mean=MEAN),
+            outputs=centred_outputs(MEAN),
             slopes=RNG.standard_normal((N_INPUTS, 2)),
             weights=MIX,
             directions=RNG.standard_normal((N_INPUTS, 2)),
@@ -245,13 +257,13 @@ MOMENTS = {
     "Stein's identity": partial(
         stein_statistic,
         chain=CHAIN,
-        whitening=ScoreWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T)),
+        whitening=SymmetricWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T)),
         block=10,
     ),
     "Stein's identity of order 2": partial(
         stein_statistic,
         chain=CHAIN_2,
-        whitening=ScoreWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T), 2),
+        whitening=SymmetricWhitening.from_moments(ROWS.mean(axis=0), np.cov(ROWS.T), 2),
     ),
     "two sides": partial(two_sided_sums, model=MEMORYLESS, bias=True, direct=True),
     "spread of two sides": partial(two_sided_spread, model=MEMORYLESS, fit=two_sided_fit()),
@@ -286,22 +298,20 @@ def test_errors_and_linearised_sums(name, cut, device):
 
 
 @pytest.mark.parametrize("moment", ["regression", "score"])
-@pytest.mark.parametrize("method", ["least-squares", "instrument", "cross", "score", "none"])
+@pytest.mark.parametrize("method", [*RECURRENCES, "none"])
 def test_rounds(method, moment, device):
-    settings = RoundSettings(
-        LAYOUTS["one way"],
-        method,
-        Frame.of_whitening(WHITENING),
-        solver() if moment == "regression" else None,
-        CHAIN,
-    )
+    if moment == "regression":
+        residual = RegressionResidual(Coordinates.of_whitening(WHITENING), solver())
+    else:
+        residual = ScoreResidual(score_coordinates(CHAIN.precision_blocks(0)[0]), CHAIN, 2)
     function = partial(
         evaluate_batch,
         model=ONE_WAY,
-        settings=settings,
+        estimator=RECURRENCES.get(method, OutputsOnly()),
+        free=FreeWeights(direct=LAYOUTS["one way"].direct),
+        law=CHAIN,
         contraction=CONTRACTION,
-        units=True,
-        tensor=True,
+        moment=residual,
     )
     check(function, device, **CUTS["segments with context"])
 
@@ -316,8 +326,8 @@ def test_windows(both_ways, device):
     centre = rng.standard_normal(width)
     arrays = Source(as_data(X, Y), centre=centre, **cut)
     moved = Source(as_data(tensors(X, device), tensors(Y, device)), centre=centre, **cut)
-    for table in arrays.tables():
-        found, expected = moved.read(table), arrays.read(table)
+    for segments in arrays.as_subset().batches:
+        found, expected = moved.read(segments), arrays.read(segments)
         np.testing.assert_array_equal(to_host(found.X), expected.X)
         np.testing.assert_array_equal(to_host(found.counted), expected.counted)
     if both_ways:
@@ -330,10 +340,10 @@ def test_windows(both_ways, device):
             lags=lags,
         )
         layout = Layout(width, 3, N_OUTPUTS, n_backward=1, lags=lags)
-        found = moved.read(table)
+        found = moved.read(segments)
         for function in (gradient_sums, hessian_sums, spread_sums):
             assert_equal(
-                function(found, model, layout), function(arrays.read(table), model, layout)
+                function(found, model, layout), function(arrays.read(segments), model, layout)
             )
 
 
@@ -343,17 +353,17 @@ def test_labels(cut, device):
     rng = np.random.default_rng(3)
     labels = [rng.integers(N_OUTPUTS, size=len(x)) for x in X]
     whitening = ClassWhitening.of(
-        linear_sums(as_sequences(X, labels).whole(), N_OUTPUTS), direct=True
+        label_sums(as_sequences(X, labels).whole(), N_OUTPUTS), direct=True
     )
     arrays = Source(as_data(X, labels), **CUTS[cut])
     moved = Source(as_data(tensors(X, device), tensors(labels, device)), **CUTS[cut])
     functions = [
-        partial(linear_sums, n_classes=N_OUTPUTS),
+        partial(label_sums, n_classes=N_OUTPUTS),
         partial(cross_entropy_sums, model=ONE_WAY),
         partial(cross_entropy_sums, model=BOTH_WAYS, layout=LAYOUTS["both ways"]),
     ]
-    for table in arrays.tables():
-        found, expected = moved.read(table), arrays.read(table)
+    for segments in arrays.as_subset().batches:
+        found, expected = moved.read(segments), arrays.read(segments)
         for function in functions:
             assert_equal(function(found), function(expected))
         np.testing.assert_array_equal(
@@ -386,7 +396,7 @@ def all_passes():
             yield name, partial(function, model=model, layout=LAYOUTS[name])
         yield name, partial(square_sums, model=model)
         yield name, partial(linearised_sums, model=model)
-    yield "labels", partial(linear_sums, n_classes=N_OUTPUTS)
+    yield "labels", partial(label_sums, n_classes=N_OUTPUTS)
     yield "cross-entropy", partial(cross_entropy_sums, model=ONE_WAY, layout=LAYOUTS["one way"])
 
 
@@ -401,9 +411,9 @@ def test_nothing_but_sums_leaves_the_device(cut, monkeypatch):
     moved = replace(moved, X=tensors(moved.X, "meta"), Y=tensors(moved.Y, "meta"))
     source = Source(moved, **CUTS[cut])
     for name, function in all_passes():
-        for table in source.tables():
+        for segments in source.as_subset().batches:
             with OneDevice():
-                statistic = function(source.read(table))
+                statistic = function(source.read(segments))
             for entry in fields(statistic):
                 assert not is_tensor(getattr(statistic, entry.name)), (name, entry.name)
 
@@ -427,14 +437,14 @@ def test_explosions_name_the_step(device):
     messages = []
     for data in (as_data(X), as_data(tensors(X, device))):
         with pytest.raises(ExplosionError, match="sequence 1") as caught:
-            run_states(model, Source(data).read(Source(data).tables()[0]))
+            run_states(model, Source(data).read(Source(data).as_subset().batches[0]))
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
 def test_smooth_activations_run_on_arrays(device):
     data = as_data(*tensors(list(make_data()), device))
-    batch = Source(data).read(Source(data).tables()[0])
+    batch = Source(data).read(Source(data).as_subset().batches[0])
     with pytest.raises(TypeError, match=r"tanh.*runs on NumPy arrays.*polynomial"):
         run_states(IORNN(*WEIGHTS, activation="tanh"), batch)
 
@@ -498,7 +508,7 @@ def test_labelling_fits_equal_those_of_arrays(refine, readout, device):
 
 def test_fits_with_the_batches_of_an_accelerator(device, monkeypatch):
     monkeypatch.setattr("gloree._arrays.on_accelerator", is_tensor)
-    monkeypatch.setattr("gloree.estimators._data.on_accelerator", is_tensor)
+    monkeypatch.setattr("gloree.fitting._outputs.on_accelerator", is_tensor)
     monkeypatch.setattr("gloree._monomials.BLOCK_ENTRIES", 2**11)
     X, Y, _ = make_fit_data()
     for options in ({}, {"batch_size": 400}, {"memory_limit": 2**29}):

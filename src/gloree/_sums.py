@@ -6,11 +6,10 @@ merging statistics of different kinds is a typed error that names the field.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 Self = TypeVar("Self", bound="Sums")
 
@@ -61,39 +60,6 @@ class Sums:
                     )
                 merged[entry.name] = mine + theirs
         return type(self)(**merged)
-
-
-@dataclass(frozen=True)
-class Largest(Sums):
-    """Segments with the largest values of something, at most `limit` of them.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_kept,)
-    tables : ndarray of shape (n_kept, 5)
-        Their rows (see `gloree.sequences.Cut`), in the order of the data.
-    limit : int or None
-        None keeps all.
-    """
-
-    values: NDArray[np.float64] = field(metadata={"concatenate": True})
-    tables: NDArray[np.int64] = field(metadata={"concatenate": True})
-    limit: int | None = field(default=None, metadata={"setting": True})
-
-    @classmethod
-    def of(
-        cls, values: NDArray[np.float64], tables: NDArray[np.int64], limit: int | None
-    ) -> Largest:
-        """Keep the largest values; of equal ones, those that come first."""
-        if limit is None or values.shape[0] <= limit:
-            return cls(values, tables, limit)
-        kept = np.sort(np.argsort(-values, kind="stable")[:limit])
-        return cls(values[kept], tables[kept], limit)
-
-    def merge(self, other: object) -> Largest:
-        """Return the largest values of both."""
-        both = super().merge(other)
-        return Largest.of(both.values, both.tables, both.limit)
 
 
 def _same(mine: Any, theirs: Any) -> bool:

@@ -8,12 +8,11 @@ import scipy.linalg
 import scipy.stats
 
 from gloree.chains import (
-    Chain,
-    GaussianChain,
     GaussianVAR,
     LagMoments,
     NonStationaryChainError,
     lag_moments,
+    require,
 )
 from gloree.sequences import as_sequences
 
@@ -105,10 +104,9 @@ def test_initial_covariance_replaces_the_stationary_law():
     np.testing.assert_allclose(joint[2:, 2:], start + np.eye(2), atol=ALGEBRA)
 
 
-def test_satisfies_the_protocols():
+def test_gives_everything_that_can_be_asked_of_a_law():
     chain = make_chain()
-    assert isinstance(chain, Chain)
-    assert isinstance(chain, GaussianChain)
+    assert require(chain, order=99, hermite=True, edges=True) is chain
     assert chain.context == (1, 1)
 
 
@@ -155,14 +153,14 @@ def test_scores_of_segments_with_context_equal_those_of_whole_sequences(order, s
     chain = make_chain(order, 2)
     data = as_sequences([chain.sample(1, n, n)[0] for n in (23, 2, 9, 1)])
     whole = chain.scores(data.whole())
-    whole_kinds = chain.kinds(data.whole())
-    scores, kinds = [], []
+    whole_types = chain.boundary_types(data.whole())
+    scores, types = [], []
     before, after = chain.context
     for batch in data.batches(5, segment=segment, before=before, after=after):
         scores.append(chain.scores(batch)[batch.counted])
-        kinds.append(chain.kinds(batch)[batch.counted])
+        types.append(chain.boundary_types(batch)[batch.counted])
     np.testing.assert_allclose(np.concatenate(scores), whole, rtol=0, atol=ALGEBRA)
-    np.testing.assert_array_equal(np.concatenate(kinds), whole_kinds)
+    np.testing.assert_array_equal(np.concatenate(types), whole_types)
 
 
 def test_one_more_row_of_context_gives_the_score_of_the_row_before():
@@ -204,23 +202,22 @@ def test_scores_of_one_sequence_do_not_depend_on_another():
     np.testing.assert_array_equal(before[[0, 2]], after[[0, 2]])
 
 
-def test_kinds_are_numbered_from_the_interior():
+def test_boundary_types_are_numbered_from_the_interior():
     chain = make_chain(1, 2)
     batch = as_sequences([np.zeros((4, 2)), np.zeros((1, 2))]).whole()
-    kinds, covariances = chain.score_covariance_kinds(batch)
-    assert kinds.tolist() == [2, 0, 0, 1, 3]
-    assert [chain.kind_name(k) for k in range(chain.n_kinds)] == [
+    assert chain.boundary_types(batch).tolist() == [2, 0, 0, 1, 3]
+    assert [chain.boundary_name(k) for k in range(chain.n_boundary_types)] == [
         "interior",
         "last",
         "first",
         "only step",
     ]
-    assert covariances.shape == (4, 2, 2)
+    assert chain.precision_blocks(0).shape == (4, 2, 2)
     higher = make_chain(2, 2)
-    assert higher.n_kinds == 9
-    assert higher.kind_name(0) == "interior"
-    assert higher.kind_name(1) == "last - 1"
-    assert higher.kind_name(6) == "first"
+    assert higher.n_boundary_types == 9
+    assert higher.boundary_name(0) == "interior"
+    assert higher.boundary_name(1) == "last - 1"
+    assert higher.boundary_name(6) == "first"
 
 
 def test_precision_block_outside_the_sequence_is_refused():

@@ -2,23 +2,9 @@
 
 import numpy as np
 import pytest
+from planted import halves
 
-from gloree.decomposition import choose_rank, cp_tensor
-
-
-def halves(size, rank, n_outputs, noise, seed, mapping=None, scales=1.0):
-    rng = np.random.default_rng(seed)
-    components = rng.standard_normal((rank, size))
-    components /= np.linalg.norm(components, axis=1, keepdims=True)
-    truth = cp_tensor(rng.standard_normal((rank, n_outputs)), components, 2)
-    root = np.eye(size) if mapping is None else mapping
-    both = []
-    for _ in range(2):
-        draw = rng.standard_normal(truth.shape)
-        draw = draw + draw.swapaxes(1, 2)
-        draw *= noise * np.linalg.norm(truth) / np.linalg.norm(draw)
-        both.append(root @ (truth + draw) @ root.T * np.reshape(scales, (-1, 1, 1)))
-    return both
+from gloree.decomposition import choose_rank
 
 
 @pytest.mark.parametrize(
@@ -36,7 +22,7 @@ def test_noise_metric_is_used():
     rng = np.random.default_rng(0)
     root = np.linalg.qr(rng.standard_normal((8, 8)))[0] * np.geomspace(1, 0.05, 8)
     scales = np.geomspace(1, 0.1, 5)
-    both = halves(8, 5, 5, 0.03, 1, mapping=root, scales=scales)
+    both = halves(8, 5, 5, 0.03, 1, root=root, scales=scales)
     choice = choose_rank(*both, score_covariance=root @ root.T, output_scale=scales, random_state=0)
     assert choice.rank == 5
 
@@ -59,6 +45,12 @@ def test_a_limit_too_low_gives_a_lower_bound():
     choice = choose_rank(*halves(6, 8, 7, 0.01, 0), max_rank=7, random_state=0)
     assert choice.is_lower_bound
     assert "lower bound" in choice.reason
+
+
+def test_one_input_has_rank_one():
+    choice = choose_rank(np.ones((3, 1, 1)))
+    assert choice.rank == 1
+    assert choice.is_lower_bound
 
 
 def test_halves_must_match():

@@ -2,27 +2,21 @@
 
 import numpy as np
 import pytest
+from planted import planted
 
 from gloree.decomposition import DecompositionStatus, cp_tensor, tensor_power_iteration
 
 # iteration: v settles to 1e-10, times the condition of the whitening (below 1e4 here)
 RECOVERY = 1e-6
-
-
-def make(size, rank, n_outputs, order, seed, positive):
-    rng = np.random.default_rng(seed)
-    components = rng.standard_normal((rank, size))
-    components /= np.linalg.norm(components, axis=1, keepdims=True)
-    loadings = rng.standard_normal((rank, n_outputs))
-    loadings = np.abs(loadings) if positive else loadings
-    return cp_tensor(loadings, components, order), components
+# iteration: residual of a fit that is plainly wrong, on data without noise
+WRONG = 0.1
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_exact_when_whitening_succeeds(order):
     seen = set()
     for seed in range(5):
-        tensor, components = make(8, 4, 3, order, seed, positive=True)
+        tensor, components, _ = planted(8, 4, 3, order, seed=seed, signs=False)
         result = tensor_power_iteration(tensor, 4, random_state=seed)
         seen.add(result.status)
         if result.status is DecompositionStatus.POWER_CONVERGED:
@@ -34,7 +28,7 @@ def test_exact_when_whitening_succeeds(order):
 
 def test_positive_loadings_always_whiten_at_order_two():
     for seed in range(5):
-        tensor, _ = make(10, 10, 10, 2, seed, positive=True)
+        tensor, *_ = planted(10, 10, 10, seed=seed, signs=False)
         result = tensor_power_iteration(tensor, 10, random_state=0)
         assert result.status is DecompositionStatus.POWER_CONVERGED
 
@@ -49,28 +43,28 @@ def test_negative_weights_of_even_order_are_found_by_magnitude():
 
 
 def test_whitening_failure_is_a_status_not_an_exception():
-    tensor, _ = make(10, 10, 10, 2, 0, positive=False)
+    tensor, *_ = planted(10, 10, 10)
     result = tensor_power_iteration(tensor, 10, random_state=0)
     assert result.status is DecompositionStatus.WHITENING_FAILED
     assert not result.accepted
-    assert result.residual > 0.1
+    assert result.residual > WRONG
     assert np.isfinite(result.components).all()
 
 
 def test_one_slice_of_order_two_is_a_rotation_problem():
-    tensor, _ = make(5, 3, 1, 2, 0, positive=True)
+    tensor, *_ = planted(5, 3, 1, signs=False)
     result = tensor_power_iteration(tensor, 3, random_state=0)
     assert result.status is DecompositionStatus.ROTATION
 
 
 def test_iteration_limit_differs_from_convergence():
-    tensor, _ = make(8, 4, 3, 2, 0, positive=True)
+    tensor, *_ = planted(8, 4, 3, signs=False)
     result = tensor_power_iteration(tensor, 4, n_iterations=1, random_state=0)
     assert result.status is DecompositionStatus.POWER_LIMIT
 
 
 def test_same_seed_same_result():
-    tensor, _ = make(6, 3, 2, 3, 1, positive=False)
+    tensor, *_ = planted(6, 3, 2, 3, seed=1)
     one, two = (tensor_power_iteration(tensor, 3, random_state=3) for _ in range(2))
     np.testing.assert_array_equal(one.components, two.components)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import pickle
 
@@ -13,7 +14,7 @@ import pytest
 import gloree.engine._checkpoint as checkpoint_module
 import gloree.engine._engine as engine_module
 from gloree import GaussianVAR, SpectralRNNRegressor, SystemIdentifier, datasets
-from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, Source
+from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, PassFailure, Source
 from gloree.models import ExplosionError
 from gloree.refinement import RefinementStatus, _gauss_newton
 from gloree.sequences import as_sequences
@@ -37,15 +38,15 @@ class Passes:
         self.labels, self.interrupt = [], interrupt
 
         def counted(method):
-            def run(engine, function, source, label, *tables):
+            def run(engine, function, data, label):
                 if len(self.labels) == self.interrupt:
                     raise KeyboardInterrupt
                 self.labels.append(label)
-                return method(engine, function, source, label, *tables)
+                return method(engine, function, data, label)
 
             return run
 
-        for name in ("_summed", "_of_held"):
+        for name in ("_sum", "_sum_kept"):
             monkeypatch.setattr(Engine, name, counted(getattr(Engine, name)))
 
 
@@ -183,7 +184,7 @@ def test_a_fit_from_shards_goes_on(data, tmp_path):
     assert resumed(regressor(), [shards(folder)], tmp_path / "fit") == (expected, [])
 
 
-def test_a_finished_fit_reads_parts_only_for_the_first_look(data, tmp_path):
+def test_a_finished_fit_reads_parts_only_for_the_scan(data, tmp_path):
     class Counted:
         n_read = 0
 
@@ -212,6 +213,28 @@ def test_an_explosion_is_a_result_too(tmp_path):
         with pytest.raises(ExplosionError, match=r"sequence 2 reached 1.0e.09 at step 7"):
             engine.run(explodes, Source(x), label="squares")
     assert len(runs) == 1
+
+
+class TooLong(PassFailure):
+    """A failure of somebody else's pass function."""
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ExplosionError(2, 7, 1e9),
+        ExplosionError(np.int64(0), np.int64(3), np.float64(np.inf)),
+        TooLong("step", 0.5, None),
+    ],
+    ids=repr,
+)
+def test_a_failure_comes_back_from_what_json_holds_of_it(failure):
+    record = json.loads(json.dumps(failure.record()))
+    assert PassFailure.is_record(record) and not PassFailure.is_record({"failure": 1})
+    again = PassFailure.from_record(record)
+    assert type(again) is type(failure)
+    assert again.args == failure.args and str(again) == str(failure)
+    assert vars(again) == vars(failure)
 
 
 def test_passes_are_on_file_as_soon_as_they_are_done(tmp_path):

@@ -19,10 +19,10 @@ from tqdm.auto import tqdm
 import gloree.sequences._sequences as sequences_module
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, sources
 from gloree.engine import DaskEngine, Engine, Source, Subset, _dask, get_engine
-from gloree.engine._dask import Picked, Progression, packed, unpacked
+from gloree.engine._dask import Picked
 from gloree.models import ExplosionError
 from gloree.refinement import _gauss_newton
-from gloree.sequences import Cut, as_sequences
+from gloree.sequences import as_sequences
 from gloree.sources import SourceError
 
 dask = pytest.importorskip("dask")
@@ -155,16 +155,16 @@ def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory
 
 
 def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monkeypatch):
-    labels, plain = [], Engine._summed
+    labels, plain = [], Engine._sum
 
-    def summed(engine, function, source, label, tables):
+    def summed(engine, function, selection, label):
         if len(labels) == 5:
             raise KeyboardInterrupt
         labels.append(label)
-        return plain(engine, function, source, label, tables)
+        return plain(engine, function, selection, label)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_summed", summed)
+        patch.setattr(Engine, "_sum", summed)
         with pytest.raises(KeyboardInterrupt):
             regressor(engine=client).fit(folder, checkpoint=tmp_path / "fit")
     est = regressor(engine=client).fit(folder, checkpoint=tmp_path / "fit")
@@ -202,11 +202,11 @@ def test_sums_are_bit_equal_in_the_order_of_the_data(few, client, tmp_path, monk
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
     engine, expected = DaskEngine("dask", client=client), None
     for data in kinds(tmp_path):
-        engine.look(data)
+        engine.scan(data)
         source = Source(data, **CUT)
-        tables = source.subset(60) if few else None
-        found = engine.run(rounded, source, tables=tables)
-        assert found == Engine("serial").run(rounded, source, tables=tables)
+        selection = source.subset(60) if few else source
+        found = engine.run(rounded, selection)
+        assert found == Engine("serial").run(rounded, selection)
         assert expected is None or found.rows == expected
         expected = found.rows
 
@@ -218,9 +218,11 @@ def test_several_waves_give_the_bit_equal_sums(fetched, light, client, tmp_path,
         monkeypatch.setattr(_dask, name, value)
     for data in kinds(tmp_path):
         engine = DaskEngine("dask", client=client)
-        engine.look(data)
+        engine.scan(data)
         source = Source(data, **CUT)
-        groups = {data.group_of(piece) for table in source.each() for piece in data.by_part(table)}
+        groups = {
+            data.group_of(piece) for each in source.iter_batches() for piece in data.by_part(each)
+        }
         # a wave is two groups, one for each worker
         assert len(groups) > 3
         assert engine.run(rounded, source) == Engine("serial").run(rounded, source)
@@ -254,7 +256,7 @@ def test_killed_workers_do_not_change_the_sums(kind, mortal, tmp_path, monkeypat
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
     data = list(kinds(tmp_path))[kind]
     engine = DaskEngine("dask", client=mortal)
-    engine.look(data)
+    engine.scan(data)
     source = Source(data, **CUT)
     expected = Engine("serial").run(rounded, source)
     assert engine.run(rounded, source) == expected
@@ -279,15 +281,15 @@ def kill(client, *addresses):
 def test_a_fit_whose_workers_are_killed_gives_the_same_model(
     mortal, items, in_parts, tmp_path, monkeypatch
 ):
-    plain, labels = Engine._summed, []
+    plain, labels = Engine._sum, []
 
-    def summed(engine, function, source, label, tables):
+    def summed(engine, function, selection, label):
         labels.append(label)
         if len(labels) in (2, 7):
             function = KillsItsWorker(tmp_path / str(len(labels)), 500, function)
-        return plain(engine, function, source, label, tables)
+        return plain(engine, function, selection, label)
 
-    monkeypatch.setattr(Engine, "_summed", summed)
+    monkeypatch.setattr(Engine, "_sum", summed)
     assert regressor(engine=mortal).fit(delayed(items)).model_ == in_parts
     assert (tmp_path / "2").exists()
 
@@ -315,13 +317,13 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
     monkeypatch.setattr(distributed.Future, "result", result)
     monkeypatch.setattr(distributed.Client, "gather", gather)
     data = sources.partitions(delayed(items))
-    get_engine(client).look(data)
-    looks = sizes.copy()
+    get_engine(client).scan(data)
+    scans = sizes.copy()
     sizes.clear()
     assert regressor(engine=client).fit(data).model_ == in_parts
     part_bytes = sum(values.nbytes for values in items[0])
-    # the head of the first partition comes with the first look, the other looks are small
-    assert len(looks) == N_PARTS and max(looks[1:]) < part_bytes / 4
+    # the head of the first partition comes with its scan, the other scans are small
+    assert len(scans) == N_PARTS and max(scans[1:]) < part_bytes / 4
     assert len(sizes) > 5 * N_PARTS and max(sizes) < part_bytes / 4
 
 
@@ -331,7 +333,7 @@ def test_a_partition_of_which_everything_is_left_out_adds_nothing(client, items)
     local = Source(sources.batches(items), batch_size=50, left_out=left_out)
     data = sources.partitions(delayed(items))
     engine = DaskEngine("dask", client=client)
-    engine.look(data)
+    engine.scan(data)
     found = engine.run(rounded, replace(local, data=data))
     assert found == Engine("serial").run(rounded, local)
     everything = np.arange(N_PARTS * n_sequences)
@@ -344,7 +346,7 @@ def test_progress_counts_batches_to_the_end(client, items, capsys, monkeypatch):
     monkeypatch.setattr("gloree.engine._engine.tqdm", partial(tqdm, mininterval=0))
     data = sources.partitions(delayed(items))
     engine = DaskEngine("dask", verbose=2, client=client)
-    engine.look(data)
+    engine.scan(data)
     source = Source(data, batch_size=50)
     capsys.readouterr()
     engine.run(rounded, source, label="loud pass")
@@ -372,20 +374,9 @@ def test_arrays_are_sent_once_and_samples_as_the_rows_they_need(client, monkeypa
     sent.clear()
     assert engine.run(rounded, source) == expected
     assert sent == []
-    tables = source.subset(200)
-    assert engine.run(rounded, source, tables=tables) == Engine("serial").run(
-        rounded, source, tables=tables
-    )
+    subset = source.subset(200)
+    assert engine.run(rounded, subset) == Engine("serial").run(rounded, subset)
     assert sum(sent) <= 200
-
-
-@pytest.mark.parametrize("lengths", [[7] * 40, [7] * 40 + [5], [3, 9, 4, 4, 4], [6], [6, 6]])
-def test_tables_travel_in_few_bytes_and_come_back(lengths):
-    (table,) = Cut(np.array(lengths)).batches(10**6)
-    sent = packed(table)
-    np.testing.assert_array_equal(unpacked(sent), table)
-    assert unpacked(sent).dtype == table.dtype
-    assert isinstance(sent, Progression) == (len(set(lengths)) == 1 and len(lengths) > 2)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about the allocator of glibc")
@@ -410,8 +401,9 @@ def test_large_functions_and_batches_travel_without_a_warning(client):
     engine = DaskEngine("dask", client=client)
     source = Source(sources.batches([(x[:2], x[:2]), (x[2:], x[2:])]))
     weights = np.ones(1_500_000)
-    total = engine.run(Weighted(weights), source, tables=source.tables()[:1])
-    assert total.total == Weighted(weights)(source.read(source.tables()[0])).total
+    first = source.as_subset().batches[0]
+    total = engine.run(Weighted(weights), Subset(source, [first]))
+    assert total.total == Weighted(weights)(source.read(first)).total
 
 
 @dataclass(frozen=True)
@@ -467,7 +459,7 @@ def test_a_shard_that_changes_during_a_fit_is_named(n_sequences, offset, client,
     for i, (x, y) in enumerate(items):
         np.savez(tmp_path / f"{i}.npz", X=x, Y=y)
     source = sources.shards(tmp_path)
-    source.look()
+    source.scan()
     x, y = items[1]
     np.savez(tmp_path / "1.npz", X=x[:n_sequences], Y=y[:n_sequences] + offset)
     with pytest.raises(SourceError, match=r"1.npz is not what it was in the first pass"):
@@ -492,7 +484,7 @@ def test_futures_that_are_lost_for_good_are_named(mortal, items):
     futures = mortal.scatter(items[:2])
     data = sources.partitions(futures)
     engine = get_engine(mortal)
-    engine.look(data)
+    engine.scan(data)
     (holder,) = mortal.who_has(futures)[futures[1].key]
     mortal.replicate(futures[:1])
     kill(mortal, holder)
@@ -532,28 +524,28 @@ def test_subsets_are_bit_equal_wherever_they_are_kept(client, tmp_path):
     """Several batches of a group: rows that this process has are read by it, others stay."""
     engine = DaskEngine("dask", client=client)
     for data in kinds(tmp_path):
-        engine.look(data)
+        engine.scan(data)
         source = Source(data, **CUT)
-        tables = source.subset(60)
-        expected = Engine("serial").run(rounded, source, tables=tables)
+        expected = Engine("serial").run(rounded, source.subset(60))
+        kept = source.subset(60, keep=True)
         for _ in range(2):
-            assert engine.run(rounded, Subset(source, tables)) == expected
+            assert engine.run(rounded, kept) == expected
 
 
 def subset_of_partitions(client, items):
     """A few rows of partitions that workers have, and their sums in this process."""
     data = sources.partitions(delayed(items))
-    get_engine(client).look(data)
+    get_engine(client).scan(data)
     source = Source(data, batch_size=50)
-    tables = source.subset(600)
     local = replace(source, data=sources.batches(items))
-    local.data.look()
-    return Subset(source, tables), Engine("serial").run(rounded, local, tables=tables)
+    local.data.scan()
+    expected = Engine("serial").run(rounded, local.subset(600))
+    return source.subset(600, keep=True), expected
 
 
 @pytest.mark.parametrize("rows, tasks", [(2**15, 1), (10, N_PARTS)], ids=["few", "many"])
 def test_one_worker_keeps_a_few_rows_of_all_partitions(rows, tasks, client, items, monkeypatch):
-    monkeypatch.setattr(_dask, "HELD_ROWS", rows)
+    monkeypatch.setattr(_dask, "KEPT_ROWS", rows)
     engine = get_engine(client)
     subset, expected = subset_of_partitions(client, items)
     assert engine.run(rounded, subset) == expected  # reads the rows
@@ -593,13 +585,13 @@ def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items,
     subset, expected = subset_of_partitions(mortal, items)
     assert engine.run(rounded, subset) == expected
     # between two passes
-    held = subset.held(engine._keep)
-    (holder,) = mortal.who_has([held])[held.key]
+    kept = subset.kept_rows(engine._keep)
+    (holder,) = mortal.who_has([kept])[kept.key]
     kill(mortal, holder)
     assert engine.run(rounded, subset) == expected
     # in the middle of a pass
     flag = tmp_path / "killed"
-    middle = int(subset.tables[0][0, 0])
+    middle = int(subset.batches[0].sequence[0])
     assert engine.run(KillsItsWorker(flag, middle), subset) == expected
     assert flag.exists()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from gloree._sums import MergeError, Sums
-from gloree.engine import Engine, Source, Subset, get_engine, halves, split_tables
+from gloree.engine import Engine, Source, Subset, every_nth, get_engine, halves, split_after
 from gloree.sequences import as_sequences
 from gloree.sources import batches
 
@@ -56,8 +56,7 @@ def test_threads_and_serial_give_bit_equal_results(n_workers, batch_size):
 
 def test_batches_merge_in_the_order_of_the_data_whatever_finishes_first():
     data = source()
-    tables = data.tables()
-    assert len(tables) > 5
+    assert data.as_subset().n_batches > 5
 
     def slow_start(batch):
         # the first batches of the data finish last
@@ -134,46 +133,44 @@ def test_nothing_is_shown_unless_asked_for(name, capsys):
 
 def test_a_pass_over_nothing_is_an_error():
     with pytest.raises(ValueError, match="no batches"):
-        Engine("serial").run(trace, source(), tables=[])
+        Engine("serial").run(trace, Subset(source(), []))
 
 
 def test_a_pass_visits_only_the_batches_it_is_given():
     data = source()
-    tables = data.tables()[1:3]
-    expected = np.concatenate([data.read(table).X[:, 0] for table in tables])
-    np.testing.assert_array_equal(Engine("threads").run(trace, data, tables=tables).rows, expected)
+    some = Subset(data, data.as_subset().batches[1:3])
+    expected = np.concatenate([data.read(segments).X[:, 0] for segments in some.batches])
+    np.testing.assert_array_equal(Engine("threads").run(trace, some).rows, expected)
 
 
 @pytest.mark.parametrize("n_rows", [1, 50, 120, 239])
 def test_a_subset_is_spread_evenly_and_of_about_the_size_asked_for(n_rows):
     data = source()
-    table = np.concatenate(data.subset(n_rows))
-    rows = int((table[:, 3] - table[:, 2]).sum())
-    assert abs(rows - max(n_rows, 6)) <= 6
-    assert np.unique(table[:, 0]).size == table.shape[0]
-    gaps = np.diff(np.append(table[:, 0], 40))
+    subset = data.subset(n_rows)
+    assert abs(subset.n_counted - max(n_rows, 6)) <= 6
+    sequence = subset.segments.sequence
+    assert np.unique(sequence).size == len(sequence) == subset.n_visited
+    gaps = np.diff(np.append(sequence, 40))
     assert gaps.max() - gaps.min() <= 1
 
 
 def test_a_subset_of_all_rows_is_all_batches():
     data = source()
     for n_rows in (240, 10**9):
-        for mine, theirs in zip(data.subset(n_rows), data.tables(), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
+        assert data.subset(n_rows).batches == data.as_subset().batches
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 17, 30, 1000])
 def test_halves_are_alternate_segments_and_together_everything(batch_size):
-    tables = source(batch_size=batch_size).tables()
-    first, second = (np.concatenate(half) for half in halves(tables))
-    assert min(first.shape[0], second.shape[0]) >= 15
-    joined = np.concatenate((first, second))
-    np.testing.assert_array_equal(np.sort(joined[:, 0]), np.arange(40))
+    first, second = halves(source(batch_size=batch_size))
+    assert min(first.n_visited, second.n_visited) >= 15
+    both = first.joined(second).segments
+    np.testing.assert_array_equal(np.sort(both.sequence), np.arange(40))
 
 
 def test_one_segment_has_no_halves():
     with pytest.raises(ValueError, match="one segment"):
-        halves(source(n_sequences=1).tables())
+        halves(source(n_sequences=1))
 
 
 def test_a_window_cannot_reach_beyond_the_context():
@@ -185,19 +182,19 @@ def test_windows_of_pieces_are_those_of_the_whole_sequence():
     X = np.arange(60.0).reshape(30, 2)
     cut = Source(as_sequences(X), batch_size=1, segment=7, before=4, after=1, lags=3)
     whole = Source(as_sequences(X), lags=3)
-    assert len(cut.tables()) > 3
+    assert cut.as_subset().n_batches > 3
     np.testing.assert_array_equal(
         Engine("serial").run(trace, cut).rows, Engine("serial").run(trace, whole).rows
     )
-    (table,) = whole.tables()
-    batch = whole.read(table)
+    (segments,) = whole.as_subset().batches
+    batch = whole.read(segments)
     assert batch.n_counted == 28
     np.testing.assert_array_equal(batch.X[batch.counted][0], [4, 5, 2, 3, 0, 1])
 
 
 def test_sequences_shorter_than_the_window_count_nothing():
     batch_source = Source(as_sequences([np.ones((2, 1)), np.ones((4, 1))]), lags=3)
-    batch = batch_source.read(np.concatenate(batch_source.tables()))
+    batch = batch_source.read(batch_source.as_subset().segments)
     assert batch.n_counted == 2
     assert np.arange(6)[batch.counted].tolist() == [4, 5]
 
@@ -224,14 +221,26 @@ def test_an_unknown_engine_is_refused(engine):
         get_engine(engine)
 
 
+def uneven():
+    """Six segments in batches of three, one and two."""
+    data = source(n_sequences=6, batch_size=100)
+    (whole,) = data.as_subset().batches
+    return Subset(data, [whole[:3], whole[3:4], whole[4:]]), whole
+
+
 @pytest.mark.parametrize("n_segments", [0, 1, 3, 4, 6, 9])
-def test_split_tables_cuts_within_a_batch_and_keeps_the_order(n_segments):
-    whole = np.arange(30).reshape(6, 5)
-    tables = [whole[:3], whole[3:4], whole[4:]]
-    first, second = split_tables(tables, n_segments)
-    assert sum(table.shape[0] for table in first) == min(n_segments, 6)
-    assert all(table.shape[0] for table in first + second)
-    np.testing.assert_array_equal(np.concatenate(first + second), whole)
+def test_a_split_is_within_a_batch_and_keeps_the_order(n_segments):
+    subset, whole = uneven()
+    first, second = split_after(subset, n_segments)
+    assert first.n_visited == min(n_segments, 6)
+    assert all(len(segments) for segments in [*first.batches, *second.batches])
+    assert first.joined(second).segments == whole
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5, 7])
+def test_every_nth_segment_wherever_batches_begin(stride):
+    subset, whole = uneven()
+    assert every_nth(subset, stride).segments == whole[::stride]
 
 
 # ---------------------------------------------------------------------------------- subsets
@@ -249,15 +258,14 @@ class Reader:
         yield from self.items
 
 
-def looked_at(items):
+def scanned(items):
     data = batches(items)
-    data.look()
+    data.scan()
     return data
 
 
 def subset_of(data, n_rows, **cut):
-    source = Source(data, batch_size=64, **cut)
-    return Subset(source, source.subset(n_rows))
+    return Source(data, batch_size=64, **cut).subset(n_rows, keep=True)
 
 
 @pytest.mark.parametrize("small", [True, False])
@@ -265,34 +273,35 @@ def subset_of(data, n_rows, **cut):
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_a_subset_gives_the_sums_of_its_batches_to_the_last_bit(name, in_parts, small, monkeypatch):
     """Kept in memory or not: rows of a part join the sums of that part first."""
-    monkeypatch.setattr("gloree.engine._subset.HELD_NUMBERS", 10**6 if small else 0)
+    monkeypatch.setattr("gloree.engine._source.KEPT_NUMBERS", 10**6 if small else 0)
     rng = np.random.default_rng(0)
     items = [(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2))) for _ in range(5)]
     whole = [np.concatenate(values) for values in zip(*items, strict=True)]
-    data = looked_at(items) if in_parts else as_sequences(*whole)
+    data = scanned(items) if in_parts else as_sequences(*whole)
     subset = subset_of(data, 200)
-    expected = Engine("serial").run(total, subset.source, tables=subset.tables)
+    expected = Engine("serial").run(total, Subset(subset.source, subset.batches))
     for _ in range(2):
         found = Engine(name, n_workers=3).run(total, subset)
         np.testing.assert_array_equal(found.products, expected.products)
-    assert subset.is_small is small
+    assert subset.is_kept is small
 
 
-def test_a_small_subset_is_read_once():
+@pytest.mark.parametrize("keep, n_read", [(True, 1), (False, 3)])
+def test_a_small_subset_is_read_once_if_it_may_be_kept(keep, n_read):
     rng = np.random.default_rng(0)
     data = Reader([(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2)))] * 5)
-    subset = subset_of(looked_at(data), 100)
+    subset = replace(subset_of(scanned(data), 100), keep=keep)
     before = data.n_passes
     for _ in range(3):
         Engine("serial").run(total, subset)
-    assert data.n_passes == before + 1
+    assert data.n_passes == before + n_read
 
 
 def test_rows_that_are_kept_do_not_hold_their_part():
     rng = np.random.default_rng(0)
     data = as_sequences(rng.standard_normal((10, 50, 3)), rng.standard_normal((10, 50, 2)))
     source = Source(data, batch_size=50)
-    subset = Subset(source, [table[:1] for table in source.tables()])
-    for _, batch in subset.held(Engine("serial")._read):
+    first = [segments[:1] for segments in source.iter_batches()]
+    for _, batch in Subset(source, first).kept_rows(Engine("serial")._read):
         assert not np.shares_memory(batch.X, data.X)
         assert not np.shares_memory(batch.Y, data.Y)

@@ -25,8 +25,7 @@ from gloree.moments import (
     regression_sums,
 )
 from gloree.recurrence import Contraction, estimate, instrument_sums, instrument_update
-from gloree.score_functions import Whitening as ScoreWhitening
-from gloree.score_functions import check_score, stein_statistic
+from gloree.score_functions import SymmetricWhitening, check_score, stein_statistic
 from gloree.sequences import as_sequences
 
 # Sums of thousands of products in another order, and what is solved for with them.
@@ -68,7 +67,7 @@ def regression_by_passes():
 
 def check_by_passes():
     law = run(partial(lag_moments, order=0)).finalize()
-    whitening = ScoreWhitening.from_moments(law.mean, law.covariance)
+    whitening = SymmetricWhitening.from_moments(law.mean, law.covariance)
     block = DATA.n_rows // 80
     sums = run(partial(stein_statistic, chain=CHAIN, whitening=whitening, block=block))
     return np.array([sums.finalize(CHAIN).defect_raw, sums.finalize(CHAIN).radius])
@@ -133,6 +132,30 @@ def loops_over_batches(path):
             yield called.attr
         elif isinstance(called, ast.Name) and called.id == "walk":
             yield called.id
+
+
+def imported(path):
+    """Modules of the package that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gloree"):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name.startswith("gloree"))
+
+
+ALLOWED = {
+    "sequences": {"_arrays", "_sums"},
+    "sources": {"_arrays", "_extras", "sequences"},
+    "engine": {"_arrays", "_cores", "_extras", "_sums", "_version", "sequences", "sources"},
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_data_and_passes_know_nothing_of_networks(name):
+    folder = Path(gloree.__file__).parent / name
+    found = {module for path in folder.glob("*.py") for module in imported(path)}
+    outside = {module.split(".")[1] for module in found if module.split(".")[1] != name}
+    assert outside <= ALLOWED[name]
 
 
 def test_only_the_engine_loops_over_batches():

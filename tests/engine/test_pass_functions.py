@@ -14,16 +14,16 @@ from gloree.models import BRNN
 
 def reports(monkeypatch):
     """Sizes of all pass functions of a fit, each replaced by what came out of its pickle."""
-    sizes, plain = [], Engine._summed
+    sizes, plain = [], Engine._sum
 
-    def summed(engine, function, source, label, tables):
+    def summed(engine, function, selection, label):
         content = pickle.dumps(function)
         sizes.append((label, len(content)))
-        reading = pickle.dumps(source.reading)
-        sizes.append((f"reading of {label}", len(reading)))
-        return plain(engine, pickle.loads(content), source, label, tables)
+        transform = pickle.dumps(selection.transform)
+        sizes.append((f"transform of {label}", len(transform)))
+        return plain(engine, pickle.loads(content), selection, label)
 
-    monkeypatch.setattr(Engine, "_summed", summed)
+    monkeypatch.setattr(Engine, "_sum", summed)
     return sizes
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import gloree.sequences._cut as cut_module
 import gloree.sequences._sequences as sequences_module
 from gloree.engine import Engine, Source
-from gloree.sequences import as_sequences, walk
+from gloree.sequences import Segments, as_sequences, walk
 from gloree.sources import batches
 
 CUTS = st.fixed_dictionaries(
@@ -39,7 +39,7 @@ def parts_of(lengths, n_inputs=2, seed=0):
     return batches(values), together
 
 
-# -------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------ segments
 
 
 @settings(max_examples=60)
@@ -47,11 +47,11 @@ def parts_of(lengths, n_inputs=2, seed=0):
 def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
     data, together = parts_of(lengths)
     mine, theirs = Source(data, **cut), Source(together, **cut)
-    assert mine.n_segments == theirs.n_segments == mine.n_kept
-    np.testing.assert_array_equal(np.concatenate(mine.tables()), np.concatenate(theirs.tables()))
+    assert mine.n_segments == theirs.n_segments == mine.n_visited
+    assert mine.as_subset().segments == theirs.as_subset().segments
     numbers = np.arange(mine.n_segments)
-    np.testing.assert_array_equal(mine.choose(numbers), np.concatenate(theirs.tables()))
-    np.testing.assert_array_equal(mine.choose(numbers[1::3][:1]), theirs.choose(numbers[1::3][:1]))
+    assert mine.choose(numbers) == theirs.as_subset().segments
+    assert mine.choose(numbers[1::3][:1]) == theirs.choose(numbers[1::3][:1])
 
 
 @settings(max_examples=60)
@@ -59,50 +59,45 @@ def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
 def test_samples_and_subsets_do_not_depend_on_the_parts(lengths, cut, wanted):
     data, together = parts_of(lengths)
     mine, theirs = Source(data, **cut), Source(together, **cut)
-    np.testing.assert_array_equal(mine.sample(wanted), theirs.sample(wanted))
-    np.testing.assert_array_equal(
-        np.concatenate(mine.subset(wanted)), np.concatenate(theirs.subset(wanted))
-    )
+    assert mine.sample(wanted) == theirs.sample(wanted)
+    assert mine.subset(wanted).segments == theirs.subset(wanted).segments
 
 
 @settings(max_examples=60)
 @given(PARTS, CUTS, st.data())
 def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
     data, together = parts_of(lengths)
-    table = np.concatenate(Source(together, **cut).tables())
-    sequences = draw.draw(st.sets(st.sampled_from(table[:, 0].tolist())))
-    rows = draw.draw(st.sets(st.sampled_from(table[:, 2].tolist())))
-    expected = table[~np.isin(table[:, 0], list(sequences)) & ~np.isin(table[:, 2], list(rows))]
+    whole = Source(together, **cut).as_subset().segments
+    sequences = draw.draw(st.sets(st.sampled_from(whole.sequence.tolist())))
+    rows = draw.draw(st.sets(st.sampled_from(whole.start.tolist())))
+    out = np.isin(whole.sequence, list(sequences)) | np.isin(whole.start, list(rows))
+    expected = whole[~out]
     source = Source(
         data, **cut, left_out=np.array(sorted(sequences), int), skipped=np.array(sorted(rows), int)
     )
-    tables = [np.empty((0, 5), int), *source.tables()]
-    np.testing.assert_array_equal(np.concatenate(tables), expected)
-    np.testing.assert_array_equal(source.choose(np.arange(source.n_segments)), expected)
-    assert source.n_kept == expected.shape[0]
-    assert source.n_segments == table.shape[0]
+    assert source.as_subset().segments == expected
+    assert source.choose(np.arange(source.n_segments)) == expected
+    assert source.n_visited == len(expected)
+    assert source.n_segments == len(whole)
 
 
 @settings(max_examples=60)
 @given(PARTS, CUTS, st.data(), st.integers(1, 3))
 def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw, stride):
     data, together = parts_of(lengths)
-    table = np.concatenate(Source(together, **cut).tables())
+    whole = Source(together, **cut).as_subset().segments
     left_out, skipped = (
-        np.array(sorted(draw.draw(st.sets(st.sampled_from(table[:, column].tolist())))), int)
-        for column in (0, 2)
+        np.array(sorted(draw.draw(st.sets(st.sampled_from(numbers.tolist())))), int)
+        for numbers in (whole.sequence, whole.start)
     )
     source = Source(data, **cut, stride=stride, left_out=left_out, skipped=skipped)
     mine = []
     for part in range(len(lengths)):
-        cutting = source.cutting_of(part)
+        batching = source.batching_of(part)
         sequences = np.arange(*data.part_sequences[part : part + 2])
-        assert set(cutting.left_out) == set(left_out) & set(sequences)
-        mine += cutting.tables_of(data.open(part))
-    expected = source.tables()
-    assert len(mine) == len(expected)
-    for one, other in zip(mine, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert set(batching.left_out) == set(left_out) & set(sequences)
+        mine += batching.batches_of(data.open(part))
+    assert mine == source.as_subset().batches
 
 
 @settings(max_examples=60)
@@ -110,21 +105,18 @@ def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw,
 def test_a_stride_picks_the_same_segments_whatever_the_batches(lengths, cut, stride, batch_size):
     data, _ = parts_of(lengths)
     cuts = Source(data, **cut)._cuts
-    expected = [each.table(np.arange(0, each.n_segments, stride)) for each in cuts]
+    expected = [each.segments(np.arange(0, each.n_segments, stride)) for each in cuts]
     source = Source(data, **{**cut, "batch_size": batch_size}, stride=stride)
-    np.testing.assert_array_equal(np.concatenate(source.tables()), np.concatenate(expected))
+    assert source.as_subset().segments == Segments.concatenate(expected)
 
 
 def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
     data, together = parts_of([[20] * 40, [3] * 50, [7, 90, 1]])
     cut = {"batch_size": 33, "segment": 8, "before": 3, "after": 2}
-    expected = Source(data, **cut).tables()
+    expected = Source(data, **cut).as_subset()
     monkeypatch.setattr(cut_module, "SEGMENTS_AT_ONCE", 7)
-    for mine, theirs in zip(Source(data, **cut).tables(), expected, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    np.testing.assert_array_equal(
-        np.concatenate(expected), np.concatenate(Source(together, **cut).tables())
-    )
+    assert Source(data, **cut).as_subset().batches == expected.batches
+    assert expected.segments == Source(together, **cut).as_subset().segments
 
 
 # ------------------------------------------------------------------------------------- batches
@@ -135,28 +127,28 @@ def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
 def test_batches_never_reach_over_two_parts_and_hold_the_right_rows(lengths, cut):
     data, together = parts_of(lengths)
     source, ends = Source(data, **cut), np.cumsum([sum(part) for part in lengths])
-    # tables of the whole reach over parts, and are split
-    for tables in (source.tables(), Source(together, **cut).tables()):
+    # batches of the whole reach over parts, and are split
+    for subset in (source.as_subset(), Source(together, **cut).as_subset()):
         seen = []
-        for _, part, table in walk(data, tables):
-            assert np.unique(np.searchsorted(ends, table[:, 2], side="right")).size == 1
-            batch, expected = part.batch(table), together.batch(table)
+        for _, part, segments in walk(data, subset.batches):
+            assert np.unique(np.searchsorted(ends, segments.start, side="right")).size == 1
+            batch, expected = part.batch(segments), together.batch(segments)
             for name in ("X", "Y", "lengths", "before", "after", "from_start", "to_end"):
                 np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
             np.testing.assert_array_equal(batch.first_step, expected.first_step)
-            seen.append(table)
-        np.testing.assert_array_equal(np.concatenate(seen), np.concatenate(tables))
+            seen.append(segments)
+        assert Segments.concatenate(seen) == subset.segments
 
 
 @settings(max_examples=40)
 @given(PARTS, CUTS, st.data())
 def test_an_excerpt_gives_the_same_batches(lengths, cut, draw):
     _, together = parts_of(lengths)
-    table = draw.draw(st.sampled_from(Source(together, **cut).tables()))
+    segments = draw.draw(st.sampled_from(Source(together, **cut).as_subset().batches))
     part = together.open()
-    excerpt = part.excerpt(int(table[:, 1].min()), int(table[:, 4].max()))
+    excerpt = part.excerpt(int(segments.context_start.min()), int(segments.context_stop.max()))
     assert np.shares_memory(excerpt.X, part.X)
-    mine, theirs = excerpt.batch(table), part.batch(table)
+    mine, theirs = excerpt.batch(segments), part.batch(segments)
     for name in ("X", "Y", "from_start", "to_end", "first_step", "sequence"):
         np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
 
@@ -187,10 +179,8 @@ def test_sums_are_bit_equal_for_any_number_of_threads(engine, batch_size, parts,
     expected = Engine("serial").run(rounded, source)
     assert engine.run(rounded, source) == expected
     assert len(expected.rows) == data.n_rows
-    tables = source.subset(150)
-    assert engine.run(rounded, source, tables=tables) == Engine("serial").run(
-        rounded, source, tables=tables
-    )
+    subset = source.subset(150)
+    assert engine.run(rounded, subset) == Engine("serial").run(rounded, subset)
 
 
 def test_the_sums_of_a_group_are_merged_before_they_join_the_total(monkeypatch):

@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 
 from gloree import BRNN, IORNN, SpectralRNNClassifier, datasets, sources
 from gloree.diagnostics import IdentifiabilityError, LabelWarning
-from gloree.estimators._labelling import ClassWhitening, linear_sums
-from gloree.estimators._labels import distinct, flatten_labels, indicators, numbers_of
+from gloree.estimators._labels import distinct, flatten_labels, numbers_of
+from gloree.fitting._labels import ClassWhitening, indicators, label_sums
 from gloree.refinement import _readout
 from gloree.sequences import as_sequences
 
@@ -128,7 +128,7 @@ def test_whitened_indicators_have_uncorrelated_residuals_of_unit_size(labelled, 
     data = as_sequences(X)
     codes = numbers_of(labels.ravel().tolist(), distinct(labels.ravel().tolist()))
     batch = as_sequences(X, codes.reshape(labels.shape)[..., None]).whole()
-    whitening = ClassWhitening.of(linear_sums(batch, 4), direct=direct)
+    whitening = ClassWhitening.of(label_sums(batch, 4), direct=direct)
     Y = whitening(codes[:, None].astype(float))
     rows = data.X - data.X.mean(axis=0)
     if direct:

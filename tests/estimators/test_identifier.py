@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -13,8 +14,15 @@ from sklearn.exceptions import NotFittedError
 from gloree import SystemIdentifier, sources
 from gloree.activations import PerUnit, Polynomial, get_activation
 from gloree.diagnostics import GloreeWarning, TooFewSamplesError
-from gloree.estimators._identification import _fit
-from gloree.estimators._identification._linear import typical_length
+from gloree.engine import Clock, Engine
+from gloree.identification import (
+    IdentificationProblem,
+    IdentificationSettings,
+    identify,
+    read_records,
+)
+from gloree.identification._linear import fit_linear, typical_length
+from gloree.identification._nonlinearity import find_nonlinearity
 from gloree.models import IORNN
 
 SECONDS = 4
@@ -124,12 +132,13 @@ def single(n, seed):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
-def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed, monkeypatch):
+def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed):
     """The choice alone, with time enough."""
-    monkeypatch.setattr(_fit, "refine_stage", lambda fit, starts, moments, linear: linear)
-    monkeypatch.setattr(_fit, "starts_stage", lambda *arguments: [])
-    est = SystemIdentifier(max_seconds=1000).fit(*system(10_000, seed))
-    assert est.report_.n_directions == expected
+    data, engine = read_records(*system(10_000, seed)), Engine()
+    settings = IdentificationSettings(max_seconds=1000)
+    problem = IdentificationProblem.of(data, settings, engine)
+    found = find_nonlinearity(problem, fit_linear(problem), Clock(engine))
+    assert found.n_directions == expected
 
 
 def test_one_unit_sees_one_direction():
@@ -347,6 +356,21 @@ def test_report_prints_what_was_done(saturated, fitted_linear):
     assert "note: the nonlinearity is not worth having" in str(fitted_linear[0].report_)
 
 
+def test_the_estimator_is_the_pipeline_on_its_settings():
+    u, y = saturation(2000)
+    est = SystemIdentifier(2, 0, max_seconds=1000).fit(u, y)
+    settings = IdentificationSettings(n_linear=2, n_nonlinear=0, max_seconds=1000)
+    data = read_records(u, y)
+    found = identify(IdentificationProblem.of(data, settings, Engine()))
+    assert (found.model, found.linear_model) == (est.model_, est.linear_model_)
+    assert found.moments_model == est.moments_model_
+    report, again = found.report, est.report_
+    assert (report.linear_error, report.orders) == (again.linear_error, again.orders)
+    assert [stage.name for stage in report.stages] == ["linear model", "linear refinement"]
+    with pytest.raises(FrozenInstanceError):
+        report.nonlinear = True
+
+
 def test_time_is_about_what_was_asked_for():
     u, y = saturation(6000)
     est = SystemIdentifier(max_seconds=2).fit(u, y)
@@ -528,8 +552,9 @@ def test_a_drifting_output_is_pointed_out():
     u, y = saturation(2000)
     drifting = y + np.linspace(0.0, 20.0 * y.std(), 2000)
     est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=2)
-    with pytest.warns(GloreeWarning, match="output 0 drifts over the record: detrend it"):
+    with pytest.warns(GloreeWarning, match="output 0 drifts over the record: detrend it") as caught:
         est.fit(u, drifting)
+    assert {warning.filename for warning in caught} == {__file__}
     assert any("drifts" in message for message in est.report_.warnings)
     assert "warning: output 0 drifts" in str(est.report_)
     assert radius(est) < 1.0

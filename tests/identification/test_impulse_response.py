@@ -102,11 +102,11 @@ class Recorder:
     """Runs passes, and keeps the batches that they visit."""
 
     def __init__(self):
-        self.tables = []
+        self.batches = []
 
-    def run(self, function, source, *, label, tables):
-        self.tables += tables
-        return SERIAL.run(function, source, label=label, tables=tables)
+    def run(self, function, data, *, label):
+        self.batches += data.batches
+        return SERIAL.run(function, data, label=label)
 
 
 def test_no_pass_holds_more_than_a_batch_of_the_source():
@@ -115,7 +115,7 @@ def test_no_pass_holds_more_than_a_batch_of_the_source():
     u = rng.standard_normal((70_000, 1))
     recorder = Recorder()
     found = impulse_response(as_sequences(u, u), 3, recorder)
-    rows = [int((table[:, 3] - table[:, 2]).sum()) for table in recorder.tables]
+    rows = [segments.n_counted for segments in recorder.batches]
     assert sum(rows) == 70_000
     # a batch ends with the piece that fills it
     assert max(rows) < 2 * 2**13
@@ -128,6 +128,6 @@ def test_many_short_records_are_cut_within_a_batch():
     records = [rng.standard_normal((40, 1)) for _ in range(20)]
     recorder = Recorder()
     found = impulse_response(as_sequences(records, records), 3, recorder)
-    assert [table.shape[0] for table in recorder.tables] == [16, 4]
+    assert [len(segments) for segments in recorder.batches] == [16, 4]
     assert found.sums.n_rows == 20 * 38
     np.testing.assert_allclose(found.parameters[:, 0, 0], [1.0, 0.0, 0.0], atol=ALGEBRA)

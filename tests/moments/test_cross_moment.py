@@ -57,17 +57,17 @@ def test_moment_is_the_average_of_outputs_times_score_tensors(order, var_order):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_centring_takes_the_mean_of_each_kind_of_step(order):
+def test_centring_takes_the_mean_of_each_boundary_type(order):
     chain = make_chain(order)
     X, Y = make_data()
     batch = as_sequences(X, Y).whole()
-    kinds, _ = chain.score_covariance_kinds(batch)
+    types = chain.boundary_types(batch)
     values = batch.targets.copy()
-    for kind in np.unique(kinds):
-        values[kinds == kind] -= values[kinds == kind].mean(axis=0)
+    for each in np.unique(types):
+        values[types == each] -= values[types == each].mean(axis=0)
     tensors = np.concatenate(partial_score(chain, X, order))
     expected = np.tensordot(values, tensors, (0, 0)) / batch.n_rows
-    assert len(np.unique(kinds)) >= 4
+    assert len(np.unique(types)) >= 4
     assert_same(cross_moment(chain, X, Y, order), expected)
 
 
@@ -86,12 +86,12 @@ def test_projected_moment_is_the_moment_of_the_projected_score(order):
     X, Y = make_data()
     V = np.random.default_rng(order).standard_normal((3, 2))
     batch = as_sequences(X, Y).whole()
-    kinds, covariances = chain.score_covariance_kinds(batch)
+    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
     scores = chain.scores(batch) @ V
     tensors = np.stack(
         [
             hermite_tensor(s, V.T @ covariances[e] @ V, order)
-            for s, e in zip(scores, kinds, strict=True)
+            for s, e in zip(scores, types, strict=True)
         ]
     )
     statistic = cross_moment_sums(batch, chain, order, projection=V)

@@ -107,7 +107,7 @@ def test_batches_are_never_larger_than_the_data():
 
 
 def test_unknown_moment_is_refused():
-    with pytest.raises(ValueError, match="`moment` must be 'auto', 'regression' or 'score'"):
+    with pytest.raises(ValueError, match="`moment` must be one of 'auto', 'regression', 'xreg'"):
         plan(100, 3, 1, moment="stein")
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gloree._sums import Largest
 from gloree.chains import GaussianVAR
 from gloree.moments import (
     CrossMoment,
@@ -20,9 +19,15 @@ from gloree.moments import (
     range_sums,
     regression_sums,
 )
-from gloree.recurrence import CrossSums, InstrumentSums, LinearisedSums, ScoreSums
+from gloree.recurrence import (
+    CrossSums,
+    InstrumentSums,
+    LinearisedSums,
+    ScoreSums,
+    SecondMomentSums,
+)
 from gloree.refinement import GradientSums, HessianSums, RoundSums, SpreadSums
-from gloree.sequences import as_sequences
+from gloree.sequences import LargestSegments, Segments, as_sequences
 
 LAW = np.array([[[2.0, 1.0], [1.0, 3.0]]])
 
@@ -71,7 +76,7 @@ def build(cls, rng, low=-1000, high=1000):
         if name == "leverage":
             n_kept = int(rng.integers(1, 4))
             sizes = rng.integers(low, high, n_kept).astype(float)
-            values[name] = Largest(sizes, rng.integers(0, 100, (n_kept, 5)))
+            values[name] = LargestSegments(sizes, Segments(rng.integers(0, 100, (n_kept, 5))))
         elif not isinstance(shape, tuple):
             values[name] = shape
         else:
@@ -82,7 +87,7 @@ def build(cls, rng, low=-1000, high=1000):
 
 def identity(cls):
     if cls is GradientSums:
-        nothing = Largest(np.zeros(0), np.zeros((0, 5), dtype=np.int64))
+        nothing = LargestSegments(np.zeros(0), Segments.concatenate(()))
         return cls(0.0, np.zeros(2), np.zeros(5), nothing)
     zeros = {
         name: shape if not isinstance(shape, tuple) else (0.0 if shape == () else np.zeros(shape))
@@ -95,6 +100,8 @@ def assert_equal(first, second, *, unordered=()):
     assert type(first) is type(second)
     for entry in fields(first):
         mine, theirs = getattr(first, entry.name), getattr(second, entry.name)
+        if isinstance(mine, Segments):
+            mine, theirs = mine.values, theirs.values
         if hasattr(mine, "merge"):
             assert_equal(mine, theirs, unordered=unordered)
         elif entry.name in unordered:
@@ -122,7 +129,7 @@ def test_merging_is_commutative(cls, seed):
     """Up to the order of what is listed segment by segment."""
     rng = np.random.default_rng(seed)
     a, b = build(cls, rng), build(cls, rng)
-    assert_equal(a.merge(b), b.merge(a), unordered=("values", "tables"))
+    assert_equal(a.merge(b), b.merge(a), unordered=("values", "segments"))
 
 
 @pytest.mark.parametrize("cls", STATISTICS)
@@ -192,17 +199,19 @@ def test_statistics_of_a_round_merge_part_by_part(seed):
             np.ones(2),
             3.0,
             np.eye(2),
-            linear=build(LinearisedSums, rng),
-            instrument=build(InstrumentSums, rng),
-            regression=build(RegressionSums, rng),
+            SecondMomentSums(build(LinearisedSums, rng), instrument=build(InstrumentSums, rng)),
+            build(RegressionSums, rng),
         )
 
     a, b, c = parts(), parts(), parts()
     assert_equal(a.merge(b).merge(c), a.merge(b.merge(c)))
     assert_equal(a.merge(b), b.merge(a))
-    assert a.merge(b).cross is None
-    with pytest.raises(MergeError, match="RoundSums: only one side has `instrument`"):
-        a.merge(replace(b, instrument=None))
+    assert a.merge(b).recurrence.cross is None
+    with pytest.raises(MergeError, match="RoundSums: only one side has `moment`"):
+        a.merge(replace(b, moment=None))
+    other = replace(b.recurrence, instrument=None)
+    with pytest.raises(MergeError, match="SecondMomentSums: only one side has `instrument`"):
+        a.merge(replace(b, recurrence=other))
 
 
 # Integer inputs of a white law: scores, monomials and their sums are integers, so batches of any

@@ -54,8 +54,8 @@ def test_no_segment_crosses_a_boundary_and_each_row_knows_its_step(lengths, cut)
 @given(ragged_lengths, cuts)
 def test_a_piece_has_the_context_asked_for_or_all_there_is(lengths, cut):
     data = as_sequences(labelled(lengths))
-    for table in data.segments(**cut):
-        for sequence, first, begin, stop, end in table:
+    for segments in data.segments(**cut):
+        for sequence, first, begin, stop, end in segments.values:
             start, finish = data.starts[sequence], data.starts[sequence + 1]
             assert start <= first <= begin < stop <= end <= finish
             assert begin - first == min(cut["before"], begin - start)
@@ -96,8 +96,8 @@ def test_lag_windows_of_a_source_are_those_of_a_naive_loop(lengths, cut, lags):
         cut = {**cut, "before": max(cut["before"], lags - 1)}
     source = Source(as_sequences(X), lags=lags, **cut)
     windows, counted = [], []
-    for table in source.tables():
-        batch = source.read(table)
+    for segments in source.as_subset().batches:
+        batch = source.read(segments)
         rows = np.arange(batch.n_rows)[batch.counted]
         windows.append(batch.X[rows])
         counted.append(np.repeat(batch.sequence, batch.lengths)[rows])
@@ -114,14 +114,11 @@ def test_lag_windows_of_a_source_are_those_of_a_naive_loop(lengths, cut, lags):
 @settings(max_examples=60, deadline=None)
 @given(ragged_lengths, cuts)
 def test_halves_are_disjoint_not_empty_and_together_everything(lengths, cut):
-    tables = Source(as_sequences(labelled(lengths)), **cut).tables()
-    segments = np.concatenate(tables)
-    if segments.shape[0] < 2:
+    whole = Source(as_sequences(labelled(lengths)), **cut).as_subset()
+    if whole.n_visited < 2:
         return
-    first, second = halves(tables)
-    assert first and second
-    parts = [np.concatenate(half) for half in (first, second)]
-    assert min(part.shape[0] for part in parts) > 0
-    joined = np.concatenate(parts)
-    np.testing.assert_array_equal(joined[np.argsort(joined[:, 2])], segments)
-    assert abs(parts[0].shape[0] - parts[1].shape[0]) <= max(1, len(tables))
+    first, second = halves(whole)
+    assert min(first.n_visited, second.n_visited) > 0
+    both = first.joined(second).segments
+    assert both[np.argsort(both.start)] == whole.segments
+    assert abs(first.n_visited - second.n_visited) <= max(1, whole.n_batches)

@@ -132,8 +132,8 @@ CUTS = {
 
 def read(data, cut):
     source = Source(data, batch_size=10**6, **CUTS[cut])
-    (table,) = source.tables()
-    return source.read(table)
+    (segments,) = source.as_subset().batches
+    return source.read(segments)
 
 
 @pytest.mark.parametrize("bias", [False, True])

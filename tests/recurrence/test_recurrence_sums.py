@@ -81,8 +81,8 @@ def close(actual, expected, tolerance=ALGEBRA):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
-def kinds_of(chain, x):
-    return chain.score_covariance_kinds(as_sequences(x).whole())[0]
+def types_of(chain, x):
+    return chain.boundary_types(as_sequences(x).whole())
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -136,8 +136,8 @@ def test_explosion_in_a_piece_names_the_step_of_the_sequence():
     model = IORNN([[1.0]], [[1.0]], [[1.0]])
     x = np.zeros((30, 1))
     x[20:] = 1.0
-    tables = as_sequences([np.zeros((4, 1)), x]).segments(batch_size=1, segment=15)
-    batch = as_sequences([np.zeros((4, 1)), x]).batch(tables[-1])
+    batches = as_sequences([np.zeros((4, 1)), x]).segments(batch_size=1, segment=15)
+    batch = as_sequences([np.zeros((4, 1)), x]).batch(batches[-1])
     with pytest.raises(ExplosionError) as caught:
         run_states(model, batch)
     assert caught.value.sequence == 1
@@ -204,13 +204,13 @@ def test_instrument_sums_equal_the_contracted_score_tensors(degree, var_order):
     k = model.n_hidden
     cross, gram, surrogates = np.zeros((k, k + 1)), np.zeros((k + 1, k + 1)), []
     for x, y, S in zip(X, Y, partial_score(chain, X, degree - 1), strict=True):
-        kinds, residuals = kinds_of(chain, x), naive_residuals(model, x, y)
+        types, residuals = types_of(chain, x), naive_residuals(model, x, y)
         for t, (_, _, previous) in enumerate(naive_run(model, x)):
             moment = np.multiply.outer(residuals[t], S[t])
             contracted = [
-                contract(moment, B[i], D[kinds[t]][i], orders=(degree - 1, 0)) for i in range(k)
+                contract(moment, B[i], D[types[t]][i], orders=(degree - 1, 0)) for i in range(k)
             ]
-            p = np.linalg.solve(psi[kinds[t]], contracted) / factorial(degree)
+            p = np.linalg.solve(psi[types[t]], contracted) / factorial(degree)
             g = np.append(previous, 1.0)
             cross += np.outer(p, g)
             gram += np.outer(g, g)
@@ -236,9 +236,9 @@ def test_cross_sums_equal_the_contracted_joint_score_tensors(degree, var_order):
     total, n_rows = np.zeros((k, k)), 0
     orders = (degree - 1, degree)
     for x, y, S in zip(X, Y, joint_score(chain, X, orders), strict=True):
-        kinds, residuals = kinds_of(chain, x), naive_residuals(model, x, y)
+        types, residuals = types_of(chain, x), naive_residuals(model, x, y)
         for t in range(1, len(x)):
-            now, before = kinds[t], kinds[t - 1]
+            now, before = types[t], types[t - 1]
             moment = np.multiply.outer(residuals[t], S[t - 1])
             M = np.zeros((k, k))
             for i, j in product(range(k), repeat=2):

@@ -115,11 +115,11 @@ def make_case(case, cut="whole", seed=0):
     Y = [rng.standard_normal((n, q)) for n in LENGTHS]
     data = as_sequences(X, Y)
     source = Source(data, batch_size=10**6, lags=lags, both_ways=True, **CUTS[cut])
-    (table,) = source.tables()
+    (segments,) = source.as_subset().batches
     if "coefficients" in settings:
         flags["free_coefficients"] = polynomial_powers(model.activation, k)
     layout = Layout((2 * lags - 1) * N_INPUTS, k, q, n_backward=behind, lags=lags, **flags)
-    return model, layout, source.read(table), data
+    return model, layout, source.read(segments), data
 
 
 def windows_of(x, t, lags, step):
@@ -198,10 +198,10 @@ def test_joint_windows_reach_into_the_context_of_a_piece(case):
     """Pieces one at a time: rows of context complete the windows of those that count."""
     model, layout, _, data = make_case(case)
     source = Source(data, 1, segment=2, before=2, after=2, lags=2, both_ways=True)
-    tables = [table[[i]] for table in source.tables() for i in range(len(table))]
-    assert sum(source.read(table).n_counted for table in tables) == data.n_rows
-    for table in tables:
-        assert_derivatives(model, layout, source.read(table), data)
+    pieces = list(source.as_subset().segments)
+    assert sum(source.read(segments).n_counted for segments in pieces) == data.n_rows
+    for segments in pieces:
+        assert_derivatives(model, layout, source.read(segments), data)
 
 
 def assert_derivatives(model, layout, batch, data):
@@ -287,7 +287,7 @@ def test_the_mirror_image_has_the_same_derivatives(case):
     model, layout, batch, data = make_case(case)
     turned, mirrored = reversed_in_time(model, data)
     source = Source(mirrored, batch_size=10**6, lags=model.lags, both_ways=True)
-    (table,) = source.tables()
+    (segments,) = source.as_subset().batches
     other = Layout(
         layout.n_inputs,
         layout.n_hidden,
@@ -308,7 +308,7 @@ def test_the_mirror_image_has_the_same_derivatives(case):
             place[index] = np.concatenate((mine[name][k:], mine[name][:k]))
         else:
             place[index] = mine[name]
-    there = source.read(table)
+    there = source.read(segments)
     g = gradient_sums(batch, model, layout)
     close(gradient_sums(there, turned, other).gradient, g.gradient[place], ALGEBRA)
     H = hessian_sums(batch, model, layout).hessian
@@ -425,8 +425,8 @@ def test_null_space_of_the_hessian_is_the_scale_symmetry_of_both_chains(shape):
     data = as_sequences(rng.standard_normal((60, 5, N_INPUTS)), rng.standard_normal((60, 5, 2)))
     lags = model.lags
     source = Source(data, batch_size=10**6, lags=lags, both_ways=True)
-    (table,) = source.tables()
-    H = hessian_sums(source.read(table), model, layout).hessian
+    (segments,) = source.as_subset().batches
+    H = hessian_sums(source.read(segments), model, layout).hessian
     degree, k = 2, model.n_hidden
     directions = np.zeros((k, layout.size))
     for i in range(k):

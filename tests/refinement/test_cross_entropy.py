@@ -64,7 +64,7 @@ KINDS = ("forward", "both ways", "windows")
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
     model, _, source = make_case(kind)
-    sums = cross_entropy_sums(source.read(source.tables()[0]), model)
+    sums = cross_entropy_sums(source.read(source.as_subset().batches[0]), model)
     data = source.data
     logits = model.predict(data.X, lengths=data.lengths)
     P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_the_cross_entropy_is_its_slope(kind):
     model, layout, source = make_case(kind)
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     gradient = cross_entropy_sums(batch, model, layout).gradient
     slopes = []
     for unit in np.eye(layout.size):
@@ -124,30 +124,34 @@ def test_a_class_that_the_readout_never_sees_is_never_the_largest(simulated):
 
 def test_minimisation_returns_the_best_iterate_on_held_out_segments(simulated):
     truth, source, layout = simulated
-    engine, tables = Engine(), split_held_out(source.tables())
-    start = logistic_readout(truth, engine, source, N_CLASSES, tables=tables[0])
+    engine = Engine()
+    training, held_out = split_held_out(source)
+    start = logistic_readout(truth, engine, training, N_CLASSES)
     start = start.replace(input_weights=0.8 * start.input_weights)
-    result = minimise_cross_entropy(start, layout, engine, source, tables=tables)
-    held_out = [loss for _, loss, _ in result.history]
-    sums = [cross_entropy_sums(source.read(table), result.model) for table in tables[1]]
+    result = minimise_cross_entropy(start, layout, engine, training, held_out=held_out)
+    losses = [loss for _, loss, _ in result.history]
+    sums = [
+        cross_entropy_sums(source.read(segments), result.model) for segments in held_out.batches
+    ]
     loss = sum(each.loss for each in sums) / sum(each.n_rows for each in sums)
-    assert loss == pytest.approx(min(held_out), rel=ALGEBRA)
-    assert result.n_steps == len(held_out)
+    assert loss == pytest.approx(min(losses), rel=ALGEBRA)
+    assert result.n_steps == len(losses)
     assert result.status in (RefinementStatus.HELD_OUT, RefinementStatus.CONVERGED)
-    before = [cross_entropy_sums(source.read(table), start).loss for table in tables[1]]
+    before = [
+        cross_entropy_sums(source.read(segments), start).loss for segments in held_out.batches
+    ]
     assert sum(each.loss for each in sums) < sum(before)
 
 
 def test_every_tenth_segment_is_held_out(simulated):
     _, source, _ = simulated
-    training, held_out = split_held_out(source.tables())
-    both = np.concatenate([*training, *held_out])
-    whole = np.concatenate(source.tables())
-    assert len(np.unique(both, axis=0)) == len(both) == len(whole)
-    assert sum(map(len, held_out)) == len(whole) // 10
+    training, held_out = split_held_out(source)
+    both, whole = training.joined(held_out).segments, source.as_subset().segments
+    assert len(np.unique(both.start)) == len(both) == len(whole)
+    assert held_out.n_visited == len(whole) // 10
 
 
 def test_one_segment_cannot_be_split():
     source = Source(as_sequences(np.ones((5, 1)), np.zeros((5, 1))))
     with pytest.raises(ValueError, match="one segment cannot be split"):
-        split_held_out(source.tables())
+        split_held_out(source)

@@ -171,7 +171,7 @@ def test_derivatives_in_coefficients_are_differences_of_predictions(lags):
     X = [rng.standard_normal((n, 2)) for n in (12, 5)]
     Y = [rng.standard_normal((len(x), 2)) for x in X]
     source = Source(as_sequences(X, Y), batch_size=10**6, lags=lags)
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
 
     def predictions(candidate):
         # the first steps, whose windows reach before the start, do not count

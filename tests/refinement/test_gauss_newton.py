@@ -158,9 +158,9 @@ class Counted(Engine):
 
     labels: list[str] = field(default_factory=list)
 
-    def run(self, function, source, *, label="pass", tables=None):
+    def run(self, function, data, *, label="pass"):
         self.labels.append(label)
-        return super().run(function, source, label=label, tables=tables)
+        return super().run(function, data, label=label)
 
 
 FEW_ROWS = 1500

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, split_after
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import (
     Layout,
@@ -165,13 +165,10 @@ def test_best_iterate_on_held_out_data_is_returned():
     y = truth.predict(u) + 1.0 * rng.standard_normal((600, 1))
     data = as_sequences([u[:60], u[60:]], [y[:60], y[60:]])
     source = Source(data, batch_size=10**6)
-    table = np.concatenate(source.tables())
-    training, held_out = [table[:1]], [table[1:]]
+    training, held_out = split_after(source, 1)
     units = ("tanh",) * 4
     layout = Layout(1, 4, 1, direct=True)
-    end = levenberg_marquardt(
-        network(7, units), layout, SERIAL, source, tables=training, held_out=held_out
-    )
+    end = levenberg_marquardt(network(7, units), layout, SERIAL, training, held_out=held_out)
     outside = [row[2] for row in end.history]
     best = int(np.argmin(outside))
     assert 0 < best < len(outside) - 1  # it does rise again

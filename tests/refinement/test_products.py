@@ -7,7 +7,7 @@ import pytest
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.engine import Engine, Source
-from gloree.estimators import _state
+from gloree.fitting import _inputs
 from gloree.models import BRNN
 from gloree.moments import _plan
 from gloree.refinement import (
@@ -131,7 +131,7 @@ def test_product_is_that_of_the_exact_matrix(case):
 def test_tangent_is_the_change_of_predictions(case):
     """J v by central differences."""
     model, layout, source = problem(n_sequences=5, **case)
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     vector = np.random.default_rng(2).standard_normal(layout.size)
     states = run_states(model, batch)
     slopes = model.activation.derivative(states.z, 1)
@@ -149,7 +149,7 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
     """Exactly so for linear units without a recurrence, whose slopes are all one."""
     model, layout, source = problem(n_sequences=20, recurrent=False, **case)
     model = model.replace(activation="linear")
-    batch = source.read(source.tables()[0])
+    batch = source.read(source.as_subset().batches[0])
     states = run_states(model, batch)
     slopes = model.activation.derivative(states.z, 1)
     H = hessian_sums(batch, model, layout).hessian
@@ -269,7 +269,7 @@ def test_fit_of_very_many_weights_is_as_good_as_one_with_the_matrix(monkeypatch)
     monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
     whole = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
     assert whole.report_.standard_errors
-    monkeypatch.setattr(_state, "WIDE", 30)
+    monkeypatch.setattr(_inputs, "WIDE", 30)
     monkeypatch.setattr(descent, "MOST_WEIGHTS", 100)
     wide = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
     assert wide.chain_ is None
@@ -287,7 +287,7 @@ def test_wild_segments_are_taken_in_with_very_many_weights(monkeypatch):
     Y[:7] = truth.predict(X[:7]) + noise
     monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
     whole = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
-    monkeypatch.setattr(_state, "WIDE", 30)
+    monkeypatch.setattr(_inputs, "WIDE", 30)
     monkeypatch.setattr(descent, "MOST_WEIGHTS", 100)
     est = SpectralRNNRegressor(3, random_state=0).fit(X, Y)
     for name in NAMES:

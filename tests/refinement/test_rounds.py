@@ -1,6 +1,6 @@
 """Rounds: what one pass returns, how units are put back, and that the error only falls."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,21 +10,34 @@ from gloree.decomposition import cp_tensor, decompose
 from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.moments import (
-    Frame,
+    Coordinates,
     RegressionFeatures,
+    RegressionResidual,
     RegressionSolver,
+    ScoreResidual,
     Whitening,
     cross_moment_sums,
     regression_sums,
-    score_frame,
+    score_coordinates,
 )
-from gloree.recurrence import Contraction, cross_sums, instrument_sums, linearised_sums, score_sums
+from gloree.recurrence import (
+    RECURRENCES,
+    Contraction,
+    FreeWeights,
+    OutputsOnly,
+    cross_sums,
+    instrument_sums,
+    linearised_sums,
+    score_sums,
+)
 from gloree.refinement import (
     Layout,
     Rounds,
-    RoundSettings,
+    evaluate,
     evaluate_batch,
     first_model,
+    residual_round,
+    start_rounds,
     with_components,
 )
 from gloree.sequences import as_sequences
@@ -43,12 +56,12 @@ def make_problem(seed=0, n_sequences=300, *, regression=True, method="least-squa
     if regression:
         features = RegressionFeatures(whitening, 2)
         sums = SERIAL.run(lambda b: regression_sums(b, features), source)
-        frame = Frame.of_whitening(whitening)
         solver = RegressionSolver.from_sums(features, sums)
+        moment = RegressionResidual(Coordinates.of_whitening(whitening), solver)
     else:
-        frame, solver = score_frame(chain.precision_blocks(0)[0]), None
-    settings = RoundSettings(Layout(*SIZES), method, frame, solver, chain)
-    return truth, chain, source, settings
+        moment = ScoreResidual(score_coordinates(chain.precision_blocks(0)[0]), chain, 2)
+    rounds = Rounds(Layout(*SIZES), RECURRENCES[method], moment, chain, SERIAL, source)
+    return truth, chain, rounds
 
 
 def assert_same_sums(found, expected):
@@ -65,19 +78,18 @@ def assert_same_sums(found, expected):
 @pytest.mark.parametrize("method", ["instrument", "cross", "score", "least-squares"])
 @pytest.mark.parametrize("regression", [False, True])
 def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
-    truth, chain, source, settings = make_problem(
-        n_sequences=20, regression=regression, method=method
-    )
+    truth, chain, rounds = make_problem(n_sequences=20, regression=regression, method=method)
     model = truth.replace(recurrent_weights=0.5 * truth.recurrent_weights)
-    batch = source.data.whole()
+    batch = rounds.data.data.whole()
     contraction = Contraction.of(model, chain.precision_blocks(0))
-    found = evaluate_batch(batch, model, settings, contraction, units=True, tensor=True)
+    settings = (rounds.estimator, rounds.free, chain, contraction, rounds.moment)
+    found = evaluate_batch(batch, model, *settings)
     residuals = residual_rows(model, batch)
     np.testing.assert_allclose(found.squares, np.sum(residuals**2, axis=0))
     np.testing.assert_allclose(found.output_moment, residuals.T @ residuals)
     assert found.n_rows == batch.n_rows
     expected = {
-        "linear": linearised_sums(
+        "outputs": linearised_sums(
             batch,
             model,
             recurrent=method in ("least-squares", "score"),
@@ -90,31 +102,30 @@ def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
         expected["cross"] = cross_sums(batch, model, chain, contraction)
     if method == "score":
         expected["score"] = score_sums(batch, model, chain, residuals)
+    for name in ("outputs", "instrument", "cross", "score"):
+        if name in expected:
+            assert_same_sums(getattr(found.recurrence, name), expected[name])
+        else:
+            assert getattr(found.recurrence, name) is None
     if regression:
-        expected["regression"] = regression_sums(
-            batch, settings.solver.features, targets=lambda _: residuals, gram=False
+        moment = regression_sums(
+            batch, rounds.moment.solver.features, targets=lambda _: residuals, gram=False
         )
     else:
-        expected["moment"] = cross_moment_sums(
-            batch,
-            chain,
-            2,
-            projection=settings.frame.from_inputs,
-            targets=lambda _: residuals,
+        projection = rounds.moment.coordinates.from_inputs
+        moment = cross_moment_sums(
+            batch, chain, 2, projection=projection, targets=lambda _: residuals
         )
-    for name in ("linear", "instrument", "cross", "score", "regression", "moment"):
-        if name in expected:
-            assert_same_sums(getattr(found, name), expected[name])
-        else:
-            assert getattr(found, name) is None
+    assert_same_sums(found.moment, moment)
 
 
 def test_parts_that_were_not_asked_for_are_none():
-    truth, _, source, settings = make_problem(n_sequences=5)
-    found = evaluate_batch(source.data.whole(), truth, settings, None, units=False, tensor=False)
-    assert found.regression is None
-    assert found.instrument is None
-    assert found.linear.unit_gram.shape == (0, 0)
+    truth, _, rounds = make_problem(n_sequences=5)
+    batch = rounds.data.data.whole()
+    found = evaluate_batch(batch, truth, OutputsOnly(), FreeWeights(), None, None, None)
+    assert found.moment is None
+    assert found.recurrence.instrument is None
+    assert found.recurrence.outputs.unit_gram.shape == (0, 0)
 
 
 @pytest.mark.parametrize("degree", [2, 3])
@@ -127,10 +138,10 @@ def test_components_are_put_back_where_they_came_from(degree):
         recurrent_weights=s[:, None] * truth.recurrent_weights / s[None, :] ** degree,
         output_weights=truth.output_weights / s[:, None] ** degree,
     )
-    frame = score_frame(chain.precision_blocks(0)[0])
-    T = frame.model_tensor(model, degree, 1.0)
+    coordinates = score_coordinates(chain.precision_blocks(0)[0])
+    T = coordinates.model_tensor(model, degree, 1.0)
     found = decompose(T, 3, random_state=0)
-    back = with_components(model, found, frame, Layout(*SIZES))
+    back = with_components(model, found, coordinates, Layout(*SIZES))
     np.testing.assert_allclose(back.input_weights, model.input_weights, atol=ALGEBRA)
     np.testing.assert_allclose(back.output_weights, model.output_weights, atol=ALGEBRA)
     np.testing.assert_array_equal(back.recurrent_weights, model.recurrent_weights)
@@ -138,17 +149,17 @@ def test_components_are_put_back_where_they_came_from(degree):
 
 def test_first_model_has_unit_rows_the_mean_and_no_recurrence():
     _, _, truth, chain = datasets.make_rnn(1, 2, *SIZES, random_state=2)
-    frame = score_frame(chain.precision_blocks(0)[0])
+    coordinates = score_coordinates(chain.precision_blocks(0)[0])
     loadings = 2 * truth.output_weights
-    found = decompose(cp_tensor(loadings, frame.components(truth), 2), 3, random_state=0)
+    found = decompose(cp_tensor(loadings, coordinates.components(truth), 2), 3, random_state=0)
     means = np.array([1.0, 2.0, 3.0, 4.0])
-    model = first_model(found, frame, truth.activation, means, Layout(*SIZES, direct=True))
+    model = first_model(found, coordinates, truth.activation, means, Layout(*SIZES, direct=True))
     np.testing.assert_allclose(model.input_weights, truth.input_weights, atol=ALGEBRA)
     np.testing.assert_allclose(model.output_weights, truth.output_weights, atol=ALGEBRA)
     np.testing.assert_array_equal(model.output_bias, means)
     assert not model.recurrent_weights.any()
     assert not model.direct_weights.any()
-    bare = first_model(found, frame, truth.activation, means, Layout(*SIZES, bias=False))
+    bare = first_model(found, coordinates, truth.activation, means, Layout(*SIZES, bias=False))
     assert not bare.output_bias.any()
     assert bare.direct_weights is None
 
@@ -156,26 +167,42 @@ def test_first_model_has_unit_rows_the_mean_and_no_recurrence():
 @pytest.mark.parametrize("regression", [False, True])
 @pytest.mark.parametrize("method", ["instrument", "least-squares"])
 def test_rounds_lower_the_error_and_come_close_to_the_truth(method, regression):
-    truth, _, source, settings = make_problem(regression=regression, method=method)
-    rounds = Rounds(settings, SERIAL, source)
+    truth, _, rounds = make_problem(regression=regression, method=method)
     start = truth.replace(recurrent_weights=None)
-    squares = [float(rounds.evaluate(start).squares.sum())]
-    model, sums = rounds.start(start)
-    squares.append(float(sums.squares.sum()))
+    totals = [evaluate(rounds, start).total]
+    current = start_rounds(rounds, start)
+    totals.append(current.sums.total)
     for _ in range(2):
-        model, sums = rounds.round(model, sums)
-        squares.append(float(sums.squares.sum()))
-    assert squares == sorted(squares, reverse=True)
-    assert squares[-1] < 0.2 * squares[0]
-    assert weight_errors(model, truth)["recurrent_weights"] < 0.2
-    after = rounds.evaluate(model, units=False)
-    assert after.squares.sum() == pytest.approx(squares[-1])
+        current = residual_round(rounds.later(), current)
+        totals.append(current.sums.total)
+    assert totals == sorted(totals, reverse=True)
+    assert totals[-1] < 0.2 * totals[0]
+    assert weight_errors(current.model, truth)["recurrent_weights"] < 0.2
+    after = evaluate(replace(rounds, estimator=OutputsOnly()), current.model)
+    assert after.total == pytest.approx(totals[-1])
+    labels, errors = zip(*current.history, strict=True)
+    assert labels == tuple(sorted(labels, key=["first moment", "recurrence", "round"].index))
+    assert errors == tuple(sorted(errors, reverse=True))
+    assert errors[-1] == pytest.approx(totals[-1] / after.n_rows / SIZES[2])
+
+
+def test_a_round_that_gains_nothing_gives_its_argument_back():
+    _, _, rounds = make_problem(n_sequences=20)
+    rounds = rounds.later()
+    current = start_rounds(rounds, make_problem()[0].replace(recurrent_weights=None))
+    for _ in range(100):
+        after = residual_round(rounds, current)
+        if after is current:
+            return
+        assert after.sums.total < current.sums.total
+        current = after
+    raise AssertionError("rounds never end")
 
 
 def test_rounds_without_a_recurrence_leave_it_at_zero():
-    truth, _, source, settings = make_problem(method="none")
+    truth, _, rounds = make_problem()
     layout = Layout(*SIZES, recurrent=False, bias=False)
-    settings = RoundSettings(layout, "none", settings.frame, settings.solver, settings.chain)
-    model, _ = Rounds(settings, SERIAL, source).start(truth.replace(recurrent_weights=None))
+    rounds = replace(rounds, layout=layout, estimator=OutputsOnly())
+    model = start_rounds(rounds, truth.replace(recurrent_weights=None)).model
     assert not model.recurrent_weights.any()
     assert not model.hidden_bias.any()

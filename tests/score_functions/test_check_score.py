@@ -11,7 +11,7 @@ from gloree._sums import MergeError
 from gloree.chains import GaussianVAR, NonStationaryChainError
 from gloree.score_functions import (
     SteinStatistic,
-    Whitening,
+    SymmetricWhitening,
     check_score,
     partial_score,
     stein_statistic,
@@ -215,7 +215,7 @@ def test_refusals():
 # -- the statistic is a monoid --------------------------------------------------------------------
 
 INTEGER_CHAIN = GaussianVAR([[1.0, 0.0], [1.0, -1.0]], np.eye(2), initial_covariance=np.eye(2))
-INTEGER_WHITENING = Whitening(np.zeros(2), np.array([[1.0, 0.0], [2.0, 1.0]]), np.eye(2))
+INTEGER_WHITENING = SymmetricWhitening(np.zeros(2), np.array([[1.0, 0.0], [2.0, 1.0]]), np.eye(2))
 
 integers = st.integers(-6, 6)
 sequences = st.lists(
@@ -253,7 +253,7 @@ def test_segments_with_context_equal_whole_sequences(segment, order):
     """Groups are tied to steps of sequences, so even they do not depend on the cut."""
     chain = GaussianVAR(np.stack([0.4 * np.eye(2)] * order) / order, np.eye(2))
     data = as_sequences([chain.sample(1, n, n)[0] for n in (30, 2, 11, 1)])
-    whitening = Whitening.from_moments(np.zeros(2), np.eye(2))
+    whitening = SymmetricWhitening.from_moments(np.zeros(2), np.eye(2))
     options = {"n_groups": 4, "block": 7}
     whole = stein_statistic(data.whole(), chain, whitening, **options)
     pieces = SteinStatistic.identity(chain, whitening, **options)
@@ -282,7 +282,7 @@ def test_statistics_with_other_groups_do_not_merge():
 def test_weights_count_as_repetitions():
     chain = GaussianVAR(0.4 * np.eye(2), np.eye(2))
     X = chain.sample(4, 5, 0)
-    whitening = Whitening.from_moments(np.zeros(2), np.eye(2))
+    whitening = SymmetricWhitening.from_moments(np.zeros(2), np.eye(2))
     batch = as_sequences(X).whole()
     object.__setattr__(batch, "weights", np.repeat([1.0, 2.0, 1.0, 3.0], 5))
     weighted = stein_statistic(batch, chain, whitening, n_groups=1)

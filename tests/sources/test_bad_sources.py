@@ -256,7 +256,7 @@ def test_pickled_objects_are_never_loaded(tmp_path):
 def test_a_shard_that_changes_during_a_fit_is_named(n_sequences, offset, engine, tmp_path):
     write(tmp_path, 3)
     source = sources.shards(tmp_path)
-    source.look()
+    source.scan()
     x, y = block(1, n_sequences)
     np.savez(tmp_path / "s01.npz", X=x, Y=y + offset)
     with pytest.raises(SourceError, match=r"s01.npz is not what it was .*still written to"):
@@ -266,7 +266,7 @@ def test_a_shard_that_changes_during_a_fit_is_named(n_sequences, offset, engine,
 def test_a_shard_that_vanishes_during_a_fit_is_named(tmp_path):
     write(tmp_path, 3)
     source = sources.shards(tmp_path)
-    source.look()
+    source.scan()
     (tmp_path / "s01.npz").unlink()
     with pytest.raises(SourceError, match=r"s01.npz: cannot be read \(.*No such file"):
         regressor().fit(source)

@@ -209,19 +209,19 @@ def test_sizes_are_those_of_all_parts_together():
     source = sources.batches(ragged())
     assert (source.n_rows, source.n_sequences, source.n_inputs, source.n_outputs) == (323, 7, 2, 1)
     assert (source.longest, source.shortest, source.n_parts) == (300, 1, 4)
-    together = sources.gathered(source)
+    together = sources.in_memory(source)
     assert source.n_interior(1, 2) == together.n_interior(1, 2) == 6 + 1 + 1 + 297
     assert source.part_rows.tolist() == [0, 14, 22, 322, 323]
     assert source.part_sequences.tolist() == [0, 3, 5, 6, 7]
 
 
-def test_gathered_parts_are_the_whole():
+def test_parts_in_memory_are_the_whole():
     items = ragged()
-    together = sources.gathered(sources.batches(items))
+    together = sources.in_memory(sources.batches(items))
     np.testing.assert_array_equal(together.X, np.concatenate([x for x, _, _ in items]))
     np.testing.assert_array_equal(together.Y, np.concatenate([y for _, y, _ in items]))
     np.testing.assert_array_equal(together.lengths, [3, 9, 2, 4, 4, 300, 1])
-    assert sources.gathered(together) is together
+    assert sources.in_memory(together) is together
 
 
 def test_lengths_of_parts_take_little_memory():
@@ -315,11 +315,11 @@ def test_a_change_of_all_words_alike_changes_the_checksum(kind, size):
     assert len({checksum_of(each) for each in changed}) == len(changed)
 
 
-def test_a_first_look_shows_progress_only_if_asked(capsys):
-    sources.batches(ragged()).look()
+def test_a_scan_shows_progress_only_if_asked(capsys):
+    sources.batches(ragged()).scan()
     assert capsys.readouterr().err == ""
-    sources.batches(ragged()).look(verbose=1)
-    assert "first look" in capsys.readouterr().err
+    sources.batches(ragged()).scan(verbose=1)
+    assert "scan" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------- memory
@@ -389,7 +389,7 @@ def test_an_iterable_may_fill_the_same_buffers_again(engine, dtype, data):
 
 def test_parts_of_reused_buffers_are_gathered_as_they_were(data):
     items = blocks(data)
-    found = sources.gathered(sources.batches(Reused(items)))
+    found = sources.in_memory(sources.batches(Reused(items)))
     np.testing.assert_array_equal(found.X, np.concatenate([flat(x) for x, _ in items]))
     np.testing.assert_array_equal(found.Y, np.concatenate([flat(y) for _, y in items]))
 
@@ -403,6 +403,6 @@ def test_delayed_values_may_fill_the_same_buffers_again(data):
         inputs[:], outputs[:] = x, y
         return inputs, outputs
 
-    found = sources.gathered(sources.partitions([dask.delayed(fill)(x, y) for x, y in items]))
+    found = sources.in_memory(sources.partitions([dask.delayed(fill)(x, y) for x, y in items]))
     np.testing.assert_array_equal(found.X, np.concatenate([flat(x) for x, _ in items]))
     np.testing.assert_array_equal(found.Y, np.concatenate([flat(y) for _, y in items]))

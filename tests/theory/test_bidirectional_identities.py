@@ -1,4 +1,4 @@
-"""Theory, both directions: every identity that GLOREE-B rests on, exact at every step.
+"""Every identity that GLOREE-B rests on (:doc:`/theory/bidirectional`), exact at every step.
 
 Expectations are sums over Gauss-Hermite nodes; the networks of the oracle are plain loops.
 """

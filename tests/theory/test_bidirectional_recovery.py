@@ -1,6 +1,6 @@
 """Population moments in, weights of a bidirectional network out, up to its symmetries.
 
-The first moment is the closed form of the theory page; the stages after it take noise-free data,
+The first moment is the closed form :eq:`first-moment`; the stages after it take noise-free data,
 of which the identities hold for any average, and the library's own path from there.
 """
 
@@ -16,7 +16,7 @@ from gloree.decomposition import cp_tensor, decompose
 from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.models import BRNN, IORNN
-from gloree.moments import score_frame
+from gloree.moments import score_coordinates
 from gloree.recurrence import (
     Contraction,
     CrossSums,
@@ -64,11 +64,11 @@ def first_stage(size, degree, seed):
     """C and A2 from T = l! c_l sum_i A2_i (x) c_i^(x)l, in the coordinates of a score moment."""
     _, Y, truth, chain = simulated(size, degree, seed)
     n_inputs, n_hidden, n_outputs = size
-    frame = score_frame(chain.precision_blocks(0)[0])
-    T = cp_tensor(factorial(degree) * truth.output_weights, frame.components(truth), degree)
+    coordinates = score_coordinates(chain.precision_blocks(0)[0])
+    T = cp_tensor(factorial(degree) * truth.output_weights, coordinates.components(truth), degree)
     found = decompose(T, n_hidden, random_state=seed)
     layout = Layout(n_inputs, n_hidden, n_outputs, bias=False)
-    return found, first_model(found, frame, truth.activation, Y.mean(axis=(0, 1)), layout)
+    return found, first_model(found, coordinates, truth.activation, Y.mean(axis=(0, 1)), layout)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Theory, section 3: the first moment is a sum of rank-one terms, at every step of a sequence."""
+"""The first moment is a sum of rank-one terms, at every step of a sequence: :eq:`first-moment`."""
 
 from math import factorial
 
@@ -127,7 +127,7 @@ def test_linear_activation_gives_markov_parameters(order):
 
 
 def test_residual_moment_corrects_a_wrong_model():
-    """Section 5: mu(theta^) + E[(y - y^) (x) S_2] is the true moment whatever theta^ is."""
+    """:eq:`rounds`: mu(theta^) + E[(y - y^) (x) S_2] is the true moment whatever theta^ is."""
     chain = stable_chain(15, 2)
     truth, model = make_network(16, 2, QUADRATIC), make_network(17, 2, QUADRATIC, n_hidden=3)
     X, w = grid(chain, 3, degree=10)

@@ -1,7 +1,7 @@
 """Population moments in, weights out: exact to rounding, up to the symmetries of the network.
 
-The moments are closed forms of theory, sections 3 and 4, or sums over Gauss-Hermite nodes of short
-sequences; everything after them is the library's own path.
+The moments are closed forms, :eq:`first-moment` and :eq:`cross-recurrence`, or sums over
+Gauss-Hermite nodes of short sequences; everything after them is the library's own path.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from gloree import datasets
 from gloree.decomposition import cp_tensor, decompose
 from gloree.metrics import weight_errors
 from gloree.models import IORNN
-from gloree.moments import Frame, cross_moment_sums, score_frame
+from gloree.moments import Coordinates, cross_moment_sums, score_coordinates
 from gloree.recurrence import (
     Contraction,
     CrossSums,
@@ -58,12 +58,12 @@ def first_stage(size, degree, seed):
     """A1 and A2 from T = l! c_l sum_i A2_i (x) a_i^(x)l, in the coordinates of a score moment."""
     _, Y, truth, chain = simulated(size, degree, seed)
     n_inputs, n_hidden, n_outputs = size
-    frame = score_frame(chain.precision_blocks(0)[0])
+    coordinates = score_coordinates(chain.precision_blocks(0)[0])
     loadings = factorial(degree) * truth.output_weights
-    T = cp_tensor(loadings, frame.components(truth), degree)
+    T = cp_tensor(loadings, coordinates.components(truth), degree)
     found = decompose(T, n_hidden, random_state=seed)
     layout = Layout(n_inputs, n_hidden, n_outputs, bias=False)
-    model = first_model(found, frame, truth.activation, Y.mean(axis=(0, 1)), layout)
+    model = first_model(found, coordinates, truth.activation, Y.mean(axis=(0, 1)), layout)
     return found, model
 
 
@@ -203,7 +203,7 @@ def test_instrument_sweeps_contract_to_the_recurrence(size, degree, seed):
 
 # ---------------------------------------------------------------- exact expectations by quadrature
 
-IDENTITY_FRAME = Frame(np.eye(2), np.eye(2))
+IDENTITY = Coordinates(np.eye(2), np.eye(2))
 
 
 def small_network(seed, degree, n_inputs=2, n_hidden=2, n_outputs=2):
@@ -267,7 +267,7 @@ def test_weighted_nodes_give_all_weights(degree):
     found = decompose(T, 2, random_state=0)
     layout = Layout(2, 2, 2)
     # the canonical form has the order and the signs of the truth
-    model = first_model(found, IDENTITY_FRAME, truth.activation, np.zeros(2), layout)
+    model = first_model(found, IDENTITY, truth.activation, np.zeros(2), layout)
     contraction = Contraction.of(model, chain.precision_blocks(0))
     p = pseudo_observations(batch, model, chain, batch.targets, contraction)
     g = np.column_stack((run_states(truth, batch).previous, np.ones(batch.n_rows)))

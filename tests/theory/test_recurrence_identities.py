@@ -1,4 +1,4 @@
-"""Theory, section 4: three ways to the recurrence, each exact at every step that has a past."""
+"""Three ways to the recurrence (:doc:`/theory/recurrence`), exact at every step that has a past."""
 
 from math import factorial
 

@@ -1,4 +1,4 @@
-"""Theory, section 2: scores are derivatives of the density, and Stein's identity holds."""
+"""Scores are derivatives of the density (:eq:`score`), and Stein's identity holds (:eq:`stein`)."""
 
 from math import perm
 
@@ -164,7 +164,7 @@ def test_neighbouring_scores_have_covariance_minus_p_phi(n_steps):
 
 
 def test_closed_forms_of_order_one():
-    """First, interior and last score and covariance of a VAR(1), as the theory page has them."""
+    """First, interior and last score and covariance of a VAR(1): :eq:`var1`."""
     chain = stable_chain(33, 3)
     X = chain.sample(1, 4, 0)[0]
     P, Phi = chain.precision, chain.coefficients[0]

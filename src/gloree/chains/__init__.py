@@ -1,15 +1,27 @@
 """Input laws: what turns inputs into scores."""
 
-from gloree.chains._base import Chain, GaussianChain, NonStationaryChainError
+from gloree.chains._base import (
+    Capabilities,
+    HermiteLaw,
+    InputLaw,
+    LawError,
+    NonStationaryChainError,
+    fingerprint,
+    require,
+)
 from gloree.chains._gaussian_var import GaussianVAR
 from gloree.chains._moments import LagCovariances, LagMoments, lag_moments
 
 __all__ = [
-    "Chain",
-    "GaussianChain",
+    "Capabilities",
     "GaussianVAR",
+    "HermiteLaw",
+    "InputLaw",
     "LagCovariances",
     "LagMoments",
+    "LawError",
     "NonStationaryChainError",
+    "fingerprint",
     "lag_moments",
+    "require",
 ]

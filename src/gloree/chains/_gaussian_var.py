@@ -1,4 +1,7 @@
-"""Gaussian vector autoregressions of any order, with exact scores at the ends of sequences."""
+"""Gaussian vector autoregressions of any order, with exact scores at the ends of sequences.
+
+One class, more than half of it documentation: its parts share the derived matrices.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 
 from gloree._arrays import copied, index, like
-from gloree.chains._base import NonStationaryChainError, RandomState
+from gloree.chains._base import Capabilities, NonStationaryChainError, RandomState
 from gloree.chains._linear_algebra import (
     companion_matrix,
     discrete_lyapunov,
@@ -77,9 +80,8 @@ class GaussianVAR:
     -----
     Instances are immutable; derived matrices are computed once, when first needed. A chain with
     a spectral radius of 1 or more can be built, but everything that needs the stationary law
-    raises `NonStationaryChainError`. The scores of a VAR(1) are those of section 2 of this
-    project's theory page, after [SA16]_; the general order follows from the banded joint
-    precision.
+    raises `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and
+    :eq:`varp` in general, score functions in the sense of [SA16]_.
 
     References
     ----------
@@ -146,6 +148,9 @@ class GaussianVAR:
             f"spectral_radius={self.spectral_radius:.3g})"
         )
 
+    def __str__(self) -> str:
+        return f"Gaussian VAR({self.order})"
+
     # -- sizes and derived matrices ---------------------------------------------------------
 
     @property
@@ -162,6 +167,11 @@ class GaussianVAR:
     def context(self) -> tuple[int, int]:
         """Rows before and after a step that its score depends on: p on either side."""
         return self.order, self.order
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Score tensors of every order, as Hermite tensors, exact at the ends of sequences."""
+        return Capabilities(max_score_order=None, hermite=True, edges=True)
 
     @cached_property
     def spectral_radius(self) -> float:
@@ -237,26 +247,27 @@ class GaussianVAR:
     # -- the joint precision ----------------------------------------------------------------
 
     @property
-    def n_kinds(self) -> int:
-        """Kinds of step that differ in the covariance of their score: (p + 1)^2.
+    def n_boundary_types(self) -> int:
+        """Number of boundary types, which differ in the covariance of the score: (p + 1)^2.
 
-        Kind (p - min(before, p)) (p + 1) + p - min(after, p) has `before` steps before it and
-        `after` steps after it. For order 1: 0 interior, 1 last, 2 first, 3 the only step.
+        A step with `before` steps before it and `after` steps after it is of type
+        (p - min(before, p)) (p + 1) + p - min(after, p). For order 1: 0 interior, 1 last,
+        2 first, 3 the only step.
         """
         return (self.order + 1) ** 2
 
-    def kinds(self, batch: Batch) -> IntArray:
-        """Kind of every row of a batch, shape (n_rows,)."""
+    def boundary_types(self, batch: Batch) -> IntArray:
+        """Boundary type of every row of a batch, shape (n_rows,)."""
         p = self.order
         before = np.minimum(batch.steps_before, p)
         after = np.minimum(batch.steps_after, p)
-        kinds: IntArray = (p - before) * (p + 1) + (p - after)
-        return kinds
+        types: IntArray = (p - before) * (p + 1) + (p - after)
+        return types
 
-    def kind_name(self, kind: int) -> str:
-        """Say in words which steps are of this kind."""
+    def boundary_name(self, boundary_type: int) -> str:
+        """Say in words which steps are of this boundary type."""
         p = self.order
-        before, after = self._surroundings(kind)
+        before, after = self._surroundings(boundary_type)
         if before == p and after == p:
             return "interior"
         if p == 1:
@@ -268,9 +279,10 @@ class GaussianVAR:
             parts.append("last" if after == 0 else f"last - {after}")
         return ", ".join(parts)
 
-    def _surroundings(self, kind: int) -> tuple[int, int]:
-        """Steps before and after a step of this kind, each at most p."""
-        return self.order - kind // (self.order + 1), self.order - kind % (self.order + 1)
+    def _surroundings(self, boundary_type: int) -> tuple[int, int]:
+        """Steps before and after a step of this boundary type, each at most p."""
+        missing_before, missing_after = divmod(boundary_type, self.order + 1)
+        return self.order - missing_before, self.order - missing_after
 
     def precision_block(self, before: int, after: int, lag: int = 0) -> Array:
         r"""Block of the joint precision: Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p.
@@ -320,44 +332,35 @@ class GaussianVAR:
         return [np.eye(self.n_inputs), *(-self.coefficients)]
 
     def precision_blocks(self, lag: int = 0) -> Array:
-        """Cov(s_t, s_{t-lag}) for every kind of step t.
+        """Cov(s_t, s_{t-lag}) for every boundary type of step t.
 
         Parameters
         ----------
         lag : int, default 0
+            0 gives K, the covariance of the score itself.
 
         Returns
         -------
-        ndarray of shape (n_kinds, n_inputs, n_inputs)
-            Zero for kinds of step that may lack the neighbour.
+        ndarray of shape (n_boundary_types, n_inputs, n_inputs)
+            Zero for boundary types of steps that may lack the neighbour.
         """
-        blocks = np.zeros((self.n_kinds, self.n_inputs, self.n_inputs))
-        for kind in range(self.n_kinds):
-            before, after = self._surroundings(kind)
-            # A step with p steps before it or more has any neighbour that is correlated with it.
-            if before >= lag:
-                blocks[kind] = self.precision_block(before, after, lag)
-        return blocks
+        if lag == 0:
+            return self.score_covariances
+        return self._blocks(lag)
 
     @cached_property
     def score_covariances(self) -> Array:
-        """Covariance K of the score of every kind of step, shape (n_kinds, n_inputs, n_inputs)."""
-        return _frozen(self.precision_blocks(0))
+        """K, the covariance of the score: ``precision_blocks(0)``, computed once."""
+        return _frozen(self._blocks(0))
 
-    def score_covariance_kinds(self, batch: Batch) -> tuple[IntArray, Array]:
-        """Kind of every row and the score covariance of every kind.
-
-        Parameters
-        ----------
-        batch : Batch
-
-        Returns
-        -------
-        kinds : ndarray of int of shape (n_rows,)
-            0 is the interior; see `n_kinds`. The numbering does not depend on the batch.
-        covariances : ndarray of shape (n_kinds, n_inputs, n_inputs)
-        """
-        return self.kinds(batch), self.score_covariances
+    def _blocks(self, lag: int) -> Array:
+        blocks = np.zeros((self.n_boundary_types, self.n_inputs, self.n_inputs))
+        for boundary_type in range(self.n_boundary_types):
+            before, after = self._surroundings(boundary_type)
+            # A step with p steps before it or more has any neighbour that is correlated with it.
+            if before >= lag:
+                blocks[boundary_type] = self.precision_block(before, after, lag)
+        return blocks
 
     def joint_precision(self, n_steps: int) -> Array:
         """Precision of (x_1, .., x_n) stacked, shape (n_steps n_inputs, n_steps n_inputs).
@@ -549,6 +552,33 @@ class GaussianVAR:
             for lag, coefficient in enumerate(self.coefficients, start=1):
                 steps[step] += steps[step - lag] @ coefficient.T
         return np.ascontiguousarray((steps + self.mean).transpose(1, 0, 2))
+
+    def shifted(self, offset: ArrayLike) -> GaussianVAR:
+        """Law of x - offset.
+
+        Parameters
+        ----------
+        offset : array of shape (n_inputs,)
+
+        Returns
+        -------
+        GaussianVAR
+            With the mean lowered by `offset`; the law of x - mean has mean zero.
+
+        Raises
+        ------
+        ValueError
+            If `offset` has another shape.
+        """
+        moved = read_only(offset, "offset")
+        if moved.shape != (self.n_inputs,):
+            raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
+        return GaussianVAR(
+            self.coefficients,
+            self.innovation_covariance,
+            self.mean - moved,
+            initial_covariance=self.initial_covariance,
+        )
 
     # -- estimation -------------------------------------------------------------------------
 

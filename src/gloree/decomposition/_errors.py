@@ -1,19 +1,60 @@
-"""Predicted standard errors of components and loadings, from the Jacobian at the solution.
+r"""Predicted standard errors, and the certificate that rests on them.
 
-With noise of variance sigma^2 per independent entry (isotropic on symmetric tensors), the
-covariance of (A, W) is sigma^2 (J^T J)^+ with the lengths of the rows of A fixed. Eliminating W
-leaves sigma^2 / |T|^2 H^+ for A, H the Gauss-Newton Hessian of `_problem`, and W follows A through
-dW = C^-1 (noise) - p C^-1 B_j dA_j.
+**Standard errors.** With noise of variance sigma^2 per independent entry (isotropic on symmetric
+tensors), the covariance of (A, W) is sigma^2 (J^T J)^+ with the lengths of the rows of A fixed.
+Eliminating W leaves sigma^2 / |T|^2 H^+ for A, H the Gauss-Newton Hessian of `_least_squares`, and
+W follows A through dW = C^-1 (noise) - p C^-1 B_j dA_j.
+
+**Certificate.** White noise of standard deviation sigma on the tensors symmetric in p modes of
+size d with n outputs contains rank-one terms u (x) x^{(x) p}, |u| = |x| = 1, of weight
+
+    E max_{u, x} <u (x) x^{(x) p}, noise>  <=  sigma (sqrt(n) + sqrt(p d))
+
+because |u (x) x^{(x) p} - v (x) y^{(x) p}|^2 <= |u - v|^2 + p |x - y|^2: the Sudakov-Fernique
+inequality with two independent normal vectors. Call the right-hand side the ceiling; by Gaussian
+concentration the maximum exceeds the ceiling + t sigma with a probability below exp(-t^2 / 2). What
+the right fit leaves of the noise is a projection of it, with the same bounds. Two conditions:
+
+* *The component could not be noise.* A lone component of weight w has the standard error
+  sigma sqrt((d - 1) / p) / w of its direction and sigma sqrt(n) / w of its loadings (relative). A
+  component is determined if its own errors are below those of w = ceiling + 3 sigma. Wrong minima,
+  which merge two components and spend the one set free on noise or on cancelling, violate this.
+* *No component is left in the residual.* Its largest rank-one term is below the ceiling.
+
+If both hold for all components the minimum is taken for the answer. sigma^2 is the residual's mean
+square; structure left in it raises it, and with it all the errors. No theorem says that a wrong
+minimum cannot pass; `benchmarks/decompose.py --certificate` counts those that do.
+
+References
+----------
+R. Vershynin, High-Dimensional Probability, Cambridge University Press (2018), chapters 5 and 7.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrs
 
-from ._problem import Point, Problem, add_gauge, gauss_newton_hessian
-from ._result import FloatArray
-from ._whitening import NoiseMetric
+from ._least_squares import Point, Problem, add_gauge, coordinates_in_span, gauss_newton_hessian
+from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom
+
+# t above: noise makes a component as heavy as that in at most one tensor of ninety.
+MARGIN = 3.0
+# The power iteration starts from this many leading directions of the residual. A term that merging
+# or cancelling left over leads them, and eight steps bring it close to its value.
+N_DIRECTIONS, N_STEPS = 5, 8
+
+
+class _ComponentCovariance(NamedTuple):
+    """Covariance of A for noise of variance one: inside the span of its rows, and off it."""
+
+    inside: FloatArray  # (rank, m): the rows in the basis
+    basis: FloatArray  # (d, m), m = min(rank, d)
+    blocks: FloatArray  # (rank, m, rank, m)
+    outside: FloatArray  # (rank,): variance of each row along any direction off the span
 
 
 def predicted_errors(
@@ -23,65 +64,71 @@ def predicted_errors(
 
     O((rank min(rank, d))^3) time. Infinite where the Hessian is singular.
     """
+    covariance = _component_covariance(problem, point) if np.isfinite(variance) else None
+    if covariance is None:
+        return np.full(len(point.components), np.inf), np.full(len(point.components), np.inf)
+    inside, basis, blocks, outside = covariance
     rank, size = point.components.shape
     order = problem.order
-    infinite = np.full(rank, np.inf)
-    if not np.isfinite(variance):
-        return infinite, infinite.copy()
-    inside, basis = point.components, None
-    if size > rank:
-        basis, triangle = np.linalg.qr(point.components.T)
-        inside = np.ascontiguousarray(triangle.T)
-    n = inside.shape[1]
-    omega = point.loadings @ point.loadings.T  # without 1 / |T|^2: H below is J^T J itself
-    hessian = gauss_newton_hessian(inside, point.gram, point.factor, omega, order)
-    scales = order * omega.diagonal()
-    add_gauge(hessian, inside, scales)
-    lower = point.gram ** (order - 1)
-    try:
-        covariance = _inverse(hessian)
-        outer = _inverse(order * omega * lower).diagonal() if size > rank else np.zeros(rank)
-    except np.linalg.LinAlgError:
-        return infinite, infinite.copy()
-    add_gauge(covariance, inside, -1 / scales)  # leaves the pseudo-inverse on the tangent space
 
     # Components: a = L a~ / |L a~|, so da = P L da~ / |L a~| with P the projection off a.
     factor = np.eye(size) if metric.factor is None else metric.factor
     mapped = point.components @ factor.T
     lengths = np.linalg.norm(mapped, axis=1)
     units = mapped / lengths[:, None]
-    spanned = factor if basis is None else factor @ basis
-    blocks = np.einsum("jpjq->jpq", covariance.reshape(rank, n, rank, n))
+    spanned = factor @ basis
+    own = np.einsum("jpjq->jpq", blocks)
     projected = spanned[None] - units[:, :, None] * (units @ spanned)[:, None, :]
-    squares = ((projected @ blocks) * projected).sum(axis=(1, 2))
+    squares = ((projected @ own) * projected).sum(axis=(1, 2))
     pulled = units @ factor  # rows L^T a
-    if size > rank:
-        whole = np.vdot(factor, factor) - (pulled**2).sum(axis=1)
-        squares += outer * (whole - (projected**2).sum(axis=(1, 2)))
+    whole = np.vdot(factor, factor) - (pulled**2).sum(axis=1)
+    squares += outside * (whole - (projected**2).sum(axis=(1, 2)))
     component_errors = np.sqrt(np.maximum(squares, 0.0) * variance) / lengths
 
     # Loadings: dW_ma |L a~|^p = (noise part) + sum_j W_ja E_m[j] . dA~_j, where E_m also carries
     # the length of row m, which moves from A into W.
     inverse_normal = dpotrs(point.factor, np.eye(rank), lower=1)[0]
-    pulled_in = pulled if basis is None else pulled @ basis
+    pulled_in = pulled @ basis
     # [m, j] = -p sum_i C^-1[m, i] g_ij^(p-1) A_i: row m of -p C^-1 B_j
-    seen = -order * inverse_normal[:, None, :] * lower[None, :, :]
-    effect = (seen.reshape(-1, rank) @ inside).reshape(rank, rank, n)
+    response = -order * inverse_normal[:, None, :] * (point.gram ** (order - 1))[None, :, :]
+    effect = (response.reshape(-1, rank) @ inside).reshape(rank, rank, -1)
     effect[np.arange(rank), np.arange(rank)] += order * pulled_in / lengths[:, None]
     output_scales = np.ones(problem.n_slices) if metric.scales is None else metric.scales
     scaled = point.loadings * output_scales
     coupling = scaled @ scaled.T
-    weighted = covariance.reshape(rank, n, rank, n) * coupling[:, None, :, None]
-    flat = effect.reshape(rank, rank * n)
-    squares = ((flat @ weighted.reshape(rank * n, rank * n)) * flat).sum(axis=1)
+    weighted = blocks * coupling[:, None, :, None]
+    flat = effect.reshape(rank, -1)
+    squares = ((flat @ weighted.reshape(inside.size, inside.size)) * flat).sum(axis=1)
     squares += np.sum(output_scales**2) * inverse_normal.diagonal()
-    if size > rank:
-        pulled_out = (pulled**2).sum(axis=1) - (pulled_in**2).sum(axis=1)
-        squares += order**2 * coupling.diagonal() * outer * pulled_out / lengths**2
+    pulled_out = (pulled**2).sum(axis=1) - (pulled_in**2).sum(axis=1)
+    squares += order**2 * coupling.diagonal() * outside * pulled_out / lengths**2
     sizes = np.linalg.norm(scaled, axis=1)
     with np.errstate(divide="ignore"):
         loading_errors = np.sqrt(np.maximum(squares, 0.0) * variance) / sizes
     return component_errors, loading_errors
+
+
+def _component_covariance(problem: Problem, point: Point) -> _ComponentCovariance | None:
+    """Return (J^T J)^+ of A, and None where J^T J has more null directions than the lengths."""
+    rank, size = point.components.shape
+    order = problem.order
+    inside, basis = point.components, np.eye(size)
+    omega = point.loadings @ point.loadings.T  # without 1 / |T|^2: H below is J^T J itself
+    outside = np.zeros(rank)
+    scales = order * omega.diagonal()
+    if size > rank:
+        inside, basis = coordinates_in_span(point.components)
+    hessian = gauss_newton_hessian(inside, point.gram, point.factor, omega, order)
+    add_gauge(hessian, inside, scales)
+    try:
+        covariance = _inverse(hessian)
+        if size > rank:
+            outside = _inverse(order * omega * point.gram ** (order - 1)).diagonal()
+    except np.linalg.LinAlgError:
+        return None
+    add_gauge(covariance, inside, -1 / scales)  # leaves the pseudo-inverse on the tangent space
+    blocks = covariance.reshape(inside.shape * 2)
+    return _ComponentCovariance(inside, basis, blocks, outside)
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:
@@ -92,3 +139,53 @@ def _inverse(matrix: FloatArray) -> FloatArray:
     scale = 1 / np.sqrt(diagonal)
     inverse = np.linalg.inv(np.linalg.cholesky(matrix * scale[:, None] * scale))
     return np.asarray((inverse.T @ inverse) * scale[:, None] * scale)
+
+
+def noise_ceiling(n_outputs: int, n_inputs: int, order: int) -> float:
+    """Bound the expected weight of the largest rank-one term in noise of variance one."""
+    return float(np.sqrt(n_outputs) + np.sqrt(order * n_inputs))
+
+
+def determined_components(problem: Problem, point: Point) -> NDArray[np.bool_]:
+    """Return which components are determined, shape (rank,): none if the residual holds another.
+
+    O((rank min(rank, d))^3 + n d^(p+1)) time.
+    """
+    rank, size = point.components.shape
+    n_outputs, order = problem.n_slices, problem.order
+    freedom = degrees_of_freedom(n_outputs, size, rank, order)
+    if freedom <= 0:
+        return np.zeros(rank, dtype=bool)
+    variance = 2 * point.loss * problem.squared_norm / freedom
+    ceiling = noise_ceiling(n_outputs, size, order)
+    if largest_term(problem.residual(point), size) > ceiling * np.sqrt(variance):
+        return np.zeros(rank, dtype=bool)
+    weight = ceiling + MARGIN
+    directions, loadings = predicted_errors(problem, point, NoiseMetric(), variance)
+    return np.asarray(
+        (directions < np.sqrt((size - 1) / order) / weight)
+        & (loadings < np.sqrt(n_outputs) / weight)
+    )
+
+
+def largest_term(residual: FloatArray, size: int) -> float:
+    """Return the weight of the largest rank-one term found in R, (n_slices, size^p).
+
+    The largest of some local maxima of |R(., x, .., x)| over unit x, approached by the shifted
+    power iteration x <- sum_a u_a R_a(., x, .., x) + |u|^2 x, u = R(., x, .., x); O(n d^p) time for
+    each step and start.
+    """
+    n_slices = len(residual)
+    matrix = residual.reshape(-1, size)
+    columns = np.linalg.eigh(matrix.T @ matrix)[1][:, -N_DIRECTIONS:]
+    squares = np.zeros(columns.shape[1])
+    for _ in range(N_STEPS):
+        contracted = matrix @ columns
+        while contracted.size > n_slices * columns.size:
+            contracted = (contracted.reshape(-1, *columns.shape) * columns).sum(axis=1)
+        contracted = contracted.reshape(n_slices, *columns.shape)
+        outputs = (contracted * columns).sum(axis=1)
+        squares = (outputs**2).sum(axis=0)
+        columns = (contracted * outputs[:, None]).sum(axis=0) + squares * columns
+        columns /= np.sqrt((columns**2).sum(axis=0)) + 1e-300
+    return float(np.sqrt(squares.max()))

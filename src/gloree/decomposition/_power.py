@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._outcome import Outcome, build_decomposition, eigen_outcome, is_one_slice
-from ._problem import Problem
-from ._result import Decomposition, DecompositionStatus, FloatArray
-from ._validation import check_not_zero, check_rank, check_tensor
-from ._whitening import NoiseMetric, multiply_modes
+from ._least_squares import Problem, khatri_rao_power, matrix_minimum
+from ._result import Decomposition, DecompositionStatus, Outcome, conclude
+from ._tensor import (
+    FloatArray,
+    NoiseMetric,
+    RandomState,
+    check_not_zero,
+    check_rank,
+    check_tensor,
+    multiply_modes,
+)
 
 N_COMBINATIONS = 100
-# An eigenvalue below this share of the largest is a direction the combination does not see.
+# An eigenvalue below this share of the largest is a direction that the combination misses.
 SMALLEST_EIGENVALUE = 1e-10
-
-
-class _SignalWhitening(NamedTuple):
-    matrix: FloatArray  # (d, rank): maps the components to orthonormal ones
-    definite: bool
 
 
 def tensor_power_iteration(
@@ -31,23 +30,23 @@ def tensor_power_iteration(
     n_restarts: int = 10,
     n_iterations: int = 200,
     tol: float = 1e-10,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> Decomposition:
-    r"""Decompose by signal whitening and the tensor power method, as in [1]_ and [2]_.
+    r"""Decompose a moment tensor by signal whitening and the tensor power method [1]_ [2]_.
 
-    1. Contract T with a vector over the outputs and with another over all but two symmetric modes:
-       M = sum_m c_m A_m A_m^T. Of many random combinations keep the best conditioned with all c_m
-       of one sign; with Q diag(e) Q^T its leading eigenpairs, Q diag(|e|^-1/2) makes the vectors
-       sqrt(|c_m|) A_m orthonormal.
-    2. On the whitened tensor iterate v <- T(T(., v, .., v), ., v, .., v), normalised: the ascent of
-       |T(., v, .., v)|^2, which needs no sign of the weights. Of `n_restarts` starts, uniform on
-       the whole sphere, the largest value wins. Deflate by projecting later starts off v.
-    3. Undo the whitening and solve for the loadings on the unwhitened tensor.
+    1. Contract T with a vector over the outputs, and with another one over all but two symmetric
+       modes: :math:`M = \sum_m c_m A_m A_m^\top`. Of many random combinations take the best
+       conditioned one whose :math:`c_m` all have the same sign. With :math:`Q \Lambda Q^\top` its
+       leading eigenpairs, :math:`Q |\Lambda|^{-1/2}` makes the vectors :math:`|c_m|^{1/2} A_m`
+       orthonormal.
+    2. On the whitened tensor iterate
 
-    Layouts: (n_outputs, d, d) with p = 2 works on the set of whitened slices, which is what stands
-    in for the third symmetric mode; p >= 3 with or without an output mode is the textbook method
-    when there is one output. One slice of order two is a matrix: its eigenvectors are returned,
-    with the status ROTATION.
+       .. math:: v \leftarrow T\bigl(T(\cdot, v, \dots, v), \cdot, v, \dots, v\bigr)
+
+       and normalise: the ascent of :math:`\|T(\cdot, v, \dots, v)\|^2`, which does not need to
+       know the sign of a weight. Of `n_restarts` starts, uniform on the whole sphere, the largest
+       value wins. Deflate by projecting v out of all later starts.
+    3. Undo the whitening, and solve for the loadings on the original tensor.
 
     Parameters
     ----------
@@ -58,9 +57,9 @@ def tensor_power_iteration(
     output_mode : bool, default True
         With False, `T` has the p symmetric modes only.
     n_restarts : int, default 10
-        Random starts per component.
+        Random starts for each component.
     n_iterations : int, default 200
-        Limit of iterations per start.
+        Limit of iterations for the starts of one component.
     tol : float, default 1e-10
         A start has converged when v moves by less than this.
     random_state : None, int, SeedSequence or Generator
@@ -69,15 +68,15 @@ def tensor_power_iteration(
     Returns
     -------
     Decomposition
-        With status POWER_CONVERGED, POWER_LIMIT, or WHITENING_FAILED when no combination was
+        The status is POWER_CONVERGED, POWER_LIMIT, or WHITENING_FAILED if no combination was
         definite: with loadings of mixed signs there often is none, and the components are then
-        wrong even without noise. Predicted errors are those of least squares and say nothing about
+        wrong even without noise. The predicted errors are those of least squares, and leave out
         the bias of this method.
 
     Raises
     ------
-    ValueError
-        For invalid input, and for rank > d, which cannot be whitened.
+    ValueError, TypeError
+        For input that `decompose` would refuse, and for rank > d, which cannot be whitened.
 
     See Also
     --------
@@ -85,7 +84,12 @@ def tensor_power_iteration(
 
     Notes
     -----
-    O(rank n_restarts n_iterations n_outputs rank^p) time after whitening.
+    One start takes O(n_iterations n_outputs rank^p) time after whitening, which takes O(d^3) for
+    each combination. How the two kinds of whitening differ: :ref:`theory-whitening`.
+
+    With p = 2, the whitened slices as a set stand in for the third symmetric mode of the textbook
+    method; with p >= 3 and one output this is the textbook method. One slice with p = 2 is a
+    matrix: its eigenvectors are returned, with the status ROTATION.
 
     References
     ----------
@@ -106,7 +110,7 @@ def tensor_power_iteration(
     rank = check_rank(rank)
     tensor = check_tensor(T, output_mode=output_mode)
     check_not_zero(tensor)
-    n_outputs, n_inputs = tensor.shape[:2]
+    n_inputs = tensor.shape[1]
     if rank > n_inputs:
         raise ValueError(
             f"`rank` = {rank} exceeds the number of inputs {n_inputs}: components that are not "
@@ -117,41 +121,40 @@ def tensor_power_iteration(
             "`n_restarts` and `n_iterations` must be at least 1, got "
             f"{n_restarts} and {n_iterations}."
         )
-    metric = NoiseMetric(n_outputs, n_inputs)
     problem = Problem(tensor)
-    if problem.order == 2 and rank > 1 and is_one_slice(tensor):
-        return build_decomposition(problem, eigen_outcome(tensor, rank), metric, output_mode)
+    if (matrix := matrix_minimum(problem, rank)) is not None:
+        outcome = Outcome(matrix, DecompositionStatus.ROTATION)
+        return conclude(problem, NoiseMetric(), outcome, output_mode)
 
     rng = np.random.default_rng(random_state)
-    whitening = _whiten_signal(tensor, rank, rng.spawn(1)[0])
-    white = multiply_modes(tensor, whitening.matrix.T)
+    whitening, definite = _whiten_signal(tensor, rank, rng.spawn(1)[0])
+    white = multiply_modes(tensor, whitening.T)
     directions = np.zeros((0, rank))
-    total, all_converged = 0, True
+    total, status = 0, DecompositionStatus.POWER_CONVERGED
     for child in rng.spawn(rank):
-        direction, iterations, converged = _power(
-            white, directions, child.standard_normal((n_restarts, rank)), n_iterations, tol
-        )
+        starts = child.standard_normal((n_restarts, rank))
+        direction, iterations, converged = _power(white, directions, starts, n_iterations, tol)
         directions = np.vstack([directions, direction])
         total += iterations
-        all_converged &= converged
-    components = directions @ np.linalg.pinv(whitening.matrix)
+        if not converged:
+            status = DecompositionStatus.POWER_LIMIT
+    components = directions @ np.linalg.pinv(whitening)
     components /= np.linalg.norm(components, axis=1, keepdims=True)
-    if not whitening.definite:
+    if not definite:
         status = DecompositionStatus.WHITENING_FAILED
-    elif all_converged:
-        status = DecompositionStatus.POWER_CONVERGED
-    else:
-        status = DecompositionStatus.POWER_LIMIT
-    return build_decomposition(
-        problem,
-        Outcome(problem.evaluate(components), status, n_restarts * rank, rank, total),
-        metric,
-        output_mode,
-    )
+    point = problem.evaluate(components)
+    outcome = Outcome(point, status, True, n_restarts * rank, rank, total)
+    return conclude(problem, NoiseMetric(), outcome, output_mode)
 
 
-def _whiten_signal(tensor: FloatArray, rank: int, rng: np.random.Generator) -> _SignalWhitening:
-    """Find the best conditioned definite combination of slices, or admit that there is none."""
+def _whiten_signal(
+    tensor: FloatArray, rank: int, rng: np.random.Generator
+) -> tuple[FloatArray, bool]:
+    """Return a (d, rank) matrix that makes the components orthonormal, and whether it does.
+
+    It comes from the best conditioned definite combination of the slices, or from an indefinite one
+    if there is none.
+    """
     n_outputs, n_inputs = tensor.shape[:2]
     order = tensor.ndim - 1
     best: tuple[bool, float] = (False, -1.0)
@@ -172,7 +175,7 @@ def _whiten_signal(tensor: FloatArray, rank: int, rng: np.random.Generator) -> _
         if candidate > best:
             best = candidate
             matrix = vectors / np.sqrt(np.abs(values))
-    return _SignalWhitening(matrix, best[0])
+    return matrix, best[0]
 
 
 def _power(
@@ -193,9 +196,7 @@ def _power(
     n_done, settled = 0, False
     while n_done < n_iterations and not settled:
         n_done += 1
-        powers = rows
-        for _ in range(order - 2):
-            powers = (powers[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+        powers = khatri_rao_power(rows, order - 1)
         contracted = (matrix @ powers.T).reshape(n_slices, size, len(rows))
         outputs = (contracted * rows.T).sum(axis=1)  # T(., v, .., v), one column per start
         values = (outputs**2).sum(axis=0)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorly as tl
 from numpy.typing import ArrayLike
 
-from ._pipeline import decompose
-from ._result import FloatArray
-from ._validation import check_not_zero, check_tensor, degrees_of_freedom, n_entries
-from ._whitening import NoiseMetric
+from gloree._monomials import n_monomials
+
+from ._decompose import decompose
+from ._tensor import (
+    FloatArray,
+    NoiseMetric,
+    RandomState,
+    check_not_zero,
+    check_tensor,
+    degrees_of_freedom,
+)
 
 # A singular value is signal when it exceeds the largest of the noise by this factor.
 NOISE_FACTOR = 1.1
@@ -24,21 +30,22 @@ NO_NOISE = 1e-12
 
 @dataclass(frozen=True)
 class RankChoice:
-    """The chosen number of components and why.
+    """The chosen number of components, and why.
 
     Attributes
     ----------
     rank : int
         The choice.
     singular_values : ndarray
-        Of the input unfolding of the mean tensor, decreasing (in the noise metric).
+        Of the input unfolding of the mean tensor, decreasing (in the noise metric): d of them, or
+        fewer if the unfolding has fewer columns.
     output_singular_values : ndarray
         Of the output unfolding.
     noise_level : float
         Largest singular value of the same unfoldings of the noise estimate; NaN without a second
         half.
     is_lower_bound : bool
-        Whether no test could settle the choice, so that more components could be hidden.
+        Whether no test could settle the choice, so that there may be more components.
     reason : str
         The rule that decided, in words.
     """
@@ -62,15 +69,19 @@ def choose_rank(
     score_covariance: ArrayLike | None = None,
     output_scale: ArrayLike | None = None,
     max_rank: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> RankChoice:
-    r"""Choose the number of components from moments of two halves of the data.
+    r"""Choose the number of components from the moments of two halves of the data.
 
-    With T = (T1 + T2) / 2 and the noise E = (T1 - T2) / 2, the singular values of the unfoldings of
-    T above 1.1 times the largest of E give a lower bound, usually the answer when it is less than
-    d. From there the rank is raised until the residual of the decomposition is noise:
-    |R|^2 / (sigma_E^2 (N - q)) below 1 + 3 sqrt(2 / (N - q) + 2 / N), with N independent entries,
-    q parameters and sigma_E^2 = |E|^2 / N.
+    With :math:`T = (T_1 + T_2) / 2` and the noise :math:`E = (T_1 - T_2) / 2`, the singular values
+    of the unfoldings of T above 1.1 times the largest one of E are counted. That is a lower bound,
+    and usually the answer if it is less than d. From there the rank is raised until the residual R
+    of the decomposition is noise,
+
+    .. math:: \frac{\|R\|^2}{\hat\sigma^2 (N - q)} < 1 + 3 \sqrt{\frac{2}{N - q} + \frac{2}{N}},
+              \qquad \hat\sigma^2 = \frac{\|E\|^2}{N}
+
+    with N independent entries and q parameters (see :ref:`theory-accept`).
 
     Parameters
     ----------
@@ -78,12 +89,14 @@ def choose_rank(
         Moment tensors of the two halves. Without `T2` the largest gap between singular values of
         `T1` decides, which is a guess.
     output_mode : bool, default True
-        As in `decompose`.
-    score_covariance, output_scale : array_like, optional
-        Noise metric, as in `decompose`; without it the residual test is only right for isotropic
-        noise.
+        With False, the tensors have symmetric modes only.
+    score_covariance : array_like of shape (d, d), optional
+        Noise metric of the symmetric modes, as in `decompose`. Without it, the residual test is
+        right for isotropic noise only.
+    output_scale : array_like of shape (n_outputs,), optional
+        Noise metric of the output mode, as in `decompose`.
     max_rank : int, optional
-        Largest rank to try; by default d, or 3 d when all d directions carry signal.
+        Largest rank to try; by default d, or 3 d if all d directions carry signal.
     random_state : None, int, SeedSequence or Generator
         For the decompositions of the residual test.
 
@@ -92,9 +105,15 @@ def choose_rank(
     RankChoice
         `rank`, the singular values, the noise level and the reason.
 
+    Raises
+    ------
+    ValueError
+        For tensors that `decompose` would refuse, or that differ in shape.
+
     Notes
     -----
-    Costs one `decompose` for every rank tried.
+    Costs two singular value decompositions, O(n_outputs d^(p+1)) time, and one `decompose` for
+    each rank that is tried.
 
     Examples
     --------
@@ -107,12 +126,10 @@ def choose_rank(
     """
     first = check_tensor(T1, output_mode=output_mode, name="T1")
     check_not_zero(first, "T1")
-    n_outputs, n_inputs = first.shape[:2]
-    metric = NoiseMetric(n_outputs, n_inputs, score_covariance, output_scale)
+    metric = NoiseMetric.of(first, score_covariance, output_scale)
     first = metric.whiten(first)
     if T2 is None:
-        inputs, outputs = _singular_values(first)
-        return _largest_gap(inputs, outputs)
+        return _largest_gap(*_singular_values(first))
     second = check_tensor(T2, output_mode=output_mode, name="T2")
     if second.shape != first.shape:
         raise ValueError(
@@ -122,15 +139,14 @@ def choose_rank(
     second = metric.whiten(second)
     mean, noise = (first + second) / 2, (first - second) / 2
     inputs, outputs = _singular_values(mean)
-    noise_inputs, noise_outputs = _singular_values(noise)
+    levels = [float(values[0]) for values in _singular_values(noise)]
     rounding = NO_NOISE * inputs[0]
-    input_bar = max(NOISE_FACTOR * noise_inputs[0], rounding)
-    output_bar = max(NOISE_FACTOR * noise_outputs[0], rounding)
-    bound = max(int(np.sum(inputs > input_bar)), int(np.sum(outputs > output_bar)), 1)
-    level = float(max(noise_inputs[0], noise_outputs[0]))
+    bars = [max(NOISE_FACTOR * level, rounding) for level in levels]
+    bound = max(int(np.sum(inputs > bars[0])), int(np.sum(outputs > bars[1])), 1)
     found = f"{bound} singular values exceed {NOISE_FACTOR} times the largest of the noise"
-    order = first.ndim - 1
-    entries = n_entries(n_outputs, n_inputs, order)
+    n_outputs, n_inputs = mean.shape[:2]
+    order = mean.ndim - 1
+    entries = n_outputs * n_monomials(n_inputs, order)
     if max_rank is None:
         max_rank = n_inputs if bound < n_inputs else 3 * n_inputs
     variance = max(float(np.vdot(noise, noise)) / entries, rounding**2 / entries)
@@ -140,35 +156,34 @@ def choose_rank(
             break
         fit = decompose(mean, rank, ridge=None, random_state=random_state)
         ratio = fit.residual**2 * float(np.vdot(mean, mean)) / (variance * freedom)
-        width = RESIDUAL_WIDTH * np.sqrt(2 / freedom + 2 / entries)
-        if ratio < 1 + width:
+        limit = 1 + RESIDUAL_WIDTH * np.sqrt(2 / freedom + 2 / entries)
+        if ratio < limit:
             reason = (
                 f"{found}, and {rank} is the smallest rank from there on whose residual is noise "
-                f"(ratio {ratio:.3g}, limit {1 + width:.3g})"
+                f"(ratio {ratio:.3g}, limit {limit:.3g})"
             )
-            return RankChoice(rank, inputs, outputs, level, False, reason)
+            return RankChoice(rank, inputs, outputs, max(levels), False, reason)
     reason = (
         f"{found}; no rank up to {max_rank} leaves a residual as small as the noise, so this is a "
         "lower bound. Noise far from isotropic is the usual cause: pass `score_covariance` and "
         "`output_scale`"
     )
-    return RankChoice(bound, inputs, outputs, level, True, reason)
+    return RankChoice(bound, inputs, outputs, max(levels), True, reason)
 
 
 def _singular_values(tensor: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of the input unfolding and of the output unfolding."""
     inputs = np.linalg.svd(tl.unfold(tensor, 1), compute_uv=False)
     outputs = np.linalg.svd(tl.unfold(tensor, 0), compute_uv=False)
     return np.asarray(inputs), np.asarray(outputs)
 
 
 def _largest_gap(inputs: FloatArray, outputs: FloatArray) -> RankChoice:
-    floor = NO_NOISE * inputs[0]
-    values = np.maximum(inputs, floor)
-    ratios = values[:-1] / values[1:]
-    gap = int(np.argmax(ratios)) + 1 if len(ratios) else 1
-    strongest = float(ratios[gap - 1]) if len(ratios) else 1.0
+    values = np.maximum(inputs, NO_NOISE * inputs[0])
+    ratios = np.append(values[:-1] / values[1:], 1.0)
+    gap = int(np.argmax(ratios)) + 1
     reason = (
-        f"the largest gap between singular values, a factor of {strongest:.3g}, follows number "
+        f"the largest gap between singular values, a factor of {ratios.max():.3g}, follows number "
         f"{gap}; a guess, since no second half of the data gives the noise"
     )
     return RankChoice(gap, inputs, outputs, float("nan"), True, reason)

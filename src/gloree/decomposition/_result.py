@@ -1,25 +1,34 @@
-"""What a decomposition returns: the components, their loadings, and how far to trust them."""
+"""What a decomposition returns, made once from the point where a method ended."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorly as tl
 from numpy.typing import ArrayLike, NDArray
 from tensorly.cp_tensor import CPTensor
 
-FloatArray = NDArray[np.float64]
+from ._errors import predicted_errors
+from ._least_squares import Point, Problem, solve_loadings
+from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom
 
-# The accept rule: 98 right and 3 wrong acceptances, 41 right and 2 wrong rejections when measured.
+# |R| / |T| below 1e-12: an exact fit, the data hold no noise to be fitted better elsewhere.
+EXACT_LOSS = 5e-25
+# The rule of acceptance: when measured, 98 results were rightly accepted and 3 wrongly, 41 rightly
+# rejected and 2 wrongly.
 MAX_PREDICTED_ERROR = 0.2
 MAX_COSINE = 0.98
 MAX_LOADING = 3.0
 
 
 class DecompositionStatus(enum.Enum):
-    """How a decomposition ended; the value of each member is its explanation."""
+    """How a decomposition ended.
+
+    The value of each member is its explanation in words; `ok` tells success from failure.
+    """
 
     EXACT = "the tensor is fitted to rounding error"
     AGREED = "several starts reached the same least-squares solution, the best one seen"
@@ -53,63 +62,17 @@ class DecompositionStatus(enum.Enum):
 
     @property
     def ok(self) -> bool:
-        """Whether the method did what it promises."""
-        return self in _SUCCESSES
-
-
-_SUCCESSES = frozenset(
-    {
-        DecompositionStatus.EXACT,
-        DecompositionStatus.AGREED,
-        DecompositionStatus.CERTIFIED,
-        DecompositionStatus.POLISHED,
-        DecompositionStatus.POWER_CONVERGED,
-    }
-)
-
-
-def to_cp(
-    loadings: ArrayLike, components: ArrayLike, order: int, *, output_mode: bool = True
-) -> CPTensor:
-    """Return (loadings, components) as a TensorLy ``CPTensor`` with unit weights.
-
-    Parameters
-    ----------
-    loadings : array_like of shape (rank, n_outputs)
-        Output weights W.
-    components : array_like of shape (rank, n_inputs)
-        Input directions A.
-    order : int
-        Number p of symmetric modes.
-    output_mode : bool, default True
-        With False the tensor has no output mode, and the single loading of a unit is its weight.
-
-    Returns
-    -------
-    tensorly.cp_tensor.CPTensor
-        Factors: W^T (when there is an output mode), then p times A^T.
-    """
-    weights = np.asarray(loadings, dtype=np.float64)
-    rows = np.asarray(components, dtype=np.float64)
-    if weights.ndim != 2 or rows.ndim != 2 or len(weights) != len(rows):
-        raise ValueError(
-            "`loadings` (rank, n_outputs) and `components` (rank, n_inputs) must be 2-D with one "
-            f"row per unit each, got shapes {weights.shape} and {rows.shape}."
-        )
-    if not output_mode:
-        if weights.shape[1] != 1:
-            raise ValueError(
-                "without an output mode `loadings` must have one column, got shape "
-                f"{weights.shape}; pass `output_mode=True` for several outputs."
-            )
-        return CPTensor((weights[:, 0].copy(), [rows.T] * order))
-    return CPTensor((np.ones(len(rows)), [weights.T] + [rows.T] * order))
+        """Whether the method delivered what it promises."""
+        end = DecompositionStatus
+        return self in (end.EXACT, end.AGREED, end.CERTIFIED, end.POLISHED, end.POWER_CONVERGED)
 
 
 def cp_tensor(
     loadings: ArrayLike, components: ArrayLike, order: int, *, output_mode: bool = True
 ) -> FloatArray:
-    """Build T[a, i, j, ..] = sum_m W[m, a] A[m, i] A[m, j] ... from its components.
+    r"""Build a moment tensor from its components.
+
+    .. math:: T[a, i_1, \dots, i_p] = \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
 
     Parameters
     ----------
@@ -120,12 +83,18 @@ def cp_tensor(
     order : int
         Number p of symmetric modes.
     output_mode : bool, default True
-        With False the tensor has the p symmetric modes only.
+        With False the tensor has the p symmetric modes only, and W one column.
 
     Returns
     -------
     ndarray of shape (n_outputs, n_inputs, ..., n_inputs)
-        The tensor, with `order` symmetric modes; O(rank n_outputs n_inputs^order) time.
+        The tensor, in O(rank n_outputs n_inputs^p) time; of shape (n_inputs, ..., n_inputs) without
+        an output mode.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not belong together.
 
     Examples
     --------
@@ -134,49 +103,69 @@ def cp_tensor(
     array([[[2., 0.],
             [0., 0.]]])
     """
-    dense = tl.cp_to_tensor(to_cp(loadings, components, order, output_mode=output_mode))
+    dense = tl.cp_to_tensor(_as_cp(loadings, components, order, output_mode))
     return np.asarray(dense, dtype=np.float64)
+
+
+def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: bool) -> CPTensor:
+    weights = np.asarray(loadings, dtype=np.float64)
+    rows = np.asarray(components, dtype=np.float64)
+    if weights.ndim != 2 or rows.ndim != 2 or len(weights) != len(rows):
+        raise ValueError(
+            "`loadings` (rank, n_outputs) and `components` (rank, n_inputs) must be 2-D with one "
+            f"row per unit each, got shapes {weights.shape} and {rows.shape}."
+        )
+    if output_mode:
+        return CPTensor((np.ones(len(rows)), [weights.T] + [rows.T] * order))
+    if weights.shape[1] != 1:
+        raise ValueError(
+            "without an output mode `loadings` must have one column, got shape "
+            f"{weights.shape}; pass `output_mode=True` for several outputs."
+        )
+    return CPTensor((weights[:, 0].copy(), [rows.T] * order))
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """A symmetric CP decomposition in canonical form, and the evidence for it.
+    r"""A symmetric CP decomposition in canonical form, and how far to trust it.
 
-    T[a, i, j, ..] = sum_m W[m, a] A[m, i] A[m, j] ..., unit rows in A, units in order of decreasing
-    |W[m]|, the largest-magnitude entry of each row of A positive (for an odd order its sign is
-    absorbed in W).
+    .. math:: T[a, i_1, \dots, i_p] \approx \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
+
+    The rows of A have unit length. Units are in order of decreasing |W[m]|, and the entry of
+    largest magnitude in each row of A is positive (for odd p, W absorbs the sign).
 
     Attributes
     ----------
     components : ndarray of shape (rank, n_inputs)
         A, unit rows.
     loadings : ndarray of shape (rank, n_outputs)
-        W.
+        W; one column without an output mode.
     status : DecompositionStatus
         How the method ended.
     residual : float
-        |T - fit| / |T|, in the noise metric when one was given.
+        |T - fit| / |T|, in the noise metric if there is one.
     condition : float
-        Condition number of A. Large values alone do not make a decomposition bad.
+        Condition number of A. A large value alone does not make a decomposition bad.
     order : int
-        Number of symmetric modes.
+        Number p of symmetric modes.
     output_mode : bool
-        Whether the tensor's first mode is the output mode.
+        Whether the first mode of the tensor is the output mode.
     n_starts, n_agreeing : int
-        Starts run, and those that reached the best loss.
+        Number of starts, and how many of them reached the best loss.
     n_iterations : int
-        Iterations in all starts and the polish.
+        Iterations of all starts and of the polish.
     component_errors, loading_errors : ndarray of shape (rank,)
-        Predicted relative standard errors of each row of A and of W; infinite where no degrees of
-        freedom are left to estimate the noise, or where a direction is not determined at all.
+        Predicted relative standard errors of each row of A and of W. They are infinite if no
+        degrees of freedom are left to estimate the noise, or if a direction is not determined.
     max_cosine : float
         Largest |cos| between two components, in the noise metric.
     max_loading : float
-        Largest |W[m]| / |T|, in the noise metric; components that cancel have large ones.
+        Largest |W[m]| / |T|, in the noise metric; large if components cancel each other.
     degrees_of_freedom : int
-        Independent entries of the tensor less free parameters.
+        Independent entries of the tensor less free parameters, see
+        `gloree.decomposition.degrees_of_freedom`.
     ridge : float
-        Penalty on |W|^2 that was used; 0 for plain least squares.
+        Penalty on |W|^2; 0 for plain least squares.
     """
 
     components: FloatArray
@@ -210,17 +199,17 @@ class Decomposition:
     def loading_error(self) -> float:
         """Predicted relative (Frobenius) standard error of all loadings together."""
         squares = np.sum(self.loadings**2, axis=1)
-        known = squares > 0
-        if not known.all():
+        if not (squares > 0).all():
             return float("inf")
         return float(np.sqrt(np.sum(self.loading_errors**2 * squares) / np.sum(squares)))
 
     @property
     def accepted(self) -> bool:
-        """Whether the result is to be trusted.
+        """Whether the result can be trusted.
 
-        The method reached its promise (`status.ok`), the predicted errors stay below 0.2, no two
-        components are nearly parallel (|cos| < 0.98) and none nearly cancel (|W[m]| < 3 |T|).
+        The method succeeded (`status.ok`), the predicted errors are below 0.2, no two components
+        are nearly parallel (`max_cosine` below 0.98), and none nearly cancel each other
+        (`max_loading` below 3).
         """
         return (
             self.status.ok
@@ -231,15 +220,11 @@ class Decomposition:
 
     def to_cp(self, order: int | None = None) -> CPTensor:
         """Return a TensorLy ``CPTensor``; `order` defaults to that of the decomposed tensor."""
-        return to_cp(
-            self.loadings, self.components, order or self.order, output_mode=self.output_mode
-        )
+        return _as_cp(self.loadings, self.components, order or self.order, self.output_mode)
 
     def to_tensor(self, order: int | None = None) -> FloatArray:
         """Return the fitted tensor; `order` defaults to that of the decomposed tensor."""
-        return cp_tensor(
-            self.loadings, self.components, order or self.order, output_mode=self.output_mode
-        )
+        return np.asarray(tl.cp_to_tensor(self.to_cp(order)), dtype=np.float64)
 
     def __str__(self) -> str:
         rows = [
@@ -259,7 +244,73 @@ class Decomposition:
         return "\n".join(rows)
 
 
-def canonical(
+class Outcome(NamedTuple):
+    """The point where a method ended, and how it got there."""
+
+    point: Point
+    found: DecompositionStatus
+    converged: bool = True
+    n_starts: int = 0
+    n_agreeing: int = 0
+    n_iterations: int = 0
+
+
+def conclude(
+    problem: Problem, metric: NoiseMetric, outcome: Outcome, output_mode: bool
+) -> Decomposition:
+    """Solve for the loadings once more, accurately, and put everything in canonical form."""
+    point, order = outcome.point, problem.order
+    rank, size = point.components.shape
+    rotation = outcome.found is DecompositionStatus.ROTATION
+    if not problem.penalty and not rotation:
+        loadings = solve_loadings(problem.tensor, point.components)
+        if loadings is not None:
+            point = point._replace(loadings=loadings)
+    misfit = cp_tensor(point.loadings, point.components, order)
+    misfit -= problem.tensor
+    norm = np.sqrt(problem.squared_norm)
+    residual = float(np.linalg.norm(misfit) / norm)
+    freedom = degrees_of_freedom(problem.n_slices, size, rank, order)
+    variance = np.inf
+    if freedom > 0 and not rotation:
+        variance = residual**2 * problem.squared_norm / freedom
+    component_errors, loading_errors = predicted_errors(problem, point, metric, variance)
+    cosines = np.abs(point.gram - np.diag(point.gram.diagonal()))
+    rows, weights = metric.restore(point.components, point.loadings, order)
+    rows, weights, arrangement = _canonical(rows, weights, order)
+    return Decomposition(
+        components=rows,
+        loadings=weights,
+        status=_status(outcome, freedom, residual),
+        residual=residual,
+        condition=float(np.linalg.cond(rows)),
+        order=order,
+        output_mode=output_mode,
+        n_starts=outcome.n_starts,
+        n_agreeing=outcome.n_agreeing,
+        n_iterations=outcome.n_iterations,
+        component_errors=component_errors[arrangement],
+        loading_errors=loading_errors[arrangement],
+        max_cosine=float(cosines.max()),
+        max_loading=float(np.linalg.norm(point.loadings, axis=1).max() / norm),
+        degrees_of_freedom=freedom,
+        ridge=problem.penalty,
+    )
+
+
+def _status(outcome: Outcome, freedom: int, residual: float) -> DecompositionStatus:
+    """Decide the status: what least squares found counts for less than what the tensor says."""
+    if not outcome.converged:
+        return DecompositionStatus.ITERATION_LIMIT
+    end = DecompositionStatus
+    if outcome.found in (end.ROTATION, end.POWER_CONVERGED, end.POWER_LIMIT, end.WHITENING_FAILED):
+        return outcome.found
+    if freedom <= 0:
+        return DecompositionStatus.UNDERDETERMINED
+    return DecompositionStatus.EXACT if residual**2 / 2 < EXACT_LOSS else outcome.found
+
+
+def _canonical(
     components: FloatArray, loadings: FloatArray, order: int
 ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Return (A, W) in canonical form and the permutation of the units that led there."""

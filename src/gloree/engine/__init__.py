@@ -5,14 +5,17 @@ A *pass function* takes a `Batch` and returns a mergeable statistic: an object w
 finishes first and wherever it runs, so every engine gives bit-equal results for the same batches.
 """
 
+from gloree.engine._batching import BatchTransform
 from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
 from gloree.engine._dask import DaskEngine
 from gloree.engine._engine import Clock, Engine, EngineName, Mergeable
-from gloree.engine._source import Reading, Source, every, halves, split_tables
-from gloree.engine._subset import Subset
+from gloree.engine._failure import PassFailure
+from gloree.engine._source import Selection, Source, Subset
+from gloree.engine._splits import every_nth, halves, split_after
 
 __all__ = [
+    "BatchTransform",
     "Checkpoint",
     "CheckpointError",
     "Clock",
@@ -20,11 +23,12 @@ __all__ = [
     "Engine",
     "EngineName",
     "Mergeable",
-    "Reading",
+    "PassFailure",
+    "Selection",
     "Source",
     "Subset",
-    "every",
+    "every_nth",
     "get_engine",
     "halves",
-    "split_tables",
+    "split_after",
 ]

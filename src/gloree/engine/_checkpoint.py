@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gloree._version import __version__
+from gloree.engine._failure import PassFailure
 
 MAGIC = b"gloree checkpoint 1\n"
 _HEAD = struct.Struct("<QI")
@@ -110,7 +111,7 @@ class Checkpoint:
         -------
         found : bool
         result
-            A statistic, or the exception that the pass raised.
+            A statistic, or the failure that the pass raised.
         """
         if not self._waiting:
             return False, None
@@ -121,12 +122,13 @@ class Checkpoint:
                 f"another fit, or from another machine whose rounding led elsewhere: remove it to "
                 f"begin anew"
             )
-        return True, result
+        return True, PassFailure.from_record(result) if PassFailure.is_record(result) else result
 
     def append(self, label: str, result: Any) -> None:
-        """Add the result of a pass."""
+        """Add the result of a pass, or how it failed."""
+        kept = result.record() if isinstance(result, PassFailure) else result
         self._write(
-            _framed((label, result)),
+            _framed((label, kept)),
             f"after pass {self.n_passes + 1} ({label!r})",
             f"the {self.n_passes} passes before are safe; make room, and call fit again with the "
             f"same checkpoint",

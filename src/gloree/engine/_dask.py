@@ -19,21 +19,20 @@ import numpy as np
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
+from gloree.engine._batching import Batching, BatchTransform
 from gloree.engine._engine import (
     Engine,
     Merger,
     Result,
     Statistic,
-    as_read,
+    copied_batch,
     merged,
     one_blas_thread,
 )
-from gloree.engine._source import Cutting, Reading, Source
-from gloree.engine._subset import Subset
-from gloree.models import ExplosionError
-from gloree.sequences import Batch, Data, IntArray, Part, Sequences
-from gloree.sources import Partitions, SourceError, part_of_values
-from gloree.sources._parts import failure, require_same
+from gloree.engine._failure import PassFailure
+from gloree.engine._source import Selection, Source, Subset
+from gloree.sequences import Batch, Data, Part, Segments, Sequences
+from gloree.sources import Partitions, SourceError, part_failure, part_of_values, require_same
 
 IN_FLIGHT = 4
 """Groups of a wave, for each thread of the workers; two waves are under way at once."""
@@ -54,7 +53,7 @@ LIGHT = 2**16
 """Bytes up to which a pass function travels with every task; a larger one is sent to a worker once,
 and from there to the others, which is one more way for all tasks to wait for."""
 
-HELD_ROWS = 2**15
+KEPT_ROWS = 2**15
 """Rows of a subset that one worker keeps, at most: as many as a batch has. A pass over them is one
 task; over more rows, one for each part, wherever it is."""
 
@@ -72,7 +71,7 @@ class Group:
         Its place among the groups.
     part : int
         Part of the data in which its rows stand.
-    tables : list of ndarray, or Cutting
+    batches : list of Segments, or Batching
         Its batches; of a whole part, how its task is to cut it.
     n_batches : int
         Batches, about.
@@ -80,7 +79,7 @@ class Group:
 
     number: int
     part: int
-    tables: list[IntArray] | Cutting
+    batches: list[Segments] | Batching
     n_batches: int
 
 
@@ -117,38 +116,6 @@ class Block:
     rows: Any
 
 
-@dataclass(frozen=True)
-class Progression:
-    """A table whose rows differ by the same from one to the next: segments of equal length.
-
-    Attributes
-    ----------
-    first, difference : ndarray of shape (5,)
-    count : int
-        Rows.
-    """
-
-    first: IntArray
-    difference: IntArray
-    count: int
-
-
-def packed(table: IntArray) -> IntArray | Progression:
-    """Table in few bytes, where its rows are a progression."""
-    steps = np.diff(table, axis=0)
-    if table.shape[0] < 3 or bool((steps != steps[0]).any()):
-        return table
-    return Progression(table[0].copy(), steps[0].copy(), table.shape[0])
-
-
-def unpacked(table: IntArray | Progression) -> IntArray:
-    """Undo `packed`."""
-    if not isinstance(table, Progression):
-        return table
-    rows: IntArray = table.first + np.arange(table.count)[:, None] * table.difference
-    return rows
-
-
 @cache
 def _keep_freed_memory() -> None:
     """Let the allocator of this worker keep memory that a batch has freed for the next one.
@@ -169,10 +136,10 @@ def _keep_freed_memory() -> None:
 def sum_group(
     value: Any,
     place: tuple[int, int],
-    tables: list[IntArray | Progression] | Cutting,
+    batches: list[Segments] | Batching,
     name: str,
     checksum: int | None,
-    reading: Reading,
+    transform: BatchTransform,
     function: Callable[[Batch], Any] | bytes,
 ) -> Any:
     """Task: read and sum the batches of one group.
@@ -183,11 +150,11 @@ def sum_group(
         The rows, or what they are read from.
     place : (int, int)
         Row and sequence of the whole with which a partition or shard begins.
-    tables
+    batches
         The batches, or how to cut the whole part into them.
     name, checksum
         Of the partition or shard.
-    reading, function
+    transform, function
         What becomes of a batch; the function may be pickled.
 
     Returns
@@ -201,15 +168,15 @@ def sum_group(
         found = require("distributed", "dask", "a Dask engine").protocol.pickle.loads(function)
     merger = Merger()
     with one_blas_thread():
-        for batch in _batches(value, place, tables, name, checksum):
-            merger.add(0, found(reading.of(batch)))
+        for batch in _batches(value, place, batches, name, checksum):
+            merger.add(0, found(transform(batch)))
     return merger.result() if merger.any else None
 
 
 def _batches(
     value: Any,
     place: tuple[int, int],
-    tables: list[IntArray | Progression] | Cutting,
+    batches: list[Segments] | Batching,
     name: str,
     checksum: int | None,
 ) -> Iterable[Batch]:
@@ -226,7 +193,7 @@ def _batches(
                 require_same(name, data, checksum)
                 _remember(name, value, checksum)
         part = Part.of(data, *place)
-    each = tables.tables_of(part) if isinstance(tables, Cutting) else map(unpacked, tables)
+    each = batches.batches_of(part) if isinstance(batches, Batching) else batches
     return map(part.batch, each)
 
 
@@ -256,15 +223,15 @@ def _remember(name: str, value: Any, checksum: int) -> None:
 def pick_group(
     value: Any,
     place: tuple[int, int],
-    tables: list[IntArray | Progression],
+    batches: list[Segments],
     name: str,
     checksum: int | None,
     number: int,
-    reading: Reading,
+    transform: BatchTransform,
 ) -> list[tuple[int, Batch]]:
     """Task: the batches of one group, and its number; parameters as of `sum_group`."""
-    batches = _batches(value, place, tables, name, checksum)
-    return [(number, as_read(reading.of(batch))) for batch in batches]
+    each = _batches(value, place, batches, name, checksum)
+    return [(number, copied_batch(transform(batch))) for batch in each]
 
 
 def joined(groups: list[list[tuple[int, Batch]]]) -> list[tuple[int, Batch]]:
@@ -272,34 +239,29 @@ def joined(groups: list[list[tuple[int, Batch]]]) -> list[tuple[int, Batch]]:
     return list(chain.from_iterable(groups))
 
 
-def sum_held(held: list[tuple[int, Batch]], function: Callable[[Batch], Any]) -> Any:
+def sum_kept(kept: list[tuple[int, Batch]], function: Callable[[Batch], Any]) -> Any:
     """Task: sum over batches that this worker keeps."""
     _keep_freed_memory()
     with one_blas_thread():
-        return merged((number, function(batch)) for number, batch in held)
+        return merged((number, function(batch)) for number, batch in kept)
 
 
-def groups_of(source: Source, tables: list[IntArray] | None) -> Iterator[Group]:
+def groups_of(selection: Selection) -> Iterator[Group]:
     """Groups of a pass, in order.
 
     To list the batches of large data takes longer than to begin their sum. A task that reads a
     whole part cuts it itself, so that all workers list at once.
     """
-    data = source.data
-    if tables is None and data.remote(0) is not None:
-        batch_rows = source.batch_size * source.stride
+    data = selection.data
+    if isinstance(selection, Source) and data.remote(0) is not None:
+        batch_rows = selection.batch_size * selection.stride
         for part, rows in enumerate(np.diff(data.part_rows)):
-            yield Group(part, part, source.cutting_of(part), -(-int(rows) // batch_rows))
+            yield Group(part, part, selection.batching_of(part), -(-int(rows) // batch_rows))
         return
-    each = source.each() if tables is None else tables
-    pieces = (piece for table in each for piece in data.by_part(table))
+    pieces = (piece for each in selection.iter_batches() for piece in data.by_part(each))
     for number, some in groupby(pieces, key=data.group_of):
         own = list(some)
-        yield Group(number, data.part_of(int(own[0][0, 2])), own, len(own))
-
-
-def _sent(tables: list[IntArray] | Cutting) -> list[IntArray | Progression] | Cutting:
-    return tables if isinstance(tables, Cutting) else [packed(table) for table in tables]
+        yield Group(number, data.part_with(own[0]), own, len(own))
 
 
 def unwarned() -> AbstractContextManager[Any]:
@@ -317,7 +279,7 @@ def as_it_is(value: Any) -> Any:
 
 def _is_elsewhere(subset: Subset) -> bool:
     """Whether tasks read the rows where they are."""
-    return subset.source.data.remote(0) is not None
+    return subset.data.remote(0) is not None
 
 
 @dataclass(frozen=True)
@@ -339,46 +301,46 @@ class DaskEngine(Engine):
     client: Any = None
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict, repr=False, compare=False)
 
-    def look(self, data: Data) -> None:
-        """Take the first look at partitions where they are; let go of the data of other fits."""
+    def scan(self, data: Data) -> None:
+        """Scan partitions where they are; forget the data of other fits."""
         for key, block in list(self._blocks.items()):
             if block.data is not data:
                 del self._blocks[key]
         if isinstance(data, Partitions):
             data.keep_on(self.client)
-        super().look(data)
+        super().scan(data)
 
-    def _holds(self, subset: Subset) -> bool:
+    def _keeps(self, subset: Subset) -> bool:
         """Rows that are elsewhere stay there, on one worker: only sums travel to this process."""
-        few = not _is_elsewhere(subset) or subset.n_rows <= HELD_ROWS
-        return super()._holds(subset) and few
+        few = not _is_elsewhere(subset) or subset.n_rows <= KEPT_ROWS
+        return super()._keeps(subset) and few
 
-    def _of_held(
+    def _sum_kept(
         self, function: Callable[[Batch], Statistic], subset: Subset, label: str
     ) -> Statistic:
         if not _is_elsewhere(subset):
-            return super()._of_held(function, subset, label)
+            return super()._sum_kept(function, subset, label)
         try:
             with unwarned():
-                held = subset.held(self._keep)
-                future = self.client.submit(sum_held, held, function, pure=False)
+                kept = subset.kept_rows(self._keep)
+                future = self.client.submit(sum_kept, kept, function, pure=False)
             statistic: Statistic = future.result()
             return statistic
-        except ExplosionError:
+        except PassFailure:
             raise  # part of the search for a step
         except Exception:
             # which part was lost, or has failed, shows where each of them is summed by itself
-            subset.let_go()
-            return self._summed(function, subset.source, label, subset.tables)
+            subset.forget_rows()
+            return self._sum(function, subset, label)
 
     def _keep(self, subset: Subset) -> Any:
         """Future of the batches of a subset, and their groups, on one worker."""
-        data, groups = subset.source.data, list(groups_of(subset.source, subset.tables))
+        groups = list(groups_of(subset))
         each = self.client.map(
             pick_group,
-            *self._of_parts(data, groups),
+            *self._of_parts(subset.data, groups),
             [group.number for group in groups],
-            reading=subset.source.reading,
+            transform=subset.transform,
             pure=False,
         )
         return self.client.submit(joined, each, pure=False)
@@ -392,29 +354,23 @@ class DaskEngine(Engine):
         return (
             rows,
             [data.place(group.part) for group in groups],
-            [_sent(group.tables) for group in groups],
+            [group.batches for group in groups],
             [data.name(group.part) for group in groups],
             [data.part_checksum(group.part) for group in groups],
         )
 
     def _read(self, subset: Subset) -> list[tuple[int, Batch]]:
         """Read in this process, where the rows are; tasks return sums alone."""
-        each = Engine._map(self, as_read, subset.source, subset.tables, len(subset.tables), "rows")
+        each = Engine._map(self, copied_batch, subset, "rows")
         return [(group, batch) for group, _, batch in each]
 
     def _map(
-        self,
-        function: Callable[[Batch], Result],
-        source: Source,
-        tables: list[IntArray] | None,
-        total: int,
-        label: str,
+        self, function: Callable[[Batch], Result], selection: Selection, label: str
     ) -> Iterator[tuple[int, int, Result]]:
         """Group, number of batches and their sum, in order."""
-        del total
         distributed = require("distributed", "dask", "a Dask engine")
         lost, killed = distributed.client.CancelledError, distributed.scheduler.KilledWorker
-        data, reading = source.data, source.reading
+        data, transform = selection.data, selection.transform
         if isinstance(data, Sequences) and is_tensor(data.X):
             raise TypeError(
                 "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
@@ -432,7 +388,7 @@ class DaskEngine(Engine):
                 futures: list[Any] = self.client.map(
                     sum_group,
                     *self._of_parts(data, wave),
-                    reading=reading,
+                    transform=transform,
                     function=shared,
                     pure=False,
                 )
@@ -456,7 +412,7 @@ class DaskEngine(Engine):
                     ) from error
                 except Exception as error:
                     if getattr(data.remote(group.part), "status", "") == "error":
-                        raise failure(name, error) from error
+                        raise part_failure(name, error) from error
                     raise
             raise SourceError(
                 f"{name}: its rows were lost with their workers {ATTEMPTS} times (pass {label!r}). "
@@ -485,7 +441,7 @@ class DaskEngine(Engine):
                         yield group.number, group.n_batches, statistic
 
         size = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
-        groups = groups_of(source, tables)
+        groups = groups_of(selection)
         under_way: deque[tuple[list[Group], list[Any]]] = deque()
         while wave := list(islice(groups, size)):
             under_way.append(begin(wave))
@@ -496,18 +452,18 @@ class DaskEngine(Engine):
 
     def _rows(self, data: Data, group: Group) -> Any:
         """Future of what to send: the block of an array that the workers keep, or less."""
-        tables = group.tables
-        assert not isinstance(tables, Cutting)  # only tasks that read a whole part cut it
-        first = min(int(table[:, 1].min()) for table in tables)
-        end = max(int(table[:, 4].max()) for table in tables)
+        batches = group.batches
+        assert not isinstance(batches, Batching)  # only tasks that read a whole part cut it
+        first = min(int(segments.context_start.min()) for segments in batches)
+        end = max(int(segments.context_stop.max()) for segments in batches)
         key = (id(data), group.number)
         block = self._blocks.get(key)
         if block is not None and block.first <= first and end <= block.end:
             return block.rows
         opened = data.open(group.part)
-        needed = sum(int(np.sum(table[:, 4] - table[:, 1])) for table in tables)
+        needed = sum(segments.n_rows for segments in batches)
         if needed < (end - first) / 2:
-            return self._send(Picked([opened.batch(table) for table in tables]))
+            return self._send(Picked([opened.batch(segments) for segments in batches]))
         if not isinstance(data, Sequences):
             return self._send(opened.excerpt(first, end))
         first, end = max(0, first - MARGIN), min(data.n_rows, end + MARGIN)

@@ -19,10 +19,9 @@ from gloree._arrays import copied, is_tensor
 from gloree._cores import n_cores
 from gloree._sums import MergeError
 from gloree.engine._checkpoint import Checkpoint
-from gloree.engine._source import Source
-from gloree.engine._subset import Subset
-from gloree.models import ExplosionError
-from gloree.sequences import Batch, Data, IntArray, Part, walk
+from gloree.engine._failure import PassFailure
+from gloree.engine._source import Selection, Subset
+from gloree.sequences import Batch, Data, Part, Segments, walk
 
 EngineName = Literal["serial", "threads", "dask"]
 
@@ -55,22 +54,22 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Things in the order of the data, which merge by standing one after another."""
+class Collection:
+    """Items in the order of the data, which merge by standing one after another."""
 
     items: list[Any]
 
-    def merge(self, other: object) -> Gathered:
-        """Return the things of both."""
-        if not isinstance(other, Gathered):
-            raise MergeError(f"cannot merge Gathered with {type(other).__name__}")
-        return Gathered(self.items + other.items)
+    def merge(self, other: object) -> Collection:
+        """Return the items of both."""
+        if not isinstance(other, Collection):
+            raise MergeError(f"cannot merge Collection with {type(other).__name__}")
+        return Collection(self.items + other.items)
 
 
 class Clock:
     """Seconds since it was made, for a search that ends with its time.
 
-    With a checkpoint the readings are on file among the passes: a fit that goes on is handed them
+    With a checkpoint its times are on file among the passes: a fit that goes on is handed them
     with these, decides by them what the interrupted one decided, and counts on from the last.
     """
 
@@ -163,17 +162,16 @@ class Engine:
         """
         return one_blas_thread()
 
-    def look(self, data: Data) -> None:
-        """Take the first look at data that need one."""
-        data.look(verbose=self.verbose)
+    def scan(self, data: Data) -> None:
+        """Scan data whose sizes are not known yet."""
+        data.scan(verbose=self.verbose)
 
     def run(
         self,
         function: Callable[[Batch], Statistic],
-        source: Source | Subset,
+        data: Selection,
         *,
         label: str = "pass",
-        tables: list[IntArray] | None = None,
     ) -> Statistic:
         """Run one pass.
 
@@ -181,12 +179,10 @@ class Engine:
         ----------
         function : callable
             Batch to statistic. It must not change anything outside itself.
-        source : Source or Subset
-            Data and how they are cut; or some of their batches.
+        data : Source or Subset
+            What the pass runs over: all batches of a source, or some of them.
         label : str
             Name shown beside the progress bar.
-        tables : list of ndarray, optional
-            The batches of a source to visit; all of it by default.
 
         Returns
         -------
@@ -197,13 +193,9 @@ class Engine:
         -----
         At most two batches for each worker are in memory at once.
         """
-        if not isinstance(source, Subset):
-            compute = partial(self._summed, function, source, label, tables)
-        elif self._holds(source):
-            compute = partial(self._of_held, function, source, label)
-        else:
-            compute = partial(self._summed, function, source.source, label, source.tables)
-        return self.recall(label, compute)
+        if isinstance(data, Subset) and self._keeps(data):
+            return self.recall(label, partial(self._sum_kept, function, data, label))
+        return self.recall(label, partial(self._sum, function, data, label))
 
     def recall(self, label: str, compute: Callable[[], Result]) -> Result:
         """Result of a pass, or of a computation between passes: from the checkpoint if it is there.
@@ -212,7 +204,7 @@ class Engine:
         ----------
         label : str
         compute : callable
-            Finds the result, or raises `ExplosionError`, where it is not on file.
+            Finds the result, or raises `PassFailure`, where it is not on file.
         """
         if self.checkpoint is None:
             return compute()
@@ -220,95 +212,77 @@ class Engine:
         if not found:
             try:
                 result = compute()
-            except ExplosionError as error:
-                # part of the search for a step: it has to explode again
-                result = error
+            except PassFailure as failure:
+                # part of the search for a step: it has to fail again
+                result = failure
             self.checkpoint.append(label, result)
-        if isinstance(result, ExplosionError):
+        if isinstance(result, PassFailure):
             raise result
         known: Result = result
         return known
 
-    def gather(
-        self, function: Callable[[Batch], Item], source: Source, tables: list[IntArray]
-    ) -> list[Item]:
-        """Keep what a function makes of some batches, for sums that are taken over it many times.
+    def collect(self, function: Callable[[Batch], Item], data: Selection) -> list[Item]:
+        """Keep what a function makes of each batch, for sums that are taken over it many times.
 
         It does not go to the checkpoint; the sums (see `add_up`) are cheap to take again.
         """
-        keep = partial(_gathered, function=function)
-        return self._summed(keep, source, "rows", tables).items
+        return self._sum(partial(_collected, function=function), data, "rows").items
 
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
-        """Sum a function of things that are at hand, such as what `gather` kept, in their order."""
-        each = self._spread(function, items, len(items), "sums of rows at hand")
+        """Sum a function of items in memory, such as what `collect` kept, in their order."""
+        each = self._spread(function, items, len(items), "sums of rows in memory")
         total: Statistic = merged((0, statistic) for statistic in each)
         return total
 
-    def _holds(self, subset: Subset) -> bool:
-        """Whether rows of a subset are kept in the memory of this process."""
-        return subset.is_small
+    def _keeps(self, subset: Subset) -> bool:
+        """Whether rows of a subset are kept in memory."""
+        return subset.is_kept
 
     def _read(self, subset: Subset) -> list[tuple[int, Batch]]:
         """Batches of a subset, and their groups."""
-        return list(self._each(as_read, subset.source, "rows", subset.tables))
+        return list(self._each(copied_batch, subset, "rows"))
 
-    def _of_held(
+    def _sum_kept(
         self, function: Callable[[Batch], Statistic], subset: Subset, label: str
     ) -> Statistic:
         """Sum over rows that are kept, as over those of the data: the same to the last bit."""
-        held = subset.held(self._read)
-        groups, batches = zip(*held, strict=True)
+        groups, batches = zip(*subset.kept_rows(self._read), strict=True)
         alone = is_tensor(batches[0].X)
         each = self._spread(function, batches, len(batches), label, alone=alone)
         total: Statistic = merged(zip(groups, each, strict=True))
         return total
 
-    def _summed(
-        self,
-        function: Callable[[Batch], Statistic],
-        source: Source,
-        label: str,
-        tables: list[IntArray] | None,
+    def _sum(
+        self, function: Callable[[Batch], Statistic], selection: Selection, label: str
     ) -> Statistic:
         """Map and merge."""
-        total: Statistic = merged(self._each(function, source, label, tables))
+        total: Statistic = merged(self._each(function, selection, label))
         return total
 
     def _each(
-        self,
-        function: Callable[[Batch], Result],
-        source: Source,
-        label: str,
-        tables: list[IntArray] | None,
+        self, function: Callable[[Batch], Result], selection: Selection, label: str
     ) -> Iterator[tuple[int, Result]]:
         """Results of a function, and their groups, in order; with a progress bar."""
-        total = source.n_batches if tables is None else len(tables)
-        with tqdm(total=total, desc=label, disable=self.verbose < 2, leave=False) as bar:
-            for group, n_batches, result in self._map(function, source, tables, total, label):
+        shown = self.verbose >= 2
+        with tqdm(total=selection.n_batches, desc=label, disable=not shown, leave=False) as bar:
+            for group, n_batches, result in self._map(function, selection, label):
                 yield group, result
                 bar.update(n_batches)
 
     def _map(
-        self,
-        function: Callable[[Batch], Result],
-        source: Source,
-        tables: list[IntArray] | None,
-        total: int,
-        label: str,
+        self, function: Callable[[Batch], Result], selection: Selection, label: str
     ) -> Iterator[tuple[int, int, Result]]:
-        """Group, number of batches and their sum, in order; of `total` batches, about."""
-        chosen = source.each() if tables is None else tables
-        reading, steps = source.reading, walk(source.data, chosen)
+        """Group, number of batches and their sum, in order."""
+        transform, steps = selection.transform, walk(selection.data, selection.iter_batches())
 
-        def work(step: tuple[int, Part, IntArray]) -> tuple[int, int, Result]:
-            group, part, table = step
-            return group, 1, function(reading(part, table))
+        def work(step: tuple[int, Part, Segments]) -> tuple[int, int, Result]:
+            group, part, segments = step
+            return group, 1, function(transform(part.batch(segments)))
 
         ahead = list(islice(steps, 1))
         # PyTorch spreads the work on a tensor itself
         alone = bool(ahead) and is_tensor(ahead[0][1].X)
-        yield from self._spread(work, chain(ahead, steps), total, label, alone=alone)
+        yield from self._spread(work, chain(ahead, steps), selection.n_batches, label, alone=alone)
 
     def _spread(
         self,
@@ -347,11 +321,11 @@ class Engine:
                 yield waiting.popleft().result()
 
 
-def as_read(batch: Batch) -> Batch:
+def copied_batch(batch: Batch) -> Batch:
     """Map of a pass that keeps its batches: copies, or a view would keep all of its part."""
     outputs = None if batch.Y is None else copied(batch.Y)
     return replace(batch, X=copied(batch.X), Y=outputs)
 
 
-def _gathered(batch: Batch, function: Callable[[Batch], Any]) -> Gathered:
-    return Gathered([function(batch)])
+def _collected(batch: Batch, function: Callable[[Batch], Any]) -> Collection:
+    return Collection([function(batch)])

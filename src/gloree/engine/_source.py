@@ -1,26 +1,28 @@
-"""The data of a fit and how they are cut: the same batches in every pass."""
+"""What a pass runs over: the data of a fit, cut into the same batches each time, or a part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from gloree._arrays import like, room
-from gloree.models import joint_windows, lag_windows
+from gloree._arrays import room
+from gloree.engine._batching import Batching, BatchTransform
 from gloree.sequences import (
     Array,
     Batch,
     Cut,
     Data,
     IntArray,
-    Part,
+    Segments,
     Sequences,
-    split_evenly,
     spread_over,
 )
+
+Rows = TypeVar("Rows")
 
 BATCH_ROWS = 2**14
 """Rows of a batch where nothing else is asked for."""
@@ -28,92 +30,8 @@ BATCH_ROWS = 2**14
 LEAST_ROWS = 2**12
 """Rows of a batch of a small subset, at least."""
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What becomes of a batch between the data and a pass function.
-
-    Attributes
-    ----------
-    lags : int
-        Inputs become windows [x_t, x_{t-1}, .., x_{t-lags+1}]; the first lags - 1 steps of a
-        sequence, whose windows reach before its start, are context.
-    both_ways : bool
-        Windows look ahead too, [.., x_{t+1}, .., x_{t+lags-1}], for bidirectional networks; all
-        steps count then, with zeros beyond the ends.
-    centre : ndarray of shape (n_columns,) or None
-        Subtracted from the inputs (from the windows, if `lags` > 1).
-    encode : callable or None
-        Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
-    """
-
-    lags: int = 1
-    both_ways: bool = False
-    centre: Array | None = None
-    encode: Callable[[Array], Array] | None = None
-
-    def __call__(self, part: Part, table: IntArray) -> Batch:
-        """Read one batch."""
-        return self.of(part.batch(table))
-
-    def of(self, batch: Batch) -> Batch:
-        """Make what a pass function sees of a batch as it is in the data."""
-        if self.lags > 1 and self.both_ways:
-            windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
-            batch = replace(batch, X=windows)
-        elif self.lags > 1:
-            incomplete = np.minimum(self.lags - 1 - batch.first_step, batch.lengths - batch.after)
-            batch = replace(
-                batch,
-                X=lag_windows(batch.X, batch.local, self.lags),
-                before=np.maximum(batch.before, np.maximum(incomplete, 0)),
-            )
-        if self.encode is not None:
-            batch = replace(batch, Y=self.encode(batch.targets))
-        if self.centre is not None:
-            batch = replace(batch, X=batch.X - like(batch.X, self.centre))
-        return batch
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How parts of the data are cut into batches, without the data: for tasks that hold a part.
-
-    Attributes
-    ----------
-    batch_size, segment, before, after, stride, left_out, skipped
-        See `Source`.
-    """
-
-    batch_size: int
-    segment: int | None
-    before: int
-    after: int
-    stride: int
-    left_out: IntArray | None
-    skipped: IntArray | None
-
-    def tables_of(self, part: Part) -> Iterator[IntArray]:
-        """Tables of all batches of a part (see `gloree.sequences.Cut`), one at a time."""
-        lengths = np.diff(part.starts)
-        place = (part.first_row, part.first_sequence)
-        return self.tables(Cut(lengths, self.segment, self.before, self.after, *place))
-
-    def tables(self, cut: Cut) -> Iterator[IntArray]:
-        """Tables of all batches of one cut."""
-        for table in every(cut.batches(self.batch_size * self.stride), self.stride):
-            kept = self.kept(table)
-            if kept.shape[0]:
-                yield kept
-
-    def kept(self, table: IntArray) -> IntArray:
-        """Table without the segments that are left out."""
-        for column, left_out in ((0, self.left_out), (2, self.skipped)):
-            if left_out is not None and left_out.size:
-                place = np.searchsorted(left_out, table[:, column])
-                found = left_out[np.minimum(place, left_out.size - 1)] == table[:, column]
-                table = table[~found]
-        return table
+KEPT_NUMBERS = 2**22
+"""Inputs and outputs of a subset that is kept in memory, at most: 32 MiB."""
 
 
 def _between(numbers: IntArray | None, first: np.int64, end: np.int64) -> IntArray | None:
@@ -137,7 +55,7 @@ class Source:
     before, after : int
         Rows of context on either side of a piece.
     lags, both_ways, centre, encode
-        See `Reading`.
+        See `BatchTransform`.
     stride : int
         Passes over all of the data visit every so many segments only.
     left_out : ndarray of int or None
@@ -172,14 +90,14 @@ class Source:
         return cls(data, BATCH_ROWS, segment, before, after)
 
     @property
-    def reading(self) -> Reading:
-        """How a batch is read, without the data."""
-        return Reading(self.lags, self.both_ways, self.centre, self.encode)
+    def transform(self) -> BatchTransform:
+        """What becomes of a batch, without the data."""
+        return BatchTransform(self.lags, self.both_ways, self.centre, self.encode)
 
     @property
-    def cutting(self) -> Cutting:
+    def batching(self) -> Batching:
         """How the data are cut into batches, without the data."""
-        return Cutting(
+        return Batching(
             batch_size=self.batch_size,
             segment=self.segment,
             before=self.before,
@@ -189,18 +107,18 @@ class Source:
             skipped=self.skipped,
         )
 
-    def cutting_of(self, part: int) -> Cutting:
+    def batching_of(self, part: int) -> Batching:
         """The same for a task that holds one part: it needs what is left out of that part only."""
         sequences, rows = self.data.part_sequences, self.data.part_rows
         return replace(
-            self.cutting,
+            self.batching,
             left_out=_between(self.left_out, sequences[part], sequences[part + 1]),
             skipped=_between(self.skipped, rows[part], rows[part + 1]),
         )
 
-    def read(self, table: IntArray) -> Batch:
+    def read(self, segments: Segments) -> Batch:
         """Read one batch of one part of the data."""
-        return self.reading(self.data.open(self.data.part_of(int(table[0, 2]))), table)
+        return self.transform(self.data.open(self.data.part_with(segments)).batch(segments))
 
     @cached_property
     def _cuts(self) -> list[Cut]:
@@ -222,11 +140,11 @@ class Source:
         return self.data.n_rows // self.stride
 
     @cached_property
-    def n_kept(self) -> int:
+    def n_visited(self) -> int:
         """Segments that passes see."""
         if self.left_out is None and self.skipped is None:
             return self.n_segments
-        return sum(table.shape[0] for table in self.each())
+        return sum(len(segments) for segments in self.iter_batches())
 
     @property
     def n_columns(self) -> int:
@@ -244,81 +162,124 @@ class Source:
         """Batches of a pass over everything, about."""
         return int(np.sum(-(-np.diff(self.data.part_rows) // (self.batch_size * self.stride))))
 
-    def each(self) -> Iterator[IntArray]:
-        """Tables of all batches (see `gloree.sequences.Cut`), one at a time."""
+    def iter_batches(self) -> Iterator[Segments]:
+        """Segments of all batches, one batch at a time."""
         for cut in self._cuts:
-            yield from self.cutting.tables(cut)
+            yield from self.batching.batches(cut)
 
-    def tables(self) -> list[IntArray]:
-        """Tables of all batches: for data of moderate size."""
-        return list(self.each())
+    def as_subset(self) -> Subset:
+        """All batches, listed: for data of moderate size."""
+        return Subset(self, list(self.iter_batches()))
 
-    def choose(self, numbers: IntArray) -> IntArray:
-        """Table of the segments with these numbers (increasing), without those left out."""
+    def choose(self, numbers: IntArray) -> Segments:
+        """Segments with these numbers (increasing), without those left out."""
         places = np.searchsorted(numbers, self._numbers)
-        pieces = [np.empty((0, 5), dtype=np.int64)]
+        pieces = []
         for i in np.flatnonzero(np.diff(places)):
             own = numbers[places[i] : places[i + 1]]
-            pieces.append(self._cuts[i].table(own - self._numbers[i]))
-        return self.cutting.kept(np.concatenate(pieces))
+            pieces.append(self._cuts[i].segments(own - self._numbers[i]))
+        return self.batching.visited(Segments.concatenate(pieces))
 
-    def sample(self, n_segments: int) -> IntArray:
-        """Table of so many segments, evenly spread over the data."""
+    def sample(self, n_segments: int) -> Segments:
+        """So many segments, evenly spread over the data."""
         return self.choose(spread_over(self.n_segments, n_segments))
 
-    def subset(self, n_rows: int) -> list[IntArray]:
+    def subset(self, n_rows: int, *, keep: bool = False) -> Subset:
         """Batches of every m-th segment, about `n_rows` rows in all, spread over the data.
 
         The batches are of equal size, four at least, so that no worker waits for the last one; but
         of few rows fewer, since every batch costs half a millisecond.
         """
         if n_rows >= self.data.n_rows:
-            return self.tables()
+            return replace(self.as_subset(), keep=keep)
         chosen = self.sample(max(1, round(self.n_segments * n_rows / self.data.n_rows)))
         several = max(1, min(4, n_rows // (LEAST_ROWS * self.room)))
-        return split_evenly(chosen, max(several, -(-n_rows // self.batch_size)))
+        batches = chosen.split_evenly(max(several, -(-n_rows // self.batch_size)))
+        return Subset(self, batches, keep)
 
 
-def every(tables: Iterable[IntArray], stride: int) -> Iterator[IntArray]:
-    """Every so many of the segments of all tables, wherever these begin; no table is empty."""
-    seen = 0
-    for table in tables:
-        kept = table[-seen % stride :: stride]
-        seen += table.shape[0]
-        if kept.shape[0]:
-            yield kept
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some batches of a source, and nothing else.
 
-
-def split_tables(
-    tables: Iterable[IntArray], n_segments: int
-) -> tuple[list[IntArray], list[IntArray]]:
-    """Split batches after so many segments; a batch across the cut becomes two."""
-    first, second = [], []
-    for table in tables:
-        cut = min(max(n_segments, 0), table.shape[0])
-        first.append(table[:cut])
-        second.append(table[cut:])
-        n_segments -= table.shape[0]
-    first, second = ([table for table in part if table.shape[0]] for part in (first, second))
-    return first, second
-
-
-def halves(tables: Iterable[IntArray]) -> tuple[list[IntArray], list[IntArray]]:
-    """Split batches into two halves of alternate segments, for noise estimates.
-
-    Raises
-    ------
-    ValueError
-        If there is only one segment.
+    Attributes
+    ----------
+    source : Source
+    batches : sequence of Segments
+    keep : bool
+        Whether engines may keep the rows in memory from the first pass on, if they are few. A dozen
+        passes of a fit see a few thousand rows: taken from files or a stream each time, these would
+        cost as much reading as passes over all that is there.
     """
-    first, second, parity, total = [], [], 0, 0
-    for table in tables:
-        first.append(table[parity::2])
-        second.append(table[1 - parity :: 2])
-        parity = (parity + table.shape[0]) % 2
-        total += table.shape[0]
-    if total < 2:
-        raise ValueError("one segment cannot be split into halves: cut the data into more")
-    first = [table for table in first if table.shape[0]]
-    second = [table for table in second if table.shape[0]]
-    return first, second
+
+    source: Source
+    batches: Sequence[Segments]
+    keep: bool = False
+    _rows: list[Any] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def data(self) -> Data:
+        """The data of the source."""
+        return self.source.data
+
+    @property
+    def transform(self) -> BatchTransform:
+        """What becomes of a batch."""
+        return self.source.transform
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches."""
+        return len(self.batches)
+
+    @property
+    def n_visited(self) -> int:
+        """Segments of all batches."""
+        return sum(map(len, self.batches))
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all batches, context included."""
+        return sum(segments.n_rows for segments in self.batches)
+
+    @property
+    def n_counted(self) -> int:
+        """Rows of all batches that count."""
+        return sum(segments.n_counted for segments in self.batches)
+
+    @property
+    def segments(self) -> Segments:
+        """Segments of all batches."""
+        return Segments.concatenate(self.batches)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the rows are kept in memory: they may be, and are few."""
+        return self.keep and self.n_rows * self.source.n_columns <= KEPT_NUMBERS
+
+    def iter_batches(self) -> Iterator[Segments]:
+        """Segments of all batches, one batch at a time."""
+        return iter(self.batches)
+
+    def as_subset(self) -> Subset:
+        """Itself, as of a source."""
+        return self
+
+    def joined(self, other: Subset) -> Subset:
+        """These batches and those of another subset of the same source."""
+        return Subset(self.source, [*self.batches, *other.batches])
+
+    def kept_rows(self, read: Callable[[Subset], Rows]) -> Rows:
+        """Return what `read` gives, which is called when this is asked for first."""
+        if not self._rows:
+            self._rows.append(read(self))
+        rows: Rows = self._rows[0]
+        return rows
+
+    def forget_rows(self) -> None:
+        """Let the rows be read again when they are asked for."""
+        self._rows.clear()
+
+
+Selection: TypeAlias = Source | Subset
+"""What a pass runs over."""

@@ -1,54 +1,108 @@
-"""Parameters of the estimators, checked in one place."""
+"""Parameters of the estimators, checked in one place, and objects put in place of names."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from gloree.activations import Activation, Polynomial, get_activation
-from gloree.chains import GaussianVAR
+from gloree.chains import InputLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
-from gloree.engine import get_engine
+from gloree.engine import Engine, get_engine
 from gloree.estimators._resume import open_checkpoint
-from gloree.estimators._state import Settings
+from gloree.fitting import FitProblem, FitSettings
 from gloree.models import Network
+from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
+from gloree.recurrence import RECURRENCES, RecurrenceEstimator
+from gloree.refinement import LOSSES, Loss, Solver
 from gloree.sequences import Data
 
-_MOMENTS = ("auto", "regression", "score")
-_RECURRENCES = ("instrument", "cross", "score")
+MOMENTS_BY_SIZE = ("auto", "regression")
+"""First moments that are chosen by the sizes of the data."""
+
+RandomState = int | np.random.Generator | None
+
+Strategy = TypeVar("Strategy")
 
 
 class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     """What `SpectralRNNRegressor` and `SpectralRNNClassifier` have in common."""
 
     model_: Network
-    chain_: GaussianVAR | None
+    chain_: InputLaw | None
     report_: FitReport | IdentificationReport
 
     n_hidden: int | tuple[int, int] | None
     bidirectional: bool
     activation: str | Activation
-    chain: str | GaussianVAR
-    moment: str
+    chain: str | InputLaw
+    moment: str | FirstMomentEstimator
     direct: bool
     fit_bias: bool
-    recurrence: str | None
+    recurrence: str | RecurrenceEstimator | None
     lags: int
     max_rounds: int
-    refine: str | None
+    refine: str | Solver | None
+    loss: str | Loss
     batch_size: int | None
     memory_limit: int | None
-    random_state: Any
-    engine: Any
+    random_state: RandomState
+    engine: object
     verbose: int
 
-    _refinements: tuple[str, ...]
+    _solvers: Mapping[str, Solver]
     _fits_linear = False
+
+    def _problem(self, data: Data) -> FitProblem:
+        """Check the parameters and resolve names; which engine None means depends on the data."""
+        engine = get_engine(self.engine, verbose=self.verbose, data=data)
+        return FitProblem(data, self._settings(), engine, _generator(self.random_state))
+
+    def _settings(self) -> FitSettings:
+        activation = get_activation(self.activation)
+        if activation.degree != 1 or not self._fits_linear:
+            recoverable_degree(activation)
+        assert isinstance(activation, Polynomial)
+        for name in ("bidirectional", "direct", "fit_bias"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
+        for name, least in (("verbose", 0), ("lags", 1), ("max_rounds", 0)):
+            check_integer(name, getattr(self, name), least)
+        for name in ("batch_size", "memory_limit"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+        n_hidden, n_forward = self._sizes()
+        moment: FirstMomentEstimator | str = self._moment()
+        recurrence = None
+        if self.recurrence is not None:
+            recurrence = strategy("recurrence", self.recurrence, RECURRENCES, ("sums", "update"))
+        solver = None
+        if self.refine is not None:
+            solver = strategy("refine", self.refine, self._solvers, ("minimise",))
+        return FitSettings(
+            n_hidden=n_hidden,
+            n_forward=n_forward,
+            bidirectional=self.bidirectional,
+            activation=activation,
+            law=self._given_law(activation, moment, recurrence),
+            moment=moment,
+            direct=self.direct,
+            bias=self.fit_bias,
+            recurrence=recurrence,
+            lags=self.lags,
+            max_rounds=self.max_rounds,
+            solver=solver,
+            loss=strategy("loss", self.loss, LOSSES, ("rows", "sums")),
+            batch_size=self.batch_size,
+            memory_limit=self.memory_limit,
+            verbose=self.verbose,
+        )
 
     def _sizes(self) -> tuple[int | None, int | None]:
         """Hidden units in all, and forward ones where a pair fixes them."""
@@ -67,78 +121,76 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
         return int(sum(self.n_hidden)), int(self.n_hidden[0])
 
-    def _settings(self, data: Data) -> Settings:
-        """Check the parameters and resolve names; which engine None means depends on the data."""
-        activation = get_activation(self.activation)
-        if activation.degree != 1 or not self._fits_linear:
-            recoverable_degree(activation)
-        assert isinstance(activation, Polynomial)
-        check_integer("verbose", self.verbose, 0)
-        for name in ("bidirectional", "direct", "fit_bias"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
-        n_hidden, n_forward = self._sizes()
-        check_integer("lags", self.lags, 1)
-        check_integer("max_rounds", self.max_rounds, 0)
-        if self.batch_size is not None:
-            check_integer("batch_size", self.batch_size, 1)
-        if self.memory_limit is not None:
-            check_integer("memory_limit", self.memory_limit, 1)
-        check_choice("moment", self.moment, _MOMENTS)
-        check_choice("recurrence", self.recurrence, (*_RECURRENCES, None))
-        check_choice("refine", self.refine, (*self._refinements, None))
-        chain = None
-        if isinstance(self.chain, GaussianVAR):
-            chain = self.chain
-        elif not (isinstance(self.chain, str) and self.chain == "gaussian-var"):
-            close = difflib.get_close_matches(str(self.chain)[:50], ["gaussian-var"], n=1)
-            hint = "; did you mean 'gaussian-var'?" if close else ""
-            raise ValueError(
-                f"`chain` must be 'gaussian-var' or a fitted GaussianVAR, got {self.chain!r}{hint}"
-            )
-        return Settings(
-            n_hidden=n_hidden,
-            n_forward=n_forward,
-            bidirectional=self.bidirectional,
-            activation=activation,
-            chain=chain,
-            moment=self.moment,
-            direct=self.direct,
-            bias=self.fit_bias,
-            recurrence=self.recurrence,
-            lags=self.lags,
-            max_rounds=self.max_rounds,
-            refine=self.refine,
-            batch_size=self.batch_size,
-            memory_limit=self.memory_limit,
-            engine=get_engine(self.engine, verbose=self.verbose, data=data),
-            rng=_generator(self.random_state),
-            verbose=self.verbose,
-        )
+    def _moment(self) -> FirstMomentEstimator | str:
+        if isinstance(self.moment, str) and self.moment in MOMENTS_BY_SIZE:
+            return self.moment
+        needed = ("n_features", "bind")
+        return strategy("moment", self.moment, FIRST_MOMENTS, needed, MOMENTS_BY_SIZE)
 
-    def _on(self, data: Data, settings: Settings, checkpoint: str | Path | None) -> Settings:
-        """Settings for these data, at which the engine has taken its first look."""
-        settings.engine.look(data)
-        self._check_inputs(data, settings)
+    def _given_law(
+        self,
+        activation: Polynomial,
+        moment: FirstMomentEstimator | str,
+        recurrence: RecurrenceEstimator | None,
+    ) -> InputLaw | None:
+        """The law given as `chain`, if it declares what each of the other parameters asks of it."""
+        if isinstance(self.chain, str):
+            check_choice("chain", self.chain, ("gaussian-var",), "an input law")
+            return None
+        law: InputLaw = require(self.chain, purpose="`chain`")
+        if activation.degree == 1:
+            return None  # linear networks are fitted without a law
+        degree, _ = recoverable_degree(activation)
+        asked = []
+        if isinstance(moment, str):
+            # a regression moment takes scores of interior steps only; "auto" may take the other
+            asked.append((f"moment={moment!r}", degree, moment == "auto"))
+        elif moment.uses_scores:
+            asked.append((f"moment={moment.name!r}", degree, True))
+        if recurrence is not None and recurrence.uses_scores:
+            order = recurrence.score_order(degree)
+            asked.append((f"recurrence={recurrence.name!r}", order, True))
+        for purpose, order, edges in asked:
+            law = require(law, order=order, hermite=True, edges=edges, purpose=purpose)
+        return law
+
+    def _on(self, problem: FitProblem, checkpoint: str | Path | None) -> FitProblem:
+        """The problem once the engine has scanned its data, with a checkpoint."""
+        problem.engine.scan(problem.data)
+        self._check_law(problem)
         if checkpoint is None:
-            return settings
-        log = open_checkpoint(checkpoint, self, data, {"rng": settings.rng})
-        engine = replace(settings.engine, checkpoint=log)
-        return replace(settings, engine=engine, rng=log.start["rng"])
+            return problem
+        engine, rng = resumable(problem.engine, checkpoint, self, problem.data, problem.rng)
+        return replace(problem, engine=engine, rng=rng)
 
-    def _check_inputs(self, data: Data, settings: Settings) -> None:
+    def _check_law(self, problem: FitProblem) -> None:
         """Check a given input law against the inputs."""
-        chain = settings.chain
-        if chain is not None and settings.lags > 1:
+        if isinstance(self.chain, str):
+            return
+        if problem.settings.lags > 1:
             raise ValueError(
                 "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
                 "their fit uses no input law. Leave `chain` out"
             )
-        if chain is not None and chain.n_inputs != data.n_inputs:
-            raise ValueError(f"`chain` has {chain.n_inputs} inputs, `X` has {data.n_inputs}")
+        if self.chain.n_inputs != problem.data.n_inputs:
+            raise ValueError(
+                f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
+            )
 
 
-def _generator(random_state: Any) -> np.random.Generator:
+def resumable(
+    engine: Engine,
+    path: str | Path,
+    estimator: BaseEstimator,
+    data: Data,
+    rng: np.random.Generator,
+) -> tuple[Engine, np.random.Generator]:
+    """Engine with the checkpoint of a fit, and the random numbers that the fit started from."""
+    log = open_checkpoint(path, estimator, data, {"rng": rng})
+    return replace(engine, checkpoint=log), log.start["rng"]
+
+
+def _generator(random_state: RandomState) -> np.random.Generator:
     whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
     if random_state is None or whole or isinstance(random_state, np.random.Generator):
         return np.random.default_rng(random_state)
@@ -148,7 +200,7 @@ def _generator(random_state: Any) -> np.random.Generator:
     )
 
 
-def check_integer(name: str, value: Any, least: int) -> None:
+def check_integer(name: str, value: object, least: int) -> None:
     """Raise unless the value is a whole number of at least so much."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
@@ -156,10 +208,48 @@ def check_integer(name: str, value: Any, least: int) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {value}")
 
 
-def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(
+    name: str, value: object, choices: tuple[str | None, ...], or_else: str = ""
+) -> None:
     """Raise, naming the closest choice, unless the value is one of the choices."""
     if value in choices:
         return
-    close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)
+    words = [choice for choice in choices if choice is not None]
+    close = difflib.get_close_matches(str(value)[:50], words, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"`{name}` must be one of {choices}, got {value!r}{hint}")
+    expected = ", ".join(map(repr, choices)) + (f", or {or_else}" if or_else else "")
+    raise ValueError(f"`{name}` must be one of {expected}, got {value!r}{hint}")
+
+
+def strategy(
+    name: str,
+    value: object,
+    table: Mapping[str, Strategy],
+    methods: tuple[str, ...],
+    others: tuple[str, ...] = (),
+) -> Strategy:
+    """Strategy by its name, or an object of somebody's own that has these methods.
+
+    Raises
+    ------
+    ValueError
+        If no strategy has this name.
+    TypeError
+        If the object lacks a method.
+    """
+    if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
+        check_choice(name, value, (*others, *table), f"an object with {_listed(methods)}")
+        return table[str(value)]
+    lacking = [each for each in methods if not callable(getattr(value, each, None))]
+    if isinstance(value, type) or lacking:
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"{value!r}"
+        raise TypeError(
+            f"`{name}` is {what}: expected one of {', '.join(map(repr, (*others, *table)))}, or an "
+            f"object with {_listed(methods)}"
+            + (f"; it lacks {_listed(lacking)}" if lacking else ": give an instance of it")
+        )
+    return value  # type: ignore[return-value]
+
+
+def _listed(methods: Sequence[str]) -> str:
+    return " and ".join(f"`{each}`" for each in methods)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree._arrays import like
 from gloree.activations import Activation
-from gloree.chains import GaussianVAR
-from gloree.diagnostics import LabelWarning
+from gloree.chains import HermiteLaw
+from gloree.diagnostics import LabelWarning, emit, warn_caller
 from gloree.estimators._base import SpectralRNN, check_choice
-from gloree.estimators._labelling import run_labelling
-from gloree.estimators._labels import Coding, distinct, flatten_labels, label_numbers, numbers_of
-from gloree.refinement import softmax
+from gloree.estimators._labels import distinct, flatten_labels, label_numbers, numbers_of
+from gloree.fitting import LabelCoding, Labelling, run_fit
+from gloree.moments import FirstMomentEstimator
+from gloree.recurrence import RecurrenceEstimator
+from gloree.refinement import LBFGS, Loss, Solver, softmax
 from gloree.sequences import Array, Sequences, as_sequences
 from gloree.sources import as_data
 
@@ -44,22 +46,27 @@ class SpectralRNNClassifier(SpectralRNN):
         Whether a second chain runs backward.
     activation : str or Activation, default "quadratic"
         A polynomial of degree 2 or 3.
-    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
-        Law of the inputs.
-    moment : {"auto", "regression", "score"}, default "auto"
+    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
+        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given, see
+        `SpectralRNNRegressor`.
+    moment : {"auto", "regression", "xreg", "union", "score"} or FirstMomentEstimator, \
+default "auto"
     direct : bool, default True
         Whether there is a linear path from the inputs to the labels. It is fitted before anything
         else, so that the units look for what it leaves.
     fit_bias : bool, default True
-    recurrence : {"instrument", "cross"} or None, default "instrument"
+    recurrence : {"instrument", "least-squares", "cross"}, RecurrenceEstimator or None, \
+default "instrument"
         Estimator of the recurrent weights; None does without a recurrence.
     lags : int, default 1
         Forward units see the windows [x_t, .., x_{t-lags+1}], backward ones
         [x_t, .., x_{t+lags-1}], the direct path both.
     max_rounds : int, default 5
-    refine : {"full"} or None, default "full"
+    refine : {"full"}, Solver or None, default "full"
         "full" minimises the cross-entropy over all weights by L-BFGS with exact gradients, with a
         tenth of the segments held out for early stopping; None stays with the moments.
+    loss : "cross-entropy" or Loss, default "cross-entropy"
+        What the refinement minimises, a function of logits and label numbers.
     readout : {"logistic", "least-squares"}, default "logistic"
         Logistic regression on states and inputs, or the paper's least squares of the indicators,
         whose estimates of the probabilities need not lie between 0 and 1 (`predict_proba` clips
@@ -74,7 +81,7 @@ class SpectralRNNClassifier(SpectralRNN):
         their probabilities).
     classes_ : ndarray of shape (n_classes,)
         The labels: sorted where they can be, else in the order of their first appearance.
-    chain_ : GaussianVAR or None
+    chain_ : HermiteLaw or None
     report_ : FitReport
     n_features_in_ : int
 
@@ -105,7 +112,7 @@ class SpectralRNNClassifier(SpectralRNN):
 
     classes_: NDArray[Any]
 
-    _refinements = ("full",)
+    _solvers: Mapping[str, Solver] = {"full": LBFGS()}
 
     def __init__(
         self,
@@ -113,14 +120,15 @@ class SpectralRNNClassifier(SpectralRNN):
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | GaussianVAR = "gaussian-var",
-        moment: str = "auto",
+        chain: str | HermiteLaw = "gaussian-var",
+        moment: str | FirstMomentEstimator = "auto",
         direct: bool = True,
         fit_bias: bool = True,
-        recurrence: str | None = "instrument",
+        recurrence: str | RecurrenceEstimator | None = "instrument",
         lags: int = 1,
         max_rounds: int = 5,
-        refine: str | None = "full",
+        refine: str | Solver | None = "full",
+        loss: str | Loss = "cross-entropy",
         readout: str = "logistic",
         batch_size: int | None = None,
         memory_limit: int | None = None,
@@ -139,6 +147,7 @@ class SpectralRNNClassifier(SpectralRNN):
         self.lags = lags
         self.max_rounds = max_rounds
         self.refine = refine
+        self.loss = loss
         self.readout = readout
         self.batch_size = batch_size
         self.memory_limit = memory_limit
@@ -190,36 +199,30 @@ class SpectralRNNClassifier(SpectralRNN):
                 "readout='least-squares' goes with refine=None: the refinement minimises the "
                 "cross-entropy of a logistic readout"
             )
-        data = as_data(X, lengths=lengths)
-        settings = self._settings(data)
-        coding: Coding | None = None
+        problem = self._problem(as_data(X, lengths=lengths))
+        data = problem.data
         if isinstance(data, Sequences) and data.Y is None:
-            self._check_inputs(data, settings)
+            self._check_law(problem)
             flat = flatten_labels(labels, data)
             classes = distinct(flat)
             data = replace(data, Y=like(data.X, numbers_of(flat, classes)[:, None]))
-            settings = self._on(data, settings, checkpoint)
+            problem = self._on(replace(problem, data=data), checkpoint)
         elif labels is not None:
             raise ValueError("`labels` were given beside data that hold labels: leave them out")
         else:
-            settings = self._on(data, settings, checkpoint)
-            classes = label_numbers(data, settings.engine)
-            coding = Coding(classes)
+            problem = self._on(problem, checkpoint)
+            classes = label_numbers(data, problem.engine)
+            problem = problem.with_outputs(LabelCoding(classes))
         if classes.shape[0] < 2:
             raise ValueError(
                 f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
                 f"tell apart"
             )
-        model, state = run_labelling(
-            data,
-            coding,
-            classes.shape[0],
-            settings,
-            self.readout,  # type: ignore[arg-type]
-        )
-        self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
+        fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
+        self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         self.classes_ = classes
         self.n_features_in_ = data.n_inputs
+        emit(fitted.report.findings)
         return self
 
     def decision_function(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
@@ -291,12 +294,11 @@ class SpectralRNNClassifier(SpectralRNN):
         codes = numbers_of(flat, self.classes_)
         unseen = sorted({str(flat[i]) for i in np.flatnonzero(codes < 0)})
         if unseen:
-            warnings.warn(
+            warn_caller(
                 f"{int((codes < 0).sum())} steps have labels that were not seen in `fit` "
                 f"({', '.join(unseen[:5])}{', ..' if len(unseen) > 5 else ''}): they count as "
                 f"errors",
                 LabelWarning,
-                stacklevel=2,
             )
         outputs = self.model_.predict(data.X, lengths=data.lengths)
         return float(np.mean(outputs.argmax(axis=1) == codes))

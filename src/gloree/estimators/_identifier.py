@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,38 +11,27 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gloree._arrays import without_tensors
-from gloree.activations import Activation, PerUnit, Polynomial, get_activation
-from gloree.diagnostics import GloreeWarning, IdentificationReport, TooFewSamplesError
+from gloree.activations import Activation, PerUnit, get_activation
+from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
 from gloree.estimators._base import check_integer
-from gloree.estimators._identification import IdentifierSettings, run_identification
 from gloree.estimators._resume import open_checkpoint
-from gloree.identification._lag_tensors import MOMENT_SPAN
+from gloree.identification import (
+    FREE_POLYNOMIAL,
+    IdentificationProblem,
+    IdentificationSettings,
+    check_records,
+    find_drift,
+    identify,
+    messages_of_u_and_y,
+    read_inputs,
+    read_records,
+)
 from gloree.metrics import score_rows
 from gloree.models import IORNN
-from gloree.sequences import Sequences, as_sequences
-from gloree.sources import as_data, gathered, is_source
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
-
-FEWEST_SAMPLES = 60
-"""Samples below which no record says anything about a system."""
-
-MOST_CHANNELS = 20
-"""A record with at most so many rows and more columns than rows is taken to lie on its side."""
-
-POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
-"""Start of a unit with free coefficients, exp z - 1 to third order: with even and odd powers, a
-single unit can begin to follow either kind of curve."""
-
-FEWEST_OF_A_MEAN = 5
-"""Samples of a mean and a spread that are compared for drift, at least."""
-
-DRIFT = 3.0
-"""Distance of the means of the first and the last fifth of an output, in units of the standard
-deviation within them, from which a warning speaks of drift."""
 
 
 class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
@@ -182,40 +169,17 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             If the checkpoint belongs to another fit, or cannot be written.
         """
         settings = self._settings()
-        if is_source(u, y):
-            with _in_our_words():
-                data = gathered(as_data(u, y, lengths=lengths))
-        else:
-            data = _records(u, y, lengths)
-        if data.n_rows < max(FEWEST_SAMPLES, 20 * data.n_inputs):
-            raise TooFewSamplesError(
-                f"{data.n_rows} samples are too few to identify a system of {data.n_inputs} "
-                f"inputs: at least {max(FEWEST_SAMPLES, 20 * data.n_inputs)} are needed, and some "
-                f"thousand for a nonlinear one"
-            )
-        wanted = settings.n_linear or 0
-        if wanted and data.n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
-            raise TooFewSamplesError(
-                f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or "
-                f"lower it"
-            )
-        if settings.n_nonlinear != 0:
-            _check_records(data)
+        engine = get_engine(self.engine, verbose=self.verbose)
+        data = read_records(u, y, lengths)
+        check_records(data, settings)
         if checkpoint is not None:
-            log = open_checkpoint(checkpoint, self, data, {})
-            settings = replace(settings, engine=replace(settings.engine, checkpoint=log))
-        drift = _drifting(data)
-        model, linear, moments, report = run_identification(data, settings)
-        if drift is not None:
-            report.warn(
-                GloreeWarning,
-                f"output {drift} drifts over the record: detrend it if that is not the doing of "
-                f"the input, or the model will explain it by a very slow pole",
-            )
-        self.model_, self.linear_model_, self.moments_model_ = model, linear, moments
-        self.report_ = report
+            engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
+        found = identify(IdentificationProblem.of(data, settings, engine, find_drift(data)))
+        self.model_, self.linear_model_ = found.model, found.linear_model
+        self.moments_model_, self.report_ = found.moments_model, found.report
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = data.flat_outputs
+        emit(found.report.findings)
         return self
 
     def predict(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
@@ -232,9 +196,9 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             In the form of `u`; without channels if `fit` was given outputs without them.
         """
         check_is_fitted(self, "model_")
-        _check_orientation("u", u)
-        with _in_our_words():
-            outputs = self.model_.predict(_with_channels(u), lengths=lengths)
+        inputs = read_inputs(u)
+        with messages_of_u_and_y():
+            outputs = self.model_.predict(inputs, lengths=lengths)
         if not self._flat_outputs:
             return outputs
         if isinstance(outputs, list):
@@ -260,11 +224,11 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         float
         """
         check_is_fitted(self, "model_")
-        data = _records(u, y, lengths)
+        data = read_records(u, y, lengths)
         outputs = self.model_.predict(data.X, lengths=data.lengths)
         return score_rows(data, outputs, skip)
 
-    def _settings(self) -> IdentifierSettings:
+    def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
         for name, least in checked:
             value = getattr(self, name)
@@ -287,7 +251,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
         free = isinstance(self.unit, str) and self.unit == "polynomial"
         try:
-            unit = POLYNOMIAL if free else get_activation(self.unit)
+            unit = FREE_POLYNOMIAL if free else get_activation(self.unit)
         except ValueError as error:
             raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
         if isinstance(unit, PerUnit) or unit.degree == 1:
@@ -295,83 +259,12 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
                 f"units; n_nonlinear=0 fits a linear model"
             )
-        return IdentifierSettings(
-            self.n_linear,
-            self.n_nonlinear,
-            unit,
-            float(seconds),
-            get_engine(self.engine, verbose=self.verbose),
-            self.verbose,
-            free,
-            self.n_directions,
+        return IdentificationSettings(
+            n_linear=self.n_linear,
+            n_nonlinear=self.n_nonlinear,
+            unit=unit,
+            free_coefficients=free,
+            n_directions=self.n_directions,
+            max_seconds=float(seconds),
+            verbose=self.verbose,
         )
-
-
-def _with_channels(values: Any) -> Any:
-    """Records of one channel given as vectors, as columns; tensors as arrays."""
-    values = without_tensors(values)
-    if isinstance(values, (list, tuple)) and len(values) and np.ndim(values[0]) == 1:
-        return [np.asarray(part)[:, None] for part in values]
-    return np.asarray(values)[:, None] if np.ndim(values) == 1 else values
-
-
-def _records(u: Any, y: Any, lengths: ArrayLike | None) -> Sequences:
-    if y is None:
-        raise ValueError("`y` is missing: an output record is needed")
-    for name, values in (("u", u), ("y", y)):
-        _check_orientation(name, values)
-    listed = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) > 0
-    flat = bool(np.ndim(y[0] if listed else y) == 1)
-    with _in_our_words():
-        data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
-    return Sequences(data.X, data.Y, data.lengths, data.form, flat)
-
-
-def _check_records(data: Sequences) -> None:
-    """Refuse records that are shorter than the lags that have to be seen in them."""
-    longest = int(data.lengths.max())
-    if longest < MOMENT_SPAN:
-        raise TooFewSamplesError(
-            f"the longest record has {longest} samples, and the nonlinear part is found from "
-            f"moments over {MOMENT_SPAN} neighbouring samples: give one record of that length at "
-            f"least, set n_nonlinear=0 for a linear model, or fit many short sequences with "
-            f"SpectralRNNRegressor"
-        )
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    """Let the messages of the reader, which speak of X and Y, speak of u and y."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if type(error) not in (TypeError, ValueError):
-            raise
-        text = str(error).replace("`X", "`u").replace("`Y", "`y")
-        raise type(error)(text) from None
-
-
-def _check_orientation(name: str, values: Any) -> None:
-    """Refuse records with channels first."""
-    parts = values if isinstance(values, (list, tuple)) else [values]
-    for part in parts:
-        shape = np.shape(part)
-        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
-            raise ValueError(
-                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
-                f"come first: transpose it"
-            )
-
-
-def _drifting(data: Sequences) -> int | None:
-    """Output whose mean moves along the longest record, if there is one and it can be told."""
-    longest = int(np.argmax(data.lengths))
-    assert data.Y is not None
-    y = np.asarray(data.Y[data.starts[longest] : data.starts[longest + 1]], dtype=np.float64)
-    fifth = y.shape[0] // 5
-    if fifth < FEWEST_OF_A_MEAN:
-        return None
-    first, last = y[:fifth], y[-fifth:]
-    spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
-    moved = np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread
-    return int(np.flatnonzero(moved)[0]) if moved.any() else None

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import is_tensor, like, to_host, zeros
+from gloree._arrays import is_tensor, to_host
 from gloree.engine import Engine, Source
-from gloree.sequences import Array, Batch, Data, IntArray, Sequences
+from gloree.sequences import Batch, Data, IntArray, Sequences
 
 LARGEST_LABEL = 2.0**53
 """Whole numbers beyond this are not all floats."""
@@ -158,32 +158,3 @@ def label_numbers(data: Data, engine: Engine) -> IntArray:
     if not data.n_outputs:
         raise ValueError("`labels` are missing: fit needs a label for every step")
     return engine.run(label_set, Source(data), label="labels").values
-
-
-@dataclass(frozen=True)
-class Coding:
-    """From labels to their places among all.
-
-    Attributes
-    ----------
-    classes : ndarray of int
-        Distinct labels, sorted.
-    """
-
-    classes: IntArray
-    n_outputs: int = 1
-
-    def __call__(self, labels: Array) -> Array:
-        """Places, of the shape of the labels."""
-        return np.searchsorted(self.classes, labels.astype(np.int64)).astype(np.float64)
-
-
-def indicators(codes: IntArray, n_classes: int) -> Array:
-    """Rows of zeros with a one in the place of the label, shape (n_rows, n_classes)."""
-    if is_tensor(codes):
-        matches = codes[:, None] == like(codes, np.arange(n_classes))
-        places: Array = zeros(codes, matches.shape) + matches
-        return places
-    rows = np.zeros((codes.shape[0], n_classes))
-    rows[np.arange(codes.shape[0]), codes] = 1.0
-    return rows

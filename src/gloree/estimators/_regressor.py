@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,18 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from gloree.activations import Activation
-from gloree.chains import GaussianVAR
+from gloree.chains import HermiteLaw
+from gloree.diagnostics import IdentificationReport, emit
 from gloree.estimators._base import SpectralRNN
-from gloree.estimators._fit import run_fit
-from gloree.estimators._identification import IdentifierSettings, run_identification
-from gloree.estimators._state import Settings
+from gloree.fitting import FitProblem, Regression, run_fit
+from gloree.identification import IdentificationProblem, IdentificationSettings, identify
 from gloree.metrics import score_rows
-from gloree.sequences import Data, Sequences, as_sequences
-from gloree.sources import as_data, gathered
+from gloree.models import Network
+from gloree.moments import FirstMomentEstimator
+from gloree.recurrence import RecurrenceEstimator
+from gloree.refinement import GaussNewton, Loss, Solver
+from gloree.sequences import Sequences, as_sequences
+from gloree.sources import as_data, in_memory
 
 
 class SpectralRNNRegressor(SpectralRNN):
@@ -42,16 +47,20 @@ class SpectralRNNRegressor(SpectralRNN):
         response (Ho-Kalman and least squares from several starts), with a direct path, and refined
         by least squares of the simulation error (refine=None: not refined). Only the poles and the
         response of a linear network are determined; its states are, up to a similarity.
-    chain : "gaussian-var" or GaussianVAR, default "gaussian-var"
-        Law of the inputs: fitted (order 1), or given.
-    moment : {"auto", "regression", "score"}, default "auto"
-        First moment: the average derivative of a polynomial fit, or the paper's score moment.
-        "auto" takes the regression unless its features are too many for the data.
+    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
+        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given: any object that has the
+        members of `gloree.chains.HermiteLaw` and declares what `moment` and `recurrence` ask for.
+    moment : {"auto", "regression", "xreg", "union", "score"} or FirstMomentEstimator, \
+default "auto"
+        First moment: the average derivative of a polynomial fit ("xreg" on the inputs, "union" on
+        inputs and scores, "regression" the better one for the sizes of the data), or the paper's
+        score moment. "auto" takes a regression unless its features are too many for the data.
     direct : bool, default False
         Whether there is a linear path D from input to output beside the units.
     fit_bias : bool, default True
         Whether hidden and output biases b and c are free.
-    recurrence : {"instrument", "cross", "score"} or None, default "instrument"
+    recurrence : {"instrument", "least-squares", "cross", "score"}, RecurrenceEstimator or None, \
+default "instrument"
         Estimator of U; None fits a network without recurrence. "instrument" switches to linearised
         least squares where the inputs are not a Gaussian chain (Stein defect above 0.45, or rho
         above 0.75), and in the rounds.
@@ -59,9 +68,12 @@ class SpectralRNNRegressor(SpectralRNN):
         Each x_t becomes the window of the last `lags` inputs, most recent first.
     max_rounds : int, default 5
         Residual rounds at most; they stop by themselves.
-    refine : {"one-step", "full"} or None, default "one-step"
+    refine : {"one-step", "full"}, Solver or None, default "one-step"
         Gauss-Newton after the moments: enough steps to be efficient, to convergence, or none
         (a polynomial with lower terms always takes it: moments alone give its leading term).
+    loss : "squared error" or Loss, default "squared error"
+        What the refinement minimises. The moments are always those of least squares; another loss
+        needs a solver that can do without squares, such as `gloree.refinement.LBFGS`.
     batch_size : int or None, default None
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
@@ -77,7 +89,7 @@ class SpectralRNNRegressor(SpectralRNN):
     ----------
     model_ : IORNN or BRNN
         The network, in canonical form.
-    chain_ : GaussianVAR or None
+    chain_ : HermiteLaw or None
         The input law used (None with lag windows, which have none).
     report_ : FitReport
         Stages, times, residuals, statuses, warnings, standard errors; prints as a table (an
@@ -104,7 +116,10 @@ class SpectralRNNRegressor(SpectralRNN):
     True
     """
 
-    _refinements = ("one-step", "full")
+    _solvers: Mapping[str, Solver] = {
+        "one-step": GaussNewton(),
+        "full": GaussNewton(to_convergence=True),
+    }
     _fits_linear = True
 
     def __init__(
@@ -113,14 +128,15 @@ class SpectralRNNRegressor(SpectralRNN):
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | GaussianVAR = "gaussian-var",
-        moment: str = "auto",
+        chain: str | HermiteLaw = "gaussian-var",
+        moment: str | FirstMomentEstimator = "auto",
         direct: bool = False,
         fit_bias: bool = True,
-        recurrence: str | None = "instrument",
+        recurrence: str | RecurrenceEstimator | None = "instrument",
         lags: int = 1,
         max_rounds: int = 5,
-        refine: str | None = "one-step",
+        refine: str | Solver | None = "one-step",
+        loss: str | Loss = "squared error",
         batch_size: int | None = None,
         memory_limit: int | None = None,
         random_state: Any = None,
@@ -138,6 +154,7 @@ class SpectralRNNRegressor(SpectralRNN):
         self.lags = lags
         self.max_rounds = max_rounds
         self.refine = refine
+        self.loss = loss
         self.batch_size = batch_size
         self.memory_limit = memory_limit
         self.random_state = random_state
@@ -189,33 +206,34 @@ class SpectralRNNRegressor(SpectralRNN):
             If the checkpoint belongs to another fit, or cannot be written.
         """
         data = as_data(X, Y, lengths=lengths)
-        settings = self._on(data, self._settings(data), checkpoint)
+        problem = self._on(self._problem(data), checkpoint)
         if not data.n_outputs:
             raise ValueError("`Y` is missing: fit needs outputs")
-        if settings.activation.degree == 1:
-            return self._fit_linear(data, settings)
-        model, state = run_fit(data, settings)
-        self.model_, self.chain_, self.report_ = model, state.fitted_chain, state.report
+        if problem.settings.activation.degree == 1:
+            self.model_, self.report_ = self._fit_linear(problem)
+            self.chain_ = None
+        else:
+            fitted = run_fit(problem, Regression())
+            self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
+        emit(self.report_.findings)
         self.n_features_in_ = data.n_inputs
         self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
-    def _fit_linear(self, data: Data, settings: Settings) -> SpectralRNNRegressor:
+    def _fit_linear(self, problem: FitProblem) -> tuple[Network, IdentificationReport]:
         """Realise a linear network; its states are determined up to a similarity."""
+        settings = problem.settings
         if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
             raise ValueError(
                 "activation='linear' is realised from its impulse response, forward in time: "
                 "leave bidirectional, lags and recurrence as they are by default"
             )
-        wanted = IdentifierSettings(
-            settings.n_hidden, 0, settings.activation, 60.0, settings.engine, settings.verbose
+        wanted = IdentificationSettings(
+            n_linear=settings.n_hidden, n_nonlinear=0, verbose=settings.verbose
         )
-        model, _, moments, report = run_identification(gathered(data), wanted)
-        self.model_ = moments if settings.refine is None else model
-        self.chain_, self.report_ = None, report
-        self.n_features_in_ = data.n_inputs
-        self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
-        return self
+        records = in_memory(problem.data)
+        found = identify(IdentificationProblem.of(records, wanted, problem.engine))
+        return found.moments_model if settings.solver is None else found.model, found.report
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
         """Outputs expected given the inputs, in the form of `X`.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from gloree.chains import GaussianVAR
+from gloree.chains import fingerprint
 from gloree.engine import Checkpoint
 from gloree.sequences import Data
 
 _FREE = ("engine", "verbose", "random_state")
 """Parameters that may differ in the fit that goes on."""
+
+_OBJECTS = ("chain", "moment", "recurrence", "refine", "loss")
+"""Parameters that may be somebody's own objects, told apart by what these hold."""
 
 
 def open_checkpoint(
@@ -47,23 +48,17 @@ def open_checkpoint(
         raise TypeError(f"`checkpoint` must be the path of a file, got {path!r}")
     seed = estimator.random_state
     parameters = estimator.get_params(deep=False)
+    texts = {
+        name: repr(value) if name not in _OBJECTS or isinstance(value, str) else fingerprint(value)
+        for name, value in parameters.items()
+        if name not in _FREE
+    }
     identity = {
         "estimator": type(estimator).__name__,
-        **{name: _told(value) for name, value in parameters.items() if name not in _FREE},
+        **texts,
         "random_state": int(seed) if isinstance(seed, (int, np.integer)) else None,
         "number of steps": data.n_rows,
         "number of sequences": data.n_sequences,
         "checksum of the data": data.checksum,
     }
     return Checkpoint(path, identity, start)
-
-
-def _told(value: Any) -> str:
-    """Parameter as text that tells it from others."""
-    if isinstance(value, GaussianVAR):
-        arrays = [getattr(value, each.name) for each in fields(value)]
-        code = 0
-        for array in arrays:
-            code = zlib.crc32(b"" if array is None else array.tobytes(), code)
-        return f"{value!r} of checksum {code}"
-    return repr(value)

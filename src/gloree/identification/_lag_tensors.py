@@ -17,7 +17,7 @@ FIRST_LAG, LAST_LAG = -5, 39
 N_FILTER = 40
 """Terms of a filter g."""
 
-MOMENT_SPAN = max(N_FILTER - FIRST_LAG, LAST_LAG + 1)
+LAG_WINDOW = max(N_FILTER - FIRST_LAG, LAST_LAG + 1)
 """Neighbouring samples that the moments at all lags take, and shifts by a filter beyond them."""
 
 WHITEN_RTOL = 1e-8
@@ -70,7 +70,7 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     Raises
     ------
     ValueError
-        If the record is shorter than `MOMENT_SPAN`.
+        If the record is shorter than `LAG_WINDOW`.
 
     Notes
     -----
@@ -78,8 +78,8 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     n_columns^3 products.
     """
     n = z.shape[0]
-    if n < MOMENT_SPAN:
-        raise ValueError(f"`z` has {n} rows, and moments over all lags take {MOMENT_SPAN} at least")
+    if n < LAG_WINDOW:
+        raise ValueError(f"`z` has {n} rows, and moments over all lags take {LAG_WINDOW} at least")
     mean = z.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
     kept = values > WHITEN_RTOL * values[-1]

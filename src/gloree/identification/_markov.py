@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gloree._sums import Sums
-from gloree.engine import Engine, Source, split_tables
+from gloree.engine import Engine, Source, Subset, split_after
 from gloree.sequences import Array, Batch, Sequences
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2)
@@ -107,8 +107,7 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     that the engine has at once, beside (n_lags n_inputs)^2 for their sums.
     """
     source = Source(data, batch_size=2**13, segment=2**13, before=n_lags - 1, lags=n_lags)
-    tables = source.tables()
-    if sum(table.shape[0] for table in tables) < 5:
+    if source.as_subset().n_visited < 5:
         source = Source(
             data,
             batch_size=2**13,
@@ -116,21 +115,19 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
             before=n_lags - 1,
             lags=n_lags,
         )
-        tables = source.tables()
     # what is shorter than a window adds no row, and may stand all on one side of the split
-    tables = [table[table[:, 4] - table[:, 1] >= n_lags] for table in tables]
-    tables = [table for table in tables if table.shape[0]]
-    if not tables:
+    long_enough = [each[each.lengths >= n_lags] for each in source.iter_batches()]
+    pieces = Subset(source, [each for each in long_enough if len(each)])
+    if not pieces.n_batches:
         raise ValueError(
             f"no sequence has the {n_lags} steps of one window: lower `n_lags`, or give longer ones"
         )
-    n_pieces = sum(table.shape[0] for table in tables)
-    fitting, judging = split_tables(tables, max(1, round(FITTING * n_pieces)))
-    first = engine.run(response_sums, source, label="response", tables=fitting)
-    last = first
-    if judging:
-        last = engine.run(response_sums, source, label="response", tables=judging)
-    whole = first.merge(last) if judging else first
+    fitting, judging = split_after(pieces, max(1, round(FITTING * pieces.n_visited)))
+    first = engine.run(response_sums, fitting, label="response")
+    last = whole = first
+    if judging.n_batches:
+        last = engine.run(response_sums, judging, label="response")
+        whole = first.merge(last)
     size = whole.gram.shape[0] - 1
     mean = whole.gram[:-1, -1] / whole.n_rows
     covariance = whole.gram[:-1, :-1] / whole.n_rows - np.outer(mean, mean)

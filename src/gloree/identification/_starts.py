@@ -1,267 +1,99 @@
-r"""Networks of linear states and nonlinear units, from a realisation and directions.
-
-The units see v_t = w . [h_{t-1}, u_t] through f(scale v + bias) for a few biases, and are shared
-among the directions w where there are several (`unit_directions`). What they add to the states is a
-matrix Gamma, found by linear least squares: unit i injected into state m appears in output a as the
-filter sum_j (C U^j)_{am} f_i(t - j), a linear recursion with U^T.
-
-Where the injected states are also the states that the units see, the injection feeds back, which
-the moments of a cascade do not know. Two ways out: a second copy of the states for what the units
-add (`with_copied_states`), or a partition of the modes into those that the units see and those
-that they drive (`with_shared_states`).
-"""
+"""Third stage: a small grid of starts, compared after a few steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from operator import itemgetter
 
-import numpy as np
-
-from gloree.activations import Activation, PerUnit, linear
+from gloree.engine import Subset
+from gloree.identification._descent import Search
 from gloree.identification._direction import NonlinearDirection
-from gloree.identification._realisation import Realisation
-from gloree.models import IORNN
-from gloree.sequences import Array, IntArray
+from gloree.identification._linear import LinearFit
+from gloree.identification._networks import (
+    LinearModel,
+    nested_partitions,
+    unit_biases,
+    with_shared_states,
+)
+from gloree.identification._nonlinearity import Nonlinearity, unless_explosive
+from gloree.identification._problem import IdentificationProblem
+from gloree.identification._split import FIRST_ROWS
+from gloree.models import IORNN, ExplosionError
 
-RIDGE = 1e-8
-"""Relative ridge of the least squares for injections and outputs."""
+TRIAL_ROWS = 10_000
+"""Rows on which starts are compared."""
+
+TRIAL_STEPS = 6
+"""Steps of the refinement after which they are."""
+
+TRIAL_TIME = 0.2
+"""Share of the time that these comparisons may take."""
+
+KEPT = 3
+"""Starts of each number of units and each set of directions that are refined for a few steps."""
 
 
 @dataclass(frozen=True)
-class LinearModel:
-    """A realisation with its outputs, and its states on a stretch of data.
+class RankedStarts:
+    """Starts of the refinement, the best one first."""
 
-    Attributes
-    ----------
-    realisation : Realisation
-    model : IORNN
-    u, y, h : ndarray of shape (n_rows, ..)
-        Inputs, outputs and states; one record.
-    """
-
-    realisation: Realisation
-    model: IORNN
-    u: Array
-    y: Array
-    h: Array
-
-    def shortened(self, n_rows: int) -> LinearModel:
-        """Return the same on the first so many rows."""
-        return replace(self, u=self.u[:n_rows], y=self.y[:n_rows], h=self.h[:n_rows])
-
-    @property
-    def entering(self) -> Array:
-        """[h_{t-1}, u_t] of every step."""
-        return np.column_stack((np.vstack((np.zeros((1, self.h.shape[1])), self.h[:-1])), self.u))
-
-    @property
-    def residual(self) -> Array:
-        """What the model leaves of the outputs."""
-        model = self.model
-        assert model.direct_weights is not None
-        fitted = self.h @ model.output_weights + self.u @ model.direct_weights
-        return np.asarray(self.y - fitted - model.output_bias)
+    models: tuple[IORNN, ...] = ()
+    detail: str = ""
 
 
-def linear_model(realisation: Realisation, u: Array, y: Array) -> LinearModel:
-    """Outputs of a realisation by least squares on its states; states scaled to unit size."""
-    n = realisation.order
-    model = IORNN(
-        realisation.inputs,
-        realisation.transition,
-        np.zeros((n, y.shape[1])),
-        direct_weights=np.zeros((u.shape[1], y.shape[1])),
-        activation="linear",
-    )
-    h = model.hidden_states(u)
-    size = np.ones(n)
-    for mode in realisation.modes:
-        rms = float(np.sqrt(np.mean(h[:, mode] ** 2)))
-        size[mode] = rms if rms > 0 else 1.0
-    scaled = Realisation(
-        realisation.transition / size[:, None] * size[None, :],
-        realisation.inputs / size[:, None],
-        realisation.modes,
-        realisation.singular_values,
-        realisation.n_moved,
-    )
-    model = model.replace(input_weights=scaled.inputs, recurrent_weights=scaled.transition)
-    return LinearModel(scaled, with_outputs(model, u, y), u, y, h / size)
+def rank_starts(
+    problem: IdentificationProblem, fit: LinearFit, found: Nonlinearity, search: Search
+) -> RankedStarts:
+    """Compare starts by their held-out errors after a few steps on few rows."""
+    rows = fit.split.first_training(TRIAL_ROWS)
+    until = search.clock() + TRIAL_TIME * problem.settings.max_seconds
+    linear = fit.linear.shortened(FIRST_ROWS)
+    candidates: list[tuple[float, IORNN]] = []
+    for q, directions in product(found.unit_counts, found.directions[::-1]):
+        if q < len(directions):
+            continue
+        made = [
+            (problem.error(model, rows), model)
+            for model in networks_of(problem, linear, directions, q)
+        ]
+        candidates += sorted(made, key=itemgetter(0))[:KEPT]
+        if search.clock() > until:
+            break
+    models = tuple(descended(search, sorted(candidates, key=itemgetter(0)), rows, until))
+    if not models:
+        return RankedStarts()
+    n_units = models[0].n_hidden - fit.order
+    return RankedStarts(models, f"{len(models)} compared, {n_units} nonlinear units in the best")
 
 
-def with_outputs(model: IORNN, u: Array, y: Array) -> IORNN:
-    """Output weights, bias and direct path by least squares on the states."""
-    h = model.hidden_states(u)
-    regressors = np.column_stack((h, u, np.ones(u.shape[0])))
-    weights = _least_squares(regressors, y)
-    k = model.n_hidden
-    return model.replace(
-        output_weights=weights[:k], direct_weights=weights[k:-1], output_bias=weights[-1]
-    )
-
-
-def unit_biases(n_units: int, spread: float = 2.0, *, n_directions: int = 1) -> Array:
-    """Biases of units, on each direction spread over the range of a standard normal variable."""
-    counts = np.bincount(unit_directions(n_units, n_directions), minlength=n_directions)
-    return np.concatenate(
-        [np.linspace(-spread, spread, q) if q > 1 else np.array([0.5]) for q in counts.tolist()]
-    )
-
-
-def unit_directions(n_units: int, n_directions: int) -> IntArray:
-    """Direction that each unit sees: equal shares, the first directions having what is over."""
-    if not 1 <= n_directions <= n_units:
-        raise ValueError(
-            f"{n_units} unit(s) cannot be shared among {n_directions} directions: each direction "
-            f"needs one"
+def networks_of(
+    problem: IdentificationProblem,
+    linear: LinearModel,
+    directions: tuple[NonlinearDirection, ...],
+    n_units: int,
+) -> Iterator[IORNN]:
+    """Networks of so many units, one for each partition of the linear states."""
+    biases = unit_biases(n_units, n_directions=len(directions))
+    for seen, driven in nested_partitions(linear, directions):
+        yield from unless_explosive(
+            with_shared_states, linear, directions, problem.settings.unit, biases, seen, driven
         )
-    return np.sort(np.arange(n_units) % n_directions)
 
 
-Directions = NonlinearDirection | Sequence[NonlinearDirection]
-"""One direction or several."""
-
-
-def _several(directions: Directions) -> Sequence[NonlinearDirection]:
-    return [directions] if isinstance(directions, NonlinearDirection) else directions
-
-
-def _unit_weights(directions: Directions, n_units: int) -> tuple[Array, Array]:
-    """What each unit sees: weights (n_columns, n_units) and offsets (n_units,)."""
-    several = _several(directions)
-    places = unit_directions(n_units, len(several))
-    weights = np.column_stack([direction.weights for direction in several])
-    offsets = np.array([direction.offset for direction in several])
-    return weights[:, places], offsets[places]
-
-
-def with_copied_states(
-    linear_part: LinearModel, direction: Directions, unit: Activation, biases: Array
-) -> IORNN:
-    """Cascades without feedback: linear states, a copy of them driven by the units, the units."""
-    found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
-    weights, offsets = _unit_weights(direction, q)
-    v = linear_part.entering @ weights + offsets
-    everything = np.arange(n)
-    injection = _injection(linear_part, unit(v + biases), everything)
-    k, d = 2 * n + q, found.inputs.shape[1]
-    U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
-    U[:n, :n] = U[n : 2 * n, n : 2 * n] = found.transition
-    U[n : 2 * n, 2 * n :] = injection
-    U[2 * n :, :n] = weights[:n].T
-    A1[:n], A1[2 * n :] = found.inputs, weights[n:].T
-    b[2 * n :] = biases + offsets
-    return _network(U, A1, b, 2 * n, unit, linear_part)
-
-
-def with_shared_states(
-    linear_part: LinearModel,
-    direction: Directions,
-    unit: Activation,
-    biases: Array,
-    seen: IntArray,
-    driven: IntArray,
-) -> IORNN:
-    """One set of states: the units see some of them and drive some of them.
-
-    Parameters
-    ----------
-    linear_part : LinearModel
-    direction : NonlinearDirection or sequence of them
-        Several share the units as `unit_directions` says.
-    unit : Activation
-    biases : ndarray of shape (n_units,)
-    seen, driven : ndarray of int
-        States; v is fitted anew to those that are seen.
-    """
-    found, n, q = linear_part.realisation, linear_part.realisation.order, biases.shape[0]
-    entering = np.column_stack((linear_part.entering, np.ones(linear_part.u.shape[0])))
-    whole, offsets = _unit_weights(direction, q)
-    columns = np.concatenate((seen, np.arange(n, entering.shape[1])))
-    weights = np.zeros((entering.shape[1], q))
-    weights[columns] = _least_squares(entering[:, columns], entering[:, :-1] @ whole + offsets)
-    injection = _injection(linear_part, unit(entering @ weights + biases), driven)
-    k, d = n + q, found.inputs.shape[1]
-    U, A1, b = np.zeros((k, k)), np.zeros((k, d)), np.zeros(k)
-    U[:n, :n] = found.transition
-    U[:n, n:] = injection
-    U[n:, :n] = weights[:n].T
-    A1[:n], A1[n:] = found.inputs, weights[n : n + d].T
-    b[n:] = biases + weights[-1]
-    return _network(U, A1, b, n, unit, linear_part)
-
-
-def nested_partitions(
-    linear_part: LinearModel, direction: Directions
-) -> list[tuple[IntArray, IntArray]]:
-    """Partitions of the states into seen and driven ones, modes ordered by what v owes them.
-
-    Several directions count together. The last one is no partition: all states are seen and driven
-    (feedback).
-    """
-    found, n = linear_part.realisation, linear_part.realisation.order
-    weights = np.column_stack([one.weights for one in _several(direction)])[:n]
-    states = linear_part.entering[:, :n]
-    shares = [float(np.var(states[:, mode] @ weights[mode], axis=0).sum()) for mode in found.modes]
-    order = np.argsort(-np.array(shares), kind="stable")
-    everything = np.arange(n)
-    parts = []
-    for cut in range(1, len(order)):
-        seen = np.sort(np.concatenate([found.modes[i] for i in order[:cut]]))
-        parts.append((seen, np.setdiff1d(everything, seen)))
-        parts.append((seen, everything))
-    parts.append((everything, everything))
-    return parts
-
-
-def _network(
-    U: Array, A1: Array, b: Array, n_linear: int, unit: Activation, linear_part: LinearModel
-) -> IORNN:
-    n_outputs = linear_part.y.shape[1]
-    kinds = [linear] * n_linear + [unit] * (U.shape[0] - n_linear)
-    model = IORNN(
-        A1,
-        U,
-        np.zeros((U.shape[0], n_outputs)),
-        hidden_bias=b,
-        direct_weights=np.zeros((A1.shape[1], n_outputs)),
-        activation=PerUnit(kinds),
-    )
-    return with_outputs(model, linear_part.u, linear_part.y)
-
-
-def _injection(linear_part: LinearModel, values: Array, driven: IntArray) -> Array:
-    """Gamma by least squares of the outputs, beside states, inputs and the units themselves."""
-    found = linear_part.realisation
-    n, q = found.order, values.shape[1]
-    part = found.transition[np.ix_(driven, driven)]
-    C = linear_part.model.output_weights[driven]
-    own = np.column_stack((linear_part.h, linear_part.u, np.ones(linear_part.u.shape[0]), values))
-    basis = np.linalg.qr(own)[0]
-    size = q * driven.shape[0]
-    gram, right = np.zeros((size, size)), np.zeros(size)
-    for a in range(linear_part.y.shape[1]):
-        # what unit i adds to state m reaches output a through the recursion with U^T
-        dual = IORNN(C[:, a : a + 1], part.T, np.ones((driven.shape[0], 1)), activation="linear")
-        responses = dual.hidden_states([values[:, i : i + 1] for i in range(q)])
-        # a state takes up what the units were one step before
-        moved = [np.vstack((np.zeros((1, driven.shape[0])), r[:-1])) for r in responses]
-        filtered = np.column_stack(moved)
-        filtered -= basis @ (basis.T @ filtered)
-        target = linear_part.y[:, a] - basis @ (basis.T @ linear_part.y[:, a])
-        gram += filtered.T @ filtered
-        right += filtered.T @ target
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-    solved = np.linalg.solve(gram / np.outer(scale, scale) + RIDGE * np.eye(size), right / scale)
-    injection = np.zeros((n, q))
-    injection[driven] = (solved / scale).reshape(q, driven.shape[0]).T
-    return injection
-
-
-def _least_squares(regressors: Array, targets: Array) -> Array:
-    gram = regressors.T @ regressors
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-    scaled = gram / np.outer(scale, scale) + RIDGE * 1e-2 * np.eye(gram.shape[0])
-    solved = np.linalg.solve(scaled, regressors.T @ targets / scale[:, None])
-    return np.asarray(solved / scale[:, None])
+def descended(
+    search: Search, candidates: list[tuple[float, IORNN]], rows: Subset, until: float
+) -> list[IORNN]:
+    """Networks after a few steps, as many as there is time for, the best one first."""
+    ends: list[tuple[float, IORNN]] = []
+    for error, model in candidates:
+        if not math.isfinite(error) or (ends and search.clock() > until):
+            continue
+        try:
+            end = search.descend(model, rows, max_steps=TRIAL_STEPS)
+        except ExplosionError:
+            continue
+        ends.append((end.held_out, end.model))
+    return [model for _, model in sorted(ends, key=itemgetter(0))]

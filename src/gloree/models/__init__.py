@@ -13,7 +13,7 @@ from gloree.models._forward import (
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
 from gloree.models._symmetry import CanonicalUnits, canonical_units
-from gloree.models._windows import joint_windows, lag_windows
+from gloree.sequences import joint_windows, lag_windows
 
 __all__ = [
     "BRNN",

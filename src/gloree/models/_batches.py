@@ -18,8 +18,7 @@ from gloree.models._forward import (
     ExplosionWarning,
     multiply_rows,
 )
-from gloree.models._windows import lag_windows
-from gloree.sequences import Sequences
+from gloree.sequences import Segments, Sequences, lag_windows
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -187,27 +186,27 @@ def run_batches(
     batch_size = min(max(_MIN_BATCH_ROWS, wanted), most)
     transposed = np.ascontiguousarray(chain.input_weights.T)
     carried: Array | None = None
-    for table in walked.segments(batch_size=batch_size, segment=segment):
-        begin, stop = table[:, 2], table[:, 3]
-        windows = _windows(walked, table, chain.lags)
+    for segments in walked.segments(batch_size=batch_size, segment=segment):
+        start, stop = segments.start, segments.stop
+        windows = _windows(walked, segments, chain.lags)
         with np.errstate(over="ignore", invalid="ignore"):
             drive = multiply_rows(windows, transposed)
             if chain.hidden_bias.any():
                 drive += chain.hidden_bias
         run = forward_blocks(
             drive,
-            stop - begin,
-            begin != walked.starts[table[:, 0]],
+            stop - start,
+            start != walked.starts[segments.sequence],
             chain.recurrent_weights,
             chain.activation,
             carried=carried,
             limit=limit,
         )
         for block, local in run.explosions.tolist():
-            _mark(run.states, walked, table, block, local, chain.backward, explosions)
+            _mark(run.states, walked, segments, block, local, chain.backward, explosions)
         # NaN is carried too: a sequence stays exploded
         carried = run.states[-1].copy()
-        rows = slice(int(begin[0]), int(stop[-1]))
+        rows = slice(int(start[0]), int(stop[-1]))
         if chain.backward:
             rows = _mirrored(rows, data.n_rows)
         yield BatchStates(chain, rows, windows, run.states)
@@ -219,15 +218,15 @@ def _mirrored(rows: slice, n_rows: int) -> slice:
     return slice(n_rows - 1 - rows.start, last if last >= 0 else None, -1)
 
 
-def _windows(data: Sequences, table: IntArray, lags: int) -> Array:
+def _windows(data: Sequences, segments: Segments, lags: int) -> Array:
     """Input windows of the rows of a batch, in float64."""
-    begin, stop = int(table[0, 2]), int(table[-1, 3])
+    first, end = int(segments.start[0]), int(segments.stop[-1])
     if lags == 1:
-        return np.ascontiguousarray(data.X[begin:stop], dtype=np.float64)
-    starts = data.starts[table[:, 0]]
-    extra = min(lags - 1, begin - int(starts[0]))
-    values = np.ascontiguousarray(data.X[begin - extra : stop], dtype=np.float64)
-    steps = np.arange(begin, stop) - np.repeat(starts, table[:, 3] - table[:, 2])
+        return np.ascontiguousarray(data.X[first:end], dtype=np.float64)
+    starts = data.starts[segments.sequence]
+    extra = min(lags - 1, first - int(starts[0]))
+    values = np.ascontiguousarray(data.X[first - extra : end], dtype=np.float64)
+    steps = np.arange(first, end) - np.repeat(starts, segments.counted)
     steps = np.concatenate((steps[0] - np.arange(extra, 0, -1), steps))
     return lag_windows(values, steps, lags)[extra:]
 
@@ -235,19 +234,19 @@ def _windows(data: Sequences, table: IntArray, lags: int) -> Array:
 def _mark(
     states: Array,
     data: Sequences,
-    table: IntArray,
+    segments: Segments,
     block: int,
     local: int,
     backward: bool,
     explosions: Explosions,
 ) -> None:
     """Note an explosion, and put NaN from there to the end of its sequence."""
-    sequence, offset = int(table[block, 0]), int(table[0, 2])
+    sequence, offset = int(segments.sequence[block]), int(segments.start[0])
     start, end = int(data.starts[sequence]), int(data.starts[sequence + 1])
-    row = int(table[block, 2]) + local
+    row = int(segments.start[block]) + local
     place, step = sequence, row - start
     if backward:
         place, step = data.n_sequences - 1 - sequence, end - 1 - row
     if place not in explosions.found:
         explosions.found[place] = (step, float(np.max(np.abs(states[row - offset]))))
-    states[row - offset : min(end, int(table[-1, 3])) - offset] = np.nan
+    states[row - offset : min(end, int(segments.stop[-1])) - offset] = np.nan

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gloree._arrays import is_tensor, like, namespace, to_host
 from gloree.activations import Activation
+from gloree.engine import PassFailure
 from gloree.sequences import Packing
 
 Array = NDArray[np.float64]
@@ -21,7 +22,7 @@ _ROWS_AT_ONCE = 2**13
 _PRODUCTS_AT_ONCE = 2**19
 
 
-class ExplosionError(ArithmeticError):
+class ExplosionError(PassFailure, ArithmeticError):
     """A recurrence ran away: a hidden state went beyond `EXPLOSION_LIMIT`.
 
     Attributes
@@ -33,10 +34,8 @@ class ExplosionError(ArithmeticError):
     """
 
     def __init__(self, sequence: int, step: int, size: float) -> None:
-        super().__init__(sequence, step, size)
-        self.sequence = sequence
-        self.step = step
-        self.size = size
+        self.sequence, self.step, self.size = int(sequence), int(step), float(size)
+        super().__init__(self.sequence, self.step, self.size)
 
     def __str__(self) -> str:
         return (

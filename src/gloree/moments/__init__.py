@@ -1,8 +1,20 @@
 """Cross moments of outputs and score functions, as mergeable sums over the data."""
 
 from gloree._sums import MergeError
+from gloree.moments._coordinates import Coordinates, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment, cross_moment_sums
-from gloree.moments._frames import Frame, score_frame
+from gloree.moments._estimators import (
+    FIRST_MOMENTS,
+    BoundMoment,
+    FirstMomentEstimator,
+    MomentEstimate,
+    PlainRegression,
+    RegressionResidual,
+    ResidualMoment,
+    ScoreMoment,
+    ScoreResidual,
+    UnionRegression,
+)
 from gloree.moments._plan import MemoryLimitError, MomentPlan, plan
 from gloree.moments._range import RangeSums, gaussian_probes, range_basis, range_sums
 from gloree.moments._regression import (
@@ -15,15 +27,25 @@ from gloree.moments._regression import (
 )
 
 __all__ = [
+    "FIRST_MOMENTS",
+    "BoundMoment",
+    "Coordinates",
     "CrossMoment",
-    "Frame",
+    "FirstMomentEstimator",
     "MemoryLimitError",
     "MergeError",
+    "MomentEstimate",
     "MomentPlan",
+    "PlainRegression",
     "RangeSums",
     "RegressionFeatures",
+    "RegressionResidual",
     "RegressionSolver",
     "RegressionSums",
+    "ResidualMoment",
+    "ScoreMoment",
+    "ScoreResidual",
+    "UnionRegression",
     "Whitening",
     "cross_moment",
     "cross_moment_sums",
@@ -33,5 +55,5 @@ __all__ = [
     "range_sums",
     "regression_moment",
     "regression_sums",
-    "score_frame",
+    "score_coordinates",
 ]

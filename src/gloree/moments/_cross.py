@@ -17,7 +17,7 @@ from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, 
 from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
 from gloree._storage import load_arrays, save_arrays
 from gloree._sums import Sums
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw, require
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, as_sequences
 
@@ -26,7 +26,7 @@ _FORMAT, _VERSION = "gloree.CrossMoment", 1
 
 @dataclass(frozen=True)
 class CrossMoment(Sums):
-    r"""Sums behind T = E[y_t (x) S_m(t)], one part for each kind of step.
+    r"""Sums behind T = E[y_t (x) S_m(t)], one part for each boundary type.
 
     S_m is the Hermite tensor of the first-order score s_t with covariance K_t,
 
@@ -41,11 +41,11 @@ class CrossMoment(Sums):
     ----------
     order : int
         m.
-    covariances : ndarray of shape (n_kinds, n_inputs, n_inputs)
-        K of each kind of step (of the projected score, if there is a projection).
-    counts : ndarray of shape (n_kinds,)
-        Rows of each kind.
-    sums : ndarray of shape (n_kinds, n_outputs + 1, n_entries)
+    covariances : ndarray of shape (n_boundary_types, n_inputs, n_inputs)
+        K of each boundary type (of the projected score, if there is a projection).
+    counts : ndarray of shape (n_boundary_types,)
+        Rows of each boundary type.
+    sums : ndarray of shape (n_boundary_types, n_outputs + 1, n_entries)
         Sums of (y, 1) times the monomials of s of degree m, m - 2, ..
     """
 
@@ -57,18 +57,18 @@ class CrossMoment(Sums):
 
     @classmethod
     def identity(
-        cls, chain: GaussianChain, n_outputs: int, order: int, projection: Array | None = None
+        cls, chain: HermiteLaw, n_outputs: int, order: int, projection: Array | None = None
     ) -> CrossMoment:
         """Return the statistic of no data."""
         covariances = _projected(chain.precision_blocks(0), projection)
-        n_kinds, n_inputs = covariances.shape[:2]
+        n_boundary_types, n_inputs = covariances.shape[:2]
         entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(order))
         return cls(
             order,
             covariances,
-            np.zeros(n_kinds),
-            np.zeros((n_kinds, n_outputs)),
-            np.zeros((n_kinds, n_outputs + 1, entries)),
+            np.zeros(n_boundary_types),
+            np.zeros((n_boundary_types, n_outputs)),
+            np.zeros((n_boundary_types, n_outputs + 1, entries)),
         )
 
     @property
@@ -82,7 +82,7 @@ class CrossMoment(Sums):
         Parameters
         ----------
         centre : bool, default True
-            Subtract the mean output of each kind of step first. The expectation is the same
+            Subtract the mean output of each boundary type first. The expectation is the same
             (score tensors have mean zero), the variance much smaller.
 
         Returns
@@ -98,18 +98,18 @@ class CrossMoment(Sums):
             raise ValueError("the moment of no data: merge the sums of a batch into it first")
         n_inputs = self.covariances.shape[1]
         total = np.zeros((self.sums.shape[1] - 1,) + (n_inputs,) * self.order)
-        for kind in np.flatnonzero(self.counts):
-            values = self.sums[kind, :-1]
+        for boundary_type in np.flatnonzero(self.counts):
+            values = self.sums[boundary_type, :-1]
             if centre:
-                means = self.output_sums[kind] / self.counts[kind]
-                values = values - np.outer(means, self.sums[kind, -1])
+                means = self.output_sums[boundary_type] / self.counts[boundary_type]
+                values = values - np.outer(means, self.sums[boundary_type, -1])
             start = 0
             for j, degree in enumerate(_degrees(self.order)):
                 size = n_monomials(n_inputs, degree)
                 part = unpack_symmetric(values[:, start : start + size], n_inputs, degree)
                 start += size
                 factor = factorial(self.order) / (2**j * factorial(j) * factorial(degree))
-                covariance = self.covariances[kind]
+                covariance = self.covariances[boundary_type]
                 total += (-1) ** j * factor * _symmetric_product(part, covariance, j)
         return total / self.n_rows
 
@@ -151,7 +151,7 @@ def _symmetric_product(tensor: Array, matrix: Array, power: int) -> Array:
 
 def cross_moment_sums(
     batch: Batch,
-    chain: GaussianChain,
+    chain: HermiteLaw,
     order: int,
     *,
     projection: Array | None = None,
@@ -163,7 +163,7 @@ def cross_moment_sums(
     ----------
     batch : Batch
         With the context rows that the chain's score needs.
-    chain : GaussianChain
+    chain : HermiteLaw
     order : int
         m >= 1.
     projection : ndarray of shape (n_inputs, n_directions), optional
@@ -184,15 +184,15 @@ def cross_moment_sums(
     scores = chain.scores(batch)
     if projection is not None:
         scores = scores @ like(scores, projection)
-    kinds, _ = chain.score_covariance_kinds(batch)
+    types = chain.boundary_types(batch)
     nothing = CrossMoment.identity(chain, outputs.shape[1], order, projection)
     counts, output_sums, sums = nothing.counts, nothing.output_sums, nothing.sums
     counted = batch.counted_rows
     n_inputs = scores.shape[1]
     sizes = [n_monomials(n_inputs, degree) for degree in _degrees(order)]
     step = block_rows(sum(sizes), room(scores))
-    for kind in np.unique(kinds[counted]):
-        chosen = counted[kinds[counted] == kind]
+    for boundary_type in np.unique(types[counted]):
+        chosen = counted[types[counted] == boundary_type]
         for begin in range(0, chosen.shape[0], step):
             rows = chosen[begin : begin + step]
             columns = contiguous(take_rows(scores, rows).T)
@@ -204,14 +204,14 @@ def cross_moment_sums(
             weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
             weighted = take_rows(outputs, rows).T * like(scores, weights)
             values = namespace(scores).vstack((weighted, like(scores, weights)))
-            counts[kind] += weights.sum()
-            output_sums[kind] += to_host(values[:-1].sum(axis=1))
-            sums[kind] += to_host(values @ features.T)
+            counts[boundary_type] += weights.sum()
+            output_sums[boundary_type] += to_host(values[:-1].sum(axis=1))
+            sums[boundary_type] += to_host(values @ features.T)
     return CrossMoment(order, nothing.covariances, counts, output_sums, sums)
 
 
 def cross_moment(
-    chain: GaussianChain,
+    chain: HermiteLaw,
     X: Any,
     Y: Any,
     order: int,
@@ -227,7 +227,7 @@ def cross_moment(
 
     Parameters
     ----------
-    chain : GaussianChain
+    chain : HermiteLaw
         Law of the inputs.
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
@@ -246,6 +246,8 @@ def cross_moment(
     ------
     TypeError
         If `chain` is no input law, or `order` no integer.
+    LawError
+        If the law does not declare Hermite score tensors of this order, exact at the ends.
     ValueError
         If `order` < 1, or the data do not fit the chain.
 
@@ -265,15 +267,12 @@ def cross_moment(
     >>> moments.cross_moment(chain, X, Y, order=2).shape
     (3, 4, 4)
     """
-    if not isinstance(chain, GaussianChain):
-        raise TypeError(
-            f"`chain` is a {type(chain).__name__}, expected the law of the inputs (a GaussianVAR): "
-            f"the arguments are (chain, X, Y, order)"
-        )
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)):
         raise TypeError(f"`order` must be an integer, got {order!r}")
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
+    purpose = "cross_moment(chain, X, Y, order)"
+    require(chain, order=order, hermite=True, edges=True, purpose=purpose)
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a cross moment needs outputs")

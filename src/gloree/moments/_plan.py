@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gloree._cores import n_cores
-from gloree._monomials import BLOCK_ENTRIES, n_monomials
+from gloree._monomials import BLOCK_ENTRIES
+from gloree.moments._estimators import (
+    FIRST_MOMENTS,
+    FirstMomentEstimator,
+    PlainRegression,
+    ScoreMoment,
+    UnionRegression,
+)
 
 MAX_FEATURES = 1000
 """Features up to which a regression moment is the default."""
@@ -13,7 +20,11 @@ MAX_FEATURES = 1000
 FIRST_ROWS, ROWS_PER_FEATURE = 8_000, 40
 """Rows of the subsample behind a first moment, and rows for each feature, at least."""
 
+MAX_ENTRIES = 50 * MAX_FEATURES
+"""Different entries of the score tensors of a score moment, at most."""
+
 DEFAULT_BATCH_ROWS = 2**14
+"""Rows of a batch, at least, where the data are many."""
 
 BATCH_NUMBERS = 2**21
 """Inputs of a batch, at most: 16 MiB, which the allocator hands out again where it would ask the
@@ -34,8 +45,7 @@ class MomentPlan:
     Attributes
     ----------
     n_rows, n_inputs, n_outputs, degree : int
-    moment : str
-        "union", "xreg" or "score".
+    estimator : FirstMomentEstimator
     n_directions : int
         Directions of the inputs in which the first moment is taken (fewer than n_inputs when a
         range finder goes first).
@@ -55,7 +65,7 @@ class MomentPlan:
     n_inputs: int
     n_outputs: int
     degree: int
-    moment: str
+    estimator: FirstMomentEstimator
     n_directions: int
     n_features: int
     first_rows: int
@@ -63,6 +73,11 @@ class MomentPlan:
     gigaflops: float
     batch_bytes: int
     sum_bytes: int
+
+    @property
+    def moment(self) -> str:
+        """Name of the first moment."""
+        return self.estimator.name
 
     @property
     def total_bytes(self) -> int:
@@ -91,7 +106,7 @@ def plan(
     *,
     n_hidden: int = 10,
     degree: int = 2,
-    moment: str = "auto",
+    moment: str | FirstMomentEstimator = "auto",
     score: bool = True,
     n_workers: int | None = None,
     batch_size: int | None = None,
@@ -106,7 +121,8 @@ def plan(
     n_hidden : int, default 10
     degree : int, default 2
         l.
-    moment : {"auto", "regression", "score"}
+    moment : {"auto", "regression", "score", "xreg", "union"} or FirstMomentEstimator
+        "regression" chooses ``xreg`` or ``union`` by the sizes, "auto" among all three.
     score : bool, default True
         Whether a Gaussian score is at hand (``union`` features need one).
     n_workers : int, optional
@@ -128,49 +144,28 @@ def plan(
     ValueError
         If `moment` is not one of these, or a score moment has too many entries.
 
+    Notes
+    -----
+    A regression moment of all inputs has at most `MAX_FEATURES` features. Beyond that it is taken
+    in the 2 n_hidden + 10 directions that the range finder keeps: where inputs depend on their
+    past, directions of earlier steps show beside those of the units. Fewer are kept where these
+    have too many features as well, but no fewer than n_hidden + 2. See :ref:`theory-range`.
+
     Examples
     --------
     >>> from gloree.moments import plan
     >>> plan(200_000, 20, 10).moment
     'union'
     """
-    if moment not in ("auto", "regression", "score"):
-        raise ValueError(f"`moment` must be 'auto', 'regression' or 'score', got {moment!r}")
-
-    def features(directions: int, kind: str) -> int:
-        powers = sum(n_monomials(directions, m) for m in range(1, degree + 1))
-        if kind == "score":
-            return sum(n_monomials(directions, m) for m in range(degree, -1, -2))
-        return 3 + powers if kind == "xreg" else 1 + 2 * powers
-
-    directions = n_inputs
-    reduced = min(n_inputs, 2 * n_hidden + 10)
-    kind = "score" if moment == "score" else "xreg"
-    if moment != "score":
-        if features(directions, "xreg") > MAX_FEATURES:
-            directions = reduced
-            while features(directions, "xreg") > MAX_FEATURES and directions > n_hidden + 2:
-                directions -= 1
-        enough = n_rows >= 4 * features(directions, "union")
-        if score and directions == n_inputs and enough:
-            kind = "union" if features(directions, "union") <= MAX_FEATURES else "xreg"
-        too_few = n_rows < 3 * features(directions, "xreg")
-        too_many = features(directions, "xreg") > MAX_FEATURES
-        if moment == "auto" and score and directions == n_inputs and (too_few or too_many):
-            kind = "score"
-    elif features(directions, "score") > 50 * MAX_FEATURES:
-        raise ValueError(
-            f"moment='score' of order {degree} has {features(directions, 'score'):,} entries for "
-            f"{n_inputs} inputs: use 'regression', which finds the directions of the units first"
-        )
-    size = features(directions, kind)
+    estimator, directions = _choose(n_rows, n_inputs, n_hidden, degree, moment, score=score)
+    size = estimator.n_features(directions, degree)
     first_rows = n_rows
-    if kind != "score":
+    if estimator.regression:
         first_rows = min(n_rows, max(FIRST_ROWS, ROWS_PER_FEATURE * size))
-    flops = first_rows * size * (n_outputs * 2 + (size if kind != "score" else 0))
+    flops = first_rows * size * (n_outputs * 2 + (size if estimator.regression else 0))
     workers = n_workers or n_cores()
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
-    sums = 8 * (size * (size if kind != "score" else 4) + size * n_outputs) * (workers + 2)
+    sums = 8 * (size * (size if estimator.regression else 4) + size * n_outputs) * (workers + 2)
     fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers
     rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 4, 2 * DEFAULT_BATCH_ROWS))
     rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
@@ -192,7 +187,7 @@ def plan(
         n_inputs,
         n_outputs,
         degree,
-        kind,
+        estimator,
         directions,
         size,
         first_rows,
@@ -201,3 +196,43 @@ def plan(
         (workers + 1) * row_bytes * rows + 8 * BLOCK_ENTRIES * 2 * workers,
         sums,
     )
+
+
+def _choose(
+    n_rows: int,
+    n_inputs: int,
+    n_hidden: int,
+    degree: int,
+    moment: str | FirstMomentEstimator,
+    *,
+    score: bool,
+) -> tuple[FirstMomentEstimator, int]:
+    """First moment, and how many directions of the inputs it is taken along."""
+    if isinstance(moment, str) and moment not in ("auto", "regression", *FIRST_MOMENTS):
+        names = ", ".join(map(repr, ("auto", "regression", *FIRST_MOMENTS)))
+        raise ValueError(f"`moment` must be one of {names} or an estimator, got {moment!r}")
+    named = FIRST_MOMENTS.get(moment) if isinstance(moment, str) else moment
+    if named is not None and not named.regression:
+        entries = named.n_features(n_inputs, degree)
+        if entries > MAX_ENTRIES:
+            raise ValueError(
+                f"moment={named.name!r} of order {degree} has {entries:,} entries for "
+                f"{n_inputs} inputs: use 'regression', which finds the directions of the units "
+                f"first"
+            )
+        return named, n_inputs
+    plain, union = PlainRegression(), UnionRegression()
+    chosen = plain if named is None else named
+    directions = n_inputs
+    if chosen.n_features(directions, degree) > MAX_FEATURES:
+        directions = min(n_inputs, 2 * n_hidden + 10)
+        while chosen.n_features(directions, degree) > MAX_FEATURES and directions > n_hidden + 2:
+            directions -= 1
+    size = chosen.n_features(directions, degree)
+    if named is not None or not score or directions < n_inputs:
+        return chosen, directions
+    if moment == "auto" and (n_rows < 3 * size or size > MAX_FEATURES):
+        return ScoreMoment(), n_inputs
+    features = union.n_features(n_inputs, degree)
+    enough = n_rows >= 4 * features
+    return (union if enough and features <= MAX_FEATURES else plain), directions

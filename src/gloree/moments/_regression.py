@@ -43,7 +43,7 @@ from gloree._monomials import (
     unpack_symmetric,
 )
 from gloree._sums import Sums
-from gloree.chains import GaussianChain, lag_moments
+from gloree.chains import HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
@@ -130,13 +130,13 @@ class RegressionFeatures:
     whitening : Whitening
     degree : int
         l, 2 or more.
-    chain : GaussianChain or None
+    chain : HermiteLaw or None
         For ``union``; None means ``xreg``.
     """
 
     whitening: Whitening
     degree: int
-    chain: GaussianChain | None = None
+    chain: HermiteLaw | None = None
 
     @property
     def kind(self) -> FeatureKind:
@@ -404,7 +404,7 @@ def regression_moment(
     Y: Any,
     order: int = 2,
     *,
-    chain: GaussianChain | None = None,
+    chain: HermiteLaw | None = None,
     lengths: ArrayLike | None = None,
 ) -> Array:
     """Regression moment T in the coordinates of the inputs: the average derivative of a fit.
@@ -418,7 +418,7 @@ def regression_moment(
         Inputs and outputs (see `gloree.sequences.as_sequences`).
     order : int, default 2
         l.
-    chain : GaussianChain, optional
+    chain : HermiteLaw, optional
         Law whose score joins the features (``union``); None uses the inputs only (``xreg``).
     lengths : sequence of int, optional
         Steps of each sequence, for flat arrays.
@@ -429,6 +429,8 @@ def regression_moment(
 
     Raises
     ------
+    TypeError, LawError
+        If `chain` is no input law, or its score tensors are not Hermite tensors.
     ValueError
         If there are fewer rows than features.
 
@@ -439,6 +441,8 @@ def regression_moment(
     >>> moments.regression_moment(X, Y, chain=chain).shape
     (3, 4, 4)
     """
+    if chain is not None:
+        require(chain, order=order, hermite=True, purpose="`regression_moment` with a law")
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a regression moment needs outputs")

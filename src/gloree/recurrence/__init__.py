@@ -24,6 +24,18 @@ from gloree.recurrence._directions import (
     two_sided_sums,
 )
 from gloree.recurrence._estimate import estimate
+from gloree.recurrence._estimators import (
+    RECURRENCES,
+    BatchAtWeights,
+    Cross,
+    FreeWeights,
+    Instrument,
+    LeastSquares,
+    OutputsOnly,
+    RecurrenceEstimator,
+    Score,
+    SecondMomentSums,
+)
 from gloree.recurrence._instrument import (
     InstrumentSums,
     instrument_sums,
@@ -40,12 +52,22 @@ from gloree.recurrence._linearised import (
 from gloree.recurrence._score import ScoreSums, check_score_method, score_sums, score_update
 
 __all__ = [
+    "RECURRENCES",
+    "BatchAtWeights",
     "Contraction",
+    "Cross",
     "CrossSums",
     "Directions",
+    "FreeWeights",
+    "Instrument",
     "InstrumentSums",
+    "LeastSquares",
     "LinearisedSums",
+    "OutputsOnly",
+    "RecurrenceEstimator",
+    "Score",
     "ScoreSums",
+    "SecondMomentSums",
     "TwoSidedFit",
     "TwoSidedSpread",
     "WeightChange",

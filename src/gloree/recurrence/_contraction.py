@@ -32,7 +32,7 @@ def top_degree(model: Network) -> tuple[int, float]:
 class Contraction:
     """Directions along which moments are contracted, and what that does to the weights.
 
-    For kind of step e, B = A2 V^-1 (V a metric of the outputs), D_e = A1 K_e^-1 and
+    For boundary type e, B = A2 V^-1 (V a metric of the outputs), D_e = A1 K_e^-1 and
 
         Psi_e = (B A2^T) o (D_e A1^T)^{o(l-1)}.
 
@@ -40,9 +40,9 @@ class Contraction:
     ----------
     outputs : ndarray of shape (n_hidden, n_outputs)
         B.
-    inputs : ndarray of shape (n_kinds, n_hidden, n_inputs)
+    inputs : ndarray of shape (n_boundary_types, n_hidden, n_inputs)
         D_e.
-    overlap : ndarray of shape (n_kinds, n_hidden, n_hidden)
+    overlap : ndarray of shape (n_boundary_types, n_hidden, n_hidden)
         Psi_e.
     """
 
@@ -54,7 +54,7 @@ class Contraction:
     def of(
         cls, model: Network, covariances: Array, output_covariance: Array | None = None
     ) -> Contraction:
-        """Directions for a model and the score covariances K_e of each kind of step."""
+        """Directions for a model and the score covariances K_e of each boundary type."""
         degree, _ = top_degree(model)
         A1, A2 = model.input_weights, model.output_weights
         if output_covariance is None:

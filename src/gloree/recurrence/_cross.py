@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
 from gloree.score_functions import hermite_along
@@ -36,7 +36,7 @@ class CrossSums(Sums):
 def cross_sums(
     batch: Batch,
     model: Network,
-    chain: GaussianChain,
+    chain: HermiteLaw,
     contraction: Contraction,
     states: States | None = None,
     residuals: Array | None = None,
@@ -73,7 +73,7 @@ def cross_sums(
 def _neighbour_moment(
     batch: Batch,
     model: Network,
-    chain: GaussianChain,
+    chain: HermiteLaw,
     contraction: Contraction,
     signal: Array,
     *,
@@ -82,7 +82,7 @@ def _neighbour_moment(
 ) -> tuple[Array, int]:
     """Solved moment with the score of step t + shift, and the steps that have one."""
     scores = chain.scores(batch)
-    kinds, covariances = chain.score_covariance_kinds(batch)
+    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
     lagged = chain.precision_blocks(1)
     rows = batch.counted_rows
     last = np.repeat(batch.lengths, batch.lengths) - 1
@@ -90,7 +90,7 @@ def _neighbour_moment(
     rows = rows[inside]
     k = model.n_hidden
     total = np.zeros((k, k))
-    pairs = kinds[rows] * covariances.shape[0] + kinds[rows + shift]
+    pairs = types[rows] * covariances.shape[0] + types[rows + shift]
     for pair in np.unique(pairs):
         chosen = rows[pairs == pair]
         now, other = divmod(int(pair), covariances.shape[0])

@@ -23,7 +23,7 @@ from scipy.stats import chi2
 
 from gloree._arrays import beside, like, namespace, ones, room, stretch_sums, to_host
 from gloree._sums import Sums
-from gloree.models import BRNN, IORNN, Network
+from gloree.models import BRNN, Network
 from gloree.recurrence._linearised import (
     LinearisedSums,
     normal_equations,
@@ -310,7 +310,7 @@ def _evidence(rows: Array, heard: tuple[Array, Array], forward: BoolArray, i: in
     return float(rows[i] + columns)
 
 
-def bidirectional_model(model: IORNN, found: Directions, *, lags: int = 1) -> BRNN:
+def bidirectional_model(model: Network, found: Directions, *, lags: int = 1) -> BRNN:
     """Network of a partition of the units, with U and V from the regression on both neighbours.
 
     Parameters

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import TypeVar
 
 from numpy.typing import ArrayLike
 
-from gloree.chains import GaussianChain
+from gloree._sums import Sums
+from gloree.chains import HermiteLaw, InputLaw, require
 from gloree.engine import Engine, Source
-from gloree.models import IORNN
+from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, top_degree
-from gloree.recurrence._cross import cross_sums, cross_update
-from gloree.recurrence._instrument import instrument_sums, instrument_update
-from gloree.recurrence._linearised import linearised_sums, linearised_update
-from gloree.recurrence._score import ScoreSums, score_sums, score_update
+from gloree.recurrence._estimators import (
+    RECURRENCES,
+    BatchAtWeights,
+    FreeWeights,
+    RecurrenceEstimator,
+)
 from gloree.sequences import Batch, as_sequences
-from gloree.states import residual_rows
+from gloree.states import residual_rows, run_states
 
-Method = Literal["instrument", "least-squares", "cross", "score"]
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 def estimate(
-    chain: GaussianChain,
-    X: Any,
-    Y: Any,
-    model: IORNN,
+    chain: InputLaw | None,
+    X: object,
+    Y: object,
+    model: AnyNetwork,
     *,
-    method: Method = "instrument",
+    method: str | RecurrenceEstimator = "instrument",
     sweeps: int = 2,
     bias: bool = True,
     lengths: ArrayLike | None = None,
-) -> IORNN:
+) -> AnyNetwork:
     r"""Estimate U (and b) of a network whose A1, A2 are known.
 
     Each sweep adds, from moments of the residuals of the current weights,
@@ -43,29 +46,32 @@ def estimate(
 
     Parameters
     ----------
-    chain : GaussianChain
+    chain : InputLaw or None
         Law of the inputs (not used by ``least-squares``).
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
-    model : IORNN
+    model : IORNN or BRNN
         Current weights; usually with U = 0.
-    method : {"instrument", "least-squares", "cross", "score"}
-        ``score`` is the paper's: one sweep from U = 0, and rows of U without their signs.
+    method : {"instrument", "least-squares", "cross", "score"} or RecurrenceEstimator
+        ``score`` is the paper's, from U = 0; the sign of each row of U, which its moment leaves
+        open, is that along which the squared error falls.
     sweeps : int, default 2
         Two are enough when the recurrence contracts.
     bias : bool, default True
-        Whether b is estimated (by ``instrument`` and ``least-squares``).
+        Whether b is estimated too.
     lengths : sequence of int, optional
         Steps of each sequence, for flat arrays.
 
     Returns
     -------
-    IORNN
+    IORNN or BRNN
 
     Raises
     ------
+    TypeError, LawError
+        If `chain` is no input law, or does not declare what the method needs.
     ValueError
-        If `method` is not one of these, or the sizes do not fit.
+        If `method` is not one of these, cannot serve this network, or the sizes do not fit.
 
     Notes
     -----
@@ -80,39 +86,54 @@ def estimate(
     >>> metrics.weight_errors(found, truth)["recurrent_weights"] < 0.1
     True
     """
-    if method not in ("instrument", "least-squares", "cross", "score"):
-        raise ValueError(
-            f"`method` must be 'instrument', 'least-squares', 'cross' or 'score', got {method!r}"
-        )
+    estimator = recurrence_estimator(method)
+    estimator.check(model, bidirectional=model.n_forward < model.n_hidden)
+    law: HermiteLaw | None = None
+    if estimator.uses_scores:
+        order = estimator.score_order(top_degree(model)[0])
+        purpose = f"method={estimator.name!r}"
+        law = require(chain, order=order, hermite=True, edges=True, purpose=purpose)
     engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
-    degree, leading = top_degree(model)
-    for _ in range(1 if method == "score" else sweeps):
-        U, b = model.recurrent_weights, model.hidden_bias
-        if method == "least-squares":
-            linear = engine.run(partial(linearised_sums, model=model, bias=bias), source)
-            change = linearised_update(linear, model, bias=bias)
-            model = model.replace(
-                recurrent_weights=U + change.recurrent, hidden_bias=b + change.bias
-            )
-            continue
-        if method == "score":
-            scores = engine.run(partial(_residual_score_sums, model=model, chain=chain), source)
-            model = model.replace(recurrent_weights=score_update(scores, leading))
-            continue
-        contraction = Contraction.of(model, chain.precision_blocks(0))
-        if method == "cross":
-            crosses = engine.run(
-                partial(cross_sums, model=model, chain=chain, contraction=contraction), source
-            )
-            model = model.replace(recurrent_weights=U + cross_update(crosses, degree, leading))
-        else:
-            instruments = engine.run(
-                partial(instrument_sums, model=model, chain=chain, contraction=contraction), source
-            )
-            dU, db = instrument_update(instruments, bias=bias, n_forward=model.n_forward)
-            model = model.replace(recurrent_weights=U + dU, hidden_bias=b + db)
+    free = FreeWeights(bias=bias, unit_bias=bias)
+    for _ in range(sweeps):
+        contraction = None if law is None else Contraction.of(model, law.precision_blocks(0))
+        function = partial(
+            _sums_at, model=model, estimator=estimator, law=law, contraction=contraction, free=free
+        )
+        change = estimator.update(engine.run(function, source), model, free)
+        model = model.replace(
+            recurrent_weights=model.recurrent_weights + change.recurrent,
+            hidden_bias=model.hidden_bias + change.bias,
+        )
     return model
 
 
-def _residual_score_sums(batch: Batch, model: IORNN, chain: GaussianChain) -> ScoreSums:
-    return score_sums(batch, model, chain, residual_rows(model, batch))
+def recurrence_estimator(method: str | RecurrenceEstimator) -> RecurrenceEstimator:
+    """Estimator by its name, or one's own.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    """
+    if not isinstance(method, str):
+        return method
+    if method not in RECURRENCES:
+        raise ValueError(
+            f"`method` must be one of {', '.join(map(repr, RECURRENCES))}, or a "
+            f"RecurrenceEstimator, got {method!r}"
+        )
+    return RECURRENCES[method]
+
+
+def _sums_at(
+    batch: Batch,
+    model: Network,
+    estimator: RecurrenceEstimator,
+    law: HermiteLaw | None,
+    contraction: Contraction | None,
+    free: FreeWeights,
+) -> Sums:
+    states = run_states(model, batch)
+    residuals = residual_rows(model, batch, states)
+    return estimator.sums(BatchAtWeights(batch, model, states, residuals, free, law, contraction))

@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._arrays import beside, index, like, namespace, ones, rows_where, take_rows, to_host
 from gloree._sums import Sums
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap_rows, top_degree
 from gloree.score_functions import hermite_along
@@ -40,7 +40,7 @@ class InstrumentSums(Sums):
 def pseudo_observations(
     batch: Batch,
     model: Network,
-    chain: GaussianChain,
+    chain: HermiteLaw,
     residuals: Array,
     contraction: Contraction,
 ) -> Array:
@@ -59,15 +59,16 @@ def pseudo_observations(
     """
     degree, leading = top_degree(model)
     scores = chain.scores(batch)
-    kinds, covariances = chain.score_covariance_kinds(batch)
+    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
     signal = residuals @ like(residuals, contraction.outputs.T)
     p: Array = namespace(signal).empty_like(signal)
-    for kind in np.unique(kinds):
-        rows = index(signal, rows_where(kinds == kind))
-        D = contraction.inputs[kind]
-        variances = np.einsum("id,de,ie->i", D, covariances[kind], D)
+    for boundary_type in np.unique(types):
+        rows = index(signal, rows_where(types == boundary_type))
+        D = contraction.inputs[boundary_type]
+        variances = np.einsum("id,de,ie->i", D, covariances[boundary_type], D)
         along = hermite_along(take_rows(scores, rows) @ like(scores, D.T), variances, degree - 1)
-        p[rows] = solve_overlap_rows(contraction.overlap[kind], take_rows(signal, rows) * along)
+        moments = take_rows(signal, rows) * along
+        p[rows] = solve_overlap_rows(contraction.overlap[boundary_type], moments)
     p /= factorial(degree) * leading
     return p
 
@@ -75,7 +76,7 @@ def pseudo_observations(
 def instrument_sums(
     batch: Batch,
     model: Network,
-    chain: GaussianChain,
+    chain: HermiteLaw,
     contraction: Contraction,
     states: States | None = None,
     residuals: Array | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from gloree._arrays import index, like, to_host
 from gloree._sums import Sums
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw
 from gloree.models import Network
 from gloree.recurrence._contraction import top_degree
 from gloree.score_functions import hermite_along
@@ -32,13 +32,13 @@ class ScoreSums(Sums):
 
 
 def score_sums(
-    batch: Batch, model: Network, chain: GaussianChain, residuals: Array | None = None
+    batch: Batch, model: Network, chain: HermiteLaw, residuals: Array | None = None
 ) -> ScoreSums:
     """Sums of one batch for `score_update` (quadratic activation only)."""
     check_score_method(model)
     residuals = batch.targets if residuals is None else residuals
     scores = chain.scores(batch)
-    kinds, covariances = chain.score_covariance_kinds(batch)
+    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
     rows = batch.counted_rows
     rows = rows[batch.local[rows] >= 1]
     dual = np.linalg.pinv(model.input_weights).T
@@ -47,12 +47,12 @@ def score_sums(
     )
     k = model.n_hidden
     total = np.zeros((k, k, k))
-    before = kinds[rows - 1]
-    for kind in np.unique(before):
-        chosen = before == kind
+    before = types[rows - 1]
+    for boundary_type in np.unique(before):
+        chosen = before == boundary_type
         beta = scores[index(scores, rows[chosen] - 1)] @ like(scores, dual.T)
         own = signal[index(signal, chosen)]
-        sigma = dual @ covariances[kind] @ dual.T
+        sigma = dual @ covariances[boundary_type] @ dual.T
         for r in range(3):
             along = hermite_along(beta, np.diag(sigma), 2 - r)
             factor = factorial(r) * comb(2, r) ** 2 * (-sigma) ** r

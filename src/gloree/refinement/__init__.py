@@ -1,33 +1,31 @@
-"""Residual rounds and Gauss-Newton steps: from consistent weights to efficient ones."""
+"""Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
-from gloree.refinement._cross_entropy import (
-    CrossEntropySums,
-    LabelRefinement,
-    cross_entropy_sums,
-    minimise_cross_entropy,
-    softmax,
-    split_held_out,
-)
-from gloree.refinement._gauss_newton import (
-    Refinement,
-    RefinementStatus,
-    gauss_newton,
-)
+from gloree.refinement._gauss_newton import GaussNewton
+from gloree.refinement._held_out import split_held_out
 from gloree.refinement._layout import Layout, polynomial_powers
-from gloree.refinement._levenberg_marquardt import (
-    Descent,
-    NormalSums,
-    levenberg_marquardt,
-    normal_sums,
+from gloree.refinement._lbfgs import LBFGS
+from gloree.refinement._levenberg_marquardt import LevenbergMarquardt, NormalSums, normal_sums
+from gloree.refinement._losses import (
+    LOSSES,
+    CrossEntropy,
+    Loss,
+    LossSums,
+    SquaredError,
+    softmax,
 )
 from gloree.refinement._matrix import hessian_pass
 from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
+    Iterate,
     Rounds,
-    RoundSettings,
     RoundSums,
+    evaluate,
     evaluate_batch,
     first_model,
+    polished,
+    residual_round,
+    start_rounds,
+    sweep,
     with_components,
 )
 from gloree.refinement._sensitivities import (
@@ -40,40 +38,51 @@ from gloree.refinement._sensitivities import (
     spread_sums,
     square_sums,
 )
+from gloree.refinement._solution import Progress, RefinementStatus, Solution, Step
+from gloree.refinement._solvers import Solver
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
-    "CrossEntropySums",
-    "Descent",
+    "LBFGS",
+    "LOSSES",
+    "CrossEntropy",
+    "GaussNewton",
     "GradientSums",
     "HessianSums",
-    "LabelRefinement",
+    "Iterate",
     "Layout",
+    "LevenbergMarquardt",
+    "Loss",
+    "LossSums",
     "NormalSums",
-    "Refinement",
+    "Progress",
     "RefinementStatus",
-    "RoundSettings",
     "RoundSums",
     "Rounds",
+    "Solution",
+    "Solver",
     "SpreadSums",
     "SquareSums",
+    "SquaredError",
     "StandardErrors",
-    "cross_entropy_sums",
+    "Step",
+    "evaluate",
     "evaluate_batch",
     "first_model",
-    "gauss_newton",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
-    "levenberg_marquardt",
     "logistic_readout",
-    "minimise_cross_entropy",
     "normal_sums",
+    "polished",
     "polynomial_powers",
+    "residual_round",
     "softmax",
     "split_held_out",
     "spread_sums",
     "square_sums",
     "standard_errors",
+    "start_rounds",
+    "sweep",
     "with_components",
 ]

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree.engine import Source
+from gloree.engine import Source, Subset
 from gloree.models import Network
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import GradientSums, HessianSums
-from gloree.sequences import Array, Batch, IntArray, split_evenly
+from gloree.sequences import Array, Batch, Segments
 
 RESIDUALS_PER_PARAMETER = 100
 """Residuals (rows times outputs) of the subsample for each free parameter."""
@@ -65,7 +65,7 @@ class Strata:
 
     Attributes
     ----------
-    table : ndarray of shape (n_segments, 5)
+    segments : Segments
         All of them, in the order of the data.
     heavy : ndarray of bool of shape (n_segments,)
         Those of large leverage.
@@ -73,7 +73,7 @@ class Strata:
         What the rows of the others count.
     """
 
-    table: IntArray
+    segments: Segments
     heavy: NDArray[np.bool_]
     weight: float
 
@@ -81,31 +81,27 @@ class Strata:
     def of(cls, source: Source, current: GradientSums, wanted: int) -> Strata:
         """Choose about so many rows; all there are, as heavy ones, if that is half of them."""
         if 2 * wanted >= source.n_rows:
-            table = source.sample(source.n_segments)
-            return cls(table, np.ones(table.shape[0], dtype=bool), 1.0)
+            everything = source.sample(source.n_segments)
+            return cls(everything, np.ones(len(everything), dtype=bool), 1.0)
         leverage = current.leverage
         order = np.argsort(-leverage.values, kind="stable")
-        rows = leverage.tables[:, 3] - leverage.tables[:, 2]
+        rows = leverage.segments.counted
         cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
-        top = leverage.tables[np.sort(order[:cut])]
-        covered = _counted(top)
+        top = leverage.segments[np.sort(order[:cut])]
+        covered = top.n_counted
         # so many that about half of what is wanted remains without those of the top
         rest = max(source.data.n_rows - covered, 1)
         picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
-        picked = picked[~np.isin(picked[:, 2], top[:, 2])]
-        weight = (current.n_rows - covered) / max(_counted(picked), 1)
-        table = np.concatenate((top, picked))
-        place = np.argsort(table[:, 2])
-        return cls(table[place], place < top.shape[0], weight)
+        picked = picked[~np.isin(picked.start, top.start)]
+        weight = (current.n_rows - covered) / max(picked.n_counted, 1)
+        both = top.merge(picked)
+        place = np.argsort(both.start)
+        return cls(both[place], place < len(top), weight)
 
     def weights_of(self, batch: Batch) -> Array:
         """What the rows of each segment of a batch count."""
-        heavy = self.heavy[np.searchsorted(self.table[:, 2], batch.table[:, 2])]
+        heavy = self.heavy[np.searchsorted(self.segments.start, batch.segments.start)]
         return np.where(heavy, 1.0, self.weight)
-
-
-def _counted(table: IntArray) -> int:
-    return int((table[:, 3] - table[:, 2]).sum())
 
 
 def hessian_rows(layout: Layout, n_rows: int) -> int:
@@ -127,12 +123,13 @@ def n_segments_of(source: Source, n_rows: int) -> int:
     return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
 
 
-def chunks(table: IntArray, n_segments: int, n_rows: int, room: int = 1) -> list[IntArray]:
-    """Chunks of at most so many segments and rows, about.
+def chunks(source: Source, segments: Segments, n_segments: int, n_rows: int) -> Subset:
+    """Batches of at most so many segments and rows, about.
 
     Four for the workers at least, but of `LEAST_SEGMENTS` times the `room` where the data are: the
     steps of a few segments take as long as those of one.
     """
-    rows = int((table[:, 4] - table[:, 1]).sum())
-    least = min(4, table.shape[0] // (LEAST_SEGMENTS * room))
-    return split_evenly(table, max(1, least, -(-table.shape[0] // n_segments), -(-rows // n_rows)))
+    total = len(segments)
+    least = min(4, total // (LEAST_SEGMENTS * source.room))
+    wanted = max(1, least, -(-total // n_segments), -(-segments.n_rows // n_rows))
+    return Subset(source, segments.split_evenly(wanted))

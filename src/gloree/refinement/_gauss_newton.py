@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+import time
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Selection, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Curvature, hessian_rows, n_segments_of
 from gloree.refinement._layout import Layout
+from gloree.refinement._losses import Loss
 from gloree.refinement._matrix import Matrix
 from gloree.refinement._products import Products
 from gloree.refinement._sensitivities import (
     GradientSums,
-    HessianSums,
     SquareSums,
     gradient_sums,
     square_sums,
 )
+from gloree.refinement._solution import Progress, RefinementStatus, Solution, Trace
+from gloree.refinement._solvers import refuse_other_losses
 from gloree.sequences import Array
 
 MOST_WEIGHTS = 1500
@@ -58,59 +59,8 @@ FORESEEN = 0.2
 """A step is the last, too, if by the pace of the one before it will leave this fraction of that."""
 
 
-class RefinementStatus(Enum):
-    """How a refinement ended."""
-
-    EFFICIENT = "the rest is far below the statistical error"
-    CONVERGED = "no further decrease within rounding"
-    STEP_LIMIT = "stopped at the limit of steps"
-    TIME_LIMIT = "stopped at the limit of time"
-    HELD_OUT = "held-out data gain no more"
-    NO_DECREASE = "no step lowered the error: the start is kept"
-
-
 @dataclass(frozen=True)
-class Refinement:
-    """Outcome of `gauss_newton`.
-
-    Attributes
-    ----------
-    model : IORNN
-    status : RefinementStatus
-    n_steps : int
-        Steps accepted.
-    squares : ndarray of shape (n_outputs,)
-        Sum of squared residuals of each output.
-    n_rows : float
-        Rows behind it.
-    start_squares : ndarray of shape (n_outputs,)
-        The same at the start.
-    history : tuple of float
-        Total sum of squares, start first.
-    hessian : HessianSums or None
-        Of the last Hessian pass, scaled to all the data; None if there are too many weights.
-    """
-
-    model: Network
-    status: RefinementStatus
-    n_steps: int
-    squares: Array
-    n_rows: float
-    start_squares: Array
-    history: tuple[float, ...]
-    hessian: HessianSums | None = field(repr=False)
-
-
-def gauss_newton(
-    model: Network,
-    layout: Layout,
-    engine: Engine,
-    source: Source,
-    *,
-    to_convergence: bool = False,
-    max_steps: int | None = None,
-    progress: Callable[[int, float], None] | None = None,
-) -> Refinement:
+class GaussNewton:
     r"""Minimise sum |y - y^|^2 from a consistent start.
 
     One step :math:`(J^T J)^{-1} J^T r` from a root-N-consistent start is as good, asymptotically,
@@ -121,10 +71,6 @@ def gauss_newton(
 
     Parameters
     ----------
-    model : IORNN
-        The start.
-    layout : Layout
-    engine, source
     to_convergence : bool, default False
         False: until no combination of weights is farther from the minimum than a part of its
         standard error, which takes two to four steps from a good start. True: until nothing falls
@@ -132,12 +78,6 @@ def gauss_newton(
     max_steps : int, optional
         Default 30, or 100 to convergence. With a number the descent does not begin on a part of the
         data.
-    progress : callable, optional
-        Called with (step, sum of squares) after each accepted step.
-
-    Returns
-    -------
-    Refinement
 
     Notes
     -----
@@ -145,118 +85,244 @@ def gauss_newton(
     step that raises the error, or makes the recurrence explode, is shortened; nothing is accepted
     that is worse than the start.
     """
-    limit = max_steps if max_steps is not None else (100 if to_convergence else 30)
-    efficient = max(EFFICIENT, EFFICIENT_EACH * layout.size)
-    tolerance = CONVERGED if to_convergence else efficient
-    rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, source.data.n_rows // 16)
-    stride = source.data.n_rows // rows
-    if stride < FIRST_STRIDE or max_steps is not None:
-        return _descend(model, layout, engine, source, tolerance, limit, progress)
-    some = replace(source, stride=stride)
-    first = _descend(model, layout, engine, some, FIRST_TOLERANCE * layout.size, limit, progress)
 
-    def later(step: int, value: float) -> None:
-        if progress is not None:
-            progress(first.n_steps + step, value)
+    to_convergence: bool = False
+    max_steps: int | None = None
 
-    second = _descend(first.model, layout, engine, source, tolerance, limit, later)
-    # the squared errors of the first steps on all data, by what they gained on their part of it
+    @property
+    def name(self) -> str:
+        """Name of the stage, as reports show it."""
+        return "Gauss-Newton" if self.to_convergence else "one step"
+
+    def minimise(
+        self,
+        loss: Loss,
+        model: Network,
+        layout: Layout,
+        engine: Engine,
+        data: Selection,
+        *,
+        held_out: Selection | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """Minimise half the sum of squares; see `Solver.minimise`.
+
+        Raises
+        ------
+        ValueError
+            If the loss is no sum of squares, or there are held-out data.
+        TypeError
+            If the data are a subset.
+        """
+        refuse_other_losses("Gauss-Newton", loss)
+        if held_out is not None:
+            raise ValueError(
+                "Gauss-Newton takes no `held_out` data: it ends where statistical error begins. "
+                "Use `LevenbergMarquardt` or `LBFGS` to stop a search by them"
+            )
+        if not isinstance(data, Source):
+            raise TypeError(
+                f"Gauss-Newton takes J^T J from segments of a Source, and `data` is of type "
+                f"{type(data).__name__}: give the source, or use `LevenbergMarquardt`"
+            )
+        limit = self.max_steps
+        if limit is None:
+            limit = 100 if self.to_convergence else 30
+        efficient = max(EFFICIENT, EFFICIENT_EACH * layout.size)
+        descent = _Descent(layout, engine, data, CONVERGED if self.to_convergence else efficient)
+        rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, data.data.n_rows // 16)
+        stride = data.data.n_rows // rows
+        if stride < FIRST_STRIDE or self.max_steps is not None:
+            return descent.run(model, limit, progress)
+        part = replace(data, stride=stride)
+        on_part = replace(descent, source=part, tolerance=FIRST_TOLERANCE * layout.size)
+        first = on_part.run(model, limit, progress)
+        second = descent.run(first.model, limit, _later(progress, first.n_steps))
+        return _in_succession(first, second)
+
+
+def _later(progress: Progress | None, n_steps: int) -> Progress | None:
+    """Progress of a descent that goes on after so many steps."""
+    if progress is None:
+        return None
+
+    def later(step: int, loss: float, share: float) -> None:
+        if step > 0:
+            progress(n_steps + step, loss, share)
+
+    return later
+
+
+def _in_succession(first: Solution, second: Solution) -> Solution:
+    """The outcome of two descents, of which the first one had a part of the data.
+
+    The errors of the first steps on all data are those on the part times what they became there.
+    """
+    assert first.squares is not None
+    assert first.start_squares is not None
+    assert second.start_squares is not None
     tiny = np.finfo(np.float64).tiny
-    scale = second.history[0] / max(first.history[-1], tiny)
     gained = first.start_squares / np.maximum(first.squares, tiny)
+    scale = second.history[0].loss / max(first.final.loss, tiny)
+    history = [replace(step, loss=scale * step.loss) for step in first.history]
+    elapsed = first.final.seconds
+    history += [replace(step, seconds=elapsed + step.seconds) for step in second.history[1:]]
     return replace(
         second,
         n_steps=first.n_steps + second.n_steps,
+        final=history[-1],
+        history=tuple(history),
         start_squares=gained * second.start_squares,
-        history=(*(scale * value for value in first.history), *second.history[1:]),
     )
 
 
-def _descend(
-    model: Network,
-    layout: Layout,
-    engine: Engine,
-    source: Source,
-    tolerance: float,
-    limit: int,
-    progress: Callable[[int, float], None] | None,
-) -> Refinement:
-    """Descend on one set of data until `tolerance` is left to gain, in units of the noise variance.
+@dataclass(frozen=True)
+class _State:
+    """Where a descent stands.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+    current : GradientSums
+        J^T r at the model (after a last step, at the one before).
+    squares : ndarray of shape (n_outputs,)
+        Squared error of the model.
+    curvature : Curvature
+        J^T J, corrected as steps are taken.
+    n_steps : int
+    age : int
+        Steps since J^T J was computed.
+    stale : bool
+        Whether it has to be computed anew.
+    damping : float
+    before : float
+        What the step before gained, if it did as expected; zero else.
+    status : RefinementStatus or None
+        How the descent ended, once it has.
+    """
+
+    model: Network
+    current: GradientSums
+    squares: Array
+    curvature: Curvature
+    n_steps: int = 0
+    age: int = 0
+    stale: bool = False
+    damping: float = 1e-9
+    before: float = 0.0
+    status: RefinementStatus | None = None
+
+    @property
+    def total(self) -> float:
+        """Squared error of all outputs."""
+        return float(self.squares.sum())
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """Steps on one set of data until `tolerance` is left to gain, in units of the noise variance.
 
     With `CONVERGED`, the J^T J that decides is one at the very model. Otherwise what a step will
     leave is foreseen: with a J^T J that is off by a fraction, each step gains the square of that
     fraction of what the one before gained. The gradient pass that would only confirm this is saved;
     the squared error has to fall by what the step was to gain.
     """
-    to_convergence = tolerance <= CONVERGED
-    model, current = finite_start(model, layout, engine, source)
-    curve: type[Matrix] | type[Products] = Matrix if layout.size <= MOST_WEIGHTS else Products
-    curvature: Curvature = curve(model, layout, engine, source, current)
-    age, damping = 0, 1e-9
-    before = 0.0  # what the step before gained, if it did as expected
-    squares = start_squares = current.squares
-    history = [float(start_squares.sum())]
-    status = RefinementStatus.STEP_LIMIT
 
-    def kept(squares: Array) -> None:
-        """Note a step that was taken."""
-        history.append(float(squares.sum()))
-        if progress is not None:
-            progress(len(history) - 1, history[-1])
+    layout: Layout
+    engine: Engine
+    source: Source
+    tolerance: float
 
-    while len(history) <= limit:
-        step = curvature.step(model, current.gradient, damping)
-        gain = float(step @ current.gradient)
-        variance = max(history[-1] / current.n_rows / layout.n_outputs, 1e-300)
+    def run(self, model: Network, limit: int, progress: Progress | None) -> Solution:
+        """Descend for at most so many steps."""
+        trace = Trace(time.perf_counter, progress)
+        model, current = finite_start(model, self.layout, self.engine, self.source)
+        curvature = self._curvature(model, current)
+        start = state = _State(model, current, current.squares, curvature)
+        trace.note(model, state.total / 2 / current.n_rows)
+        while state.status is None and state.n_steps < limit:
+            state = self.step(state)
+            if state.n_steps > trace.n_steps:
+                trace.note(state.model, state.total / 2 / current.n_rows)
+        return Solution(
+            state.model,
+            state.status or RefinementStatus.STEP_LIMIT,
+            state.n_steps,
+            current.n_rows,
+            trace.steps[-1],
+            tuple(trace.steps),
+            state.squares,
+            start.squares,
+            state.curvature.hessian,
+        )
+
+    def step(self, state: _State) -> _State:
+        """Take a step, or damp it for the next try, or end the descent."""
+        if state.stale:
+            curvature = self._curvature(state.model, state.current)
+            state = replace(state, curvature=curvature, age=0, stale=False)
+        step = state.curvature.step(state.model, state.current.gradient, state.damping)
+        ended = self._ended(state, step)
+        return self._searched(state, step) if ended is None else ended
+
+    def _curvature(self, model: Network, current: GradientSums) -> Curvature:
+        curve: type[Matrix] | type[Products] = Products
+        if self.layout.size <= MOST_WEIGHTS:
+            curve = Matrix
+        return curve(model, self.layout, self.engine, self.source, current)
+
+    def _ended(self, state: _State, step: Array) -> _State | None:
+        """The end, with the step if that is the last; None if there is more to gain."""
+        if state.damping > 1e-6:
+            return None
+        gain = float(step @ state.current.gradient)
+        variance = max(state.total / state.current.n_rows / self.layout.n_outputs, 1e-300)
         worth = gain / variance
-        pace = min(gain / before, 1.0) if before > 0.0 else 1.0
-        reached, undamped = worth <= tolerance, damping <= 1e-6
-        if to_convergence and reached and undamped and age == 0:
-            status = RefinementStatus.CONVERGED
-            break
-        if not to_convergence and undamped and (reached or worth * pace <= FORESEEN * tolerance):
-            moved = layout.move(model, step)
-            last = _squares_at(moved, engine, source) if worth > NEGLIGIBLE else None
-            fall = history[-1] - float(last.squares.sum()) if last is not None else -np.inf
+        reached = worth <= self.tolerance
+        if self.tolerance <= CONVERGED:
+            exact = reached and state.age == 0
+            return replace(state, status=RefinementStatus.CONVERGED) if exact else None
+        pace = min(gain / state.before, 1.0) if state.before > 0.0 else 1.0
+        if not reached and worth * pace > FORESEEN * self.tolerance:
+            return None
+        if worth > NEGLIGIBLE:
+            moved = self.layout.move(state.model, step)
+            last = _squares_at(moved, self.engine, self.source)
+            fall = -np.inf if last is None else state.total - float(last.squares.sum())
             if last is not None and (fall >= 0 if reached else _as_expected(fall, gain)):
-                model, squares, reached = moved, last.squares, True
-                kept(squares)
-            if reached:
-                status = RefinementStatus.EFFICIENT
-                break
-        found = line_search(model, layout, engine, source, step, current)
-        if found is None and age == 0:
-            if damping > 1e3:
-                status = RefinementStatus.CONVERGED if history[1:] else RefinementStatus.NO_DECREASE
-                break
-            damping = max(damping, 1e-6) * 100
-            continue
-        poor = True
-        if found is not None:
-            moved, after, fraction = found
-            fall = history[-1] - float(after.squares.sum())
-            poor = fraction < 1 or not _as_expected(fall, gain)
-            before = 0.0 if poor else gain
-            curvature.correct(fraction * step, current.gradient - after.gradient)
-            damping = max(damping / (1 if poor else 100), 1e-9)
-            model, current, age = moved, after, age + 1
-            squares = current.squares
-            kept(squares)
-            if fall <= 1e-12 * history[-1]:
-                status = RefinementStatus.CONVERGED
-                break
-        if (poor or age >= MAX_AGE) and len(history) <= limit:
-            curvature, age = curve(model, layout, engine, source, current), 0
-    return Refinement(
-        model,
-        status,
-        len(history) - 1,
-        squares,
-        current.n_rows,
-        start_squares,
-        tuple(history),
-        curvature.hessian,
-    )
+                state = replace(state, model=moved, squares=last.squares, n_steps=state.n_steps + 1)
+                reached = True
+        return replace(state, status=RefinementStatus.EFFICIENT) if reached else None
+
+    def _searched(self, state: _State, step: Array) -> _State:
+        """Take what the line search finds; where it finds nothing, damp more or renew J^T J."""
+        model, current = state.model, state.current
+        found = line_search(model, self.layout, self.engine, self.source, step, current)
+        if found is None:
+            if state.age > 0:
+                return replace(state, stale=True)
+            if state.damping <= 1e3:
+                return replace(state, damping=max(state.damping, 1e-6) * 100)
+            moved = state.n_steps > 0
+            status = RefinementStatus.CONVERGED if moved else RefinementStatus.NO_DECREASE
+            return replace(state, status=status)
+        model, after, fraction = found
+        gain = float(step @ current.gradient)
+        fall = state.total - float(after.squares.sum())
+        poor = fraction < 1 or not _as_expected(fall, gain)
+        state.curvature.correct(fraction * step, current.gradient - after.gradient)
+        return _State(
+            model,
+            after,
+            after.squares,
+            state.curvature,
+            n_steps=state.n_steps + 1,
+            age=state.age + 1,
+            stale=poor or state.age + 1 >= MAX_AGE,
+            damping=max(state.damping / (1 if poor else 100), 1e-9),
+            before=0.0 if poor else gain,
+            status=RefinementStatus.CONVERGED if fall <= 1e-12 * state.total else None,
+        )
 
 
 def _as_expected(fall: float, gain: float) -> bool:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._sums import Sums
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Selection
 from gloree.models import ExplosionError, Network
-from gloree.refinement._gauss_newton import RefinementStatus
 from gloree.refinement._layout import Layout
+from gloree.refinement._losses import Loss
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
+    SquareSums,
     gradient_sums,
     hessian_sums,
     square_sums,
 )
-from gloree.sequences import Array, Batch, IntArray
+from gloree.refinement._solution import Progress, RefinementStatus, Solution, Trace
+from gloree.refinement._solvers import refuse_other_losses
+from gloree.sequences import Array, Batch
 
 FORGET = 0.9
 """What a step keeps of the diagonal that scales the damping."""
@@ -55,50 +60,9 @@ def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     return NormalSums(gradient_sums(batch, model, layout), hessian_sums(batch, model, layout))
 
 
-@dataclass(frozen=True)
-class Descent:
-    """Outcome of `levenberg_marquardt`.
-
-    Attributes
-    ----------
-    model : IORNN or BRNN
-        The best one on held-out data, if there are any.
-    status : RefinementStatus
-    n_steps : int
-        Steps accepted.
-    mean_square : float
-        Squared error a step, summed over outputs, on the data of the fit.
-    held_out : float
-        The same on held-out data (NaN without any).
-    history : tuple of (float, float, float)
-        Seconds, and both errors, after each accepted step.
-    """
-
-    model: Network
-    status: RefinementStatus
-    n_steps: int
-    mean_square: float
-    held_out: float
-    history: tuple[tuple[float, float, float], ...]
-
-
-def levenberg_marquardt(
-    model: Network,
-    layout: Layout,
-    engine: Engine,
-    source: Source,
-    *,
-    free: Array | None = None,
-    tables: list[IntArray] | None = None,
-    held_out: list[IntArray] | None = None,
-    admit: Callable[[Network], Network] | None = None,
-    max_steps: int = 200,
-    max_seconds: float = math.inf,
-    clock: Callable[[], float] = time.perf_counter,
-    damping: float = 1e-3,
-    progress: Callable[[int, float, float], None] | None = None,
-) -> Descent:
-    r"""Minimise sum |y - y^|^2 over the free weights.
+@dataclass(frozen=True, eq=False)
+class LevenbergMarquardt:
+    r"""Minimise sum |y - y^|^2 from a start that may be far from the optimum.
 
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum
     of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. Directions
@@ -106,33 +70,16 @@ def levenberg_marquardt(
 
     Parameters
     ----------
-    model : IORNN or BRNN
-        The start.
-    layout : Layout
-    engine, source
-    free : ndarray of bool of shape (size,), optional
-        Weights that may move; all by default.
-    tables, held_out : list of ndarray, optional
-        Batches to fit, and batches to judge by.
-    admit : callable, optional
-        Maps the model after a step to an admissible one near it (of stable recurrence, say).
     max_steps : int, default 200
     max_seconds : float, optional
-    clock : callable, optional
-        Gives seconds; see `Clock` for a search that may go on from a checkpoint.
     damping : float, default 1e-3
         First lambda: small where the start is known to be close to the optimum.
-    progress : callable, optional
-        Called with (step, root mean square error, the same on held-out data).
-
-    Returns
-    -------
-    Descent
-
-    Raises
-    ------
-    ExplosionError
-        If the start itself explodes.
+    free : ndarray of bool of shape (size,), optional
+        Weights that may move; all by default.
+    admit : callable, optional
+        Maps the model after a step to an admissible one near it (of stable recurrence, say).
+    clock : callable, optional
+        Gives seconds; see `gloree.engine.Clock` for a search that may go on from a checkpoint.
 
     Notes
     -----
@@ -140,96 +87,190 @@ def levenberg_marquardt(
     about one forward pass. A keyboard interrupt ends the search and returns the best so far; with
     a checkpoint it ends the fit, which can go on from there.
     """
-    begin = clock()
-    chosen = np.flatnonzero(np.ones(layout.size, dtype=bool) if free is None else free)
 
-    def look(candidate: Network, where: list[IntArray] | None) -> float:
+    max_steps: int = 200
+    max_seconds: float = math.inf
+    damping: float = 1e-3
+    free: NDArray[np.bool_] | None = None
+    admit: Callable[[Network], Network] | None = None
+    clock: Callable[[], float] | None = None
+
+    name: ClassVar[str] = "Levenberg-Marquardt"
+
+    def minimise(
+        self,
+        loss: Loss,
+        model: Network,
+        layout: Layout,
+        engine: Engine,
+        data: Selection,
+        *,
+        held_out: Selection | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """Minimise half the sum of squares; see `Solver.minimise`.
+
+        Raises
+        ------
+        ExplosionError
+            If the start itself explodes.
+        ValueError
+            If the loss is no sum of squares.
+        """
+        refuse_other_losses(self.name, loss)
+        trace = Trace(self.clock or time.perf_counter, progress)
+        search = _Search(self, layout, engine, data, held_out, trace)
+        status = RefinementStatus.STEP_LIMIT
         try:
-            sums = engine.run(
-                partial(square_sums, model=candidate), source, label="squares", tables=where
-            )
+            state = search.start(model)
+            while state.status is None:
+                state = search.step(state)
+            status = state.status
+        except KeyboardInterrupt:
+            if not trace.steps or engine.checkpoint is not None:
+                raise
+        return trace.solution(status, search.n_rows)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a search stands.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+    sums : NormalSums
+        J^T r and J^T J there.
+    error : float
+        Squared error of a row there, summed over outputs.
+    damping : float
+    scale : ndarray of shape (n_free,)
+        What the damping is multiplied by.
+    slow : int
+        Steps in a row that gained little.
+    status : RefinementStatus or None
+        How the search ended, once it has.
+    """
+
+    model: Network
+    sums: NormalSums
+    error: float
+    damping: float
+    scale: Array
+    slow: int = 0
+    status: RefinementStatus | None = None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A step that lowers the error, by `ratio` times what it was to gain."""
+
+    model: Network
+    sums: SquareSums
+    error: float
+    damping: float
+    ratio: float
+
+
+class _Search:
+    """The steps of one minimisation."""
+
+    def __init__(
+        self,
+        solver: LevenbergMarquardt,
+        layout: Layout,
+        engine: Engine,
+        data: Selection,
+        held_out: Selection | None,
+        trace: Trace,
+    ) -> None:
+        self.solver, self.layout, self.engine = solver, layout, engine
+        self.data, self.held_out, self.trace = data, held_out, trace
+        free = np.ones(layout.size, dtype=bool) if solver.free is None else solver.free
+        self.chosen = np.flatnonzero(free)
+        self.n_rows = math.nan
+
+    def start(self, model: Network) -> _State:
+        """Return the state at the start."""
+        sums = self._normal(model)
+        self.n_rows = sums.gradient.n_rows
+        error = self._note(model, sums.gradient)
+        return _State(model, sums, error, self.solver.damping, np.zeros(self.chosen.size))
+
+    def step(self, state: _State) -> _State:
+        """Take one step, or end the search."""
+        trace = self.trace
+        if trace.n_steps >= self.solver.max_steps:
+            return replace(state, status=RefinementStatus.STEP_LIMIT)
+        if trace.steps[-1].seconds >= self.solver.max_seconds:
+            return replace(state, status=RefinementStatus.TIME_LIMIT)
+        curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / self.n_rows
+        scale = np.maximum(FORGET * state.scale, curvature)
+        state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
+        trial = self._trial(state)
+        if trial is None:
+            return replace(state, status=RefinementStatus.CONVERGED)
+        self._note(trial.model, trial.sums)
+        slow = state.slow + 1 if state.error - trial.error < LEAST_GAIN * state.error else 0
+        if slow >= 5:
+            return replace(state, status=RefinementStatus.CONVERGED)
+        if trace.n_steps - trace.best_at >= PATIENCE:
+            return replace(state, status=RefinementStatus.HELD_OUT)
+        factor = 1 / 9 if trial.ratio > 0.75 else 1 if trial.ratio > 0.25 else 3
+        damping = max(trial.damping * factor, 1e-10)
+        sums = self._normal(trial.model)
+        return _State(trial.model, sums, trial.error, damping, state.scale, slow)
+
+    def _trial(self, state: _State) -> _Trial | None:
+        """Damp a step until it gains enough; None where it would gain nothing that matters."""
+        H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / self.n_rows
+        g = state.sums.gradient.gradient[self.chosen] / self.n_rows
+        worthless = WORTHLESS / (self.n_rows * self.layout.n_outputs)
+        damping = state.damping
+        for _ in range(14):
+            step = _damped_step(H, g, state.scale, damping)
+            predicted = float(2.0 * step @ g - step @ H @ step)
+            if damping <= UNDAMPED and predicted <= worthless * state.error:
+                return None
+            moved = self._moved(state.model, step)
+            sums, error = self._squares(moved, self.data)
+            ratio = (state.error - error) / max(predicted, 1e-300)
+            if sums is not None and ratio > 0.01:
+                return _Trial(moved, sums, error, damping, ratio)
+            damping = max(4.0 * damping, 1e-9)
+        return None
+
+    def _moved(self, model: Network, step: Array) -> Network:
+        """The admissible model after a step of the free weights."""
+        full = np.zeros(self.layout.size)
+        full[self.chosen] = step
+        moved = self.layout.move(model, full)
+        return moved if self.solver.admit is None else self.solver.admit(moved)
+
+    def _normal(self, model: Network) -> NormalSums:
+        function = partial(normal_sums, model=model, layout=self.layout)
+        return self.engine.run(function, self.data, label="J^T J")
+
+    def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
+        """Squared error, and that of a row; infinite where the model explodes."""
+        try:
+            sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
         except ExplosionError:
-            return math.inf
-        value = float(sums.squares.sum()) / sums.n_rows
-        return value if math.isfinite(value) else math.inf
+            return None, math.inf
+        error = _mean_square(sums)
+        return sums, error if math.isfinite(error) else math.inf
 
-    def normal(candidate: Network) -> NormalSums:
-        return engine.run(
-            partial(normal_sums, model=candidate, layout=layout),
-            source,
-            label="J^T J",
-            tables=tables,
-        )
+    def _note(self, model: Network, sums: SquareSums | GradientSums) -> float:
+        """Note the start or a step taken; return its squared error of a row."""
+        error, outside = _mean_square(sums), math.nan
+        if self.held_out is not None:
+            _, outside = self._squares(model, self.held_out)
+        self.trace.note(model, error / 2, sums.squares, held_out=outside / 2)
+        return error
 
-    best, best_error, best_step = model, math.inf, 0
-    history: list[tuple[float, float, float]] = []
-    n_steps, seconds = 0, 0.0
 
-    def note(candidate: Network, error: float) -> None:
-        nonlocal best, best_error, best_step, seconds
-        outside = math.nan if held_out is None else look(candidate, held_out)
-        judged = error if held_out is None else outside
-        if judged < best_error:
-            best, best_error, best_step = candidate, judged, n_steps
-        seconds = clock() - begin
-        history.append((seconds, error, outside))
-        if progress is not None:
-            progress(n_steps, math.sqrt(error), math.sqrt(outside))
-
-    status = RefinementStatus.STEP_LIMIT
-    try:
-        sums = normal(model)
-        n_rows = sums.gradient.n_rows
-        error = float(sums.gradient.squares.sum()) / n_rows
-        note(model, error)
-        slow = 0
-        worthless = WORTHLESS / (n_rows * layout.n_outputs)
-        scale = np.zeros(chosen.size)
-        while n_steps < max_steps:
-            if seconds >= max_seconds:
-                status = RefinementStatus.TIME_LIMIT
-                break
-            H = sums.hessian.hessian[np.ix_(chosen, chosen)] / n_rows
-            g = sums.gradient.gradient[chosen] / n_rows
-            scale = np.maximum(FORGET * scale, np.diag(H))
-            scale = np.maximum(scale, 1e-12 * scale.max())
-            moved: Network | None = None
-            after = ratio = 0.0
-            for _ in range(14):
-                step = _damped_step(H, g, scale, damping)
-                predicted = float(2.0 * step @ g - step @ H @ step)
-                if damping <= UNDAMPED and predicted <= worthless * error:
-                    break
-                full = np.zeros(layout.size)
-                full[chosen] = step
-                candidate = layout.move(model, full)
-                if admit is not None:
-                    candidate = admit(candidate)
-                after = look(candidate, tables)
-                ratio = (error - after) / max(predicted, 1e-300)
-                if ratio > 0.01:
-                    moved = candidate
-                    break
-                damping = max(4.0 * damping, 1e-9)
-            if moved is None:
-                status = RefinementStatus.CONVERGED
-                break
-            damping = max(damping * (1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3), 1e-10)
-            slow = slow + 1 if error - after < LEAST_GAIN * error else 0
-            model, error, n_steps = moved, after, n_steps + 1
-            note(model, error)
-            if slow >= 5:
-                status = RefinementStatus.CONVERGED
-                break
-            if n_steps - best_step >= PATIENCE:
-                status = RefinementStatus.HELD_OUT
-                break
-            sums = normal(model)
-    except KeyboardInterrupt:
-        if not history or engine.checkpoint is not None:
-            raise
-    _, final, outside = min(history, key=lambda row: row[1] if held_out is None else row[2])
-    return Descent(best, status, n_steps, final, outside, tuple(history))
+def _mean_square(sums: SquareSums | GradientSums) -> float:
+    return float(sums.squares.sum()) / sums.n_rows
 
 
 def _damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:

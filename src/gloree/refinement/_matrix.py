@@ -74,9 +74,8 @@ def hessian_pass(
     n_rows = min(source.batch_size, max(1, room // 8) * rows_at_once(layout))
     return engine.run(
         partial(stratified_sums, model=model, layout=layout, strata=strata),
-        source,
+        chunks(source, strata.segments, n_segments, n_rows),
         label="J^T J",
-        tables=chunks(strata.table, n_segments, n_rows, room),
     )
 
 

@@ -106,14 +106,12 @@ class Products:
         wanted = max(hessian_rows(layout, source.n_rows), UNIT_ROWS * width)
         wanted = min(wanted, MOST_NUMBERS // (layout.n_inputs + layout.n_outputs))
         strata = Strata.of(source, current, wanted)
-        room = source.room
-        n_rows = min(source.batch_size, room * KEPT_ROWS)
-        tables = chunks(strata.table, strata.table.shape[0], n_rows, room)
-        keep = partial(Kept.of, model=model, strata=strata)
-        self.kept = engine.gather(keep, source, tables)
+        n_rows = min(source.batch_size, source.room * KEPT_ROWS)
+        some = chunks(source, strata.segments, len(strata.segments), n_rows)
+        self.kept = engine.collect(partial(Kept.of, model=model, strata=strata), some)
         counted = sum(each.batch.n_counted for each in self.kept)
-        some = self.kept[:: max(1, counted // max(LEAST_ROWS, BLOCK_ROWS * width))]
-        sums = engine.add_up(partial(_blocks, layout=layout), some)
+        few = self.kept[:: max(1, counted // max(LEAST_ROWS, BLOCK_ROWS * width))]
+        sums = engine.add_up(partial(_blocks, layout=layout), few)
         with engine.small_matrices():
             self.blocks = Blocks(sums, model, layout, current.n_rows)
         self._corrections: list[tuple[Array, Array]] = []

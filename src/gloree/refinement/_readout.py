@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from gloree._arrays import beside, to_host
-from gloree.engine import Engine, Source, every
+from gloree.engine import Engine, Selection, every_nth
 from gloree.models import Network
 from gloree.sequences import Batch, IntArray
 from gloree.states import run_states
@@ -28,10 +28,8 @@ INVERSE_RIDGE = 1.0
 def logistic_readout(
     model: Network,
     engine: Engine,
-    source: Source,
+    data: Selection,
     n_classes: int,
-    *,
-    tables: list[IntArray] | None = None,
 ) -> Network:
     """Replace the outputs of a network by logits: logistic regression on its states.
 
@@ -39,11 +37,10 @@ def logistic_readout(
     ----------
     model : IORNN or BRNN
         With a direct path, the inputs (windows included) are regressors too.
-    engine, source
+    engine : Engine
+    data : Source or Subset
         The outputs of the data are the numbers of the labels, from 0 on.
     n_classes : int
-    tables : list of ndarray, optional
-        Batches to use; all of the source by default.
 
     Returns
     -------
@@ -65,9 +62,8 @@ def logistic_readout(
         labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
         return to_host(rows[batch.counted]).astype(np.float32), labels
 
-    tables = source.tables() if tables is None else tables
-    rows = sum(int((table[:, 3] - table[:, 2]).sum()) for table in tables)
-    parts = engine.gather(features, source, list(every(tables, -(-rows // MOST_ROWS))))
+    whole = data.as_subset()
+    parts = engine.collect(features, every_nth(whole, -(-whole.n_counted // MOST_ROWS)))
     X, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0

@@ -2,16 +2,15 @@
 
 Every quantity a round needs is a sum over batches at frozen weights, so `evaluate` is one pass
 that returns them together with the squared error; the rest is small linear algebra. A change is
-kept only if the squared error, measured by the next pass, falls.
+kept only if the squared error, measured by the next pass, falls. Rounds are functions from one
+`Iterate` to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import factorial
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -19,356 +18,264 @@ from scipy.optimize import linear_sum_assignment
 from gloree._arrays import column_squares, take_rows, to_host
 from gloree._sums import Sums
 from gloree.activations import Activation
-from gloree.chains import GaussianChain
+from gloree.chains import HermiteLaw
 from gloree.decomposition import Decomposition, decompose
 from gloree.engine import Engine, Source, Subset
 from gloree.models import IORNN, ExplosionError, Network
-from gloree.moments import (
-    CrossMoment,
-    Frame,
-    RegressionSolver,
-    RegressionSums,
-    cross_moment_sums,
-    regression_sums,
-)
+from gloree.moments import Coordinates, ResidualMoment
 from gloree.recurrence import (
+    BatchAtWeights,
     Contraction,
-    CrossSums,
-    InstrumentSums,
-    LinearisedSums,
-    ScoreSums,
-    cross_sums,
-    cross_update,
-    instrument_sums,
-    instrument_update,
-    linearised_sums,
-    linearised_update,
-    output_update,
-    score_sums,
-    score_update,
+    FreeWeights,
+    OutputsOnly,
+    RecurrenceEstimator,
+    SecondMomentSums,
     top_degree,
 )
 from gloree.refinement._layout import Layout
 from gloree.sequences import Array, Batch
 from gloree.states import residual_rows, run_states
 
-MOST_FEEDBACK = 1000
-"""Recurrent weights up to which rounds solve for them together."""
-
-UnitMethod = Literal["instrument", "least-squares", "cross", "score", "none"]
+SHORTENINGS = 7
+"""Lengths 1, 1/2, 1/4, .. of a change of U and b that are tried."""
 
 
 @dataclass(frozen=True)
 class RoundSums(Sums):
-    """What one pass at frozen weights returns; parts that were not asked for are None."""
+    """What one pass at frozen weights returns.
+
+    Attributes
+    ----------
+    squares : ndarray of shape (n_outputs,)
+        Sum of squared residuals.
+    n_rows : float
+    output_moment : ndarray of shape (n_outputs, n_outputs)
+        Sum of r r^T.
+    recurrence : Sums or None
+        Of the recurrence estimator.
+    moment : Sums or None
+        Of the first moment of the residuals.
+    """
 
     squares: Array
     n_rows: float
     output_moment: Array
-    linear: LinearisedSums | None = field(default=None, metadata={"nested": True})
-    instrument: InstrumentSums | None = field(default=None, metadata={"nested": True})
-    cross: CrossSums | None = field(default=None, metadata={"nested": True})
-    score: ScoreSums | None = field(default=None, metadata={"nested": True})
-    regression: RegressionSums | None = field(default=None, metadata={"nested": True})
-    moment: CrossMoment | None = field(default=None, metadata={"nested": True})
+    recurrence: Sums | None = field(default=None, metadata={"nested": True})
+    moment: Sums | None = field(default=None, metadata={"nested": True})
+
+    @property
+    def total(self) -> float:
+        """Sum of squared residuals over all outputs."""
+        return float(self.squares.sum())
+
+    @property
+    def rms(self) -> float:
+        """Root mean square residual over all outputs."""
+        return float(np.sqrt(self.squares.sum() / self.n_rows / self.squares.shape[0]))
 
 
 @dataclass(frozen=True)
-class RoundSettings:
-    """How the moments of a fit are taken.
+class Rounds:
+    """What the rounds of a fit run on.
 
     Attributes
     ----------
     layout : Layout
         Free weights.
-    method : str
-        Estimator of U and b.
-    frame : Frame
-        Coordinates of the first moment.
-    solver : RegressionSolver or None
-        Factored features of regression moments; None takes score moments.
-    chain : GaussianChain or None
+    estimator : RecurrenceEstimator
+        Of U and b.
+    moment : ResidualMoment
+        First moment of the residuals.
+    law : HermiteLaw or None
         Input law, where a score is used.
+    engine : Engine
+    data : Source or Subset
+        What passes see: all of the data, or a part.
     ridge : float
         Relative ridge of the regressions on states and inputs.
     """
 
     layout: Layout
-    method: UnitMethod
-    frame: Frame
-    solver: RegressionSolver | None
-    chain: GaussianChain | None
+    estimator: RecurrenceEstimator
+    moment: ResidualMoment
+    law: HermiteLaw | None
+    engine: Engine
+    data: Source | Subset
     ridge: float = 1e-10
+
+    @property
+    def free(self) -> FreeWeights:
+        """Weights that an estimator may change."""
+        layout = self.layout
+        return FreeWeights(
+            layout.recurrent, layout.bias, layout.unit_bias, layout.direct, self.ridge
+        )
+
+    def later(self) -> Rounds:
+        """The same with the estimator of later rounds."""
+        return replace(self, estimator=self.estimator.later(self.layout.n_hidden))
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A model, what a pass with it found, and how the squared error came to be.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+    sums : RoundSums
+    history : tuple of (str, float)
+        Mean squared error after the first moment and after each step kept.
+    """
+
+    model: Network
+    sums: RoundSums
+    history: tuple[tuple[str, float], ...] = ()
+
+    def noted(self, label: str) -> Iterate:
+        """With its squared error in the history."""
+        mean_square = float(self.sums.squares.mean()) / self.sums.n_rows
+        return replace(self, history=(*self.history, (label, mean_square)))
 
 
 def evaluate_batch(
     batch: Batch,
     model: Network,
-    settings: RoundSettings,
+    estimator: RecurrenceEstimator,
+    free: FreeWeights,
+    law: HermiteLaw | None,
     contraction: Contraction | None,
-    *,
-    units: bool,
-    tensor: bool,
+    moment: ResidualMoment | None,
 ) -> RoundSums:
     """Map of a round's pass: squared error, and the moments asked for."""
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
     counted = take_rows(residuals, batch.counted)
-    method, chain, layout = settings.method, settings.chain, settings.layout
-    parts: dict[str, object] = {}
-    parts["linear"] = linearised_sums(
-        batch,
-        model,
-        recurrent=units and method in ("least-squares", "score") and layout.recurrent,
-        bias=units and method == "least-squares" and layout.unit_bias,
-        direct=layout.direct,
-        states=states,
-        residuals=residuals,
-    )
-    if units and contraction is not None and chain is not None:
-        if method in ("instrument", "cross", "score"):
-            parts["instrument"] = instrument_sums(
-                batch, model, chain, contraction, states, residuals
-            )
-        if method == "cross":
-            parts["cross"] = cross_sums(batch, model, chain, contraction, states, residuals)
-        if method == "score":
-            parts["score"] = score_sums(batch, model, chain, residuals)
-    if tensor:
-        if settings.solver is not None:
-            parts["regression"] = regression_sums(
-                batch, settings.solver.features, targets=lambda _: residuals, gram=False
-            )
-        elif chain is not None:
-            degree, _ = top_degree(model)
-            parts["moment"] = cross_moment_sums(
-                batch,
-                chain,
-                degree,
-                projection=settings.frame.from_inputs,
-                targets=lambda _: residuals,
-            )
+    seen = BatchAtWeights(batch, model, states, residuals, free, law, contraction)
     return RoundSums(
         to_host(column_squares(counted)),
         float(batch.n_counted),
         to_host(counted.T @ counted),
-        **parts,  # type: ignore[arg-type]
+        estimator.sums(seen),
+        None if moment is None else moment.sums(batch, residuals),
     )
 
 
-@dataclass
-class Rounds:
-    """The alternation of first and second moment on one data set.
+def evaluate(
+    rounds: Rounds, model: Network, *, tensor: bool = False, output_moment: Array | None = None
+) -> RoundSums:
+    """Run one pass at frozen weights.
 
     Parameters
     ----------
-    settings : RoundSettings
-    engine : Engine
-    source : Source or Subset
-        What passes see: all of the data, or a part.
-    progress : callable, optional
-        Called with (label, mean squared error) after each step kept.
+    rounds : Rounds
+    model : IORNN or BRNN
+    tensor : bool, default False
+        Whether to take the first moment of the residuals too.
+    output_moment : ndarray of shape (n_outputs, n_outputs), optional
+        Metric of the outputs for the contraction: E[r r^T] of the pass before.
 
-    Attributes
-    ----------
-    history : list of (str, float)
-        Mean squared error after the first moment and after each step kept.
+    Raises
+    ------
+    ExplosionError
+        If the model explodes.
     """
+    estimator, contraction = rounds.estimator, None
+    if estimator.uses_scores and rounds.law is not None:
+        covariances = rounds.law.precision_blocks(0)
+        contraction = Contraction.of(model, covariances, output_moment)
+    function = partial(
+        evaluate_batch,
+        model=model,
+        estimator=estimator,
+        free=rounds.free,
+        law=rounds.law if estimator.uses_scores else None,
+        contraction=contraction,
+        moment=rounds.moment if tensor else None,
+    )
+    return rounds.engine.run(function, rounds.data, label="moments")
 
-    settings: RoundSettings
-    engine: Engine
-    source: Source | Subset
-    progress: Callable[[str, float], None] | None = None
-    history: list[tuple[str, float]] = field(default_factory=list)
 
-    def evaluate(
-        self,
-        model: Network,
-        *,
-        units: bool = True,
-        tensor: bool = False,
-        output_moment: Array | None = None,
-    ) -> RoundSums:
-        """Run one pass at frozen weights."""
-        settings = self.settings
-        contraction = None
-        if (
-            units
-            and settings.chain is not None
-            and settings.method
-            in (
-                "instrument",
-                "cross",
-                "score",
-            )
-        ):
-            covariances = settings.chain.precision_blocks(0)
-            contraction = Contraction.of(model, covariances, output_moment)
-        return self.engine.run(
-            partial(
-                evaluate_batch,
-                model=model,
-                settings=settings,
-                contraction=contraction,
-                units=units,
-                tensor=tensor,
-            ),
-            self.source,
-            label="moments",
-        )
+def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
+    """One update of U, b, A2, c and D, shortened until the squared error falls.
 
-    def sweep(
-        self, model: Network, sums: RoundSums, *, tensor: bool = False
-    ) -> tuple[Network, RoundSums]:
-        """One update of U, b, A2, c and D, shortened until the squared error falls.
-
-        Returns
-        -------
-        model, sums : the updated model and its own pass, or the arguments where nothing helps.
-        """
-        before = float(sums.squares.sum())
-        output_moment = sums.output_moment / sums.n_rows
-        fraction = 1.0
-        for _ in range(7):
-            moved = self._updated(model, sums, fraction)
-            try:
-                after = self.evaluate(moved, tensor=tensor, output_moment=output_moment)
-            except ExplosionError:
-                after = None
-            if after is not None and float(after.squares.sum()) <= before:
-                return moved, after
-            fraction /= 2.0
-        return model, sums
-
-    def _updated(self, model: Network, sums: RoundSums, fraction: float) -> Network:
-        layout, method = self.settings.layout, self.settings.method
-        linear = sums.linear
-        assert linear is not None
-        if method == "least-squares":
-            change = linearised_update(linear, model, bias=layout.bias, ridge=self.settings.ridge)
-            return change.apply(model, fraction)
-        changed = output_update(linear, model, bias=layout.bias, ridge=self.settings.ridge).apply(
-            model, units=False
-        )
-        if sums.instrument is None:
-            return changed
-        dU, db = instrument_update(
-            sums.instrument, bias=layout.unit_bias, n_forward=model.n_forward
-        )
-        if method == "cross":
-            assert sums.cross is not None
-            dU = cross_update(sums.cross, *top_degree(model))
-            db = _remaining_bias(sums.instrument, dU, layout.unit_bias)
-        if method == "score":
-            dU = self._score_change(model, sums)
-            db = _remaining_bias(sums.instrument, dU, layout.unit_bias)
-        if not layout.recurrent:
-            dU, db = np.zeros_like(dU), _remaining_bias(sums.instrument, 0 * dU, layout.unit_bias)
-        return changed.replace(
-            recurrent_weights=model.recurrent_weights + fraction * dU,
-            hidden_bias=model.hidden_bias + fraction * db,
-        )
-
-    def _score_change(self, model: Network, sums: RoundSums) -> Array:
-        """The paper's |U|, each row with the sign along which the squared error falls."""
-        if model.recurrent_weights.any():
-            return np.zeros_like(model.recurrent_weights)
-        assert sums.score is not None
-        assert sums.linear is not None
-        U = score_update(sums.score, top_degree(model)[1])
-        k = model.n_hidden
-        slope = np.einsum(
-            "ia,ija->ij", model.output_weights, sums.linear.unit_cross.reshape(k, k, -1)
-        )
-        sign = np.where(np.sum(U * slope, axis=1) < 0, -1.0, 1.0)
-        return U * sign[:, None]
-
-    def start(self, model: Network, sweeps: int = 2) -> tuple[Network, RoundSums]:
-        """Outputs, U and b from the first moment's A1 and A2 (start at U = 0)."""
-        sums = self.evaluate(model)
-        layout = self.settings.layout
-        if layout.direct and sums.linear is not None:
-            # a linear path may be most of the outputs: the units are sought in what it leaves
-            change = output_update(sums.linear, model, bias=layout.bias, ridge=self.settings.ridge)
-            model = change.apply(model, units=False)
-            sums = self.evaluate(model)
-        self._note("first moment", sums)
-        for i in range(sweeps):
-            moved, sums = self.sweep(model, sums, tensor=i == sweeps - 1)
-            if moved is not model:
-                self._note("recurrence", sums)
-            model = moved
-        return model, sums
-
-    def round(self, model: Network, sums: RoundSums) -> tuple[Network, RoundSums]:
-        """One round: residual first moment, polish, sweep. Kept only if the error falls.
-
-        With A1 and A2 this good, linearised least squares beats the instrument (all of its
-        unknowns are solved for together), so rounds after an instrument start use it, unless there
-        are so many units that its matrix costs more than everything else.
-        """
-        few = self.settings.layout.n_hidden**2 <= MOST_FEEDBACK
-        if self.settings.method == "instrument" and few:
-            self.settings = replace(self.settings, method="least-squares")
-        if sums.regression is None and sums.moment is None:
-            sums = self.evaluate(model, tensor=True)
-        candidate = self.polished(model, sums)
-        after = None
+    Returns
+    -------
+    Iterate
+        The argument itself where nothing helps.
+    """
+    model, sums = start.model, start.sums
+    change = rounds.estimator.update(sums.recurrence, model, rounds.free)
+    output_moment = sums.output_moment / sums.n_rows
+    for halvings in range(SHORTENINGS):
+        moved = change.apply(model, 0.5**halvings)
         try:
-            fresh = self.evaluate(candidate)
-            candidate, after = self.sweep(candidate, fresh, tensor=True)
+            after = evaluate(rounds, moved, tensor=tensor, output_moment=output_moment)
         except ExplosionError:
-            return model, sums
-        if float(after.squares.sum()) >= float(sums.squares.sum()):
-            return model, sums
-        self._note("round", after)
-        return candidate, after
-
-    def polished(self, model: Network, sums: RoundSums) -> Network:
-        """A1 and A2 from the residual moment plus the model's own."""
-        frame = self.settings.frame
-        degree, leading = top_degree(model)
-        tensor = frame.model_tensor(model, degree, leading) + self.residual_tensor(sums)
-        scale = np.sqrt(np.maximum(np.diag(sums.output_moment) / sums.n_rows, 1e-300))
-        found = decompose(
-            tensor,
-            model.n_hidden,
-            output_scale=scale,
-            initial=frame.components(model),
-            ridge=None,
-        )
-        return with_components(model, found, frame, self.settings.layout)
-
-    def residual_tensor(self, sums: RoundSums) -> Array:
-        """First moment of the residual, in the coordinates of the frame."""
-        if sums.regression is not None:
-            assert self.settings.solver is not None
-            return self.settings.solver.tensor(sums.regression)
-        assert sums.moment is not None
-        return sums.moment.finalize()
-
-    def _note(self, label: str, sums: RoundSums) -> None:
-        mean_square = float(sums.squares.mean()) / sums.n_rows
-        self.history.append((label, mean_square))
-        if self.progress is not None:
-            self.progress(label, mean_square)
+            continue
+        if after.total <= sums.total:
+            return replace(start, model=moved, sums=after)
+    return start
 
 
-def _remaining_bias(sums: InstrumentSums, dU: Array, free: bool) -> Array:
-    """Change of b that matches E[z - z^] once U has changed."""
-    if not free:
-        return np.zeros(dU.shape[0])
-    mean = (sums.cross[:, -1] - dU @ sums.gram[:-1, -1]) / sums.n_rows
-    return np.asarray(mean)
+def start_rounds(rounds: Rounds, model: Network, sweeps: int = 2) -> Iterate:
+    """Outputs, U and b from the first moment's A1 and A2 (start at U = 0)."""
+    if rounds.layout.direct:
+        # a linear path may be most of the outputs: the units are sought in what it leaves
+        outputs = OutputsOnly()
+        sums = evaluate(replace(rounds, estimator=outputs), model)
+        assert isinstance(sums.recurrence, SecondMomentSums)
+        change = outputs.update(sums.recurrence, model, rounds.free)
+        model = change.apply(model, units=False)
+    current = Iterate(model, evaluate(rounds, model)).noted("first moment")
+    for i in range(sweeps):
+        moved = sweep(rounds, current, tensor=i == sweeps - 1)
+        current = current if moved is current else moved.noted("recurrence")
+    return current
 
 
-def with_components(model: Network, found: Decomposition, frame: Frame, layout: Layout) -> Network:
+def residual_round(rounds: Rounds, start: Iterate) -> Iterate:
+    """One round: residual first moment, polish, sweep. The argument itself if the error stays.
+
+    Give it the rounds of `Rounds.later`.
+    """
+    seen = start
+    if start.sums.moment is None:
+        seen = replace(start, sums=evaluate(rounds, start.model, tensor=True))
+    candidate = polished(rounds, seen)
+    try:
+        fresh = evaluate(rounds, candidate)
+        after = sweep(rounds, replace(seen, model=candidate, sums=fresh), tensor=True)
+    except ExplosionError:
+        return start
+    return after.noted("round") if after.sums.total < seen.sums.total else start
+
+
+def polished(rounds: Rounds, start: Iterate) -> Network:
+    """A1 and A2 from the residual moment plus the model's own."""
+    model, sums, coordinates = start.model, start.sums, rounds.moment.coordinates
+    degree, leading = top_degree(model)
+    tensor = coordinates.model_tensor(model, degree, leading) + rounds.moment.tensor(sums.moment)
+    scale = np.sqrt(np.maximum(np.diag(sums.output_moment) / sums.n_rows, 1e-300))
+    found = decompose(
+        tensor,
+        model.n_hidden,
+        output_scale=scale,
+        initial=coordinates.components(model),
+        ridge=None,
+    )
+    return with_components(model, found, coordinates, rounds.layout)
+
+
+def with_components(
+    model: Network, found: Decomposition, coordinates: Coordinates, layout: Layout
+) -> Network:
     """Model with A1 and A2 replaced by a decomposition's units, signed and ordered like its own.
 
     Components keep the norm and sign of the rows they replace, so U and b stay valid.
     """
     degree, leading = top_degree(model)
-    old = frame.components(model)
+    old = coordinates.components(model)
     cosines = old @ found.components.T
     _, order = linear_sum_assignment(-np.abs(cosines / np.linalg.norm(old, axis=1)[:, None]))
     sign = np.where(cosines[np.arange(len(order)), order] < 0, -1.0, 1.0)
@@ -378,7 +285,7 @@ def with_components(model: Network, found: Decomposition, frame: Frame, layout: 
         seen[direction.units, direction.columns] = True
     return model.replace(
         input_weights=np.where(
-            seen, (size[:, None] * found.components[order]) @ frame.to_inputs, 0.0
+            seen, (size[:, None] * found.components[order]) @ coordinates.to_inputs, 0.0
         ),
         output_weights=found.loadings[order]
         / (factorial(degree) * leading * size**degree)[:, None],
@@ -386,11 +293,15 @@ def with_components(model: Network, found: Decomposition, frame: Frame, layout: 
 
 
 def first_model(
-    found: Decomposition, frame: Frame, activation: Activation, means: Array, layout: Layout
+    found: Decomposition,
+    coordinates: Coordinates,
+    activation: Activation,
+    means: Array,
+    layout: Layout,
 ) -> Network:
     """Network of a first moment: unit rows A1, A2 from the loadings, no recurrence yet."""
     model = IORNN(
-        found.components @ frame.to_inputs,
+        found.components @ coordinates.to_inputs,
         np.zeros((layout.n_hidden, layout.n_hidden)),
         found.loadings,
         output_bias=means if layout.bias else None,

@@ -25,10 +25,10 @@ from gloree._arrays import (
     to_host,
     zeros,
 )
-from gloree._sums import Largest, Sums
+from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
-from gloree.sequences import Array, Batch, IntArray, Packing
+from gloree.sequences import Array, Batch, IntArray, LargestSegments, Packing
 from gloree.states import (
     States,
     chains_of,
@@ -51,14 +51,14 @@ class GradientSums(Sums):
         Sum of (y - y^)^2 of each output.
     gradient : ndarray of shape (size,)
         J^T r, minus half the gradient of the squared error.
-    leverage : Largest
+    leverage : LargestSegments
         Largest |f'(z_t)| (1 + |h_t|) of each segment.
     """
 
     n_rows: float
     squares: Array
     gradient: Array = field(repr=False)
-    leverage: Largest = field(repr=False, metadata={"nested": True})
+    leverage: LargestSegments = field(repr=False, metadata={"nested": True})
 
 
 def gradient_sums(
@@ -88,7 +88,9 @@ def gradient_sums(
         float(batch.n_counted),
         to_host(column_squares(residuals)),
         backpropagate(batch, model, layout, states, slopes, residuals),
-        Largest.of(to_host(stretch_maxima(leverage, batch.starts)), batch.table, n_largest),
+        LargestSegments.of(
+            to_host(stretch_maxima(leverage, batch.starts)), batch.segments, n_largest
+        ),
     )
 
 

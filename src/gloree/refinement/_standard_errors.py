@@ -11,9 +11,10 @@ from scipy import linalg
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
 from gloree.refinement._curvature import chunks
-from gloree.refinement._gauss_newton import Refinement
+from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import spread_sums
+from gloree.refinement._solution import Solution
 from gloree.sequences import Array, IntArray
 
 SPREAD_SEGMENTS, SPREAD_ROWS = (400, 1000), 100_000
@@ -94,7 +95,7 @@ class StandardErrors:
 
 
 def standard_errors(
-    refinement: Refinement, layout: Layout, engine: Engine, source: Source
+    solution: Solution, layout: Layout, engine: Engine, source: Source
 ) -> StandardErrors:
     """Sandwich standard errors H^+ M H^+ at a refined model.
 
@@ -105,26 +106,28 @@ def standard_errors(
     Raises
     ------
     ValueError
-        If there were too many weights to form J^T J.
+        If the solver formed no J^T J: it is not `GaussNewton`, or there were too many weights.
     """
-    if refinement.hessian is None:
-        raise ValueError("no standard errors of so many weights: J^T J was not formed")
-    model, H = refinement.model, refinement.hessian.hessian
+    if solution.hessian is None:
+        raise ValueError(
+            f"`solution` has no J^T J, which standard errors need: `GaussNewton` forms it for up "
+            f"to {MOST_WEIGHTS:,} weights, and there are {layout.size:,}"
+        )
+    model, H = solution.model, solution.hessian.hessian
     least, most = SPREAD_SEGMENTS
     wanted = SPREAD_ROWS * source.n_segments // source.data.n_rows
     chosen = source.sample(min(max(wanted, least), most))
     sums = engine.run(
         partial(spread_sums, model=model, layout=layout),
-        source,
+        chunks(source, chosen, source.room * 2**19 // layout.size, source.batch_size),
         label="spread",
-        tables=chunks(chosen, source.room * 2**19 // layout.size, source.batch_size, source.room),
     )
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
     fixed = layout.scale_constraints(model) * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    spread = sums.spread * (source.n_kept / sums.n_segments) * np.outer(scale, scale)
+    spread = sums.spread * (source.n_visited / sums.n_segments) * np.outer(scale, scale)
     try:
         factor = linalg.cho_factor(matrix)
         half = linalg.cho_solve(factor, spread)

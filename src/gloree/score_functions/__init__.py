@@ -3,7 +3,6 @@
 from gloree.score_functions._hermite import hermite_along, hermite_tensor
 from gloree.score_functions._stein import (
     SteinStatistic,
-    Whitening,
     check_score,
     stein_statistic,
 )
@@ -14,12 +13,13 @@ from gloree.score_functions._tensors import (
     window_score_covariance,
 )
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck
+from gloree.score_functions._whitening import SymmetricWhitening
 
 __all__ = [
     "EdgeCheck",
     "ScoreCheck",
     "SteinStatistic",
-    "Whitening",
+    "SymmetricWhitening",
     "check_score",
     "hermite_along",
     "hermite_tensor",

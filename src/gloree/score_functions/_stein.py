@@ -12,58 +12,12 @@ from numpy.typing import ArrayLike
 from gloree._arrays import column_sums, contiguous, like, room, rows_where, take_rows, to_host
 from gloree._monomials import block_rows, symmetric_powers
 from gloree._sums import Sums
-from gloree.chains import GaussianChain, GaussianVAR, lag_moments
+from gloree.chains import GaussianVAR, HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
 from gloree.score_functions._hermite import check_order
-from gloree.score_functions._tensors import require_gaussian
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck, judge
+from gloree.score_functions._whitening import SymmetricWhitening
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Coordinates in which the inputs have unit covariance, or some of these coordinates.
-
-    Attributes
-    ----------
-    centre : ndarray of shape (n_inputs,)
-        Mean of the inputs.
-    inputs : ndarray of shape (n_checked, n_inputs)
-        Rows of W, the symmetric inverse square root of Cov(x): x~ = W (x - centre).
-    scores : ndarray of shape (n_checked, n_inputs)
-        Rows of W^-T: the score of x~ is s~ = W^-T s.
-    """
-
-    centre: Array
-    inputs: Array
-    scores: Array
-
-    @classmethod
-    def from_moments(
-        cls, mean: Array, covariance: Array, max_inputs: int | None = None
-    ) -> Whitening:
-        """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread.
-
-        Raises
-        ------
-        ValueError
-            If the covariance is singular.
-        """
-        values, vectors = np.linalg.eigh(covariance)
-        if values[0] <= np.finfo(np.float64).eps * values[-1]:
-            raise ValueError(
-                f"the covariance of the inputs is singular (eigenvalues {values[0]:.3g} to "
-                f"{values[-1]:.3g}): leave out constant or collinear columns"
-            )
-        n_inputs = mean.shape[0]
-        checked = np.arange(n_inputs)
-        if max_inputs is not None and max_inputs < n_inputs:
-            checked = np.round(np.linspace(0, n_inputs - 1, max_inputs)).astype(np.int64)
-        return cls(
-            mean.copy(),
-            ((vectors / np.sqrt(values)) @ vectors.T)[checked],
-            ((vectors * np.sqrt(values)) @ vectors.T)[checked],
-        )
 
 
 @dataclass(frozen=True)
@@ -82,11 +36,11 @@ class SteinStatistic(Sums):
         Sums of vech S_2~ and vech x~ x~^T.
     products : ndarray of shape (n_groups, n_pairs, n_pairs)
         Sums of their outer products.
-    kind_counts : ndarray of shape (n_kinds,)
-        Steps of every kind (interior, first, last, ..).
-    kind_scores : ndarray of shape (n_kinds, n_inputs)
+    boundary_counts : ndarray of shape (n_boundary_types,)
+        Steps of every boundary type (interior, first, last, ..).
+    boundary_scores : ndarray of shape (n_boundary_types, n_inputs)
         Sums of s.
-    kind_products : ndarray of shape (n_kinds, n_inputs, n_inputs)
+    boundary_products : ndarray of shape (n_boundary_types, n_inputs, n_inputs)
         Sums of s s^T.
     input_products : ndarray of shape (n_inputs, n_inputs)
         Sum of s (x - centre)^T over all steps.
@@ -97,31 +51,36 @@ class SteinStatistic(Sums):
     tensor_sums: Array
     square_sums: Array
     products: Array
-    kind_counts: Array
-    kind_scores: Array
-    kind_products: Array
+    boundary_counts: Array
+    boundary_scores: Array
+    boundary_products: Array
     input_products: Array
 
     @classmethod
     def identity(
-        cls, chain: GaussianChain, whitening: Whitening, *, n_groups: int = 20, block: int = 2**40
+        cls,
+        chain: HermiteLaw,
+        whitening: SymmetricWhitening,
+        *,
+        n_groups: int = 20,
+        block: int = 2**40,
     ) -> SteinStatistic:
         """Return the statistic of no data."""
         k = whitening.inputs.shape[0]
-        pairs, d, kinds = k * (k + 1) // 2, chain.n_inputs, chain.n_kinds
+        pairs, d, types = k * (k + 1) // 2, chain.n_inputs, chain.n_boundary_types
         return cls(
             block,
             np.zeros(n_groups),
             np.zeros((n_groups, pairs)),
             np.zeros((n_groups, pairs)),
             np.zeros((n_groups, pairs, pairs)),
-            np.zeros(kinds),
-            np.zeros((kinds, d)),
-            np.zeros((kinds, d, d)),
+            np.zeros(types),
+            np.zeros((types, d)),
+            np.zeros((types, d, d)),
             np.zeros((d, d)),
         )
 
-    def finalize(self, chain: GaussianChain) -> ScoreCheck:
+    def finalize(self, chain: HermiteLaw) -> ScoreCheck:
         """Compute the check.
 
         Raises
@@ -165,7 +124,7 @@ class SteinStatistic(Sums):
         radius_noise = float(np.sqrt((variance / target**2).sum() / n_pairs))
         excess = float(np.sqrt(max(defect**2 - noise**2, 0.0)))
         defect_error = float(np.sqrt(shrink * ((defects - defects.mean()) ** 2).sum()))
-        count = float(self.kind_counts.sum())
+        count = float(self.boundary_counts.sum())
         slope = self.input_products / count
         edges = tuple(self._edges(chain))
         radius_error = float(np.sqrt(shrink * ((radii - radii.mean()) ** 2).sum()))
@@ -187,18 +146,18 @@ class SteinStatistic(Sums):
             chain=repr(chain),
         )
 
-    def _edges(self, chain: GaussianChain) -> list[EdgeCheck]:
+    def _edges(self, chain: HermiteLaw) -> list[EdgeCheck]:
         covariances = chain.precision_blocks(0)
         edges = []
-        for kind in np.flatnonzero(self.kind_counts > 0):
-            n = float(self.kind_counts[kind])
+        for boundary_type in np.flatnonzero(self.boundary_counts > 0):
+            n = float(self.boundary_counts[boundary_type])
             edges.append(
                 EdgeCheck(
-                    name=chain.kind_name(int(kind)),
+                    name=chain.boundary_name(int(boundary_type)),
                     n_steps=round(n),
-                    mean=self.kind_scores[kind] / n,
-                    covariance=self.kind_products[kind] / n,
-                    expected=covariances[kind],
+                    mean=self.boundary_scores[boundary_type] / n,
+                    covariance=self.boundary_products[boundary_type] / n,
+                    expected=covariances[boundary_type],
                 )
             )
         return edges
@@ -206,8 +165,8 @@ class SteinStatistic(Sums):
 
 def stein_statistic(
     batch: Batch,
-    chain: GaussianChain,
-    whitening: Whitening,
+    chain: HermiteLaw,
+    whitening: SymmetricWhitening,
     *,
     n_groups: int = 20,
     block: int = 2**40,
@@ -218,8 +177,8 @@ def stein_statistic(
     ----------
     batch : Batch
         Segments cut out of a sequence must carry `chain.context` rows on either side.
-    chain : GaussianChain
-    whitening : Whitening
+    chain : HermiteLaw
+    whitening : SymmetricWhitening
         The same for all batches.
     n_groups : int, default 20
         Groups for the jackknife.
@@ -239,19 +198,19 @@ def stein_statistic(
     counted = batch.counted_rows
     scores = take_rows(chain.scores(batch), batch.counted)
     inputs = take_rows(batch.X, batch.counted) - like(batch.X, whitening.centre)
-    kinds, covariances = chain.score_covariance_kinds(batch)
-    kinds = kinds[counted]
+    types, covariances = chain.boundary_types(batch)[counted], chain.precision_blocks(0)
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
     weighted = scores
     if batch.weights is not None:
         weighted = scores * like(scores, weights)[:, np.newaxis]
 
-    kind_counts = _count(kinds, weights, chain.n_kinds)
-    for kind in np.flatnonzero(kind_counts):
-        own = rows_where(kinds == kind)
+    boundary_counts = _count(types, weights, chain.n_boundary_types)
+    for boundary_type in np.flatnonzero(boundary_counts):
+        own = rows_where(types == boundary_type)
         own_weighted = take_rows(weighted, own)
-        nothing.kind_scores[kind] = to_host(column_sums(own_weighted))
-        nothing.kind_products[kind] = to_host(own_weighted.T @ take_rows(scores, own))
+        nothing.boundary_scores[boundary_type] = to_host(column_sums(own_weighted))
+        products = to_host(own_weighted.T @ take_rows(scores, own))
+        nothing.boundary_products[boundary_type] = products
 
     i, j = np.triu_indices(whitening.inputs.shape[0])
     expected = (whitening.scores @ covariances @ whitening.scores.T)[:, i, j]
@@ -262,15 +221,15 @@ def stein_statistic(
     for group, rows in _grouped(groups, block_rows(i.size, room(scores))):
         tensors = symmetric_powers(contiguous(take_rows(white_scores, rows).T), 2)
         squares = symmetric_powers(contiguous(take_rows(white_inputs, rows).T), 2)
-        # S_2 = s s^T - K_kind: the second term is taken off the sums
-        of_kind = np.zeros((chain.n_kinds, rows.shape[0]))
-        of_kind[kinds[rows], np.arange(rows.shape[0])] = weights[rows]
+        # S_2 = s s^T - K: the second term is taken off the sums
+        of_type = np.zeros((chain.n_boundary_types, rows.shape[0]))
+        of_type[types[rows], np.arange(rows.shape[0])] = weights[rows]
         own_weights = like(scores, weights[rows])
         if batch.weights is not None:
             tensors *= own_weights
         nothing.square_sums[group] += to_host(squares @ own_weights)
-        nothing.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_kind.sum(axis=1) @ expected
-        known = to_host(like(scores, of_kind) @ squares.T)
+        nothing.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_type.sum(axis=1) @ expected
+        known = to_host(like(scores, of_type) @ squares.T)
         nothing.products[group] += to_host(tensors @ squares.T) - expected.T @ known
     return SteinStatistic(
         block,
@@ -278,9 +237,9 @@ def stein_statistic(
         nothing.tensor_sums,
         nothing.square_sums,
         nothing.products,
-        kind_counts,
-        nothing.kind_scores,
-        nothing.kind_products,
+        boundary_counts,
+        nothing.boundary_scores,
+        nothing.boundary_products,
         to_host(weighted.T @ inputs),
     )
 
@@ -319,7 +278,7 @@ def _iteration_radius(covariance: Array, target: Array) -> float:
 def check_score(
     X: Any,
     *,
-    chain: GaussianChain | None = None,
+    chain: HermiteLaw | None = None,
     lengths: ArrayLike | None = None,
     order: int = 1,
     max_inputs: int | None = 16,
@@ -334,13 +293,14 @@ def check_score(
     equals C = diag(2 on squares, 1 on products) by Stein's identity, whatever the inputs' law,
     if s is their score. The *Stein defect* is |Q - C| / |C|, and rho the spectral radius of
     I - Q C^-1, the factor by which residual rounds with this score shrink an error.
-    This project's theory ("input laws").
+    See :eq:`stein-defect` and :eq:`rho-iteration`.
 
     Parameters
     ----------
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
-    chain : GaussianChain, optional
-        The law to check; by default a `GaussianVAR` of the given order is fitted to `X`.
+    chain : HermiteLaw, optional
+        The law to check, exact at the ends of sequences or not; by default a `GaussianVAR` of
+        the given order is fitted to `X`.
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`.
     order : int, default 1
@@ -357,6 +317,10 @@ def check_score(
 
     Raises
     ------
+    TypeError
+        If `chain` is no input law.
+    LawError
+        If its score tensors of order 2 are not Hermite tensors.
     NonStationaryChainError, ValueError
         See `GaussianVAR.fit`.
 
@@ -386,6 +350,8 @@ def check_score(
     n_groups = check_order(n_groups, "n_groups", minimum=2)
     if max_inputs is not None:
         max_inputs = check_order(max_inputs, "max_inputs")
+    if chain is not None:
+        require(chain, order=2, hermite=True, purpose="`check_score`")
     data = as_sequences(X, lengths=lengths, keep_tensors=True)
     order = check_order(order, "order", minimum=0) if chain is None else 0
     engine = Engine()
@@ -394,9 +360,8 @@ def check_score(
     )
     if chain is None:
         chain = GaussianVAR.from_moments(moments)
-    require_gaussian(chain)
     summary = moments.finalize()
-    whitening = Whitening.from_moments(summary.mean, summary.covariance, max_inputs)
+    whitening = SymmetricWhitening.from_moments(summary.mean, summary.covariance, max_inputs)
     # Four blocks of a single long sequence for each group; blocks should outlast its memory.
     block = max(data.n_rows // (4 * n_groups), 8)
     function = partial(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.chains import GaussianChain, GaussianVAR
+from gloree.chains import HermiteLaw, InputLaw, require
 from gloree.score_functions._hermite import check_order, hermite_tensor, mixed_hermite
-from gloree.sequences import Array, Batch, IntArray, Sequences, as_sequences
+from gloree.sequences import Array, IntArray, Sequences, as_sequences
 
 MEMORY_LIMIT = 2**31
 """Bytes that a score tensor of all steps may take unless the caller says otherwise."""
 
 
 def partial_score(
-    chain: GaussianChain,
+    chain: InputLaw,
     X: Any,
     order: int = 1,
     *,
@@ -32,8 +32,8 @@ def partial_score(
 
     Parameters
     ----------
-    chain : GaussianChain
-        Law of the inputs.
+    chain : InputLaw
+        Law of the inputs; a `HermiteLaw`, such as `GaussianVAR`, for orders above 1.
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     order : int, default 1
         m.
@@ -53,13 +53,16 @@ def partial_score(
     MemoryError
         If the result would exceed `memory_limit`; the message says its size.
     TypeError
-        If the score tensors of `chain` are not Hermite tensors.
+        If `chain` is no input law.
+    LawError
+        If the law does not declare what is needed: exact scores at the ends of sequences, and
+        above order 1 score tensors of that order that are Hermite tensors.
     ValueError
         If `order` is below 1 or `X` does not fit the chain.
 
     Notes
     -----
-    For a Gaussian chain S_m is the Hermite tensor of s_t with covariance K_t, e.g.
+    For a Gaussian law S_m is the Hermite tensor of s_t with covariance K_t, e.g.
     S_2 = s s^T - K. Meant for small sizes, teaching and tests: time and memory
     O(n_rows n_inputs^m). Moments never build it.
 
@@ -81,20 +84,21 @@ def partial_score(
     >>> bool(np.abs(moment[0, 0] - [[2, 0], [0, 0]]).max() < 0.2)
     True
     """
-    require_gaussian(chain)
     order = check_order(order, "order")
+    purpose = f"`partial_score` of order {order}"
+    require(chain, order=order, hermite=order > 1, edges=True, purpose=purpose)
     data = as_sequences(X, lengths=lengths)
     _guard_memory(data.n_rows, chain.n_inputs**order, memory_limit)
     batch = data.whole()
     scores = chain.scores(batch)
     if order > 1:
-        kinds, covariances = chain.score_covariance_kinds(batch)
-        scores = _by_kind(scores, kinds, covariances, order)
+        law = cast("HermiteLaw", chain)
+        scores = _hermite_rows(scores, law.boundary_types(batch), law.precision_blocks(0), order)
     return data.restore(scores)
 
 
 def joint_score(
-    chain: GaussianChain,
+    chain: HermiteLaw,
     X: Any,
     orders: tuple[int, int] = (1, 1),
     *,
@@ -109,12 +113,12 @@ def joint_score(
 
     The block of the Hermite tensor of the stacked vector (s_t, s_{t-l}) under their joint
     covariance: with r = s_{t-1} and R = Cov(s_t, s_{t-1}),
-    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j. This project's theory page,
-    sections 2 and 4(b).
+    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j: equations
+    :eq:`joint-score` and :eq:`joint-hermite`.
 
     Parameters
     ----------
-    chain : GaussianChain
+    chain : HermiteLaw
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     orders : (int, int), default (1, 1)
         m, derivatives at step t, and m', derivatives at step t - lag.
@@ -132,7 +136,7 @@ def joint_score(
 
     Raises
     ------
-    MemoryError, TypeError, ValueError
+    MemoryError, TypeError, LawError, ValueError
         See `partial_score`.
 
     Examples
@@ -144,29 +148,30 @@ def joint_score(
     >>> joint_score(chain, chain.sample(3, 5, random_state=0), orders=(1, 2)).shape
     (3, 4, 2, 2, 2)
     """
-    require_gaussian(chain)
     m, m_earlier = (check_order(order, "orders") for order in orders)
+    purpose = f"`joint_score` of orders ({m}, {m_earlier})"
+    require(chain, order=m + m_earlier, hermite=True, edges=True, purpose=purpose)
     lag = check_order(lag, "lag")
     data = as_sequences(X, lengths=lengths)
     _guard_memory(data.n_rows, chain.n_inputs ** (m + m_earlier), memory_limit)
     batch = data.whole()
     scores = chain.scores(batch)
-    kinds, covariances = chain.score_covariance_kinds(batch)
+    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
     later = np.flatnonzero(batch.local >= lag)
     earlier = later - lag
     tensors = mixed_hermite(
         scores[later],
         scores[earlier],
-        covariances[kinds[later]],
-        _cross_covariances(chain, batch, later, lag),
-        covariances[kinds[earlier]],
+        covariances[types[later]],
+        chain.precision_blocks(lag)[types[later]],
+        covariances[types[earlier]],
         (m, m_earlier),
     )
     return _restore_fewer(data, tensors, lag)
 
 
 def window_score(
-    chain: GaussianVAR,
+    chain: HermiteLaw,
     X: Any,
     lags: int,
     order: int = 1,
@@ -189,7 +194,7 @@ def window_score(
 
     Parameters
     ----------
-    chain : GaussianVAR
+    chain : HermiteLaw
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     lags : int
         l, steps of the window; most recent first.
@@ -205,7 +210,7 @@ def window_score(
 
     Raises
     ------
-    MemoryError, TypeError, ValueError
+    MemoryError, TypeError, LawError, ValueError
         See `partial_score`.
 
     See Also
@@ -221,8 +226,9 @@ def window_score(
     >>> window_score(chain, chain.sample(3, 5, random_state=0), lags=3).shape
     (3, 3, 6)
     """
-    require_gaussian(chain)
     order, lags = check_order(order, "order"), check_order(lags, "lags")
+    purpose = f"`window_score` of order {order}"
+    require(chain, order=order, hermite=True, edges=True, purpose=purpose)
     data = as_sequences(X, lengths=lengths)
     width = lags * chain.n_inputs
     _guard_memory(data.n_rows, width**order, memory_limit)
@@ -231,19 +237,15 @@ def window_score(
     rows = np.flatnonzero(batch.local >= lags - 1)
     windows = np.concatenate([scores[rows - lag] for lag in range(lags)], axis=1)
     if order > 1:
-        p = chain.order
-        before = np.minimum(batch.steps_before[rows], p + lags - 1)
-        after = np.minimum(batch.steps_after[rows], p)
-        pairs, kinds = np.unique(np.column_stack((before, after)), axis=0, return_inverse=True)
-        covariances = np.empty((len(pairs), width, width))
-        for kind, (b, a) in enumerate(pairs.tolist()):
-            covariances[kind] = window_score_covariance(chain, lags, before=b, after=a)
-        windows = _by_kind(windows, kinds.ravel(), covariances, order)
+        steps = rows[:, np.newaxis] - np.arange(lags)
+        types, labels = np.unique(chain.boundary_types(batch)[steps], axis=0, return_inverse=True)
+        covariances = _window_covariances(chain, types)
+        windows = _hermite_rows(windows, labels.ravel(), covariances, order)
     return _restore_fewer(data, windows, lags - 1)
 
 
 def window_score_covariance(
-    chain: GaussianVAR, lags: int, *, before: int | None = None, after: int | None = None
+    chain: HermiteLaw, lags: int, *, before: int | None = None, after: int | None = None
 ) -> Array:
     r"""Covariance of the window score: a block of the joint precision.
 
@@ -251,7 +253,7 @@ def window_score_covariance(
 
     Parameters
     ----------
-    chain : GaussianVAR
+    chain : HermiteLaw
     lags : int
         l, steps of the window (x_t, .., x_{t-l+1}).
     before, after : int, optional
@@ -264,6 +266,8 @@ def window_score_covariance(
 
     Raises
     ------
+    TypeError, LawError
+        See `partial_score`.
     ValueError
         If the window does not fit in the sequence.
 
@@ -277,50 +281,43 @@ def window_score_covariance(
            [-0.5 ,  1.25]])
     """
     lags = check_order(lags, "lags")
-    before = chain.order + lags - 1 if before is None else before
-    after = chain.order if after is None else after
+    require(chain, hermite=True, edges=True, purpose="`window_score_covariance`")
+    far_before, far_after = chain.context[0] + lags - 1, chain.context[1]
+    before = far_before if before is None else before
+    after = far_after if after is None else after
     if before < lags - 1 or after < 0:
         raise ValueError(
             f"a window of `lags` = {lags} steps does not fit where `before` = {before} and "
             f"`after` = {after} steps surround its most recent step"
         )
+    # Steps beyond the reach of the law make no difference.
+    before, after = min(before, far_before), min(after, far_after)
+    sequence = as_sequences(np.zeros((before + 1 + after, chain.n_inputs)))
+    types = chain.boundary_types(sequence.whole())[before - np.arange(lags)]
+    covariance: Array = _window_covariances(chain, types[np.newaxis])[0]
+    return covariance
+
+
+def _window_covariances(chain: HermiteLaw, types: IntArray) -> Array:
+    """Covariance of the window score for boundary types (n_windows, lags), most recent first."""
+    n_windows, lags = types.shape
     d = chain.n_inputs
-    covariance = np.empty((lags, d, lags, d))
-    for i in range(lags):
-        for j in range(i, lags):
-            block = chain.precision_block(before - i, after + i, j - i)
-            covariance[i, :, j, :] = block
-            covariance[j, :, i, :] = block.T
-    return covariance.reshape(lags * d, lags * d)
+    covariances = np.empty((n_windows, lags, d, lags, d))
+    for lag in range(lags):
+        blocks = chain.precision_blocks(lag)
+        for i in range(lags - lag):
+            block = blocks[types[:, i]]
+            covariances[:, i, :, i + lag, :] = block
+            covariances[:, i + lag, :, i, :] = block.transpose(0, 2, 1)
+    return covariances.reshape(n_windows, lags * d, lags * d)
 
 
-def require_gaussian(chain: object) -> None:
-    """Refuse laws whose score tensors are not Hermite tensors.
-
-    Raises
-    ------
-    TypeError
-    """
-    if not isinstance(chain, GaussianChain):
-        raise TypeError(
-            f"`chain` is a {type(chain).__name__}, expected a fitted Gaussian chain such as "
-            f"GaussianVAR: score tensors beyond the first order are built from the covariances "
-            f"of its scores"
-        )
-
-
-def _cross_covariances(chain: GaussianChain, batch: Batch, rows: IntArray, lag: int) -> Array:
-    """Cov(s_t, s_{t-lag}) for the given rows; all of them have the earlier step."""
-    kinds, _ = chain.score_covariance_kinds(batch)
-    return chain.precision_blocks(lag)[kinds[rows]]
-
-
-def _by_kind(scores: Array, kinds: IntArray, covariances: Array, order: int) -> Array:
+def _hermite_rows(scores: Array, types: IntArray, covariances: Array, order: int) -> Array:
     """Hermite tensors of all rows, one covariance at a time."""
     tensors = np.empty((scores.shape[0], *(scores.shape[1],) * order))
-    for kind in np.unique(kinds):
-        rows = kinds == kind
-        tensors[rows] = hermite_tensor(scores[rows], covariances[kind], order)
+    for each in np.unique(types):
+        rows = types == each
+        tensors[rows] = hermite_tensor(scores[rows], covariances[each], order)
     return tensors
 
 

@@ -23,7 +23,7 @@ Status = Literal["fine", "doubtful", "fails", "undecided"]
 
 @dataclass(frozen=True)
 class EdgeCheck:
-    """Mean and second moment of the score over steps of one kind.
+    """Mean and second moment of the score over the steps of one boundary type.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class ScoreCheck:
     n_groups : int
         Groups of the jackknife.
     edges : tuple of EdgeCheck
-        Mean and covariance of s for every kind of step.
+        Mean and covariance of s for every boundary type.
     input_slope : ndarray of shape (n_inputs, n_inputs)
         E[s (x - E x)^T]; expected the identity.
     chain : str
@@ -151,7 +151,7 @@ class ScoreCheck:
             f"floor {self.noise_floor:.3f})",
             f"  rho(I - Q C^-1)     {self.radius:6.3f} +- {self.radius_error:.3f}   "
             f"(< 1 needed; about {self.radius_noise:.3f} from noise alone)",
-            "  score by kind of step      steps   |mean| in s.e.   |E[ss^T] - K|/|K| (by chance)",
+            "  score by boundary type     steps   |mean| in s.e.   |E[ss^T] - K|/|K| (by chance)",
         ]
         for edge in self.edges:
             blind = "  blind" if edge.name == "interior" else ""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import contiguous, index, is_tensor, like, namespace, take_rows
+from gloree.sequences._segments import IntArray, Segments
 
 Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 FAR = np.int64(2**40)
 """Added to the step index of a segment that does not start (or end) where its sequence does."""
@@ -118,8 +118,8 @@ class Batch:
         Index of the sequence that each segment is cut from.
     first_step : ndarray of shape (n_segments,)
         Step index of each segment's first row within its sequence.
-    table : ndarray of shape (n_segments, 5)
-        The segments as rows of the whole data (see `gloree.sequences.Cut`).
+    segments : Segments
+        Where they stand in the whole data.
     weights : ndarray of shape (n_rows,) or None
         Weights of the rows in sums; None means 1.
     """
@@ -133,7 +133,7 @@ class Batch:
     to_end: NDArray[np.bool_]
     sequence: IntArray
     first_step: IntArray
-    table: IntArray
+    segments: Segments
     weights: Array | None = None
 
     @property
@@ -223,7 +223,7 @@ class Batch:
             to_end=self.to_end[chosen],
             sequence=self.sequence[chosen],
             first_step=self.first_step[chosen],
-            table=self.table[chosen],
+            segments=self.segments[chosen],
             weights=None if self.weights is None else self.weights[rows],
         )
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gloree.sequences._batch import IntArray
+from gloree.sequences._segments import IntArray, Segments
 
 SEGMENTS_AT_ONCE = 2**16
 """Segments that `Cut.batches` lists at a time."""
@@ -20,21 +20,12 @@ def spread_over(total: int, wanted: int) -> IntArray:
     return np.arange(chosen, dtype=np.int64) * total // max(chosen, 1)
 
 
-def split_evenly(table: IntArray, n_parts: int) -> list[IntArray]:
-    """Cut a table of segments into at most `n_parts` of about equal size, none of them empty."""
-    return [part for part in np.array_split(table, n_parts) if part.shape[0]]
-
-
 @dataclass(frozen=True)
 class Cut:
-    """Segments of sequences that stand one after another in flat rows.
+    """How sequences that stand one after another in flat rows are cut into segments.
 
     A sequence longer than `segment` is cut into equal pieces of at most that many rows; each piece
     carries up to `before` and `after` rows of context from its own sequence.
-
-    A *table* lists segments by row, as an array of shape (n_segments, 5) with the columns
-    sequence, first row of the context, first counted row, end of the counted rows, end of the
-    context.
 
     Attributes
     ----------
@@ -77,54 +68,43 @@ class Cut:
         """Row at which each sequence begins, and the end of the last one."""
         return self.first_row + np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
 
-    def table(self, numbers: IntArray) -> IntArray:
-        """Table of the segments with these numbers.
-
-        Parameters
-        ----------
-        numbers : ndarray of int
-
-        Returns
-        -------
-        ndarray of shape (n_segments, 5)
-        """
+    def segments(self, numbers: IntArray) -> Segments:
+        """Segments with these numbers."""
         sequence = np.searchsorted(self._ends, numbers, side="right")
         pieces = self._pieces[sequence]
         index = numbers - (self._ends[sequence] - pieces)
         first, end = self._starts[sequence], self._starts[sequence + 1]
-        begin = first + index * (end - first) // pieces
+        start = first + index * (end - first) // pieces
         stop = first + (index + 1) * (end - first) // pieces
-        return np.column_stack(
-            (
-                sequence + self.first_sequence,
-                np.maximum(begin - self.before, first),
-                begin,
-                stop,
-                np.minimum(stop + self.after, end),
-            )
-        ).astype(np.int64)
+        return Segments.of(
+            sequence + self.first_sequence,
+            np.maximum(start - self.before, first),
+            start,
+            stop,
+            np.minimum(stop + self.after, end),
+        )
 
-    def batches(self, batch_size: int) -> Iterator[IntArray]:
-        """Tables of all segments in order, with about `batch_size` counted rows each.
+    def batches(self, batch_size: int) -> Iterator[Segments]:
+        """All segments in order, in batches of about `batch_size` counted rows.
 
-        A table holds at least one segment.
+        A batch holds at least one segment.
         """
-        held: list[IntArray] = []
+        waiting: list[Segments] = []
         batch, counted = 0, 0
-        for start in range(0, self.n_segments, SEGMENTS_AT_ONCE):
-            stop = min(start + SEGMENTS_AT_ONCE, self.n_segments)
-            table = self.table(np.arange(start, stop, dtype=np.int64))
-            rows = table[:, 3] - table[:, 2]
+        for first in range(0, self.n_segments, SEGMENTS_AT_ONCE):
+            end = min(first + SEGMENTS_AT_ONCE, self.n_segments)
+            listed = self.segments(np.arange(first, end, dtype=np.int64))
+            rows = listed.counted
             ends = counted + np.cumsum(rows)
             batch_of = (ends - rows) // max(batch_size, 1)
             counted = int(ends[-1])
-            cuts = np.flatnonzero(np.diff(batch_of, prepend=batch))
+            places = np.flatnonzero(np.diff(batch_of, prepend=batch))
             batch = int(batch_of[-1])
-            for i, piece in enumerate(np.split(table, cuts)):
-                if i > 0 and held:
-                    yield np.concatenate(held)
-                    held = []
-                if piece.shape[0]:
-                    held.append(piece)
-        if held:
-            yield np.concatenate(held)
+            for i, piece in enumerate(listed.split_at(places)):
+                if i > 0 and waiting:
+                    yield Segments.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+                    waiting = []
+                if len(piece):
+                    waiting.append(piece)
+        if waiting:
+            yield Segments.concatenate(waiting)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import float_rows
-from gloree.sequences._batch import Batch, IntArray
+from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
+from gloree.sequences._segments import IntArray, Segments
 
 
 class Flat(Protocol):
@@ -58,12 +59,12 @@ class Part:
         """All rows of sequences in memory, at a place in the whole."""
         return cls(data.X, data.Y, first_row + data.starts, first_row, first_sequence)
 
-    def batch(self, table: IntArray) -> Batch:
-        """Read one batch: the rows of a table (see `Cut`) as float64.
+    def batch(self, segments: Segments) -> Batch:
+        """Read one batch: the rows of some segments as float64.
 
         Whole neighbouring sequences are a view of the data where the dtype allows it.
         """
-        sequence, first, begin, stop, end = table.T
+        sequence, first, start, stop, end = segments.columns
         lengths = end - first
         if bool(np.all(first[1:] == end[:-1])):
             rows: Any = slice(int(first[0]) - self.first_row, int(end[-1]) - self.first_row)
@@ -78,13 +79,13 @@ class Part:
             X=float_rows(self.X, rows),
             Y=outputs,
             lengths=lengths,
-            before=begin - first,
+            before=start - first,
             after=end - stop,
             from_start=first == starts[index],
             to_end=end == starts[index + 1],
             sequence=sequence,
             first_step=first - starts[index],
-            table=table,
+            segments=segments,
         )
 
     def excerpt(self, first: int, end: int) -> Part:
@@ -160,7 +161,7 @@ class Data(ABC):
     def checksum(self) -> int:
         """Number that tells these data from others."""
 
-    def look(self, *, verbose: int = 0) -> object:
+    def scan(self, *, verbose: int = 0) -> object:
         """Find out what there is, where that needs a first pass over the data."""
         del verbose
         return None
@@ -209,31 +210,35 @@ class Data(ABC):
         """Part in which a row stands."""
         return int(np.searchsorted(self.part_rows, row, side="right") - 1)
 
-    def by_part(self, table: IntArray) -> list[IntArray]:
-        """Split a table where it goes from one part to the next."""
+    def by_part(self, segments: Segments) -> list[Segments]:
+        """Split where the segments go from one part to the next."""
         if len(self.part_lengths) == 1:
-            return [table]
-        part = np.searchsorted(self.part_rows, table[:, 2], side="right")
-        return np.split(table, np.flatnonzero(np.diff(part)) + 1)
+            return [segments]
+        part = np.searchsorted(self.part_rows, segments.start, side="right")
+        return segments.split_at(np.flatnonzero(np.diff(part)) + 1)
 
-    def group_of(self, table: IntArray) -> int:
-        """Group whose sums a table's batch joins first: its part.
+    def part_with(self, segments: Segments) -> int:
+        """Part in which the first of some segments stands."""
+        return self.part_of(int(segments.start[0]))
+
+    def group_of(self, segments: Segments) -> int:
+        """Group whose sums a batch of segments joins first: its part.
 
         The sums of a group are merged before they join the total, so that a group may be summed
         anywhere, with the same result to the last bit.
         """
-        return self.part_of(int(table[0, 2]))
+        return self.part_with(segments)
 
 
-def walk(data: Data, tables: Iterable[IntArray]) -> Iterator[tuple[int, Part, IntArray]]:
-    """Batches of a pass in order: group, part it is read from, table.
+def walk(data: Data, batches: Iterable[Segments]) -> Iterator[tuple[int, Part, Segments]]:
+    """Batches of a pass in order: group, part it is read from, segments.
 
-    A table that reaches over several parts becomes several batches.
+    Segments that reach over several parts become several batches.
     """
     opened, part = -1, None
-    for table in tables:
-        for piece in data.by_part(table):
-            wanted = data.part_of(int(piece[0, 2]))
+    for batch in batches:
+        for piece in data.by_part(batch):
+            wanted = data.part_with(piece)
             if part is None or wanted != opened:
                 part, opened = data.open(wanted), wanted
             yield data.group_of(piece), part, piece

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import index, is_tensor, to_host
-from gloree.sequences._batch import Batch, IntArray
+from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
+from gloree.sequences._segments import IntArray, Segments
 
 GROUP_ROWS = 2**17
 """Rows of a group of batches (see `Sequences.group_of`)."""
@@ -50,8 +51,8 @@ def checksum_of(values: NDArray[Any], code: int = 0) -> int:
         block = words[start : start + CHECKSUM_WORDS**2]
         block = np.bitwise_xor(block, block >> np.uint64(32), out=scratch[: block.size])
         whole = block.size // CHECKSUM_WORDS * CHECKSUM_WORDS
-        table = block[:whole].reshape(-1, CHECKSUM_WORDS)
-        for part in (table.sum(axis=0), table.sum(axis=1), block[whole:]):
+        square = block[:whole].reshape(-1, CHECKSUM_WORDS)
+        for part in (square.sum(axis=0), square.sum(axis=1), block[whole:]):
             code = zlib.crc32(part, code)
     return zlib.crc32(raw[words.nbytes :], code)
 
@@ -116,9 +117,9 @@ class Sequences(Data):
         """All rows."""
         return Part.of(self)
 
-    def group_of(self, table: IntArray) -> int:
-        """Group whose sums a table's batch joins first: a block of rows."""
-        return int(table[0, 2]) // GROUP_ROWS
+    def group_of(self, segments: Segments) -> int:
+        """Group whose sums a batch of segments joins first: a block of rows."""
+        return int(segments.start[0]) // GROUP_ROWS
 
     @property
     def checksum(self) -> int:
@@ -164,7 +165,7 @@ class Sequences(Data):
 
     def segments(
         self, *, batch_size: int, segment: int | None = None, before: int = 0, after: int = 0
-    ) -> list[IntArray]:
+    ) -> list[Segments]:
         """Cut the data into batches of segments.
 
         Parameters
@@ -178,14 +179,14 @@ class Sequences(Data):
 
         Returns
         -------
-        list of ndarray of shape (n_segments, 5)
-            Tables (see `Cut`).
+        list of Segments
+            One for each batch.
         """
         return list(Cut(self.lengths, segment, before, after).batches(batch_size))
 
-    def batch(self, table: IntArray) -> Batch:
+    def batch(self, segments: Segments) -> Batch:
         """Read one batch (see `Part.batch`)."""
-        return self.open().batch(table)
+        return self.open().batch(segments)
 
     def batches(
         self,
@@ -196,10 +197,10 @@ class Sequences(Data):
         after: int = 0,
     ) -> Iterator[Batch]:
         """Iterate over the data in batches (see `segments`)."""
-        for table in self.segments(
+        for segments in self.segments(
             batch_size=batch_size, segment=segment, before=before, after=after
         ):
-            yield self.batch(table)
+            yield self.batch(segments)
 
     def whole(self) -> Batch:
         """All sequences as one batch (small data, tests, teaching)."""

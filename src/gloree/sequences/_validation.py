@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import is_tensor, namespace, room, to_host, without_tensors
-from gloree.sequences._batch import IntArray
+from gloree.sequences._segments import IntArray
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")

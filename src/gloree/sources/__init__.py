@@ -8,7 +8,15 @@ from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import Partitions, partitions
-from gloree.sources._parts import Parts, SourceError, Summary, gathered, part_of_values
+from gloree.sources._parts import (
+    Parts,
+    SourceError,
+    Summary,
+    in_memory,
+    part_failure,
+    part_of_values,
+    require_same,
+)
 from gloree.sources._shards import Shards, shards
 
 __all__ = [
@@ -20,10 +28,12 @@ __all__ = [
     "Summary",
     "as_data",
     "batches",
-    "gathered",
+    "in_memory",
     "is_source",
     "memory_map",
+    "part_failure",
     "part_of_values",
     "partitions",
+    "require_same",
     "shards",
 ]

@@ -12,8 +12,8 @@ from gloree.sources._parts import (
     Parts,
     SourceError,
     Summary,
-    failure,
     own_part_of_values,
+    part_failure,
     part_of_values,
     summarise,
 )
@@ -35,7 +35,7 @@ class Batches(Parts):
         except TypeError:
             return None
 
-    def looks(self) -> Iterator[Summary]:
+    def scan_parts(self) -> Iterator[Summary]:
         """Iterate once."""
         iterator, nothing = iter(self._iterable), object()
         for index in count():
@@ -95,7 +95,7 @@ def _following(iterator: Iterator[Any], name: str, nothing: object) -> Any:
     try:
         return next(iterator, nothing)
     except Exception as error:
-        raise failure(name, error) from error
+        raise part_failure(name, error) from error
 
 
 def batches(iterable: Iterable[Any]) -> Batches:

@@ -13,15 +13,15 @@ from gloree.sources._parts import (
     SourceError,
     Summary,
     compact,
-    failure,
     own_part_of_values,
+    part_failure,
     part_of_values,
     summarise,
 )
 
 
-def look_at(name: str, value: Any, first: bool) -> Summary:
-    """Task of the first look."""
+def scan_part(name: str, value: Any, first: bool) -> Summary:
+    """Task of the scan of a partition."""
     return summarise(name, part_of_values(name, value), first=first)
 
 
@@ -65,16 +65,16 @@ class Partitions(Parts):
                 return self.futures[index].result()
             return each.result() if is_future(each) else each.compute()
         except Exception as error:
-            raise failure(self.name(index), error) from error
+            raise part_failure(self.name(index), error) from error
 
-    def looks(self) -> Iterator[Summary]:
-        """Look at every partition, on its worker if there is one."""
+    def scan_parts(self) -> Iterator[Summary]:
+        """Scan every partition, on its worker if there is one."""
         if self.futures is None:
             for index in range(self.n_parts):
-                yield look_at(self.name(index), self.value(index), index == 0)
+                yield scan_part(self.name(index), self.value(index), index == 0)
             return
         tasks = [
-            self.client.submit(look_at, self.name(i), future, i == 0, pure=False)
+            self.client.submit(scan_part, self.name(i), future, i == 0, pure=False)
             for i, future in enumerate(self.futures)
         ]
         for index, task in enumerate(tasks):
@@ -83,7 +83,7 @@ class Partitions(Parts):
             except SourceError:
                 raise
             except Exception as error:
-                raise failure(self.name(index), error) from error
+                raise part_failure(self.name(index), error) from error
             # on their way here equal lengths were written out
             yield replace(summary, lengths=compact(summary.lengths))
 

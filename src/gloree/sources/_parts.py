@@ -1,4 +1,4 @@
-"""Data in several parts: what one look at each of them tells, and the check of every later one."""
+"""Data in several parts: what a scan of each of them finds, and the check of every later one."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class SourceError(ValueError):
     """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
 
-def failure(name: str, error: BaseException) -> SourceError:
+def part_failure(name: str, error: BaseException) -> SourceError:
     """Error that names the part."""
     return SourceError(f"{name} failed: {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one look at a part tells.
+    """What the scan of a part finds.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Summary:
 
 
 def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
-    """Look at one part that is in memory, and keep the head of the first one."""
+    """Scan one part that is in memory, and keep the head of the first one."""
     rows, head = slice(0, HEAD_ROWS), None
     if first:
         head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
@@ -70,7 +70,7 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
 
 
 def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
-    """Give a part back, if it is what the first look has found.
+    """Give a part back, if it is what the scan has found.
 
     Raises
     ------
@@ -148,13 +148,13 @@ class Parts(Data):
 
     Notes
     -----
-    One first look at all parts finds their sizes, checks every value, and takes a checksum of
+    A scan of all parts finds their sizes, checks every value, and takes a checksum of
     each; it comes with the first thing that is asked of the data.
     """
 
     @abstractmethod
-    def looks(self) -> Iterable[Summary]:
-        """Look at every part, in order."""
+    def scan_parts(self) -> Iterable[Summary]:
+        """Scan every part, in order."""
 
     @property
     @abstractmethod
@@ -165,16 +165,16 @@ class Parts(Data):
 
     @property
     def summaries(self) -> list[Summary]:
-        """What the first look has found."""
-        return self.look()
+        """What the scan has found."""
+        return self.scan()
 
-    def look(self, *, verbose: int = 0) -> list[Summary]:
-        """Take the first look, unless it was taken; with a progress bar if `verbose`."""
+    def scan(self, *, verbose: int = 0) -> list[Summary]:
+        """Scan all parts, unless that was done; with a progress bar if `verbose`."""
         if self._found is not None:
             return self._found
         found: list[Summary] = []
         for summary in tqdm(
-            self.looks(), total=self.n_parts, desc="first look", disable=not verbose, leave=False
+            self.scan_parts(), total=self.n_parts, desc="scan", disable=not verbose, leave=False
         ):
             if found:
                 _require_same_columns(found[0], summary)
@@ -200,7 +200,7 @@ class Parts(Data):
         return [summary.lengths for summary in self.summaries]
 
     def head(self, n_rows: int) -> Part:
-        """First rows of the first part, as the first look found them."""
+        """First rows of the first part, as the scan found them."""
         head = self.summaries[0].head
         assert head is not None
         (X, Y), rows = head, slice(0, n_rows)
@@ -216,7 +216,7 @@ class Parts(Data):
         return self.summaries[index].checksum
 
     def checked(self, index: int, data: Sequences) -> Part:
-        """Part from what was read again for a pass, if it is the same as in the first look."""
+        """Part from what was read again for a pass, if it is the same as in the scan."""
         return Part.of(
             require_same(self.name(index), data, self.part_checksum(index)), *self.place(index)
         )
@@ -228,7 +228,7 @@ class Parts(Data):
         return zlib.crc32(np.array(codes, dtype=np.int64))
 
 
-def gathered(data: Data) -> Sequences:
+def in_memory(data: Data) -> Sequences:
     """All parts in memory, as NumPy arrays, for what needs the data as a whole."""
     if isinstance(data, Sequences):
         return data.on_host()

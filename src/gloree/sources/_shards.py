@@ -29,7 +29,7 @@ MAGIC = b"\x93NUMPY"
 """How a file of a single array begins."""
 
 AT_ONCE = 3
-"""Files that the first look has in memory at once: as many as a pass."""
+"""Files that the scan has in memory at once: as many as a pass."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class SeenShard:
-    """A shard as the first look has found it.
+    """A shard as the scan has found it.
 
     Attributes
     ----------
@@ -151,18 +151,18 @@ class Shards(Parts):
         """Files."""
         return len(self.shards)
 
-    def looks(self) -> Iterator[Summary]:
-        """Look at every file, a few at a time: checks and checksums take longer than to read."""
+    def scan_parts(self) -> Iterator[Summary]:
+        """Scan every file, a few at a time: checks and checksums take longer than to read."""
         self._stamps = []
         pool = ThreadPoolExecutor(max_workers=AT_ONCE)
         try:
-            for summary, stamp in pool.map(self._look, range(self.n_parts)):
+            for summary, stamp in pool.map(self._scan, range(self.n_parts)):
                 self._stamps.append(stamp)
                 yield summary
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _look(self, index: int) -> tuple[Summary, tuple[tuple[int, int], ...]]:
+    def _scan(self, index: int) -> tuple[Summary, tuple[tuple[int, int], ...]]:
         shard = self.shards[index]
         # of the file as it is before it is read: one that changes meanwhile is compared later
         stamp = shard.stamp
@@ -201,7 +201,7 @@ def shards(directory: str | Path) -> Shards:
     Raises
     ------
     SourceError
-        When the data are first looked at: a shard is missing an array, empty, of other columns
+        When the data are scanned: a shard is missing an array, empty, of other columns
         than the first, or holds values that are not finite. The message names the shard and row.
 
     Notes

@@ -1,0 +1,143 @@
+"""Checks before a fit: is the activation one that moments recover, are sizes and data enough."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gloree.activations import Activation, Polynomial
+from gloree.decomposition import degrees_of_freedom
+from gloree.diagnostics._findings import IdentifiabilityError, TooFewSamplesError
+from gloree.sequences import Array
+
+CONDITION_LIMIT = 1e6
+"""Condition number of the input covariance from which errors twice the optimum were measured."""
+
+
+def recoverable_degree(activation: Activation) -> tuple[int, float]:
+    """Degree and leading coefficient of an activation that `fit` can recover.
+
+    Raises
+    ------
+    ValueError
+        If it cannot, saying what can.
+    """
+    if not isinstance(activation, Polynomial):
+        raise ValueError(
+            f"`activation`={activation.name!r}: recovery from moments is implemented for "
+            f"polynomials of degree 2 and 3; networks with smooth activations can be run "
+            f"(IORNN), and SystemIdentifier fits them to records of one system. Use 'quadratic' or "
+            f"'cubic'"
+        )
+    if activation.degree == 1:
+        raise ValueError(
+            "`activation`='linear': a linear network is determined only up to a similarity of its "
+            "states, and its realisation is not implemented yet. Use 'quadratic' with "
+            "direct=True for a linear path beside the units"
+        )
+    if activation.degree > 3:
+        raise ValueError(
+            f"`activation` has degree {activation.degree}: recovery is implemented for degrees 2 "
+            f"and 3, whose moments can be estimated from data of ordinary size"
+        )
+    return activation.degree, activation.leading
+
+
+def check_identifiable(
+    n_inputs: int, n_hidden: int, n_outputs: int, degree: int, *, recurrent: bool
+) -> bool:
+    """Check that a network of these sizes is determined by its moments.
+
+    Returns
+    -------
+    bool
+        Whether the units are determined (False: only up to a rotation, see `RotationWarning`).
+
+    Raises
+    ------
+    IdentifiabilityError
+        If the sizes leave the weights undetermined.
+    """
+    if degree == 2 and n_outputs == 1:
+        if recurrent:
+            raise IdentifiabilityError(
+                "one output and a quadratic activation determine the hidden units only up to a "
+                "rotation, which a recurrence does not share. Use more outputs (labels of two "
+                "classes are one), activation='cubic', or recurrence=None (predictions are then "
+                "unaffected)"
+            )
+        if n_hidden > n_inputs:
+            raise IdentifiabilityError(
+                f"`n_hidden`={n_hidden} exceeds n_inputs={n_inputs}: with one output and a "
+                f"quadratic activation at most {n_inputs} units can be told apart"
+            )
+        return False
+    freedom = degrees_of_freedom(n_outputs, n_inputs, n_hidden, degree)
+    if freedom < 0:
+        largest = n_hidden
+        while largest > 0 and degrees_of_freedom(n_outputs, n_inputs, largest, degree) < 0:
+            largest -= 1
+        raise IdentifiabilityError(
+            f"`n_hidden`={n_hidden} is too large for {n_inputs} inputs, {n_outputs} outputs and "
+            f"degree {degree}: the first moment has {-freedom} entries too few to determine the "
+            f"units under noise. At most {largest} can be recovered; lower `n_hidden` or use "
+            f"more outputs"
+        )
+    return True
+
+
+def check_samples(n_rows: int, n_outputs: int, n_parameters: int, n_inputs: int) -> None:
+    """Check that there are clearly more numbers than unknowns.
+
+    Raises
+    ------
+    TooFewSamplesError
+        If not.
+    """
+    needed = max(2 * n_parameters // n_outputs, 10 * (n_inputs + 1))
+    if n_rows < needed:
+        raise TooFewSamplesError(
+            f"{n_rows} steps of {n_outputs} outputs for {n_parameters} unknown weights and "
+            f"{n_inputs} inputs: at least {needed} steps are needed, and some hundred for each "
+            f"hidden unit to be accurate. Give more data or lower `n_hidden`"
+        )
+
+
+def check_covariance(
+    covariance: Array, mean: Array | None = None, *, allow_singular: bool = False
+) -> float:
+    """Check that inputs vary, and in all directions.
+
+    Returns
+    -------
+    float
+        Condition number of the correlation matrix.
+
+    Raises
+    ------
+    ValueError
+        If a column is constant, or columns are linearly dependent (unless `allow_singular`).
+    """
+    variances = np.diag(covariance)
+    if not np.all(np.isfinite(covariance)):
+        raise ValueError(
+            "`X` holds values so large that their squares overflow: bring the inputs to a scale "
+            "near 1"
+        )
+    rounding = 0.0 if mean is None else (1e-13 * np.abs(mean)) ** 2
+    constant = np.flatnonzero(variances <= rounding)
+    if constant.size:
+        raise ValueError(
+            f"`X` is constant in column(s) {', '.join(map(str, constant[:10]))}: leave constant "
+            f"inputs out (biases are fitted without them)"
+        )
+    scale = np.sqrt(variances)
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    condition = float(values[-1] / values[0]) if values[0] > 0 else np.inf
+    if values[0] < 1e-12 * values[-1] and not allow_singular:
+        involved = np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)
+        raise ValueError(
+            f"`X` has linearly dependent columns, among {', '.join(map(str, involved[:10]))} "
+            f"(condition number {condition:.1e}): leave one of them out, or project the inputs on "
+            f"fewer directions"
+        )
+    return condition

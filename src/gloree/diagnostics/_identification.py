@@ -1,0 +1,135 @@
+"""The report of a system identification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree.diagnostics._findings import Finding
+from gloree.diagnostics._report import Stage
+from gloree.sequences import Array
+
+if TYPE_CHECKING:
+    from gloree.refinement import RefinementStatus
+
+
+@dataclass(frozen=True)
+class OrderTrial:
+    """One order of the linear model.
+
+    Attributes
+    ----------
+    order : int
+    singular_value : float
+        Of the Hankel matrix: the last one that this order keeps.
+    error : float
+        Root mean square simulation error on held-out data, in units of the outputs' size.
+    n_moved : int
+        Unstable poles that were moved inside the unit circle.
+    """
+
+    order: int
+    singular_value: float
+    error: float
+    n_moved: int
+
+
+@dataclass(frozen=True)
+class IdentificationReport:
+    """What a system identification did and how well; printing it gives a table.
+
+    All errors are root mean squares of the simulation (free-run) error on the last fifth of the
+    data, in units of the standard deviation of the outputs, unless it is said otherwise.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+    stages : tuple of Stage
+    ridge : float
+        Of the impulse response, relative; 0 for plain least squares.
+    input_condition : float
+        Condition number of the windows of inputs behind it.
+    orders : tuple of OrderTrial
+    poles : ndarray of complex
+        Of the linear states of the network that was kept.
+    explained : tuple of float
+        Shares of the residual's second and third moments that the directions explain.
+    n_directions : int
+        Directions that nonlinearities were taken to see.
+    linear_error, moments_error, refined_error, training_error : float
+        Of the linear model, of moments alone, of the refined network on held-out and on training
+        data.
+    nonlinear : bool
+        Whether the nonlinear network was kept.
+    history : tuple of (float, float, float)
+        Seconds, error on the training data in use, and held-out error after each step.
+    refinement_status : RefinementStatus or None
+    refinement_steps : int
+    output_size : ndarray of shape (n_outputs,)
+        Standard deviation of the outputs.
+    notes : tuple of str
+    findings : tuple of Finding
+        What to be careful about.
+    """
+
+    sizes: dict[str, int]
+    stages: tuple[Stage, ...]
+    ridge: float
+    input_condition: float
+    orders: tuple[OrderTrial, ...]
+    poles: NDArray[np.complex128]
+    explained: tuple[float, float]
+    n_directions: int
+    linear_error: float
+    moments_error: float
+    refined_error: float
+    training_error: float
+    nonlinear: bool
+    history: tuple[tuple[float, float, float], ...]
+    refinement_status: RefinementStatus | None
+    refinement_steps: int
+    output_size: Array
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The findings as text."""
+        return [str(finding) for finding in self.findings]
+
+    def __str__(self) -> str:
+        lines = ["gloree system identification"]
+        lines.append("  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items()))
+        lines += ["", f"  {'stage':<20}{'seconds':>9}  outcome"]
+        lines += [f"  {s.name:<20}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
+        lines.append(f"  {'total':<20}{self.seconds:>9.3f}")
+        lines += ["", f"  {'order':>7}{'singular value':>16}{'held-out error %':>18}"]
+        for trial in self.orders:
+            note = f"  ({trial.n_moved} unstable poles moved)" if trial.n_moved else ""
+            lines.append(
+                f"  {trial.order:>7}{trial.singular_value:>16.3g}{100 * trial.error:>18.4g}{note}"
+            )
+        lines += ["", "  held-out simulation error, % of the outputs' standard deviation"]
+        for name, value in (
+            ("linear model", self.linear_error),
+            ("moments alone", self.moments_error),
+            ("refined", self.refined_error),
+            ("refined, on training data", self.training_error),
+        ):
+            if np.isfinite(value):
+                lines.append(f"  {name:<28}{100 * value:>10.4g}")
+        radius = float(np.abs(self.poles).max(initial=0.0))
+        lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
+        ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
+        lines.append(f"  inputs: condition number of windows {self.input_condition:.2g}, {ridge}")
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  warning: {message}" for message in self.warnings]
+        return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""The report of a fit: what it did, how well, and what to be careful about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gloree.decomposition import Decomposition
+from gloree.diagnostics._findings import Finding
+from gloree.sequences import Array
+
+if TYPE_CHECKING:
+    from gloree.recurrence import Directions
+    from gloree.refinement import RefinementStatus
+    from gloree.score_functions import ScoreCheck
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a fit.
+
+    Attributes
+    ----------
+    name : str
+    seconds : float
+    detail : str
+        What came out, in words and figures.
+    """
+
+    name: str
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did, how well, and what to be careful about; printing it gives a table.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Data and network sizes.
+    moment : str
+        First moment used: "union", "xreg" or "score".
+    recurrence : str
+        Estimator of U used: "instrument", "least-squares", "cross", "score" or "none".
+    stages : tuple of Stage
+    score_check : ScoreCheck or None
+        Stein's identity on the inputs.
+    decomposition : Decomposition or None
+    directions : Directions or None
+        Of the units of a bidirectional network, in the order of the model (for a classifier, of
+        its start).
+    history : tuple of (str, float)
+        Mean squared residual of each kept step of the moment path, on the rows that it used (a
+        subsample when a refinement follows).
+    moments_rmse, refined_rmse : ndarray of shape (n_outputs,) or None
+        Root mean square residual with moments alone, and after refinement.
+    output_std : ndarray of shape (n_outputs,)
+    refinement_status : RefinementStatus or None
+    refinement_steps : int
+    standard_errors : dict of str to ndarray
+        Of the weights of the model, in their shapes, clustered by sequence. Empty without a
+        refinement, and from 1,500 weights on, where their covariance is not formed.
+    predicted_errors : dict of str to float
+        Relative error of each weight matrix that the standard errors imply.
+    conditions : dict of str to float
+        Condition numbers: inputs, components, overlap.
+    accuracies : dict of str to float
+        Of a labelling network: share of correct steps, by what it was measured on.
+    findings : tuple of Finding
+        What to be careful about.
+    plan : str
+        Cost and memory, as planned from the shapes.
+    """
+
+    sizes: dict[str, int]
+    moment: str = ""
+    recurrence: str = ""
+    stages: tuple[Stage, ...] = ()
+    score_check: ScoreCheck | None = None
+    decomposition: Decomposition | None = None
+    directions: Directions | None = None
+    rank_reason: str | None = None
+    history: tuple[tuple[str, float], ...] = ()
+    moments_rmse: Array | None = None
+    refined_rmse: Array | None = None
+    output_std: Array | None = None
+    refinement_status: RefinementStatus | None = None
+    refinement_steps: int = 0
+    standard_errors: dict[str, Array] = field(default_factory=dict)
+    predicted_errors: dict[str, float] = field(default_factory=dict)
+    conditions: dict[str, float] = field(default_factory=dict)
+    accuracies: dict[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    plan: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The findings as text."""
+        return [str(finding) for finding in self.findings]
+
+    def __str__(self) -> str:
+        lines = ["gloree fit", "  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())]
+        lines.append(f"  first moment: {self.moment}; recurrence: {self.recurrence}")
+        if self.rank_reason:
+            lines.append(f"  n_hidden chosen: {self.rank_reason}")
+        lines += ["", f"  {'stage':<16}{'seconds':>9}  outcome"]
+        lines += [f"  {s.name:<16}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
+        lines.append(f"  {'total':<16}{self.seconds:>9.3f}")
+        if self.moments_rmse is not None and self.output_std is not None:
+            lines += ["", f"  {'residual (RMS)':<24}{'worst output':>14}{'all outputs':>14}"]
+            rows = [("outputs themselves", self.output_std), ("moments alone", self.moments_rmse)]
+            if self.refined_rmse is not None:
+                rows.append(("refined", self.refined_rmse))
+            for name, values in rows:
+                mean = float(np.sqrt(np.mean(values**2)))
+                lines.append(f"  {name:<24}{values.max():>14.5g}{mean:>14.5g}")
+        if self.accuracies:
+            lines += ["", f"  {'accuracy':<44}"]
+            lines += [f"  {name:<44}{value:>9.4f}" for name, value in self.accuracies.items()]
+        if self.predicted_errors:
+            lines += ["", f"  {'weights':<24}{'predicted relative error':>28}"]
+            for name, error in self.predicted_errors.items():
+                note = "  (not distinguishable from zero)" if error > 0.5 else ""
+                lines.append(f"  {name:<24}{error:>28.2g}{note}")
+        if self.conditions:
+            text = ", ".join(f"{name} {value:.3g}" for name, value in self.conditions.items())
+            lines += ["", f"  conditions: {text}"]
+        if self.score_check is not None:
+            check = self.score_check
+            lines.append(
+                f"  Gaussian score: Stein defect {check.defect:.2f} "
+                f"(standard error {check.defect_error:.2f}), rho {check.radius:.2f}"
+            )
+        for message in self.warnings:
+            lines.append(f"  warning: {message}")
+        return "\n".join(lines)

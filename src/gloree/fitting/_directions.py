@@ -1,0 +1,229 @@
+"""From units of unknown direction to a bidirectional network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from gloree.diagnostics import DirectionWarning, Finding
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._problem import FitProblem
+from gloree.models import ExplosionError, Network
+from gloree.recurrence import (
+    Directions,
+    TwoSidedFit,
+    bidirectional_model,
+    choose_directions,
+    two_sided_spread,
+    two_sided_sums,
+)
+from gloree.refinement import Iterate, Rounds, residual_round, start_rounds
+from gloree.sequences import Array
+
+MEMORYLESS_ROUNDS = 2
+"""Residual rounds before directions are looked for: they sharpen A1 and A2, which are right
+whatever the recurrence is."""
+
+DIRECTION_WORK = 4e10
+"""Rows of the regression on both neighbours, times the square of its unknowns, at most."""
+
+FIRST_ROWS, DIRECTION_ROWS = 8_000, 50
+"""Rows of that regression, and rows for each unknown, at least: so many are used first."""
+
+CLEAR = 200.0
+"""Margin of every unit from which these few rows are enough."""
+
+DOUBTFUL = 30.0
+"""Units whose margin is below this are tried the other way round."""
+
+MOST_FLIPS = 3
+"""Units that are tried the other way round, at most."""
+
+SAME_INPUTS = 0.98
+"""|cos| of the input weights of two units beyond which their directions cannot be told apart."""
+
+HEAD_ROWS = 10_000
+"""Rows at the start of the data that tell the sizes of the inputs."""
+
+
+@dataclass(frozen=True)
+class DirectedStart:
+    """Both chains of a bidirectional network.
+
+    Attributes
+    ----------
+    current : Iterate
+    rounds : Rounds
+        With the layout of a bidirectional network.
+    directions : Directions
+        In the order of the model.
+    findings : tuple of Finding
+    """
+
+    current: Iterate
+    rounds: Rounds
+    directions: Directions
+    findings: tuple[Finding, ...]
+
+
+def find_directions(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, *, enough: float
+) -> DirectedStart:
+    """Find the direction of every unit, and the recurrence of both chains.
+
+    Parameters
+    ----------
+    problem, inputs
+    model : IORNN
+        Units without recurrence.
+    rounds : Rounds
+        With a layout that holds no recurrence.
+    enough : float
+        Rounds without recurrence end when one gains less than this fraction.
+    """
+    current, rounds = _without_memory(model, rounds, enough)
+    if problem.settings.recurrence is None:
+        found = by_windows(problem, current.model)
+    else:
+        found = regress_both_sides(problem, inputs, current.model, rounds)
+    findings = _shared_inputs(current.model)
+    turned, both = run_both_ways(problem, current, rounds, found)
+    fixed = problem.settings.n_forward is not None or problem.settings.recurrence is None
+    for unit in [] if fixed else doubtful(found):
+        forward = found.forward.copy()
+        forward[unit] = not forward[unit]
+        margin = np.where(np.arange(forward.size) == unit, -found.margin, found.margin)
+        other = replace(found, forward=forward, margin=margin)
+        candidate, its_rounds = run_both_ways(problem, current, rounds, other)
+        if candidate.sums.total < turned.sums.total:
+            found, turned, both = other, candidate, its_rounds
+    return DirectedStart(turned, both, found.reordered(found.order), findings)
+
+
+def _without_memory(model: Network, rounds: Rounds, enough: float) -> tuple[Iterate, Rounds]:
+    """Residual rounds of units without recurrence, and the rounds to go on with."""
+    current = start_rounds(rounds, model, sweeps=1)
+    rounds = rounds.later()
+    for _ in range(MEMORYLESS_ROUNDS):
+        after = residual_round(rounds, current)
+        if after is current:
+            break
+        before, current = current.sums.total, after
+        if current.sums.total > (1 - enough) * before:
+            break
+    return current, rounds
+
+
+def regress_both_sides(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds
+) -> Directions:
+    """Regress on both neighbours: on a few rows, and on many where these leave a doubt."""
+    unknowns = 2 * model.n_hidden**2
+    few = max(FIRST_ROWS, DIRECTION_ROWS * unknowns)
+    many = min(int(DIRECTION_WORK / unknowns**2), problem.data.n_rows)
+    found = _directions_from(problem, inputs, model, rounds, few)
+    clear = found.margin.min() >= CLEAR and not found.undetermined.any()
+    if clear or many <= few:
+        return found
+    return _directions_from(problem, inputs, model, rounds, many)
+
+
+def _directions_from(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, n_rows: int
+) -> Directions:
+    """Two passes: the regression on both neighbours, and the spread of its score."""
+    some = inputs.inliers.subset(n_rows, keep=True)
+    bias, direct = rounds.layout.unit_bias, rounds.layout.direct
+    function = partial(two_sided_sums, model=model, bias=bias, direct=direct)
+    fit = TwoSidedFit.of(problem.engine.run(function, some, label="directions"), model)
+    spread = problem.engine.run(
+        partial(two_sided_spread, model=model, fit=fit, direct=direct), some, label="directions"
+    )
+    return choose_directions(fit, spread, n_forward=problem.settings.n_forward)
+
+
+def by_windows(problem: FitProblem, model: Network) -> Directions:
+    """Direction of units without recurrence: the side of the window that they see more of.
+
+    The margin is the share of the past in the variance of z beside the present, less that of the
+    future, in per cent.
+    """
+    k, lags = model.n_hidden, problem.settings.lags
+    n_inputs = model.n_columns // (2 * lags - 1)
+    std = problem.first_rows(HEAD_ROWS)[0].std(axis=0)
+    seen = (model.input_weights * np.tile(std, 2 * lags - 1)) ** 2
+    past = seen[:, n_inputs : lags * n_inputs].sum(axis=1)
+    future = seen[:, lags * n_inputs :].sum(axis=1)
+    evidence = 100.0 * (past - future) / np.maximum(seen.sum(axis=1), 1e-300)
+    forward = evidence >= 0
+    if problem.settings.n_forward is not None:
+        forward = np.zeros(k, dtype=bool)
+        forward[np.argsort(-evidence, kind="stable")[: problem.settings.n_forward]] = True
+    nothing = np.zeros((k, k))
+    return Directions(
+        forward,
+        np.where(forward, evidence, -evidence),
+        np.full(k, lags == 1),
+        nothing,
+        nothing,
+        np.zeros(k),
+    )
+
+
+def run_both_ways(
+    problem: FitProblem, current: Iterate, rounds: Rounds, found: Directions
+) -> tuple[Iterate, Rounds]:
+    """Network of a partition, after sweeps of its recurrences; halved until it does not explode."""
+    turned = bidirectional_model(current.model, found, lags=problem.settings.lags)
+    layout = replace(
+        rounds.layout,
+        recurrent=problem.settings.recurrence is not None,
+        n_backward=turned.n_backward,
+        lags=problem.settings.lags,
+    )
+    both = replace(rounds, layout=layout)
+    for shrink in (1.0, 0.5, 0.25):
+        start = turned.replace(recurrent_weights=shrink * turned.recurrent_weights)
+        try:
+            return _after(current, start_rounds(both, start)), both
+        except ExplosionError:
+            continue
+    # a network without recurrence does not explode
+    start = turned.replace(recurrent_weights=0.0 * turned.recurrent_weights)
+    return _after(current, start_rounds(both, start)), both
+
+
+def _after(before: Iterate, current: Iterate) -> Iterate:
+    """Iterate with the history of what went before it."""
+    return replace(current, history=before.history + current.history)
+
+
+def doubtful(found: Directions) -> list[int]:
+    """Units of small margin, the smallest first, `MOST_FLIPS` at most."""
+    order = np.argsort(found.margin)
+    doubts = [int(i) for i in order if found.margin[i] < DOUBTFUL and not found.undetermined[i]]
+    return doubts[:MOST_FLIPS]
+
+
+def _shared_inputs(model: Network) -> tuple[Finding, ...]:
+    """Pairs of units with the same inputs, whose directions cannot be told apart."""
+    cosines = _cosines(model.input_weights)
+    i, j = np.unravel_index(int(np.argmax(np.abs(cosines))), cosines.shape)
+    if abs(cosines[i, j]) <= SAME_INPUTS:
+        return ()
+    finding = Finding(
+        DirectionWarning,
+        f"units {i} and {j} have nearly the same input weights (cosine {cosines[i, j]:.3f}): "
+        f"a forward and a backward unit with the same inputs cannot be told apart, so their "
+        f"directions and output weights are not to be trusted",
+    )
+    return (finding,)
+
+
+def _cosines(rows: Array) -> Array:
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+    cosines: Array = unit @ unit.T
+    np.fill_diagonal(cosines, 0.0)
+    return cosines

@@ -1,0 +1,300 @@
+"""Second stage: the law of the inputs, their centre and whitening, and whether the score fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from gloree._arrays import column_sums, like, take_rows, to_host
+from gloree._sums import Sums
+from gloree.chains import (
+    GaussianVAR,
+    HermiteLaw,
+    InputLaw,
+    LagMoments,
+    NonStationaryChainError,
+    lag_moments,
+    require,
+)
+from gloree.diagnostics import (
+    CONDITION_LIMIT,
+    ConditionWarning,
+    Finding,
+    ScoreWarning,
+    check_covariance,
+)
+from gloree.engine import Source
+from gloree.fitting._outputs import HEAD_ROWS, SEGMENT, OutputSummary
+from gloree.fitting._problem import FitProblem
+from gloree.moments import Whitening
+from gloree.score_functions import ScoreCheck, SymmetricWhitening, stein_statistic
+from gloree.sequences import Array, Batch
+
+WIDE = 200
+"""Inputs beyond which neither a law nor J^T J of all weights is formed, unless it is asked for."""
+
+CHECK_ROWS, START_CHECK_ROWS = 60_000, 20_000
+"""Steps on which Stein's identity is checked; fewer where the score is for a start at most."""
+
+CHECKED_INPUTS = 8
+"""Inputs on which it is checked, evenly spread."""
+
+DEFECT_LIMIT = 0.45
+"""Stein defect from which the score is not used for the recurrence."""
+
+RADIUS_LIMIT = 0.75
+"""Rho from which it is not: residual rounds with a score converge only below 1."""
+
+COVARIANCE_ROWS = 50
+"""Rows for each input from which the covariance of very many inputs is taken, at least."""
+
+COVARIANCE_WORK = 10**11
+"""Rows times squared inputs up to which all rows are taken."""
+
+SCALE_LIMIT = 30.0
+"""Ratio of the standard deviations of two inputs from which a warning advises to scale them."""
+
+MATERIAL_MEAN = 0.25
+"""Mean of an input, over its standard deviation, from which the inputs are centred."""
+
+WINDOW_RTOL = 1e-4
+"""Lag windows are whitened along directions of at least this relative variance. Neighbouring
+samples of a band-limited input are nearly collinear; along weaker directions the units would fit
+noise, and windows that reach before the start of a record would be far outside their range."""
+
+
+@dataclass(frozen=True)
+class InputSums(Sums):
+    """Mean and covariance of the (lag-window) inputs about a provisional centre."""
+
+    n_rows: float
+    centre: Array = field(metadata={"setting": True})
+    total: Array
+    products: Array
+
+
+def input_sums(batch: Batch, centre: Array) -> InputSums:
+    """Map of the pass over the inputs."""
+    values = take_rows(batch.X, batch.counted) - like(batch.X, centre)
+    return InputSums(
+        float(batch.n_counted), centre, to_host(column_sums(values)), to_host(values.T @ values)
+    )
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of the inputs, and the condition number of their correlations."""
+
+    mean: Array
+    covariance: Array
+    condition: float
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """What is known once the inputs have been seen.
+
+    Attributes
+    ----------
+    source : Source
+        The data with centred inputs, where their mean is material.
+    inliers : Source
+        The same without segments that stay out of the moments.
+    law : InputLaw or None
+        On the inputs as passes see them; None where there is none to use.
+    given_law : InputLaw or None
+        On the inputs as they were given.
+    whitening : Whitening
+    condition : float
+        Condition number of the inputs.
+    score_check : ScoreCheck or None
+        Stein's identity on a part of the data.
+    kind : str
+        What the inputs are taken for, in words.
+    findings : tuple of Finding
+    """
+
+    source: Source
+    inliers: Source
+    law: InputLaw | None
+    given_law: InputLaw | None
+    whitening: Whitening
+    condition: float
+    score_check: ScoreCheck | None
+    kind: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        return self.kind
+
+    @property
+    def score_is_wrong(self) -> bool:
+        """Whether the Stein defect, or rho, rules the score out."""
+        check = self.score_check
+        if check is None:
+            return False
+        # noise alone has a spectral radius too; an eigenvalue well outside of it is a true one
+        seen = check.radius > 1.5 * check.radius_noise
+        divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
+        return check.defect > DEFECT_LIMIT or divergent
+
+
+def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummary:
+    """Find the law of the inputs, centre them, and check the score on them.
+
+    Raises
+    ------
+    ValueError
+        If inputs are constant, or linearly dependent.
+    NonStationaryChainError
+        If the inputs wander, and a score was asked for.
+    """
+    settings, source = problem.settings, outputs.source
+    findings: list[Finding] = []
+    given: InputLaw | None = None
+    windows = settings.lags > 1
+    if windows or _is_wide(problem, outputs):
+        moments = _window_moments(problem, source)
+        kind = f"windows of {settings.lags} steps" if windows else "no law is fitted"
+    else:
+        order = 1 if settings.law is None else settings.law.context[0]
+        sums = problem.engine.run(partial(lag_moments, order=order), source, label="input law")
+        found = sums.finalize()
+        condition = check_covariance(found.covariance, found.mean)
+        moments = Moments(found.mean, found.covariance, condition)
+        given, trouble = settings.law, None
+        if given is None and problem.data.longest > 1:
+            given, trouble = _fit_law(problem, sums)
+        findings += [trouble] if trouble is not None else []
+        kind = "" if given is None else f"{given}"
+    centre = _centre(problem, moments)
+    law, mean = given, moments.mean
+    if centre is not None:
+        source, mean = replace(source, centre=centre), np.zeros_like(mean)
+        law = None if given is None else given.shifted(centre)
+    whitening = Whitening.from_covariance(
+        mean, moments.covariance, rtol=WINDOW_RTOL if windows else 1e-12
+    )
+    check = None
+    if law is not None and law.capabilities.hermite:
+        known = require(law, hermite=True, purpose="Stein's identity")
+        check = _check_score(problem, source, known, mean, moments.covariance)
+    if not windows:
+        findings += _scale_findings(moments)
+    inliers = replace(source, skipped=outputs.outliers)
+    return InputSummary(
+        *(source, inliers, law, given, whitening, moments.condition, check, kind),
+        findings=tuple(findings),
+    )
+
+
+def _is_wide(problem: FitProblem, outputs: OutputSummary) -> bool:
+    """Whether there are so many inputs that no law is fitted.
+
+    Scores would cost as much as everything else together; without one the recurrence comes
+    from linearised least squares.
+    """
+    settings = problem.settings
+    asked = settings.law is not None or settings.asks_for_score
+    reduced = outputs.plan.n_directions < problem.n_inputs
+    return not asked and problem.data.n_inputs > WIDE and reduced
+
+
+def _window_moments(problem: FitProblem, source: Source) -> Moments:
+    """Mean, covariance and condition of the (lag-window) inputs, from part of very many."""
+    windows, n_inputs = problem.settings.lags > 1, problem.data.n_inputs
+    head = problem.first_rows(HEAD_ROWS)[0].mean(axis=0)
+    centre = np.tile(head, problem.n_inputs // n_inputs)
+    rows = max(COVARIANCE_ROWS * problem.n_inputs, COVARIANCE_WORK // problem.n_inputs**2)
+    sums = problem.engine.run(
+        partial(input_sums, centre=centre),
+        source.subset(rows) if rows < problem.data.n_rows else source,
+        label="input covariance",
+    )
+    offset = sums.total / sums.n_rows
+    covariance = sums.products / sums.n_rows - np.outer(offset, offset)
+    if windows:
+        check_covariance(covariance[:n_inputs, :n_inputs])
+    condition = check_covariance(covariance, allow_singular=windows)
+    return Moments(centre + offset, covariance, condition)
+
+
+def _centre(problem: FitProblem, moments: Moments) -> Array | None:
+    """Mean to subtract from the inputs, if it is material.
+
+    With free biases the network on x - m is the network on x with b and c shifted, and states
+    of z^l with a large mean would drown their own variation.
+    """
+    spread = np.sqrt(np.diag(moments.covariance))
+    material = np.any(np.abs(moments.mean) > MATERIAL_MEAN * spread)
+    return moments.mean if material and problem.settings.bias else None
+
+
+def _fit_law(problem: FitProblem, moments: LagMoments) -> tuple[GaussianVAR | None, Finding | None]:
+    """Fit a Gaussian chain; none, with a finding, where there is no stationary one."""
+    chain = GaussianVAR.from_moments(moments, require_stationary=False)
+    if chain.is_stationary:
+        return chain, None
+    text = (
+        f"the inputs wander or grow: their fitted chain has spectral radius "
+        f"{chain.spectral_radius:.6g} and no stationary law"
+    )
+    if problem.settings.asks_for_score:
+        raise NonStationaryChainError(
+            f"{text}, so there is no score. Difference or detrend the inputs, or use "
+            f"moment='regression' and recurrence='instrument', which then do without one"
+        )
+    remedy = (
+        "the fit does without a score (`xreg` features and least squares for U). Difference or "
+        "detrend the inputs if they are not meant to wander"
+    )
+    return None, Finding(ScoreWarning, text, remedy)
+
+
+def _check_score(
+    problem: FitProblem, source: Source, law: HermiteLaw, mean: Array, covariance: Array
+) -> ScoreCheck | None:
+    """Check Stein's identity on a subsample: is the score right for these inputs."""
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] <= 1e-12 * values[-1]:
+        return None
+    settings = problem.settings
+    final = settings.asks_for_score or settings.solver is None
+    function = partial(
+        stein_statistic,
+        chain=law,
+        whitening=SymmetricWhitening.from_moments(mean, covariance, max_inputs=CHECKED_INPUTS),
+        block=SEGMENT,
+    )
+    some = source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
+    sums = problem.engine.run(function, some, label="score")
+    return sums.finalize(law) if np.count_nonzero(sums.counts) >= 2 else None
+
+
+def _scale_findings(moments: Moments) -> list[Finding]:
+    """What the sizes and correlations of the inputs let expect."""
+    findings = []
+    if moments.condition > CONDITION_LIMIT:
+        findings.append(
+            Finding(
+                ConditionWarning,
+                f"the inputs are nearly collinear (condition number {moments.condition:.1e})",
+                "errors along their weak directions are large; see the standard errors",
+            )
+        )
+    spread = np.sqrt(np.diag(moments.covariance))
+    if spread.max() > SCALE_LIMIT * spread.min():
+        findings.append(
+            Finding(
+                ConditionWarning,
+                f"the columns of `X` have standard deviations from {spread.min():.1e} to "
+                f"{spread.max():.1e}",
+                "bring them to similar units, or weights of the small ones will be found badly "
+                "or not at all",
+            )
+        )
+    return findings

@@ -1,0 +1,288 @@
+"""What a labelling fit adds: whitened indicators as outputs, a readout, the cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from gloree._arrays import is_tensor, like, namespace, to_host, zeros
+from gloree._sums import Sums
+from gloree.diagnostics import ConvergenceWarning, Finding
+from gloree.engine import Selection, Source
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._outputs import cut_data, plan_moment
+from gloree.fitting._problem import Encoding, FitProblem
+from gloree.fitting._recurrence import MomentFit
+from gloree.fitting._refine import RefinedFit, on_given_inputs
+from gloree.models import Network
+from gloree.refinement import (
+    CrossEntropy,
+    RefinementStatus,
+    logistic_readout,
+    split_held_out,
+)
+from gloree.sequences import Array, Batch, IntArray
+
+LINEAR_RIDGE = 1e-4
+"""Ridge of the linear path that is fitted before any moment, relative to the input variances."""
+
+CLASS_FLOOR = 0.02
+"""Least eigenvalue of the class covariance that is whitened in full, relative to the largest:
+a class of a few steps would otherwise outweigh all others."""
+
+
+@dataclass(frozen=True)
+class LabelSums(Sums):
+    """Sums behind the least-squares fit of the indicators on the inputs."""
+
+    n_rows: float
+    inputs: Array
+    gram: Array = field(repr=False)
+    cross: Array = field(repr=False)
+    counts: Array
+
+
+def label_sums(batch: Batch, n_classes: int) -> LabelSums:
+    """Map of the pass over inputs and labels."""
+    rows = batch.counted
+    X = batch.X[rows]
+    Y = indicators(_whole(batch.targets[rows, 0]), n_classes)
+    sums = (X.sum(axis=0), X.T @ X, X.T @ Y, Y.sum(axis=0))
+    return LabelSums(float(X.shape[0]), *map(to_host, sums))
+
+
+def indicators(codes: IntArray, n_classes: int) -> Array:
+    """Rows of zeros with a one in the place of the label, shape (n_rows, n_classes)."""
+    if is_tensor(codes):
+        matches = codes[:, None] == like(codes, np.arange(n_classes))
+        places: Array = zeros(codes, matches.shape) + matches
+        return places
+    rows = np.zeros((codes.shape[0], n_classes))
+    rows[np.arange(codes.shape[0]), codes] = 1.0
+    return rows
+
+
+def _whole(numbers: Array) -> IntArray:
+    """Whole numbers as integers."""
+    xp = namespace(numbers)
+    return xp.asarray(numbers, dtype=xp.int64)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class LabelCoding:
+    """From labels to their places among all.
+
+    Attributes
+    ----------
+    classes : ndarray of int
+        Distinct labels, sorted.
+    """
+
+    classes: IntArray
+    n_outputs: int = 1
+
+    def __call__(self, labels: Array) -> Array:
+        """Places, of the shape of the labels."""
+        return np.searchsorted(self.classes, labels.astype(np.int64)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ClassWhitening:
+    """Indicators of the labels, centred and with uncorrelated linear residuals of equal size.
+
+    Attributes
+    ----------
+    frequencies : ndarray of shape (n_classes,)
+    matrix : ndarray of shape (n_classes, n_outputs)
+        Outputs are (e - frequencies) times this; n_outputs is n_classes - 1 at most.
+    inverse : ndarray of shape (n_outputs, n_classes)
+        Back from outputs to indicators.
+    counts : ndarray of shape (n_classes,)
+        Steps with each label.
+    coding : LabelCoding or None
+        What makes label numbers of the labels that the data hold.
+    """
+
+    frequencies: Array
+    matrix: Array
+    inverse: Array
+    counts: Array
+    coding: Encoding | None = None
+
+    @classmethod
+    def of(cls, sums: LabelSums, *, direct: bool, coding: Encoding | None = None) -> ClassWhitening:
+        """Whiten the residual of a linear path, or the indicators themselves without one."""
+        n = sums.n_rows
+        frequencies = sums.counts / n
+        covariance = np.diag(frequencies) - np.outer(frequencies, frequencies)
+        if direct:
+            mean = sums.inputs / n
+            gram = sums.gram / n - np.outer(mean, mean)
+            cross = sums.cross / n - np.outer(mean, frequencies)
+            gram[np.diag_indices_from(gram)] *= 1.0 + LINEAR_RIDGE
+            covariance = covariance - cross.T @ np.linalg.lstsq(gram, cross, rcond=1e-12)[0]
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        # the ones vector has no variance; neither has a class that the inputs predict exactly
+        kept = values > 1e-10 * values[-1]
+        size = np.sqrt(np.maximum(values[kept], CLASS_FLOOR * values[-1]))
+        vectors = vectors[:, kept]
+        return cls(frequencies, vectors / size, (vectors * size).T, sums.counts, coding)
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        rarest = int(self.counts.min())
+        return f"{self.counts.shape[0]} labels, the rarest on {rarest} step(s)"
+
+    def __call__(self, labels: Array) -> Array:
+        """Whitened indicators, shape (n_rows, n_outputs), of label numbers, shape (n_rows, 1)."""
+        table = self.matrix - self.frequencies @ self.matrix
+        codes = labels if self.coding is None else self.coding(labels)
+        rows: Array = like(labels, table)[_whole(codes[:, 0])]
+        return rows
+
+    def to_classes(self, model: Network) -> Network:
+        """Network whose outputs are estimates of the probabilities of the labels."""
+        direct = model.direct_weights
+        return model.replace(
+            output_weights=model.output_weights @ self.inverse,
+            output_bias=model.output_bias @ self.inverse + self.frequencies,
+            direct_weights=None if direct is None else direct @ self.inverse,
+        )
+
+
+def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
+    """Find the class whitening in one pass over inputs and labels.
+
+    Raises
+    ------
+    ValueError
+        If a refinement follows, and there are too few segments to hold some out.
+    """
+    source = cut_data(problem, plan_moment(problem, n_classes - 1))
+    if problem.settings.solver is not None:
+        # an error now rather than after the moments
+        split_held_out(source)
+    sums = problem.engine.run(partial(label_sums, n_classes=n_classes), source, label="labels")
+    return ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A labelling network whose units come from moments.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+        Its outputs are logits, or estimated probabilities.
+    source : Source
+        All of the data, inputs as they were given.
+    training, held_out : Source or Subset
+        What a refinement is fitted to and judged by; all of the data and None without one.
+    accuracy : float
+        Share of the training steps whose label has the largest output.
+    name : str
+    """
+
+    model: Network
+    source: Source
+    training: Selection
+    held_out: Selection | None
+    accuracy: float
+    name: str
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        return f"{self.name}, training accuracy {self.accuracy:.4f}"
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """By what they were measured on."""
+        return {"moments and readout, training": self.accuracy}
+
+
+def fit_readout(
+    problem: FitProblem,
+    inputs: InputSummary,
+    moments: MomentFit,
+    whitening: ClassWhitening,
+    readout: str,
+) -> Readout:
+    """Outputs of a network whose units are known: for the labels, on the inputs as given."""
+    source = replace(inputs.source, encode=whitening.coding, centre=None)
+    model = on_given_inputs(problem, inputs.source, moments.model)
+    training: Selection = source
+    held_out: Selection | None = None
+    if problem.settings.solver is not None:
+        training, held_out = split_held_out(source)
+    if readout == "least-squares":
+        model = whitening.to_classes(model)
+    else:
+        n_classes = whitening.counts.shape[0]
+        model = logistic_readout(model, problem.engine, training, n_classes)
+    share = accuracy(problem, source, model)
+    return Readout(model, source, training, held_out, share, readout)
+
+
+def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
+    """Share of the steps of the data whose label has the largest output."""
+    function = partial(CrossEntropy().sums, model=model)
+    return problem.engine.run(function, source, label="accuracy").share_correct
+
+
+def keep_readout(moments: MomentFit, readout: Readout) -> RefinedFit:
+    """Network of the moments and the readout."""
+    return RefinedFit(readout.model.canonical(), moments.directions, accuracies=readout.accuracies)
+
+
+def refine_labels(
+    problem: FitProblem, moments: MomentFit, readout: Readout, show: Callable[[str], None]
+) -> RefinedFit:
+    """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
+    solver, model = problem.settings.solver, readout.model
+    assert solver is not None
+
+    def progress(step: int, loss: float, share: float) -> None:
+        del loss
+        show(f"step {step}, held-out accuracy {share:.4f}")
+
+    result = solver.minimise(
+        problem.settings.loss,
+        model,
+        problem.layout_of(model),
+        problem.engine,
+        readout.training,
+        held_out=readout.held_out,
+        progress=progress,
+    )
+    findings: tuple[Finding, ...] = ()
+    if result.status is RefinementStatus.STEP_LIMIT:
+        finding = Finding(
+            ConvergenceWarning,
+            f"the refinement of the labels was still gaining on held-out data after "
+            f"{result.n_steps} steps: gloree.refinement.LBFGS can go on from `model_`",
+        )
+        findings = (finding,)
+    accuracies = {
+        **readout.accuracies,
+        "refined, held out": result.best_share,
+        "refined, training": accuracy(problem, readout.source, result.model),
+    }
+    return RefinedFit(
+        result.model.canonical(),
+        moments.directions,
+        result.status,
+        result.n_steps,
+        accuracies=accuracies,
+        findings=findings,
+        detail=f"{result.n_steps} steps, {result.status.value}",
+    )

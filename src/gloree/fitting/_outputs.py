@@ -1,0 +1,278 @@
+"""First stage: how the data are cut, which segments stand apart, mean and spread of the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from gloree._arrays import (
+    column_squares,
+    column_sums,
+    like,
+    on_accelerator,
+    stretch_maxima,
+    take_rows,
+    to_host,
+)
+from gloree._sums import Sums
+from gloree.diagnostics import Finding, OutlierWarning
+from gloree.engine import Source
+from gloree.fitting._problem import FitProblem
+from gloree.moments import MomentPlan, plan
+from gloree.sequences import Array, Batch, IntArray, LargestSegments, Segments, Sequences
+
+SEGMENT = 250
+"""Rows of a piece of a long sequence."""
+
+WASHOUT = 50
+"""Rows of context that warm up the state of a piece."""
+
+OUTLIER_FACTOR = 1e4
+"""Outputs beyond this many times their median size count as exploded."""
+
+APART_FACTOR = 8.0
+"""Segments with outputs beyond this many times the median size (to the power of half the degree)
+stay out of the moments: the fourth powers in them would leave room for nothing else. The
+refinement sees them again."""
+
+APART_SHARE = 0.02
+"""Share of the segments that is kept out at most: the largest ones."""
+
+LEFT_OUT_SHARE = 0.05
+"""Share of the sequences that may have exploded."""
+
+DEVICE_BATCH_ROWS = 2**18
+"""Rows of a batch on an accelerator: each operation there costs a launch, whatever its size."""
+
+HEAD_ROWS = 1000
+"""Rows at the start of the data from which first guesses of location are taken."""
+
+PEAKS = 20_000
+"""Segments, evenly spread, whose largest outputs give the median and the quantiles of sizes."""
+
+
+@dataclass(frozen=True)
+class OutputSums(Sums):
+    """First pass over the data: sums of outputs, and sizes of the largest one in a segment.
+
+    `peaks` are those of every so many segments, to find a median from; `highest` is the one
+    largest of all.
+    """
+
+    centre: Array = field(metadata={"setting": True})
+    n_rows: float
+    total: Array
+    squares: Array
+    highest: LargestSegments = field(metadata={"nested": True})
+    peaks: Array = field(metadata={"concatenate": True})
+
+    @property
+    def largest(self) -> float:
+        """Largest |y - centre|."""
+        return float(self.highest.values[0])
+
+    @property
+    def median(self) -> float:
+        """Median of the largest |y - centre| of a segment."""
+        return float(np.median(self.peaks))
+
+
+def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
+    """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
+    counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
+    peaks = output_peaks(batch, centre)
+    return OutputSums(
+        centre,
+        float(batch.n_counted),
+        to_host(column_sums(counted)),
+        to_host(column_squares(counted)),
+        LargestSegments.of(peaks, batch.segments, 1),
+        peaks[::every],
+    )
+
+
+def output_peaks(batch: Batch, centre: Array) -> Array:
+    """Largest |y - centre| in each segment, its context included."""
+    sizes = abs(batch.targets - like(batch.targets, centre))
+    peaks: Array = to_host(stretch_maxima(sizes, batch.starts)).max(axis=1)
+    return peaks
+
+
+def segments_beyond(batch: Batch, centre: Array, limit: float) -> Segments:
+    """Map of a pass for segments with outputs beyond a limit."""
+    return batch.segments[output_peaks(batch, centre) > limit]
+
+
+@dataclass(frozen=True)
+class OutputSummary:
+    """What is known once the outputs have been seen.
+
+    Attributes
+    ----------
+    source : Source
+        The data as they are cut, without sequences that have exploded.
+    plan : MomentPlan
+    n_rows : int
+        Steps that count.
+    mean, std : ndarray of shape (n_outputs,)
+    outliers : ndarray of int or None
+        First counted rows of segments that stay out of the moments.
+    findings : tuple of Finding
+    """
+
+    source: Source
+    plan: MomentPlan
+    n_rows: int
+    mean: Array
+    std: Array
+    outliers: IntArray | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        rows = f"{self.n_rows:,} steps count"
+        if self.outliers is None:
+            return rows
+        return f"{self.outliers.shape[0]} outlying segment(s) kept out of the moments; {rows}"
+
+
+def summarise_outputs(problem: FitProblem) -> OutputSummary:
+    """Cut the data, leave out what has exploded, and find mean and spread of the outputs.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are constant, too large to be squared, or have exploded in many sequences;
+        or if no sequence is as long as a window.
+    TooFewSamplesError
+        If the steps are too few for the unknowns.
+    MemoryLimitError
+        If the memory limit cannot be kept.
+    """
+    settings = problem.settings
+    planned = plan_moment(problem)
+    source = cut_data(problem, planned)
+    findings: tuple[Finding, ...] = ()
+    sums = sum_outputs(problem, source)
+    if not np.all(np.isfinite(sums.squares)):
+        raise ValueError(
+            f"`Y` holds values so large that their squares overflow (the largest: "
+            f"{sums.largest:.3g}): bring the outputs to a scale near 1"
+        )
+    if sums.median > 0 and sums.largest > OUTLIER_FACTOR * sums.median:
+        exploded = exploded_sequences(problem, source, sums)
+        findings = (exploded_finding(exploded, sums.median),)
+        source = replace(source, left_out=exploded)
+        sums = sum_outputs(problem, source)
+    outliers = find_outliers(problem, source, sums)
+    if sums.n_rows < 1:
+        raise ValueError(
+            f"no sequence has {settings.lags} steps, the length of one window: lower `lags`"
+        )
+    offset = sums.total / sums.n_rows
+    variance = np.maximum(sums.squares / sums.n_rows - offset**2, 0.0)
+    n_rows, mean, std = int(sums.n_rows), sums.centre + offset, np.sqrt(variance)
+    if not np.any(std > 1e-14 * np.abs(mean)):
+        raise ValueError("`Y` is constant: there is nothing to fit")
+    problem.check_samples(n_rows, settings.n_hidden or 1)
+    return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
+
+
+def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan:
+    """Features, rows and memory of the first moment, from shapes alone."""
+    settings = problem.settings
+    batch_size, n_workers = settings.batch_size, problem.engine.n_workers
+    if isinstance(problem.data, Sequences) and on_accelerator(problem.data.X):
+        n_workers = 1
+        if settings.memory_limit is None:
+            batch_size = batch_size or DEVICE_BATCH_ROWS
+    return plan(
+        problem.data.n_rows,
+        problem.n_inputs,
+        n_outputs or problem.n_outputs,
+        n_hidden=settings.n_hidden or 10,
+        degree=settings.activation.degree,
+        moment=settings.moment,
+        score=settings.lags == 1,
+        n_workers=n_workers,
+        batch_size=batch_size,
+        memory_limit=settings.memory_limit,
+    )
+
+
+def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
+    """Decide how the data are cut into batches."""
+    settings, data = problem.settings, problem.data
+    past = 1 if settings.law is None else settings.law.context[0]
+    washout = WASHOUT if settings.recurrence is not None else 0
+    ahead = washout + settings.lags - 1 if settings.bidirectional else 0
+    return Source(
+        data,
+        batch_size=planned.batch_size,
+        segment=SEGMENT if data.longest > 2 * SEGMENT else None,
+        before=max(washout, past + 1) + settings.lags - 1,
+        after=max(ahead, past),
+        lags=settings.lags,
+        both_ways=settings.bidirectional,
+        encode=problem.encode,
+    )
+
+
+def sum_outputs(problem: FitProblem, source: Source) -> OutputSums:
+    """Run the pass over the outputs."""
+    centre = np.median(problem.first_rows(HEAD_ROWS)[1], axis=0)
+    every = max(1, source.n_segments // PEAKS)
+    function = partial(output_sums, centre=centre, every=every)
+    return problem.engine.run(function, source, label="outputs")
+
+
+def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: float) -> Segments:
+    """Segments with outputs beyond a limit: one more pass, if there are any."""
+    if sums.largest <= limit:
+        return sums.highest.segments[:0]
+    function = partial(segments_beyond, centre=sums.centre, limit=limit)
+    return problem.engine.run(function, source, label="sizes")
+
+
+def exploded_sequences(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray:
+    """Sequences whose outputs are beyond any scale.
+
+    Raises
+    ------
+    ValueError
+        If there are many of them.
+    """
+    found = find_segments(problem, source, sums, OUTLIER_FACTOR * sums.median)
+    bad, total = np.unique(found.sequence), problem.data.n_sequences
+    if bad.size == total or bad.size > LEFT_OUT_SHARE * total:
+        raise ValueError(
+            f"outputs of {bad.size} of {total} sequences exceed "
+            f"{OUTLIER_FACTOR:.0e} times their median size {sums.median:.3g} (the largest: "
+            f"{sums.largest:.3g}, first in sequence {bad[0]}): the system that made them "
+            f"explodes, or their scale is broken. Leave such sequences or stretches out"
+        )
+    return bad
+
+
+def exploded_finding(exploded: IntArray, median: float) -> Finding:
+    """Say which sequences are left out."""
+    count = "1 sequence was" if exploded.size == 1 else f"{exploded.size} sequences were"
+    return Finding(
+        OutlierWarning,
+        f"{count} left out of the fit: their outputs exceed "
+        f"{OUTLIER_FACTOR:.0e} times the median size {median:.3g} (sequences "
+        f"{', '.join(map(str, exploded[:10]))}{', ..' if exploded.size > 10 else ''})",
+    )
+
+
+def find_outliers(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray | None:
+    """First counted rows of segments that come close to an explosion, if there are any."""
+    if sums.median <= 0 or sums.peaks.shape[0] * APART_SHARE < 1:
+        return None
+    factor = APART_FACTOR ** (problem.settings.activation.degree / 2)
+    limit = max(factor * sums.median, float(np.quantile(sums.peaks, 1.0 - APART_SHARE)))
+    found = find_segments(problem, source, sums, limit)
+    return found.start if len(found) else None

@@ -1,0 +1,140 @@
+"""A fit from data to network, on one page: stages that take values and return values.
+
+The regressor and the classifier, with units in one direction or two, all run through `run_fit`;
+they differ in the parts of a `Task`, what comes before the moments and what comes after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gloree.chains import InputLaw
+from gloree.diagnostics import FitReport
+from gloree.fitting._first_moment import estimate_first_moment
+from gloree.fitting._inputs import InputSummary, summarise_inputs
+from gloree.fitting._labels import (
+    ClassWhitening,
+    fit_readout,
+    keep_readout,
+    refine_labels,
+    whiten_classes,
+)
+from gloree.fitting._outputs import summarise_outputs
+from gloree.fitting._problem import FitProblem
+from gloree.fitting._recurrence import MomentFit, run_rounds, start_recurrence
+from gloree.fitting._refine import RefinedFit, keep_moments, refine
+from gloree.fitting._report import fit_report
+from gloree.fitting._stages import StageRunner, stage_runner
+from gloree.models import Network
+
+N_STAGES = 8
+"""Stages of a fit, at most."""
+
+
+class Task(Protocol):
+    """What a fit is for."""
+
+    def outputs(self, problem: FitProblem, stages: StageRunner) -> FitProblem:
+        """Problem with the outputs that moments are taken of."""
+        ...
+
+    def refined(
+        self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
+    ) -> RefinedFit:
+        """What becomes of the network that moments give; `problem` is the one of `outputs`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """Outcome of a fit.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+        In canonical form, on the inputs as they were given.
+    law : InputLaw or None
+        Of the inputs as they were given.
+    report : FitReport
+    """
+
+    model: Network
+    law: InputLaw | None
+    report: FitReport
+
+
+def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
+    """Run all stages.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are not usable.
+    IdentifiabilityError
+        If sizes leave the weights undetermined by any amount of data.
+    TooFewSamplesError
+        If the data are too few for the unknowns.
+    """
+    verbose = problem.settings.verbose
+    with problem.engine.small_matrices(), stage_runner(N_STAGES, verbose) as stages:
+        problem = task.outputs(problem, stages)
+        outputs = stages.run("data", summarise_outputs, problem)
+        inputs = stages.run("inputs", summarise_inputs, problem, outputs)
+        first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
+        start = stages.run("recurrence", start_recurrence, problem, outputs, inputs, first)
+        moments = stages.run("rounds", run_rounds, problem, start)
+        refined = task.refined(problem, inputs, moments, stages)
+    report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
+    return FittedNetwork(refined.model, inputs.given_law, report)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Outputs as they are; Gauss-Newton."""
+
+    def outputs(self, problem: FitProblem, stages: StageRunner) -> FitProblem:
+        """Nothing to do."""
+        del stages
+        return problem
+
+    def refined(
+        self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
+    ) -> RefinedFit:
+        """All weights together, if asked for."""
+        solver = problem.settings.refinement
+        if solver is None:
+            return keep_moments(problem, inputs, moments)
+        return stages.run(solver.name, refine, problem, inputs, moments)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Whitened indicators of labels; a readout, and the cross-entropy.
+
+    Attributes
+    ----------
+    n_classes : int
+    readout : {"logistic", "least-squares"}
+    """
+
+    n_classes: int
+    readout: str
+
+    def outputs(self, problem: FitProblem, stages: StageRunner) -> FitProblem:
+        """Whiten the classes."""
+        whitening = stages.run("labels", whiten_classes, problem, self.n_classes)
+        return problem.with_outputs(whitening)
+
+    def refined(
+        self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
+    ) -> RefinedFit:
+        """Fit the readout, then all weights together, if asked for."""
+        whitening = problem.encode
+        assert isinstance(whitening, ClassWhitening)
+        arguments = (problem, inputs, moments, whitening, self.readout)
+        readout = stages.run("readout", fit_readout, *arguments)
+        problem = problem.with_outputs(whitening.coding)
+        if problem.settings.solver is None:
+            return keep_readout(moments, readout)
+        return stages.run("cross-entropy", refine_labels, problem, moments, readout, stages.show)

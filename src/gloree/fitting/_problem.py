@@ -1,0 +1,193 @@
+"""What is to be fitted: data, settings and engine, resolved once and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Protocol
+
+import numpy as np
+
+from gloree._arrays import like, to_host
+from gloree.activations import Polynomial
+from gloree.chains import InputLaw
+from gloree.diagnostics import check_samples, recoverable_degree
+from gloree.engine import Engine
+from gloree.models import BRNN, Network
+from gloree.moments import FirstMomentEstimator
+from gloree.recurrence import RecurrenceEstimator
+from gloree.refinement import GaussNewton, Layout, Loss, Solver
+from gloree.sequences import Array, Batch, Data
+
+
+class Encoding(Protocol):
+    """What makes outputs of the data as they are kept: (n_rows, n_columns) to (.., n_outputs)."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+        ...
+
+    def __call__(self, values: Array, /) -> Array:
+        """Outputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Parameters of an estimator, checked, with objects in place of names.
+
+    Attributes
+    ----------
+    n_hidden : int or None
+        Hidden units in all; None looks for their number.
+    n_forward : int or None
+        Forward units of a bidirectional network, where they are given.
+    bidirectional : bool
+    activation : Polynomial
+    law : InputLaw or None
+        Law of the inputs, where it is given.
+    moment : FirstMomentEstimator or str
+        "auto" and "regression" choose by the sizes of the data.
+    direct, bias : bool
+        Whether D, and b and c, are free.
+    recurrence : RecurrenceEstimator or None
+    lags, max_rounds : int
+    solver : Solver or None
+        Of the refinement.
+    loss : Loss
+    batch_size, memory_limit : int or None
+    verbose : int
+    """
+
+    n_hidden: int | None
+    n_forward: int | None
+    bidirectional: bool
+    activation: Polynomial
+    law: InputLaw | None
+    moment: FirstMomentEstimator | str
+    direct: bool
+    bias: bool
+    recurrence: RecurrenceEstimator | None
+    lags: int
+    max_rounds: int
+    solver: Solver | None
+    loss: Loss
+    batch_size: int | None
+    memory_limit: int | None
+    verbose: int
+
+    @property
+    def asks_for_score(self) -> bool:
+        """Whether a score moment, or a recurrence that has nothing else, was asked for by name."""
+        moment, recurrence = self.moment, self.recurrence
+        if not isinstance(moment, str) and moment.uses_scores:
+            return True
+        return recurrence is not None and recurrence.without_scores() is None
+
+    @property
+    def refinement(self) -> Solver | None:
+        """Solver of the refinement: polynomials with lower terms always take Gauss-Newton.
+
+        Moments give their leading term alone, and the cubic start is too rough for few steps.
+        """
+        if self.activation.is_monomial:
+            return self.solver
+        cubic = self.activation.degree == 3
+        few = self.solver is None or self.solver == GaussNewton()
+        return GaussNewton(to_convergence=cubic) if few else self.solver
+
+    @property
+    def bias_is_direct(self) -> bool:
+        """Whether hidden biases are only another name for a part of the direct path.
+
+        They are for (a.x + b)^2 beside a free linear path, without a recurrence: b stays zero.
+        """
+        quadratic = self.activation.is_monomial and self.activation.degree == 2
+        return self.direct and self.recurrence is None and quadratic
+
+
+@dataclass(frozen=True)
+class FitProblem:
+    """One fit.
+
+    Attributes
+    ----------
+    data : Data
+    settings : FitSettings
+    engine : Engine
+    rng : numpy.random.Generator
+        Drawn from in the order of the stages.
+    encode : Encoding or None
+        From outputs as they are kept to those that passes see.
+    """
+
+    data: Data
+    settings: FitSettings
+    engine: Engine
+    rng: np.random.Generator
+    encode: Encoding | None = None
+
+    @cached_property
+    def degree(self) -> int:
+        """Order l of the first moment."""
+        return recoverable_degree(self.settings.activation)[0]
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the network, lags included."""
+        lags = self.settings.lags
+        return self.data.n_inputs * (2 * lags - 1 if self.settings.bidirectional else lags)
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs as passes see them."""
+        return self.data.n_outputs if self.encode is None else self.encode.n_outputs
+
+    def with_outputs(self, encode: Encoding | None) -> FitProblem:
+        """The same problem with other outputs."""
+        return replace(self, encode=encode)
+
+    def first_rows(self, n_rows: int) -> tuple[Array, Array]:
+        """About so many inputs and outputs at the start of the data."""
+        part = self.data.head(n_rows)
+        assert part.Y is not None
+        X, Y = (to_host(values).astype(np.float64) for values in (part.X, part.Y))
+        return X, Y if self.encode is None else self.encode(Y)
+
+    def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
+        """Free weights of the network asked for."""
+        settings = self.settings
+        return Layout(
+            self.n_inputs,
+            n_hidden,
+            self.n_outputs,
+            recurrent=settings.recurrence is not None,
+            bias=settings.bias,
+            direct=settings.direct,
+            hidden_bias=not settings.bias_is_direct,
+            n_backward=n_backward,
+            lags=settings.lags,
+        )
+
+    def layout_of(self, model: Network) -> Layout:
+        """Free weights of a network of this fit."""
+        backward = model.n_backward if isinstance(model, BRNN) else None
+        return replace(self.layout(model.n_hidden, backward), n_outputs=model.n_outputs)
+
+    def check_samples(self, n_rows: int, n_hidden: int) -> None:
+        """Refuse data that are too few for this many units."""
+        backward = n_hidden // 2 if self.settings.bidirectional else None
+        unknowns = self.layout(n_hidden, backward).size
+        check_samples(n_rows, self.n_outputs, unknowns, self.n_inputs)
+
+
+def centred_outputs(mean: Array) -> Callable[[Batch], Array]:
+    """What gives the outputs of a batch less a mean."""
+    return partial(_centred, mean=mean)
+
+
+def _centred(batch: Batch, mean: Array) -> Array:
+    values: Array = batch.targets - like(batch.targets, mean)
+    return values

@@ -1,0 +1,225 @@
+"""Fourth and fifth stage: the recurrence, and rounds with the residual in place of the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gloree.chains import require
+from gloree.diagnostics import Finding, ScoreWarning
+from gloree.engine import Subset
+from gloree.fitting._directions import find_directions
+from gloree.fitting._first_moment import FirstMoment
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._outputs import OutputSummary
+from gloree.fitting._problem import FitProblem
+from gloree.fitting._range_finder import find_range, plain_residual
+from gloree.models import Network, canonical_units
+from gloree.recurrence import (
+    Contraction,
+    Directions,
+    LeastSquares,
+    RecurrenceEstimator,
+    top_degree,
+)
+from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
+
+START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
+"""Rows of the subsample on which rounds run when a refinement follows, and rows for each weight, at
+least. It has no fewer rows than the regression moment that went before."""
+
+START_WORK = 2 * 10**8
+"""Rows of that subsample times inputs, at most."""
+
+ROUND_GAIN, START_GAIN = 1e-4, 0.05
+"""Rounds end when one lowers the squared error by less than this fraction; where a refinement
+follows, by the second one."""
+
+WINDOW_RIDGE = 1e-6
+"""Relative ridge of the regressions on lag windows."""
+
+RIDGE = 1e-10
+"""Relative ridge of the regressions on states and inputs otherwise."""
+
+
+@dataclass(frozen=True)
+class RecurrentStart:
+    """A network with a recurrence, and what rounds go on from.
+
+    Attributes
+    ----------
+    current : Iterate
+    rounds : Rounds
+    recurrence : str
+        Name of the estimator of U; "none" without a recurrence.
+    overlap : float or None
+        Condition number of Psi, where scores are used.
+    directions : Directions or None
+        Of a bidirectional network.
+    findings : tuple of Finding
+    """
+
+    current: Iterate
+    rounds: Rounds
+    recurrence: str
+    overlap: float | None
+    directions: Directions | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        found = "" if self.directions is None else f"{self.directions}; "
+        return f"{found}RMS residual {self.current.sums.rms:.5g}"
+
+
+@dataclass(frozen=True)
+class MomentFit:
+    """The network that moments alone give.
+
+    Attributes
+    ----------
+    model : IORNN or BRNN
+        In canonical form.
+    current : Iterate
+        Its sums and history.
+    directions : Directions or None
+        In the order of the model.
+    kept : int
+        Rounds that lowered the error.
+    """
+
+    model: Network
+    current: Iterate
+    directions: Directions | None
+    kept: int
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        return f"{self.kept} kept, RMS residual {self.current.sums.rms:.5g}"
+
+
+def start_recurrence(
+    problem: FitProblem, outputs: OutputSummary, inputs: InputSummary, first: FirstMoment
+) -> RecurrentStart:
+    """Find the recurrence and the biases, and the direction of every unit if there are two.
+
+    Raises
+    ------
+    ValueError
+        If the estimator cannot serve this network, or needs a law and there is none.
+    """
+    estimator, findings = recurrence_estimator(problem, inputs, first.model)
+    law, overlap = None, None
+    if estimator.uses_scores:
+        law = require(inputs.law, hermite=True, purpose=f"recurrence={estimator.name!r}")
+        overlap = Contraction.of(first.model, law.precision_blocks(0)).condition
+    final = problem.settings.solver is None
+    rounds = Rounds(
+        first.layout,
+        estimator,
+        first.residual,
+        law,
+        problem.engine,
+        inputs.inliers if final else start_rows(problem, inputs, first),
+        WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE,
+    )
+    directions = None
+    if problem.settings.bidirectional:
+        found = find_directions(problem, inputs, first.model, rounds, enough=ROUND_GAIN)
+        rounds, current, directions = found.rounds, found.current, found.directions
+        findings += found.findings
+    else:
+        current = start_rounds(rounds, first.model)
+    if first.reduced and _units_are_determined(problem, current.model):
+        rounds = range_once_more(problem, outputs, inputs, first, rounds, current.model)
+        current = replace(current, sums=evaluate(rounds, current.model, tensor=True))
+    name = "none" if problem.settings.recurrence is None else estimator.name
+    return RecurrentStart(current, rounds, name, overlap, directions, findings)
+
+
+def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
+    """Alternate with the residual first moment until a round gains little."""
+    settings, current, rounds = problem.settings, start.current, start.rounds.later()
+    enough = ROUND_GAIN if settings.solver is None else START_GAIN
+    kept = 0
+    for _ in range(settings.max_rounds):
+        after = residual_round(rounds, current)
+        if after is current:
+            break
+        before, current, kept = current.sums.total, after, kept + 1
+        if current.sums.total > (1 - enough) * before:
+            break
+    directions, model = start.directions, current.model
+    if directions is not None:
+        units = canonical_units(
+            model.input_weights, model.output_weights, model.activation, model.n_forward
+        )
+        directions = directions.reordered(units.order)
+    return MomentFit(model.canonical(), current, directions, kept)
+
+
+def recurrence_estimator(
+    problem: FitProblem, inputs: InputSummary, model: Network
+) -> tuple[RecurrenceEstimator, tuple[Finding, ...]]:
+    """Estimator of U and b that these inputs allow.
+
+    Raises
+    ------
+    ValueError
+        If it cannot serve this network, or needs a law and there is none.
+    """
+    asked = problem.settings.recurrence
+    if asked is None:
+        return LeastSquares(), ()
+    asked.check(model, bidirectional=problem.settings.bidirectional)
+    if not asked.uses_scores:
+        return asked, ()
+    other = asked.without_scores()
+    if inputs.law is None:
+        if other is None:
+            raise ValueError(
+                f"recurrence={asked.name!r} needs an input law, and lag windows have none: use "
+                f"'instrument', which falls back on least squares"
+            )
+        return other, ()
+    if not inputs.score_is_wrong:
+        return asked, ()
+    if other is not None:
+        return other, ()
+    assert inputs.score_check is not None
+    finding = Finding(
+        ScoreWarning,
+        f"recurrence={asked.name!r} relies on the Gaussian score, which fails Stein's identity on "
+        f"these inputs (defect {inputs.score_check.defect:.2f})",
+        "use 'instrument', which switches to least squares",
+    )
+    return asked, (finding,)
+
+
+def start_rows(problem: FitProblem, inputs: InputSummary, first: FirstMoment) -> Subset:
+    """Rows for rounds before a refinement, which needs no more than a consistent start."""
+    wanted = START_ROWS_PER_PARAMETER * first.layout.size
+    wanted = max(START_ROWS, min(wanted, START_WORK // problem.n_inputs))
+    if first.residual.prepared:
+        wanted = max(wanted, first.n_rows)
+    return first.rows if wanted == first.n_rows else inputs.inliers.subset(wanted, keep=True)
+
+
+def range_once_more(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    first: FirstMoment,
+    rounds: Rounds,
+    model: Network,
+) -> Rounds:
+    """Find the directions of the units once more, from residual moments, for the rounds to use."""
+    size = outputs.plan.n_directions
+    found = find_range(problem, outputs, inputs, size, model)
+    return replace(rounds, moment=plain_residual(problem, found, first.rows))
+
+
+def _units_are_determined(problem: FitProblem, model: Network) -> bool:
+    """Whether second moments of the residual say which directions the units span."""
+    return top_degree(model)[0] == 2 and problem.n_outputs > 1

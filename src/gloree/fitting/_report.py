@@ -1,0 +1,70 @@
+"""The report of a fit, made once from what its stages returned."""
+
+from __future__ import annotations
+
+from gloree.diagnostics import FitReport, Stage
+from gloree.fitting._first_moment import FirstMoment
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._labels import ClassWhitening
+from gloree.fitting._outputs import OutputSummary
+from gloree.fitting._problem import FitProblem
+from gloree.fitting._recurrence import MomentFit, RecurrentStart
+from gloree.fitting._refine import RefinedFit
+
+
+def fit_report(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    first: FirstMoment,
+    start: RecurrentStart,
+    moments: MomentFit,
+    refined: RefinedFit,
+    stages: tuple[Stage, ...],
+) -> FitReport:
+    """Collect what is to be reported."""
+    conditions = {"inputs": inputs.condition, "components": first.decomposition.condition}
+    if inputs.score_check is not None:
+        conditions["Stein defect"] = inputs.score_check.defect
+    if start.overlap is not None:
+        conditions["overlap"] = start.overlap
+    errors = refined.errors
+    return FitReport(
+        sizes=_sizes(problem, first),
+        moment=first.moment,
+        recurrence=start.recurrence,
+        stages=stages,
+        score_check=inputs.score_check,
+        decomposition=first.decomposition,
+        directions=refined.directions,
+        rank_reason=first.rank_reason,
+        history=moments.current.history,
+        moments_rmse=refined.moments_rmse,
+        refined_rmse=refined.rmse,
+        # of whitened indicators it would say nothing
+        output_std=None if isinstance(problem.encode, ClassWhitening) else outputs.std,
+        refinement_status=refined.status,
+        refinement_steps=refined.n_steps,
+        standard_errors={} if errors is None else errors.weights,
+        predicted_errors=refined.predicted_errors,
+        conditions=conditions,
+        accuracies=refined.accuracies,
+        findings=(
+            *outputs.findings,
+            *inputs.findings,
+            *first.findings,
+            *start.findings,
+            *refined.findings,
+        ),
+        plan=str(outputs.plan),
+    )
+
+
+def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:
+    data, hidden = problem.data, first.decomposition.rank
+    sizes = {"sequences": data.n_sequences, "steps": data.n_rows, "inputs": data.n_inputs}
+    if isinstance(problem.encode, ClassWhitening):
+        sizes["labels"] = problem.encode.counts.shape[0]
+    else:
+        sizes["outputs"] = data.n_outputs
+    return {**sizes, "hidden": hidden, "weights": problem.layout(hidden).size}

@@ -1,0 +1,181 @@
+"""The range finder and the coordinates of a first moment."""
+
+from math import factorial
+
+import numpy as np
+import pytest
+
+from gloree.chains import GaussianVAR
+from gloree.models import IORNN
+from gloree.moments import (
+    Coordinates,
+    MergeError,
+    RangeSums,
+    Whitening,
+    range_basis,
+    range_sums,
+    score_coordinates,
+)
+from gloree.moments._range import gaussian_probes
+from gloree.sequences import as_sequences
+
+ALGEBRA = 1e-10
+
+# Projectors on a span of condition 1e2 or so from columns exact to rounding.
+SPAN = 1e-9
+
+
+def projector(rows):
+    basis = np.linalg.qr(rows.T)[0]
+    return basis @ basis.T
+
+
+def population_sums(A1, A2, weights, probes):
+    """Sums whose mean is exact: E[(w.y) S_2] Omega = 2 sum_i (w.A2_i) a_i a_i^T Omega."""
+    n_rows = 1000.0
+    moments = 2 * np.einsum("ia,aw,ip,iq->wpq", A2, weights, A1, A1)
+    means = np.random.default_rng(0).standard_normal(weights.shape[1])
+    products = moments @ probes + means[:, None, None] * probes
+    return RangeSums(n_rows, n_rows * products, n_rows * means)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_span_of_the_input_weights_from_exact_moments(seed):
+    rng = np.random.default_rng(seed)
+    A1, A2 = rng.standard_normal((6, 40)), rng.standard_normal((6, 3))
+    probes = gaussian_probes(40, 8, seed)
+    sums = population_sums(A1, A2, rng.standard_normal((3, 2)), probes)
+    basis = range_basis(sums.finalize(probes), 6)
+    assert basis.shape == (40, 6)
+    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=SPAN)
+
+
+def test_one_output_is_enough_for_the_span():
+    """A single slice leaves a rotation free, not the span."""
+    rng = np.random.default_rng(1)
+    A1 = rng.standard_normal((4, 30))
+    probes = gaussian_probes(30, 6, 0)
+    sums = population_sums(A1, rng.standard_normal((4, 1)), np.ones((1, 1)), probes)
+    basis = range_basis(sums.finalize(probes), 4)
+    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=SPAN)
+
+
+def sums_of(data, probes, **cut):
+    total = None
+    for batch in data.batches(**cut):
+        part = range_sums(batch, lambda b: b.X, lambda b: b.targets, probes)
+        total = part if total is None else total.merge(part)
+    return total
+
+
+def test_range_sums_equal_the_naive_stein_average():
+    """sum (w.y) (s s^T - I) Omega, one row at a time; context rows do not count."""
+    rng = np.random.default_rng(2)
+    X, Y = rng.standard_normal((23, 5)), rng.standard_normal((23, 2))
+    probes = rng.standard_normal((5, 3))
+    expected = np.zeros((2, 5, 3))
+    for x, y in zip(X, Y, strict=True):
+        expected += y[:, None, None] * ((np.outer(x, x) - np.eye(5)) @ probes)
+    expected = np.concatenate(list(expected / 23), axis=1)
+    data = as_sequences(X, Y)
+    for cut in ({}, {"batch_size": 5, "segment": 4, "before": 2, "after": 1}):
+        found = sums_of(data, probes, **cut)
+        assert found.n_rows == 23
+        np.testing.assert_allclose(found.finalize(probes), expected, rtol=0, atol=ALGEBRA)
+
+
+def test_merge_error_names_the_probes():
+    rng = np.random.default_rng(3)
+    data = as_sequences(rng.standard_normal((5, 3)), rng.standard_normal((5, 2)))
+    with pytest.raises(MergeError, match="RangeSums: `products` has shape"):
+        sums_of(data, np.eye(3)).merge(sums_of(data, np.eye(3)[:, :2]))
+
+
+def test_probes_are_drawn_from_their_own_generator():
+    np.testing.assert_array_equal(gaussian_probes(4, 2, 7), gaussian_probes(4, 2, 7))
+    assert not np.array_equal(gaussian_probes(4, 2, 7), gaussian_probes(4, 2, 8))
+
+
+def make_model(degree, n_inputs=4, n_hidden=3):
+    rng = np.random.default_rng(degree)
+    return IORNN(
+        rng.standard_normal((n_hidden, n_inputs)),
+        None,
+        rng.standard_normal((n_hidden, 2)),
+        activation="quadratic" if degree == 2 else "cubic",
+    )
+
+
+def make_frames():
+    rng = np.random.default_rng(4)
+    factor = np.eye(4) + 0.4 * rng.standard_normal((4, 4))
+    covariance = factor @ factor.T
+    return covariance, {
+        "whitening": Coordinates.of_whitening(Whitening.from_covariance(np.ones(4), covariance)),
+        "score": score_coordinates(covariance),
+    }
+
+
+@pytest.mark.parametrize("name", ["whitening", "score"])
+@pytest.mark.parametrize("degree", [2, 3])
+def test_model_tensor_is_the_moment_in_the_coordinates_of_the_frame(name, degree):
+    coordinates = make_frames()[1][name]
+    model = make_model(degree)
+    components = coordinates.components(model)
+    np.testing.assert_allclose(
+        components @ coordinates.to_inputs, model.input_weights, rtol=0, atol=ALGEBRA
+    )
+    letters = "pqr"[:degree]
+    terms = ",".join("i" + x for x in letters)
+    factor = factorial(degree) * 1.5
+    expected = factor * np.einsum(
+        f"ia,{terms}->a{letters}", model.output_weights, *[components] * degree
+    )
+    np.testing.assert_allclose(
+        coordinates.model_tensor(model, degree, 1.5), expected, rtol=0, atol=ALGEBRA
+    )
+
+
+def test_score_coordinates_makes_the_score_white():
+    """The projection of a score moment is `from_inputs`: V^T K V = I."""
+    covariance, frames = make_frames()
+    V = frames["score"].from_inputs
+    np.testing.assert_allclose(V.T @ covariance @ V, np.eye(4), rtol=0, atol=ALGEBRA)
+
+
+def test_score_coordinates_of_a_basis():
+    covariance, frames = make_frames()
+    basis = np.linalg.qr(np.random.default_rng(5).standard_normal((4, 2)))[0]
+    coordinates = score_coordinates(covariance, basis)
+    whole = frames["score"]
+    assert coordinates.n_directions == 2
+    np.testing.assert_allclose(
+        coordinates.from_inputs, whole.from_inputs @ basis, rtol=0, atol=ALGEBRA
+    )
+    np.testing.assert_allclose(
+        coordinates.to_inputs @ coordinates.from_inputs, np.eye(2), rtol=0, atol=ALGEBRA
+    )
+    # units inside the span of the basis keep their weights
+    inside = make_model(2).replace(
+        input_weights=np.random.default_rng(6).standard_normal((3, 2)) @ coordinates.to_inputs
+    )
+    np.testing.assert_allclose(
+        coordinates.components(inside) @ coordinates.to_inputs,
+        inside.input_weights,
+        rtol=0,
+        atol=ALGEBRA,
+    )
+
+
+def test_score_moment_in_its_frame_is_the_moment_in_the_frame():
+    """Contracting T with `from_inputs` equals the tensor of the components."""
+    chain = GaussianVAR(0.4 * np.eye(4), make_frames()[0])
+    coordinates = score_coordinates(chain.precision_blocks(0)[0])
+    model = make_model(2)
+    T = 2 * np.einsum(
+        "ia,ip,iq->apq", model.output_weights, model.input_weights, model.input_weights
+    )
+    V = coordinates.from_inputs
+    np.testing.assert_allclose(
+        np.einsum("apq,pP,qQ->aPQ", T, V, V), coordinates.model_tensor(model, 2, 1.0), atol=ALGEBRA
+    )
