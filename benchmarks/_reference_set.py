@@ -418,6 +418,7 @@ class Outcome:
     labels: list[str]
     warnings: list[str]
     seconds: float
+    processor: float
     X: Any
     Y: Any
 
@@ -479,15 +480,15 @@ def run_fit(fit: Fit, *, around: Callable[[], Any] | None = None) -> Outcome:
             caught.clear()
         model = estimator()
         with around() if around else ExitStack():
-            begin = time.perf_counter()
+            begin, begun = time.perf_counter(), time.process_time()
             model.fit(*arguments, **keywords)
-            seconds = time.perf_counter() - begin
+            seconds, processor = time.perf_counter() - begin, time.process_time() - begun
         emitted = sorted(
             each.category.__name__
             for each in caught
             if not issubclass(each.category, ABOUT_LIBRARIES)
         )
-    return Outcome(model, labels, emitted, seconds, X, Y)
+    return Outcome(model, labels, emitted, seconds, processor, X, Y)
 
 
 def _regressor(name: str, problem: Problem, n_hidden: Any, **options: Any) -> Fit:
@@ -726,7 +727,11 @@ def _all() -> list[Fit]:
             lags=2,
         ),
         classifier(
-            "labels, two-way", partial(labelled, 66, 5, 2, 800, n_backward=1), 2, bidirectional=True
+            "labels, two-way",
+            partial(labelled, 66, 5, 2, 800, n_backward=1),
+            2,
+            bidirectional=True,
+            quick=False,
         ),
         classifier("labels, number of units", partial(labelled, 63, 4), None, refine=None),
         classifier("labels in shards", partial(labelled, 61, 3), 2, source=as_shards),
@@ -741,7 +746,7 @@ def _all() -> list[Fit]:
         ),
         classifier("labels, interrupted", named_labels, 2, stop_after=8, equal_to="labels"),
         # systems
-        identifier("system", partial(records, 12, 120), n_linear=2, n_nonlinear=2),
+        identifier("system", partial(records, 12, 120), n_linear=2, n_nonlinear=2, quick=False),
         identifier(
             "system, two workers",
             partial(records, 12, 120),

@@ -68,8 +68,8 @@ SHOWN_STEPS = 5
 MOST_ENTRIES = 100
 """Entries of one array of a report that are kept."""
 
-PAIRS = 7
-"""Pairs of runs behind a ratio of times."""
+PAIRS, MEMORY_RUNS = 7, 2
+"""Pairs of runs behind a ratio of times, and runs of each version behind a peak."""
 
 
 # ---------------------------------------------------------------------- what is kept of a fit
@@ -466,14 +466,15 @@ def peak_of(peaks: list[int]) -> Iterator[None]:
 
 
 def serve() -> None:
-    """Run the fits whose names are read, one a line; print seconds, or bytes after ``memory``."""
+    """Run the fits whose names are read, one a line; print what was measured."""
     print(json.dumps({"commit": commit_of(Path(gloree.__file__).resolve().parent)}), flush=True)
     for line in sys.stdin:
         what, name = line.rstrip("\n").split(" ", 1)
         peaks: list[int] = []
         around = (lambda: peak_of(peaks)) if what == "memory" else None  # noqa: B023
         outcome = run_fit(FITS[name], around=around)
-        print(json.dumps(peaks[0] if peaks else outcome.seconds), flush=True)
+        measured = {"seconds": outcome.seconds, "processor": outcome.processor}
+        print(json.dumps({"peak": peaks[0]} if peaks else measured), flush=True)
 
 
 class Worker:
@@ -490,12 +491,13 @@ class Worker:
         )
         self.commit = self._answer()["commit"]
 
-    def ask(self, what: str, name: str) -> float:
-        """Seconds or bytes of one run."""
+    def ask(self, what: str, name: str) -> dict[str, float]:
+        """Seconds, and those of the processor; or peak in bytes, of one run."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{what} {name}\n")
         self.process.stdin.flush()
-        return float(self._answer())
+        measured: dict[str, float] = self._answer()
+        return measured
 
     def _answer(self) -> Any:
         assert self.process.stdout is not None
@@ -511,39 +513,57 @@ class Worker:
         self.process.wait()
 
 
+def measure(fit: Fit, workers: dict[str, Worker], n_pairs: int) -> dict[str, Any]:
+    """Times and peaks of one fit with both versions; ratios are medians over pairs."""
+    for worker in workers.values():
+        worker.ask("time", fit.name)  # what is loaded at first is not counted
+    found: dict[str, Any] = {"fit": fit.name, "seconds": {}, "processor": {}, "ratios": {}}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
+    for i in range(n_pairs):
+        for name in sorted(workers, reverse=bool(i % 2)):
+            runs[name].append(workers[name].ask("time", fit.name))
+    for what in ("seconds", "processor"):
+        found[what] = {name: [run[what] for run in each] for name, each in runs.items()}
+        ratios = [a / b for a, b in zip(found[what]["mine"], found[what]["other"], strict=True)]
+        found["ratios"][what] = statistics.median(ratios)
+        found["ratios"][f"{what}, range"] = [min(ratios), max(ratios)]
+    # the least of a few: what else runs in the process can only add to it
+    found["peaks"] = {
+        name: min(worker.ask("memory", fit.name)["peak"] for _ in range(MEMORY_RUNS))
+        for name, worker in workers.items()
+    }
+    found["ratios"]["memory"] = found["peaks"]["mine"] / found["peaks"]["other"]
+    return found
+
+
 def compare_times(fits: list[Fit], other: Path, n_pairs: int, path: Path | None) -> int:
     """Times and peaks of both versions, in pairs."""
     mine, theirs = Worker(Path(gloree.__file__).resolve().parents[1]), Worker(other.resolve())
     results = []
-    print(f"{'fit':44s} {'seconds':>9s} {'time':>7s} {'spread':>15s} {'memory':>7s} (over other)")
+    print("ratios to the other version: of times, of processor times (range in pairs), of peaks")
     for fit in fits:
         if fit.missing:
             continue
-        for worker in (mine, theirs):
-            worker.ask("time", fit.name)  # what is loaded and planned at first is not counted
-        seconds: dict[str, list[float]] = {"mine": [], "other": []}
-        for i in range(n_pairs):
-            order = [("mine", mine), ("other", theirs)]
-            for name, worker in order if i % 2 else order[::-1]:
-                seconds[name].append(worker.ask("time", fit.name))
-        ratios = sorted(a / b for a, b in zip(seconds["mine"], seconds["other"], strict=True))
-        peaks = {"mine": mine.ask("memory", fit.name), "other": theirs.ask("memory", fit.name)}
-        ratio, memory = statistics.median(ratios), peaks["mine"] / peaks["other"]
-        results.append(
-            {"fit": fit.name, "seconds": seconds, "ratio": ratio, "peaks": peaks, "memory": memory}
+        results.append(measure(fit, {"mine": mine, "other": theirs}, n_pairs))
+        ratios = results[-1]["ratios"]
+        low, high = ratios["processor, range"]
+        seconds = statistics.median(results[-1]["seconds"]["mine"])
+        print(
+            f"{fit.name:44s} {seconds:8.3f} s {ratios['seconds']:7.3f} {ratios['processor']:7.3f} "
+            f"({low:.3f}..{high:.3f}) {ratios['memory']:7.3f}",
+            flush=True,
         )
-        spread = f"{ratios[0]:.3f}..{ratios[-1]:.3f}"
-        typical = statistics.median(seconds["mine"])
-        print(f"{fit.name:44s} {typical:9.3f} {ratio:7.3f} {spread:>15s} {memory:7.3f}", flush=True)
-    totals = {name: sum(statistics.median(r["seconds"][name]) for r in results) for name in seconds}
-    whole = totals["mine"] / totals["other"]
-    middle = statistics.median(r["ratio"] for r in results)
-    print(f"median ratio of times {middle:.3f}, ratio of total times {whole:.3f}")
-    print(f"largest ratio of peaks {max(r['memory'] for r in results):.3f}")
+    middle = {
+        what: statistics.median(each["ratios"][what] for each in results)
+        for what in ("seconds", "processor", "memory")
+    }
+    print(
+        "medians over fits: " + ", ".join(f"{name} {value:.3f}" for name, value in middle.items())
+    )
     if path is not None:
         header = machine_and_code("python benchmarks/reference_fits.py --times OTHER_SRC")
         header |= {"other commit": theirs.commit, "pairs": n_pairs}
-        content = {"header": header, "median": middle, "total": whole, "results": results}
+        content = {"header": header, "medians": middle, "results": results}
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for worker in (mine, theirs):
         worker.close()
