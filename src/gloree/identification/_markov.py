@@ -23,7 +23,7 @@ leaves the least noise in the response."""
 
 FITTING = 0.8
 """Share of the pieces, from the first on, that solve for the response while the ridge is chosen;
-the others judge it."""
+the others validate it."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
         raise ValueError(
             f"no sequence has the {n_lags} steps of one window: lower `n_lags`, or give longer ones"
         )
-    fitting, judging = split_after(pieces, max(1, round(FITTING * pieces.n_visited)))
+    fitting, validating = split_after(pieces, max(1, round(FITTING * pieces.n_visited)))
     first = engine.run(response_sums, fitting, label="response")
     last = whole = first
-    if judging.n_batches:
-        last = engine.run(response_sums, judging, label="response")
+    if validating.n_batches:
+        last = engine.run(response_sums, validating, label="response")
         whole = first.merge(last)
     size = whole.gram.shape[0] - 1
     mean = whole.gram[:-1, -1] / whole.n_rows

@@ -31,7 +31,7 @@ RIDGE = 1e-8
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A realisation with its outputs, and its states on a stretch of data.
+    """A realisation with its outputs, and its states on some rows of one record.
 
     Attributes
     ----------
