@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._arrays import like
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning, emit, warn_caller
-from gloree.estimators._base import SpectralRNN, check_choice
-from gloree.estimators._labels import distinct, flatten_labels, label_numbers, numbers_of
+from gloree.estimators._base import RandomState, SpectralRNN, check_choice
+from gloree.estimators._labels import Labels, distinct, flatten_labels, label_numbers, numbers_of
 from gloree.fitting import LabelCoding, Labelling, run_fit
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
@@ -110,7 +110,7 @@ default "instrument"
     ((1000, 10), True)
     """
 
-    classes_: NDArray[Any]
+    classes_: Labels
 
     _solvers: Mapping[str, Solver] = {"full": LBFGS()}
 
@@ -132,8 +132,8 @@ default "instrument"
         readout: str = "logistic",
         batch_size: int | None = None,
         memory_limit: int | None = None,
-        random_state: Any = None,
-        engine: Any = None,
+        random_state: RandomState = None,
+        engine: object = None,
         verbose: int = 0,
     ) -> None:
         self.n_hidden = n_hidden
@@ -157,8 +157,8 @@ default "instrument"
 
     def fit(
         self,
-        X: Any,
-        labels: Any = None,
+        X: object,
+        labels: object = None,
         *,
         lengths: ArrayLike | None = None,
         checkpoint: str | Path | None = None,

@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import is_tensor, to_host
+from gloree._arrays import without_tensors
 from gloree.engine import Engine, Source
 from gloree.sequences import Batch, Data, IntArray, Sequences
+
+Labels: TypeAlias = NDArray[np.generic]
 
 LARGEST_LABEL = 2.0**53
 """Whole numbers beyond this are not all floats."""
 
 
-def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
+def flatten_labels(labels: object, data: Sequences) -> list[object]:
     """Labels of all steps, one after another, checked against the sequences of the inputs.
-
-    Parameters
-    ----------
-    labels : sequence or sequence of sequences
-        In the form of the inputs: one label a step.
-    data : Sequences
 
     Raises
     ------
-    TypeError
-        If a label is not hashable.
     ValueError
         If there are not as many labels as steps, naming the sequence, or a label is missing.
     """
     if labels is None:
         raise ValueError("`labels` are missing: fit needs a label for every step")
-    if is_tensor(labels):
-        labels = to_host(labels)
-    elif isinstance(labels, (list, tuple)) and any(map(is_tensor, labels)):
-        labels = [to_host(part) for part in labels]
+    labels = without_tensors(labels)
     if data.form in ("single", "flat"):
-        _require_count(labels, data.n_rows, "`labels`", "`X`")
-        flat = list(_as_list(labels))
+        flat = _one_a_step(labels, data.n_rows, "`labels`", "`X`")
     else:
-        if not hasattr(labels, "__len__") or isinstance(labels, str):
+        if not isinstance(labels, Sized) or isinstance(labels, str):
             raise ValueError(
                 f"`labels` is {labels!r}, expected one sequence of labels for each sequence of `X`"
             )
@@ -54,9 +44,8 @@ def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
                 f"of labels for each is needed"
             )
         flat = []
-        for i, (part, length) in enumerate(zip(labels, data.lengths.tolist(), strict=True)):
-            _require_count(part, length, f"`labels[{i}]`", f"`X[{i}]`")
-            flat.extend(_as_list(part))
+        for i, length in enumerate(data.lengths.tolist()):
+            flat += _one_a_step(labels[i], length, f"`labels[{i}]`", f"`X[{i}]`")  # type: ignore[index]
     for place, label in enumerate(flat):
         # NaN is the one value that differs from itself
         if label is None or (isinstance(label, float) and label != label):
@@ -69,21 +58,18 @@ def flatten_labels(labels: Any, data: Sequences) -> list[Any]:
     return flat
 
 
-def _as_list(labels: Any) -> Sequence[Any]:
-    converted: Sequence[Any] = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    return converted
-
-
-def _require_count(labels: Any, expected: int, name: str, inputs: str) -> None:
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[object]:
+    if isinstance(labels, str) or not isinstance(labels, Sized):
         raise ValueError(f"{name} is {labels!r}, expected a sequence of {expected} labels")
     if isinstance(labels, np.ndarray) and labels.ndim != 1:
         raise ValueError(f"{name} has shape {labels.shape}, expected one label a step")
-    if len(labels) != expected:
-        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(labels)} labels")
+    each: list[object] = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[call-overload]
+    if len(each) != expected:
+        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(each)} labels")
+    return each
 
 
-def distinct(flat: list[Any]) -> NDArray[Any]:
+def distinct(flat: list[object]) -> Labels:
     """Distinct labels: sorted where they can be, else in the order of their first appearance."""
     try:
         found = list(dict.fromkeys(flat))
@@ -94,7 +80,7 @@ def distinct(flat: list[Any]) -> NDArray[Any]:
             f"{type(bad).__name__}. One label a step: is there a list too many?"
         ) from None
     with contextlib.suppress(TypeError):
-        found = sorted(found)
+        found = sorted(found)  # type: ignore[type-var]
     plain = all(isinstance(label, str) for label in found)
     whole = all(isinstance(label, (int, np.integer)) for label in found)
     if plain or (whole and not any(isinstance(label, bool) for label in found)):
@@ -104,7 +90,7 @@ def distinct(flat: list[Any]) -> NDArray[Any]:
     return classes
 
 
-def _is_hashable(label: Any) -> bool:
+def _is_hashable(label: object) -> bool:
     try:
         hash(label)
     except TypeError:
@@ -112,7 +98,7 @@ def _is_hashable(label: Any) -> bool:
     return True
 
 
-def numbers_of(flat: list[Any], classes: NDArray[Any]) -> IntArray:
+def numbers_of(flat: list[object], classes: Labels) -> IntArray:
     """Place of every label in `classes`, -1 for those that are not there."""
     place = {label: i for i, label in enumerate(classes.tolist())}
     return np.array([place.get(label, -1) for label in flat], dtype=np.int64)

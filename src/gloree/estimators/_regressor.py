@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import IdentificationReport, emit
-from gloree.estimators._base import SpectralRNN
+from gloree.estimators._base import RandomState, SpectralRNN
 from gloree.fitting import FitProblem, Regression, run_fit
 from gloree.identification import IdentificationProblem, IdentificationSettings, identify
 from gloree.metrics import score_rows
@@ -139,8 +139,8 @@ default "instrument"
         loss: str | Loss = "squared error",
         batch_size: int | None = None,
         memory_limit: int | None = None,
-        random_state: Any = None,
-        engine: Any = None,
+        random_state: RandomState = None,
+        engine: object = None,
         verbose: int = 0,
     ) -> None:
         self.n_hidden = n_hidden
@@ -163,8 +163,8 @@ default "instrument"
 
     def fit(
         self,
-        X: Any,
-        Y: Any = None,
+        X: object,
+        Y: object = None,
         *,
         lengths: ArrayLike | None = None,
         checkpoint: str | Path | None = None,

@@ -50,17 +50,7 @@ HEAD_ROWS = 10_000
 
 @dataclass(frozen=True)
 class DirectedStart:
-    """Both chains of a bidirectional network.
-
-    Attributes
-    ----------
-    current : Iterate
-    rounds : Rounds
-        With the layout of a bidirectional network.
-    directions : Directions
-        In the order of the model.
-    findings : tuple of Finding
-    """
+    """Both chains of a bidirectional network, and rounds with its layout."""
 
     current: Iterate
     rounds: Rounds
@@ -73,15 +63,8 @@ def find_directions(
 ) -> DirectedStart:
     """Find the direction of every unit, and the recurrence of both chains.
 
-    Parameters
-    ----------
-    problem, inputs
-    model : IORNN
-        Units without recurrence.
-    rounds : Rounds
-        With a layout that holds no recurrence.
-    enough : float
-        Rounds without recurrence end when one gains less than this fraction.
+    `model` and the layout of `rounds` hold no recurrence. Rounds without recurrence end when one
+    gains less than the fraction `enough`.
     """
     current, rounds = _without_memory(model, rounds, enough)
     if problem.settings.recurrence is None:

@@ -29,7 +29,6 @@ from gloree.moments import (
     FirstMomentEstimator,
     MomentEstimate,
     ResidualMoment,
-    Whitening,
 )
 from gloree.refinement import Layout, first_model
 from gloree.sequences import Array
@@ -56,32 +55,11 @@ CONTRASTS = ((1, 1, -1, -1), (1, -1, 1, -1), (1, -1, -1, 1))
 
 @dataclass(frozen=True)
 class FirstMoment:
-    """Units without recurrence, and what was found on the way.
+    """Units without recurrence: A1 and A2 from the decomposition of a moment, U = 0.
 
-    Attributes
-    ----------
-    model : IORNN
-        A1 and A2 from the decomposition, U = 0.
-    layout : Layout
-        Its free weights.
-    moment : str
-        Name of the estimator.
-    residual : ResidualMoment
-        For the rounds.
-    decomposition : Decomposition
-    rank_reason : str or None
-        Why so many units, where their number was not given.
-    rows : Subset
-        Rows behind the moment.
-    n_rows : int
-        How many were asked for.
-    whitening : Whitening
-        Of all directions of the inputs.
-    reduced : bool
-        Whether the moment was taken along a few directions found first.
-    findings : tuple of Finding
-    detail : str
-        Outcome in words.
+    `moment` is the name of its estimator, `residual` the moment of residuals for the rounds,
+    `rows` what it was taken of (`n_rows` were asked for). `reduced` says whether it was taken along
+    a few directions of the inputs that were found first.
     """
 
     model: Network
@@ -92,7 +70,6 @@ class FirstMoment:
     rank_reason: str | None
     rows: Subset
     n_rows: int
-    whitening: Whitening
     reduced: bool
     findings: tuple[Finding, ...]
     detail: str
@@ -147,7 +124,7 @@ def estimate_first_moment(
     findings += _identification_findings(problem, found, determined=determined)
     return FirstMoment(
         *(model, layout, estimator.name, residual, found, rank_reason, rows, n_rows),
-        *(inputs.whitening, reduced, findings, "; ".join(details)),
+        *(reduced, findings, "; ".join(details)),
     )
 
 

@@ -96,24 +96,10 @@ class Moments:
 class InputSummary:
     """What is known once the inputs have been seen.
 
-    Attributes
-    ----------
-    source : Source
-        The data with centred inputs, where their mean is material.
-    inliers : Source
-        The same without segments that stay out of the moments.
-    law : InputLaw or None
-        On the inputs as passes see them; None where there is none to use.
-    given_law : InputLaw or None
-        On the inputs as they were given.
-    whitening : Whitening
-    condition : float
-        Condition number of the inputs.
-    score_check : ScoreCheck or None
-        Stein's identity on a part of the data.
-    kind : str
-        What the inputs are taken for, in words.
-    findings : tuple of Finding
+    `source` holds the data with centred inputs where their mean is material, `inliers` the same
+    without segments that stay out of the moments. `law` is that of the inputs as passes see them,
+    `given_law` that of the inputs as given; both are None where there is none to use. `condition`
+    is the condition number of the inputs.
     """
 
     source: Source
@@ -123,13 +109,8 @@ class InputSummary:
     whitening: Whitening
     condition: float
     score_check: ScoreCheck | None
-    kind: str
+    detail: str
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def detail(self) -> str:
-        """Outcome in words."""
-        return self.kind
 
     @property
     def score_is_wrong(self) -> bool:
@@ -159,7 +140,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     windows = settings.lags > 1
     if windows or _is_wide(problem, outputs):
         moments = _window_moments(problem, source)
-        kind = f"windows of {settings.lags} steps" if windows else "no law is fitted"
+        detail = f"windows of {settings.lags} steps" if windows else "no law is fitted"
     else:
         order = 1 if settings.law is None else settings.law.context[0]
         sums = problem.engine.run(partial(lag_moments, order=order), source, label="input law")
@@ -170,7 +151,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         if given is None and problem.data.longest > 1:
             given, trouble = _fit_law(problem, sums)
         findings += [trouble] if trouble is not None else []
-        kind = "" if given is None else f"{given}"
+        detail = "" if given is None else f"{given}"
     centre = _centre(problem, moments)
     law, mean = given, moments.mean
     if centre is not None:
@@ -187,7 +168,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         findings += _scale_findings(moments)
     inliers = replace(source, skipped=outputs.outliers)
     return InputSummary(
-        *(source, inliers, law, given, whitening, moments.condition, check, kind),
+        *(source, inliers, law, given, whitening, moments.condition, check, detail),
         findings=tuple(findings),
     )
 

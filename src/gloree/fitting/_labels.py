@@ -177,19 +177,10 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
 
 @dataclass(frozen=True)
 class Readout:
-    """A labelling network whose units come from moments.
+    """A labelling network whose units come from moments; outputs are logits or probabilities.
 
-    Attributes
-    ----------
-    model : IORNN or BRNN
-        Its outputs are logits, or estimated probabilities.
-    source : Source
-        All of the data, inputs as they were given.
-    training, held_out : Source or Subset
-        What a refinement is fitted to and judged by; all of the data and None without one.
-    accuracy : float
-        Share of the training steps whose label has the largest output.
-    name : str
+    `source` holds all of the data, inputs as they were given, `training` and `held_out` what a
+    refinement is fitted to and judged by. `accuracy` is the share of correct steps in `source`.
     """
 
     model: Network

@@ -109,17 +109,8 @@ def segments_beyond(batch: Batch, centre: Array, limit: float) -> Segments:
 class OutputSummary:
     """What is known once the outputs have been seen.
 
-    Attributes
-    ----------
-    source : Source
-        The data as they are cut, without sequences that have exploded.
-    plan : MomentPlan
-    n_rows : int
-        Steps that count.
-    mean, std : ndarray of shape (n_outputs,)
-    outliers : ndarray of int or None
-        First counted rows of segments that stay out of the moments.
-    findings : tuple of Finding
+    `source` holds the data as they are cut, without sequences that have exploded; `n_rows` counts
+    its steps. `outliers` are the first counted rows of segments that stay out of the moments.
     """
 
     source: Source

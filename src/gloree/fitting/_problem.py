@@ -36,29 +36,10 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Parameters of an estimator, checked, with objects in place of names.
+    """Parameters of an estimator (see `SpectralRNNRegressor`), with objects in place of names.
 
-    Attributes
-    ----------
-    n_hidden : int or None
-        Hidden units in all; None looks for their number.
-    n_forward : int or None
-        Forward units of a bidirectional network, where they are given.
-    bidirectional : bool
-    activation : Polynomial
-    law : InputLaw or None
-        Law of the inputs, where it is given.
-    moment : FirstMomentEstimator or str
-        "auto" and "regression" choose by the sizes of the data.
-    direct, bias : bool
-        Whether D, and b and c, are free.
-    recurrence : RecurrenceEstimator or None
-    lags, max_rounds : int
-    solver : Solver or None
-        Of the refinement.
-    loss : Loss
-    batch_size, memory_limit : int or None
-    verbose : int
+    `n_hidden` counts all units and is None where their number is to be found; `n_forward` is None
+    where directions are; `moment` is a string where the sizes of the data decide.
     """
 
     n_hidden: int | None
@@ -110,17 +91,10 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitProblem:
-    """One fit.
+    """One fit: data, settings and engine.
 
-    Attributes
-    ----------
-    data : Data
-    settings : FitSettings
-    engine : Engine
-    rng : numpy.random.Generator
-        Drawn from in the order of the stages.
-    encode : Encoding or None
-        From outputs as they are kept to those that passes see.
+    Random numbers are drawn from `rng` in the order of the stages. `encode` makes the outputs that
+    passes see of those in the data.
     """
 
     data: Data

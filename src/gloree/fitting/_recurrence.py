@@ -43,19 +43,10 @@ RIDGE = 1e-10
 
 @dataclass(frozen=True)
 class RecurrentStart:
-    """A network with a recurrence, and what rounds go on from.
+    """A network with a recurrence, and the rounds that follow.
 
-    Attributes
-    ----------
-    current : Iterate
-    rounds : Rounds
-    recurrence : str
-        Name of the estimator of U; "none" without a recurrence.
-    overlap : float or None
-        Condition number of Psi, where scores are used.
-    directions : Directions or None
-        Of a bidirectional network.
-    findings : tuple of Finding
+    `recurrence` is the name of the estimator of U ("none" without one), `overlap` the condition
+    number of Psi where scores are used.
     """
 
     current: Iterate
@@ -74,18 +65,9 @@ class RecurrentStart:
 
 @dataclass(frozen=True)
 class MomentFit:
-    """The network that moments alone give.
+    """The network of moments alone, in canonical form, with its sums and history in `current`.
 
-    Attributes
-    ----------
-    model : IORNN or BRNN
-        In canonical form.
-    current : Iterate
-        Its sums and history.
-    directions : Directions or None
-        In the order of the model.
-    kept : int
-        Rounds that lowered the error.
+    `directions` are in the order of the model; `kept` counts the rounds that lowered the error.
     """
 
     model: Network

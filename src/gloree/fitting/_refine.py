@@ -45,27 +45,10 @@ Descend = Callable[[Network, Source], Solution]
 
 @dataclass(frozen=True)
 class RefinedFit:
-    """What a fit ends with.
+    """The network that a fit ends with, in canonical form, on the inputs as they were given.
 
-    Attributes
-    ----------
-    model : IORNN or BRNN
-        In canonical form, on the inputs as they were given.
-    directions : Directions or None
-        In the order of the model.
-    status : RefinementStatus or None
-        None without a refinement.
-    n_steps : int
-    moments_rmse, rmse : ndarray of shape (n_outputs,) or None
-        Root mean square residual with moments alone, and after the refinement.
-    errors : StandardErrors or None
-    predicted_errors : dict of str to float
-        Relative error of each weight matrix that the standard errors imply.
-    accuracies : dict of str to float
-        Of a labelling network.
-    findings : tuple of Finding
-    detail : str
-        Outcome in words.
+    `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
+    root mean square residuals with moments alone and after it.
     """
 
     model: Network
