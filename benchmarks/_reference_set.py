@@ -609,6 +609,13 @@ def _all() -> list[Fit]:
             "range finder, not refined", partial(simulated, 17, 500, 10, (50, 2, 3)), 2, refine=None
         ),
         regressor("wide", partial(simulated, 18, 400, 20, (210, 2, 3)), 2, batch_size=2000),
+        regressor(
+            "wide, more weights than a matrix is formed for",
+            partial(simulated, 43, 500, 20, (210, 8, 6)),
+            8,
+            batch_size=2000,
+            quick=False,
+        ),
         regressor("score moment", QUADRATIC, 3, moment="score"),
         regressor("regression moment", QUADRATIC, 3, moment="regression"),
         regressor(
