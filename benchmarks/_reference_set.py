@@ -437,7 +437,7 @@ def dask_client(engine: str) -> Iterator[Any]:
                 n_workers=2,
                 threads_per_worker=1,
                 processes=False,
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
             )
         )
