@@ -78,15 +78,7 @@ class FirstMoment:
 def estimate_first_moment(
     problem: FitProblem, outputs: OutputSummary, inputs: InputSummary
 ) -> FirstMoment:
-    """Estimate and decompose the first moment, from more rows where a few do not decide it.
-
-    Raises
-    ------
-    IdentifiabilityError
-        If sizes leave the weights undetermined.
-    TooFewSamplesError
-        If the data are too few for the unknowns, or the moment.
-    """
+    """Estimate and decompose the first moment, from more rows where a few do not decide it."""
     settings, planned = problem.settings, outputs.plan
     estimator = usable_estimator(problem, outputs, inputs)
     findings = _score_findings(estimator, inputs)

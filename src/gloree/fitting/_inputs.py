@@ -125,15 +125,7 @@ class InputSummary:
 
 
 def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummary:
-    """Find the law of the inputs, centre them, and check the score on them.
-
-    Raises
-    ------
-    ValueError
-        If inputs are constant, or linearly dependent.
-    NonStationaryChainError
-        If the inputs wander, and a score was asked for.
-    """
+    """Find the law of the inputs, centre them, and check the score on them."""
     settings, source = problem.settings, outputs.source
     findings: list[Finding] = []
     given: InputLaw | None = None
@@ -174,11 +166,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
 
 
 def _is_wide(problem: FitProblem, outputs: OutputSummary) -> bool:
-    """Whether there are so many inputs that no law is fitted.
-
-    Scores would cost as much as everything else together; without one the recurrence comes
-    from linearised least squares.
-    """
+    """Whether inputs are so many that scores would cost as much as all the rest of a fit."""
     settings = problem.settings
     asked = settings.law is not None or settings.asks_for_score
     reduced = outputs.plan.n_directions < problem.n_inputs

@@ -73,13 +73,7 @@ def _whole(numbers: Array) -> IntArray:
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """From labels to their places among all.
-
-    Attributes
-    ----------
-    classes : ndarray of int
-        Distinct labels, sorted.
-    """
+    """From labels to their places among `classes`, the distinct labels in increasing order."""
 
     classes: IntArray
     n_outputs: int = 1
@@ -93,17 +87,9 @@ class LabelCoding:
 class ClassWhitening:
     """Indicators of the labels, centred and with uncorrelated linear residuals of equal size.
 
-    Attributes
-    ----------
-    frequencies : ndarray of shape (n_classes,)
-    matrix : ndarray of shape (n_classes, n_outputs)
-        Outputs are (e - frequencies) times this; n_outputs is n_classes - 1 at most.
-    inverse : ndarray of shape (n_outputs, n_classes)
-        Back from outputs to indicators.
-    counts : ndarray of shape (n_classes,)
-        Steps with each label.
-    coding : LabelCoding or None
-        What makes label numbers of the labels that the data hold.
+    Outputs are (e - frequencies) times `matrix`, of shape (n_classes, n_outputs) with n_outputs at
+    most n_classes - 1; `inverse` leads back. `counts` are the steps with each label, and `coding`
+    makes numbers of the labels that the data hold.
     """
 
     frequencies: Array
@@ -160,13 +146,7 @@ class ClassWhitening:
 
 
 def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
-    """Find the class whitening in one pass over inputs and labels.
-
-    Raises
-    ------
-    ValueError
-        If a refinement follows, and there are too few segments to hold some out.
-    """
+    """Find the class whitening in one pass over inputs and labels."""
     source = cut_data(problem, plan_moment(problem, n_classes - 1))
     if problem.settings.solver is not None:
         # an error now rather than after the moments

@@ -32,21 +32,10 @@ def leading_monomial(activation: Polynomial) -> Polynomial:
 def with_lower_terms(
     model: Network, activation: Polynomial, *, bias: bool, direct: bool
 ) -> list[Network]:
-    """Rewrite a fitted surrogate as networks with the activation asked for.
+    """Starts for Gauss-Newton with the activation asked for, of degree 2 or 3, from a surrogate.
 
-    Parameters
-    ----------
-    model : Network
-        With the monomial of the same degree, biases and a direct path.
-    activation : Polynomial
-        Of degree 2 or 3.
-    bias, direct : bool
-        Whether the network has biases and a direct path.
-
-    Returns
-    -------
-    list of Network
-        Starts for Gauss-Newton on all weights: one for each way to find the scales of the units.
+    The model has the monomial of the same degree, biases and a direct path. There is one start for
+    each way to find the scales of the units.
     """
     if activation.is_monomial:
         return [model]

@@ -131,18 +131,7 @@ class OutputSummary:
 
 
 def summarise_outputs(problem: FitProblem) -> OutputSummary:
-    """Cut the data, leave out what has exploded, and find mean and spread of the outputs.
-
-    Raises
-    ------
-    ValueError
-        If the outputs are constant, too large to be squared, or have exploded in many sequences;
-        or if no sequence is as long as a window.
-    TooFewSamplesError
-        If the steps are too few for the unknowns.
-    MemoryLimitError
-        If the memory limit cannot be kept.
-    """
+    """Cut the data, leave out what has exploded, and find mean and spread of the outputs."""
     settings = problem.settings
     planned = plan_moment(problem)
     source = cut_data(problem, planned)
@@ -229,13 +218,7 @@ def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: 
 
 
 def exploded_sequences(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray:
-    """Sequences whose outputs are beyond any scale.
-
-    Raises
-    ------
-    ValueError
-        If there are many of them.
-    """
+    """Sequences whose outputs are beyond any scale; an error if there are many of them."""
     found = find_segments(problem, source, sums, OUTLIER_FACTOR * sums.median)
     bad, total = np.unique(found.sequence), problem.data.n_sequences
     if bad.size == total or bad.size > LEFT_OUT_SHARE * total:

@@ -48,16 +48,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """Outcome of a fit.
-
-    Attributes
-    ----------
-    model : IORNN or BRNN
-        In canonical form, on the inputs as they were given.
-    law : InputLaw or None
-        Of the inputs as they were given.
-    report : FitReport
-    """
+    """Network in canonical form and law of the inputs, both on the inputs as given; the report."""
 
     model: Network
     law: InputLaw | None
@@ -65,17 +56,7 @@ class FittedNetwork:
 
 
 def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
-    """Run all stages.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the data are not usable.
-    IdentifiabilityError
-        If sizes leave the weights undetermined by any amount of data.
-    TooFewSamplesError
-        If the data are too few for the unknowns.
-    """
+    """Run all stages; for errors see `SpectralRNNRegressor.fit`."""
     verbose = problem.settings.verbose
     with problem.engine.small_matrices(), stage_runner(N_STAGES, verbose) as stages:
         problem = task.outputs(problem, stages)
@@ -110,13 +91,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class Labelling:
-    """Whitened indicators of labels; a readout, and the cross-entropy.
-
-    Attributes
-    ----------
-    n_classes : int
-    readout : {"logistic", "least-squares"}
-    """
+    """Whitened indicators of labels; a readout ("logistic" or "least-squares"), cross-entropy."""
 
     n_classes: int
     readout: str

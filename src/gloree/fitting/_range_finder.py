@@ -57,19 +57,7 @@ def find_range(
     """Project the whitened inputs on the span of the units, found from second moments.
 
     With a model, the moments are those of its residuals plus its own: a second, much more
-    accurate look once first weights are known.
-
-    Parameters
-    ----------
-    problem, outputs, inputs
-    size : int
-        Directions to keep.
-    model : IORNN or BRNN, optional
-
-    Returns
-    -------
-    Whitening
-        With `size` coordinates.
+    accurate estimate once first weights are known. The whitening has `size` coordinates.
     """
     source, rng, whitening = inputs.inliers, problem.rng, inputs.whitening
     cubic = problem.settings.activation.degree == 3

@@ -84,13 +84,7 @@ class MomentFit:
 def start_recurrence(
     problem: FitProblem, outputs: OutputSummary, inputs: InputSummary, first: FirstMoment
 ) -> RecurrentStart:
-    """Find the recurrence and the biases, and the direction of every unit if there are two.
-
-    Raises
-    ------
-    ValueError
-        If the estimator cannot serve this network, or needs a law and there is none.
-    """
+    """Find the recurrence and the biases, and the direction of every unit if there are two."""
     estimator, findings = recurrence_estimator(problem, inputs, first.model)
     law, overlap = None, None
     if estimator.uses_scores:
@@ -144,13 +138,7 @@ def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
 def recurrence_estimator(
     problem: FitProblem, inputs: InputSummary, model: Network
 ) -> tuple[RecurrenceEstimator, tuple[Finding, ...]]:
-    """Estimator of U and b that these inputs allow.
-
-    Raises
-    ------
-    ValueError
-        If it cannot serve this network, or needs a law and there is none.
-    """
+    """Estimator of U and b that these inputs allow; an error where there is none."""
     asked = problem.settings.recurrence
     if asked is None:
         return LeastSquares(), ()
