@@ -114,7 +114,7 @@ def test_is_immutable_and_survives_pickling():
     chain = make_chain(2)
     with pytest.raises(AttributeError):
         chain.mean = np.zeros(3)
-    for array in (chain.coefficients, chain.mean, chain.precision, chain.score_covariances):
+    for array in (chain.coefficients, chain.mean, chain.precision, chain.precision_blocks()):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0.0
     copy = pickle.loads(pickle.dumps(chain))
@@ -295,7 +295,7 @@ def test_fit_enforces_the_moments_of_interior_scores():
     # End effects: one step in 2e4, times the size of a score.
     np.testing.assert_allclose(s.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(s.T @ centred / len(s), np.eye(2), atol=5e-3)
-    np.testing.assert_allclose(s.T @ s / len(s), fitted.score_covariances[0], atol=5e-3)
+    np.testing.assert_allclose(s.T @ s / len(s), fitted.precision_blocks()[0], atol=5e-3)
 
 
 @pytest.mark.parametrize("initial", ["stationary", "data"])
@@ -410,7 +410,7 @@ def test_everything_that_needs_the_stationary_law_says_so():
         lambda: walk.log_density(x),
         lambda: walk.scores(as_sequences(x).whole()),
         lambda: walk.stationary_covariance,
-        lambda: walk.score_covariances,
+        lambda: walk.precision_blocks(),
     ):
         with pytest.raises(NonStationaryChainError, match="initial_covariance"):
             action()

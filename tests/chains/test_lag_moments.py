@@ -1,6 +1,7 @@
 """Lag moments: against naive loops, and the laws of a commutative monoid."""
 
-from dataclasses import fields
+from copy import deepcopy
+from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
@@ -67,8 +68,8 @@ def test_windows_never_cross_a_boundary():
     x = np.arange(12.0).reshape(6, 2)
     apart = lag_moments(as_sequences([x[:3], x[3:]]).whole(), 1)
     joined = lag_moments(as_sequences(x).whole(), 1)
-    assert apart.n_windows == 4
-    assert joined.n_windows == 5
+    assert apart.windows.count == 4
+    assert joined.windows.count == 5
 
 
 def test_large_means_do_not_cancel():
@@ -102,10 +103,9 @@ def test_weights_count_as_repetitions():
 
 def test_reading_and_merging_change_nothing():
     a, b = (lag_moments(as_sequences(np.full((4, 1), v)).whole(), 1) for v in (1.0, 5.0))
-    copies = [np.array(getattr(a, field.name)) for field in fields(a)]
+    copy = deepcopy(a)
     a.merge(b), a.finalize(), b.merge(a)
-    for field, copy in zip(fields(a), copies, strict=True):
-        np.testing.assert_array_equal(getattr(a, field.name), copy)
+    assert_equal(a, copy)
 
 
 def test_identity_of_no_data_finalises_to_nan():
@@ -115,9 +115,9 @@ def test_identity_of_no_data_finalises_to_nan():
 
 
 def test_merging_incompatible_statistics_names_the_field():
-    with pytest.raises(MergeError, match="`order` = 1 and 2"):
+    with pytest.raises(MergeError, match=r"`order` differs \(1 against 2\)"):
         LagMoments.identity(1, 2).merge(LagMoments.identity(2, 2))
-    with pytest.raises(MergeError, match="`n_inputs` = 2 and 3"):
+    with pytest.raises(MergeError, match=r"`n_inputs` differs \(2 against 3\)"):
         LagMoments.identity(1, 2).merge(LagMoments.identity(1, 3))
     with pytest.raises(MergeError, match="with int"):
         LagMoments.identity(1, 2).merge(3)
@@ -146,9 +146,14 @@ def statistic(parts, order):
 
 def assert_equal(a, b):
     """Exactly equal as statistics: the same sums about the same centre."""
-    moved = a if a.centre is None or b.centre is None else b._about(a.centre)
-    for field in fields(a):
-        np.testing.assert_array_equal(getattr(a, field.name), getattr(moved, field.name))
+    assert (a.centre is None) == (b.centre is None)
+    moved = b._about(a.centre)
+    assert (a.order, a.n_inputs) == (moved.order, moved.n_inputs)
+    np.testing.assert_equal(a.centre, moved.centre)
+    for name in ("windows", "rows", "starts"):
+        mine, theirs = astuple(getattr(a, name)), astuple(getattr(moved, name))
+        for x, y in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 @settings(max_examples=60, deadline=None)

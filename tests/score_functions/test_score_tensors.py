@@ -84,7 +84,7 @@ def test_joint_score_of_orders_one_two_spelt_out(chain):
     """S_{1,2}[i; j,k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j."""
     X = chain.sample(1, 4, 0)[0]
     scores = partial_score(chain, X)
-    s, r, K = scores[2], scores[1], chain.score_covariances[0]
+    s, r, K = scores[2], scores[1], chain.precision_blocks()[0]
     R = -chain.precision @ chain.coefficients[0]
     expected = np.einsum("i,j,k->ijk", s, r, r) - np.einsum("jk,i->ijk", K, s)
     expected -= np.einsum("ij,k->ijk", R, r) + np.einsum("ik,j->ijk", R, r)

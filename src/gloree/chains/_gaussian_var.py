@@ -1,16 +1,15 @@
 """Gaussian vector autoregressions of any order, with exact scores at the ends of sequences.
 
-One class, more than half of it documentation: its parts share the derived matrices.
+One class, half of it documentation: its parts share the derived matrices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike
 
 from gloree._arrays import copied, index, like
@@ -18,6 +17,8 @@ from gloree.chains._base import Capabilities, NonStationaryChainError, RandomSta
 from gloree.chains._linear_algebra import (
     companion_matrix,
     discrete_lyapunov,
+    frozen,
+    inverse,
     positive_definite,
     read_only,
     regress_on_past,
@@ -38,14 +39,14 @@ class GaussianVAR:
     .. math:: x_t = m + \sum_{k=1}^{p} \Phi_k (x_{t-k} - m) + e_t, \qquad e_t \sim N(0, \Sigma)
 
     The first p steps of a sequence follow the stationary law, or a Gaussian law with the given
-    covariance. The log-density is quadratic, so the score of a step is linear in the step and its
-    p neighbours on either side: with P = Sigma^-1,
+    covariance. The score of a step is linear in the step and its p neighbours on either side: with
+    P = Sigma^-1,
 
     .. math:: s_t = P e_t - \sum_{k=1}^{p} \Phi_k^T P e_{t+k} \quad\text{(interior)}, \qquad
               \operatorname{Cov}(s_t) = P + \sum_k \Phi_k^T P \Phi_k .
 
-    Near the ends the terms that do not exist are left out and the law of the first steps comes
-    in; sequences of every length, 1 included, are exact.
+    Near the ends the terms that do not exist are left out, and the law of the first steps comes
+    in: scores are exact for sequences of every length, 1 included.
 
     Parameters
     ----------
@@ -80,8 +81,8 @@ class GaussianVAR:
     -----
     Instances are immutable; derived matrices are computed once, when first needed. A chain with
     a spectral radius of 1 or more can be built, but everything that needs the stationary law
-    raises `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and
-    :eq:`varp` in general, score functions in the sense of [SA16]_.
+    raises `NonStationaryChainError`. The scores, :eq:`var1` for order 1 and :eq:`varp` in
+    general, are score functions in the sense of [SA16]_.
 
     References
     ----------
@@ -104,7 +105,7 @@ class GaussianVAR:
     coefficients: Array
     innovation_covariance: Array
     mean: Array
-    initial_covariance: Array | None = field(default=None)
+    initial_covariance: Array | None
 
     def __init__(
         self,
@@ -130,17 +131,12 @@ class GaussianVAR:
                 f"`mean` has shape {centre.shape}, expected ({n_inputs},) to match `coefficients`"
             )
         start = initial_covariance
-        if start is not None and order > 0:
-            start = positive_definite(start, "initial_covariance", order * n_inputs)
-        elif start is not None:
+        if start is not None and order == 0:
             raise ValueError("`initial_covariance` was given, but a chain of order 0 has no past")
-        for name, value in (
-            ("coefficients", phi),
-            ("innovation_covariance", sigma),
-            ("mean", centre),
-            ("initial_covariance", start),
-        ):
-            object.__setattr__(self, name, value)
+        if start is not None:
+            start = positive_definite(start, "initial_covariance", order * n_inputs)
+        for each, value in zip(fields(self), (phi, sigma, centre, start), strict=True):
+            object.__setattr__(self, each.name, value)
 
     def __repr__(self) -> str:
         return (
@@ -165,12 +161,12 @@ class GaussianVAR:
 
     @property
     def context(self) -> tuple[int, int]:
-        """Rows before and after a step that its score depends on: p on either side."""
+        """Rows before and after a step that its score depends on."""
         return self.order, self.order
 
     @property
     def capabilities(self) -> Capabilities:
-        """Score tensors of every order, as Hermite tensors, exact at the ends of sequences."""
+        """Hermite score tensors of every order, exact at the ends of sequences."""
         return Capabilities(max_score_order=None, hermite=True, edges=True)
 
     @cached_property
@@ -188,7 +184,7 @@ class GaussianVAR:
     @cached_property
     def precision(self) -> Array:
         """Innovation precision P = Sigma^-1, shape (n_inputs, n_inputs)."""
-        return _frozen(_inverse(self.innovation_covariance))
+        return frozen(inverse(self.innovation_covariance))
 
     @cached_property
     def stationary_covariance(self) -> Array:
@@ -197,27 +193,28 @@ class GaussianVAR:
         Raises
         ------
         NonStationaryChainError
+            If there is no such law.
         """
-        return _frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
+        return frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
 
     @cached_property
     def first_steps_covariance(self) -> Array:
         """Covariance of (x_1, .., x_p), oldest first, shape (order n_inputs, order n_inputs).
 
-        It is `initial_covariance` where that was given, and the stationary one else.
+        The stationary one, unless `initial_covariance` was given.
 
         Raises
         ------
         NonStationaryChainError
-            If the second is needed and does not exist.
+            If the stationary law is needed and does not exist.
         """
         if self.initial_covariance is not None:
             return self.initial_covariance
-        if self.order == 0:
-            return np.zeros((0, 0))
         p, d = self.order, self.n_inputs
+        if p == 0:
+            return np.zeros((0, 0))
         blocks = self._companion_covariance.reshape(p, d, p, d)[::-1, :, ::-1, :]
-        return _frozen(blocks.reshape(p * d, p * d))
+        return frozen(blocks.reshape(p * d, p * d))
 
     @cached_property
     def _companion_covariance(self) -> Array:
@@ -229,20 +226,19 @@ class GaussianVAR:
                 f"inputs, lower the order, or give the law of the first steps "
                 f"(`initial_covariance`; `initial='data'` when fitting)"
             )
-        d = self.n_inputs
         if self.order == 0:
             return self.innovation_covariance
-        noise = np.zeros((self.order * d, self.order * d))
-        noise[:d, :d] = self.innovation_covariance
-        return discrete_lyapunov(companion_matrix(self.coefficients), noise)
+        companion = companion_matrix(self.coefficients)
+        noise = np.zeros_like(companion)
+        noise[: self.n_inputs, : self.n_inputs] = self.innovation_covariance
+        return discrete_lyapunov(companion, noise)
 
     @cached_property
     def _start_precisions(self) -> list[Array]:
         """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
-        covariance = self.first_steps_covariance
-        d = self.n_inputs
-        sizes = [m * d for m in range(self.order + 1)]
-        return [_inverse(covariance[:n, :n]) if n else np.zeros((0, 0)) for n in sizes]
+        covariance, d = self.first_steps_covariance, self.n_inputs
+        sizes = range(d, (self.order + 1) * d, d)
+        return [np.zeros((0, 0)), *(inverse(covariance[:n, :n]) for n in sizes)]
 
     # -- the joint precision ----------------------------------------------------------------
 
@@ -259,19 +255,18 @@ class GaussianVAR:
     def boundary_types(self, batch: Batch) -> IntArray:
         """Boundary type of every row of a batch, shape (n_rows,)."""
         p = self.order
-        before = np.minimum(batch.steps_before, p)
-        after = np.minimum(batch.steps_after, p)
+        before, after = np.minimum(batch.steps_before, p), np.minimum(batch.steps_after, p)
         types: IntArray = (p - before) * (p + 1) + (p - after)
         return types
 
     def boundary_name(self, boundary_type: int) -> str:
-        """Say in words which steps are of this boundary type."""
+        """Which steps are of this boundary type, in words."""
         p = self.order
         before, after = self._surroundings(boundary_type)
         if before == p and after == p:
             return "interior"
-        if p == 1:
-            return {(1, 0): "last", (0, 1): "first", (0, 0): "only step"}[before, after]
+        if p == 1 and before == after:
+            return "only step"
         parts = []
         if before < p:
             parts.append("first" if before == 0 else f"first + {before}")
@@ -309,27 +304,17 @@ class GaussianVAR:
                 f"neighbour at `lag` = {lag}"
             )
         p, d = self.order, self.n_inputs
+        slopes = [np.eye(d), *(-self.coefficients)]  # of e_{t+k} in x_t, for k = 0, .., p
         block = np.zeros((d, d))
-        if lag > p:
-            return block
         for ahead in range(p - lag + 1):
             # The residual of step t + ahead holds both x_t and x_{t-lag}, if it has its own past.
             if before + ahead >= p and ahead <= after:
-                block += (
-                    self._residual_weights[ahead].T
-                    @ self.precision
-                    @ self._residual_weights[ahead + lag]
-                )
+                block += slopes[ahead].T @ self.precision @ slopes[ahead + lag]
         if before < p:
             n_first = min(before + after + 1, p)
             start = self._start_precisions[n_first].reshape(n_first, d, n_first, d)
             block += start[before, :, before - lag, :]
         return (block + block.T) / 2 if lag == 0 else block
-
-    @cached_property
-    def _residual_weights(self) -> list[Array]:
-        """Derivatives of e_{t+k} in x_t: the identity, then -Phi_k."""
-        return [np.eye(self.n_inputs), *(-self.coefficients)]
 
     def precision_blocks(self, lag: int = 0) -> Array:
         """Cov(s_t, s_{t-lag}) for every boundary type of step t.
@@ -337,21 +322,18 @@ class GaussianVAR:
         Parameters
         ----------
         lag : int, default 0
-            0 gives K, the covariance of the score itself.
+            0 gives K, the covariance of the score itself, which is computed once.
 
         Returns
         -------
         ndarray of shape (n_boundary_types, n_inputs, n_inputs)
             Zero for boundary types of steps that may lack the neighbour.
         """
-        if lag == 0:
-            return self.score_covariances
-        return self._blocks(lag)
+        return self._score_covariances if lag == 0 else self._blocks(lag)
 
     @cached_property
-    def score_covariances(self) -> Array:
-        """K, the covariance of the score: ``precision_blocks(0)``, computed once."""
-        return _frozen(self._blocks(0))
+    def _score_covariances(self) -> Array:
+        return frozen(self._blocks(0))
 
     def _blocks(self, lag: int) -> Array:
         blocks = np.zeros((self.n_boundary_types, self.n_inputs, self.n_inputs))
@@ -379,16 +361,7 @@ class GaussianVAR:
     # -- scores, density, samples -----------------------------------------------------------
 
     def residuals(self, batch: Batch) -> Array:
-        """Innovations e_t of the rows that have p rows before them in their segment; zero else.
-
-        Parameters
-        ----------
-        batch : Batch
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_inputs)
-        """
+        """Innovations e_t, shape (n_rows, n_inputs); zero for the first p rows of a segment."""
         centred = batch.X - like(batch.X, self.mean)
         residuals: Array = copied(centred)
         for lag, coefficient in enumerate(self.coefficients, start=1):
@@ -423,10 +396,6 @@ class GaussianVAR:
         """
         self._check_batch(batch)
         p, d = self.order, self.n_inputs
-        if p == 0:
-            centred = batch.X - like(batch.X, self.mean)
-            independent: Array = centred @ like(centred, self.precision)
-            return independent
         residuals = self.residuals(batch)
         weighted = residuals @ like(residuals, self.precision)
         scores: Array = copied(weighted)
@@ -445,7 +414,7 @@ class GaussianVAR:
             scores[index(scores, unseen)] = 0.0
         return scores
 
-    def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
+    def log_density(self, X: object, *, lengths: ArrayLike | None = None) -> Array:
         """Exact log-density of every sequence.
 
         Parameters
@@ -474,16 +443,15 @@ class GaussianVAR:
         >>> GaussianVAR([[0.0]], [[1.0]]).log_density(np.zeros((1, 2, 1))).round(6)
         array([-1.837877])
         """
-        data = as_sequences(X, lengths=lengths)
-        return np.concatenate([self._log_density(batch) for batch in data.batches()])
+        batches = as_sequences(X, lengths=lengths).batches()
+        return np.concatenate([self._log_density(batch) for batch in batches])
 
     def _log_density(self, batch: Batch) -> Array:
         self._check_batch(batch)
         p, d = self.order, self.n_inputs
         residuals = self.residuals(batch)
-        quadratic = np.add.reduceat(
-            np.einsum("ni,ni->n", residuals @ self.precision, residuals), batch.starts
-        )
+        squares = np.einsum("ni,ni->n", residuals @ self.precision, residuals)
+        quadratic = np.add.reduceat(squares, batch.starts)
         later = np.maximum(batch.lengths - p, 0)
         quadratic += later * np.linalg.slogdet(self.innovation_covariance)[1]
         for n_first, first in self._starts(batch):
@@ -563,7 +531,7 @@ class GaussianVAR:
         Returns
         -------
         GaussianVAR
-            With the mean lowered by `offset`; the law of x - mean has mean zero.
+            With the mean lowered by `offset`.
 
         Raises
         ------
@@ -573,19 +541,15 @@ class GaussianVAR:
         moved = read_only(offset, "offset")
         if moved.shape != (self.n_inputs,):
             raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
-        return GaussianVAR(
-            self.coefficients,
-            self.innovation_covariance,
-            self.mean - moved,
-            initial_covariance=self.initial_covariance,
-        )
+        given = self.coefficients, self.innovation_covariance, self.mean - moved
+        return GaussianVAR(*given, initial_covariance=self.initial_covariance)
 
     # -- estimation -------------------------------------------------------------------------
 
     @classmethod
     def fit(
         cls,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         order: int = 1,
@@ -601,9 +565,9 @@ class GaussianVAR:
         order : int, default 1
             p; 0 fits independent steps.
         initial : {"stationary", "data"}, default "stationary"
-            Law of the first p steps: that of the fitted recursion, or the second moment about
-            the mean of the first p steps of all sequences. Use the latter for many sequences
-            that start from rest.
+            Law of the first p steps: the stationary law of the fitted recursion, or a Gaussian law
+            with the second moment of the first p steps of all sequences about the mean. Use the
+            latter for many sequences that start from rest.
 
         Returns
         -------
@@ -618,9 +582,9 @@ class GaussianVAR:
 
         Notes
         -----
-        Innovations are never formed: all comes from the covariance of (x_t, .., x_{t-p}).
-        Time O(n_rows ((p + 1) n_inputs)^2 + (p n_inputs)^3). The innovation covariance divides
-        by the number of windows (maximum likelihood given the first steps).
+        All comes from the covariance of (x_t, .., x_{t-p}). The innovation covariance divides by
+        the number of these windows (maximum likelihood given the first steps). Time
+        O(n_rows ((p + 1) n_inputs)^2 + (p n_inputs)^3).
 
         Examples
         --------
@@ -681,16 +645,3 @@ class GaussianVAR:
                 f"initial='data' with many sequences"
             )
         return chain
-
-
-def _frozen(array: Array) -> Array:
-    """Write-protect a derived matrix, which all callers share."""
-    array.flags.writeable = False
-    return array
-
-
-def _inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric positive definite matrix, exactly symmetric."""
-    factor = scipy.linalg.cho_factor(matrix, lower=True)
-    inverse = scipy.linalg.cho_solve(factor, np.eye(matrix.shape[0]))
-    return np.asarray((inverse + inverse.T) / 2, dtype=np.float64)

@@ -15,39 +15,36 @@ COLLINEAR_CONDITION = 1e12
 CONSTANT_SPREAD = 1e-13
 """Standard deviation, relative to the mean, below which a column is taken for constant."""
 
-
 UNIT_ROOT_CONDITION = 1e8
 """Condition of I - sum Phi_k from which the mean of a chain is not determined by its recursion."""
 
 
-def read_only(value: ArrayLike, name: str) -> Array:
-    """Copy to float64 and write-protect.
+def frozen(array: Array) -> Array:
+    """Write-protect an array that is shared."""
+    array.flags.writeable = False
+    return array
 
-    Raises
-    ------
-    TypeError
-        If the values are not real numbers.
-    ValueError
-        If they are not finite.
-    """
+
+def inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix, exactly symmetric."""
+    factor = scipy.linalg.cho_factor(matrix, lower=True)
+    inverted = scipy.linalg.cho_solve(factor, np.eye(matrix.shape[0]))
+    return np.asarray((inverted + inverted.T) / 2, dtype=np.float64)
+
+
+def read_only(value: ArrayLike, name: str) -> Array:
+    """Copy finite real numbers to float64, and write-protect them."""
     raw = np.asarray(value)
     if raw.dtype.kind not in "biuf":
         raise TypeError(f"`{name}` has dtype {raw.dtype}, expected real numbers")
     array = np.array(raw, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinity")
-    array.flags.writeable = False
-    return array
+    return frozen(array)
 
 
 def positive_definite(value: ArrayLike, name: str, size: int) -> Array:
-    """Check a covariance matrix and make it exactly symmetric.
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, or the matrix is not symmetric or not positive definite.
-    """
+    """Check a covariance matrix of this size, and make it exactly symmetric."""
     matrix = read_only(value, name)
     if matrix.shape != (size, size):
         raise ValueError(f"`{name}` has shape {matrix.shape}, expected ({size}, {size})")
@@ -66,8 +63,7 @@ def positive_definite(value: ArrayLike, name: str, size: int) -> Array:
             f"`{name}` is not positive definite: its smallest eigenvalue is {smallest:.3g}, its "
             f"largest entry {scale:.3g}"
         ) from None
-    matrix.flags.writeable = False
-    return matrix
+    return frozen(matrix)
 
 
 def companion_matrix(coefficients: Array) -> Array:
@@ -96,13 +92,7 @@ def discrete_lyapunov(transition: Array, noise: Array) -> Array:
 
 
 def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
-    """Coefficients, innovation covariance and mean of the least-squares autoregression.
-
-    Raises
-    ------
-    ValueError
-        If there are too few windows, or columns are constant or collinear.
-    """
+    """Coefficients, innovation covariance and mean of the least-squares autoregression."""
     p, d = summary.order, summary.n_inputs
     needed = (p + 1) * d + 1
     if summary.n_windows < needed:
@@ -122,10 +112,9 @@ def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
         )
     correlation = covariance / np.outer(scale, scale)
     _require_independent(correlation, d)
-    past = correlation[d:, d:]
-    across = correlation[:d, d:]
     if p:
-        scaled = scipy.linalg.solve(past, across.T, assume_a="pos").T
+        across = correlation[:d, d:]
+        scaled = scipy.linalg.solve(correlation[d:, d:], across.T, assume_a="pos").T
         innovation = correlation[:d, :d] - scaled @ across.T
         stacked = scaled * scale[:d, np.newaxis] / scale[d:]
     else:
@@ -144,13 +133,7 @@ def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
 
 
 def second_moment_of_starts(summary: LagCovariances, mean: Array) -> Array:
-    """Second moment about the mean of the first steps of all sequences.
-
-    Raises
-    ------
-    ValueError
-        If there are too few sequences, or their first steps do not vary in every direction.
-    """
+    """Second moment about the mean of the first steps of all sequences."""
     size = summary.order * summary.n_inputs
     if summary.n_starts <= size:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,33 +16,34 @@ from gloree._arrays import (
     take_rows,
     to_host,
 )
-from gloree._sums import MergeError
+from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
 
 @dataclass(frozen=True)
 class LagCovariances:
-    """What `LagMoments.finalize` returns: counts, means and centred covariances.
+    """Counts, means and covariances of steps and windows: the result of `LagMoments.finalize`.
+
+    Covariances divide by the count. Where a count is 0, mean and covariance are NaN.
 
     Attributes
     ----------
     order, n_inputs : int
     n_windows : float
-        Windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence.
+        Number of windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence.
     window_mean : ndarray of shape ((order + 1) n_inputs,)
-        Mean of the window, most recent step first.
+        Most recent step first.
     window_covariance : ndarray of shape ((order + 1) n_inputs, (order + 1) n_inputs)
     n_rows : float
-        Steps.
+        Number of steps.
     mean : ndarray of shape (n_inputs,)
-        Mean over all steps.
+        Over all steps.
     covariance : ndarray of shape (n_inputs, n_inputs)
     n_starts : float
-        Sequences with at least `order` steps.
+        Number of sequences with at least `order` steps.
     start_mean : ndarray of shape (order n_inputs,)
-        Mean of the first `order` steps (x_1, .., x_order), *oldest* first.
+        Of their first steps (x_1, .., x_order), *oldest* first.
     start_covariance : ndarray of shape (order n_inputs, order n_inputs)
-        All covariances divide by the count; with a count of 0 they are NaN.
     """
 
     order: int
@@ -59,7 +60,45 @@ class LagCovariances:
 
 
 @dataclass(frozen=True)
-class LagMoments:
+class VectorSums(Sums):
+    """Count, sum, and sum of outer products of vectors v."""
+
+    count: float
+    total: Array
+    products: Array
+
+    @classmethod
+    def identity(cls, size: int) -> VectorSums:
+        """Return the sums of no vectors."""
+        return cls(0.0, np.zeros(size), np.zeros((size, size)))
+
+    @classmethod
+    def of(cls, values: Array, weights: Array | None) -> VectorSums:
+        """Sum over rows, with a weight for each unless `weights` is None."""
+        if weights is None:
+            products = to_host(values.T @ values)
+            return cls(float(values.shape[0]), to_host(column_sums(values)), products)
+        weighted = values * like(values, weights)[:, np.newaxis]
+        sums = to_host(column_sums(weighted)), to_host(weighted.T @ values)
+        return cls(float(weights.sum()), *sums)
+
+    def shifted(self, shift: Array) -> VectorSums:
+        """Return the sums of v + shift."""
+        cross = np.outer(self.total, shift)
+        products = self.products + cross + cross.T + self.count * np.outer(shift, shift)
+        return VectorSums(self.count, self.total + self.count * shift, products)
+
+    def mean_and_covariance(self, centre: Array) -> tuple[float, Array, Array]:
+        """Count, mean of v + centre, and covariance."""
+        if self.count == 0:
+            return 0.0, np.full_like(self.total, np.nan), np.full_like(self.products, np.nan)
+        mean = self.total / self.count
+        covariance = self.products / self.count - np.outer(mean, mean)
+        return self.count, mean + centre, (covariance + covariance.T) / 2
+
+
+@dataclass(frozen=True)
+class LagMoments(Sums):
     """Sums over steps and over windows of neighbouring steps; a monoid under `merge`.
 
     All sums are taken of x - centre, with a provisional centre near the mean, so that nothing
@@ -74,45 +113,23 @@ class LagMoments:
     order, n_inputs : int
     centre : ndarray of shape (n_inputs,) or None
         None for the identity.
-    n_windows, window_sum, window_products
-        Count, sum and sum of outer products of the windows (x_t, .., x_{t-order}).
-    n_rows, row_sum, row_products
-        The same of all steps.
-    n_starts, start_sum, start_products
-        The same of the first `order` steps of the sequences that have them, oldest first.
+    windows, rows, starts : VectorSums
+        Count, sum and sum of outer products of the windows (x_t, .., x_{t-order}), of all steps,
+        and of the first `order` steps (oldest first) of the sequences that have as many.
     """
 
-    order: int
-    n_inputs: int
-    centre: Array | None
-    n_windows: float
-    window_sum: Array
-    window_products: Array
-    n_rows: float
-    row_sum: Array
-    row_products: Array
-    n_starts: float
-    start_sum: Array
-    start_products: Array
+    order: int = field(metadata={"setting": True})
+    n_inputs: int = field(metadata={"setting": True})
+    centre: Array | None = field(metadata={"setting": True})
+    windows: VectorSums = field(metadata={"nested": True})
+    rows: VectorSums = field(metadata={"nested": True})
+    starts: VectorSums = field(metadata={"nested": True})
 
     @classmethod
     def identity(cls, order: int, n_inputs: int) -> LagMoments:
         """Return the statistic of no data."""
-        window, start = (order + 1) * n_inputs, order * n_inputs
-        return cls(
-            order,
-            n_inputs,
-            None,
-            0.0,
-            np.zeros(window),
-            np.zeros((window, window)),
-            0.0,
-            np.zeros(n_inputs),
-            np.zeros((n_inputs, n_inputs)),
-            0.0,
-            np.zeros(start),
-            np.zeros((start, start)),
-        )
+        sizes = ((order + 1) * n_inputs, n_inputs, order * n_inputs)
+        return cls(order, n_inputs, None, *map(VectorSums.identity, sizes))
 
     def merge(self, other: object) -> LagMoments:
         """Return the statistic of both data sets.
@@ -122,83 +139,41 @@ class LagMoments:
         MergeError
             If `other` is something else, or `order` or `n_inputs` differ.
         """
-        if not isinstance(other, LagMoments):
-            raise MergeError(f"cannot merge LagMoments with {type(other).__name__}")
-        for name in ("order", "n_inputs"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise MergeError(
-                    f"lag moments with `{name}` = {mine} and {theirs} cannot be merged"
-                )
-        if other.centre is None:
-            return self
-        if self.centre is None:
-            return other
-        moved = other._about(self.centre)
-        sums = {
-            field.name: getattr(self, field.name) + getattr(moved, field.name)
-            for field in fields(self)[3:]
-        }
-        return LagMoments(self.order, self.n_inputs, self.centre, **sums)
+        if not isinstance(other, LagMoments) or self._shape != other._shape:
+            return super().merge(other)  # refuses it
+        centre = other.centre if self.centre is None else self.centre
+        return super(LagMoments, self._about(centre)).merge(other._about(centre))
 
     def finalize(self) -> LagCovariances:
         """Return means and covariances."""
-        centre = np.zeros(self.n_inputs) if self.centre is None else self.centre
-        window = _mean_and_covariance(self.n_windows, self.window_sum, self.window_products)
-        row = _mean_and_covariance(self.n_rows, self.row_sum, self.row_products)
-        start = _mean_and_covariance(self.n_starts, self.start_sum, self.start_products)
+        p, centre = self.order, np.zeros(self.n_inputs) if self.centre is None else self.centre
         return LagCovariances(
-            self.order,
+            p,
             self.n_inputs,
-            self.n_windows,
-            window[0] + np.tile(centre, self.order + 1),
-            window[1],
-            self.n_rows,
-            row[0] + centre,
-            row[1],
-            self.n_starts,
-            start[0] + np.tile(centre, self.order),
-            start[1],
+            *self.windows.mean_and_covariance(np.tile(centre, p + 1)),
+            *self.rows.mean_and_covariance(centre),
+            *self.starts.mean_and_covariance(np.tile(centre, p)),
         )
 
-    def _about(self, centre: Array) -> LagMoments:
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.order, self.n_inputs
+
+    def _about(self, centre: Array | None) -> LagMoments:
         """Return the same statistic about another centre."""
-        assert self.centre is not None
+        if self.centre is None or centre is None:
+            return replace(self, centre=centre)
         shift = self.centre - centre
         if not shift.any():
             return self
-        window = _shift(
-            self.n_windows, self.window_sum, self.window_products, np.tile(shift, self.order + 1)
-        )
-        row = _shift(self.n_rows, self.row_sum, self.row_products, shift)
-        start = _shift(
-            self.n_starts, self.start_sum, self.start_products, np.tile(shift, self.order)
-        )
         return LagMoments(
             self.order,
             self.n_inputs,
             centre,
-            self.n_windows,
-            *window,
-            self.n_rows,
-            *row,
-            self.n_starts,
-            *start,
+            self.windows.shifted(np.tile(shift, self.order + 1)),
+            self.rows.shifted(shift),
+            self.starts.shifted(np.tile(shift, self.order)),
         )
-
-
-def _shift(count: float, total: Array, products: Array, shift: Array) -> tuple[Array, Array]:
-    """Sum and outer products of v + shift."""
-    cross = np.outer(total, shift)
-    return total + count * shift, products + cross + cross.T + count * np.outer(shift, shift)
-
-
-def _mean_and_covariance(count: float, total: Array, products: Array) -> tuple[Array, Array]:
-    if count == 0:
-        return np.full_like(total, np.nan), np.full_like(products, np.nan)
-    mean = total / count
-    covariance = products / count - np.outer(mean, mean)
-    return mean, (covariance + covariance.T) / 2
 
 
 CENTRE_ROWS = 1024
@@ -211,9 +186,7 @@ def provisional_centre(X: Array) -> Array:
     Few significant bits make x - centre, and shifts between centres, exact for most data.
     """
     some = X[:: max(1, X.shape[0] // CENTRE_ROWS)]
-    low, high, mean = (
-        to_host(part) for part in (column_minima(some), column_maxima(some), some.mean(axis=0))
-    )
+    low, high, mean = map(to_host, (column_minima(some), column_maxima(some), some.mean(axis=0)))
     spread = high - low
     # A quarter of the range, rounded down to a power of two.
     unit = np.exp2(np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - 2)
@@ -286,32 +259,13 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
     start = start.reshape(first.shape[0], order * n_inputs)
 
     weights = batch.weights
-    return LagMoments(
-        order,
-        n_inputs,
-        centre,
-        *_sums(window, None if weights is None else weights[rows]),
-        *_sums(row, None if weights is None else weights[counted]),
-        *_sums(start, None if weights is None else weights[first]),
-    )
-
-
-def _sums(values: Array, weights: Array | None) -> tuple[float, Array, Array]:
-    if weights is None:
-        return float(values.shape[0]), to_host(column_sums(values)), to_host(values.T @ values)
-    weighted = values * like(values, weights)[:, np.newaxis]
-    sums = to_host(column_sums(weighted)), to_host(weighted.T @ values)
-    return float(weights.sum()), *sums
+    parts = ((window, rows), (row, counted), (start, first))
+    sums = (VectorSums.of(v, None if weights is None else weights[at]) for v, at in parts)
+    return LagMoments(order, n_inputs, centre, *sums)
 
 
 def require_context(batch: Batch, before: int, after: int) -> None:
-    """Refuse a batch whose counted rows lack their neighbours.
-
-    Raises
-    ------
-    ValueError
-        Naming the segment, what it carries and what it needs.
-    """
+    """Refuse a batch whose counted rows lack their neighbours, with a ValueError."""
     inside = batch.lengths > batch.before + batch.after
     for name, open_end, carried, needed in (
         ("before", ~batch.from_start, batch.before, before),
