@@ -3,6 +3,7 @@
 from gloree.score_functions._hermite import hermite_along, hermite_tensor
 from gloree.score_functions._stein import (
     SteinStatistic,
+    SymmetricWhitening,
     check_score,
     stein_statistic,
 )
@@ -13,7 +14,6 @@ from gloree.score_functions._tensors import (
     window_score_covariance,
 )
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck
-from gloree.score_functions._whitening import SymmetricWhitening
 
 __all__ = [
     "EdgeCheck",

@@ -20,6 +20,16 @@ CONTRACTS = 0.75
 
 Status = Literal["fine", "doubtful", "fails", "undecided"]
 
+VERDICTS: dict[Status, str] = {
+    "fine": "fine: the score fits these inputs; score moments and residual rounds may be used",
+    "doubtful": f"doubtful: the defect is above {FINE}, though rounds with this score should still "
+    "contract; prefer the regression moment (moment='regression')",
+    "fails": "fails: the inputs do not follow this law, and moments taken with its score are "
+    "biased however much data there is. Use the regression moment (moment='regression'), or the "
+    "true score if the law is known",
+}
+"""What to do, by status; only "undecided" depends on figures."""
+
 
 @dataclass(frozen=True)
 class EdgeCheck:
@@ -65,9 +75,7 @@ class EdgeCheck:
 
 @dataclass(frozen=True)
 class ScoreCheck:
-    """Whether the score of a chain fits inputs: the result of `check_score`.
-
-    `print` it for a table with a verdict in words.
+    """Whether the score of a law fits inputs: the result of `check_score`; print it for a table.
 
     Attributes
     ----------
@@ -125,20 +133,7 @@ class ScoreCheck:
                 f"about {_round_up(needed):,} steps would settle it. Until then use the "
                 f"regression moment (moment='regression')"
             )
-        if self.status == "fine":
-            return (
-                "fine: the score fits these inputs; score moments and residual rounds may be used"
-            )
-        if self.status == "doubtful":
-            return (
-                f"doubtful: the defect is above {FINE}, though rounds with this score should still "
-                f"contract; prefer the regression moment (moment='regression')"
-            )
-        return (
-            "fails: the inputs do not follow this law, and moments taken with its score are "
-            "biased however much data there is. Use the regression moment "
-            "(moment='regression'), or the true score if the law is known"
-        )
+        return VERDICTS[self.status]
 
     def __str__(self) -> str:
         checked = "" if self.n_checked == self.n_inputs else f" ({self.n_checked} of them checked)"
