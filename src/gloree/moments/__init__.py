@@ -1,7 +1,7 @@
 """Cross moments of outputs and score functions, as mergeable sums over the data."""
 
 from gloree._sums import MergeError
-from gloree.moments._coordinates import Coordinates, score_coordinates
+from gloree.moments._coordinates import Coordinates, Whitening, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment, cross_moment_sums
 from gloree.moments._estimators import (
     FIRST_MOMENTS,
@@ -21,7 +21,6 @@ from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
     RegressionSums,
-    Whitening,
     regression_moment,
     regression_sums,
 )

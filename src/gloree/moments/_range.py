@@ -1,10 +1,9 @@
-"""Randomised range finder: the span of the input weights when n_inputs is large."""
+"""Randomised range finder: the space spanned by the input weights when n_inputs is large."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -73,6 +72,8 @@ def range_basis(columns: Array, size: int) -> Array:
     return left[:, :size]
 
 
-def gaussian_probes(n_directions: int, n_probes: int, random_state: Any) -> Array:
-    """Random test matrix Omega."""
+def gaussian_probes(
+    n_directions: int, n_probes: int, random_state: int | np.random.Generator | None
+) -> Array:
+    """Random test matrix Omega of standard normal entries, shape (n_directions, n_probes)."""
     return np.random.default_rng(random_state).standard_normal((n_directions, n_probes))

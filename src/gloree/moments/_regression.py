@@ -16,7 +16,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,75 +44,8 @@ from gloree._monomials import (
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
+from gloree.moments._coordinates import Whitening
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-FeatureKind = Literal["xreg", "union"]
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Affine map to coordinates of unit covariance, x~ = W (x - mean).
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_inputs,)
-    matrix : ndarray of shape (n_directions, n_inputs)
-        W.
-    inverse : ndarray of shape (n_inputs, n_directions)
-        Right inverse of W on the directions kept.
-    eigenvalues : ndarray of shape (n_inputs,)
-        Of the covariance, in decreasing order.
-    """
-
-    mean: Array
-    matrix: Array
-    inverse: Array
-    eigenvalues: Array
-
-    @classmethod
-    def from_covariance(
-        cls, mean: Array, covariance: Array, *, n_directions: int | None = None, rtol: float = 1e-12
-    ) -> Whitening:
-        """Whiten along the leading principal directions.
-
-        Parameters
-        ----------
-        mean : ndarray of shape (n_inputs,)
-        covariance : ndarray of shape (n_inputs, n_inputs)
-        n_directions : int, optional
-            Directions to keep; all of those above `rtol` by default.
-        rtol : float
-            Directions of relative variance below this are left out.
-        """
-        values, vectors = np.linalg.eigh(covariance)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        kept = int(np.sum(values > rtol * values[0]))
-        if n_directions is not None:
-            kept = min(kept, n_directions)
-        root = np.sqrt(values[:kept])
-        return cls(
-            mean.copy(), vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root, values
-        )
-
-    @property
-    def n_directions(self) -> int:
-        """Coordinates kept."""
-        return int(self.matrix.shape[0])
-
-    @property
-    def condition(self) -> float:
-        """Condition number of the input covariance."""
-        smallest = float(self.eigenvalues[-1])
-        return float(self.eigenvalues[0]) / smallest if smallest > 0 else np.inf
-
-    def restrict(self, basis: Array) -> Whitening:
-        """Keep only the coordinates along orthonormal columns of `basis`."""
-        return Whitening(self.mean, basis.T @ self.matrix, self.inverse @ basis, self.eigenvalues)
-
-    def __call__(self, X: Array) -> Array:
-        """Whitened rows."""
-        whitened: Array = X @ like(X, self.matrix.T) - like(X, self.matrix @ self.mean)
-        return whitened
 
 
 @dataclass(frozen=True)
@@ -139,7 +71,7 @@ class RegressionFeatures:
     chain: HermiteLaw | None = None
 
     @property
-    def kind(self) -> FeatureKind:
+    def kind(self) -> str:
         """Name of the features, ``xreg`` or ``union``."""
         return "xreg" if self.chain is None else "union"
 
@@ -170,19 +102,15 @@ class RegressionFeatures:
 
     @property
     def score_map(self) -> Array:
-        """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions)."""
+        """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions).
+
+        Its transpose is L, with L L^T the covariance of their scores in whitened coordinates.
+        """
         if self.chain is None:
             raise ValueError("`xreg` features hold no score")
-        root = np.linalg.cholesky(self._interior_covariance())
-        return np.asarray(root.T, dtype=np.float64)
-
-    def _interior_covariance(self) -> Array:
-        """Covariance of the score in whitened coordinates, W^-T K W^-1 (interior steps)."""
-        assert self.chain is not None
-        K = self.chain.precision_blocks(0)[0]
         inverse = self.whitening.inverse
-        covariance: Array = inverse.T @ K @ inverse
-        return covariance
+        covariance = inverse.T @ self.chain.precision_blocks(0)[0] @ inverse
+        return np.asarray(np.linalg.cholesky(covariance).T, dtype=np.float64)
 
     def rows(self, batch: Batch) -> IntArray:
         """Rows of a batch that enter the regression."""
@@ -194,18 +122,9 @@ class RegressionFeatures:
         return counted[inside]
 
     def evaluate(self, batch: Batch, rows: IntArray, scores: Array | None) -> Array:
-        """Features of some rows.
+        """Features of some rows, shape (size, len(rows)).
 
-        Parameters
-        ----------
-        batch : Batch
-        rows : ndarray of int
-        scores : ndarray of shape (n_rows, n_directions) or None
-            s~ of all rows, for ``union`` (see `whitened_scores`).
-
-        Returns
-        -------
-        ndarray of shape (size, len(rows))
+        `scores` are s~ of *all* rows, see `whitened_scores`.
         """
         features: Array = empty(batch.X, (self.size, rows.shape[0]))
         features[0] = 1.0
@@ -227,27 +146,20 @@ class RegressionFeatures:
         """Return s~ of all rows, or None for ``xreg``."""
         if self.chain is None:
             return None
-        root = np.linalg.cholesky(self._interior_covariance())
-        found = self.chain.scores(batch)
+        root, found = self.score_map.T, self.chain.scores(batch)
         projected = found @ like(found, self.whitening.inverse)
         scores: Array
         if is_tensor(projected):
             solve = namespace(projected).linalg.solve
             scores = contiguous(solve(like(projected, root), projected.T).T)
-            return scores
-        scores = linalg.solve_triangular(root, projected.T, lower=True).T
+        else:
+            scores = linalg.solve_triangular(root, projected.T, lower=True).T
         return scores
 
     def tensor(self, coefficients: Array) -> Array:
-        """Average l-th derivative of the fit.
+        """Average l-th derivative of the fit, shape (n_outputs, n_directions, .., n_directions).
 
-        Parameters
-        ----------
-        coefficients : ndarray of shape (size, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_outputs, n_directions, .., n_directions)
+        `coefficients` have shape (size, n_outputs).
         """
         d, degree = self.whitening.n_directions, self.degree
         total = np.zeros((coefficients.shape[1],) + (d,) * degree)
@@ -400,8 +312,8 @@ class RegressionSolver:
 
 
 def regression_moment(
-    X: Any,
-    Y: Any,
+    X: object,
+    Y: object,
     order: int = 2,
     *,
     chain: HermiteLaw | None = None,

@@ -19,10 +19,8 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
 
     Parameters
     ----------
-    projection : array
-        s.v.
-    variance : array that broadcasts with `projection`
-        v^T K v.
+    projection, variance : arrays that broadcast together
+        s.v and v^T K v.
     order : int
         m, at least 0.
 

@@ -53,11 +53,11 @@ class SymmetricWhitening:
                 f"the covariance of the inputs is singular (eigenvalues {values[0]:.3g} to "
                 f"{values[-1]:.3g}): leave out constant or collinear columns"
             )
-        n_inputs = mean.shape[0]
+        n_inputs, root = mean.shape[0], np.sqrt(values)
         n_checked = n_inputs if max_inputs is None else min(max_inputs, n_inputs)
         checked = np.round(np.linspace(0, n_inputs - 1, n_checked)).astype(np.int64)
-        inputs = ((vectors / np.sqrt(values)) @ vectors.T)[checked]
-        return cls(mean.copy(), inputs, ((vectors * np.sqrt(values)) @ vectors.T)[checked])
+        inputs, scores = (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
+        return cls(mean.copy(), inputs[checked], scores[checked])
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SteinStatistic(Sums):
     """Sums behind the Stein defect; a commutative monoid under `merge`.
 
     The products of S_2 with x~ x~^T are kept in `n_groups` groups of sequences (of blocks of
-    steps, in long ones), from which `finalize` takes standard errors.
+    steps, in long ones), which give the standard errors.
 
     Attributes
     ----------
@@ -77,11 +77,10 @@ class SteinStatistic(Sums):
     products : ndarray of shape (n_groups, n_pairs, n_pairs)
         Sums of their outer products.
     boundary_counts : ndarray of shape (n_boundary_types,)
-        Steps of every boundary type (interior, first, last, ..).
     boundary_scores : ndarray of shape (n_boundary_types, n_inputs)
-        Sums of s.
     boundary_products : ndarray of shape (n_boundary_types, n_inputs, n_inputs)
-        Sums of s s^T.
+        Number of steps of every boundary type (interior, first, last, ..), and their sums of s and
+        of s s^T.
     input_products : ndarray of shape (n_inputs, n_inputs)
         Sum of s (x - centre)^T over all steps.
     """
@@ -106,19 +105,11 @@ class SteinStatistic(Sums):
         block: int = 2**40,
     ) -> SteinStatistic:
         """Return the statistic of no data."""
-        k = whitening.inputs.shape[0]
-        pairs, d, types = k * (k + 1) // 2, chain.n_inputs, chain.n_boundary_types
-        return cls(
-            block,
-            np.zeros(n_groups),
-            np.zeros((n_groups, pairs)),
-            np.zeros((n_groups, pairs)),
-            np.zeros((n_groups, pairs, pairs)),
-            np.zeros(types),
-            np.zeros((types, d)),
-            np.zeros((types, d, d)),
-            np.zeros((d, d)),
-        )
+        k, d, types = whitening.inputs.shape[0], chain.n_inputs, chain.n_boundary_types
+        pairs = (n_groups, k * (k + 1) // 2)
+        groups = map(np.zeros, ((n_groups,), pairs, pairs, (*pairs, pairs[1])))
+        ends = map(np.zeros, ((types,), (types, d), (types, d, d), (d, d)))
+        return cls(block, *groups, *ends)
 
     def finalize(self, chain: HermiteLaw) -> ScoreCheck:
         """Compute the check.
@@ -204,11 +195,9 @@ def stein_statistic(
     chain : HermiteLaw
     whitening : SymmetricWhitening
         The same for all batches.
-    n_groups : int, default 20
-        Groups for the jackknife.
-    block : int, default 2**40
-        Steps of a sequence that share a group: step t of sequence i is in group
-        (i + t // block) mod n_groups, however the data are cut.
+    n_groups, block : int
+        Groups for the jackknife: step t of sequence i is in group (i + t // block) mod n_groups,
+        however the data are cut.
 
     Returns
     -------
@@ -224,9 +213,7 @@ def stein_statistic(
     inputs = take_rows(batch.X, batch.counted) - like(batch.X, whitening.centre)
     types, covariances = chain.boundary_types(batch)[counted], chain.precision_blocks(0)
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
-    weighted = scores
-    if batch.weights is not None:
-        weighted = scores * like(scores, weights)[:, np.newaxis]
+    weighted = scores if batch.weights is None else scores * like(scores, weights)[:, np.newaxis]
 
     boundary_counts = _count(types, weights, chain.n_boundary_types)
     for boundary_type in np.flatnonzero(boundary_counts):

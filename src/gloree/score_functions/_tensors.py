@@ -92,7 +92,8 @@ def partial_score(
     scores = chain.scores(batch)
     if order > 1:
         law = cast("HermiteLaw", chain)
-        scores = _hermite_rows(scores, law.boundary_types(batch), law.precision_blocks(0), order)
+        covariances = law.precision_blocks(0)[law.boundary_types(batch)]
+        scores = hermite_tensor(scores, covariances, order)
     restored: Array | list[Array] = data.restore(scores)
     return restored
 
@@ -123,8 +124,8 @@ def joint_score(
         m, derivatives at step t, and m', derivatives at step t - lag.
     lag : int, default 1
         l, at least 1.
-    lengths : sequence of int, optional
-    memory_limit : int, default 2 GiB
+    lengths, memory_limit
+        See `partial_score`.
 
     Returns
     -------
@@ -176,11 +177,9 @@ def window_score(
     .. math:: S_m(w) = (-1)^m \frac{\nabla^m_{w_t} p(x_1, .., x_n)}{p(x_1, .., x_n)}, \qquad
               w_t = (x_t, x_{t-1}, .., x_{t-\ell+1})
 
-    A network that reads a window of `lags` steps needs derivatives in all of them at once. Windows
-    overlap, so the sequence of windows has no joint density; Stein's identity needs only the law
-    of *one* window given the steps outside it. S_m(w) is the Hermite tensor of the stacked scores
-    (s_t, .., s_{t-l+1}), whose covariance is a block of the joint precision. Functions of the
-    inputs outside the window may be used as instruments, as with one step.
+    Windows overlap, so the sequence of windows has no joint density; Stein's identity needs only
+    the law of *one* window given the steps outside it. S_m(w) is the Hermite tensor of the stacked
+    scores (s_t, .., s_{t-l+1}), whose covariance is a block of the joint precision.
 
     Parameters
     ----------
@@ -189,8 +188,8 @@ def window_score(
     lags : int
         l, steps of the window; most recent first.
     order : int, default 1
-    lengths : sequence of int, optional
-    memory_limit : int, default 2 GiB
+    lengths, memory_limit
+        See `partial_score`.
 
     Returns
     -------
@@ -202,10 +201,6 @@ def window_score(
     ------
     MemoryError, TypeError, LawError, ValueError
         See `partial_score`.
-
-    See Also
-    --------
-    window_score_covariance : the covariance of the first-order window score.
 
     Examples
     --------
@@ -226,10 +221,8 @@ def window_score(
     rows = np.flatnonzero(batch.local >= lags - 1)
     windows = np.concatenate([scores[rows - lag] for lag in range(lags)], axis=1)
     if order > 1:
-        steps = rows[:, np.newaxis] - np.arange(lags)
-        types, labels = np.unique(chain.boundary_types(batch)[steps], axis=0, return_inverse=True)
-        covariances = _window_covariances(chain, types)
-        windows = _hermite_rows(windows, labels.ravel(), covariances, order)
+        types = chain.boundary_types(batch)[rows[:, np.newaxis] - np.arange(lags)]
+        windows = hermite_tensor(windows, _window_covariances(chain, types), order)
     return _restore_fewer(data, windows, lags - 1)
 
 
@@ -272,15 +265,14 @@ def window_score_covariance(
     lags = check_order(lags, "lags")
     require(chain, hermite=True, edges=True, purpose="`window_score_covariance`")
     far_before, far_after = chain.context[0] + lags - 1, chain.context[1]
-    before = far_before if before is None else before
-    after = far_after if after is None else after
+    # Steps beyond the reach of the law make no difference.
+    before = far_before if before is None else min(before, far_before)
+    after = far_after if after is None else min(after, far_after)
     if before < lags - 1 or after < 0:
         raise ValueError(
             f"a window of `lags` = {lags} steps does not fit where `before` = {before} and "
             f"`after` = {after} steps surround its most recent step"
         )
-    # Steps beyond the reach of the law make no difference.
-    before, after = min(before, far_before), min(after, far_after)
     sequence = as_sequences(np.zeros((before + 1 + after, chain.n_inputs)))
     types = chain.boundary_types(sequence.whole())[before - np.arange(lags)]
     covariance: Array = _window_covariances(chain, types[np.newaxis])[0]
@@ -298,15 +290,6 @@ def _window_covariances(chain: HermiteLaw, types: IntArray) -> Array:
             covariances[:, i, :, i + lag, :] = block
             covariances[:, i + lag, :, i, :] = block.transpose(0, 2, 1)
     return covariances.reshape(n_windows, lags * d, lags * d)
-
-
-def _hermite_rows(scores: Array, types: IntArray, covariances: Array, order: int) -> Array:
-    """Hermite tensors of all rows, one covariance at a time."""
-    tensors = np.empty((scores.shape[0], *(scores.shape[1],) * order))
-    for each in np.unique(types):
-        rows = types == each
-        tensors[rows] = hermite_tensor(scores[rows], covariances[each], order)
-    return tensors
 
 
 def _restore_fewer(data: Sequences, rows: Array, fewer: int) -> Array | list[Array]:

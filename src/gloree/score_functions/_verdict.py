@@ -63,8 +63,8 @@ class EdgeCheck:
     @property
     def covariance_deviation(self) -> float:
         """|E[s s^T] - K| / |K|."""
-        difference = np.linalg.norm(self.covariance - self.expected)
-        return float(difference / np.linalg.norm(self.expected))
+        difference = self.covariance - self.expected
+        return float(np.linalg.norm(difference) / np.linalg.norm(self.expected))
 
     @property
     def covariance_noise(self) -> float:
