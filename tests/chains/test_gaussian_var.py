@@ -60,7 +60,8 @@ def test_stationary_covariance_solves_the_lyapunov_equation(order):
     np.testing.assert_allclose(chain.stationary_covariance, expected[:d, :d], rtol=1e-9, atol=1e-9)
     oldest_first = np.arange(p * d).reshape(p, d)[::-1].ravel()
     reordered = expected[np.ix_(oldest_first, oldest_first)]
-    np.testing.assert_allclose(chain.first_steps_covariance, reordered, rtol=1e-9, atol=1e-9)
+    first_steps = np.linalg.inv(chain.joint_precision(p))
+    np.testing.assert_allclose(first_steps, reordered, rtol=1e-9, atol=1e-9)
 
 
 def test_stationary_covariance_close_to_a_unit_root():
@@ -311,7 +312,7 @@ def test_fit_recovers_chains_that_start_from_rest(initial):
     if initial == "data":
         offset = x[:, 0] - fitted.mean
         expected = offset.T @ offset / 400
-        np.testing.assert_allclose(fitted.first_steps_covariance, expected, atol=1e-12)
+        np.testing.assert_allclose(fitted.initial_covariance, expected, atol=1e-12)
     else:
         assert fitted.initial_covariance is None
 

@@ -42,11 +42,6 @@ class Capabilities:
         first-order score and its covariance. Such a law is a `HermiteLaw`.
     edges : bool
         Whether the scores of the first and last steps of a sequence are exact too.
-
-    Raises
-    ------
-    ValueError
-        If `max_score_order` is below 1.
     """
 
     max_score_order: int | None

@@ -5,6 +5,7 @@ One class, half of it documentation: its parts share the derived matrices.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Literal
@@ -62,13 +63,10 @@ class GaussianVAR:
 
     Attributes
     ----------
-    coefficients : ndarray of shape (order, n_inputs, n_inputs)
-    innovation_covariance : ndarray of shape (n_inputs, n_inputs)
-    mean : ndarray of shape (n_inputs,)
-    initial_covariance : ndarray of shape (order n_inputs, order n_inputs) or None
     order, n_inputs : int
     spectral_radius : float
     is_stationary : bool
+        And the parameters, as arrays of float64 that cannot be written to.
 
     Raises
     ------
@@ -79,15 +77,9 @@ class GaussianVAR:
 
     Notes
     -----
-    Instances are immutable; derived matrices are computed once, when first needed. A chain with
-    a spectral radius of 1 or more can be built, but everything that needs the stationary law
-    raises `NonStationaryChainError`. The scores, :eq:`var1` for order 1 and :eq:`varp` in
-    general, are score functions in the sense of [SA16]_.
-
-    References
-    ----------
-    .. [SA16] H. Sedghi, A. Anandkumar, *Training Input-Output Recurrent Neural Networks through
-       Spectral Methods*, arXiv:1603.00954 (2016).
+    Derived matrices are computed once, when first needed. A chain with a spectral radius of 1 or
+    more can be built, but everything that needs the stationary law raises
+    `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and :eq:`varp` in general.
 
     Examples
     --------
@@ -188,26 +180,12 @@ class GaussianVAR:
 
     @cached_property
     def stationary_covariance(self) -> Array:
-        """Covariance of one step under the stationary law, shape (n_inputs, n_inputs).
-
-        Raises
-        ------
-        NonStationaryChainError
-            If there is no such law.
-        """
+        """Covariance of one step under the stationary law, shape (n_inputs, n_inputs)."""
         return frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
 
     @cached_property
-    def first_steps_covariance(self) -> Array:
-        """Covariance of (x_1, .., x_p), oldest first, shape (order n_inputs, order n_inputs).
-
-        The stationary one, unless `initial_covariance` was given.
-
-        Raises
-        ------
-        NonStationaryChainError
-            If the stationary law is needed and does not exist.
-        """
+    def _first_steps_covariance(self) -> Array:
+        """Covariance of (x_1, .., x_p), oldest first: the stationary one, unless one was given."""
         if self.initial_covariance is not None:
             return self.initial_covariance
         p, d = self.order, self.n_inputs
@@ -236,7 +214,7 @@ class GaussianVAR:
     @cached_property
     def _start_precisions(self) -> list[Array]:
         """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
-        covariance, d = self.first_steps_covariance, self.n_inputs
+        covariance, d = self._first_steps_covariance, self.n_inputs
         sizes = range(d, (self.order + 1) * d, d)
         return [np.zeros((0, 0)), *(inverse(covariance[:n, :n]) for n in sizes)]
 
@@ -244,7 +222,7 @@ class GaussianVAR:
 
     @property
     def n_boundary_types(self) -> int:
-        """Number of boundary types, which differ in the covariance of the score: (p + 1)^2.
+        """Number of boundary types, (p + 1)^2.
 
         A step with `before` steps before it and `after` steps after it is of type
         (p - min(before, p)) (p + 1) + p - min(after, p). For order 1: 0 interior, 1 last,
@@ -280,18 +258,10 @@ class GaussianVAR:
         return self.order - missing_before, self.order - missing_after
 
     def precision_block(self, before: int, after: int, lag: int = 0) -> Array:
-        r"""Block of the joint precision: Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p.
+        """Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p, shape (n_inputs, n_inputs).
 
-        Parameters
-        ----------
-        before, after : int
-            Steps before and after step t in its sequence.
-        lag : int, default 0
-            0 gives K, the covariance of the score itself; at order 1 and lag 1 it is -P Phi.
-
-        Returns
-        -------
-        ndarray of shape (n_inputs, n_inputs)
+        Step t has `before` steps before it in its sequence and `after` steps after it. At lag 0
+        this is K, the covariance of the score; at lag 1 of a chain of order 1, -P Phi.
 
         Raises
         ------
@@ -317,17 +287,10 @@ class GaussianVAR:
         return (block + block.T) / 2 if lag == 0 else block
 
     def precision_blocks(self, lag: int = 0) -> Array:
-        """Cov(s_t, s_{t-lag}) for every boundary type of step t.
+        """Cov(s_t, s_{t-lag}) for each boundary type of t, (n_boundary_types, n_inputs, n_inputs).
 
-        Parameters
-        ----------
-        lag : int, default 0
-            0 gives K, the covariance of the score itself, which is computed once.
-
-        Returns
-        -------
-        ndarray of shape (n_boundary_types, n_inputs, n_inputs)
-            Zero for boundary types of steps that may lack the neighbour.
+        Lag 0 gives K, which is computed once. Zero for boundary types of steps that may have no
+        step t - lag before them.
         """
         return self._score_covariances if lag == 0 else self._blocks(lag)
 
@@ -360,7 +323,7 @@ class GaussianVAR:
 
     # -- scores, density, samples -----------------------------------------------------------
 
-    def residuals(self, batch: Batch) -> Array:
+    def _residuals(self, batch: Batch) -> Array:
         """Innovations e_t, shape (n_rows, n_inputs); zero for the first p rows of a segment."""
         centred = batch.X - like(batch.X, self.mean)
         residuals: Array = copied(centred)
@@ -395,19 +358,16 @@ class GaussianVAR:
         Time O(n_rows p n_inputs^2), memory O(n_rows n_inputs).
         """
         self._check_batch(batch)
-        p, d = self.order, self.n_inputs
-        residuals = self.residuals(batch)
+        residuals = self._residuals(batch)
         weighted = residuals @ like(residuals, self.precision)
         scores: Array = copied(weighted)
         for lag, coefficient in enumerate(self.coefficients, start=1):
-            # Rows beyond the segment's end fall on zeros, see `residuals`.
+            # Rows beyond the segment's end fall on zeros, see `_residuals`.
             scores[:-lag] -= weighted[lag:] @ like(weighted, coefficient)
-        for n_first, first in self._starts(batch):
-            rows = index(scores, (first[:, np.newaxis] + np.arange(n_first)).ravel())
-            start = (batch.X[rows] - like(scores, self.mean)).reshape(-1, n_first * d)
-            weights = like(scores, self._start_precisions[n_first])
-            scores[rows] += (start @ weights).reshape(-1, d)
+        for _, rows, start, weights in self._starts(batch):
+            scores[rows] += (start @ like(scores, weights)).reshape(-1, self.n_inputs)
         if batch.has_context:
+            p = self.order
             unseen = (batch.steps_before != batch.local) & (batch.local < p)
             remaining = np.repeat(batch.lengths - 1, batch.lengths) - batch.local
             unseen |= (batch.steps_after != remaining) & (remaining < p)
@@ -448,29 +408,30 @@ class GaussianVAR:
 
     def _log_density(self, batch: Batch) -> Array:
         self._check_batch(batch)
-        p, d = self.order, self.n_inputs
-        residuals = self.residuals(batch)
+        residuals = self._residuals(batch)
         squares = np.einsum("ni,ni->n", residuals @ self.precision, residuals)
         quadratic = np.add.reduceat(squares, batch.starts)
-        later = np.maximum(batch.lengths - p, 0)
+        later = np.maximum(batch.lengths - self.order, 0)
         quadratic += later * np.linalg.slogdet(self.innovation_covariance)[1]
-        for n_first, first in self._starts(batch):
-            rows = (first[:, np.newaxis] + np.arange(n_first)).ravel()
-            start = (batch.X[rows] - self.mean).reshape(-1, n_first * d)
-            weights = self._start_precisions[n_first]
-            segment = np.searchsorted(batch.starts, first)
-            quadratic[segment] += np.einsum("ni,ni->n", start @ weights, start)
-            quadratic[segment] -= np.linalg.slogdet(weights)[1]
-        constant = batch.lengths * (d * np.log(2 * np.pi))
+        for segments, _, start, weights in self._starts(batch):
+            quadratic[segments] += np.einsum("ni,ni->n", start @ weights, start)
+            quadratic[segments] -= np.linalg.slogdet(weights)[1]
+        constant = batch.lengths * (self.n_inputs * np.log(2 * np.pi))
         return np.asarray(-0.5 * (quadratic + constant), dtype=np.float64)
 
-    def _starts(self, batch: Batch) -> list[tuple[int, IntArray]]:
-        """Rows at which sequences begin, by how many of their first p steps exist."""
-        if self.order == 0:
-            return []
-        begins = np.flatnonzero(batch.from_start)
+    def _starts(self, batch: Batch) -> Iterator[tuple[IntArray, IntArray, Array, Array]]:
+        """Segments that begin a sequence, together where as many of its first p steps exist.
+
+        With the rows of these steps, their deviations from the mean, a row for each segment, and
+        the inverse of the covariance of these.
+        """
+        begins = np.flatnonzero(batch.from_start & (self.order > 0))
         sizes = np.minimum(batch.lengths[begins], self.order)
-        return [(int(m), batch.starts[begins[sizes == m]]) for m in np.unique(sizes)]
+        for size in np.unique(sizes):
+            segments = begins[sizes == size]
+            rows = index(batch.X, (batch.starts[segments, np.newaxis] + np.arange(size)).ravel())
+            start = batch.X[rows] - like(batch.X, self.mean)
+            yield segments, rows, start.reshape(len(segments), -1), self._start_precisions[size]
 
     def _check_batch(self, batch: Batch) -> None:
         if batch.X.shape[1] != self.n_inputs:
@@ -485,6 +446,7 @@ class GaussianVAR:
         Parameters
         ----------
         n_sequences, n_steps : int
+            At least 1.
         random_state : int, numpy.random.Generator or None
 
         Returns
@@ -493,8 +455,6 @@ class GaussianVAR:
 
         Raises
         ------
-        ValueError
-            If a size is below 1.
         NonStationaryChainError
             If the law of the first steps does not exist.
 
@@ -511,7 +471,7 @@ class GaussianVAR:
         steps = rng.standard_normal((n_steps, n_sequences, d))
         n_first = min(p, n_steps)
         if n_first:
-            covariance = self.first_steps_covariance[: n_first * d, : n_first * d]
+            covariance = self._first_steps_covariance[: n_first * d, : n_first * d]
             noise = steps[:n_first].transpose(1, 0, 2).reshape(n_sequences, n_first * d)
             start = noise @ np.linalg.cholesky(covariance).T
             steps[:n_first] = start.reshape(n_sequences, n_first, d).transpose(1, 0, 2)
@@ -522,22 +482,7 @@ class GaussianVAR:
         return np.ascontiguousarray((steps + self.mean).transpose(1, 0, 2))
 
     def shifted(self, offset: ArrayLike) -> GaussianVAR:
-        """Law of x - offset.
-
-        Parameters
-        ----------
-        offset : array of shape (n_inputs,)
-
-        Returns
-        -------
-        GaussianVAR
-            With the mean lowered by `offset`.
-
-        Raises
-        ------
-        ValueError
-            If `offset` has another shape.
-        """
+        """Law of x - offset, with an offset of shape (n_inputs,): the mean is lowered by it."""
         moved = read_only(offset, "offset")
         if moved.shape != (self.n_inputs,):
             raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
@@ -616,26 +561,16 @@ class GaussianVAR:
         moments : LagMoments
             Its `order` becomes the chain's.
         initial : {"stationary", "data"}, default "stationary"
-            See `fit`.
+            As in `fit`, and so are the exceptions.
         require_stationary : bool, default True
             With False a chain without a stationary law is returned; ask `is_stationary`.
-
-        Returns
-        -------
-        GaussianVAR
-
-        Raises
-        ------
-        NonStationaryChainError, ValueError
-            See `fit`.
         """
         if initial not in ("stationary", "data"):
             raise ValueError(f"`initial` is {initial!r}, expected 'stationary' or 'data'")
         summary = moments.finalize()
         coefficients, innovation, mean = regress_on_past(summary)
-        start = None
-        if initial == "data" and summary.order > 0:
-            start = second_moment_of_starts(summary, mean)
+        given = initial == "data" and summary.order > 0
+        start = second_moment_of_starts(summary, mean) if given else None
         chain = cls(coefficients, innovation, mean, initial_covariance=start)
         if require_stationary and start is None and not chain.is_stationary:
             raise NonStationaryChainError(

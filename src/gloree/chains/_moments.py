@@ -29,21 +29,18 @@ class LagCovariances:
     Attributes
     ----------
     order, n_inputs : int
-    n_windows : float
-        Number of windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence.
+    n_windows, n_rows, n_starts : float
+        Number of windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence, of steps, and
+        of sequences with at least `order` steps.
     window_mean : ndarray of shape ((order + 1) n_inputs,)
-        Most recent step first.
     window_covariance : ndarray of shape ((order + 1) n_inputs, (order + 1) n_inputs)
-    n_rows : float
-        Number of steps.
+        Of the windows, most recent step first.
     mean : ndarray of shape (n_inputs,)
-        Over all steps.
     covariance : ndarray of shape (n_inputs, n_inputs)
-    n_starts : float
-        Number of sequences with at least `order` steps.
+        Of all steps.
     start_mean : ndarray of shape (order n_inputs,)
-        Of their first steps (x_1, .., x_order), *oldest* first.
     start_covariance : ndarray of shape (order n_inputs, order n_inputs)
+        Of the first steps (x_1, .., x_order) of sequences, *oldest* first.
     """
 
     order: int
@@ -66,11 +63,6 @@ class VectorSums(Sums):
     count: float
     total: Array
     products: Array
-
-    @classmethod
-    def identity(cls, size: int) -> VectorSums:
-        """Return the sums of no vectors."""
-        return cls(0.0, np.zeros(size), np.zeros((size, size)))
 
     @classmethod
     def of(cls, values: Array, weights: Array | None) -> VectorSums:
@@ -101,12 +93,11 @@ class VectorSums(Sums):
 class LagMoments(Sums):
     """Sums over steps and over windows of neighbouring steps; a monoid under `merge`.
 
-    All sums are taken of x - centre, with a provisional centre near the mean, so that nothing
-    cancels when means are large. The centre is a short binary fraction: shifting to another
-    centre, which `merge` does, is exact for data that are. Windows never cross a sequence
-    boundary, and context rows of a batch count only as the past of counted ones.
-
-    Build it with `lag_moments` (one batch) or `LagMoments.identity` (nothing yet).
+    Sums are taken of x - centre, with a provisional centre near the mean, so that nothing cancels
+    when means are large. The centre is a short binary fraction: `merge`, which shifts to another
+    centre, is exact for data that are short fractions too. Windows never cross a sequence boundary,
+    and context rows count only as the past of others. Build it with `lag_moments` or
+    `LagMoments.identity`.
 
     Attributes
     ----------
@@ -129,17 +120,13 @@ class LagMoments(Sums):
     def identity(cls, order: int, n_inputs: int) -> LagMoments:
         """Return the statistic of no data."""
         sizes = ((order + 1) * n_inputs, n_inputs, order * n_inputs)
-        return cls(order, n_inputs, None, *map(VectorSums.identity, sizes))
+        nothing = (VectorSums(0.0, np.zeros(n), np.zeros((n, n))) for n in sizes)
+        return cls(order, n_inputs, None, *nothing)
 
     def merge(self, other: object) -> LagMoments:
-        """Return the statistic of both data sets.
-
-        Raises
-        ------
-        MergeError
-            If `other` is something else, or `order` or `n_inputs` differ.
-        """
-        if not isinstance(other, LagMoments) or self._shape != other._shape:
+        """Return the statistic of both data sets; a MergeError if `order` or `n_inputs` differ."""
+        sizes = self.order, self.n_inputs
+        if not isinstance(other, LagMoments) or (other.order, other.n_inputs) != sizes:
             return super().merge(other)  # refuses it
         centre = other.centre if self.centre is None else self.centre
         return super(LagMoments, self._about(centre)).merge(other._about(centre))
@@ -155,10 +142,6 @@ class LagMoments(Sums):
             *self.starts.mean_and_covariance(np.tile(centre, p)),
         )
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.order, self.n_inputs
-
     def _about(self, centre: Array | None) -> LagMoments:
         """Return the same statistic about another centre."""
         if self.centre is None or centre is None:
@@ -166,14 +149,10 @@ class LagMoments(Sums):
         shift = self.centre - centre
         if not shift.any():
             return self
-        return LagMoments(
-            self.order,
-            self.n_inputs,
-            centre,
-            self.windows.shifted(np.tile(shift, self.order + 1)),
-            self.rows.shifted(shift),
-            self.starts.shifted(np.tile(shift, self.order)),
-        )
+        windows = self.windows.shifted(np.tile(shift, self.order + 1))
+        starts = self.starts.shifted(np.tile(shift, self.order))
+        sums = (windows, self.rows.shifted(shift), starts)
+        return LagMoments(self.order, self.n_inputs, centre, *sums)
 
 
 CENTRE_ROWS = 1024
@@ -208,10 +187,6 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
         Steps of the past in a window; 0 gives mean and covariance only.
     centre : ndarray of shape (n_inputs,), optional
         Provisional centre; by default one near the mean of the batch.
-
-    Returns
-    -------
-    LagMoments
 
     Raises
     ------

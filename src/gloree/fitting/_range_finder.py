@@ -18,7 +18,6 @@ from gloree.models import Network
 from gloree.moments import (
     Coordinates,
     RegressionFeatures,
-    RegressionResidual,
     RegressionSolver,
     Whitening,
     gaussian_probes,
@@ -108,12 +107,11 @@ def find_range(
     return whitening.restrict(basis)
 
 
-def plain_residual(problem: FitProblem, whitening: Whitening, rows: Subset) -> RegressionResidual:
+def plain_residual(problem: FitProblem, whitening: Whitening, rows: Subset) -> RegressionSolver:
     """Residual moments by regression on the inputs alone: one pass for the Gram matrix."""
     features = RegressionFeatures(whitening, problem.degree)
     sums = problem.engine.run(partial(regression_sums, features=features), rows, label="Gram")
-    solver = RegressionSolver.from_sums(features, sums)
-    return RegressionResidual(Coordinates.of_whitening(whitening), solver)
+    return RegressionSolver.from_sums(features, sums)
 
 
 def centred_inputs(batch: Batch, mean: Array) -> Array:

@@ -31,8 +31,8 @@ class CrossMoment(Sums):
 
     .. math:: S_m = \sum_j (-1)^j \frac{m!}{2^j j! (m-2j)!} \mathrm{sym}(s^{m-2j} K^j),
 
-    so only sums of y s^m, y s^(m-2), .. are kept, each different entry once; K enters in `finalize`.
-    No score tensor is formed. Build it with `cross_moment_sums` or `CrossMoment.identity`.
+    so only sums of y s^m, y s^(m-2), .. are kept, each different entry once, and no score tensor is
+    formed; K enters in `finalize`. Build it with `cross_moment_sums` or `CrossMoment.identity`.
 
     Attributes
     ----------
@@ -73,17 +73,10 @@ class CrossMoment(Sums):
         return float(self.counts.sum())
 
     def finalize(self, *, centre: bool = True) -> Array:
-        """Return the moment tensor.
+        """Return the moment tensor, shape (n_outputs, n_inputs, .., n_inputs).
 
-        Parameters
-        ----------
-        centre : bool, default True
-            Subtract the mean output of each boundary type first. The expectation is the same
-            (score tensors have mean zero), the variance much smaller.
-
-        Returns
-        -------
-        ndarray of shape (n_outputs, n_inputs, .., n_inputs)
+        With `centre`, the mean output of each boundary type is subtracted first: the expectation
+        is the same (score tensors have mean zero), the variance much smaller.
 
         Raises
         ------
@@ -158,10 +151,6 @@ def cross_moment_sums(
     targets : callable, optional
         Outputs to use, from the batch; the batch's own by default. Residuals y - y^ give
         control-variate moments.
-
-    Returns
-    -------
-    CrossMoment
 
     Notes
     -----

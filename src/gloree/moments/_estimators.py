@@ -126,7 +126,6 @@ class FirstMomentEstimator(Protocol):
 
     def suited_to(self, n_interior: int, n_features: int) -> FirstMomentEstimator:
         """Itself, or another estimator if so few steps have all of their neighbours."""
-        del n_interior, n_features
         return self
 
     def without_scores(self) -> FirstMomentEstimator | None:
@@ -138,45 +137,19 @@ class FirstMomentEstimator(Protocol):
 
 
 @dataclass(frozen=True)
-class RegressionResidual:
-    """Regression moment of residuals, on features whose Gram matrix is factored already."""
-
-    coordinates: Coordinates
-    solver: RegressionSolver
-    prepared: ClassVar[bool] = True
-
-    def sums(self, batch: Batch, residuals: Array) -> RegressionSums:
-        """Right-hand side of the normal equations alone."""
-        return regression_sums(batch, self.solver.features, targets=lambda _: residuals, gram=False)
-
-    def tensor(self, sums: RegressionSums) -> Array:
-        """Average derivative of the fit to the residuals."""
-        return self.solver.tensor(sums)
-
-
-@dataclass(frozen=True)
-class BoundRegression:
-    """A regression moment on given features."""
-
+class _BoundRegression:
     features: RegressionFeatures
-
-    @property
-    def coordinates(self) -> Coordinates:
-        """Those of the whitening."""
-        return Coordinates.of_whitening(self.features.whitening)
+    coordinates: Coordinates
 
     def sums(self, batch: Batch, output_mean: Array) -> RegressionSums:
-        """Normal equations of the centred outputs."""
         centred = batch.targets - like(batch.targets, output_mean)
         return regression_sums(batch, self.features, targets=lambda _: centred)
 
     def estimate(self, sums: RegressionSums) -> MomentEstimate:
-        """Average derivative of the fit, and standard deviation of its residuals."""
         solver = RegressionSolver.from_sums(self.features, sums)
-        # scores of residuals would bring their noise into every round
-        plain = self.features.chain is None
-        residual = RegressionResidual(self.coordinates, solver) if plain else None
         noise = np.sqrt(solver.residual_variance(sums))
+        # scores of residuals would bring their noise into every round
+        residual = solver if self.features.chain is None else None
         return MomentEstimate(solver.tensor(sums), noise, residual)
 
 
@@ -189,10 +162,10 @@ class PlainRegression(FirstMomentEstimator):
         """Monomials of degrees 1 to l, a constant, and indicators of first and last steps."""
         return 3 + _n_powers(n_directions, degree)
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundRegression:
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
         """Regression that needs no law."""
-        del law
-        return BoundRegression(RegressionFeatures(whitening, degree))
+        features = RegressionFeatures(whitening, degree)
+        return _BoundRegression(features, Coordinates.of_whitening(whitening))
 
 
 class UnionRegression(FirstMomentEstimator):
@@ -205,9 +178,10 @@ class UnionRegression(FirstMomentEstimator):
         """Twice the monomials of degrees 1 to l, and a constant."""
         return 1 + 2 * _n_powers(n_directions, degree)
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundRegression:
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
         """Regression on the scores of a Hermite law."""
-        return BoundRegression(RegressionFeatures(whitening, degree, _hermite(law, 1, self.name)))
+        features = RegressionFeatures(whitening, degree, _hermite(law, 1, self.name))
+        return _BoundRegression(features, Coordinates.of_whitening(whitening))
 
     def suited_to(self, n_interior: int, n_features: int) -> FirstMomentEstimator:
         """Plain regression for less than `UNION_ROWS` interior steps for each feature."""
@@ -240,23 +214,15 @@ class ScoreResidual:
 
 
 @dataclass(frozen=True)
-class BoundScore:
-    """The paper's score moment, in coordinates that make its noise white."""
-
+class _BoundScore:
     residual: ScoreResidual
-
-    @property
-    def coordinates(self) -> Coordinates:
-        """Those of the whitened score."""
-        return self.residual.coordinates
+    coordinates: Coordinates
 
     def sums(self, batch: Batch, output_mean: Array) -> CrossMoment:
-        """Sums of outputs times score tensors; a `CrossMoment` centres the outputs itself."""
-        del output_mean
+        # `CrossMoment` centres the outputs itself
         return self.residual.sums(batch, batch.targets)
 
     def estimate(self, sums: CrossMoment) -> MomentEstimate:
-        """Moment tensor; there is no regression."""
         return MomentEstimate(sums.finalize(), None, self.residual)
 
 
@@ -271,12 +237,11 @@ class ScoreMoment(FirstMomentEstimator):
         """Different entries of the score tensors of orders l, l - 2, .."""
         return sum(n_monomials(n_directions, m) for m in range(degree, -1, -2))
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundScore:
-        """Moment with the scores of a Hermite law of order l."""
-        del whitening
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
+        """Moment with the scores of a Hermite law, in coordinates that make its noise white."""
         known = _hermite(law, degree, "moment='score'")
         coordinates = score_coordinates(known.precision_blocks(0)[0])
-        return BoundScore(ScoreResidual(coordinates, known, degree))
+        return _BoundScore(ScoreResidual(coordinates, known, degree), coordinates)
 
 
 FIRST_MOMENTS: dict[str, FirstMomentEstimator] = {

@@ -42,15 +42,14 @@ def range_sums(
     targets: Callable[[Batch], Array],
     probes: Array,
 ) -> RangeSums:
-    """Sums of one batch.
+    """Sums of one batch: the map of a range finder's pass.
 
     Parameters
     ----------
     batch : Batch
-    vectors : callable
-        Whitened scores (or inputs) of all rows, shape (n_rows, n_directions).
-    targets : callable
-        Output combinations w.y of all rows, shape (n_rows, n_weights), centred.
+    vectors, targets : callable
+        Whitened scores (or inputs), shape (n_rows, n_directions), and centred combinations w.y of
+        the outputs, shape (n_rows, n_weights), of all rows of a batch.
     probes : ndarray of shape (n_directions, n_probes)
         Omega.
 

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,7 +45,7 @@ from gloree._monomials import (
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
-from gloree.moments._coordinates import Whitening
+from gloree.moments._coordinates import Coordinates, Whitening
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 
@@ -215,10 +216,6 @@ def regression_sums(
     gram : bool, default True
         Whether to sum phi phi^T too, the larger part of the work.
 
-    Returns
-    -------
-    RegressionSums
-
     Notes
     -----
     Time O(n_rows size (size / 2 + n_outputs)), memory a cache-sized block and the sums.
@@ -239,18 +236,15 @@ def regression_sums(
             total_gram += phi @ phi.T
         total_cross += phi @ values
         squares += column_squares(values)
-    return RegressionSums(
-        features.fingerprint,
-        float(rows.shape[0]),
-        to_host(total_gram),
-        to_host(total_cross),
-        to_host(squares),
-    )
+    totals = map(to_host, (total_gram, total_cross, squares))
+    return RegressionSums(features.fingerprint, float(rows.shape[0]), *totals)
 
 
 @dataclass(frozen=True)
 class RegressionSolver:
     """A factored Gram matrix: regression moments of any outputs on the same features.
+
+    It is a `ResidualMoment`: the outputs may be the residuals of a model.
 
     Attributes
     ----------
@@ -266,6 +260,7 @@ class RegressionSolver:
     n_rows: float
     rank: int
     _root: Array = field(repr=False)
+    prepared: ClassVar[bool] = True
 
     @classmethod
     def from_sums(
@@ -273,14 +268,8 @@ class RegressionSolver:
     ) -> RegressionSolver:
         """Factor the Gram matrix of a pass.
 
-        Parameters
-        ----------
-        features : RegressionFeatures
-        sums : RegressionSums
-            With its Gram matrix.
-        rtol : float
-            Eigenvalues below this fraction of the largest, after scaling features to unit mean
-            square, count as zero.
+        After features are scaled to unit mean square, eigenvalues below the fraction `rtol` of the
+        largest count as zero.
         """
         gram = sums.gram / sums.n_rows
         scale = np.sqrt(np.diag(gram))
@@ -294,6 +283,15 @@ class RegressionSolver:
         kept = values > rtol * values[-1]
         root = inverse_scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
         return cls(features, sums.n_rows, int(kept.sum()), root)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the tensor."""
+        return Coordinates.of_whitening(self.features.whitening)
+
+    def sums(self, batch: Batch, residuals: Array) -> RegressionSums:
+        """Right-hand side of the normal equations, for residuals of shape (n_rows, n_outputs)."""
+        return regression_sums(batch, self.features, targets=lambda _: residuals, gram=False)
 
     def coefficients(self, sums: RegressionSums) -> Array:
         """Least-squares coefficients B, shape (size, n_outputs)."""

@@ -42,10 +42,7 @@ class SymmetricWhitening:
     ) -> SymmetricWhitening:
         """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread.
 
-        Raises
-        ------
-        ValueError
-            If the covariance is singular.
+        A singular covariance is a ValueError.
         """
         values, vectors = np.linalg.eigh(covariance)
         if values[0] <= np.finfo(np.float64).eps * values[-1]:
@@ -97,12 +94,7 @@ class SteinStatistic(Sums):
 
     @classmethod
     def identity(
-        cls,
-        chain: HermiteLaw,
-        whitening: SymmetricWhitening,
-        *,
-        n_groups: int = 20,
-        block: int = 2**40,
+        cls, chain: HermiteLaw, whitening: SymmetricWhitening, *, n_groups: int, block: int
     ) -> SteinStatistic:
         """Return the statistic of no data."""
         k, d, types = whitening.inputs.shape[0], chain.n_inputs, chain.n_boundary_types
@@ -112,13 +104,7 @@ class SteinStatistic(Sums):
         return cls(block, *groups, *ends)
 
     def finalize(self, chain: HermiteLaw) -> ScoreCheck:
-        """Compute the check.
-
-        Raises
-        ------
-        ValueError
-            If fewer than two groups hold data.
-        """
+        """Compute the check; a ValueError if fewer than two groups hold data."""
         used = np.flatnonzero(self.counts > 0)
         if used.size < 2:
             raise ValueError(
@@ -198,10 +184,6 @@ def stein_statistic(
     n_groups, block : int
         Groups for the jackknife: step t of sequence i is in group (i + t // block) mod n_groups,
         however the data are cut.
-
-    Returns
-    -------
-    SteinStatistic
 
     Notes
     -----
