@@ -106,7 +106,7 @@ def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
             assert getattr(found.recurrence, name) is None
     if regression:
         moment = regression_sums(
-            batch, rounds.moment.solver.features, targets=lambda _: residuals, gram=False
+            batch, rounds.moment.features, targets=lambda _: residuals, gram=False
         )
     else:
         projection = rounds.moment.coordinates.from_inputs

@@ -261,9 +261,11 @@ def _checksum(value: object, code: int) -> int:
         parts.update(enumerate(value))
     elif isinstance(value, dict):
         parts.update(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts.update((f.name, getattr(value, f.name)) for f in fields(value))
     elif not isinstance(value, type):
-        names = [f.name for f in fields(value)] if is_dataclass(value) else _own_names(value)
-        parts.update((name, getattr(value, name)) for name in names)
+        attributes = getattr(value, "__dict__", {}).items()
+        parts.update((n, v) for n, v in attributes if not _is_derived(value, n))
     if not parts:
         return zlib.crc32(repr(value).encode(), code)
     code = zlib.crc32(type(value).__qualname__.encode(), code)
@@ -272,7 +274,5 @@ def _checksum(value: object, code: int) -> int:
     return code
 
 
-def _own_names(value: object) -> list[str]:
-    """Attributes of an object, without derived ones."""
-    kept = getattr(value, "__dict__", {})
-    return [n for n in kept if not isinstance(getattr(type(value), n, None), cached_property)]
+def _is_derived(value: object, name: str) -> bool:
+    return isinstance(getattr(type(value), name, None), cached_property)

@@ -13,18 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+import gloree.chains._linear_algebra as algebra
 from gloree._arrays import copied, index, like
 from gloree.chains._base import Capabilities, NonStationaryChainError, RandomState
-from gloree.chains._linear_algebra import (
-    companion_matrix,
-    discrete_lyapunov,
-    frozen,
-    inverse,
-    positive_definite,
-    read_only,
-    regress_on_past,
-    second_moment_of_starts,
-)
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -107,7 +98,7 @@ class GaussianVAR:
         *,
         initial_covariance: ArrayLike | None = None,
     ) -> None:
-        phi = read_only(coefficients, "coefficients")
+        phi = algebra.read_only(coefficients, "coefficients")
         if phi.ndim == 2:
             phi = phi[np.newaxis]
         if phi.ndim != 3 or phi.shape[1] != phi.shape[2] or phi.shape[1] == 0:
@@ -116,8 +107,8 @@ class GaussianVAR:
                 f"n_inputs), or (n_inputs, n_inputs) for order 1"
             )
         order, n_inputs = phi.shape[:2]
-        sigma = positive_definite(innovation_covariance, "innovation_covariance", n_inputs)
-        centre = read_only(np.zeros(n_inputs) if mean is None else mean, "mean")
+        sigma = algebra.positive_definite(innovation_covariance, "innovation_covariance", n_inputs)
+        centre = algebra.read_only(np.zeros(n_inputs) if mean is None else mean, "mean")
         if centre.shape != (n_inputs,):
             raise ValueError(
                 f"`mean` has shape {centre.shape}, expected ({n_inputs},) to match `coefficients`"
@@ -126,7 +117,7 @@ class GaussianVAR:
         if start is not None and order == 0:
             raise ValueError("`initial_covariance` was given, but a chain of order 0 has no past")
         if start is not None:
-            start = positive_definite(start, "initial_covariance", order * n_inputs)
+            start = algebra.positive_definite(start, "initial_covariance", order * n_inputs)
         for each, value in zip(fields(self), (phi, sigma, centre, start), strict=True):
             object.__setattr__(self, each.name, value)
 
@@ -166,7 +157,7 @@ class GaussianVAR:
         """Largest modulus of an eigenvalue of the companion matrix."""
         if self.order == 0:
             return 0.0
-        return float(np.abs(np.linalg.eigvals(companion_matrix(self.coefficients))).max())
+        return float(np.abs(np.linalg.eigvals(algebra.companion_matrix(self.coefficients))).max())
 
     @property
     def is_stationary(self) -> bool:
@@ -176,12 +167,12 @@ class GaussianVAR:
     @cached_property
     def precision(self) -> Array:
         """Innovation precision P = Sigma^-1, shape (n_inputs, n_inputs)."""
-        return frozen(inverse(self.innovation_covariance))
+        return algebra.frozen(algebra.inverse(self.innovation_covariance))
 
     @cached_property
     def stationary_covariance(self) -> Array:
         """Covariance of one step under the stationary law, shape (n_inputs, n_inputs)."""
-        return frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
+        return algebra.frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
 
     @cached_property
     def _first_steps_covariance(self) -> Array:
@@ -192,7 +183,7 @@ class GaussianVAR:
         if p == 0:
             return np.zeros((0, 0))
         blocks = self._companion_covariance.reshape(p, d, p, d)[::-1, :, ::-1, :]
-        return frozen(blocks.reshape(p * d, p * d))
+        return algebra.frozen(blocks.reshape(p * d, p * d))
 
     @cached_property
     def _companion_covariance(self) -> Array:
@@ -206,17 +197,17 @@ class GaussianVAR:
             )
         if self.order == 0:
             return self.innovation_covariance
-        companion = companion_matrix(self.coefficients)
+        companion = algebra.companion_matrix(self.coefficients)
         noise = np.zeros_like(companion)
         noise[: self.n_inputs, : self.n_inputs] = self.innovation_covariance
-        return discrete_lyapunov(companion, noise)
+        return algebra.discrete_lyapunov(companion, noise)
 
     @cached_property
     def _start_precisions(self) -> list[Array]:
         """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
         covariance, d = self._first_steps_covariance, self.n_inputs
         sizes = range(d, (self.order + 1) * d, d)
-        return [np.zeros((0, 0)), *(inverse(covariance[:n, :n]) for n in sizes)]
+        return [np.zeros((0, 0)), *(algebra.inverse(covariance[:n, :n]) for n in sizes)]
 
     # -- the joint precision ----------------------------------------------------------------
 
@@ -296,7 +287,7 @@ class GaussianVAR:
 
     @cached_property
     def _score_covariances(self) -> Array:
-        return frozen(self._blocks(0))
+        return algebra.frozen(self._blocks(0))
 
     def _blocks(self, lag: int) -> Array:
         blocks = np.zeros((self.n_boundary_types, self.n_inputs, self.n_inputs))
@@ -483,7 +474,7 @@ class GaussianVAR:
 
     def shifted(self, offset: ArrayLike) -> GaussianVAR:
         """Law of x - offset, with an offset of shape (n_inputs,): the mean is lowered by it."""
-        moved = read_only(offset, "offset")
+        moved = algebra.read_only(offset, "offset")
         if moved.shape != (self.n_inputs,):
             raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
         given = self.coefficients, self.innovation_covariance, self.mean - moved
@@ -568,9 +559,9 @@ class GaussianVAR:
         if initial not in ("stationary", "data"):
             raise ValueError(f"`initial` is {initial!r}, expected 'stationary' or 'data'")
         summary = moments.finalize()
-        coefficients, innovation, mean = regress_on_past(summary)
+        coefficients, innovation, mean = algebra.regress_on_past(summary)
         given = initial == "data" and summary.order > 0
-        start = second_moment_of_starts(summary, mean) if given else None
+        start = algebra.second_moment_of_starts(summary, mean) if given else None
         chain = cls(coefficients, innovation, mean, initial_covariance=start)
         if require_stationary and start is None and not chain.is_stationary:
             raise NonStationaryChainError(

@@ -87,7 +87,7 @@ def discrete_lyapunov(transition: Array, noise: Array) -> Array:
         power = power @ power
         if np.abs(added).max() <= np.finfo(np.float64).eps * np.abs(total).max() / 4:
             break
-    # Doubling sums geometrically, so stopping at the first negligible term loses nothing.
+    # Terms fall geometrically: those after the first negligible one are lost without harm.
     return (total + total.T) / 2
 
 
@@ -143,9 +143,7 @@ def second_moment_of_starts(summary: LagCovariances, mean: Array) -> Array:
     offset = summary.start_mean - np.tile(mean, summary.order)
     moment = summary.start_covariance + np.outer(offset, offset)
     scale = np.sqrt(np.maximum(np.diag(moment), 0.0))
-    values = np.zeros(1)
-    if scale.all():
-        values = np.linalg.eigvalsh(moment / np.outer(scale, scale))
+    values = np.linalg.eigvalsh(moment / np.outer(scale, scale)) if scale.all() else np.zeros(1)
     if values[0] * COLLINEAR_CONDITION <= values[-1]:
         raise ValueError(
             f"`initial='data'` needs first steps that vary in every direction, but over the "
@@ -162,13 +160,11 @@ def _require_independent(correlation: Array, n_inputs: int) -> None:
     condition = np.inf if values[0] <= 0 else values[-1] / values[0]
     weights = np.abs(vectors[:, 0])
     columns = sorted({int(i) % n_inputs for i in np.flatnonzero(weights > 0.1 * weights.max())})
+    where = "over neighbouring steps (the past determines the next step, or columns are delayed "
+    where += "copies of one another)"
     inside = np.linalg.eigvalsh(correlation[:n_inputs, :n_inputs])
-    where = (
-        "at the same step"
-        if inside[0] * COLLINEAR_CONDITION < inside[-1]
-        else "over neighbouring steps (the past determines the next step, or columns are delayed "
-        "copies of one another)"
-    )
+    if inside[0] * COLLINEAR_CONDITION < inside[-1]:
+        where = "at the same step"
     raise ValueError(
         f"columns {columns} of `X` are collinear {where}: the correlation matrix has condition "
         f"{condition:.3g}, at most {COLLINEAR_CONDITION:.0e} is workable. Leave columns out or "

@@ -6,16 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gloree._arrays import (
-    column_maxima,
-    column_minima,
-    column_sums,
-    empty,
-    index,
-    like,
-    take_rows,
-    to_host,
-)
+from gloree._arrays import column_sums, empty, like, namespace, take_rows, to_host
 from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
@@ -165,7 +156,9 @@ def provisional_centre(X: Array) -> Array:
     Few significant bits make x - centre, and shifts between centres, exact for most data.
     """
     some = X[:: max(1, X.shape[0] // CENTRE_ROWS)]
-    low, high, mean = map(to_host, (column_minima(some), column_maxima(some), some.mean(axis=0)))
+    xp = namespace(some)
+    extremes = xp.min(some, axis=0), xp.max(some, axis=0)
+    low, high, mean = map(to_host, (*extremes, some.mean(axis=0)))
     spread = high - low
     # A quarter of the range, rounded down to a power of two.
     unit = np.exp2(np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - 2)
@@ -219,21 +212,16 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
     if centre is None:
         centre = provisional_centre(batch.X)
     shifted = batch.X - like(batch.X, centre)
-    n_inputs = shifted.shape[1]
-    counted = batch.counted_rows
-
+    n_inputs, counted, weights = shifted.shape[1], batch.counted_rows, batch.weights
     rows = counted[batch.local[counted] >= order] if order else counted
     window = empty(shifted, (rows.shape[0], (order + 1) * n_inputs))
     for lag in range(order + 1):
         window[:, lag * n_inputs : (lag + 1) * n_inputs] = take_rows(shifted, rows - lag)
     row = window if order == 0 else take_rows(shifted, batch.counted)
-
     whole_start = batch.from_start & (batch.lengths >= order) & (batch.before == 0)
     first = batch.starts[whole_start & (batch.lengths - batch.after > 0)]
-    start = shifted[index(shifted, (first[:, np.newaxis] + np.arange(order)).ravel())]
+    start = take_rows(shifted, (first[:, np.newaxis] + np.arange(order)).ravel())
     start = start.reshape(first.shape[0], order * n_inputs)
-
-    weights = batch.weights
     parts = ((window, rows), (row, counted), (start, first))
     sums = (VectorSums.of(v, None if weights is None else weights[at]) for v, at in parts)
     return LagMoments(order, n_inputs, centre, *sums)

@@ -20,7 +20,6 @@ from gloree.moments import (
     RegressionFeatures,
     RegressionSolver,
     Whitening,
-    gaussian_probes,
     range_basis,
     range_sums,
     regression_sums,
@@ -93,7 +92,7 @@ def find_range(
         )
     # rows are not whitened, O(n_inputs^2) each: their sums are
     vectors = partial(centred_inputs, mean=whitening.mean)
-    probes = gaussian_probes(whitening.n_directions, size, rng)
+    probes = rng.standard_normal((whitening.n_directions, size))
     basis = probes
     for _ in range(POWER_ITERATIONS):
         function = partial(

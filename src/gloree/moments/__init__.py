@@ -15,7 +15,7 @@ from gloree.moments._estimators import (
     UnionRegression,
 )
 from gloree.moments._plan import MemoryLimitError, MomentPlan, plan
-from gloree.moments._range import RangeSums, gaussian_probes, range_basis, range_sums
+from gloree.moments._range import RangeSums, range_basis, range_sums
 from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
@@ -46,7 +46,6 @@ __all__ = [
     "Whitening",
     "cross_moment",
     "cross_moment_sums",
-    "gaussian_probes",
     "plan",
     "range_basis",
     "range_sums",

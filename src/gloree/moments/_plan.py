@@ -47,8 +47,7 @@ class MomentPlan:
     n_rows, n_inputs, n_outputs, degree : int
     estimator : FirstMomentEstimator
     n_directions : int
-        Directions of the inputs in which the first moment is taken (fewer than n_inputs if a range
-        finder comes first).
+        Directions in which the first moment is taken: n_inputs, unless a range finder comes first.
     n_features : int
         Features (regression) or different entries of a score tensor.
     first_rows : int
@@ -114,11 +113,8 @@ def plan(
 
     Parameters
     ----------
-    n_rows, n_inputs, n_outputs : int
-        Shapes of the data.
-    n_hidden : int, default 10
-    degree : int, default 2
-        l.
+    n_rows, n_inputs, n_outputs, n_hidden, degree : int
+        Shapes of the data and of the network; the order of the moment, l.
     moment : {"auto", "regression", "score", "xreg", "union"} or FirstMomentEstimator
         "regression" chooses ``xreg`` or ``union`` by the sizes, "auto" among all three.
     score : bool, default True
@@ -144,10 +140,10 @@ def plan(
 
     Notes
     -----
-    A regression moment of all inputs has at most `MAX_FEATURES` features. Beyond that it is taken
-    in the 2 n_hidden + 10 directions that the range finder keeps: where inputs depend on their
-    past, directions of earlier steps show beside those of the units. Fewer are kept where these
-    have too many features as well, but no fewer than n_hidden + 2. See :ref:`theory-range`.
+    Where a regression moment of all inputs would have more than `MAX_FEATURES` features, it is
+    taken in the 2 n_hidden + 10 directions that the range finder keeps (inputs that depend on their
+    past add directions of earlier steps to those of the units), or in fewer, but no fewer than
+    n_hidden + 2, if these have too many as well. See :ref:`theory-range`.
 
     Examples
     --------

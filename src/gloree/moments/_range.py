@@ -69,10 +69,3 @@ def range_basis(columns: Array, size: int) -> Array:
     """Orthonormal basis of the leading left singular vectors, shape (n_directions, size)."""
     left: Array = np.linalg.svd(columns, full_matrices=False)[0]
     return left[:, :size]
-
-
-def gaussian_probes(
-    n_directions: int, n_probes: int, random_state: int | np.random.Generator | None
-) -> Array:
-    """Random test matrix Omega of standard normal entries, shape (n_directions, n_probes)."""
-    return np.random.default_rng(random_state).standard_normal((n_directions, n_probes))

@@ -71,11 +71,6 @@ class RegressionFeatures:
     degree: int
     chain: HermiteLaw | None = None
 
-    @property
-    def kind(self) -> str:
-        """Name of the features, ``xreg`` or ``union``."""
-        return "xreg" if self.chain is None else "union"
-
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the coordinates, so that sums in different ones are never merged."""
@@ -83,7 +78,8 @@ class RegressionFeatures:
         if self.chain is not None:
             parts += [self.chain.precision_blocks(0), self.chain.precision_blocks(1)]
         joined = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-        return f"{self.kind}, degree {self.degree}, {hashlib.sha256(joined).hexdigest()[:12]}"
+        name = "xreg" if self.chain is None else "union"
+        return f"{name}, degree {self.degree}, {hashlib.sha256(joined).hexdigest()[:12]}"
 
     @property
     def n_offsets(self) -> int:
@@ -166,9 +162,8 @@ class RegressionFeatures:
         total = np.zeros((coefficients.shape[1],) + (d,) * degree)
         start = self.n_offsets
         for part in range(1 if self.chain is None else 2):
-            start += sum(self.power_sizes[:-1])
-            top = coefficients[start : start + self.power_sizes[-1]].T
-            start += self.power_sizes[-1]
+            first, start = start + sum(self.power_sizes[:-1]), start + sum(self.power_sizes)
+            top = coefficients[first:start].T
             derivative = unpack_symmetric(top * monomial_factorials(d, degree), d, degree)
             total += apply_to_modes(derivative, self.score_map.T, degree) if part else derivative
         return total
@@ -184,7 +179,7 @@ class RegressionSums(Sums):
         Fingerprint of the features.
     n_rows : float
     gram : ndarray of shape (size, size)
-        Sum of phi phi^T (zeros where only the right-hand side was asked for).
+        Sum of phi phi^T; of shape (0, 0) if only the right-hand side was summed.
     cross : ndarray of shape (size, n_outputs)
         Sum of phi y^T.
     squares : ndarray of shape (n_outputs,)
@@ -221,8 +216,7 @@ def regression_sums(
     Time O(n_rows size (size / 2 + n_outputs)), memory a cache-sized block and the sums.
     """
     outputs = batch.targets if targets is None else targets(batch)
-    rows = features.rows(batch)
-    scores = features.whitened_scores(batch)
+    rows, scores = features.rows(batch), features.whitened_scores(batch)
     size, n_outputs = features.size, outputs.shape[1]
     total_gram = zeros(outputs, (size, size) if gram else (0, 0))
     total_cross = zeros(outputs, (size, n_outputs))
@@ -249,15 +243,12 @@ class RegressionSolver:
     Attributes
     ----------
     features : RegressionFeatures
-    n_rows : float
-        Rows behind the Gram matrix.
     rank : int
         Numerical rank; less than `features.size` where features are collinear (the minimum-norm
         fit is taken then).
     """
 
     features: RegressionFeatures
-    n_rows: float
     rank: int
     _root: Array = field(repr=False)
     prepared: ClassVar[bool] = True
@@ -278,11 +269,11 @@ class RegressionSolver:
         lower, failed = linalg.lapack.dpotrf(scaled, lower=True, clean=True)
         if failed == 0 and float(np.diag(lower).min()) > np.sqrt(rtol):
             inverse = linalg.solve_triangular(lower, np.diag(inverse_scale), lower=True)
-            return cls(features, sums.n_rows, scaled.shape[0], inverse.T)
+            return cls(features, scaled.shape[0], inverse.T)
         values, vectors = np.linalg.eigh(scaled)
         kept = values > rtol * values[-1]
         root = inverse_scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
-        return cls(features, sums.n_rows, int(kept.sum()), root)
+        return cls(features, int(kept.sum()), root)
 
     @property
     def coordinates(self) -> Coordinates:
@@ -319,8 +310,8 @@ def regression_moment(
 ) -> Array:
     """Regression moment T in the coordinates of the inputs: the average derivative of a fit.
 
-    Estimates the tensor of `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise and
-    for inputs of nearly any law.
+    It estimates the same tensor as `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise
+    and for inputs of nearly any law.
 
     Parameters
     ----------

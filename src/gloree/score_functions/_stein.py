@@ -294,11 +294,11 @@ def check_score(
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     chain : HermiteLaw, optional
         The law to check, which need not be exact at the ends of sequences; by default a
-        `GaussianVAR` of the given order that is fitted to `X`.
+        `GaussianVAR` that is fitted to `X`.
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`.
     order : int, default 1
-        Order of the chain that is fitted when none is given.
+        Order of the `GaussianVAR`.
     max_inputs : int or None, default 16
         Whitened coordinates to check, evenly spread; None checks all, at a cost that grows with
         the fourth power of their number.
@@ -311,22 +311,19 @@ def check_score(
 
     Raises
     ------
-    TypeError
-        If `chain` is no input law.
-    LawError
-        If its score tensors of order 2 are not Hermite tensors.
+    TypeError, LawError
+        If `chain` is no input law, or its score tensors of order 2 are not Hermite tensors.
     NonStationaryChainError, ValueError
         See `GaussianVAR.fit`.
 
     Notes
     -----
     The thresholds come from a study of eleven laws: with a defect below .3, fits with the score
-    converged in 19 of 19 cases; between .3 and .45, in 8 of 9; above, in none of 58 (laws with rho
-    of 1.6 and more). A larger defect with rho below .75 is called doubtful, because the defect of
-    a given marginal law grows as inputs get fewer (uniform inputs: .4 with 10 of them, .6 with
-    one). Sampling noise inflates the raw defect; the verdict uses the one with the noise floor
-    taken off. The mean of s, E[s x^T] and E[s s^T] are shown too, but least squares makes the
-    interior ones right for any inputs.
+    converged in 19 of 19 cases; between .3 and .45, in 8 of 9; above, in none of 58 (rho of 1.6 and
+    more). A larger defect with rho below .75 is called doubtful: for one and the same marginal law
+    the defect grows as inputs get fewer. The verdict uses the defect with the noise floor taken
+    off. Least squares makes the mean of s, E[s x^T] and E[s s^T] of interior steps right for any
+    inputs; those of first and last steps tell more.
 
     Two passes. Time O(n_rows (n_inputs^2 + n_checked^4 / 4)), memory O(n_groups n_checked^4 / 4).
 

@@ -52,11 +52,9 @@ def partial_score(
     ------
     MemoryError
         If the result would exceed `memory_limit`; the message says its size.
-    TypeError
-        If `chain` is no input law.
-    LawError
-        If the law does not declare exact scores at the ends of sequences, or Hermite score tensors
-        of this order (above 1).
+    TypeError, LawError
+        If `chain` is no input law, or does not declare exact scores at the ends of sequences and,
+        above order 1, Hermite score tensors of this order.
     ValueError
         If `order` is below 1 or `X` does not fit the chain.
 
@@ -248,10 +246,8 @@ def window_score_covariance(
 
     Raises
     ------
-    TypeError, LawError
-        See `partial_score`.
-    ValueError
-        If the window does not fit in the sequence.
+    TypeError, LawError, ValueError
+        See `partial_score`; also if the window does not fit in the sequence.
 
     Examples
     --------

@@ -90,17 +90,13 @@ class ScoreCheck:
     noise_floor : float
         Root mean square of the sampling error of Q, relative to |C|.
     radius : float
-        rho, spectral radius of I - Q C^-1: residual rounds with the score contract if it is
-        below 1.
+        rho, spectral radius of I - Q C^-1: residual rounds with the score contract below 1.
     radius_error, radius_noise : float
         Its standard error, and about the value it would have from noise alone.
-    n_steps, n_inputs : int
-    n_checked : int
-        Whitened coordinates checked.
-    n_groups : int
-        Groups of the jackknife.
+    n_steps, n_inputs, n_checked, n_groups : int
+        Sizes of the data, whitened coordinates checked, and groups of the jackknife.
     edges : tuple of EdgeCheck
-        Mean and covariance of s for every boundary type.
+        One for each boundary type.
     input_slope : ndarray of shape (n_inputs, n_inputs)
         E[s (x - E x)^T]; expected the identity.
     chain : str
