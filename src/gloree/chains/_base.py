@@ -66,17 +66,14 @@ class InputLaw(Protocol):
     @property
     def n_inputs(self) -> int:
         """Dimension of one step."""
-        ...
 
     @property
     def context(self) -> tuple[int, int]:
         """Rows before and after a step that its score depends on."""
-        ...
 
     @property
     def capabilities(self) -> Capabilities:
         """What the law can do."""
-        ...
 
     def scores(self, batch: Batch) -> Array:
         """First-order score s_t = -grad_{x_t} log p(x_1, .., x_n), shape (n_rows, n_inputs).
@@ -84,19 +81,15 @@ class InputLaw(Protocol):
         A segment that is cut out of a longer sequence carries `context` rows on either side, whose
         own scores may be zero. Where `batch.X` is a PyTorch tensor, the result is one too.
         """
-        ...
 
     def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
         """Log-density of every sequence, shape (n_sequences,)."""
-        ...
 
     def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
         """Draw sequences, shape (n_sequences, n_steps, n_inputs)."""
-        ...
 
     def shifted(self: Self, offset: Array) -> Self:
         """Law of x - offset, with an offset of shape (n_inputs,)."""
-        ...
 
 
 class HermiteLaw(InputLaw, Protocol):
@@ -111,15 +104,12 @@ class HermiteLaw(InputLaw, Protocol):
     @property
     def n_boundary_types(self) -> int:
         """Number of boundary types, the interior included."""
-        ...
 
     def boundary_name(self, boundary_type: int) -> str:
         """Which steps are of this boundary type, in words."""
-        ...
 
     def boundary_types(self, batch: Batch) -> IntArray:
         """Boundary type of every row, shape (n_rows,), numbered alike in all batches."""
-        ...
 
     def precision_blocks(self, lag: int = 0) -> Array:
         """Cov(s_t, s_{t-lag}) for each boundary type of t, (n_boundary_types, n_inputs, n_inputs).
@@ -127,7 +117,6 @@ class HermiteLaw(InputLaw, Protocol):
         Lag 0 gives K; lags beyond `context` give zero. Values for boundary types of steps without
         a step t - lag before them are not used.
         """
-        ...
 
 
 @overload
@@ -152,6 +141,8 @@ def require(
 ) -> InputLaw:
     """Return an input law that declares all that is needed; refuse any other by name.
 
+    It is a `HermiteLaw` if `hermite` is true.
+
     Parameters
     ----------
     law : object
@@ -163,11 +154,6 @@ def require(
         Whether the scores of first and last steps have to be exact.
     purpose : str
         What needs them, for the message.
-
-    Returns
-    -------
-    InputLaw
-        The same object; a `HermiteLaw` if `hermite` is true.
 
     Raises
     ------

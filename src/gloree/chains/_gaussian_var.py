@@ -20,6 +20,8 @@ from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
+Initial = Literal["stationary", "data"]
+
 STATIONARY_LIMIT = 1.0 - 1e-8
 """Largest spectral radius taken for stationary: nearer to 1 the law drowns in rounding."""
 
@@ -129,8 +131,6 @@ class GaussianVAR:
 
     def __str__(self) -> str:
         return f"Gaussian VAR({self.order})"
-
-    # -- sizes and derived matrices ---------------------------------------------------------
 
     @property
     def order(self) -> int:
@@ -252,12 +252,8 @@ class GaussianVAR:
         """Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p, shape (n_inputs, n_inputs).
 
         Step t has `before` steps before it in its sequence and `after` steps after it. At lag 0
-        this is K, the covariance of the score; at lag 1 of a chain of order 1, -P Phi.
-
-        Raises
-        ------
-        ValueError
-            If step t - lag is not in the sequence.
+        this is K, the covariance of the score; at lag 1 of a chain of order 1, -P Phi. If there is
+        no step t - lag, it is a ValueError.
         """
         if before < lag or after < 0 or lag < 0:
             raise ValueError(
@@ -325,17 +321,10 @@ class GaussianVAR:
         return residuals
 
     def scores(self, batch: Batch) -> Array:
-        """First-order partial score s_t = -grad_{x_t} log p(x_1, .., x_n) of every row.
+        """First-order partial score s_t = -grad_{x_t} log p(x_1, .., x_n), (n_rows, n_inputs).
 
-        Parameters
-        ----------
-        batch : Batch
-            Segments cut out of a sequence must carry p rows of context on either side.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_inputs)
-            Context rows whose own neighbours are not in the batch hold zeros.
+        Segments cut out of a sequence must carry p rows of context on either side. Context rows
+        whose own neighbours are not in the batch get a score of zero.
 
         Raises
         ------
@@ -366,17 +355,13 @@ class GaussianVAR:
         return scores
 
     def log_density(self, X: object, *, lengths: ArrayLike | None = None) -> Array:
-        """Exact log-density of every sequence.
+        """Exact log-density of every sequence, shape (n_sequences,).
 
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
         lengths : sequence of int, optional
             Steps of each sequence in a flat `X`.
-
-        Returns
-        -------
-        ndarray of shape (n_sequences,)
 
         Raises
         ------
@@ -411,10 +396,10 @@ class GaussianVAR:
         return np.asarray(-0.5 * (quadratic + constant), dtype=np.float64)
 
     def _starts(self, batch: Batch) -> Iterator[tuple[IntArray, IntArray, Array, Array]]:
-        """Segments that begin a sequence, together where as many of its first p steps exist.
+        """Segments that begin a sequence, grouped by how many of its first p steps exist.
 
-        With the rows of these steps, their deviations from the mean, a row for each segment, and
-        the inverse of the covariance of these.
+        Each group comes with the rows of these steps, their deviations from the mean (a row for
+        each segment), and the inverse covariance of these.
         """
         begins = np.flatnonzero(batch.from_start & (self.order > 0))
         sizes = np.minimum(batch.lengths[begins], self.order)
@@ -432,17 +417,7 @@ class GaussianVAR:
         require_context(batch, *self.context)
 
     def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
-        """Draw sequences.
-
-        Parameters
-        ----------
-        n_sequences, n_steps : int
-            At least 1.
-        random_state : int, numpy.random.Generator or None
-
-        Returns
-        -------
-        ndarray of shape (n_sequences, n_steps, n_inputs)
+        """Draw sequences, shape (n_sequences, n_steps, n_inputs).
 
         Raises
         ------
@@ -489,7 +464,7 @@ class GaussianVAR:
         *,
         lengths: ArrayLike | None = None,
         order: int = 1,
-        initial: Literal["stationary", "data"] = "stationary",
+        initial: Initial = "stationary",
     ) -> GaussianVAR:
         """Fit by least squares of every step on its `order` predecessors, in one pass.
 
@@ -504,10 +479,6 @@ class GaussianVAR:
             Law of the first p steps: the stationary law of the fitted recursion, or a Gaussian law
             with the second moment of the first p steps of all sequences about the mean. Use the
             latter for many sequences that start from rest.
-
-        Returns
-        -------
-        GaussianVAR
 
         Raises
         ------
@@ -542,7 +513,7 @@ class GaussianVAR:
         cls,
         moments: LagMoments,
         *,
-        initial: Literal["stationary", "data"] = "stationary",
+        initial: Initial = "stationary",
         require_stationary: bool = True,
     ) -> GaussianVAR:
         """Fit from the sums of a pass (see `lag_moments`).

@@ -15,6 +15,11 @@ COLLINEAR_CONDITION = 1e12
 CONSTANT_SPREAD = 1e-13
 """Standard deviation, relative to the mean, below which a column is taken for constant."""
 
+ACROSS_STEPS = (
+    "over neighbouring steps (the past determines the next step, or columns are delayed copies of "
+    "one another)"
+)
+
 UNIT_ROOT_CONDITION = 1e8
 """Condition of I - sum Phi_k from which the mean of a chain is not determined by its recursion."""
 
@@ -160,11 +165,8 @@ def _require_independent(correlation: Array, n_inputs: int) -> None:
     condition = np.inf if values[0] <= 0 else values[-1] / values[0]
     weights = np.abs(vectors[:, 0])
     columns = sorted({int(i) % n_inputs for i in np.flatnonzero(weights > 0.1 * weights.max())})
-    where = "over neighbouring steps (the past determines the next step, or columns are delayed "
-    where += "copies of one another)"
     inside = np.linalg.eigvalsh(correlation[:n_inputs, :n_inputs])
-    if inside[0] * COLLINEAR_CONDITION < inside[-1]:
-        where = "at the same step"
+    where = "at the same step" if inside[0] * COLLINEAR_CONDITION < inside[-1] else ACROSS_STEPS
     raise ValueError(
         f"columns {columns} of `X` are collinear {where}: the correlation matrix has condition "
         f"{condition:.3g}, at most {COLLINEAR_CONDITION:.0e} is workable. Leave columns out or "

@@ -31,14 +31,9 @@ class Whitening:
 
     @classmethod
     def from_covariance(cls, mean: Array, covariance: Array, *, rtol: float = 1e-12) -> Whitening:
-        """Whiten along the principal directions.
+        """Whiten along the principal directions of a covariance, shape (n_inputs, n_inputs).
 
-        Parameters
-        ----------
-        mean : ndarray of shape (n_inputs,)
-        covariance : ndarray of shape (n_inputs, n_inputs)
-        rtol : float
-            Directions whose variance is below this fraction of the largest are left out.
+        Directions whose variance is below the fraction `rtol` of the largest are left out.
         """
         values, vectors = np.linalg.eigh(covariance)
         values, vectors = values[::-1], vectors[:, ::-1]
@@ -103,12 +98,6 @@ class Coordinates:
 
 
 def score_coordinates(covariance: Array) -> Coordinates:
-    """Coordinates L^-1 s of a score with covariance K = L L^T, for score moments.
-
-    Parameters
-    ----------
-    covariance : ndarray of shape (n_inputs, n_inputs)
-        K of interior steps.
-    """
+    """Coordinates L^-1 s of a score with covariance K = L L^T, shape (n_inputs, n_inputs)."""
     root = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     return Coordinates(root.T, np.asarray(np.linalg.inv(root), dtype=np.float64).T)

@@ -76,12 +76,8 @@ class CrossMoment(Sums):
         """Return the moment tensor, shape (n_outputs, n_inputs, .., n_inputs).
 
         With `centre`, the mean output of each boundary type is subtracted first: the expectation
-        is the same (score tensors have mean zero), the variance much smaller.
-
-        Raises
-        ------
-        ValueError
-            If nothing has been summed.
+        is the same (score tensors have mean zero), the variance much smaller. If nothing has been
+        summed, it is a ValueError.
         """
         if self.n_rows == 0:
             raise ValueError("the moment of no data: merge the sums of a batch into it first")

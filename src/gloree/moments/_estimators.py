@@ -47,15 +47,12 @@ class ResidualMoment(Protocol):
     @property
     def coordinates(self) -> Coordinates:
         """Coordinates of the tensor."""
-        ...
 
     def sums(self, batch: Batch, residuals: Array) -> Sums:
         """Sums of one batch, given its residuals of shape (n_rows, n_outputs)."""
-        ...
 
     def tensor(self, sums: Any) -> Array:
         """Tensor of the merged sums, shape (n_outputs, n_directions, .., n_directions)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -84,18 +81,15 @@ class BoundMoment(Protocol):
     @property
     def coordinates(self) -> Coordinates:
         """Coordinates of the tensor."""
-        ...
 
     def sums(self, batch: Batch, output_mean: Array) -> Sums:
         """Sums of one batch: a pure function.
 
         The mean of the outputs, shape (n_outputs,), may be estimated from part of the data.
         """
-        ...
 
     def estimate(self, sums: Any) -> MomentEstimate:
         """Estimate from the merged sums."""
-        ...
 
 
 class FirstMomentEstimator(Protocol):
@@ -118,11 +112,9 @@ class FirstMomentEstimator(Protocol):
 
     def n_features(self, n_directions: int, degree: int) -> int:
         """Numbers that are averaged for each output; cost and rows are planned from them."""
-        ...
 
     def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
         """Moment of order `degree` on inputs with this whitening and law."""
-        ...
 
     def suited_to(self, n_interior: int, n_features: int) -> FirstMomentEstimator:
         """Itself, or another estimator if so few steps have all of their neighbours."""

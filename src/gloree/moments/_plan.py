@@ -127,10 +127,6 @@ def plan(
     memory_limit : int, optional
         Bytes that batches and sums may take beside the data.
 
-    Returns
-    -------
-    MomentPlan
-
     Raises
     ------
     MemoryLimitError

@@ -99,10 +99,7 @@ class RegressionFeatures:
 
     @property
     def score_map(self) -> Array:
-        """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions).
-
-        Its transpose is L, with L L^T the covariance of their scores in whitened coordinates.
-        """
+        """J = d s~ / d x~ of interior steps, the transpose of L: (n_directions, n_directions)."""
         if self.chain is None:
             raise ValueError("`xreg` features hold no score")
         inverse = self.whitening.inverse
@@ -119,10 +116,7 @@ class RegressionFeatures:
         return counted[inside]
 
     def evaluate(self, batch: Batch, rows: IntArray, scores: Array | None) -> Array:
-        """Features of some rows, shape (size, len(rows)).
-
-        `scores` are s~ of *all* rows, see `whitened_scores`.
-        """
+        """Features of some rows, shape (size, len(rows)); `scores` are those of all rows."""
         features: Array = empty(batch.X, (self.size, rows.shape[0]))
         features[0] = 1.0
         if self.chain is None:
@@ -154,10 +148,7 @@ class RegressionFeatures:
         return scores
 
     def tensor(self, coefficients: Array) -> Array:
-        """Average l-th derivative of the fit, shape (n_outputs, n_directions, .., n_directions).
-
-        `coefficients` have shape (size, n_outputs).
-        """
+        """Average l-th derivative of a fit with coefficients of shape (size, n_outputs)."""
         d, degree = self.whitening.n_directions, self.degree
         total = np.zeros((coefficients.shape[1],) + (d,) * degree)
         start = self.n_offsets

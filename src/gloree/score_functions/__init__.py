@@ -13,9 +13,11 @@ from gloree.score_functions._tensors import (
     window_score,
     window_score_covariance,
 )
-from gloree.score_functions._verdict import EdgeCheck, ScoreCheck
+from gloree.score_functions._verdict import DOUBTFUL, FINE, EdgeCheck, ScoreCheck
 
 __all__ = [
+    "DOUBTFUL",
+    "FINE",
     "EdgeCheck",
     "ScoreCheck",
     "SteinStatistic",

@@ -12,26 +12,17 @@ from gloree.sequences import Array
 
 
 def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Array:
-    r"""Hermite polynomial of a projected score.
+    r"""Hermite polynomial of a projected score, of the shape that the arguments broadcast to.
 
     .. math:: S_m(v, .., v) = He_m(s \cdot v;\; v^T K v), \qquad
               He_{m+1}(x; q) = x He_m(x; q) - m q He_{m-1}(x; q)
 
     Parameters
     ----------
-    projection, variance : arrays that broadcast together
+    projection, variance : array
         s.v and v^T K v.
     order : int
         m, at least 0.
-
-    Returns
-    -------
-    ndarray of the broadcast shape
-
-    Raises
-    ------
-    ValueError
-        If `order` is negative.
 
     Examples
     --------

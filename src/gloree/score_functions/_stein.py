@@ -40,10 +40,7 @@ class SymmetricWhitening:
     def from_moments(
         cls, mean: Array, covariance: Array, max_inputs: int | None = None
     ) -> SymmetricWhitening:
-        """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread.
-
-        A singular covariance is a ValueError.
-        """
+        """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread."""
         values, vectors = np.linalg.eigh(covariance)
         if values[0] <= np.finfo(np.float64).eps * values[-1]:
             raise ValueError(
@@ -113,7 +110,8 @@ class SteinStatistic(Sums):
             )
         n_pairs = self.tensor_sums.shape[1]
         n_checked = round((np.sqrt(8 * n_pairs + 1) - 1) / 2)
-        target = _stein_values(n_checked)
+        i, j = np.triu_indices(n_checked)
+        target = np.where(i == j, 2.0, 1.0)  # the diagonal of C
         norm = float(np.linalg.norm(target))
         sums = self.counts, self.tensor_sums, self.square_sums, self.products
         totals = [each.sum(axis=0) for each in sums]
@@ -257,12 +255,6 @@ def _jackknife_variance(left_out: Array) -> Array:
     return np.asarray((n_groups - 1) / n_groups * (spread**2).sum(axis=0))
 
 
-def _stein_values(n_inputs: int) -> Array:
-    """Diagonal of C: Stein's value of Cov(S_2, vech x~ x~^T), 2 on squares and 1 on products."""
-    i, j = np.triu_indices(n_inputs)
-    return np.where(i == j, 2.0, 1.0)
-
-
 def _iteration_radius(covariance: Array, target: Array) -> float:
     """Spectral radius of I - Q C^-1."""
     error = np.eye(target.shape[0]) - covariance / target
@@ -304,10 +296,6 @@ def check_score(
         the fourth power of their number.
     n_groups : int, default 20
         Groups of sequences (of blocks of steps, in long ones) for standard errors.
-
-    Returns
-    -------
-    ScoreCheck
 
     Raises
     ------

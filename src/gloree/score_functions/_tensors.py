@@ -123,18 +123,13 @@ def joint_score(
     lag : int, default 1
         l, at least 1.
     lengths, memory_limit
-        See `partial_score`.
+        As in `partial_score`, and so are the exceptions.
 
     Returns
     -------
     ndarray or list of ndarray
         In the form of `X`: one tensor, of m and then m' axes of size n_inputs, for every step t
         with a step t - lag before it. A sequence of n steps has n - lag of them, or none.
-
-    Raises
-    ------
-    MemoryError, TypeError, LawError, ValueError
-        See `partial_score`.
 
     Examples
     --------
@@ -187,18 +182,13 @@ def window_score(
         l, steps of the window; most recent first.
     order : int, default 1
     lengths, memory_limit
-        See `partial_score`.
+        As in `partial_score`, and so are the exceptions.
 
     Returns
     -------
     ndarray or list of ndarray
         In the form of `X`: one tensor, of `order` axes of size lags * n_inputs, for every step with
         lags - 1 steps before it. A sequence of n steps has n - lags + 1 of them, or none.
-
-    Raises
-    ------
-    MemoryError, TypeError, LawError, ValueError
-        See `partial_score`.
 
     Examples
     --------
@@ -238,16 +228,12 @@ def window_score_covariance(
         l, steps of the window (x_t, .., x_{t-l+1}).
     before, after : int, optional
         Steps of the sequence before and after x_t, the most recent step of the window; by
-        default far from both ends. `before` is at least lags - 1.
+        default far from both ends. `before` is at least lags - 1; exceptions are as in
+        `partial_score`.
 
     Returns
     -------
     ndarray of shape (lags n_inputs, lags n_inputs)
-
-    Raises
-    ------
-    TypeError, LawError, ValueError
-        See `partial_score`; also if the window does not fit in the sequence.
 
     Examples
     --------
