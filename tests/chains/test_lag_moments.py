@@ -12,8 +12,15 @@ from gloree._sums import MergeError
 from gloree.chains import LagMoments, lag_moments
 from gloree.sequences import as_sequences
 
-# Sums of a few hundred products near 1, divided by their count.
+# Algebra: sums of a few hundred products near 1, divided by their count.
 ALGEBRA = 1e-12
+
+# Algebra: adding 1e9 rounds data of size 1 to 1e-7.
+ROUNDED_DATA = 1e-6
+
+# Algebra: sums of 5,000 squares about a centre that is off by less than a standard deviation, of
+# data which 1e6 rounds to 1e-10.
+SQUARES = 1e-10
 
 
 def naive(parts, order):
@@ -78,15 +85,14 @@ def test_large_means_do_not_cancel():
     offset = np.array([1e9, -1e9])
     near = lag_moments(as_sequences(x).whole(), 1).finalize()
     far = lag_moments(as_sequences(x + offset).whole(), 1).finalize()
-    # Adding 1e9 itself rounds the data to 1e-7.
-    np.testing.assert_allclose(far.window_covariance, near.window_covariance, atol=1e-6)
+    np.testing.assert_allclose(far.window_covariance, near.window_covariance, atol=ROUNDED_DATA)
 
 
 def test_rest_before_data_far_from_zero_does_not_cancel():
     """The centre comes from the whole batch, not from its first row."""
     x = np.concatenate((np.zeros((1, 1)), 1e6 + np.random.default_rng(0).random((5000, 1))))
     summary = lag_moments(as_sequences(x).whole(), 0).finalize()
-    assert summary.covariance[0, 0] == pytest.approx(np.var(x), rel=1e-10)
+    assert summary.covariance[0, 0] == pytest.approx(np.var(x), rel=SQUARES)
 
 
 def test_weights_count_as_repetitions():

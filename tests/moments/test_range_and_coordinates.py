@@ -22,7 +22,7 @@ from gloree.sequences import as_sequences
 ALGEBRA = 1e-10
 
 # Projectors on a space whose basis has a condition of about 1e2, from columns exact to rounding.
-SPAN = 1e-9
+PROJECTORS = 1e-9
 
 
 def projector(rows):
@@ -40,24 +40,24 @@ def population_sums(A1, A2, weights, probes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_span_of_the_input_weights_from_exact_moments(seed):
+def test_space_of_the_input_weights_from_exact_moments(seed):
     rng = np.random.default_rng(seed)
     A1, A2 = rng.standard_normal((6, 40)), rng.standard_normal((6, 3))
     probes = rng.standard_normal((40, 8))
     sums = population_sums(A1, A2, rng.standard_normal((3, 2)), probes)
     basis = range_basis(sums.finalize(probes), 6)
     assert basis.shape == (40, 6)
-    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=SPAN)
+    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=PROJECTORS)
 
 
-def test_one_output_is_enough_for_the_span():
-    """A single slice leaves a rotation free, not the span."""
+def test_one_output_is_enough_for_the_space():
+    """A single slice leaves a rotation free, not the space."""
     rng = np.random.default_rng(1)
     A1 = rng.standard_normal((4, 30))
     probes = rng.standard_normal((30, 6))
     sums = population_sums(A1, rng.standard_normal((4, 1)), np.ones((1, 1)), probes)
     basis = range_basis(sums.finalize(probes), 4)
-    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=SPAN)
+    np.testing.assert_allclose(basis @ basis.T, projector(A1), rtol=0, atol=PROJECTORS)
 
 
 def sums_of(data, probes, **cut):
