@@ -25,9 +25,7 @@ from gloree.fitting._range_finder import (
 )
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.moments import (
-    Coordinates,
     RegressionFeatures,
-    RegressionResidual,
     RegressionSolver,
     ScoreResidual,
     Whitening,
@@ -301,7 +299,7 @@ def test_errors_and_linearised_sums(name, cut, device):
 @pytest.mark.parametrize("method", [*RECURRENCES, "none"])
 def test_rounds(method, moment, device):
     if moment == "regression":
-        residual = RegressionResidual(Coordinates.of_whitening(WHITENING), solver())
+        residual = solver()
     else:
         residual = ScoreResidual(score_coordinates(CHAIN.precision_blocks(0)[0]), CHAIN, 2)
     function = partial(

@@ -285,7 +285,7 @@ def test_errors_of_the_one_call_form():
         cross_moment(chain, [x[:, :2] for x in X], Y, 2)
 
 
-def test_swapped_arguments_are_told_their_order():
+def test_swapped_arguments_are_refused_with_their_order():
     X, Y, _, chain = datasets.make_rnn(3, 4, 2, 2, 2, random_state=0)
     with pytest.raises(TypeError, match=r"`chain` is a ndarray.*\(chain, X, Y, order\)"):
         cross_moment(X, chain, Y, 2)

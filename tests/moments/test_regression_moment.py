@@ -22,6 +22,7 @@ from gloree.sequences import as_sequences
 NORMAL_EQUATIONS = 1e-8
 # Differences of a polynomial at unit distance: its values, of order 1e2, times eps.
 DIFFERENCES = 1e-10
+# Sums of some hundred products of numbers near 1.
 ALGEBRA = 1e-10
 
 LENGTHS = (25, 40, 1, 2, 30, 12, 50)
@@ -66,7 +67,7 @@ def monomials(vector, degree):
 def explicit_design(features, chain, X, Y):
     """One Python list of features for each row, straight from the definition."""
     whitening, design, outputs = features.whitening, [], []
-    before, after = chain.context if features.kind == "union" else (0, 0)
+    before, after = chain.context if features.chain is not None else (0, 0)
     inverse = np.linalg.inv(whitening.matrix)
     K = chain.precision_blocks(0)[0]
     root = np.linalg.cholesky(inverse.T @ K @ inverse)
@@ -76,10 +77,10 @@ def explicit_design(features, chain, X, Y):
             if t < before or t >= len(x) - after:
                 continue
             row = [1.0]
-            if features.kind == "xreg":
+            if features.chain is None:
                 row += [float(t == 0), float(t == len(x) - 1)]
             row += monomials(whitening.matrix @ (x[t] - whitening.mean), features.degree)
-            if features.kind == "union":
+            if features.chain is not None:
                 row += monomials(np.linalg.solve(root, inverse.T @ scores[t]), features.degree)
             design.append(row)
             outputs.append(y[t])
@@ -281,7 +282,6 @@ def test_whitened_rows_have_unit_covariance():
     np.testing.assert_allclose(
         whitening.matrix @ whitening.inverse, np.eye(4), rtol=0, atol=ALGEBRA
     )
-    assert whitening.condition == pytest.approx(np.linalg.cond(np.cov(x.T)), rel=1e-8)
 
 
 def test_whitening_leaves_out_directions_without_variance():
@@ -292,11 +292,6 @@ def test_whitening_leaves_out_directions_without_variance():
     np.testing.assert_allclose(
         whitening.matrix @ whitening.inverse, np.eye(2), rtol=0, atol=ALGEBRA
     )
-    exactly_singular = Whitening.from_covariance(np.zeros(2), np.diag([1.0, 0.0]))
-    assert exactly_singular.condition == np.inf
-    leading = Whitening.from_covariance(np.zeros(3), np.diag([1.0, 9.0, 4.0]), n_directions=2)
-    assert leading.n_directions == 2
-    np.testing.assert_allclose(leading.matrix[:, 0], 0.0, rtol=0, atol=ALGEBRA)
 
 
 def test_restricted_whitening_keeps_the_columns_of_the_basis():

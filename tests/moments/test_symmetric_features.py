@@ -90,7 +90,7 @@ def test_number_of_monomials(degree):
     assert n_monomials(0, degree) == int(degree == 0)
 
 
-def test_powers_write_where_told():
+def test_powers_write_into_a_given_array():
     columns = np.random.default_rng(0).standard_normal((3, 5))
     out = np.full((8, 5), np.nan)
     symmetric_powers(columns, 2, out[1:7])
@@ -107,7 +107,7 @@ def test_powers_accept_read_only_and_strided_columns():
     np.testing.assert_array_equal(symmetric_powers(np.asfortranarray(strided), 3), expected)
 
 
-def test_cached_tables_cannot_be_changed():
+def test_cached_arrays_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         monomial_positions(3, 2)[0, 0] = 5
     with pytest.raises(ValueError, match="read-only"):

@@ -10,9 +10,7 @@ from gloree.decomposition import cp_tensor, decompose
 from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.moments import (
-    Coordinates,
     RegressionFeatures,
-    RegressionResidual,
     RegressionSolver,
     ScoreResidual,
     Whitening,
@@ -56,8 +54,7 @@ def make_problem(seed=0, n_sequences=300, *, regression=True, method="least-squa
     if regression:
         features = RegressionFeatures(whitening, 2)
         sums = SERIAL.run(lambda b: regression_sums(b, features), source)
-        solver = RegressionSolver.from_sums(features, sums)
-        moment = RegressionResidual(Coordinates.of_whitening(whitening), solver)
+        moment = RegressionSolver.from_sums(features, sums)
     else:
         moment = ScoreResidual(score_coordinates(chain.precision_blocks(0)[0]), chain, 2)
     rounds = Rounds(Layout(*SIZES), RECURRENCES[method], moment, chain, SERIAL, source)
@@ -109,7 +106,7 @@ def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
             assert getattr(found.recurrence, name) is None
     if regression:
         moment = regression_sums(
-            batch, rounds.moment.solver.features, targets=lambda _: residuals, gram=False
+            batch, rounds.moment.features, targets=lambda _: residuals, gram=False
         )
     else:
         projection = rounds.moment.coordinates.from_inputs

@@ -176,10 +176,10 @@ def test_closed_forms_of_order_one():
     assert_close(s[1], u[0] - Phi.T @ u[1])
     assert_close(s[3], u[2])
     K = P + Phi.T @ P @ Phi
-    assert_close(chain.score_covariances[0], K)
-    assert_close(chain.score_covariances[1], P)
-    assert_close(chain.score_covariances[2], gamma_inverse + Phi.T @ P @ Phi)
-    assert_close(chain.score_covariances[3], gamma_inverse)
+    assert_close(chain.precision_blocks()[0], K)
+    assert_close(chain.precision_blocks()[1], P)
+    assert_close(chain.precision_blocks()[2], gamma_inverse + Phi.T @ P @ Phi)
+    assert_close(chain.precision_blocks()[3], gamma_inverse)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -219,7 +219,7 @@ def test_order_four_hermite_form():
     """S_4 = s^4 - 6 sym(s^2 K) + 3 sym(K K), spelt out."""
     chain = stable_chain(36, 2)
     X = chain.sample(1, 3, 0)[0]
-    s, K = partial_score(chain, X)[1], chain.score_covariances[0]
+    s, K = partial_score(chain, X)[1], chain.precision_blocks()[0]
     v = np.array([0.3, -1.1])
     a, q = s @ v, v @ K @ v
     expected = a**4 - 6 * a**2 * q + 3 * q**2

@@ -31,7 +31,7 @@ class LawError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an input law can give; the law declares it, and `require` compares it with a need.
+    """What an input law can do: the law declares it, and `require` checks it.
 
     Parameters
     ----------
@@ -42,11 +42,6 @@ class Capabilities:
         first-order score and its covariance. Such a law is a `HermiteLaw`.
     edges : bool
         Whether the scores of the first and last steps of a sequence are exact too.
-
-    Raises
-    ------
-    ValueError
-        If `max_score_order` is below 1.
     """
 
     max_score_order: int | None
@@ -64,95 +59,69 @@ class Capabilities:
 class InputLaw(Protocol):
     """The law of the inputs: anything with a density whose gradient can be computed.
 
-    This is all that the library needs to know about the inputs. Any object with these members
-    is a law; nothing has to be inherited. Laws travel to worker processes and into copies of an
-    estimator, so they should be immutable and picklable.
+    Any object with these members is a law; nothing has to be inherited. Laws are sent to worker
+    processes and copied with estimators, so they should be immutable and picklable.
     """
 
     @property
     def n_inputs(self) -> int:
         """Dimension of one step."""
-        ...
 
     @property
     def context(self) -> tuple[int, int]:
         """Rows before and after a step that its score depends on."""
-        ...
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the law can give."""
-        ...
+        """What the law can do."""
 
     def scores(self, batch: Batch) -> Array:
-        """First-order score s_t = -grad_{x_t} log p(x_1, .., x_n) of every row.
+        """First-order score s_t = -grad_{x_t} log p(x_1, .., x_n), shape (n_rows, n_inputs).
 
-        A segment that is cut out of a longer sequence carries `context` rows on either side;
-        rows of context may hold zeros. `batch.X` is an array of NumPy, or a PyTorch tensor if
-        the law is used with those; the result is of the same sort.
-
-        Parameters
-        ----------
-        batch : Batch
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_inputs)
+        A segment that is cut out of a longer sequence carries `context` rows on either side, whose
+        own scores may be zero. Where `batch.X` is a PyTorch tensor, the result is one too.
         """
-        ...
 
     def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
         """Log-density of every sequence, shape (n_sequences,)."""
-        ...
 
     def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
         """Draw sequences, shape (n_sequences, n_steps, n_inputs)."""
-        ...
 
     def shifted(self: Self, offset: Array) -> Self:
-        """Law of x - offset, where `offset` has shape (n_inputs,)."""
-        ...
+        """Law of x - offset, with an offset of shape (n_inputs,)."""
 
 
 class HermiteLaw(InputLaw, Protocol):
     """A law whose log-density is quadratic: score tensors of every order are Hermite tensors.
 
     The covariance of s_t is then the matrix K = -grad^2_{x_t} log p, which does not depend on the
-    inputs. It is the same for all steps with `context` steps on either side. The few other values,
-    near the ends of sequences, are told apart by an integer, the *boundary type* of a step; type
-    0 is the interior.
+    inputs. It is the same for all interior steps, which have `context` steps on either side, and
+    takes a few other values near the ends of sequences. An integer, the *boundary type* of a step,
+    says which value applies; 0 is the interior.
     """
 
     @property
     def n_boundary_types(self) -> int:
         """Number of boundary types, the interior included."""
-        ...
 
     def boundary_name(self, boundary_type: int) -> str:
-        """Say in words which steps are of this boundary type."""
-        ...
+        """Which steps are of this boundary type, in words."""
 
     def boundary_types(self, batch: Batch) -> IntArray:
-        """Boundary type of every row, shape (n_rows,); their numbers do not depend on the batch."""
-        ...
+        """Boundary type of every row, shape (n_rows,), numbered alike in all batches."""
 
     def precision_blocks(self, lag: int = 0) -> Array:
         """Cov(s_t, s_{t-lag}) for each boundary type of t, (n_boundary_types, n_inputs, n_inputs).
 
-        Lag 0 gives K. Zero for lags beyond `context`; what is returned for boundary types that
-        lack the step t - lag is not used.
+        Lag 0 gives K; lags beyond `context` give zero. Values for boundary types of steps without
+        a step t - lag before them are not used.
         """
-        ...
 
 
 @overload
 def require(
-    law: object,
-    *,
-    order: int = ...,
-    hermite: Literal[True],
-    edges: bool = ...,
-    purpose: str = ...,
+    law: object, *, hermite: Literal[True], order: int = ..., edges: bool = ..., purpose: str = ...
 ) -> HermiteLaw: ...
 
 
@@ -170,33 +139,29 @@ def require(
     edges: bool = False,
     purpose: str = "moment='score'",
 ) -> InputLaw:
-    """Return the law if it declares what is asked of it; refuse it by name otherwise.
+    """Return an input law that declares all that is needed; refuse any other by name.
+
+    It is a `HermiteLaw` if `hermite` is true.
 
     Parameters
     ----------
     law : object
-        What was given as input law.
     order : int, default 1
         Largest order of the score tensors that are needed.
     hermite : bool, default False
-        Whether they are to be Hermite tensors of the first-order score.
+        Whether they have to be Hermite tensors of the first-order score.
     edges : bool, default False
-        Whether the scores of first and last steps are to be exact.
+        Whether the scores of first and last steps have to be exact.
     purpose : str
-        What asks, for the message.
-
-    Returns
-    -------
-    InputLaw
-        The same object; a `HermiteLaw` if `hermite` is asked for.
+        What needs them, for the message.
 
     Raises
     ------
     TypeError
         If the object is no input law; the message names the members that it lacks.
     LawError
-        If the law does not declare what is asked for, or declares ``hermite=True`` without
-        having the members of a `HermiteLaw`.
+        If the law does not declare what is needed, or declares ``hermite=True`` but lacks members
+        of `HermiteLaw`.
 
     Examples
     --------
@@ -242,7 +207,7 @@ def require(
 
 
 def _named(law: object) -> str:
-    """Class of a law, with its representation as far as that fits in a line."""
+    """Class of a law, and its representation as far as that fits in a line."""
     name = type(law).__name__
     if type(law).__repr__ is object.__repr__:
         return name
@@ -252,16 +217,15 @@ def _named(law: object) -> str:
 
 
 def _lacking(law: object, protocol: type) -> str:
-    """Members of a protocol that an object lacks, as text."""
     members = (each for each in vars(protocol) if not each.startswith("_"))
     return ", ".join(f"`{each}`" for each in members if not hasattr(law, each))
 
 
 def fingerprint(law: object) -> str:
-    """Text that tells an input law from others: its representation, and a checksum of its values.
+    """Identify an input law by its representation and a checksum of its attributes.
 
-    Two laws with the same arrays and other attributes have the same fingerprint, in every
-    process. Derived attributes (`functools.cached_property`) do not count.
+    Laws with equal attributes have the same fingerprint in every process. Derived attributes
+    (`functools.cached_property`) do not count.
 
     Examples
     --------
@@ -278,21 +242,23 @@ def _checksum(value: object, code: int) -> int:
         array = np.ascontiguousarray(to_host(value))
         code = zlib.crc32(f"{array.dtype.str} {array.shape}".encode(), code)
         return zlib.crc32(array.tobytes(), code)
+    parts: dict[object, object] = {}
     if isinstance(value, (list, tuple)):
-        parts: dict[str, object] = {str(i): part for i, part in enumerate(value)}
+        parts.update(enumerate(value))
     elif isinstance(value, dict):
-        parts = {repr(key): part for key, part in value.items()}
+        parts.update(value)
     elif is_dataclass(value) and not isinstance(value, type):
-        parts = {each.name: getattr(value, each.name) for each in fields(value)}
-    else:
-        parts = {
-            name: part
-            for name, part in getattr(value, "__dict__", {}).items()
-            if not isinstance(getattr(type(value), name, None), cached_property)
-        }
-        if not parts or isinstance(value, type):
-            return zlib.crc32(repr(value).encode(), code)
+        parts.update((f.name, getattr(value, f.name)) for f in fields(value))
+    elif not isinstance(value, type):
+        attributes = getattr(value, "__dict__", {}).items()
+        parts.update((n, v) for n, v in attributes if not _is_derived(value, n))
+    if not parts:
+        return zlib.crc32(repr(value).encode(), code)
     code = zlib.crc32(type(value).__qualname__.encode(), code)
     for name, part in parts.items():
-        code = _checksum(part, zlib.crc32(name.encode(), code))
+        code = _checksum(part, zlib.crc32(repr(name).encode(), code))
     return code
+
+
+def _is_derived(value: object, name: str) -> bool:
+    return isinstance(getattr(type(value), name, None), cached_property)

@@ -1,31 +1,26 @@
 """Gaussian vector autoregressions of any order, with exact scores at the ends of sequences.
 
-One class, more than half of it documentation: its parts share the derived matrices.
+One class, half of it documentation: its parts share the derived matrices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike
 
+import gloree.chains._linear_algebra as algebra
 from gloree._arrays import copied, index, like
 from gloree.chains._base import Capabilities, NonStationaryChainError, RandomState
-from gloree.chains._linear_algebra import (
-    companion_matrix,
-    discrete_lyapunov,
-    positive_definite,
-    read_only,
-    regress_on_past,
-    second_moment_of_starts,
-)
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
+
+Initial = Literal["stationary", "data"]
 
 STATIONARY_LIMIT = 1.0 - 1e-8
 """Largest spectral radius taken for stationary: nearer to 1 the law drowns in rounding."""
@@ -38,14 +33,14 @@ class GaussianVAR:
     .. math:: x_t = m + \sum_{k=1}^{p} \Phi_k (x_{t-k} - m) + e_t, \qquad e_t \sim N(0, \Sigma)
 
     The first p steps of a sequence follow the stationary law, or a Gaussian law with the given
-    covariance. The log-density is quadratic, so the score of a step is linear in the step and its
-    p neighbours on either side: with P = Sigma^-1,
+    covariance. The score of a step is linear in the step and its p neighbours on either side: with
+    P = Sigma^-1,
 
     .. math:: s_t = P e_t - \sum_{k=1}^{p} \Phi_k^T P e_{t+k} \quad\text{(interior)}, \qquad
               \operatorname{Cov}(s_t) = P + \sum_k \Phi_k^T P \Phi_k .
 
-    Near the ends the terms that do not exist are left out and the law of the first steps comes
-    in; sequences of every length, 1 included, are exact.
+    Near the ends the terms that do not exist are left out, and the law of the first steps comes
+    in: scores are exact for sequences of every length, 1 included.
 
     Parameters
     ----------
@@ -61,13 +56,10 @@ class GaussianVAR:
 
     Attributes
     ----------
-    coefficients : ndarray of shape (order, n_inputs, n_inputs)
-    innovation_covariance : ndarray of shape (n_inputs, n_inputs)
-    mean : ndarray of shape (n_inputs,)
-    initial_covariance : ndarray of shape (order n_inputs, order n_inputs) or None
     order, n_inputs : int
     spectral_radius : float
     is_stationary : bool
+        And the parameters, as arrays of float64 that cannot be written to.
 
     Raises
     ------
@@ -78,15 +70,9 @@ class GaussianVAR:
 
     Notes
     -----
-    Instances are immutable; derived matrices are computed once, when first needed. A chain with
-    a spectral radius of 1 or more can be built, but everything that needs the stationary law
-    raises `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and
-    :eq:`varp` in general, score functions in the sense of [SA16]_.
-
-    References
-    ----------
-    .. [SA16] H. Sedghi, A. Anandkumar, *Training Input-Output Recurrent Neural Networks through
-       Spectral Methods*, arXiv:1603.00954 (2016).
+    Derived matrices are computed once, when first needed. A chain with a spectral radius of 1 or
+    more can be built, but everything that needs the stationary law raises
+    `NonStationaryChainError`. The scores are :eq:`var1` for order 1 and :eq:`varp` in general.
 
     Examples
     --------
@@ -104,7 +90,7 @@ class GaussianVAR:
     coefficients: Array
     innovation_covariance: Array
     mean: Array
-    initial_covariance: Array | None = field(default=None)
+    initial_covariance: Array | None
 
     def __init__(
         self,
@@ -114,7 +100,7 @@ class GaussianVAR:
         *,
         initial_covariance: ArrayLike | None = None,
     ) -> None:
-        phi = read_only(coefficients, "coefficients")
+        phi = algebra.read_only(coefficients, "coefficients")
         if phi.ndim == 2:
             phi = phi[np.newaxis]
         if phi.ndim != 3 or phi.shape[1] != phi.shape[2] or phi.shape[1] == 0:
@@ -123,24 +109,19 @@ class GaussianVAR:
                 f"n_inputs), or (n_inputs, n_inputs) for order 1"
             )
         order, n_inputs = phi.shape[:2]
-        sigma = positive_definite(innovation_covariance, "innovation_covariance", n_inputs)
-        centre = read_only(np.zeros(n_inputs) if mean is None else mean, "mean")
+        sigma = algebra.positive_definite(innovation_covariance, "innovation_covariance", n_inputs)
+        centre = algebra.read_only(np.zeros(n_inputs) if mean is None else mean, "mean")
         if centre.shape != (n_inputs,):
             raise ValueError(
                 f"`mean` has shape {centre.shape}, expected ({n_inputs},) to match `coefficients`"
             )
         start = initial_covariance
-        if start is not None and order > 0:
-            start = positive_definite(start, "initial_covariance", order * n_inputs)
-        elif start is not None:
+        if start is not None and order == 0:
             raise ValueError("`initial_covariance` was given, but a chain of order 0 has no past")
-        for name, value in (
-            ("coefficients", phi),
-            ("innovation_covariance", sigma),
-            ("mean", centre),
-            ("initial_covariance", start),
-        ):
-            object.__setattr__(self, name, value)
+        if start is not None:
+            start = algebra.positive_definite(start, "initial_covariance", order * n_inputs)
+        for each, value in zip(fields(self), (phi, sigma, centre, start), strict=True):
+            object.__setattr__(self, each.name, value)
 
     def __repr__(self) -> str:
         return (
@@ -150,8 +131,6 @@ class GaussianVAR:
 
     def __str__(self) -> str:
         return f"Gaussian VAR({self.order})"
-
-    # -- sizes and derived matrices ---------------------------------------------------------
 
     @property
     def order(self) -> int:
@@ -165,12 +144,12 @@ class GaussianVAR:
 
     @property
     def context(self) -> tuple[int, int]:
-        """Rows before and after a step that its score depends on: p on either side."""
+        """Rows before and after a step that its score depends on."""
         return self.order, self.order
 
     @property
     def capabilities(self) -> Capabilities:
-        """Score tensors of every order, as Hermite tensors, exact at the ends of sequences."""
+        """Hermite score tensors of every order, exact at the ends of sequences."""
         return Capabilities(max_score_order=None, hermite=True, edges=True)
 
     @cached_property
@@ -178,7 +157,7 @@ class GaussianVAR:
         """Largest modulus of an eigenvalue of the companion matrix."""
         if self.order == 0:
             return 0.0
-        return float(np.abs(np.linalg.eigvals(companion_matrix(self.coefficients))).max())
+        return float(np.abs(np.linalg.eigvals(algebra.companion_matrix(self.coefficients))).max())
 
     @property
     def is_stationary(self) -> bool:
@@ -188,36 +167,23 @@ class GaussianVAR:
     @cached_property
     def precision(self) -> Array:
         """Innovation precision P = Sigma^-1, shape (n_inputs, n_inputs)."""
-        return _frozen(_inverse(self.innovation_covariance))
+        return algebra.frozen(algebra.inverse(self.innovation_covariance))
 
     @cached_property
     def stationary_covariance(self) -> Array:
-        """Covariance of one step under the stationary law, shape (n_inputs, n_inputs).
-
-        Raises
-        ------
-        NonStationaryChainError
-        """
-        return _frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
+        """Covariance of one step under the stationary law, shape (n_inputs, n_inputs)."""
+        return algebra.frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
 
     @cached_property
-    def first_steps_covariance(self) -> Array:
-        """Covariance of (x_1, .., x_p), oldest first, shape (order n_inputs, order n_inputs).
-
-        It is `initial_covariance` where that was given, and the stationary one else.
-
-        Raises
-        ------
-        NonStationaryChainError
-            If the second is needed and does not exist.
-        """
+    def _first_steps_covariance(self) -> Array:
+        """Covariance of (x_1, .., x_p), oldest first: the stationary one, unless one was given."""
         if self.initial_covariance is not None:
             return self.initial_covariance
-        if self.order == 0:
-            return np.zeros((0, 0))
         p, d = self.order, self.n_inputs
+        if p == 0:
+            return np.zeros((0, 0))
         blocks = self._companion_covariance.reshape(p, d, p, d)[::-1, :, ::-1, :]
-        return _frozen(blocks.reshape(p * d, p * d))
+        return algebra.frozen(blocks.reshape(p * d, p * d))
 
     @cached_property
     def _companion_covariance(self) -> Array:
@@ -229,26 +195,25 @@ class GaussianVAR:
                 f"inputs, lower the order, or give the law of the first steps "
                 f"(`initial_covariance`; `initial='data'` when fitting)"
             )
-        d = self.n_inputs
         if self.order == 0:
             return self.innovation_covariance
-        noise = np.zeros((self.order * d, self.order * d))
-        noise[:d, :d] = self.innovation_covariance
-        return discrete_lyapunov(companion_matrix(self.coefficients), noise)
+        companion = algebra.companion_matrix(self.coefficients)
+        noise = np.zeros_like(companion)
+        noise[: self.n_inputs, : self.n_inputs] = self.innovation_covariance
+        return algebra.discrete_lyapunov(companion, noise)
 
     @cached_property
     def _start_precisions(self) -> list[Array]:
         """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
-        covariance = self.first_steps_covariance
-        d = self.n_inputs
-        sizes = [m * d for m in range(self.order + 1)]
-        return [_inverse(covariance[:n, :n]) if n else np.zeros((0, 0)) for n in sizes]
+        covariance, d = self._first_steps_covariance, self.n_inputs
+        sizes = range(d, (self.order + 1) * d, d)
+        return [np.zeros((0, 0)), *(algebra.inverse(covariance[:n, :n]) for n in sizes)]
 
     # -- the joint precision ----------------------------------------------------------------
 
     @property
     def n_boundary_types(self) -> int:
-        """Number of boundary types, which differ in the covariance of the score: (p + 1)^2.
+        """Number of boundary types, (p + 1)^2.
 
         A step with `before` steps before it and `after` steps after it is of type
         (p - min(before, p)) (p + 1) + p - min(after, p). For order 1: 0 interior, 1 last,
@@ -259,19 +224,18 @@ class GaussianVAR:
     def boundary_types(self, batch: Batch) -> IntArray:
         """Boundary type of every row of a batch, shape (n_rows,)."""
         p = self.order
-        before = np.minimum(batch.steps_before, p)
-        after = np.minimum(batch.steps_after, p)
+        before, after = np.minimum(batch.steps_before, p), np.minimum(batch.steps_after, p)
         types: IntArray = (p - before) * (p + 1) + (p - after)
         return types
 
     def boundary_name(self, boundary_type: int) -> str:
-        """Say in words which steps are of this boundary type."""
+        """Which steps are of this boundary type, in words."""
         p = self.order
         before, after = self._surroundings(boundary_type)
         if before == p and after == p:
             return "interior"
-        if p == 1:
-            return {(1, 0): "last", (0, 1): "first", (0, 0): "only step"}[before, after]
+        if p == 1 and before == after:
+            return "only step"
         parts = []
         if before < p:
             parts.append("first" if before == 0 else f"first + {before}")
@@ -285,23 +249,11 @@ class GaussianVAR:
         return self.order - missing_before, self.order - missing_after
 
     def precision_block(self, before: int, after: int, lag: int = 0) -> Array:
-        r"""Block of the joint precision: Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p.
+        """Cov(s_t, s_{t-lag}) = -grad_{x_t} grad_{x_{t-lag}} log p, shape (n_inputs, n_inputs).
 
-        Parameters
-        ----------
-        before, after : int
-            Steps before and after step t in its sequence.
-        lag : int, default 0
-            0 gives K, the covariance of the score itself; at order 1 and lag 1 it is -P Phi.
-
-        Returns
-        -------
-        ndarray of shape (n_inputs, n_inputs)
-
-        Raises
-        ------
-        ValueError
-            If step t - lag is not in the sequence.
+        Step t has `before` steps before it in its sequence and `after` steps after it. At lag 0
+        this is K, the covariance of the score; at lag 1 of a chain of order 1, -P Phi. If there is
+        no step t - lag, it is a ValueError.
         """
         if before < lag or after < 0 or lag < 0:
             raise ValueError(
@@ -309,49 +261,29 @@ class GaussianVAR:
                 f"neighbour at `lag` = {lag}"
             )
         p, d = self.order, self.n_inputs
+        slopes = [np.eye(d), *(-self.coefficients)]  # of e_{t+k} in x_t, for k = 0, .., p
         block = np.zeros((d, d))
-        if lag > p:
-            return block
         for ahead in range(p - lag + 1):
             # The residual of step t + ahead holds both x_t and x_{t-lag}, if it has its own past.
             if before + ahead >= p and ahead <= after:
-                block += (
-                    self._residual_weights[ahead].T
-                    @ self.precision
-                    @ self._residual_weights[ahead + lag]
-                )
+                block += slopes[ahead].T @ self.precision @ slopes[ahead + lag]
         if before < p:
             n_first = min(before + after + 1, p)
             start = self._start_precisions[n_first].reshape(n_first, d, n_first, d)
             block += start[before, :, before - lag, :]
         return (block + block.T) / 2 if lag == 0 else block
 
-    @cached_property
-    def _residual_weights(self) -> list[Array]:
-        """Derivatives of e_{t+k} in x_t: the identity, then -Phi_k."""
-        return [np.eye(self.n_inputs), *(-self.coefficients)]
-
     def precision_blocks(self, lag: int = 0) -> Array:
-        """Cov(s_t, s_{t-lag}) for every boundary type of step t.
+        """Cov(s_t, s_{t-lag}) for each boundary type of t, (n_boundary_types, n_inputs, n_inputs).
 
-        Parameters
-        ----------
-        lag : int, default 0
-            0 gives K, the covariance of the score itself.
-
-        Returns
-        -------
-        ndarray of shape (n_boundary_types, n_inputs, n_inputs)
-            Zero for boundary types of steps that may lack the neighbour.
+        Lag 0 gives K, which is computed once. Zero for boundary types of steps that may have no
+        step t - lag before them.
         """
-        if lag == 0:
-            return self.score_covariances
-        return self._blocks(lag)
+        return self._score_covariances if lag == 0 else self._blocks(lag)
 
     @cached_property
-    def score_covariances(self) -> Array:
-        """K, the covariance of the score: ``precision_blocks(0)``, computed once."""
-        return _frozen(self._blocks(0))
+    def _score_covariances(self) -> Array:
+        return algebra.frozen(self._blocks(0))
 
     def _blocks(self, lag: int) -> Array:
         blocks = np.zeros((self.n_boundary_types, self.n_inputs, self.n_inputs))
@@ -378,17 +310,8 @@ class GaussianVAR:
 
     # -- scores, density, samples -----------------------------------------------------------
 
-    def residuals(self, batch: Batch) -> Array:
-        """Innovations e_t of the rows that have p rows before them in their segment; zero else.
-
-        Parameters
-        ----------
-        batch : Batch
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_inputs)
-        """
+    def _residuals(self, batch: Batch) -> Array:
+        """Innovations e_t, shape (n_rows, n_inputs); zero for the first p rows of a segment."""
         centred = batch.X - like(batch.X, self.mean)
         residuals: Array = copied(centred)
         for lag, coefficient in enumerate(self.coefficients, start=1):
@@ -398,17 +321,10 @@ class GaussianVAR:
         return residuals
 
     def scores(self, batch: Batch) -> Array:
-        """First-order partial score s_t = -grad_{x_t} log p(x_1, .., x_n) of every row.
+        """First-order partial score s_t = -grad_{x_t} log p(x_1, .., x_n), (n_rows, n_inputs).
 
-        Parameters
-        ----------
-        batch : Batch
-            Segments cut out of a sequence must carry p rows of context on either side.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_inputs)
-            Context rows whose own neighbours are not in the batch hold zeros.
+        Segments cut out of a sequence must carry p rows of context on either side. Context rows
+        whose own neighbours are not in the batch get a score of zero.
 
         Raises
         ------
@@ -422,41 +338,30 @@ class GaussianVAR:
         Time O(n_rows p n_inputs^2), memory O(n_rows n_inputs).
         """
         self._check_batch(batch)
-        p, d = self.order, self.n_inputs
-        if p == 0:
-            centred = batch.X - like(batch.X, self.mean)
-            independent: Array = centred @ like(centred, self.precision)
-            return independent
-        residuals = self.residuals(batch)
+        residuals = self._residuals(batch)
         weighted = residuals @ like(residuals, self.precision)
         scores: Array = copied(weighted)
         for lag, coefficient in enumerate(self.coefficients, start=1):
-            # Rows beyond the segment's end fall on zeros, see `residuals`.
+            # Rows beyond the segment's end fall on zeros, see `_residuals`.
             scores[:-lag] -= weighted[lag:] @ like(weighted, coefficient)
-        for n_first, first in self._starts(batch):
-            rows = index(scores, (first[:, np.newaxis] + np.arange(n_first)).ravel())
-            start = (batch.X[rows] - like(scores, self.mean)).reshape(-1, n_first * d)
-            weights = like(scores, self._start_precisions[n_first])
-            scores[rows] += (start @ weights).reshape(-1, d)
+        for _, rows, start, weights in self._starts(batch):
+            scores[rows] += (start @ like(scores, weights)).reshape(-1, self.n_inputs)
         if batch.has_context:
+            p = self.order
             unseen = (batch.steps_before != batch.local) & (batch.local < p)
             remaining = np.repeat(batch.lengths - 1, batch.lengths) - batch.local
             unseen |= (batch.steps_after != remaining) & (remaining < p)
             scores[index(scores, unseen)] = 0.0
         return scores
 
-    def log_density(self, X: Any, *, lengths: ArrayLike | None = None) -> Array:
-        """Exact log-density of every sequence.
+    def log_density(self, X: object, *, lengths: ArrayLike | None = None) -> Array:
+        """Exact log-density of every sequence, shape (n_sequences,).
 
         Parameters
         ----------
         X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
         lengths : sequence of int, optional
             Steps of each sequence in a flat `X`.
-
-        Returns
-        -------
-        ndarray of shape (n_sequences,)
 
         Raises
         ------
@@ -474,35 +379,35 @@ class GaussianVAR:
         >>> GaussianVAR([[0.0]], [[1.0]]).log_density(np.zeros((1, 2, 1))).round(6)
         array([-1.837877])
         """
-        data = as_sequences(X, lengths=lengths)
-        return np.concatenate([self._log_density(batch) for batch in data.batches()])
+        batches = as_sequences(X, lengths=lengths).batches()
+        return np.concatenate([self._log_density(batch) for batch in batches])
 
     def _log_density(self, batch: Batch) -> Array:
         self._check_batch(batch)
-        p, d = self.order, self.n_inputs
-        residuals = self.residuals(batch)
-        quadratic = np.add.reduceat(
-            np.einsum("ni,ni->n", residuals @ self.precision, residuals), batch.starts
-        )
-        later = np.maximum(batch.lengths - p, 0)
+        residuals = self._residuals(batch)
+        squares = np.einsum("ni,ni->n", residuals @ self.precision, residuals)
+        quadratic = np.add.reduceat(squares, batch.starts)
+        later = np.maximum(batch.lengths - self.order, 0)
         quadratic += later * np.linalg.slogdet(self.innovation_covariance)[1]
-        for n_first, first in self._starts(batch):
-            rows = (first[:, np.newaxis] + np.arange(n_first)).ravel()
-            start = (batch.X[rows] - self.mean).reshape(-1, n_first * d)
-            weights = self._start_precisions[n_first]
-            segment = np.searchsorted(batch.starts, first)
-            quadratic[segment] += np.einsum("ni,ni->n", start @ weights, start)
-            quadratic[segment] -= np.linalg.slogdet(weights)[1]
-        constant = batch.lengths * (d * np.log(2 * np.pi))
+        for segments, _, start, weights in self._starts(batch):
+            quadratic[segments] += np.einsum("ni,ni->n", start @ weights, start)
+            quadratic[segments] -= np.linalg.slogdet(weights)[1]
+        constant = batch.lengths * (self.n_inputs * np.log(2 * np.pi))
         return np.asarray(-0.5 * (quadratic + constant), dtype=np.float64)
 
-    def _starts(self, batch: Batch) -> list[tuple[int, IntArray]]:
-        """Rows at which sequences begin, by how many of their first p steps exist."""
-        if self.order == 0:
-            return []
-        begins = np.flatnonzero(batch.from_start)
+    def _starts(self, batch: Batch) -> Iterator[tuple[IntArray, IntArray, Array, Array]]:
+        """Segments that begin a sequence, grouped by how many of its first p steps exist.
+
+        Each group comes with the rows of these steps, their deviations from the mean (a row for
+        each segment), and the inverse covariance of these.
+        """
+        begins = np.flatnonzero(batch.from_start & (self.order > 0))
         sizes = np.minimum(batch.lengths[begins], self.order)
-        return [(int(m), batch.starts[begins[sizes == m]]) for m in np.unique(sizes)]
+        for size in np.unique(sizes):
+            segments = begins[sizes == size]
+            rows = index(batch.X, (batch.starts[segments, np.newaxis] + np.arange(size)).ravel())
+            start = batch.X[rows] - like(batch.X, self.mean)
+            yield segments, rows, start.reshape(len(segments), -1), self._start_precisions[size]
 
     def _check_batch(self, batch: Batch) -> None:
         if batch.X.shape[1] != self.n_inputs:
@@ -512,21 +417,10 @@ class GaussianVAR:
         require_context(batch, *self.context)
 
     def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
-        """Draw sequences.
-
-        Parameters
-        ----------
-        n_sequences, n_steps : int
-        random_state : int, numpy.random.Generator or None
-
-        Returns
-        -------
-        ndarray of shape (n_sequences, n_steps, n_inputs)
+        """Draw sequences, shape (n_sequences, n_steps, n_inputs).
 
         Raises
         ------
-        ValueError
-            If a size is below 1.
         NonStationaryChainError
             If the law of the first steps does not exist.
 
@@ -543,7 +437,7 @@ class GaussianVAR:
         steps = rng.standard_normal((n_steps, n_sequences, d))
         n_first = min(p, n_steps)
         if n_first:
-            covariance = self.first_steps_covariance[: n_first * d, : n_first * d]
+            covariance = self._first_steps_covariance[: n_first * d, : n_first * d]
             noise = steps[:n_first].transpose(1, 0, 2).reshape(n_sequences, n_first * d)
             start = noise @ np.linalg.cholesky(covariance).T
             steps[:n_first] = start.reshape(n_sequences, n_first, d).transpose(1, 0, 2)
@@ -554,42 +448,23 @@ class GaussianVAR:
         return np.ascontiguousarray((steps + self.mean).transpose(1, 0, 2))
 
     def shifted(self, offset: ArrayLike) -> GaussianVAR:
-        """Law of x - offset.
-
-        Parameters
-        ----------
-        offset : array of shape (n_inputs,)
-
-        Returns
-        -------
-        GaussianVAR
-            With the mean lowered by `offset`; the law of x - mean has mean zero.
-
-        Raises
-        ------
-        ValueError
-            If `offset` has another shape.
-        """
-        moved = read_only(offset, "offset")
+        """Law of x - offset, with an offset of shape (n_inputs,): the mean is lowered by it."""
+        moved = algebra.read_only(offset, "offset")
         if moved.shape != (self.n_inputs,):
             raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
-        return GaussianVAR(
-            self.coefficients,
-            self.innovation_covariance,
-            self.mean - moved,
-            initial_covariance=self.initial_covariance,
-        )
+        given = self.coefficients, self.innovation_covariance, self.mean - moved
+        return GaussianVAR(*given, initial_covariance=self.initial_covariance)
 
     # -- estimation -------------------------------------------------------------------------
 
     @classmethod
     def fit(
         cls,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         order: int = 1,
-        initial: Literal["stationary", "data"] = "stationary",
+        initial: Initial = "stationary",
     ) -> GaussianVAR:
         """Fit by least squares of every step on its `order` predecessors, in one pass.
 
@@ -601,13 +476,9 @@ class GaussianVAR:
         order : int, default 1
             p; 0 fits independent steps.
         initial : {"stationary", "data"}, default "stationary"
-            Law of the first p steps: that of the fitted recursion, or the second moment about
-            the mean of the first p steps of all sequences. Use the latter for many sequences
-            that start from rest.
-
-        Returns
-        -------
-        GaussianVAR
+            Law of the first p steps: the stationary law of the fitted recursion, or a Gaussian law
+            with the second moment of the first p steps of all sequences about the mean. Use the
+            latter for many sequences that start from rest.
 
         Raises
         ------
@@ -618,9 +489,9 @@ class GaussianVAR:
 
         Notes
         -----
-        Innovations are never formed: all comes from the covariance of (x_t, .., x_{t-p}).
-        Time O(n_rows ((p + 1) n_inputs)^2 + (p n_inputs)^3). The innovation covariance divides
-        by the number of windows (maximum likelihood given the first steps).
+        All comes from the covariance of (x_t, .., x_{t-p}). The innovation covariance divides by
+        the number of these windows (maximum likelihood given the first steps). Time
+        O(n_rows ((p + 1) n_inputs)^2 + (p n_inputs)^3).
 
         Examples
         --------
@@ -642,7 +513,7 @@ class GaussianVAR:
         cls,
         moments: LagMoments,
         *,
-        initial: Literal["stationary", "data"] = "stationary",
+        initial: Initial = "stationary",
         require_stationary: bool = True,
     ) -> GaussianVAR:
         """Fit from the sums of a pass (see `lag_moments`).
@@ -652,26 +523,16 @@ class GaussianVAR:
         moments : LagMoments
             Its `order` becomes the chain's.
         initial : {"stationary", "data"}, default "stationary"
-            See `fit`.
+            As in `fit`, and so are the exceptions.
         require_stationary : bool, default True
             With False a chain without a stationary law is returned; ask `is_stationary`.
-
-        Returns
-        -------
-        GaussianVAR
-
-        Raises
-        ------
-        NonStationaryChainError, ValueError
-            See `fit`.
         """
         if initial not in ("stationary", "data"):
             raise ValueError(f"`initial` is {initial!r}, expected 'stationary' or 'data'")
         summary = moments.finalize()
-        coefficients, innovation, mean = regress_on_past(summary)
-        start = None
-        if initial == "data" and summary.order > 0:
-            start = second_moment_of_starts(summary, mean)
+        coefficients, innovation, mean = algebra.regress_on_past(summary)
+        given = initial == "data" and summary.order > 0
+        start = algebra.second_moment_of_starts(summary, mean) if given else None
         chain = cls(coefficients, innovation, mean, initial_covariance=start)
         if require_stationary and start is None and not chain.is_stationary:
             raise NonStationaryChainError(
@@ -681,16 +542,3 @@ class GaussianVAR:
                 f"initial='data' with many sequences"
             )
         return chain
-
-
-def _frozen(array: Array) -> Array:
-    """Write-protect a derived matrix, which all callers share."""
-    array.flags.writeable = False
-    return array
-
-
-def _inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric positive definite matrix, exactly symmetric."""
-    factor = scipy.linalg.cho_factor(matrix, lower=True)
-    inverse = scipy.linalg.cho_solve(factor, np.eye(matrix.shape[0]))
-    return np.asarray((inverse + inverse.T) / 2, dtype=np.float64)

@@ -15,39 +15,41 @@ COLLINEAR_CONDITION = 1e12
 CONSTANT_SPREAD = 1e-13
 """Standard deviation, relative to the mean, below which a column is taken for constant."""
 
+ACROSS_STEPS = (
+    "over neighbouring steps (the past determines the next step, or columns are delayed copies of "
+    "one another)"
+)
 
 UNIT_ROOT_CONDITION = 1e8
 """Condition of I - sum Phi_k from which the mean of a chain is not determined by its recursion."""
 
 
-def read_only(value: ArrayLike, name: str) -> Array:
-    """Copy to float64 and write-protect.
+def frozen(array: Array) -> Array:
+    """Write-protect an array that is shared."""
+    array.flags.writeable = False
+    return array
 
-    Raises
-    ------
-    TypeError
-        If the values are not real numbers.
-    ValueError
-        If they are not finite.
-    """
+
+def inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix, exactly symmetric."""
+    factor = scipy.linalg.cho_factor(matrix, lower=True)
+    inverted = scipy.linalg.cho_solve(factor, np.eye(matrix.shape[0]))
+    return np.asarray((inverted + inverted.T) / 2, dtype=np.float64)
+
+
+def read_only(value: ArrayLike, name: str) -> Array:
+    """Copy finite real numbers to float64, and write-protect them."""
     raw = np.asarray(value)
     if raw.dtype.kind not in "biuf":
         raise TypeError(f"`{name}` has dtype {raw.dtype}, expected real numbers")
     array = np.array(raw, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinity")
-    array.flags.writeable = False
-    return array
+    return frozen(array)
 
 
 def positive_definite(value: ArrayLike, name: str, size: int) -> Array:
-    """Check a covariance matrix and make it exactly symmetric.
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, or the matrix is not symmetric or not positive definite.
-    """
+    """Check a covariance matrix of this size, and make it exactly symmetric."""
     matrix = read_only(value, name)
     if matrix.shape != (size, size):
         raise ValueError(f"`{name}` has shape {matrix.shape}, expected ({size}, {size})")
@@ -66,8 +68,7 @@ def positive_definite(value: ArrayLike, name: str, size: int) -> Array:
             f"`{name}` is not positive definite: its smallest eigenvalue is {smallest:.3g}, its "
             f"largest entry {scale:.3g}"
         ) from None
-    matrix.flags.writeable = False
-    return matrix
+    return frozen(matrix)
 
 
 def companion_matrix(coefficients: Array) -> Array:
@@ -91,18 +92,12 @@ def discrete_lyapunov(transition: Array, noise: Array) -> Array:
         power = power @ power
         if np.abs(added).max() <= np.finfo(np.float64).eps * np.abs(total).max() / 4:
             break
-    # Doubling sums geometrically, so stopping at the first negligible term loses nothing.
+    # Terms fall geometrically: those after the first negligible one are lost without harm.
     return (total + total.T) / 2
 
 
 def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
-    """Coefficients, innovation covariance and mean of the least-squares autoregression.
-
-    Raises
-    ------
-    ValueError
-        If there are too few windows, or columns are constant or collinear.
-    """
+    """Coefficients, innovation covariance and mean of the least-squares autoregression."""
     p, d = summary.order, summary.n_inputs
     needed = (p + 1) * d + 1
     if summary.n_windows < needed:
@@ -122,10 +117,9 @@ def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
         )
     correlation = covariance / np.outer(scale, scale)
     _require_independent(correlation, d)
-    past = correlation[d:, d:]
-    across = correlation[:d, d:]
     if p:
-        scaled = scipy.linalg.solve(past, across.T, assume_a="pos").T
+        across = correlation[:d, d:]
+        scaled = scipy.linalg.solve(correlation[d:, d:], across.T, assume_a="pos").T
         innovation = correlation[:d, :d] - scaled @ across.T
         stacked = scaled * scale[:d, np.newaxis] / scale[d:]
     else:
@@ -144,13 +138,7 @@ def regress_on_past(summary: LagCovariances) -> tuple[Array, Array, Array]:
 
 
 def second_moment_of_starts(summary: LagCovariances, mean: Array) -> Array:
-    """Second moment about the mean of the first steps of all sequences.
-
-    Raises
-    ------
-    ValueError
-        If there are too few sequences, or their first steps do not vary in every direction.
-    """
+    """Second moment about the mean of the first steps of all sequences."""
     size = summary.order * summary.n_inputs
     if summary.n_starts <= size:
         raise ValueError(
@@ -160,9 +148,7 @@ def second_moment_of_starts(summary: LagCovariances, mean: Array) -> Array:
     offset = summary.start_mean - np.tile(mean, summary.order)
     moment = summary.start_covariance + np.outer(offset, offset)
     scale = np.sqrt(np.maximum(np.diag(moment), 0.0))
-    values = np.zeros(1)
-    if scale.all():
-        values = np.linalg.eigvalsh(moment / np.outer(scale, scale))
+    values = np.linalg.eigvalsh(moment / np.outer(scale, scale)) if scale.all() else np.zeros(1)
     if values[0] * COLLINEAR_CONDITION <= values[-1]:
         raise ValueError(
             f"`initial='data'` needs first steps that vary in every direction, but over the "
@@ -180,12 +166,7 @@ def _require_independent(correlation: Array, n_inputs: int) -> None:
     weights = np.abs(vectors[:, 0])
     columns = sorted({int(i) % n_inputs for i in np.flatnonzero(weights > 0.1 * weights.max())})
     inside = np.linalg.eigvalsh(correlation[:n_inputs, :n_inputs])
-    where = (
-        "at the same step"
-        if inside[0] * COLLINEAR_CONDITION < inside[-1]
-        else "over neighbouring steps (the past determines the next step, or columns are delayed "
-        "copies of one another)"
-    )
+    where = "at the same step" if inside[0] * COLLINEAR_CONDITION < inside[-1] else ACROSS_STEPS
     raise ValueError(
         f"columns {columns} of `X` are collinear {where}: the correlation matrix has condition "
         f"{condition:.3g}, at most {COLLINEAR_CONDITION:.0e} is workable. Leave columns out or "

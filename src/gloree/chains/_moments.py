@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gloree._arrays import (
-    column_maxima,
-    column_minima,
-    column_sums,
-    empty,
-    index,
-    like,
-    take_rows,
-    to_host,
-)
-from gloree._sums import MergeError
+from gloree._arrays import column_sums, empty, like, namespace, take_rows, to_host
+from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
 
 @dataclass(frozen=True)
 class LagCovariances:
-    """What `LagMoments.finalize` returns: counts, means and centred covariances.
+    """Counts, means and covariances of steps and windows: the result of `LagMoments.finalize`.
+
+    Covariances divide by the count. Where a count is 0, mean and covariance are NaN.
 
     Attributes
     ----------
     order, n_inputs : int
-    n_windows : float
-        Windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence.
+    n_windows, n_rows, n_starts : float
+        Number of windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence, of steps, and
+        of sequences with at least `order` steps.
     window_mean : ndarray of shape ((order + 1) n_inputs,)
-        Mean of the window, most recent step first.
     window_covariance : ndarray of shape ((order + 1) n_inputs, (order + 1) n_inputs)
-    n_rows : float
-        Steps.
+        Of the windows, most recent step first.
     mean : ndarray of shape (n_inputs,)
-        Mean over all steps.
     covariance : ndarray of shape (n_inputs, n_inputs)
-    n_starts : float
-        Sequences with at least `order` steps.
+        Of all steps.
     start_mean : ndarray of shape (order n_inputs,)
-        Mean of the first `order` steps (x_1, .., x_order), *oldest* first.
     start_covariance : ndarray of shape (order n_inputs, order n_inputs)
-        All covariances divide by the count; with a count of 0 they are NaN.
+        Of the first steps (x_1, .., x_order) of sequences, *oldest* first.
     """
 
     order: int
@@ -59,146 +48,102 @@ class LagCovariances:
 
 
 @dataclass(frozen=True)
-class LagMoments:
+class VectorSums(Sums):
+    """Count, sum, and sum of outer products of vectors v."""
+
+    count: float
+    total: Array
+    products: Array
+
+    @classmethod
+    def of(cls, values: Array, weights: Array | None) -> VectorSums:
+        """Sum over rows, with a weight for each unless `weights` is None."""
+        if weights is None:
+            products = to_host(values.T @ values)
+            return cls(float(values.shape[0]), to_host(column_sums(values)), products)
+        weighted = values * like(values, weights)[:, np.newaxis]
+        sums = to_host(column_sums(weighted)), to_host(weighted.T @ values)
+        return cls(float(weights.sum()), *sums)
+
+    def shifted(self, shift: Array) -> VectorSums:
+        """Return the sums of v + shift."""
+        cross = np.outer(self.total, shift)
+        products = self.products + cross + cross.T + self.count * np.outer(shift, shift)
+        return VectorSums(self.count, self.total + self.count * shift, products)
+
+    def mean_and_covariance(self, centre: Array) -> tuple[float, Array, Array]:
+        """Count, mean of v + centre, and covariance."""
+        if self.count == 0:
+            return 0.0, np.full_like(self.total, np.nan), np.full_like(self.products, np.nan)
+        mean = self.total / self.count
+        covariance = self.products / self.count - np.outer(mean, mean)
+        return self.count, mean + centre, (covariance + covariance.T) / 2
+
+
+@dataclass(frozen=True)
+class LagMoments(Sums):
     """Sums over steps and over windows of neighbouring steps; a monoid under `merge`.
 
-    All sums are taken of x - centre, with a provisional centre near the mean, so that nothing
-    cancels when means are large. The centre is a short binary fraction: shifting to another
-    centre, which `merge` does, is exact for data that are. Windows never cross a sequence
-    boundary, and context rows of a batch count only as the past of counted ones.
-
-    Build it with `lag_moments` (one batch) or `LagMoments.identity` (nothing yet).
+    Sums are taken of x - centre, with a provisional centre near the mean, so that nothing cancels
+    when means are large. The centre is a short binary fraction: `merge`, which shifts to another
+    centre, is exact for data that are short fractions too. Windows never cross a sequence boundary,
+    and context rows count only as the past of others. Build it with `lag_moments` or
+    `LagMoments.identity`.
 
     Attributes
     ----------
     order, n_inputs : int
     centre : ndarray of shape (n_inputs,) or None
         None for the identity.
-    n_windows, window_sum, window_products
-        Count, sum and sum of outer products of the windows (x_t, .., x_{t-order}).
-    n_rows, row_sum, row_products
-        The same of all steps.
-    n_starts, start_sum, start_products
-        The same of the first `order` steps of the sequences that have them, oldest first.
+    windows, rows, starts : VectorSums
+        Count, sum and sum of outer products of the windows (x_t, .., x_{t-order}), of all steps,
+        and of the first `order` steps (oldest first) of the sequences that have as many.
     """
 
-    order: int
-    n_inputs: int
-    centre: Array | None
-    n_windows: float
-    window_sum: Array
-    window_products: Array
-    n_rows: float
-    row_sum: Array
-    row_products: Array
-    n_starts: float
-    start_sum: Array
-    start_products: Array
+    order: int = field(metadata={"setting": True})
+    n_inputs: int = field(metadata={"setting": True})
+    centre: Array | None = field(metadata={"setting": True})
+    windows: VectorSums = field(metadata={"nested": True})
+    rows: VectorSums = field(metadata={"nested": True})
+    starts: VectorSums = field(metadata={"nested": True})
 
     @classmethod
     def identity(cls, order: int, n_inputs: int) -> LagMoments:
         """Return the statistic of no data."""
-        window, start = (order + 1) * n_inputs, order * n_inputs
-        return cls(
-            order,
-            n_inputs,
-            None,
-            0.0,
-            np.zeros(window),
-            np.zeros((window, window)),
-            0.0,
-            np.zeros(n_inputs),
-            np.zeros((n_inputs, n_inputs)),
-            0.0,
-            np.zeros(start),
-            np.zeros((start, start)),
-        )
+        sizes = ((order + 1) * n_inputs, n_inputs, order * n_inputs)
+        nothing = (VectorSums(0.0, np.zeros(n), np.zeros((n, n))) for n in sizes)
+        return cls(order, n_inputs, None, *nothing)
 
     def merge(self, other: object) -> LagMoments:
-        """Return the statistic of both data sets.
-
-        Raises
-        ------
-        MergeError
-            If `other` is something else, or `order` or `n_inputs` differ.
-        """
-        if not isinstance(other, LagMoments):
-            raise MergeError(f"cannot merge LagMoments with {type(other).__name__}")
-        for name in ("order", "n_inputs"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise MergeError(
-                    f"lag moments with `{name}` = {mine} and {theirs} cannot be merged"
-                )
-        if other.centre is None:
-            return self
-        if self.centre is None:
-            return other
-        moved = other._about(self.centre)
-        sums = {
-            field.name: getattr(self, field.name) + getattr(moved, field.name)
-            for field in fields(self)[3:]
-        }
-        return LagMoments(self.order, self.n_inputs, self.centre, **sums)
+        """Return the statistic of both data sets; a MergeError if `order` or `n_inputs` differ."""
+        sizes = self.order, self.n_inputs
+        if not isinstance(other, LagMoments) or (other.order, other.n_inputs) != sizes:
+            return super().merge(other)  # refuses it
+        centre = other.centre if self.centre is None else self.centre
+        return super(LagMoments, self._about(centre)).merge(other._about(centre))
 
     def finalize(self) -> LagCovariances:
         """Return means and covariances."""
-        centre = np.zeros(self.n_inputs) if self.centre is None else self.centre
-        window = _mean_and_covariance(self.n_windows, self.window_sum, self.window_products)
-        row = _mean_and_covariance(self.n_rows, self.row_sum, self.row_products)
-        start = _mean_and_covariance(self.n_starts, self.start_sum, self.start_products)
+        p, centre = self.order, np.zeros(self.n_inputs) if self.centre is None else self.centre
         return LagCovariances(
-            self.order,
+            p,
             self.n_inputs,
-            self.n_windows,
-            window[0] + np.tile(centre, self.order + 1),
-            window[1],
-            self.n_rows,
-            row[0] + centre,
-            row[1],
-            self.n_starts,
-            start[0] + np.tile(centre, self.order),
-            start[1],
+            *self.windows.mean_and_covariance(np.tile(centre, p + 1)),
+            *self.rows.mean_and_covariance(centre),
+            *self.starts.mean_and_covariance(np.tile(centre, p)),
         )
 
-    def _about(self, centre: Array) -> LagMoments:
+    def _about(self, centre: Array | None) -> LagMoments:
         """Return the same statistic about another centre."""
-        assert self.centre is not None
+        if self.centre is None or centre is None:
+            return replace(self, centre=centre)
         shift = self.centre - centre
         if not shift.any():
             return self
-        window = _shift(
-            self.n_windows, self.window_sum, self.window_products, np.tile(shift, self.order + 1)
-        )
-        row = _shift(self.n_rows, self.row_sum, self.row_products, shift)
-        start = _shift(
-            self.n_starts, self.start_sum, self.start_products, np.tile(shift, self.order)
-        )
-        return LagMoments(
-            self.order,
-            self.n_inputs,
-            centre,
-            self.n_windows,
-            *window,
-            self.n_rows,
-            *row,
-            self.n_starts,
-            *start,
-        )
-
-
-def _shift(count: float, total: Array, products: Array, shift: Array) -> tuple[Array, Array]:
-    """Sum and outer products of v + shift."""
-    cross = np.outer(total, shift)
-    return total + count * shift, products + cross + cross.T + count * np.outer(shift, shift)
-
-
-def _mean_and_covariance(count: float, total: Array, products: Array) -> tuple[Array, Array]:
-    if count == 0:
-        return np.full_like(total, np.nan), np.full_like(products, np.nan)
-    mean = total / count
-    covariance = products / count - np.outer(mean, mean)
-    return mean, (covariance + covariance.T) / 2
+        windows = self.windows.shifted(np.tile(shift, self.order + 1))
+        starts = self.starts.shifted(np.tile(shift, self.order))
+        sums = (windows, self.rows.shifted(shift), starts)
+        return LagMoments(self.order, self.n_inputs, centre, *sums)
 
 
 CENTRE_ROWS = 1024
@@ -211,9 +156,9 @@ def provisional_centre(X: Array) -> Array:
     Few significant bits make x - centre, and shifts between centres, exact for most data.
     """
     some = X[:: max(1, X.shape[0] // CENTRE_ROWS)]
-    low, high, mean = (
-        to_host(part) for part in (column_minima(some), column_maxima(some), some.mean(axis=0))
-    )
+    xp = namespace(some)
+    extremes = xp.min(some, axis=0), xp.max(some, axis=0)
+    low, high, mean = map(to_host, (*extremes, some.mean(axis=0)))
     spread = high - low
     # A quarter of the range, rounded down to a power of two.
     unit = np.exp2(np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - 2)
@@ -235,10 +180,6 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
         Steps of the past in a window; 0 gives mean and covariance only.
     centre : ndarray of shape (n_inputs,), optional
         Provisional centre; by default one near the mean of the batch.
-
-    Returns
-    -------
-    LagMoments
 
     Raises
     ------
@@ -271,47 +212,23 @@ def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMom
     if centre is None:
         centre = provisional_centre(batch.X)
     shifted = batch.X - like(batch.X, centre)
-    n_inputs = shifted.shape[1]
-    counted = batch.counted_rows
-
+    n_inputs, counted, weights = shifted.shape[1], batch.counted_rows, batch.weights
     rows = counted[batch.local[counted] >= order] if order else counted
     window = empty(shifted, (rows.shape[0], (order + 1) * n_inputs))
     for lag in range(order + 1):
         window[:, lag * n_inputs : (lag + 1) * n_inputs] = take_rows(shifted, rows - lag)
     row = window if order == 0 else take_rows(shifted, batch.counted)
-
     whole_start = batch.from_start & (batch.lengths >= order) & (batch.before == 0)
     first = batch.starts[whole_start & (batch.lengths - batch.after > 0)]
-    start = shifted[index(shifted, (first[:, np.newaxis] + np.arange(order)).ravel())]
+    start = take_rows(shifted, (first[:, np.newaxis] + np.arange(order)).ravel())
     start = start.reshape(first.shape[0], order * n_inputs)
-
-    weights = batch.weights
-    return LagMoments(
-        order,
-        n_inputs,
-        centre,
-        *_sums(window, None if weights is None else weights[rows]),
-        *_sums(row, None if weights is None else weights[counted]),
-        *_sums(start, None if weights is None else weights[first]),
-    )
-
-
-def _sums(values: Array, weights: Array | None) -> tuple[float, Array, Array]:
-    if weights is None:
-        return float(values.shape[0]), to_host(column_sums(values)), to_host(values.T @ values)
-    weighted = values * like(values, weights)[:, np.newaxis]
-    sums = to_host(column_sums(weighted)), to_host(weighted.T @ values)
-    return float(weights.sum()), *sums
+    parts = ((window, rows), (row, counted), (start, first))
+    sums = (VectorSums.of(v, None if weights is None else weights[at]) for v, at in parts)
+    return LagMoments(order, n_inputs, centre, *sums)
 
 
 def require_context(batch: Batch, before: int, after: int) -> None:
-    """Refuse a batch whose counted rows lack their neighbours.
-
-    Raises
-    ------
-    ValueError
-        Naming the segment, what it carries and what it needs.
-    """
+    """Refuse a batch whose counted rows lack their neighbours, with a ValueError."""
     inside = batch.lengths > batch.before + batch.after
     for name, open_end, carried, needed in (
         ("before", ~batch.from_start, batch.before, before),

@@ -18,10 +18,8 @@ from gloree.models import Network
 from gloree.moments import (
     Coordinates,
     RegressionFeatures,
-    RegressionResidual,
     RegressionSolver,
     Whitening,
-    gaussian_probes,
     range_basis,
     range_sums,
     regression_sums,
@@ -82,7 +80,7 @@ def find_range(
         )
     # rows are not whitened, O(n_inputs^2) each: their sums are
     vectors = partial(centred_inputs, mean=whitening.mean)
-    probes = gaussian_probes(whitening.n_directions, size, rng)
+    probes = rng.standard_normal((whitening.n_directions, size))
     basis = probes
     for _ in range(POWER_ITERATIONS):
         function = partial(
@@ -96,12 +94,11 @@ def find_range(
     return whitening.restrict(basis)
 
 
-def plain_residual(problem: FitProblem, whitening: Whitening, rows: Subset) -> RegressionResidual:
+def plain_residual(problem: FitProblem, whitening: Whitening, rows: Subset) -> RegressionSolver:
     """Residual moments by regression on the inputs alone: one pass for the Gram matrix."""
     features = RegressionFeatures(whitening, problem.degree)
     sums = problem.engine.run(partial(regression_sums, features=features), rows, label="Gram")
-    solver = RegressionSolver.from_sums(features, sums)
-    return RegressionResidual(Coordinates.of_whitening(whitening), solver)
+    return RegressionSolver.from_sums(features, sums)
 
 
 def centred_inputs(batch: Batch, mean: Array) -> Array:

@@ -1,7 +1,7 @@
 """Cross moments of outputs and score functions, as mergeable sums over the data."""
 
 from gloree._sums import MergeError
-from gloree.moments._coordinates import Coordinates, score_coordinates
+from gloree.moments._coordinates import Coordinates, Whitening, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment, cross_moment_sums
 from gloree.moments._estimators import (
     FIRST_MOMENTS,
@@ -9,19 +9,17 @@ from gloree.moments._estimators import (
     FirstMomentEstimator,
     MomentEstimate,
     PlainRegression,
-    RegressionResidual,
     ResidualMoment,
     ScoreMoment,
     ScoreResidual,
     UnionRegression,
 )
 from gloree.moments._plan import MemoryLimitError, MomentPlan, plan
-from gloree.moments._range import RangeSums, gaussian_probes, range_basis, range_sums
+from gloree.moments._range import RangeSums, range_basis, range_sums
 from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
     RegressionSums,
-    Whitening,
     regression_moment,
     regression_sums,
 )
@@ -39,7 +37,6 @@ __all__ = [
     "PlainRegression",
     "RangeSums",
     "RegressionFeatures",
-    "RegressionResidual",
     "RegressionSolver",
     "RegressionSums",
     "ResidualMoment",
@@ -49,7 +46,6 @@ __all__ = [
     "Whitening",
     "cross_moment",
     "cross_moment_sums",
-    "gaussian_probes",
     "plan",
     "range_basis",
     "range_sums",

@@ -1,4 +1,4 @@
-"""Coordinates in which a moment tensor is decomposed: those that make its noise white."""
+"""Coordinates in which a moment tensor is taken and decomposed: its noise is white in them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,53 @@ from math import factorial
 
 import numpy as np
 
+from gloree._arrays import like
 from gloree.models import Network
-from gloree.moments._regression import Whitening
 from gloree.sequences import Array
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Affine map to coordinates of unit covariance, x~ = W (x - mean).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_inputs,)
+    matrix : ndarray of shape (n_directions, n_inputs)
+        W.
+    inverse : ndarray of shape (n_inputs, n_directions)
+        Right inverse of W on the directions kept.
+    """
+
+    mean: Array
+    matrix: Array
+    inverse: Array
+
+    @classmethod
+    def from_covariance(cls, mean: Array, covariance: Array, *, rtol: float = 1e-12) -> Whitening:
+        """Whiten along the principal directions of a covariance, shape (n_inputs, n_inputs).
+
+        Directions whose variance is below the fraction `rtol` of the largest are left out.
+        """
+        values, vectors = np.linalg.eigh(covariance)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = int(np.sum(values > rtol * values[0]))
+        root = np.sqrt(values[:kept])
+        return cls(mean.copy(), vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root)
+
+    @property
+    def n_directions(self) -> int:
+        """Number of coordinates."""
+        return int(self.matrix.shape[0])
+
+    def restrict(self, basis: Array) -> Whitening:
+        """Keep only the coordinates along orthonormal columns of `basis`."""
+        return Whitening(self.mean, basis.T @ self.matrix, self.inverse @ basis)
+
+    def __call__(self, X: Array) -> Array:
+        """Whitened rows."""
+        whitened: Array = X @ like(X, self.matrix.T) - like(X, self.matrix @ self.mean)
+        return whitened
 
 
 @dataclass(frozen=True)
@@ -34,7 +78,7 @@ class Coordinates:
 
     @property
     def n_directions(self) -> int:
-        """Coordinates."""
+        """Number of coordinates."""
         return int(self.to_inputs.shape[0])
 
     def components(self, model: Network) -> Array:
@@ -53,18 +97,7 @@ class Coordinates:
         return total.reshape((model.n_outputs,) + (self.n_directions,) * degree)
 
 
-def score_coordinates(covariance: Array, basis: Array | None = None) -> Coordinates:
-    """Coordinates L^-1 s of a score with covariance K = L L^T, for score moments.
-
-    Parameters
-    ----------
-    covariance : ndarray of shape (n_inputs, n_inputs)
-        K of interior steps.
-    basis : ndarray of shape (n_inputs, n_directions), optional
-        Orthonormal columns, in the coordinates L^-1 s: keep only these directions.
-    """
-    root: Array = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
-    inverse: Array = np.asarray(np.linalg.inv(root), dtype=np.float64)
-    if basis is None:
-        return Coordinates(root.T, inverse.T)
-    return Coordinates(basis.T @ root.T, inverse.T @ basis)
+def score_coordinates(covariance: Array) -> Coordinates:
+    """Coordinates L^-1 s of a score with covariance K = L L^T, shape (n_inputs, n_inputs)."""
+    root = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+    return Coordinates(root.T, np.asarray(np.linalg.inv(root), dtype=np.float64).T)

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import permutations
 from math import factorial
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,10 +31,8 @@ class CrossMoment(Sums):
 
     .. math:: S_m = \sum_j (-1)^j \frac{m!}{2^j j! (m-2j)!} \mathrm{sym}(s^{m-2j} K^j),
 
-    so only raw sums of y s^m, y s^(m-2), .. are kept, each different entry once, and K enters
-    in `finalize`. Nothing of the size of a score tensor is formed for a sample.
-
-    Build it with `cross_moment_sums` (one batch) or `CrossMoment.identity`.
+    so only sums of y s^m, y s^(m-2), .. are kept, each different entry once, and no score tensor is
+    formed; K enters in `finalize`. Build it with `cross_moment_sums` or `CrossMoment.identity`.
 
     Attributes
     ----------
@@ -45,6 +42,8 @@ class CrossMoment(Sums):
         K of each boundary type (of the projected score, if there is a projection).
     counts : ndarray of shape (n_boundary_types,)
         Rows of each boundary type.
+    output_sums : ndarray of shape (n_boundary_types, n_outputs)
+        Sums of y.
     sums : ndarray of shape (n_boundary_types, n_outputs + 1, n_entries)
         Sums of (y, 1) times the monomials of s of degree m, m - 2, ..
     """
@@ -60,16 +59,13 @@ class CrossMoment(Sums):
         cls, chain: HermiteLaw, n_outputs: int, order: int, projection: Array | None = None
     ) -> CrossMoment:
         """Return the statistic of no data."""
-        covariances = _projected(chain.precision_blocks(0), projection)
-        n_boundary_types, n_inputs = covariances.shape[:2]
+        covariances = chain.precision_blocks(0)
+        if projection is not None:
+            covariances = projection.T @ covariances @ projection
+        types, n_inputs = covariances.shape[:2]
         entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(order))
-        return cls(
-            order,
-            covariances,
-            np.zeros(n_boundary_types),
-            np.zeros((n_boundary_types, n_outputs)),
-            np.zeros((n_boundary_types, n_outputs + 1, entries)),
-        )
+        shapes = ((types,), (types, n_outputs), (types, n_outputs + 1, entries))
+        return cls(order, covariances, *map(np.zeros, shapes))
 
     @property
     def n_rows(self) -> float:
@@ -77,29 +73,18 @@ class CrossMoment(Sums):
         return float(self.counts.sum())
 
     def finalize(self, *, centre: bool = True) -> Array:
-        """Return the moment tensor.
+        """Return the moment tensor, shape (n_outputs, n_inputs, .., n_inputs).
 
-        Parameters
-        ----------
-        centre : bool, default True
-            Subtract the mean output of each boundary type first. The expectation is the same
-            (score tensors have mean zero), the variance much smaller.
-
-        Returns
-        -------
-        ndarray of shape (n_outputs, n_inputs, .., n_inputs)
-
-        Raises
-        ------
-        ValueError
-            If nothing has been summed.
+        With `centre`, the mean output of each boundary type is subtracted first: the expectation
+        is the same (score tensors have mean zero), the variance much smaller. If nothing has been
+        summed, it is a ValueError.
         """
         if self.n_rows == 0:
             raise ValueError("the moment of no data: merge the sums of a batch into it first")
         n_inputs = self.covariances.shape[1]
         total = np.zeros((self.sums.shape[1] - 1,) + (n_inputs,) * self.order)
         for boundary_type in np.flatnonzero(self.counts):
-            values = self.sums[boundary_type, :-1]
+            covariance, values = self.covariances[boundary_type], self.sums[boundary_type, :-1]
             if centre:
                 means = self.output_sums[boundary_type] / self.counts[boundary_type]
                 values = values - np.outer(means, self.sums[boundary_type, -1])
@@ -109,14 +94,12 @@ class CrossMoment(Sums):
                 part = unpack_symmetric(values[:, start : start + size], n_inputs, degree)
                 start += size
                 factor = factorial(self.order) / (2**j * factorial(j) * factorial(degree))
-                covariance = self.covariances[boundary_type]
                 total += (-1) ** j * factor * _symmetric_product(part, covariance, j)
         return total / self.n_rows
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the sums to a versioned .npz file."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        save_arrays(path, _FORMAT, _VERSION, arrays)
+        save_arrays(path, _FORMAT, _VERSION, {f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CrossMoment:
@@ -128,13 +111,6 @@ class CrossMoment(Sums):
 
 def _degrees(order: int) -> range:
     return range(order, -1, -2)
-
-
-def _projected(covariances: Array, projection: Array | None) -> Array:
-    if projection is None:
-        return covariances
-    projected: Array = projection.T @ covariances @ projection
-    return projected
 
 
 def _symmetric_product(tensor: Array, matrix: Array, power: int) -> Array:
@@ -172,24 +148,16 @@ def cross_moment_sums(
         Outputs to use, from the batch; the batch's own by default. Residuals y - y^ give
         control-variate moments.
 
-    Returns
-    -------
-    CrossMoment
-
     Notes
     -----
     Time O(n_rows n_outputs C(d + m - 1, m)), memory a cache-sized block.
     """
     outputs = batch.targets if targets is None else targets(batch)
-    scores = chain.scores(batch)
+    scores, types, counted = chain.scores(batch), chain.boundary_types(batch), batch.counted_rows
     if projection is not None:
         scores = scores @ like(scores, projection)
-    types = chain.boundary_types(batch)
-    nothing = CrossMoment.identity(chain, outputs.shape[1], order, projection)
-    counts, output_sums, sums = nothing.counts, nothing.output_sums, nothing.sums
-    counted = batch.counted_rows
-    n_inputs = scores.shape[1]
-    sizes = [n_monomials(n_inputs, degree) for degree in _degrees(order)]
+    total = CrossMoment.identity(chain, outputs.shape[1], order, projection)
+    sizes = [n_monomials(scores.shape[1], degree) for degree in _degrees(order)]
     step = block_rows(sum(sizes), room(scores))
     for boundary_type in np.unique(types[counted]):
         chosen = counted[types[counted] == boundary_type]
@@ -204,16 +172,16 @@ def cross_moment_sums(
             weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
             weighted = take_rows(outputs, rows).T * like(scores, weights)
             values = namespace(scores).vstack((weighted, like(scores, weights)))
-            counts[boundary_type] += weights.sum()
-            output_sums[boundary_type] += to_host(values[:-1].sum(axis=1))
-            sums[boundary_type] += to_host(values @ features.T)
-    return CrossMoment(order, nothing.covariances, counts, output_sums, sums)
+            total.counts[boundary_type] += weights.sum()
+            total.output_sums[boundary_type] += to_host(values[:-1].sum(axis=1))
+            total.sums[boundary_type] += to_host(values @ features.T)
+    return total
 
 
 def cross_moment(
     chain: HermiteLaw,
-    X: Any,
-    Y: Any,
+    X: object,
+    Y: object,
     order: int,
     *,
     lengths: ArrayLike | None = None,

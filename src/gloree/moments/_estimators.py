@@ -1,8 +1,10 @@
-"""First moments as objects: the features or scores that are averaged, and what follows from them.
+"""First moments as objects, so that another one can take the place of those that have a name.
 
-A `FirstMomentEstimator` is a choice, made from a name or given as an object. Bound to the inputs of
-a fit it becomes a `BoundMoment`: a pass (batch to sums), and what the merged sums tell. Rounds take
-moments of residuals in the same coordinates, by a `ResidualMoment`.
+A fit uses a `FirstMomentEstimator` in this order. It asks for `n_features`, and then for another
+estimator where there is no input law (`without_scores`) or too few steps (`suited_to`). `bind`
+gives the moment on the inputs of this fit, a `BoundMoment`: the fit sums its `sums` over batches,
+and calls `estimate` on the total. Refinement by rounds needs the same moment of residuals, a
+`ResidualMoment`. All of them are sent to worker processes, so they must be picklable.
 """
 
 from __future__ import annotations
@@ -16,29 +18,28 @@ from gloree._arrays import like
 from gloree._monomials import n_monomials
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, InputLaw, require
-from gloree.moments._coordinates import Coordinates, score_coordinates
+from gloree.moments._coordinates import Coordinates, Whitening, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment_sums
 from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
     RegressionSums,
-    Whitening,
     regression_sums,
 )
 from gloree.sequences import Array, Batch
 
 UNION_ROWS = 4
-"""Interior steps for each feature that a `union` moment needs."""
+"""Steps for each feature that a `union` moment needs, at least."""
 
 
 class ResidualMoment(Protocol):
-    """First moment of residuals, for rounds.
+    """First moment of the residuals of a model, for rounds.
 
     Attributes
     ----------
     prepared : bool
-        Whether something of the data was prepared for it (a Gram matrix): rounds then see the same
-        rows at least.
+        Whether it holds a statistic of the data, such as a Gram matrix; rounds then use the rows
+        behind that statistic, or more.
     """
 
     prepared: ClassVar[bool]
@@ -46,28 +47,25 @@ class ResidualMoment(Protocol):
     @property
     def coordinates(self) -> Coordinates:
         """Coordinates of the tensor."""
-        ...
 
     def sums(self, batch: Batch, residuals: Array) -> Sums:
-        """Sums of one batch and its residuals, shape (n_rows, n_outputs)."""
-        ...
+        """Sums of one batch, given its residuals of shape (n_rows, n_outputs)."""
 
     def tensor(self, sums: Any) -> Array:
-        """Tensor of shape (n_outputs, n_directions, ..)."""
-        ...
+        """Tensor of the merged sums, shape (n_outputs, n_directions, .., n_directions)."""
 
 
 @dataclass(frozen=True)
 class MomentEstimate:
-    """What the sums of a first moment tell.
+    """Estimate of a first moment of order l.
 
     Attributes
     ----------
-    tensor : ndarray of shape (n_outputs, n_directions, ..)
+    tensor : ndarray of shape (n_outputs, n_directions, .., n_directions)
         Estimate of l! c_l sum_i A2_i (x) a~_i^(x)l.
     noise : ndarray of shape (n_outputs,) or None
-        Standard deviation of what the fit behind the moment leaves of each output; None where
-        there is no such fit, and the outputs themselves are the noise.
+        Standard deviation of the residuals of the regression behind the moment; None where there
+        is no regression, and the outputs themselves are the noise.
     residual : ResidualMoment or None
         For rounds; None takes that of `PlainRegression` on the same rows.
     """
@@ -78,40 +76,34 @@ class MomentEstimate:
 
 
 class BoundMoment(Protocol):
-    """A first moment on given inputs.
-
-    Attributes
-    ----------
-    coordinates : Coordinates
-        In which the tensor is taken.
-    """
+    """A first moment on given inputs."""
 
     @property
     def coordinates(self) -> Coordinates:
         """Coordinates of the tensor."""
-        ...
 
     def sums(self, batch: Batch, output_mean: Array) -> Sums:
-        """Sums of one batch; a pure function. The outputs have about the mean given."""
-        ...
+        """Sums of one batch: a pure function.
+
+        The mean of the outputs, shape (n_outputs,), may be estimated from part of the data.
+        """
 
     def estimate(self, sums: Any) -> MomentEstimate:
-        """Tensor, noise, and the moment of residuals that rounds may use."""
-        ...
+        """Estimate from the merged sums."""
 
 
 class FirstMomentEstimator(Protocol):
-    """What a fit asks of a first moment.
+    """What a fit needs to know of a first moment. Derive from it to get the defaults.
 
     Attributes
     ----------
     name : str
-        Stands in the report.
-    uses_scores : bool
+        For the report.
+    uses_scores : bool, default False
         Whether it needs the law of the inputs.
-    regression : bool
-        Whether it comes from a regression, whose Gram matrix has n_features^2 entries, and which a
-        part of the rows settles as well; an average of products takes all rows.
+    regression : bool, default True
+        Whether it comes from a regression: its Gram matrix takes n_features^2 numbers, and part of
+        the rows is enough. Otherwise it is an average of products over all rows.
     """
 
     name: str
@@ -119,69 +111,37 @@ class FirstMomentEstimator(Protocol):
     regression: bool = True
 
     def n_features(self, n_directions: int, degree: int) -> int:
-        """Numbers that are averaged for each output: they decide cost, and rows needed."""
-        ...
+        """Numbers that are averaged for each output; cost and rows are planned from them."""
 
     def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
         """Moment of order `degree` on inputs with this whitening and law."""
-        ...
 
     def suited_to(self, n_interior: int, n_features: int) -> FirstMomentEstimator:
-        """Itself, or another one where so few steps have all of their neighbours."""
-        del n_interior, n_features
+        """Itself, or another estimator if so few steps have all of their neighbours."""
         return self
 
     def without_scores(self) -> FirstMomentEstimator | None:
-        """Moment to take where there is no law of the inputs; None where there is no other."""
+        """Estimator to use where there is no input law; None if there is no other."""
         return None if self.uses_scores else self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
-# ------------------------------------------------------------------------------------- regression
-
-
 @dataclass(frozen=True)
-class RegressionResidual:
-    """Regression moments of residuals, on features whose Gram matrix is factored already."""
-
-    coordinates: Coordinates
-    solver: RegressionSolver
-    prepared: ClassVar[bool] = True
-
-    def sums(self, batch: Batch, residuals: Array) -> RegressionSums:
-        """Right-hand side alone."""
-        return regression_sums(batch, self.solver.features, targets=lambda _: residuals, gram=False)
-
-    def tensor(self, sums: RegressionSums) -> Array:
-        """Average derivative of the fit to the residuals."""
-        return self.solver.tensor(sums)
-
-
-@dataclass(frozen=True)
-class BoundRegression:
-    """A regression moment on given features."""
-
+class _BoundRegression:
     features: RegressionFeatures
-
-    @property
-    def coordinates(self) -> Coordinates:
-        """Those of the whitening."""
-        return Coordinates.of_whitening(self.features.whitening)
+    coordinates: Coordinates
 
     def sums(self, batch: Batch, output_mean: Array) -> RegressionSums:
-        """Regression of the centred outputs (see `regression_sums`)."""
         centred = batch.targets - like(batch.targets, output_mean)
         return regression_sums(batch, self.features, targets=lambda _: centred)
 
     def estimate(self, sums: RegressionSums) -> MomentEstimate:
-        """Average derivative of the fit, and what it leaves of the outputs."""
         solver = RegressionSolver.from_sums(self.features, sums)
-        # scores of residuals would bring their noise into every round
-        plain = self.features.chain is None
-        residual = RegressionResidual(self.coordinates, solver) if plain else None
         noise = np.sqrt(solver.residual_variance(sums))
+        # scores of residuals would bring their noise into every round
+        residual = solver if self.features.chain is None else None
         return MomentEstimate(solver.tensor(sums), noise, residual)
 
 
@@ -194,10 +154,10 @@ class PlainRegression(FirstMomentEstimator):
         """Monomials of degrees 1 to l, a constant, and indicators of first and last steps."""
         return 3 + _n_powers(n_directions, degree)
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundRegression:
-        """Needs no law."""
-        del law
-        return BoundRegression(RegressionFeatures(whitening, degree))
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
+        """Regression that needs no law."""
+        features = RegressionFeatures(whitening, degree)
+        return _BoundRegression(features, Coordinates.of_whitening(whitening))
 
 
 class UnionRegression(FirstMomentEstimator):
@@ -210,12 +170,13 @@ class UnionRegression(FirstMomentEstimator):
         """Twice the monomials of degrees 1 to l, and a constant."""
         return 1 + 2 * _n_powers(n_directions, degree)
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundRegression:
-        """Needs a law with Hermite scores."""
-        return BoundRegression(RegressionFeatures(whitening, degree, _hermite(law, 1, self.name)))
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
+        """Regression on the scores of a Hermite law."""
+        features = RegressionFeatures(whitening, degree, _hermite(law, 1, self.name))
+        return _BoundRegression(features, Coordinates.of_whitening(whitening))
 
     def suited_to(self, n_interior: int, n_features: int) -> FirstMomentEstimator:
-        """Plain regression where interior steps are fewer than `UNION_ROWS` for each feature."""
+        """Plain regression for less than `UNION_ROWS` interior steps for each feature."""
         return self if n_interior >= UNION_ROWS * n_features else PlainRegression()
 
     def without_scores(self) -> FirstMomentEstimator:
@@ -223,12 +184,9 @@ class UnionRegression(FirstMomentEstimator):
         return PlainRegression()
 
 
-# ------------------------------------------------------------------------------------------ score
-
-
 @dataclass(frozen=True)
 class ScoreResidual:
-    """Score moments of residuals."""
+    """Score moment of residuals."""
 
     coordinates: Coordinates
     law: HermiteLaw
@@ -236,7 +194,7 @@ class ScoreResidual:
     prepared: ClassVar[bool] = False
 
     def sums(self, batch: Batch, residuals: Array) -> CrossMoment:
-        """See `cross_moment_sums`."""
+        """Sums of residuals times score tensors."""
         projection = self.coordinates.from_inputs
         return cross_moment_sums(
             batch, self.law, self.degree, projection=projection, targets=lambda _: residuals
@@ -248,23 +206,16 @@ class ScoreResidual:
 
 
 @dataclass(frozen=True)
-class BoundScore:
-    """The paper's score moment, in coordinates that make its noise white."""
-
+class _BoundScore:
+    residual: ScoreResidual
     coordinates: Coordinates
-    law: HermiteLaw
-    degree: int
 
     def sums(self, batch: Batch, output_mean: Array) -> CrossMoment:
-        """See `cross_moment_sums`; a `CrossMoment` centres the outputs itself."""
-        del output_mean
-        projection = self.coordinates.from_inputs
-        return cross_moment_sums(batch, self.law, self.degree, projection=projection)
+        # `CrossMoment` centres the outputs itself
+        return self.residual.sums(batch, batch.targets)
 
     def estimate(self, sums: CrossMoment) -> MomentEstimate:
-        """Moment tensor; the noise is the outputs'."""
-        residual = ScoreResidual(self.coordinates, self.law, self.degree)
-        return MomentEstimate(sums.finalize(), None, residual)
+        return MomentEstimate(sums.finalize(), None, self.residual)
 
 
 class ScoreMoment(FirstMomentEstimator):
@@ -278,12 +229,11 @@ class ScoreMoment(FirstMomentEstimator):
         """Different entries of the score tensors of orders l, l - 2, .."""
         return sum(n_monomials(n_directions, m) for m in range(degree, -1, -2))
 
-    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundScore:
-        """Needs a law with Hermite scores of order l."""
-        del whitening
+    def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
+        """Moment with the scores of a Hermite law, in coordinates that make its noise white."""
         known = _hermite(law, degree, "moment='score'")
         coordinates = score_coordinates(known.precision_blocks(0)[0])
-        return BoundScore(coordinates, known, degree)
+        return _BoundScore(ScoreResidual(coordinates, known, degree), coordinates)
 
 
 FIRST_MOMENTS: dict[str, FirstMomentEstimator] = {

@@ -6,19 +6,16 @@ from dataclasses import dataclass
 
 from gloree._cores import n_cores
 from gloree._monomials import BLOCK_ENTRIES
-from gloree.moments._estimators import (
-    FIRST_MOMENTS,
-    FirstMomentEstimator,
-    PlainRegression,
-    ScoreMoment,
-    UnionRegression,
-)
+from gloree.moments._estimators import FIRST_MOMENTS, UNION_ROWS, FirstMomentEstimator
 
 MAX_FEATURES = 1000
 """Features up to which a regression moment is the default."""
 
 FIRST_ROWS, ROWS_PER_FEATURE = 8_000, 40
 """Rows of the subsample behind a first moment, and rows for each feature, at least."""
+
+SCORE_ROWS = 3
+"""Rows for each feature of a plain regression, below which "auto" takes the score moment."""
 
 MAX_ENTRIES = 50 * MAX_FEATURES
 """Different entries of the score tensors of a score moment, at most."""
@@ -27,11 +24,14 @@ DEFAULT_BATCH_ROWS = 2**14
 """Rows of a batch, at least, where the data are many."""
 
 BATCH_NUMBERS = 2**21
-"""Inputs of a batch, at most: 16 MiB, which the allocator hands out again where it would ask the
-system for fresh pages otherwise."""
+"""Numbers in the inputs of a batch, at most: the allocator reuses blocks of up to 16 MiB, and asks
+the system for fresh pages for larger ones."""
 
 LEAST_BATCH_ROWS = 2**11
 """Rows of a batch nevertheless: each step in time of the recurrence is a call."""
+
+SMALLEST_BATCH = 256
+"""Rows of a batch below which a memory limit is refused."""
 
 
 class MemoryLimitError(MemoryError):
@@ -47,8 +47,7 @@ class MomentPlan:
     n_rows, n_inputs, n_outputs, degree : int
     estimator : FirstMomentEstimator
     n_directions : int
-        Directions of the inputs in which the first moment is taken (fewer than n_inputs when a
-        range finder goes first).
+        Directions in which the first moment is taken: n_inputs, unless a range finder comes first.
     n_features : int
         Features (regression) or different entries of a score tensor.
     first_rows : int
@@ -85,11 +84,9 @@ class MomentPlan:
         return self.batch_bytes + self.sum_bytes
 
     def __str__(self) -> str:
-        reduced = (
-            f", on {self.n_directions} directions found first"
-            if self.n_directions < self.n_inputs
-            else ""
-        )
+        reduced = ""
+        if self.n_directions < self.n_inputs:
+            reduced = f", on {self.n_directions} directions found first"
         return (
             f"first moment `{self.moment}` of order {self.degree}{reduced}: {self.n_features:,} "
             f"features from {self.first_rows:,} of {self.n_rows:,} steps, "
@@ -116,15 +113,12 @@ def plan(
 
     Parameters
     ----------
-    n_rows, n_inputs, n_outputs : int
-        Shapes of the data.
-    n_hidden : int, default 10
-    degree : int, default 2
-        l.
+    n_rows, n_inputs, n_outputs, n_hidden, degree : int
+        Shapes of the data and of the network; the order of the moment, l.
     moment : {"auto", "regression", "score", "xreg", "union"} or FirstMomentEstimator
         "regression" chooses ``xreg`` or ``union`` by the sizes, "auto" among all three.
     score : bool, default True
-        Whether a Gaussian score is at hand (``union`` features need one).
+        Whether there is an input law with scores, which ``union`` features need.
     n_workers : int, optional
         Batches in flight; the number of cores by default.
     batch_size : int, optional
@@ -132,10 +126,6 @@ def plan(
         million inputs at most, and fewer where `memory_limit` asks for it.
     memory_limit : int, optional
         Bytes that batches and sums may take beside the data.
-
-    Returns
-    -------
-    MomentPlan
 
     Raises
     ------
@@ -146,10 +136,10 @@ def plan(
 
     Notes
     -----
-    A regression moment of all inputs has at most `MAX_FEATURES` features. Beyond that it is taken
-    in the 2 n_hidden + 10 directions that the range finder keeps: where inputs depend on their
-    past, directions of earlier steps show beside those of the units. Fewer are kept where these
-    have too many features as well, but no fewer than n_hidden + 2. See :ref:`theory-range`.
+    Where a regression moment of all inputs would have more than `MAX_FEATURES` features, it is
+    taken in the 2 n_hidden + 10 directions that the range finder keeps (inputs that depend on their
+    past add directions of earlier steps to those of the units), or in fewer, but no fewer than
+    n_hidden + 2, if these have too many as well. See :ref:`theory-range`.
 
     Examples
     --------
@@ -159,14 +149,14 @@ def plan(
     """
     estimator, directions = _choose(n_rows, n_inputs, n_hidden, degree, moment, score=score)
     size = estimator.n_features(directions, degree)
-    first_rows = n_rows
-    if estimator.regression:
-        first_rows = min(n_rows, max(FIRST_ROWS, ROWS_PER_FEATURE * size))
-    flops = first_rows * size * (n_outputs * 2 + (size if estimator.regression else 0))
+    gram = size if estimator.regression else 0
+    enough = max(FIRST_ROWS, ROWS_PER_FEATURE * size)
+    first_rows = min(n_rows, enough) if estimator.regression else n_rows
     workers = n_workers or n_cores()
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
-    sums = 8 * (size * (size if estimator.regression else 4) + size * n_outputs) * (workers + 2)
-    fixed = sums + 8 * BLOCK_ENTRIES * 2 * workers
+    sums = 8 * size * ((gram or 4) + n_outputs) * (workers + 2)
+    blocks = 8 * BLOCK_ENTRIES * 2 * workers
+    fixed = sums + blocks
     rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 4, 2 * DEFAULT_BATCH_ROWS))
     rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
     rows = rows if batch_size is None else batch_size
@@ -174,8 +164,8 @@ def plan(
         room = (memory_limit - fixed) // ((workers + 1) * row_bytes)
         if batch_size is None:
             rows = min(rows, room)
-        if rows > room or rows < 256:
-            needed = fixed + (workers + 1) * row_bytes * max(256, batch_size or 0)
+        if rows > room or rows < SMALLEST_BATCH:
+            needed = fixed + (workers + 1) * row_bytes * max(SMALLEST_BATCH, batch_size or 0)
             raise MemoryLimitError(
                 f"`memory_limit`={memory_limit:,} bytes: this fit needs at least {needed:,} "
                 f"({size:,} features take {fixed:,}); raise the limit, lower `batch_size` or "
@@ -183,18 +173,10 @@ def plan(
             )
     rows = max(1, min(rows, n_rows))
     return MomentPlan(
-        n_rows,
-        n_inputs,
-        n_outputs,
-        degree,
-        estimator,
-        directions,
-        size,
-        first_rows,
-        rows,
-        flops / 1e9,
-        (workers + 1) * row_bytes * rows + 8 * BLOCK_ENTRIES * 2 * workers,
-        sums,
+        *(n_rows, n_inputs, n_outputs, degree, estimator, directions, size, first_rows, rows),
+        gigaflops=first_rows * size * (n_outputs * 2 + gram) / 1e9,
+        batch_bytes=(workers + 1) * row_bytes * rows + blocks,
+        sum_bytes=sums,
     )
 
 
@@ -216,23 +198,22 @@ def _choose(
         entries = named.n_features(n_inputs, degree)
         if entries > MAX_ENTRIES:
             raise ValueError(
-                f"moment={named.name!r} of order {degree} has {entries:,} entries for "
-                f"{n_inputs} inputs: use 'regression', which finds the directions of the units "
-                f"first"
+                f"moment={named.name!r} of order {degree} has {entries:,} entries for {n_inputs} "
+                f"inputs: use 'regression', which finds the directions of the units first"
             )
         return named, n_inputs
-    plain, union = PlainRegression(), UnionRegression()
-    chosen = plain if named is None else named
+    plain, union = FIRST_MOMENTS["xreg"], FIRST_MOMENTS["union"]
+    chosen = named or plain
     directions = n_inputs
     if chosen.n_features(directions, degree) > MAX_FEATURES:
         directions = min(n_inputs, 2 * n_hidden + 10)
         while chosen.n_features(directions, degree) > MAX_FEATURES and directions > n_hidden + 2:
             directions -= 1
-    size = chosen.n_features(directions, degree)
     if named is not None or not score or directions < n_inputs:
         return chosen, directions
-    if moment == "auto" and (n_rows < 3 * size or size > MAX_FEATURES):
-        return ScoreMoment(), n_inputs
+    size = plain.n_features(n_inputs, degree)
+    if moment == "auto" and (n_rows < SCORE_ROWS * size or size > MAX_FEATURES):
+        return FIRST_MOMENTS["score"], n_inputs
     features = union.n_features(n_inputs, degree)
-    enough = n_rows >= 4 * features
-    return (union if enough and features <= MAX_FEATURES else plain), directions
+    enough = n_rows >= UNION_ROWS * features
+    return union if enough and features <= MAX_FEATURES else plain, n_inputs

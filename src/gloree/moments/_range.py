@@ -1,10 +1,9 @@
-"""Randomised range finder: the span of the input weights when n_inputs is large."""
+"""Randomised range finder: the space spanned by the input weights when n_inputs is large."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -43,15 +42,14 @@ def range_sums(
     targets: Callable[[Batch], Array],
     probes: Array,
 ) -> RangeSums:
-    """Sums of one batch.
+    """Sums of one batch: the map of a range finder's pass.
 
     Parameters
     ----------
     batch : Batch
-    vectors : callable
-        Whitened scores (or inputs) of all rows, shape (n_rows, n_directions).
-    targets : callable
-        Output combinations w.y of all rows, shape (n_rows, n_weights), centred.
+    vectors, targets : callable
+        Whitened scores (or inputs), shape (n_rows, n_directions), and centred combinations w.y of
+        the outputs, shape (n_rows, n_weights), of all rows of a batch.
     probes : ndarray of shape (n_directions, n_probes)
         Omega.
 
@@ -71,8 +69,3 @@ def range_basis(columns: Array, size: int) -> Array:
     """Orthonormal basis of the leading left singular vectors, shape (n_directions, size)."""
     left: Array = np.linalg.svd(columns, full_matrices=False)[0]
     return left[:, :size]
-
-
-def gaussian_probes(n_directions: int, n_probes: int, random_state: Any) -> Array:
-    """Random test matrix Omega."""
-    return np.random.default_rng(random_state).standard_normal((n_directions, n_probes))

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,75 +45,8 @@ from gloree._monomials import (
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
+from gloree.moments._coordinates import Coordinates, Whitening
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-FeatureKind = Literal["xreg", "union"]
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Affine map to coordinates of unit covariance, x~ = W (x - mean).
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_inputs,)
-    matrix : ndarray of shape (n_directions, n_inputs)
-        W.
-    inverse : ndarray of shape (n_inputs, n_directions)
-        Right inverse of W on the directions kept.
-    eigenvalues : ndarray of shape (n_inputs,)
-        Of the covariance, in decreasing order.
-    """
-
-    mean: Array
-    matrix: Array
-    inverse: Array
-    eigenvalues: Array
-
-    @classmethod
-    def from_covariance(
-        cls, mean: Array, covariance: Array, *, n_directions: int | None = None, rtol: float = 1e-12
-    ) -> Whitening:
-        """Whiten along the leading principal directions.
-
-        Parameters
-        ----------
-        mean : ndarray of shape (n_inputs,)
-        covariance : ndarray of shape (n_inputs, n_inputs)
-        n_directions : int, optional
-            Directions to keep; all of those above `rtol` by default.
-        rtol : float
-            Directions of relative variance below this are left out.
-        """
-        values, vectors = np.linalg.eigh(covariance)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        kept = int(np.sum(values > rtol * values[0]))
-        if n_directions is not None:
-            kept = min(kept, n_directions)
-        root = np.sqrt(values[:kept])
-        return cls(
-            mean.copy(), vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root, values
-        )
-
-    @property
-    def n_directions(self) -> int:
-        """Coordinates kept."""
-        return int(self.matrix.shape[0])
-
-    @property
-    def condition(self) -> float:
-        """Condition number of the input covariance."""
-        smallest = float(self.eigenvalues[-1])
-        return float(self.eigenvalues[0]) / smallest if smallest > 0 else np.inf
-
-    def restrict(self, basis: Array) -> Whitening:
-        """Keep only the coordinates along orthonormal columns of `basis`."""
-        return Whitening(self.mean, basis.T @ self.matrix, self.inverse @ basis, self.eigenvalues)
-
-    def __call__(self, X: Array) -> Array:
-        """Whitened rows."""
-        whitened: Array = X @ like(X, self.matrix.T) - like(X, self.matrix @ self.mean)
-        return whitened
 
 
 @dataclass(frozen=True)
@@ -138,11 +71,6 @@ class RegressionFeatures:
     degree: int
     chain: HermiteLaw | None = None
 
-    @property
-    def kind(self) -> FeatureKind:
-        """Name of the features, ``xreg`` or ``union``."""
-        return "xreg" if self.chain is None else "union"
-
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the coordinates, so that sums in different ones are never merged."""
@@ -150,7 +78,8 @@ class RegressionFeatures:
         if self.chain is not None:
             parts += [self.chain.precision_blocks(0), self.chain.precision_blocks(1)]
         joined = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-        return f"{self.kind}, degree {self.degree}, {hashlib.sha256(joined).hexdigest()[:12]}"
+        name = "xreg" if self.chain is None else "union"
+        return f"{name}, degree {self.degree}, {hashlib.sha256(joined).hexdigest()[:12]}"
 
     @property
     def n_offsets(self) -> int:
@@ -170,19 +99,12 @@ class RegressionFeatures:
 
     @property
     def score_map(self) -> Array:
-        """Return J = d s~ / d x~ of interior steps, shape (n_directions, n_directions)."""
+        """J = d s~ / d x~ of interior steps, the transpose of L: (n_directions, n_directions)."""
         if self.chain is None:
             raise ValueError("`xreg` features hold no score")
-        root = np.linalg.cholesky(self._interior_covariance())
-        return np.asarray(root.T, dtype=np.float64)
-
-    def _interior_covariance(self) -> Array:
-        """Covariance of the score in whitened coordinates, W^-T K W^-1 (interior steps)."""
-        assert self.chain is not None
-        K = self.chain.precision_blocks(0)[0]
         inverse = self.whitening.inverse
-        covariance: Array = inverse.T @ K @ inverse
-        return covariance
+        covariance = inverse.T @ self.chain.precision_blocks(0)[0] @ inverse
+        return np.asarray(np.linalg.cholesky(covariance).T, dtype=np.float64)
 
     def rows(self, batch: Batch) -> IntArray:
         """Rows of a batch that enter the regression."""
@@ -194,19 +116,7 @@ class RegressionFeatures:
         return counted[inside]
 
     def evaluate(self, batch: Batch, rows: IntArray, scores: Array | None) -> Array:
-        """Features of some rows.
-
-        Parameters
-        ----------
-        batch : Batch
-        rows : ndarray of int
-        scores : ndarray of shape (n_rows, n_directions) or None
-            s~ of all rows, for ``union`` (see `whitened_scores`).
-
-        Returns
-        -------
-        ndarray of shape (size, len(rows))
-        """
+        """Features of some rows, shape (size, len(rows)); `scores` are those of all rows."""
         features: Array = empty(batch.X, (self.size, rows.shape[0]))
         features[0] = 1.0
         if self.chain is None:
@@ -227,35 +137,24 @@ class RegressionFeatures:
         """Return s~ of all rows, or None for ``xreg``."""
         if self.chain is None:
             return None
-        root = np.linalg.cholesky(self._interior_covariance())
-        found = self.chain.scores(batch)
+        root, found = self.score_map.T, self.chain.scores(batch)
         projected = found @ like(found, self.whitening.inverse)
         scores: Array
         if is_tensor(projected):
             solve = namespace(projected).linalg.solve
             scores = contiguous(solve(like(projected, root), projected.T).T)
-            return scores
-        scores = linalg.solve_triangular(root, projected.T, lower=True).T
+        else:
+            scores = linalg.solve_triangular(root, projected.T, lower=True).T
         return scores
 
     def tensor(self, coefficients: Array) -> Array:
-        """Average l-th derivative of the fit.
-
-        Parameters
-        ----------
-        coefficients : ndarray of shape (size, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_outputs, n_directions, .., n_directions)
-        """
+        """Average l-th derivative of a fit with coefficients of shape (size, n_outputs)."""
         d, degree = self.whitening.n_directions, self.degree
         total = np.zeros((coefficients.shape[1],) + (d,) * degree)
         start = self.n_offsets
         for part in range(1 if self.chain is None else 2):
-            start += sum(self.power_sizes[:-1])
-            top = coefficients[start : start + self.power_sizes[-1]].T
-            start += self.power_sizes[-1]
+            first, start = start + sum(self.power_sizes[:-1]), start + sum(self.power_sizes)
+            top = coefficients[first:start].T
             derivative = unpack_symmetric(top * monomial_factorials(d, degree), d, degree)
             total += apply_to_modes(derivative, self.score_map.T, degree) if part else derivative
         return total
@@ -271,7 +170,7 @@ class RegressionSums(Sums):
         Fingerprint of the features.
     n_rows : float
     gram : ndarray of shape (size, size)
-        Sum of phi phi^T (zeros where only the right-hand side was asked for).
+        Sum of phi phi^T; of shape (0, 0) if only the right-hand side was summed.
     cross : ndarray of shape (size, n_outputs)
         Sum of phi y^T.
     squares : ndarray of shape (n_outputs,)
@@ -303,17 +202,12 @@ def regression_sums(
     gram : bool, default True
         Whether to sum phi phi^T too, the larger part of the work.
 
-    Returns
-    -------
-    RegressionSums
-
     Notes
     -----
     Time O(n_rows size (size / 2 + n_outputs)), memory a cache-sized block and the sums.
     """
     outputs = batch.targets if targets is None else targets(batch)
-    rows = features.rows(batch)
-    scores = features.whitened_scores(batch)
+    rows, scores = features.rows(batch), features.whitened_scores(batch)
     size, n_outputs = features.size, outputs.shape[1]
     total_gram = zeros(outputs, (size, size) if gram else (0, 0))
     total_cross = zeros(outputs, (size, n_outputs))
@@ -327,33 +221,28 @@ def regression_sums(
             total_gram += phi @ phi.T
         total_cross += phi @ values
         squares += column_squares(values)
-    return RegressionSums(
-        features.fingerprint,
-        float(rows.shape[0]),
-        to_host(total_gram),
-        to_host(total_cross),
-        to_host(squares),
-    )
+    totals = map(to_host, (total_gram, total_cross, squares))
+    return RegressionSums(features.fingerprint, float(rows.shape[0]), *totals)
 
 
 @dataclass(frozen=True)
 class RegressionSolver:
     """A factored Gram matrix: regression moments of any outputs on the same features.
 
+    It is a `ResidualMoment`: the outputs may be the residuals of a model.
+
     Attributes
     ----------
     features : RegressionFeatures
-    n_rows : float
-        Rows behind the Gram matrix.
     rank : int
         Numerical rank; less than `features.size` where features are collinear (the minimum-norm
         fit is taken then).
     """
 
     features: RegressionFeatures
-    n_rows: float
     rank: int
     _root: Array = field(repr=False)
+    prepared: ClassVar[bool] = True
 
     @classmethod
     def from_sums(
@@ -361,14 +250,8 @@ class RegressionSolver:
     ) -> RegressionSolver:
         """Factor the Gram matrix of a pass.
 
-        Parameters
-        ----------
-        features : RegressionFeatures
-        sums : RegressionSums
-            With its Gram matrix.
-        rtol : float
-            Eigenvalues below this fraction of the largest, after scaling features to unit mean
-            square, count as zero.
+        After features are scaled to unit mean square, eigenvalues below the fraction `rtol` of the
+        largest count as zero.
         """
         gram = sums.gram / sums.n_rows
         scale = np.sqrt(np.diag(gram))
@@ -377,11 +260,20 @@ class RegressionSolver:
         lower, failed = linalg.lapack.dpotrf(scaled, lower=True, clean=True)
         if failed == 0 and float(np.diag(lower).min()) > np.sqrt(rtol):
             inverse = linalg.solve_triangular(lower, np.diag(inverse_scale), lower=True)
-            return cls(features, sums.n_rows, scaled.shape[0], inverse.T)
+            return cls(features, scaled.shape[0], inverse.T)
         values, vectors = np.linalg.eigh(scaled)
         kept = values > rtol * values[-1]
         root = inverse_scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
-        return cls(features, sums.n_rows, int(kept.sum()), root)
+        return cls(features, int(kept.sum()), root)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the tensor."""
+        return Coordinates.of_whitening(self.features.whitening)
+
+    def sums(self, batch: Batch, residuals: Array) -> RegressionSums:
+        """Right-hand side of the normal equations, for residuals of shape (n_rows, n_outputs)."""
+        return regression_sums(batch, self.features, targets=lambda _: residuals, gram=False)
 
     def coefficients(self, sums: RegressionSums) -> Array:
         """Least-squares coefficients B, shape (size, n_outputs)."""
@@ -400,8 +292,8 @@ class RegressionSolver:
 
 
 def regression_moment(
-    X: Any,
-    Y: Any,
+    X: object,
+    Y: object,
     order: int = 2,
     *,
     chain: HermiteLaw | None = None,
@@ -409,8 +301,8 @@ def regression_moment(
 ) -> Array:
     """Regression moment T in the coordinates of the inputs: the average derivative of a fit.
 
-    Estimates the tensor of `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise and
-    for inputs of nearly any law.
+    It estimates the same tensor as `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise
+    and for inputs of nearly any law.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def plot_score_check(
         Bars are two standard errors. The score may be used where the defect lies in the white
         part and rho left of its line.
     """
-    from gloree.score_functions._verdict import DOUBTFUL, FINE
+    from gloree.score_functions import DOUBTFUL, FINE
 
     checks = dict(check) if isinstance(check, Mapping) else {"inputs": check}
     if not checks:

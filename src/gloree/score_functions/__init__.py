@@ -3,6 +3,7 @@
 from gloree.score_functions._hermite import hermite_along, hermite_tensor
 from gloree.score_functions._stein import (
     SteinStatistic,
+    SymmetricWhitening,
     check_score,
     stein_statistic,
 )
@@ -12,10 +13,11 @@ from gloree.score_functions._tensors import (
     window_score,
     window_score_covariance,
 )
-from gloree.score_functions._verdict import EdgeCheck, ScoreCheck
-from gloree.score_functions._whitening import SymmetricWhitening
+from gloree.score_functions._verdict import DOUBTFUL, FINE, EdgeCheck, ScoreCheck
 
 __all__ = [
+    "DOUBTFUL",
+    "FINE",
     "EdgeCheck",
     "ScoreCheck",
     "SteinStatistic",

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import is_tensor, like, namespace
+from gloree._arrays import copied, is_tensor, like, namespace
 from gloree.sequences import Array
 
 
 def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Array:
-    r"""Hermite polynomial of a projected score.
+    r"""Hermite polynomial of a projected score, of the shape that the arguments broadcast to.
 
     .. math:: S_m(v, .., v) = He_m(s \cdot v;\; v^T K v), \qquad
               He_{m+1}(x; q) = x He_m(x; q) - m q He_{m-1}(x; q)
 
     Parameters
     ----------
-    projection : array
-        s.v.
-    variance : array that broadcasts with `projection`
-        v^T K v.
+    projection, variance : array
+        s.v and v^T K v.
     order : int
         m, at least 0.
-
-    Returns
-    -------
-    ndarray of the broadcast shape
-
-    Raises
-    ------
-    ValueError
-        If `order` is negative.
 
     Examples
     --------
@@ -42,25 +31,14 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
     array([-2.,  2.])
     """
     check_order(order, "order", minimum=0)
-    if is_tensor(projection):
-        return _tensor_hermite_along(projection, like(projection, variance), order)
-    x, q = np.broadcast_arrays(
-        np.asarray(projection, dtype=np.float64), np.asarray(variance, dtype=np.float64)
-    )
-    previous, current = np.ones_like(x), np.array(x)
+    x, q = (like(projection, value) for value in (projection, variance))
+    if not is_tensor(x):
+        x, q = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(q, np.float64))
+    previous, current = namespace(x).ones_like(x), copied(x)
     for m in range(1, order):
         previous, current = current, x * current - m * q * previous
-    return current if order else previous
-
-
-def _tensor_hermite_along(x: Any, q: Any, order: int) -> Array:
-    """The same for a tensor, of the shape of `x`."""
-    xp = namespace(x)
-    previous, current = xp.zeros_like(x), xp.ones_like(x)
-    for m in range(order):
-        previous, current = current, x * current - m * q * previous
-    found: Array = current
-    return found
+    polynomial: Array = current if order else previous
+    return polynomial
 
 
 def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array:
@@ -112,10 +90,7 @@ def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array
     d = s.shape[-1]
     rows = np.broadcast_to(s, (*lead, d)).reshape(-1, d)
     covariances = np.broadcast_to(k, (*lead, d, d)).reshape(-1, d, d)
-    empty = np.zeros((rows.shape[0], 0))
-    tensor = mixed_hermite(
-        rows, empty, covariances, np.zeros((rows.shape[0], d, 0)), np.zeros((1, 0, 0)), (order, 0)
-    )
+    tensor = mixed_hermite(rows, rows, covariances, covariances, covariances, (order, 0))
     return tensor.reshape(lead + (d,) * order)
 
 
@@ -127,41 +102,25 @@ def mixed_hermite(
     second_covariance: Array,
     orders: tuple[int, int],
 ) -> Array:
-    """Block of the Hermite tensor of a stacked vector: axes in its first and in its second part.
+    """Block of the Hermite tensors of stacked vectors, shape (n, d1, .., d1, d2, .., d2).
 
-    Parameters
-    ----------
-    first, second : ndarray of shape (n, d1) and (n, d2)
-    first_covariance, cross_covariance, second_covariance : ndarray
-        Shapes (n or 1, d1, d1), (n or 1, d1, d2) and (n or 1, d2, d2).
-    orders : (int, int)
-        Axes in the first and in the second part.
-
-    Returns
-    -------
-    ndarray of shape (n, d1, .., d1, d2, .., d2)
+    `first` and `second` have shapes (n, d1) and (n, d2), their covariances (n or 1, d1, d1),
+    (n or 1, d1, d2) and (n or 1, d2, d2); `orders` counts the axes in the first and second part.
     """
-    known: dict[tuple[int, int], Array] = {}
 
+    @cache
     def tensor(a: int, b: int) -> Array:
-        if (a, b) not in known:
-            known[a, b] = build(a, b)
-        return known[a, b]
-
-    def build(a: int, b: int) -> Array:
         if a == b == 0:
             return np.ones(first.shape[0])
         # The new axis is put first among those of its part: always in front of the array.
         vector, own = (first, first_covariance) if a else (second, second_covariance)
-        rest = (a - 1, b) if a else (0, b - 1)
-        result = _outer(vector, tensor(*rest))
+        result = _outer(vector, tensor(a - 1, b) if a else tensor(0, b - 1))
         for r in range(a - 1 if a else b - 1):
             smaller = tensor(a - 2, b) if a else tensor(0, b - 2)
             result -= np.moveaxis(_outer(own, smaller), 2, 2 + r)
-        if a:
-            for r in range(b):
-                paired = _outer(cross_covariance, tensor(a - 1, b - 1))
-                result -= np.moveaxis(paired, 2, 1 + a + r)
+        for r in range(b if a else 0):
+            paired = _outer(cross_covariance, tensor(a - 1, b - 1))
+            result -= np.moveaxis(paired, 2, 1 + a + r)
         return result
 
     return tensor(*orders)
@@ -174,12 +133,7 @@ def _outer(left: Array, right: Array) -> Array:
 
 
 def check_order(order: object, name: str, *, minimum: int = 1) -> int:
-    """Refuse anything but an integer of at least `minimum`.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse anything but an integer of at least `minimum`, with a ValueError."""
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < minimum:
         raise ValueError(f"`{name}` is {order!r}, expected an integer of at least {minimum}")
     return int(order)

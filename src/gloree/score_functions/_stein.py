@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +15,43 @@ from gloree.chains import GaussianVAR, HermiteLaw, lag_moments, require
 from gloree.engine import Engine, Source
 from gloree.score_functions._hermite import check_order
 from gloree.score_functions._verdict import EdgeCheck, ScoreCheck, judge
-from gloree.score_functions._whitening import SymmetricWhitening
 from gloree.sequences import Array, Batch, IntArray, as_sequences
+
+
+@dataclass(frozen=True)
+class SymmetricWhitening:
+    """Coordinates in which the inputs have unit covariance, or some of these coordinates.
+
+    Attributes
+    ----------
+    centre : ndarray of shape (n_inputs,)
+        Mean of the inputs.
+    inputs : ndarray of shape (n_checked, n_inputs)
+        Rows of W, the symmetric inverse square root of Cov(x): x~ = W (x - centre).
+    scores : ndarray of shape (n_checked, n_inputs)
+        Rows of W^-T: the score of x~ is s~ = W^-T s.
+    """
+
+    centre: Array
+    inputs: Array
+    scores: Array
+
+    @classmethod
+    def from_moments(
+        cls, mean: Array, covariance: Array, max_inputs: int | None = None
+    ) -> SymmetricWhitening:
+        """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread."""
+        values, vectors = np.linalg.eigh(covariance)
+        if values[0] <= np.finfo(np.float64).eps * values[-1]:
+            raise ValueError(
+                f"the covariance of the inputs is singular (eigenvalues {values[0]:.3g} to "
+                f"{values[-1]:.3g}): leave out constant or collinear columns"
+            )
+        n_inputs, root = mean.shape[0], np.sqrt(values)
+        n_checked = n_inputs if max_inputs is None else min(max_inputs, n_inputs)
+        checked = np.round(np.linspace(0, n_inputs - 1, n_checked)).astype(np.int64)
+        inputs, scores = (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
+        return cls(mean.copy(), inputs[checked], scores[checked])
 
 
 @dataclass(frozen=True)
@@ -25,7 +59,7 @@ class SteinStatistic(Sums):
     """Sums behind the Stein defect; a commutative monoid under `merge`.
 
     The products of S_2 with x~ x~^T are kept in `n_groups` groups of sequences (of blocks of
-    steps, in long ones), from which `finalize` takes standard errors.
+    steps, in long ones), which give the standard errors.
 
     Attributes
     ----------
@@ -37,11 +71,10 @@ class SteinStatistic(Sums):
     products : ndarray of shape (n_groups, n_pairs, n_pairs)
         Sums of their outer products.
     boundary_counts : ndarray of shape (n_boundary_types,)
-        Steps of every boundary type (interior, first, last, ..).
     boundary_scores : ndarray of shape (n_boundary_types, n_inputs)
-        Sums of s.
     boundary_products : ndarray of shape (n_boundary_types, n_inputs, n_inputs)
-        Sums of s s^T.
+        Number of steps of every boundary type (interior, first, last, ..), and their sums of s and
+        of s s^T.
     input_products : ndarray of shape (n_inputs, n_inputs)
         Sum of s (x - centre)^T over all steps.
     """
@@ -58,36 +91,17 @@ class SteinStatistic(Sums):
 
     @classmethod
     def identity(
-        cls,
-        chain: HermiteLaw,
-        whitening: SymmetricWhitening,
-        *,
-        n_groups: int = 20,
-        block: int = 2**40,
+        cls, chain: HermiteLaw, whitening: SymmetricWhitening, *, n_groups: int, block: int
     ) -> SteinStatistic:
         """Return the statistic of no data."""
-        k = whitening.inputs.shape[0]
-        pairs, d, types = k * (k + 1) // 2, chain.n_inputs, chain.n_boundary_types
-        return cls(
-            block,
-            np.zeros(n_groups),
-            np.zeros((n_groups, pairs)),
-            np.zeros((n_groups, pairs)),
-            np.zeros((n_groups, pairs, pairs)),
-            np.zeros(types),
-            np.zeros((types, d)),
-            np.zeros((types, d, d)),
-            np.zeros((d, d)),
-        )
+        k, d, types = whitening.inputs.shape[0], chain.n_inputs, chain.n_boundary_types
+        pairs = (n_groups, k * (k + 1) // 2)
+        groups = map(np.zeros, ((n_groups,), pairs, pairs, (*pairs, pairs[1])))
+        ends = map(np.zeros, ((types,), (types, d), (types, d, d), (d, d)))
+        return cls(block, *groups, *ends)
 
     def finalize(self, chain: HermiteLaw) -> ScoreCheck:
-        """Compute the check.
-
-        Raises
-        ------
-        ValueError
-            If fewer than two groups hold data.
-        """
+        """Compute the check; a ValueError if fewer than two groups hold data."""
         used = np.flatnonzero(self.counts > 0)
         if used.size < 2:
             raise ValueError(
@@ -96,38 +110,25 @@ class SteinStatistic(Sums):
             )
         n_pairs = self.tensor_sums.shape[1]
         n_checked = round((np.sqrt(8 * n_pairs + 1) - 1) / 2)
-        target = _stein_values(n_checked)
+        i, j = np.triu_indices(n_checked)
+        target = np.where(i == j, 2.0, 1.0)  # the diagonal of C
         norm = float(np.linalg.norm(target))
-        total = [self.counts.sum(), self.tensor_sums.sum(axis=0), self.square_sums.sum(axis=0)]
-        products = self.products.sum(axis=0)
-        whole = _covariance(total[0], total[1], total[2], products)
+        sums = self.counts, self.tensor_sums, self.square_sums, self.products
+        totals = [each.sum(axis=0) for each in sums]
+        whole = _covariance(*totals)
         left_out = np.array(
-            [
-                _covariance(
-                    total[0] - self.counts[g],
-                    total[1] - self.tensor_sums[g],
-                    total[2] - self.square_sums[g],
-                    products - self.products[g],
-                )
-                for g in used
-            ]
+            [_covariance(*(t - s[g] for t, s in zip(totals, sums, strict=True))) for g in used]
         )
-        shrink = (used.size - 1) / used.size
-        spread = left_out - left_out.mean(axis=0)
-        variance = shrink * np.einsum("gij,gij->ij", spread, spread)
+        variance = _jackknife_variance(left_out)
         noise = float(np.sqrt(variance.sum())) / norm
-        defects = np.linalg.norm(left_out - np.diag(target), axis=(1, 2)) / norm
-        radii = np.array([_iteration_radius(q, target) for q in left_out])
         defect = float(np.linalg.norm(whole - np.diag(target))) / norm
-        radius = _iteration_radius(whole, target)
-        # The radius of a matrix of independent noise: the circular law.
-        radius_noise = float(np.sqrt((variance / target**2).sum() / n_pairs))
+        defects = np.linalg.norm(left_out - np.diag(target), axis=(1, 2)) / norm
+        defect_error = float(np.sqrt(_jackknife_variance(defects)))
         excess = float(np.sqrt(max(defect**2 - noise**2, 0.0)))
-        defect_error = float(np.sqrt(shrink * ((defects - defects.mean()) ** 2).sum()))
+        radius = _iteration_radius(whole, target)
+        radii = np.array([_iteration_radius(q, target) for q in left_out])
+        radius_error = float(np.sqrt(_jackknife_variance(radii)))
         count = float(self.boundary_counts.sum())
-        slope = self.input_products / count
-        edges = tuple(self._edges(chain))
-        radius_error = float(np.sqrt(shrink * ((radii - radii.mean()) ** 2).sum()))
         return ScoreCheck(
             status=judge(excess, defect_error, noise, radius, radius_error),
             defect=excess,
@@ -136,31 +137,29 @@ class SteinStatistic(Sums):
             noise_floor=noise,
             radius=radius,
             radius_error=radius_error,
-            radius_noise=radius_noise,
+            # The radius of a matrix of independent noise: the circular law.
+            radius_noise=float(np.sqrt((variance / target**2).sum() / n_pairs)),
             n_steps=round(count),
             n_inputs=chain.n_inputs,
             n_checked=n_checked,
             n_groups=int(used.size),
-            edges=edges,
-            input_slope=slope,
+            edges=self._edges(chain),
+            input_slope=self.input_products / count,
             chain=repr(chain),
         )
 
-    def _edges(self, chain: HermiteLaw) -> list[EdgeCheck]:
-        covariances = chain.precision_blocks(0)
-        edges = []
-        for boundary_type in np.flatnonzero(self.boundary_counts > 0):
-            n = float(self.boundary_counts[boundary_type])
-            edges.append(
-                EdgeCheck(
-                    name=chain.boundary_name(int(boundary_type)),
-                    n_steps=round(n),
-                    mean=self.boundary_scores[boundary_type] / n,
-                    covariance=self.boundary_products[boundary_type] / n,
-                    expected=covariances[boundary_type],
-                )
+    def _edges(self, chain: HermiteLaw) -> tuple[EdgeCheck, ...]:
+        covariances, counts = chain.precision_blocks(0), self.boundary_counts
+        return tuple(
+            EdgeCheck(
+                name=chain.boundary_name(int(boundary_type)),
+                n_steps=round(float(counts[boundary_type])),
+                mean=self.boundary_scores[boundary_type] / counts[boundary_type],
+                covariance=self.boundary_products[boundary_type] / counts[boundary_type],
+                expected=covariances[boundary_type],
             )
-        return edges
+            for boundary_type in np.flatnonzero(counts > 0)
+        )
 
 
 def stein_statistic(
@@ -180,37 +179,28 @@ def stein_statistic(
     chain : HermiteLaw
     whitening : SymmetricWhitening
         The same for all batches.
-    n_groups : int, default 20
-        Groups for the jackknife.
-    block : int, default 2**40
-        Steps of a sequence that share a group: step t of sequence i is in group
-        (i + t // block) mod n_groups, however the data are cut.
-
-    Returns
-    -------
-    SteinStatistic
+    n_groups, block : int
+        Groups for the jackknife: step t of sequence i is in group (i + t // block) mod n_groups,
+        however the data are cut.
 
     Notes
     -----
     Time O(n_rows n_checked^4 / 4), memory O(n_groups n_checked^4 / 4).
     """
-    nothing = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
+    sums = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
     counted = batch.counted_rows
     scores = take_rows(chain.scores(batch), batch.counted)
     inputs = take_rows(batch.X, batch.counted) - like(batch.X, whitening.centre)
     types, covariances = chain.boundary_types(batch)[counted], chain.precision_blocks(0)
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
-    weighted = scores
-    if batch.weights is not None:
-        weighted = scores * like(scores, weights)[:, np.newaxis]
+    weighted = scores if batch.weights is None else scores * like(scores, weights)[:, np.newaxis]
 
     boundary_counts = _count(types, weights, chain.n_boundary_types)
     for boundary_type in np.flatnonzero(boundary_counts):
-        own = rows_where(types == boundary_type)
-        own_weighted = take_rows(weighted, own)
-        nothing.boundary_scores[boundary_type] = to_host(column_sums(own_weighted))
-        products = to_host(own_weighted.T @ take_rows(scores, own))
-        nothing.boundary_products[boundary_type] = products
+        rows = rows_where(types == boundary_type)
+        part = take_rows(weighted, rows)
+        sums.boundary_scores[boundary_type] = to_host(column_sums(part))
+        sums.boundary_products[boundary_type] = to_host(part.T @ take_rows(scores, rows))
 
     i, j = np.triu_indices(whitening.inputs.shape[0])
     expected = (whitening.scores @ covariances @ whitening.scores.T)[:, i, j]
@@ -227,20 +217,15 @@ def stein_statistic(
         own_weights = like(scores, weights[rows])
         if batch.weights is not None:
             tensors *= own_weights
-        nothing.square_sums[group] += to_host(squares @ own_weights)
-        nothing.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_type.sum(axis=1) @ expected
+        sums.square_sums[group] += to_host(squares @ own_weights)
+        sums.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_type.sum(axis=1) @ expected
         known = to_host(like(scores, of_type) @ squares.T)
-        nothing.products[group] += to_host(tensors @ squares.T) - expected.T @ known
-    return SteinStatistic(
-        block,
-        _count(groups, weights, n_groups),
-        nothing.tensor_sums,
-        nothing.square_sums,
-        nothing.products,
-        boundary_counts,
-        nothing.boundary_scores,
-        nothing.boundary_products,
-        to_host(weighted.T @ inputs),
+        sums.products[group] += to_host(tensors @ squares.T) - expected.T @ known
+    return replace(
+        sums,
+        counts=_count(groups, weights, n_groups),
+        boundary_counts=boundary_counts,
+        input_products=to_host(weighted.T @ inputs),
     )
 
 
@@ -259,14 +244,15 @@ def _grouped(groups: IntArray, size: int) -> list[tuple[int, IntArray]]:
     ]
 
 
-def _covariance(count: float, left: Array, right: Array, products: Array) -> Array:
+def _covariance(count: Array, left: Array, right: Array, products: Array) -> Array:
     return np.asarray(products / count - np.outer(left / count, right / count))
 
 
-def _stein_values(n_inputs: int) -> Array:
-    """Diagonal of C: Stein's value of Cov(S_2, vech x~ x~^T), 2 on squares and 1 on products."""
-    i, j = np.triu_indices(n_inputs)
-    return np.where(i == j, 2.0, 1.0)
+def _jackknife_variance(left_out: Array) -> Array:
+    """Variance of an estimate, entry by entry, from its values without each of the groups."""
+    n_groups = left_out.shape[0]
+    spread = left_out - left_out.mean(axis=0)
+    return np.asarray((n_groups - 1) / n_groups * (spread**2).sum(axis=0))
 
 
 def _iteration_radius(covariance: Array, target: Array) -> float:
@@ -276,7 +262,7 @@ def _iteration_radius(covariance: Array, target: Array) -> float:
 
 
 def check_score(
-    X: Any,
+    X: object,
     *,
     chain: HermiteLaw | None = None,
     lengths: ArrayLike | None = None,
@@ -284,7 +270,7 @@ def check_score(
     max_inputs: int | None = 16,
     n_groups: int = 20,
 ) -> ScoreCheck:
-    r"""Check Stein's identity on inputs: whether their score may be trusted.
+    r"""Check Stein's identity on inputs: whether their score can be trusted.
 
     In whitened coordinates x~ = W (x - m), with s~ the score of x~ and S_2 = s~ s~^T - K~,
 
@@ -299,40 +285,33 @@ def check_score(
     ----------
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     chain : HermiteLaw, optional
-        The law to check, exact at the ends of sequences or not; by default a `GaussianVAR` of
-        the given order is fitted to `X`.
+        The law to check, which need not be exact at the ends of sequences; by default a
+        `GaussianVAR` that is fitted to `X`.
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`.
     order : int, default 1
-        Order of the chain that is fitted when none is given.
+        Order of the `GaussianVAR`.
     max_inputs : int or None, default 16
         Whitened coordinates to check, evenly spread; None checks all, at a cost that grows with
-        the fourth power.
+        the fourth power of their number.
     n_groups : int, default 20
         Groups of sequences (of blocks of steps, in long ones) for standard errors.
 
-    Returns
-    -------
-    ScoreCheck
-
     Raises
     ------
-    TypeError
-        If `chain` is no input law.
-    LawError
-        If its score tensors of order 2 are not Hermite tensors.
+    TypeError, LawError
+        If `chain` is no input law, or its score tensors of order 2 are not Hermite tensors.
     NonStationaryChainError, ValueError
         See `GaussianVAR.fit`.
 
     Notes
     -----
-    Thresholds, from a study of eleven laws: defect below .3, fits with the score converged in 19
-    of 19 cases; .3 to .45, 8 of 9; above, 0 of 58 (laws with rho of 1.6 and more). A larger
-    defect with rho below .75 is called doubtful: the defect of one and the same marginal
-    law grows as inputs get fewer (uniform inputs: .4 with 10 of them, .6 with one). Sampling
-    noise inflates the raw defect; the verdict uses the one with the noise floor taken off. The
-    mean of s, E[s x^T] and E[s s^T] are shown too, but least squares makes the interior ones
-    right for any inputs.
+    The thresholds come from a study of eleven laws: with a defect below .3, fits with the score
+    converged in 19 of 19 cases; between .3 and .45, in 8 of 9; above, in none of 58 (rho of 1.6 and
+    more). A larger defect with rho below .75 is called doubtful: for one and the same marginal law
+    the defect grows as inputs get fewer. The verdict uses the defect with the noise floor taken
+    off. Least squares makes the mean of s, E[s x^T] and E[s s^T] of interior steps right for any
+    inputs; those of first and last steps tell more.
 
     Two passes. Time O(n_rows (n_inputs^2 + n_checked^4 / 4)), memory O(n_groups n_checked^4 / 4).
 
@@ -352,12 +331,10 @@ def check_score(
         max_inputs = check_order(max_inputs, "max_inputs")
     if chain is not None:
         require(chain, order=2, hermite=True, purpose="`check_score`")
-    data = as_sequences(X, lengths=lengths, keep_tensors=True)
+    data, engine = as_sequences(X, lengths=lengths, keep_tensors=True), Engine()
     order = check_order(order, "order", minimum=0) if chain is None else 0
-    engine = Engine()
-    moments = engine.run(
-        partial(lag_moments, order=order), Source.around(data, before=order, after=0)
-    )
+    source = Source.around(data, before=order, after=0)
+    moments = engine.run(partial(lag_moments, order=order), source)
     if chain is None:
         chain = GaussianVAR.from_moments(moments)
     summary = moments.finalize()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,18 +17,18 @@ MEMORY_LIMIT = 2**31
 
 def partial_score(
     chain: InputLaw,
-    X: Any,
+    X: object,
     order: int = 1,
     *,
     lengths: ArrayLike | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Any:
+) -> Array | list[Array]:
     r"""Score tensor of every step given all other steps.
 
     .. math:: S_m(t) = (-1)^m \frac{\nabla^m_{x_t} p(x_1, .., x_n)}{p(x_1, .., x_n)}
 
-    The score function S_m of [SA16]_, for each step of a sequence; its first and last steps are
-    exact. Stein's identity, E[G(x) S_m(t)] = E[grad^m_{x_t} G(x)], turns it into derivatives.
+    The score function S_m of [SA16]_, exact for every step, the first and last ones of a sequence
+    included. By Stein's identity, E[G(x) S_m(t)] = E[grad^m_{x_t} G(x)].
 
     Parameters
     ----------
@@ -52,19 +52,17 @@ def partial_score(
     ------
     MemoryError
         If the result would exceed `memory_limit`; the message says its size.
-    TypeError
-        If `chain` is no input law.
-    LawError
-        If the law does not declare what is needed: exact scores at the ends of sequences, and
-        above order 1 score tensors of that order that are Hermite tensors.
+    TypeError, LawError
+        If `chain` is no input law, or does not declare exact scores at the ends of sequences and,
+        above order 1, Hermite score tensors of this order.
     ValueError
         If `order` is below 1 or `X` does not fit the chain.
 
     Notes
     -----
-    For a Gaussian law S_m is the Hermite tensor of s_t with covariance K_t, e.g.
-    S_2 = s s^T - K. Meant for small sizes, teaching and tests: time and memory
-    O(n_rows n_inputs^m). Moments never build it.
+    For a Gaussian law S_m is the Hermite tensor of s_t with covariance K_t, such as
+    S_2 = s s^T - K. Time and memory O(n_rows n_inputs^m): meant for small sizes, teaching and
+    tests. Moments never build it.
 
     References
     ----------
@@ -87,34 +85,34 @@ def partial_score(
     order = check_order(order, "order")
     purpose = f"`partial_score` of order {order}"
     require(chain, order=order, hermite=order > 1, edges=True, purpose=purpose)
-    data = as_sequences(X, lengths=lengths)
-    _guard_memory(data.n_rows, chain.n_inputs**order, memory_limit)
+    data = _within(memory_limit, as_sequences(X, lengths=lengths), chain.n_inputs**order)
     batch = data.whole()
     scores = chain.scores(batch)
     if order > 1:
         law = cast("HermiteLaw", chain)
-        scores = _hermite_rows(scores, law.boundary_types(batch), law.precision_blocks(0), order)
-    return data.restore(scores)
+        covariances = law.precision_blocks(0)[law.boundary_types(batch)]
+        scores = hermite_tensor(scores, covariances, order)
+    restored: Array | list[Array] = data.restore(scores)
+    return restored
 
 
 def joint_score(
     chain: HermiteLaw,
-    X: Any,
+    X: object,
     orders: tuple[int, int] = (1, 1),
     *,
     lag: int = 1,
     lengths: ArrayLike | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Any:
+) -> Array | list[Array]:
     r"""Score tensor of a step and an earlier one together.
 
     .. math:: S_{m,m'}(t, t-\ell) = (-1)^{m+m'}
               \frac{\nabla^m_{x_t} \nabla^{m'}_{x_{t-\ell}} p(x_1, .., x_n)}{p(x_1, .., x_n)}
 
-    The block of the Hermite tensor of the stacked vector (s_t, s_{t-l}) under their joint
-    covariance: with r = s_{t-1} and R = Cov(s_t, s_{t-1}),
-    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j: equations
-    :eq:`joint-score` and :eq:`joint-hermite`.
+    A block of the Hermite tensor of the stacked vector (s_t, s_{t-l}) with their joint covariance
+    (:eq:`joint-score` and :eq:`joint-hermite`): with r = s_{t-1} and R = Cov(s_t, s_{t-1}),
+    S_{1,2}[i; j, k] = s_i r_j r_k - K_jk s_i - R_ij r_k - R_ik r_j.
 
     Parameters
     ----------
@@ -124,20 +122,14 @@ def joint_score(
         m, derivatives at step t, and m', derivatives at step t - lag.
     lag : int, default 1
         l, at least 1.
-    lengths : sequence of int, optional
-    memory_limit : int, default 2 GiB
+    lengths, memory_limit
+        As in `partial_score`, and so are the exceptions.
 
     Returns
     -------
     ndarray or list of ndarray
-        One tensor, of m and then m' axes of size n_inputs, for every step t that has a step
-        t - lag before it: a sequence of n steps gives n - lag of them (none if it is too short).
-        Otherwise in the form of `X`; one sequence after another where that is flat.
-
-    Raises
-    ------
-    MemoryError, TypeError, LawError, ValueError
-        See `partial_score`.
+        In the form of `X`: one tensor, of m and then m' axes of size n_inputs, for every step t
+        with a step t - lag before it. A sequence of n steps has n - lag of them, or none.
 
     Examples
     --------
@@ -152,45 +144,35 @@ def joint_score(
     purpose = f"`joint_score` of orders ({m}, {m_earlier})"
     require(chain, order=m + m_earlier, hermite=True, edges=True, purpose=purpose)
     lag = check_order(lag, "lag")
-    data = as_sequences(X, lengths=lengths)
-    _guard_memory(data.n_rows, chain.n_inputs ** (m + m_earlier), memory_limit)
+    entries = chain.n_inputs ** (m + m_earlier)
+    data = _within(memory_limit, as_sequences(X, lengths=lengths), entries)
     batch = data.whole()
-    scores = chain.scores(batch)
-    types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
+    scores, types = chain.scores(batch), chain.boundary_types(batch)
     later = np.flatnonzero(batch.local >= lag)
     earlier = later - lag
-    tensors = mixed_hermite(
-        scores[later],
-        scores[earlier],
-        covariances[types[later]],
-        chain.precision_blocks(lag)[types[later]],
-        covariances[types[earlier]],
-        (m, m_earlier),
-    )
+    blocks = chain.precision_blocks(0), chain.precision_blocks(lag)
+    covariances = blocks[0][types[later]], blocks[1][types[later]], blocks[0][types[earlier]]
+    tensors = mixed_hermite(scores[later], scores[earlier], *covariances, (m, m_earlier))
     return _restore_fewer(data, tensors, lag)
 
 
 def window_score(
     chain: HermiteLaw,
-    X: Any,
+    X: object,
     lags: int,
     order: int = 1,
     *,
     lengths: ArrayLike | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Any:
+) -> Array | list[Array]:
     r"""Score tensor of a window of neighbouring steps, given everything outside it.
 
     .. math:: S_m(w) = (-1)^m \frac{\nabla^m_{w_t} p(x_1, .., x_n)}{p(x_1, .., x_n)}, \qquad
               w_t = (x_t, x_{t-1}, .., x_{t-\ell+1})
 
-    A network that reads a window of `lags` steps needs derivatives in all of them at once. The
-    windows of a sequence overlap, so they are not the steps of a chain and have no joint density
-    of their own: w_t and w_{t+1} share coordinates, and the law of the sequence of windows lives
-    on a lower-dimensional set. What Stein's identity needs is only the law of *one* window given
-    the rest of the sequence, and that has a density: its score is the stack of the partial
-    scores (s_t, .., s_{t-l+1}), and its covariance the block of the joint precision at these
-    steps. Functions of inputs outside the window may be used as instruments, as with one step.
+    Windows overlap, so the sequence of windows has no joint density; Stein's identity needs only
+    the law of *one* window given the steps outside it. S_m(w) is the Hermite tensor of the stacked
+    scores (s_t, .., s_{t-l+1}), whose covariance is a block of the joint precision.
 
     Parameters
     ----------
@@ -199,23 +181,14 @@ def window_score(
     lags : int
         l, steps of the window; most recent first.
     order : int, default 1
-    lengths : sequence of int, optional
-    memory_limit : int, default 2 GiB
+    lengths, memory_limit
+        As in `partial_score`, and so are the exceptions.
 
     Returns
     -------
     ndarray or list of ndarray
-        One tensor, of `order` axes of size lags * n_inputs, for every step with lags - 1 steps
-        before it: a sequence of n steps gives n - lags + 1 of them. Otherwise in the form of `X`.
-
-    Raises
-    ------
-    MemoryError, TypeError, LawError, ValueError
-        See `partial_score`.
-
-    See Also
-    --------
-    window_score_covariance : the covariance of the first-order window score.
+        In the form of `X`: one tensor, of `order` axes of size lags * n_inputs, for every step with
+        lags - 1 steps before it. A sequence of n steps has n - lags + 1 of them, or none.
 
     Examples
     --------
@@ -229,18 +202,15 @@ def window_score(
     order, lags = check_order(order, "order"), check_order(lags, "lags")
     purpose = f"`window_score` of order {order}"
     require(chain, order=order, hermite=True, edges=True, purpose=purpose)
-    data = as_sequences(X, lengths=lengths)
-    width = lags * chain.n_inputs
-    _guard_memory(data.n_rows, width**order, memory_limit)
+    entries = (lags * chain.n_inputs) ** order
+    data = _within(memory_limit, as_sequences(X, lengths=lengths), entries)
     batch = data.whole()
     scores = chain.scores(batch)
     rows = np.flatnonzero(batch.local >= lags - 1)
     windows = np.concatenate([scores[rows - lag] for lag in range(lags)], axis=1)
     if order > 1:
-        steps = rows[:, np.newaxis] - np.arange(lags)
-        types, labels = np.unique(chain.boundary_types(batch)[steps], axis=0, return_inverse=True)
-        covariances = _window_covariances(chain, types)
-        windows = _hermite_rows(windows, labels.ravel(), covariances, order)
+        types = chain.boundary_types(batch)[rows[:, np.newaxis] - np.arange(lags)]
+        windows = hermite_tensor(windows, _window_covariances(chain, types), order)
     return _restore_fewer(data, windows, lags - 1)
 
 
@@ -258,18 +228,12 @@ def window_score_covariance(
         l, steps of the window (x_t, .., x_{t-l+1}).
     before, after : int, optional
         Steps of the sequence before and after x_t, the most recent step of the window; by
-        default far from both ends. `before` is at least lags - 1.
+        default far from both ends. `before` is at least lags - 1; exceptions are as in
+        `partial_score`.
 
     Returns
     -------
     ndarray of shape (lags n_inputs, lags n_inputs)
-
-    Raises
-    ------
-    TypeError, LawError
-        See `partial_score`.
-    ValueError
-        If the window does not fit in the sequence.
 
     Examples
     --------
@@ -283,15 +247,14 @@ def window_score_covariance(
     lags = check_order(lags, "lags")
     require(chain, hermite=True, edges=True, purpose="`window_score_covariance`")
     far_before, far_after = chain.context[0] + lags - 1, chain.context[1]
-    before = far_before if before is None else before
-    after = far_after if after is None else after
+    # Steps beyond the reach of the law make no difference.
+    before = far_before if before is None else min(before, far_before)
+    after = far_after if after is None else min(after, far_after)
     if before < lags - 1 or after < 0:
         raise ValueError(
             f"a window of `lags` = {lags} steps does not fit where `before` = {before} and "
             f"`after` = {after} steps surround its most recent step"
         )
-    # Steps beyond the reach of the law make no difference.
-    before, after = min(before, far_before), min(after, far_after)
     sequence = as_sequences(np.zeros((before + 1 + after, chain.n_inputs)))
     types = chain.boundary_types(sequence.whole())[before - np.arange(lags)]
     covariance: Array = _window_covariances(chain, types[np.newaxis])[0]
@@ -300,8 +263,7 @@ def window_score_covariance(
 
 def _window_covariances(chain: HermiteLaw, types: IntArray) -> Array:
     """Covariance of the window score for boundary types (n_windows, lags), most recent first."""
-    n_windows, lags = types.shape
-    d = chain.n_inputs
+    (n_windows, lags), d = types.shape, chain.n_inputs
     covariances = np.empty((n_windows, lags, d, lags, d))
     for lag in range(lags):
         blocks = chain.precision_blocks(lag)
@@ -312,16 +274,7 @@ def _window_covariances(chain: HermiteLaw, types: IntArray) -> Array:
     return covariances.reshape(n_windows, lags * d, lags * d)
 
 
-def _hermite_rows(scores: Array, types: IntArray, covariances: Array, order: int) -> Array:
-    """Hermite tensors of all rows, one covariance at a time."""
-    tensors = np.empty((scores.shape[0], *(scores.shape[1],) * order))
-    for each in np.unique(types):
-        rows = types == each
-        tensors[rows] = hermite_tensor(scores[rows], covariances[each], order)
-    return tensors
-
-
-def _restore_fewer(data: Sequences, rows: Array, fewer: int) -> Any:
+def _restore_fewer(data: Sequences, rows: Array, fewer: int) -> Array | list[Array]:
     """Give rows the form of the input when every sequence has lost its first `fewer` steps."""
     lengths = np.maximum(data.lengths - fewer, 0)
     if data.form == "array":
@@ -331,11 +284,13 @@ def _restore_fewer(data: Sequences, rows: Array, fewer: int) -> Any:
     return rows
 
 
-def _guard_memory(n_rows: int, entries: int, limit: int) -> None:
-    size = 8 * n_rows * entries
+def _within(limit: int, data: Sequences, entries: int) -> Sequences:
+    """Refuse data whose score tensors, of so many entries each, would exceed the limit in bytes."""
+    size = 8 * data.n_rows * entries
     if size > limit:
         raise MemoryError(
-            f"the score tensors of {n_rows} steps would take {size / 2**30:.3g} GiB ({entries} "
-            f"entries each), more than `memory_limit` = {limit / 2**30:.3g} GiB: score fewer "
-            f"steps, or use moments, which never build these tensors"
+            f"the score tensors of {data.n_rows} steps would take {size / 2**30:.3g} GiB "
+            f"({entries} entries each), more than `memory_limit` = {limit / 2**30:.3g} GiB: score "
+            f"fewer steps, or use moments, which never build these tensors"
         )
+    return data

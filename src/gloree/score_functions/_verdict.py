@@ -20,6 +20,16 @@ CONTRACTS = 0.75
 
 Status = Literal["fine", "doubtful", "fails", "undecided"]
 
+VERDICTS: dict[Status, str] = {
+    "fine": "fine: the score fits these inputs; score moments and residual rounds may be used",
+    "doubtful": f"doubtful: the defect is above {FINE}, though rounds with this score should still "
+    "contract; prefer the regression moment (moment='regression')",
+    "fails": "fails: the inputs do not follow this law, and moments taken with its score are "
+    "biased however much data there is. Use the regression moment (moment='regression'), or the "
+    "true score if the law is known",
+}
+"""What to do, by status; only "undecided" depends on figures."""
+
 
 @dataclass(frozen=True)
 class EdgeCheck:
@@ -53,8 +63,8 @@ class EdgeCheck:
     @property
     def covariance_deviation(self) -> float:
         """|E[s s^T] - K| / |K|."""
-        difference = np.linalg.norm(self.covariance - self.expected)
-        return float(difference / np.linalg.norm(self.expected))
+        difference = self.covariance - self.expected
+        return float(np.linalg.norm(difference) / np.linalg.norm(self.expected))
 
     @property
     def covariance_noise(self) -> float:
@@ -65,9 +75,7 @@ class EdgeCheck:
 
 @dataclass(frozen=True)
 class ScoreCheck:
-    """Whether the score of a chain fits inputs: the result of `check_score`.
-
-    `print` it for a table with a verdict in words.
+    """Whether the score of a law fits inputs: the result of `check_score`; print it for a table.
 
     Attributes
     ----------
@@ -82,17 +90,13 @@ class ScoreCheck:
     noise_floor : float
         Root mean square of the sampling error of Q, relative to |C|.
     radius : float
-        rho, spectral radius of I - Q C^-1: residual rounds with the score contract if it is
-        below 1.
+        rho, spectral radius of I - Q C^-1: residual rounds with the score contract below 1.
     radius_error, radius_noise : float
         Its standard error, and about the value it would have from noise alone.
-    n_steps, n_inputs : int
-    n_checked : int
-        Whitened coordinates checked.
-    n_groups : int
-        Groups of the jackknife.
+    n_steps, n_inputs, n_checked, n_groups : int
+        Sizes of the data, whitened coordinates checked, and groups of the jackknife.
     edges : tuple of EdgeCheck
-        Mean and covariance of s for every boundary type.
+        One for each boundary type.
     input_slope : ndarray of shape (n_inputs, n_inputs)
         E[s (x - E x)^T]; expected the identity.
     chain : str
@@ -125,20 +129,7 @@ class ScoreCheck:
                 f"about {_round_up(needed):,} steps would settle it. Until then use the "
                 f"regression moment (moment='regression')"
             )
-        if self.status == "fine":
-            return (
-                "fine: the score fits these inputs; score moments and residual rounds may be used"
-            )
-        if self.status == "doubtful":
-            return (
-                f"doubtful: the defect is above {FINE}, though rounds with this score should still "
-                f"contract; prefer the regression moment (moment='regression')"
-            )
-        return (
-            "fails: the inputs do not follow this law, and moments taken with its score are "
-            "biased however much data there is. Use the regression moment "
-            "(moment='regression'), or the true score if the law is known"
-        )
+        return VERDICTS[self.status]
 
     def __str__(self) -> str:
         checked = "" if self.n_checked == self.n_inputs else f" ({self.n_checked} of them checked)"
