@@ -15,7 +15,7 @@ import numpy as np
 
 from gloree import Engine, SpectralRNNRegressor, datasets, metrics, plotting
 from gloree.engine import Source
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.sequences import as_sequences
 
 n_steps = 20
@@ -40,7 +40,7 @@ layout = Layout(n_inputs=5, n_hidden=3, n_outputs=3)
 def oracle(X, Y, truth):
     """Least squares of all weights, started at the truth."""
     source = Source(as_sequences(X, Y))
-    return gauss_newton(truth, layout, Engine(), source).model
+    return GaussNewton().minimise(SquaredError(), truth, layout, Engine(), source).model
 
 
 errors = {name: np.full((sizes.size, len(seeds)), np.nan) for name in [*settings, "oracle"]}

@@ -26,7 +26,7 @@ from gloree.recurrence import (
     score_sums,
     score_update,
 )
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.score_functions import partial_score
 from gloree.sequences import as_sequences
 
@@ -180,11 +180,12 @@ for turn in (1, 2):
 # :math:`J^\mathsf{T} J` from a part of the data, which is much cheaper, and stops after the few
 # steps that this costs. The best that could be had is Gauss-Newton from the truth to convergence.
 layout = Layout(n_inputs=6, n_hidden=3, n_outputs=4)
-one_step = gauss_newton(model, layout, engine, source, max_steps=1).model
+loss, full = SquaredError(), GaussNewton(to_convergence=True)
+one_step = GaussNewton(max_steps=1).minimise(loss, model, layout, engine, source).model
 note("one Gauss-Newton step", one_step)
-refinement = gauss_newton(model, layout, engine, source)
+refinement = GaussNewton().minimise(loss, model, layout, engine, source)
 note(f"{refinement.n_steps} Gauss-Newton steps", refinement.model)
-best = gauss_newton(truth, layout, engine, source, to_convergence=True).model
+best = full.minimise(loss, truth, layout, engine, source).model
 note("least squares, from the truth", best)
 
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from gloree import BRNN, SpectralRNNClassifier, plotting
 from gloree.datasets import WordVectors, read_conllu
 from gloree.engine import Engine, Source
-from gloree.refinement import Layout, logistic_readout, minimise_cross_entropy, split_held_out
+from gloree.refinement import LBFGS, CrossEntropy, Layout, logistic_readout, split_held_out
 from gloree.sequences import as_sequences
 
 
@@ -190,7 +190,8 @@ def from_random_start(like: BRNN, X: list, codes: np.ndarray, seed: int) -> BRNN
         n_backward=like.n_backward,
         lags=like.lags,
     )
-    return minimise_cross_entropy(start, layout, engine, training, held_out=held_out).model
+    solution = LBFGS().minimise(CrossEntropy(), start, layout, engine, training, held_out=held_out)
+    return solution.model
 
 
 if __name__ == "__main__":

@@ -51,8 +51,9 @@ from gloree.recurrence import (
     two_sided_sums,
 )
 from gloree.refinement import (
+    CrossEntropy,
     Layout,
-    cross_entropy_sums,
+    SquaredError,
     evaluate_batch,
     gradient_sums,
     hessian_sums,
@@ -357,8 +358,8 @@ def test_labels(cut, device):
     moved = Source(as_data(tensors(X, device), tensors(labels, device)), **CUTS[cut])
     functions = [
         partial(label_sums, n_classes=N_OUTPUTS),
-        partial(cross_entropy_sums, model=ONE_WAY),
-        partial(cross_entropy_sums, model=BOTH_WAYS, layout=LAYOUTS["both ways"]),
+        partial(CrossEntropy().sums, model=ONE_WAY),
+        partial(CrossEntropy().sums, model=BOTH_WAYS, layout=LAYOUTS["both ways"]),
     ]
     for segments in arrays.as_subset().batches:
         found, expected = moved.read(segments), arrays.read(segments)
@@ -395,7 +396,9 @@ def all_passes():
         yield name, partial(square_sums, model=model)
         yield name, partial(linearised_sums, model=model)
     yield "labels", partial(label_sums, n_classes=N_OUTPUTS)
-    yield "cross-entropy", partial(cross_entropy_sums, model=ONE_WAY, layout=LAYOUTS["one way"])
+    yield "squared error", partial(SquaredError().sums, model=ONE_WAY, layout=LAYOUTS["one way"])
+    loss = partial(CrossEntropy().sums, model=ONE_WAY, layout=LAYOUTS["one way"])
+    yield "cross-entropy", lambda batch: loss(replace(batch, Y=batch.Y[:, :1]))
 
 
 @pytest.mark.parametrize("cut", CUTS)

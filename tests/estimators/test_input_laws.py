@@ -10,7 +10,7 @@ import pytest
 from gloree import Engine, SpectralRNNRegressor, datasets
 from gloree.diagnostics import ScoreWarning
 from gloree.engine import Source
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.sequences import as_sequences
 
 # squared error above that of the least-squares estimate: the published criterion
@@ -27,7 +27,9 @@ def simulate(law, n_sequences=1000, n_steps=10):
 def smallest_loss(X, Y, truth):
     source = Source(as_sequences(X, Y))
     layout = Layout(6, 3, 3, recurrent=True, bias=True, direct=False)
-    best = gauss_newton(truth, layout, Engine("serial"), source, to_convergence=True)
+    best = GaussNewton(to_convergence=True).minimise(
+        SquaredError(), truth, layout, Engine("serial"), source
+    )
     return float(best.squares.sum()) / best.n_rows
 
 

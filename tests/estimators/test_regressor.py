@@ -15,7 +15,7 @@ from gloree.activations import Polynomial
 from gloree.diagnostics import IdentifiabilityError, RotationWarning
 from gloree.engine import Source
 from gloree.moments import MemoryLimitError, plan
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.sequences import as_sequences
 
 # the same numbers summed in another order, through an iteration that stops at 1% of the error
@@ -50,7 +50,9 @@ def oracle(X, Y, truth, **free):
     """Least squares, reached from the truth."""
     layout = Layout(truth.input_weights.shape[1], truth.n_hidden, truth.n_outputs, **free)
     source = Source(as_sequences(X, Y))
-    return gauss_newton(truth, layout, Engine("serial"), source, to_convergence=True)
+    return GaussNewton(to_convergence=True).minimise(
+        SquaredError(), truth, layout, Engine("serial"), source
+    )
 
 
 def loss(est):

@@ -7,11 +7,11 @@ from gloree import datasets
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, IORNN
 from gloree.refinement import (
+    LBFGS,
+    CrossEntropy,
     Layout,
     RefinementStatus,
-    cross_entropy_sums,
     logistic_readout,
-    minimise_cross_entropy,
     softmax,
     split_held_out,
 )
@@ -64,7 +64,7 @@ KINDS = ("forward", "both ways", "windows")
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
     model, _, source = make_case(kind)
-    sums = cross_entropy_sums(source.read(source.as_subset().batches[0]), model)
+    sums = CrossEntropy().sums(source.read(source.as_subset().batches[0]), model)
     data = source.data
     logits = model.predict(data.X, lengths=data.lengths)
     P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -73,19 +73,6 @@ def test_loss_is_that_of_the_softmax_of_the_predictions(kind):
     assert sums.n_rows == len(P)
     assert sums.loss == pytest.approx(loss, rel=ALGEBRA)
     assert sums.correct == np.count_nonzero(P.argmax(axis=1) == codes)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_of_the_cross_entropy_is_its_slope(kind):
-    model, layout, source = make_case(kind)
-    batch = source.read(source.as_subset().batches[0])
-    gradient = cross_entropy_sums(batch, model, layout).gradient
-    slopes = []
-    for unit in np.eye(layout.size):
-        ahead = cross_entropy_sums(batch, layout.move(model, STEP * unit)).loss
-        behind = cross_entropy_sums(batch, layout.move(model, -STEP * unit)).loss
-        slopes.append((ahead - behind) / (2 * STEP))
-    np.testing.assert_allclose(gradient, slopes, rtol=0, atol=DIFFERENCES * np.abs(slopes).max())
 
 
 def test_softmax_of_large_logits_is_finite():
@@ -128,17 +115,19 @@ def test_minimisation_returns_the_best_iterate_on_held_out_segments(simulated):
     training, held_out = split_held_out(source)
     start = logistic_readout(truth, engine, training, N_CLASSES)
     start = start.replace(input_weights=0.8 * start.input_weights)
-    result = minimise_cross_entropy(start, layout, engine, training, held_out=held_out)
-    losses = [loss for _, loss, _ in result.history]
+    result = LBFGS().minimise(CrossEntropy(), start, layout, engine, training, held_out=held_out)
+    losses = [step.held_out for step in result.history]
     sums = [
-        cross_entropy_sums(source.read(segments), result.model) for segments in held_out.batches
+        CrossEntropy().sums(source.read(segments), result.model) for segments in held_out.batches
     ]
     loss = sum(each.loss for each in sums) / sum(each.n_rows for each in sums)
     assert loss == pytest.approx(min(losses), rel=ALGEBRA)
-    assert result.n_steps == len(losses)
+    assert result.n_steps == len(losses) - 1
+    assert result.final is result.history[int(np.argmin(losses))]
+    assert result.best_share == max(step.share for step in result.history[1:])
     assert result.status in (RefinementStatus.HELD_OUT, RefinementStatus.CONVERGED)
     before = [
-        cross_entropy_sums(source.read(segments), start).loss for segments in held_out.batches
+        CrossEntropy().sums(source.read(segments), start).loss for segments in held_out.batches
     ]
     assert sum(each.loss for each in sums) < sum(before)
 

@@ -11,12 +11,14 @@ from gloree.activations import PerUnit, Polynomial, cubic, linear, quadratic, ta
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.refinement import (
+    LBFGS,
+    CrossEntropy,
+    GaussNewton,
     Layout,
-    gauss_newton,
+    LevenbergMarquardt,
+    SquaredError,
     gradient_sums,
     hessian_sums,
-    levenberg_marquardt,
-    minimise_cross_entropy,
     polynomial_powers,
     standard_errors,
 )
@@ -32,6 +34,18 @@ MIXED = PerUnit(
     [linear, Polynomial((0.2, 1.0, 0.4)), tanh, Polynomial((0.0, -0.5, 0.0, 0.3)), cubic]
 )
 POWERS = ((), (1, 2), (), (1, 2, 3), (1, 2, 3))
+
+
+def gauss_newton(model, layout, engine, source, *, progress=None, **settings):
+    solver = GaussNewton(**settings)
+    return solver.minimise(SquaredError(), model, layout, engine, source, progress=progress)
+
+
+def levenberg_marquardt(model, layout, engine, data, *, held_out=None, progress=None, **settings):
+    solver = LevenbergMarquardt(**settings)
+    return solver.minimise(
+        SquaredError(), model, layout, engine, data, held_out=held_out, progress=progress
+    )
 
 
 def network(activation=MIXED, n_inputs=2, lags=1, seed=0):
@@ -258,7 +272,7 @@ def test_different_polynomials_are_recovered_to_the_noise(recovered):
     assert np.mean((clean - start.predict(u)) ** 2) > 100 * NOISE**2
     # the noise, less what so many weights take up of it, and four standard errors of its mean
     # square; the search ends at gains of 1e-5
-    assert end.mean_square == pytest.approx(
+    assert 2 * end.final.loss == pytest.approx(
         NOISE**2, rel=layout.size / ROWS + 4 * math.sqrt(2 / ROWS) + 1e-4
     )
     # on new data: what the weights take up of the noise comes back as an error
@@ -326,7 +340,7 @@ def test_gauss_newton_takes_free_coefficients(recovered):
     assert found.squares.sum() < 0.5 * found.start_squares.sum()
     found = gauss_newton(end.model, layout, SERIAL, source)
     # the descent ended at gains of 1e-5
-    assert found.squares.sum() / ROWS == pytest.approx(end.mean_square, rel=1e-3)
+    assert found.squares.sum() / ROWS == pytest.approx(2 * end.final.loss, rel=1e-3)
     errors = standard_errors(found, layout, SERIAL, source)
     assert errors.weights["coefficients"].shape == (6,)
     assert errors.relative(found.model, layout)["coefficients"] > 0
@@ -339,9 +353,9 @@ def test_cross_entropy_takes_free_coefficients():
     source = Source(as_sequences(X, labels))
     model = network(seed=1)
     layout = layout_of(model, direct=True)
-    found = minimise_cross_entropy(model, layout, SERIAL, source, max_steps=5)
-    assert found.n_steps >= 1
-    assert found.history[-1][0] < found.history[0][0] or found.n_steps == 1
+    found = LBFGS(max_steps=5).minimise(CrossEntropy(), model, layout, SERIAL, source)
+    assert found.n_steps == 5
+    assert found.final.loss < found.history[0].loss
     assert found.model.activation.units[1] != model.activation.units[1]
 
 
@@ -364,5 +378,5 @@ def test_steps_that_explode_are_refused(monkeypatch):
     end = levenberg_marquardt(truth, layout, SERIAL, source, max_steps=10)
     assert explosions
     assert end.n_steps > 0
-    assert end.mean_square < np.mean((y - truth.predict(u)) ** 2)
-    assert end.mean_square == pytest.approx(np.mean((y - end.model.predict(u)) ** 2), rel=1e-10)
+    assert 2 * end.final.loss < np.mean((y - truth.predict(u)) ** 2)
+    assert 2 * end.final.loss == pytest.approx(np.mean((y - end.model.predict(u)) ** 2), rel=1e-10)

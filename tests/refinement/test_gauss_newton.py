@@ -11,10 +11,12 @@ from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.models import IORNN, canonical_units
 from gloree.refinement import (
+    GaussNewton,
     Layout,
-    Refinement,
     RefinementStatus,
-    gauss_newton,
+    Solution,
+    SquaredError,
+    Step,
     gradient_sums,
     hessian_pass,
     hessian_sums,
@@ -55,6 +57,16 @@ def make_problem(seed=0, n_sequences=150, *, sizes=(3, 2, 3), n_steps=8, degree=
     return truth, layout, Source(as_sequences(X, Y), batch_size=400)
 
 
+def gauss_newton(model, layout, engine, source, *, progress=None, **settings):
+    solver = GaussNewton(**settings)
+    return solver.minimise(SquaredError(), model, layout, engine, source, progress=progress)
+
+
+def totals(end):
+    """Total sum of squares at the start and after each step."""
+    return [2 * step.loss * end.n_rows for step in end.history]
+
+
 def loss(model, layout, source):
     return float(SERIAL.run(lambda b: gradient_sums(b, model, layout), source).squares.sum())
 
@@ -84,7 +96,7 @@ def test_truth_and_perturbed_start_reach_the_same_loss(seed, degree):
     starts = [truth, perturbed(truth, layout, source, 30.0, seed)]
     ends = [gauss_newton(m, layout, SERIAL, source, to_convergence=True) for m in starts]
     assert all(end.status is RefinementStatus.CONVERGED for end in ends)
-    first, second = (end.history[-1] for end in ends)
+    first, second = (end.squares.sum() for end in ends)
     assert second == pytest.approx(first, rel=SAME_LOSS)
     # losses agree to 1e-9, so weights to its root times their statistical error
     for name, error in weight_errors(ends[0].model, ends[1].model).items():
@@ -105,7 +117,7 @@ def test_minimum_is_stationary(free):
     H = exact_hessian(end.model, layout, source).hessian
     step = solve_step(H, sums.gradient, layout.scale_constraints(end.model), 0.0)
     assert step @ sums.gradient < 1e-8 * sums.squares.sum()
-    assert end.history[-1] == pytest.approx(float(sums.squares.sum()), rel=1e-12)
+    np.testing.assert_allclose(end.squares, sums.squares, rtol=1e-12)
     assert end.n_rows == source.data.n_rows
 
 
@@ -128,13 +140,13 @@ def test_one_step_from_a_root_n_start_is_efficient(seed):
     """
     truth, layout, source = make_problem(seed, 1000)
     minimum = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
-    variance = minimum.history[-1] / (minimum.n_rows * layout.n_outputs)
+    variance = minimum.squares.sum() / (minimum.n_rows * layout.n_outputs)
     start = perturbed(minimum.model, layout, source, 3.0, seed)
     H = exact_hessian(start, layout, source).hessian
     gradient = SERIAL.run(lambda b: gradient_sums(b, start, layout), source).gradient
     step = solve_step(H, gradient, layout.scale_constraints(start), 0.0)
     values = [loss(model, layout, source) for model in (start, layout.move(start, step))]
-    excess = [(value - minimum.history[-1]) / variance for value in values]
+    excess = [(value - minimum.squares.sum()) / variance for value in values]
     assert excess[0] > 2 * layout.size
     assert excess[1] < EFFICIENT_SHARE * layout.size
 
@@ -144,12 +156,12 @@ def test_default_ends_where_statistical_error_begins(seed):
     """With J^T J from a subsample it takes a few steps, and stops there."""
     truth, layout, source = make_problem(seed, 1000)
     minimum = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
-    variance = minimum.history[-1] / (minimum.n_rows * layout.n_outputs)
+    variance = minimum.squares.sum() / (minimum.n_rows * layout.n_outputs)
     start = perturbed(minimum.model, layout, source, 3.0, seed)
     end = gauss_newton(start, layout, SERIAL, source)
     assert end.status is RefinementStatus.EFFICIENT
     assert end.n_steps <= 6
-    assert end.history[-1] - minimum.history[-1] < descent.EFFICIENT * variance
+    assert end.squares.sum() - minimum.squares.sum() < descent.EFFICIENT * variance
 
 
 @dataclass(frozen=True)
@@ -184,10 +196,10 @@ def test_the_pace_of_the_steps_foresees_the_last_one(seed, size, monkeypatch):
     assert engine.labels[-1] == "squares"
     assert end.status is RefinementStatus.EFFICIENT
     current = gradient_of(end.model, layout, source)
-    assert end.history[-1] == pytest.approx(float(current.squares.sum()), rel=1e-12)
+    np.testing.assert_allclose(end.squares, current.squares, rtol=1e-12)
     H = exact_hessian(end.model, layout, source).hessian
     step = solve_step(H, current.gradient, layout.scale_constraints(end.model), 0.0)
-    variance = end.history[-1] / (end.n_rows * layout.n_outputs)
+    variance = end.squares.sum() / (end.n_rows * layout.n_outputs)
     assert step @ H @ step <= descent.EFFICIENT * variance
 
 
@@ -228,8 +240,9 @@ def test_a_fall_that_was_not_foreseen_is_no_end(factor, monkeypatch):
         before, after = history[-1], found.squares.sum()
         return replace(found, squares=found.squares * (before - factor * (before - after)) / after)
 
-    def note(step, value):
-        history.append(value)
+    def note(step, value, share):
+        if step > 0:
+            history.append(2 * value * source.data.n_rows)
 
     monkeypatch.setattr(descent, "_squares_at", other)
     end = gauss_newton(start, layout, SERIAL, source, progress=note)
@@ -243,12 +256,19 @@ def test_history_falls_and_starts_at_the_start():
     start = perturbed(truth, layout, source, 30.0)
     seen = []
     end = gauss_newton(start, layout, SERIAL, source, progress=lambda *step: seen.append(step))
-    assert end.history[0] == pytest.approx(loss(start, layout, source), rel=1e-12)
-    assert end.start_squares.sum() == pytest.approx(end.history[0], rel=1e-12)
-    assert list(end.history) == sorted(end.history, reverse=True)
+    assert totals(end)[0] == pytest.approx(loss(start, layout, source), rel=1e-12)
+    assert end.start_squares.sum() == pytest.approx(totals(end)[0], rel=1e-12)
+    assert end.squares.sum() == pytest.approx(totals(end)[-1], rel=1e-12)
+    np.testing.assert_array_equal(end.rmse, np.sqrt(end.squares / end.n_rows))
+    np.testing.assert_array_equal(end.start_rmse, np.sqrt(end.start_squares / end.n_rows))
+    assert totals(end) == sorted(totals(end), reverse=True)
     assert end.n_steps == len(end.history) - 1
-    assert [step for step, _ in seen] == list(range(1, end.n_steps + 1))
-    assert tuple(value for _, value in seen) == end.history[1:]
+    assert end.final is end.history[-1]
+    assert [step for step, *_ in seen] == list(range(end.n_steps + 1))
+    assert [value for _, value, _ in seen] == [step.loss for step in end.history]
+    assert all(np.isnan([step.held_out, step.share]).all() for step in end.history)
+    seconds = [step.seconds for step in end.history]
+    assert seconds == sorted(seconds)
 
 
 def test_efficient_start_takes_no_step():
@@ -285,7 +305,7 @@ def test_threads_and_serial_take_the_same_steps():
         gauss_newton(start, layout, engine, source, max_steps=2)
         for engine in (SERIAL, Engine("threads", n_workers=2))
     ]
-    np.testing.assert_allclose(ends[0].history, ends[1].history, rtol=1e-10)
+    np.testing.assert_allclose(totals(ends[0]), totals(ends[1]), rtol=1e-10)
 
 
 # ---------------------------------------------------------------------------------- explosions
@@ -295,8 +315,8 @@ def test_start_that_explodes_is_calmed():
     truth, layout, source = make_problem()
     wild = truth.replace(recurrent_weights=40.0 * truth.recurrent_weights)
     end = gauss_newton(wild, layout, SERIAL, source, max_steps=3)
-    assert np.all(np.isfinite(end.history))
-    assert end.history[-1] <= end.history[0]
+    assert np.all(np.isfinite(totals(end)))
+    assert totals(end)[-1] <= totals(end)[0]
     end.model.predict(source.data.X.reshape(-1, 8, 3))
 
 
@@ -322,8 +342,8 @@ def test_long_steps_from_a_poor_start_never_raise_the_error():
     rng = np.random.default_rng(3)
     start = layout.move(truth, 0.3 * rng.standard_normal(layout.size))
     end = gauss_newton(start, layout, SERIAL, source, to_convergence=True, max_steps=15)
-    assert list(end.history) == sorted(end.history, reverse=True)
-    assert np.all(np.isfinite(end.history))
+    assert totals(end) == sorted(totals(end), reverse=True)
+    assert np.all(np.isfinite(totals(end)))
 
 
 # ------------------------------------------------------------------------- the linear system
@@ -447,16 +467,8 @@ def test_standard_errors_are_the_sandwich():
     layout = Layout(3, 2, 3)
     model = truth.replace(activation="softplus")
     sums = exact_hessian(model, layout, source)
-    end = Refinement(
-        model,
-        RefinementStatus.CONVERGED,
-        0,
-        np.ones(3),
-        sums.n_rows,
-        np.ones(3),
-        (3.0,),
-        sums,
-    )
+    step = Step(0.0, 1.5 / sums.n_rows)
+    end = Solution(model, RefinementStatus.CONVERGED, 0, sums.n_rows, step, (step,), hessian=sums)
     found = standard_errors(end, layout, SERIAL, source)
     inverse = np.linalg.inv(sums.hessian)
     spread = SERIAL.run(partial(spread_sums, model=model, layout=layout), source).spread
@@ -499,9 +511,7 @@ def test_standard_errors_follow_the_units_to_the_canonical_form():
     errors = []
     for model in (scaled, scaled.canonical()):
         sums = exact_hessian(model, layout, source)
-        result = Refinement(
-            model, end.status, 0, end.squares, end.n_rows, end.squares, end.history, sums
-        )
+        result = replace(end, model=model, hessian=sums)
         errors.append(standard_errors(result, layout, SERIAL, source))
     units = canonical_units(scaled.input_weights, scaled.output_weights, scaled.activation)
     moved = errors[0].canonical(units, layout)
@@ -522,9 +532,7 @@ def z_scores(seed, *, bias):
     source = Source(as_sequences(X, Y))
     end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
     sums = exact_hessian(end.model, layout, source)
-    end = Refinement(
-        end.model, end.status, 0, end.squares, end.n_rows, end.squares, end.history, sums
-    )
+    end = replace(end, hessian=sums)
     errors = standard_errors(end, layout, SERIAL, source)
     norms = np.linalg.norm(end.model.input_weights, axis=1)
     unit = end.model.replace(

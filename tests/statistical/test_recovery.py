@@ -9,7 +9,7 @@ import pytest
 
 from gloree import Engine, SpectralRNNRegressor, datasets, metrics
 from gloree.engine import Source
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.sequences import as_sequences
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,9 @@ SEEDS = range(4)
 def oracle(X, Y, truth):
     layout = Layout(truth.n_inputs, truth.n_hidden, truth.n_outputs)
     source = Source(as_sequences(X, Y))
-    return gauss_newton(truth, layout, Engine("threads"), source, to_convergence=True)
+    return GaussNewton(to_convergence=True).minimise(
+        SquaredError(), truth, layout, Engine("threads"), source
+    )
 
 
 def fit(X, Y, n_hidden, **options):

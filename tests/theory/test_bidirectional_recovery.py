@@ -31,7 +31,7 @@ from gloree.recurrence import (
     two_sided_spread,
     two_sided_sums,
 )
-from gloree.refinement import Layout, RefinementStatus, first_model, gauss_newton
+from gloree.refinement import GaussNewton, Layout, RefinementStatus, SquaredError, first_model
 from gloree.sequences import as_sequences
 from gloree.states import run_states
 
@@ -223,7 +223,9 @@ def test_gauss_newton_reaches_the_truth_from_a_near_start(size, degree, seed):
     layout = Layout(size[0], size[1], size[2], bias=False, n_backward=truth.n_backward)
     source = Source(as_sequences(X, Y))
     start = nearby(truth, seed)
-    result = gauss_newton(start, layout, Engine("serial"), source, to_convergence=True)
+    result = GaussNewton(to_convergence=True).minimise(
+        SquaredError(), start, layout, Engine("serial"), source
+    )
     assert isinstance(result.model, BRNN)
     assert result.status in (RefinementStatus.CONVERGED, RefinementStatus.NO_DECREASE)
     assert_recovered(result.model, truth)
@@ -238,8 +240,8 @@ def test_gauss_newton_of_a_single_direction_reaches_the_truth(split, seed):
     source = Source(as_sequences(X, truth.predict(X)))
     moved = {name: getattr(truth, name) * 1.05 for name in truth.weight_names[:4]}
     layout = Layout(5, 3, 3, bias=False, n_backward=split[1])
-    result = gauss_newton(
-        truth.replace(**moved), layout, Engine("serial"), source, to_convergence=True
+    result = GaussNewton(to_convergence=True).minimise(
+        SquaredError(), truth.replace(**moved), layout, Engine("serial"), source
     )
     name = "forward" if split[0] else "backward"
     names = [f"{name}_input_weights", f"{name}_recurrent_weights", "output_weights"]

@@ -31,15 +31,14 @@ from gloree.refinement._rounds import (
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
-    SpreadSums,
     SquareSums,
     gradient_sums,
     hessian_sums,
-    spread_sums,
     square_sums,
 )
 from gloree.refinement._solution import Progress, RefinementStatus, Solution, Step
 from gloree.refinement._solvers import Solver
+from gloree.refinement._spread import SpreadSums, spread_sums
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [

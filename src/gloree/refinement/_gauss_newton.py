@@ -21,7 +21,7 @@ from gloree.refinement._sensitivities import (
     gradient_sums,
     square_sums,
 )
-from gloree.refinement._solution import Progress, RefinementStatus, Solution, Trace
+from gloree.refinement._solution import Progress, RefinementStatus, Solution, Step, Trace
 from gloree.refinement._solvers import refuse_other_losses
 from gloree.sequences import Array
 
@@ -128,94 +128,65 @@ class GaussNewton:
         limit = self.max_steps
         if limit is None:
             limit = 100 if self.to_convergence else 30
+        trace = Trace(time.perf_counter, progress)
         efficient = max(EFFICIENT, EFFICIENT_EACH * layout.size)
         descent = _Descent(layout, engine, data, CONVERGED if self.to_convergence else efficient)
         rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, data.data.n_rows // 16)
         stride = data.data.n_rows // rows
         if stride < FIRST_STRIDE or self.max_steps is not None:
-            return descent.run(model, limit, progress)
+            start, end = descent.run(model, limit, trace)
+            return _solution(end, start.squares, trace.steps)
         part = replace(data, stride=stride)
         on_part = replace(descent, source=part, tolerance=FIRST_TOLERANCE * layout.size)
-        first = on_part.run(model, limit, progress)
-        second = descent.run(first.model, limit, _later(progress, first.n_steps))
-        return _in_succession(first, second)
-
-
-def _later(progress: Progress | None, n_steps: int) -> Progress | None:
-    """Progress of a descent that goes on after so many steps."""
-    if progress is None:
-        return None
-
-    def later(step: int, loss: float, share: float) -> None:
-        if step > 0:
-            progress(n_steps + step, loss, share)
-
-    return later
-
-
-def _in_succession(first: Solution, second: Solution) -> Solution:
-    """The outcome of two descents, of which the first one had a part of the data.
-
-    The errors of the first steps on all data are those on the part times what they became there.
-    """
-    assert first.squares is not None
-    assert first.start_squares is not None
-    assert second.start_squares is not None
-    tiny = np.finfo(np.float64).tiny
-    gained = first.start_squares / np.maximum(first.squares, tiny)
-    scale = second.history[0].loss / max(first.final.loss, tiny)
-    history = [replace(step, loss=scale * step.loss) for step in first.history]
-    elapsed = first.final.seconds
-    history += [replace(step, seconds=elapsed + step.seconds) for step in second.history[1:]]
-    return replace(
-        second,
-        n_steps=first.n_steps + second.n_steps,
-        final=history[-1],
-        history=tuple(history),
-        start_squares=gained * second.start_squares,
-    )
+        began, ended = on_part.run(model, limit, trace)
+        n_noted = len(trace.steps)
+        start, end = descent.run(ended.model, limit, trace)
+        # the squared errors of the first steps on all data, by what they gained on their part of it
+        tiny = np.finfo(np.float64).tiny
+        gained = began.squares / np.maximum(ended.squares, tiny)
+        scale = start.loss / max(ended.loss, tiny)
+        first = [replace(step, loss=scale * step.loss) for step in trace.steps[:n_noted]]
+        return _solution(end, gained * start.squares, first + trace.steps[n_noted:])
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a descent stands.
-
-    Attributes
-    ----------
-    model : IORNN or BRNN
-    current : GradientSums
-        J^T r at the model (after a last step, at the one before).
-    squares : ndarray of shape (n_outputs,)
-        Squared error of the model.
-    curvature : Curvature
-        J^T J, corrected as steps are taken.
-    n_steps : int
-    age : int
-        Steps since J^T J was computed.
-    stale : bool
-        Whether it has to be computed anew.
-    damping : float
-    before : float
-        What the step before gained, if it did as expected; zero else.
-    status : RefinementStatus or None
-        How the descent ended, once it has.
-    """
+    """Where a descent stands."""
 
     model: Network
-    current: GradientSums
-    squares: Array
+    current: GradientSums  # at the model; after a last step, at the one before
+    squares: Array  # of the model
     curvature: Curvature
     n_steps: int = 0
-    age: int = 0
-    stale: bool = False
+    age: int = 0  # steps since J^T J was computed
+    stale: bool = False  # whether it has to be computed anew
     damping: float = 1e-9
-    before: float = 0.0
+    before: float = 0.0  # what the step before gained, if it did as expected
     status: RefinementStatus | None = None
 
     @property
     def total(self) -> float:
         """Squared error of all outputs."""
         return float(self.squares.sum())
+
+    @property
+    def loss(self) -> float:
+        """Half the squared error of a row."""
+        return self.total / 2 / self.current.n_rows
+
+
+def _solution(end: _State, start_squares: Array, steps: list[Step]) -> Solution:
+    return Solution(
+        end.model,
+        end.status or RefinementStatus.STEP_LIMIT,
+        len(steps) - 1,
+        end.current.n_rows,
+        steps[-1],
+        tuple(steps),
+        end.squares,
+        start_squares,
+        end.curvature.hessian,
+    )
 
 
 @dataclass(frozen=True)
@@ -233,28 +204,18 @@ class _Descent:
     source: Source
     tolerance: float
 
-    def run(self, model: Network, limit: int, progress: Progress | None) -> Solution:
-        """Descend for at most so many steps."""
-        trace = Trace(time.perf_counter, progress)
+    def run(self, model: Network, limit: int, trace: Trace) -> tuple[_State, _State]:
+        """Descend for at most so many steps; return where it started and ended."""
         model, current = finite_start(model, self.layout, self.engine, self.source)
-        curvature = self._curvature(model, current)
-        start = state = _State(model, current, current.squares, curvature)
-        trace.note(model, state.total / 2 / current.n_rows)
+        start = _State(model, current, current.squares, self._curvature(model, current))
+        if not trace.steps:
+            trace.note(model, start.loss)
+        state = start
         while state.status is None and state.n_steps < limit:
-            state = self.step(state)
-            if state.n_steps > trace.n_steps:
-                trace.note(state.model, state.total / 2 / current.n_rows)
-        return Solution(
-            state.model,
-            state.status or RefinementStatus.STEP_LIMIT,
-            state.n_steps,
-            current.n_rows,
-            trace.steps[-1],
-            tuple(trace.steps),
-            state.squares,
-            start.squares,
-            state.curvature.hessian,
-        )
+            before, state = state, self.step(state)
+            if state.n_steps > before.n_steps:
+                trace.note(state.model, state.loss)
+        return start, state
 
     def step(self, state: _State) -> _State:
         """Take a step, or damp it for the next try, or end the descent."""

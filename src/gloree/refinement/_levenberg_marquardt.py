@@ -134,30 +134,14 @@ class LevenbergMarquardt:
 
 @dataclass(frozen=True)
 class _State:
-    """Where a search stands.
-
-    Attributes
-    ----------
-    model : IORNN or BRNN
-    sums : NormalSums
-        J^T r and J^T J there.
-    error : float
-        Squared error of a row there, summed over outputs.
-    damping : float
-    scale : ndarray of shape (n_free,)
-        What the damping is multiplied by.
-    slow : int
-        Steps in a row that gained little.
-    status : RefinementStatus or None
-        How the search ended, once it has.
-    """
+    """Where a search stands."""
 
     model: Network
     sums: NormalSums
-    error: float
+    error: float  # squared error of a row, summed over outputs
     damping: float
-    scale: Array
-    slow: int = 0
+    scale: Array  # what the damping is multiplied by, for each free weight
+    slow: int = 0  # steps in a row that gained little
     status: RefinementStatus | None = None
 
 

@@ -13,8 +13,8 @@ from gloree.models import CanonicalUnits, Network
 from gloree.refinement._curvature import chunks
 from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
-from gloree.refinement._sensitivities import spread_sums
 from gloree.refinement._solution import Solution
+from gloree.refinement._spread import spread_sums
 from gloree.sequences import Array, IntArray
 
 SPREAD_SEGMENTS, SPREAD_ROWS = (400, 1000), 100_000
