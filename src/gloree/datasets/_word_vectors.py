@@ -33,12 +33,12 @@ from gloree.datasets._word_features import (
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
-IDENTITY = 2.0
-"""Value of the features that are the word itself; those of its letters are 0 and 1."""
+IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
 
 
 METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_scores, 1.0, 10.0)}
 """Ways to the scores, with their penalty and what multiplies it for neighbours."""
+
 
 
 @dataclass(frozen=True, eq=False)

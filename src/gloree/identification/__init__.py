@@ -5,23 +5,18 @@
 
 from gloree.identification._direction import (
     NonlinearDirection,
-    find_direction,
     find_directions,
-    growing_directions,
 )
 from gloree.identification._lag_tensors import LagTensors, lag_tensors
 from gloree.identification._markov import (
     ImpulseResponse,
-    ResponseSums,
     impulse_response,
-    response_sums,
 )
 from gloree.identification._networks import (
     LinearModel,
     linear_model,
     nested_partitions,
     unit_biases,
-    unit_directions,
     with_copied_states,
     with_outputs,
     with_shared_states,
@@ -35,12 +30,7 @@ from gloree.identification._problem import (
 )
 from gloree.identification._realisation import (
     Realisation,
-    hankel_matrix,
     ho_kalman,
-    modal_form,
-    pulled_inside,
-    stabilised,
-    supported_order,
 )
 from gloree.identification._records import (
     check_records,
@@ -60,13 +50,9 @@ __all__ = [
     "LinearModel",
     "NonlinearDirection",
     "Realisation",
-    "ResponseSums",
     "check_records",
-    "find_direction",
     "find_directions",
     "find_drift",
-    "growing_directions",
-    "hankel_matrix",
     "ho_kalman",
     "identify",
     "impulse_response",
@@ -74,16 +60,10 @@ __all__ = [
     "least_squares_realisation",
     "linear_model",
     "messages_of_u_and_y",
-    "modal_form",
     "nested_partitions",
-    "pulled_inside",
     "read_inputs",
     "read_records",
-    "response_sums",
-    "stabilised",
-    "supported_order",
     "unit_biases",
-    "unit_directions",
     "with_copied_states",
     "with_outputs",
     "with_shared_states",

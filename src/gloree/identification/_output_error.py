@@ -7,8 +7,8 @@ With w_t the centred window of the last inputs, S = sum_t w_t w_t^T / N, S = V d
           R=s^{1/2}V^T,\quad Z=s^{-1/2}V^T\frac1N\sum_tw_ty_t^T,
 
 where row (j, i) of g^- is (g_j)_{:, i}: as many rows as the window has columns take the place of
-all steps of the record. R whitens the noise of the Markov parameters, and what the response leaves
-beyond the lags is not seen.
+all steps of the record. R whitens the noise of the Markov parameters; the response beyond the lags
+is not taken into account.
 
 The descent has g_j = C U^{j-1} B, the form in which a pole may pass through zero. A network has
 g_j = A2^T U^j A1: the same poles, U and A1 = B, with A2^T = C U^{-1}, so that a pole near zero is
@@ -35,33 +35,24 @@ from gloree.sequences import Array
 
 HANKEL_BLOCKS = (1.0, 1.5, 2.0, 4.0)
 """Block rows of the Hankel matrices of the starts, as multiples of what the order needs; the
-largest number that the response allows, and its half, come on top. Large matrices tell slow poles
-apart; small ones have less of the noise that hides poles near zero."""
+largest number that the response allows, and its half, are tried as well. Large matrices separate
+slow poles; small ones have less of the noise that hides poles near zero."""
 
 EXCITED = 1e-12
 """Variance of the windows, relative to the largest, below which a direction is not excited."""
 
-FIRST_STEPS, MOST_STEPS = 12, 200
-"""Steps of every start, and of those that are then the best."""
-
-BEST = 2
-"""Starts that are followed to convergence."""
-
+FIRST_STEPS, MOST_STEPS = 12, 200  # steps of every start, and of those that are then the best
+BEST = 2  # starts that are followed to convergence
 SETTLED = 1e-9
-"""A gain, relative to the error, that ends the descent when it is not exceeded three times."""
+"""The descent ends when three gains in a row are no larger than this, relative to the error."""
 
 
 @dataclass(frozen=True)
 class CompressedRecord:
-    """What a record says of a response g_1, g_2, ..; g_0 is free and eliminated.
+    """R and Z of the record for responses g_1, g_2, ..; g_0 is free and eliminated.
 
-    Attributes
-    ----------
-    R : ndarray of shape (n_rows, n_lags n_inputs)
-        Columns go with (lag, input), lags from 1 on.
-    Z : ndarray of shape (n_rows, n_outputs)
-    floor : float
-        Squared error, a step and summed over outputs, that no response of so many lags can avoid.
+    R has a column for each (lag, input), lags from 1 on. `floor` is the mean squared error, summed
+    over outputs, that no response of so many lags can avoid.
     """
 
     R: Array
@@ -88,13 +79,17 @@ class CompressedRecord:
 
 @dataclass(frozen=True)
 class _Fit:
-    """One (U, B), and C by least squares given these: g_j = C U^{j-1} B."""
+    """One (U, B), and C by least squares given these: g_j = C U^{j-1} B.
+
+    `states` (n_lags, n, n_inputs) are U^{j-1} B for lag j from 1 on; `basis` spans the columns of
+    the regressors R [U^{j-1} B].
+    """
 
     U: Array
     B: Array
-    states: Array  # (n_lags, n, n_inputs): U^{j-1} B for lag j from 1 on
-    basis: Array  # of the columns of the regressors R [U^{j-1} B]
-    C: Array  # (n_outputs, n)
+    states: Array
+    basis: Array
+    C: Array
     residual: Array
 
     @property
@@ -151,15 +146,14 @@ def _normal_equations(record: CompressedRecord, fit: _Fit) -> tuple[Array, Array
 
 
 def _descend(record: CompressedRecord, fit: _Fit, max_steps: int) -> _Fit:
-    """Levenberg-Marquardt on (U, B); a change of the coordinates is left to the damping."""
+    """Levenberg-Marquardt on (U, B)."""
     n = fit.U.shape[0]
     damping, settled = 1e-3, 0
     for _ in range(max_steps):
         hessian, gradient = _normal_equations(record, fit)
         scale = np.sqrt(np.maximum(np.diag(hessian), 1e-12 * np.diag(hessian).max() + 1e-300))
         matrix = hessian / np.outer(scale, scale)
-        after: _Fit | None = None
-        ratio = 0.0
+        gain = 0.0
         while damping < 1e8:
             damped = matrix + damping * np.eye(matrix.shape[0])
             try:
@@ -169,15 +163,14 @@ def _descend(record: CompressedRecord, fit: _Fit, max_steps: int) -> _Fit:
                 continue
             U = pulled_inside(fit.U + step[: n * n].reshape(n, n), LARGEST_RADIUS)
             candidate = _fit_outputs(record, U, fit.B + step[n * n :].reshape(n, -1))
-            predicted = float(2.0 * step @ gradient - step @ hessian @ step)
-            ratio = (fit.error - candidate.error) / max(predicted, 1e-300)
-            if candidate.error < fit.error:
-                after = candidate
+            gain = fit.error - candidate.error
+            if gain > 0.0:
                 break
             damping = max(4.0 * damping, 1e-9)
-        if after is None:
+        if not gain > 0.0:
             break
-        gain, fit = fit.error - after.error, after
+        fit = candidate
+        ratio = gain / max(float(2.0 * step @ gradient - step @ hessian @ step), 1e-300)
         damping = max(damping * (1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3), 1e-12)
         settled = settled + 1 if gain <= SETTLED * (record.floor + fit.error) else 0
         if settled == 3:
@@ -194,12 +187,12 @@ def hankel_lags(n_lags: int, order: int, n_outputs: int, n_inputs: int) -> list[
 
 
 def least_squares_realisation(response: ImpulseResponse, order: int) -> Realisation:
-    r"""Realise a linear system of least squared output error, by a descent from several starts.
+    """Realise a linear system of least squared output error, by a descent from several starts.
 
-    Ho-Kalman truncates the singular values of one Hankel matrix, in which a mode that is near zero,
-    or weak, is lost in the noise of the later Markov parameters; what takes its place is a local
-    minimum of the squared error. Here the starts are realisations of Hankel matrices of several
-    sizes. All descend for a few steps on the compressed record, the best of them to convergence.
+    In the single Hankel matrix of Ho-Kalman a mode that is weak, or near zero, is lost in the noise
+    of the later Markov parameters; a descent from there ends at a local minimum. Here the starts
+    are realisations of Hankel matrices of several sizes. All descend for a few steps on the
+    compressed record, the best of them to convergence.
 
     Parameters
     ----------
@@ -210,7 +203,7 @@ def least_squares_realisation(response: ImpulseResponse, order: int) -> Realisat
     -------
     Realisation
         Stable; `singular_values` are those of the start that it came from, and `n_moved` counts
-        the poles that are held at the limit of stability.
+        the poles held at the limit of stability.
 
     Raises
     ------
@@ -221,8 +214,7 @@ def least_squares_realisation(response: ImpulseResponse, order: int) -> Realisat
     -----
     A step costs O(q^2 n_outputs n (n + n_inputs)) for windows of q = n_lags n_inputs columns,
     whatever the length of the record. The output weights are eliminated: variable projection [1]_
-    in the form of Kaufman [2]_. The coordinates of the states are redundant, and left to the
-    damping.
+    in the form of Kaufman [2]_. Changes of the states' coordinates are left to the damping.
 
     References
     ----------
@@ -235,17 +227,12 @@ def least_squares_realisation(response: ImpulseResponse, order: int) -> Realisat
     if not 1 <= order <= supported_order(*g.shape):
         return ho_kalman(g, order)  # raises the error, and says what is supported
     record = CompressedRecord.of(response)
-    ends: list[tuple[float, _Fit, Realisation]] = []
-    for lags in hankel_lags(g.shape[0], order, g.shape[1], g.shape[2]):
-        start = ho_kalman(g[:lags], order)
-        fit = _fit_outputs(record, start.transition, start.inputs)
-        fit = _descend(record, fit, FIRST_STEPS)
-        ends.append((fit.error, fit, start))
-    ends = sorted(ends, key=lambda end: end[0])[:BEST]
-    best, start = min(
-        ((_descend(record, fit, MOST_STEPS), start) for _, fit, start in ends),
-        key=lambda pair: pair[0].error,
-    )
+    starts = [ho_kalman(g[:lags], order) for lags in hankel_lags(g.shape[0], order, *g.shape[1:])]
+    ends = [(_fit_outputs(record, start.transition, start.inputs), start) for start in starts]
+    for max_steps in (FIRST_STEPS, MOST_STEPS):
+        ends = [(_descend(record, fit, max_steps), start) for fit, start in ends]
+        ends = sorted(ends, key=lambda end: end[0].error)[:BEST]
+    best, start = ends[0]
     transition, change, modes = modal_form(best.U)
     inputs = np.asarray(np.linalg.solve(change, best.B), dtype=np.float64)
     at_limit = np.abs(np.linalg.eigvals(best.U)) > LARGEST_RADIUS * (1.0 - 1e-6)

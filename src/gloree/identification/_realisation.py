@@ -19,7 +19,7 @@ LARGEST_RADIUS = 0.999
 
 @dataclass(frozen=True)
 class Realisation:
-    """States of a linear system, h_t = U h_{t-1} + B u_t, in block-diagonal coordinates.
+    """States of a linear system in block-diagonal coordinates, h_t = U h_{t-1} + B u_t.
 
     Attributes
     ----------
@@ -53,26 +53,15 @@ class Realisation:
 
 
 def hankel_matrix(parameters: Array) -> Array:
-    """Block Hankel matrix of g_1, g_2, ..: block (i, j) is g_{i+j+1}.
-
-    Parameters
-    ----------
-    parameters : ndarray of shape (n_lags, n_outputs, n_inputs)
-        g_0, g_1, ...
-
-    Returns
-    -------
-    ndarray of shape (n_blocks n_outputs, n_blocks n_inputs)
-    """
+    """Block Hankel matrix whose block (i, j) is g_{i+j+1}, square in blocks."""
     n_lags, n_outputs, n_inputs = parameters.shape
     n_blocks = n_lags // 2
-    index = np.arange(n_blocks)[:, None] + np.arange(n_blocks)[None, :] + 1
-    blocks: Array = parameters[index]
+    blocks: Array = parameters[np.add.outer(np.arange(n_blocks), np.arange(n_blocks)) + 1]
     return blocks.transpose(0, 2, 1, 3).reshape(n_blocks * n_outputs, n_blocks * n_inputs)
 
 
 def supported_order(n_lags: int, n_outputs: int, n_inputs: int) -> int:
-    """Largest order that so many Markov parameters determine: U from all block rows but one."""
+    """Largest order that so many Markov parameters determine: U takes all block rows but one."""
     n_blocks = n_lags // 2
     return min((n_blocks - 1) * n_outputs, n_blocks * n_inputs)
 
@@ -122,21 +111,16 @@ def ho_kalman(parameters: Array, order: int) -> Realisation:
 
 
 def stabilised(U: Array) -> tuple[Array, int]:
-    """Reflect poles outside the unit circle into it, and pull those near it below the limit.
+    """Reflect poles outside the unit circle into it, pull those near it below the limit, and count.
 
-    Returns
-    -------
-    U : ndarray
-        The matrix itself where nothing had to be moved.
-    n_moved : int
+    The matrix itself is returned where no pole had to be moved.
     """
     poles, vectors = np.linalg.eig(U)
     size = np.abs(poles)
     bad = size > LARGEST_RADIUS
     if not bad.any():
         return U, 0
-    inside = np.where(size > 1.0, 1.0 / size, size)
-    wanted = np.minimum(inside, LARGEST_RADIUS)
+    wanted = np.minimum(np.where(size > 1.0, 1.0 / size, size), LARGEST_RADIUS)
     moved = np.where(bad, poles / size * wanted, poles)
     return np.real((vectors * moved) @ np.linalg.inv(vectors)), int(bad.sum())
 
@@ -152,18 +136,10 @@ def pulled_inside(U: Array, limit: float) -> Array:
 
 
 def modal_form(U: Array) -> tuple[Array, Array, tuple[IntArray, ...]]:
-    """Real block-diagonal form: U = T M T^-1.
+    """Real block-diagonal M and T with U = T M T^-1, and the rows of each block.
 
-    Returns
-    -------
-    M, T : ndarray of shape (order, order)
-    modes : tuple of ndarray of int
-        Rows of each block, by decreasing modulus of the poles.
-
-    Notes
-    -----
-    Blocks of one row for real poles, of two rows for complex pairs. Defective matrices have no
-    such form; rounding makes them nearly so, with large T.
+    Blocks have one row for a real pole and two for a complex pair, by decreasing modulus. Defective
+    matrices have no such form; rounding makes them nearly so, with large T.
     """
     poles, vectors = np.linalg.eig(U)
     used = np.zeros(poles.shape[0], dtype=bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,61 +12,65 @@ from numpy.typing import ArrayLike
 from gloree._arrays import without_tensors
 from gloree.diagnostics import Finding, GloreeWarning, TooFewSamplesError
 from gloree.identification._lag_tensors import LAG_WINDOW
-from gloree.identification._problem import IdentificationSettings
+from gloree.identification._problem import IdentificationSettings, longest_record
 from gloree.sequences import Sequences, as_sequences
 from gloree.sources import as_data, in_memory, is_source
 
-FEWEST_SAMPLES = 60
-"""Samples below which no record says anything about a system."""
-
+FEWEST_SAMPLES = 60  # records with fewer samples are refused
 MOST_CHANNELS = 20
-"""A record with at most so many rows and more columns than rows is taken to lie on its side."""
+"""An array with at most this many rows and far more columns is taken to be transposed."""
 
-FEWEST_OF_A_MEAN = 5
-"""Samples of a mean and a spread that are compared for drift, at least."""
-
+FEWEST_OF_A_MEAN = 5  # samples in each of the two means that are compared for drift, at least
 DRIFT = 3.0
-"""Distance of the means of the first and the last fifth of an output, in units of the standard
-deviation within them, from which it is said to drift."""
+"""An output drifts if its means over the first and the last fifth differ by this many standard
+deviations within a fifth."""
 
 
-def read_records(u: Any, y: Any = None, lengths: ArrayLike | None = None) -> Sequences:
-    """Inputs and outputs of one or several records, or a source of both, in memory.
+def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) -> Sequences:
+    """Gather inputs and outputs of one or several records, or from a source, in memory.
 
     Raises
     ------
     ValueError, TypeError
-        If they are not usable; messages speak of `u` and `y`.
+        If they are not usable; messages call them `u` and `y`.
     """
     if is_source(u, y):
         with messages_of_u_and_y():
             return in_memory(as_data(u, y, lengths=lengths))
     if y is None:
         raise ValueError("`y` is missing: an output record is needed")
-    for name, values in (("u", u), ("y", y)):
-        _check_orientation(name, values)
-    listed = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) > 0
-    flat = bool(np.ndim(y[0] if listed else y) == 1)
+    inputs, outputs = read_inputs(u), read_inputs(y, "y")
+    first = y[0] if isinstance(y, (list, tuple)) and y and np.ndim(y[0]) else y
+    flat = len(np.shape(cast(ArrayLike, first))) == 1
     with messages_of_u_and_y():
-        data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
+        data = as_sequences(inputs, outputs, lengths=lengths)
     return Sequences(data.X, data.Y, data.lengths, data.form, flat)
 
 
-def read_inputs(u: Any) -> Any:
-    """Inputs of one or several records, with channels, in the form in which they were given.
+def read_inputs(u: object, name: str = "u") -> object:
+    """Turn tensors into arrays, and vectors (records of one channel) into columns.
 
     Raises
     ------
     ValueError
         If channels come first.
     """
-    _check_orientation("u", u)
-    return _with_channels(u)
+    for part in u if isinstance(u, (list, tuple)) else [u]:
+        shape = np.shape(cast(ArrayLike, part))
+        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
+            raise ValueError(
+                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
+                f"come first: transpose it"
+            )
+    given = without_tensors(u)
+    if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) == 1:
+        return [np.asarray(part)[:, None] for part in given]
+    return np.asarray(given)[:, None] if np.ndim(given) == 1 else given
 
 
 @contextmanager
 def messages_of_u_and_y() -> Iterator[None]:
-    """Let messages about X and Y speak of u and y."""
+    """Turn error messages about X and Y into messages about u and y."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -77,12 +81,11 @@ def messages_of_u_and_y() -> Iterator[None]:
 
 
 def check_records(data: Sequences, settings: IdentificationSettings) -> None:
-    """Refuse records that are too short for what is asked for.
+    """Refuse records that are too short for the settings.
 
     Raises
     ------
     TooFewSamplesError
-        If they are.
     """
     needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
     if data.n_rows < needed:
@@ -106,42 +109,14 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
 
 
 def find_drift(data: Sequences) -> tuple[Finding, ...]:
-    """First output whose mean moves along the longest record, if that can be told."""
-    longest = int(np.argmax(data.lengths))
-    assert data.Y is not None
-    y = np.asarray(data.Y[data.starts[longest] : data.starts[longest + 1]], dtype=np.float64)
+    """Warn of the first output that drifts along the longest record."""
+    y = longest_record(data, data.n_rows)[1]
     fifth = y.shape[0] // 5
     if fifth < FEWEST_OF_A_MEAN:
         return ()
     first, last = y[:fifth], y[-fifth:]
     spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
-    moved = np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread
-    if not moved.any():
-        return ()
-    finding = Finding(
-        GloreeWarning,
-        f"output {np.flatnonzero(moved)[0]} drifts over the record",
-        "detrend it if that is not the doing of the input, or the model will explain it by a very "
-        "slow pole",
-    )
-    return (finding,)
-
-
-def _with_channels(values: Any) -> Any:
-    """Records of one channel given as vectors, as columns; tensors as arrays."""
-    values = without_tensors(values)
-    if isinstance(values, (list, tuple)) and len(values) and np.ndim(values[0]) == 1:
-        return [np.asarray(part)[:, None] for part in values]
-    return np.asarray(values)[:, None] if np.ndim(values) == 1 else values
-
-
-def _check_orientation(name: str, values: Any) -> None:
-    """Refuse records with channels first."""
-    parts = values if isinstance(values, (list, tuple)) else [values]
-    for part in parts:
-        shape = np.shape(part)
-        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
-            raise ValueError(
-                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
-                f"come first: transpose it"
-            )
+    moved = np.flatnonzero(np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread)
+    remedy = "detrend it unless the input caused it, or a very slow pole will have to explain it"
+    texts = [f"output {output} drifts over the record" for output in moved[:1]]
+    return tuple(Finding(GloreeWarning, text, remedy) for text in texts)

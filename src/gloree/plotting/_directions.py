@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 GUESS, CERTAIN = 5.0, 20.0
 """Margins below which a direction is a guess, and above which it is beyond doubt."""
 
-LARGEST = 1e12
-"""Margins beyond this are drawn here."""
-
-MAX_NAMED = 40
-"""Units that are all named on the axis; of more, some are."""
+LARGEST = 1e12  # margins beyond this are drawn here
+MAX_NAMED = 40  # units that are all named on the axis; of more, some are
 
 
 def plot_directions(directions: Directions, *, ax: Axes | None = None) -> Axes:

@@ -13,11 +13,8 @@ from gloree.sequences import IntArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 0.01
-"""Share of a row above which a cell holds its number."""
-
-SMALLEST_CELL = 11.0
-"""Side of a cell in points below which there is no room for numbers."""
+SHOWN = 0.01  # share of a row above which a cell holds its number
+SMALLEST_CELL = 11.0  # side of a cell in points below which there is no room for numbers
 
 
 def plot_confusion(

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 LINES = ("-", "--", "-.", ":")
 """Styles of lines that have no markers, in the order in which series take them."""
 
-LONGEST_SEGMENT = 4096
-"""Steps in a segment of Welch's method, at most."""
-
-STRIP = 0.14
-"""Height of the strip of densities, as a part of that of the axes."""
+LONGEST_SEGMENT = 4096  # steps in a segment of Welch's method, at most
+STRIP = 0.14  # height of the strip of densities, as a part of that of the axes
 
 
 def plot_poles(poles: ArrayLike, *, truth: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
