@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 
 def check_sentences(sentences: Sequence[Sequence[str]], name: str, items: str = "words") -> None:
-    """Refuse what is no list of lists of strings, or empty."""
+    """Refuse all but lists of lists of strings that are not empty."""
     if not _is_list(sentences):
         raise TypeError(f"`{name}` must be a list of sentences, got {_described(sentences)}")
     if len(sentences) == 0:
@@ -51,8 +50,8 @@ def check_tags(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]
         raise ValueError(f"`tags` holds only {sorted(different)}; at least two tags are needed")
 
 
-def check_integers(least: dict[str, tuple[Any, int]]) -> None:
-    """Refuse arguments that are no integers, or below their least values."""
+def check_integers(least: dict[str, tuple[object, int]]) -> None:
+    """Refuse arguments that are not integers, or below their least values."""
     for name, (number, smallest) in least.items():
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
             raise TypeError(f"`{name}` must be an integer, got {type(number).__name__}")
@@ -60,8 +59,8 @@ def check_integers(least: dict[str, tuple[Any, int]]) -> None:
             raise ValueError(f"`{name}` must be at least {smallest}, got {number}")
 
 
-def check_positive(factors: dict[str, Any]) -> None:
-    """Refuse arguments that are no positive finite numbers."""
+def check_positive(factors: dict[str, object]) -> None:
+    """Refuse arguments that are not positive finite numbers."""
     for name, factor in factors.items():
         if isinstance(factor, bool) or not isinstance(factor, Real):
             raise TypeError(f"`{name}` must be a number, got {type(factor).__name__}")

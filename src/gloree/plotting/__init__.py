@@ -1,8 +1,8 @@
 """Figures of fits and checks: every function draws on one set of axes and returns it.
 
 matplotlib is imported on use and comes with the extra ``plot``. Nothing global is changed: no
-style, no backend, no default. Colours are those of Okabe and Ito, told apart by all readers, and
-every series has its own marker or line style as well.
+style, no backend, no default. Colours are those of Okabe and Ito, which colour-blind readers can
+distinguish, and every series has its own marker or line style as well.
 """
 
 from gloree.plotting._checks import plot_score_check, plot_singular_values

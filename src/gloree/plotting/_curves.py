@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, new_axes, tidy
+from gloree.plotting._style import GREY, LIGHT, new_axes, series, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +40,11 @@ def plot_error_curve(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no curve, or shapes do not fit together.
     """
     sizes = np.asarray(n_samples, dtype=np.float64)
     if sizes.ndim != 1 or not errors:
@@ -61,43 +66,29 @@ def plot_error_curve(
         known = np.flatnonzero(np.isfinite(table).any(axis=1))
         if known.size == 0:
             continue
-        middle = np.nanmedian(table[known], axis=1)
-        bars = np.vstack(
-            (middle - np.nanmin(table[known], axis=1), np.nanmax(table[known], axis=1) - middle)
-        )
-        ax.errorbar(
-            sizes[known],
-            middle,
-            yerr=bars if table.shape[1] > 1 else None,
-            marker=MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
-            linewidth=1.2,
-            markersize=5,
-            elinewidth=1,
-            capsize=2,
-            label=name,
-        )
-        lowest = min(lowest, float(np.min(middle * np.sqrt(sizes[known]))))
+        table, at = table[known], sizes[known]
+        middle = np.nanmedian(table, axis=1)
+        bars = None
+        if table.shape[1] > 1:
+            bars = (middle - np.nanmin(table, axis=1), np.nanmax(table, axis=1) - middle)
+        colour, marker = series(i)
+        style = {"lw": 1.2, "ms": 5, "elinewidth": 1, "capsize": 2}
+        ax.errorbar(at, middle, bars, marker=marker, color=colour, label=name, **style)
+        lowest = min(lowest, float(np.min(middle * np.sqrt(at))))
     if guide and np.isfinite(lowest):
         ends = np.array([sizes.min(), sizes.max()])
         heights = 0.6 * lowest / np.sqrt(ends)
-        ax.plot(ends, heights, color=GREY, linestyle="--", linewidth=1)
-        ax.annotate(
-            "slope -1/2",
-            (float(ends[1]), float(heights[1])),
-            xytext=(0, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color=GREY,
-        )
+        ax.plot(ends, heights, color=GREY, ls="--", lw=1)
+        end, offset = (float(ends[1]), float(heights[1])), (0, -3)
+        place = {"textcoords": "offset points", "ha": "right", "va": "top"}
+        ax.annotate("slope -1/2", end, xytext=offset, color=GREY, **place)
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
     if sizes.max() < 100 * sizes.min():
-        # Hardly a power of ten among them: name the sizes themselves.
+        # the range holds hardly a power of ten: label the sizes themselves
         ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
     ax.set_xticks([], minor=True)
     ax.margins(y=0.12)
-    ax.grid(True, which="major", color=LIGHT, linewidth=0.6)
+    ax.grid(True, which="major", color=LIGHT, lw=0.6)
     ax.set_axisbelow(True)
     ax.legend(frameon=False)
     return tidy(ax)

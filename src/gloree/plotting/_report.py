@@ -1,4 +1,4 @@
-"""What a fit did: the time of its stages, and how the residual fell."""
+"""The time of the stages of a fit, and the fall of its residual."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def plot_report(report: FitReport, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        If the report has no stages.
+
     See Also
     --------
     plot_history : How the residual fell.
@@ -48,7 +53,7 @@ def plot_report(report: FitReport, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_history(report: FitReport, *, unit: str = "", ax: Axes | None = None) -> Axes:
-    """Draw how the root mean square residual fell from step to step of the moment path.
+    """Draw how the root mean square residual fell with each step of the moment estimates.
 
     Parameters
     ----------
@@ -61,30 +66,31 @@ def plot_history(report: FitReport, *, unit: str = "", ax: Axes | None = None) -
     Returns
     -------
     matplotlib.axes.Axes
-        Steps up to the best; lines: the outputs themselves, and the residual after refinement.
+        Steps up to the best one, with lines for the outputs themselves and for the residual after
+        refinement.
+
+    Raises
+    ------
+    ValueError
+        If the report has no history.
     """
     if not report.history or report.moments_rmse is None or report.output_std is None:
         raise ValueError("`report` has no history: it is not the report of a finished fit")
     ax = new_axes(ax)
     squares = np.array([value for _, value in report.history])
     best = int(np.argmin(squares))
-    # A kept round repeats the value of its last inner step: show it once, as the round.
+    # a round that is kept repeats the value of its last inner step: show it once, as the round
     kept = [i for i in range(best + 1) if i == best or squares[i] != squares[i + 1]]
     names = [report.history[i][0] for i in kept]
     if best + 1 < squares.size and squares[best + 1] == squares[best]:
         names[-1] = report.history[best + 1][0]
     rms = np.sqrt(squares[kept] / squares[best]) * _rms(report.moments_rmse)
-    x = np.arange(len(kept))
-    ax.axhline(_rms(report.output_std), color=GREY, linestyle="--", linewidth=1.2, label="outputs")
-    ax.semilogy(x, rms, marker="o", color=COLOURS[0], linewidth=1.2, label="moments")
+    x, outputs = np.arange(len(kept)), _rms(report.output_std)
+    ax.axhline(outputs, color=GREY, ls="--", lw=1.2, label="outputs")
+    ax.semilogy(x, rms, marker="o", color=COLOURS[0], lw=1.2, label="moments")
     if report.refined_rmse is not None:
-        ax.axhline(
-            _rms(report.refined_rmse),
-            color=COLOURS[1],
-            linestyle=":",
-            linewidth=1.6,
-            label="after Gauss-Newton",
-        )
+        refined, label = _rms(report.refined_rmse), "after Gauss-Newton"
+        ax.axhline(refined, color=COLOURS[1], ls=":", lw=1.6, label=label)
     ax.set_xticks(x, names, rotation=40, ha="right")
     ax.set_ylabel(with_unit("root mean square residual", unit))
     ax.legend(frameon=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree.metrics import align
-from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, new_axes, tidy
+from gloree.plotting._style import GREY, LIGHT, new_axes, series, tidy
 from gloree.sequences import Array, IntArray
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SYMBOLS = {
     "output_bias": "output bias $c$",
     "direct_weights": "direct $D$",
 }
-"""How legends call the weights."""
+"""Names of the weights in legends."""
 
 
 def plot_weights(
@@ -64,11 +64,16 @@ def plot_weights(
         Weights to show, by their names in the constructor of the network; by default all input,
         recurrent and output weights.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
+        A new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If weights are not those of the models, or standard errors have other shapes.
 
     See Also
     --------
@@ -76,31 +81,19 @@ def plot_weights(
     """
     table = weight_table(model, truth, standard_errors, weights)
     ax = new_axes(ax)
-    everything = []
     for i, (name, target, estimate, errors) in enumerate(table):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        (colour, marker), label = series(i), SYMBOLS.get(name, name)
         if errors is not None:
-            ax.errorbar(
-                target, estimate, yerr=2 * errors, fmt="none", ecolor=colour, elinewidth=1, zorder=2
-            )
-        ax.plot(
-            target,
-            estimate,
-            marker,
-            color=colour,
-            markersize=5,
-            alpha=0.8,
-            label=SYMBOLS.get(name, name),
-            zorder=3,
-        )
-        everything += [target, estimate]
-    values = np.concatenate(everything)
+            bars = 2 * errors
+            ax.errorbar(target, estimate, bars, fmt="none", ecolor=colour, elinewidth=1, zorder=2)
+        ax.plot(target, estimate, marker, color=colour, ms=5, alpha=0.8, zorder=3, label=label)
+    values = np.concatenate([part for _, *pair, _ in table for part in pair])
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low if high > low else 1.0)
     ends = (low - margin, high + margin)
-    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
-    ax.set(xlim=ends, ylim=ends, xlabel="true weight", ylabel="estimated weight")
-    ax.set_aspect("equal")
+    ax.plot(ends, ends, color=GREY, lw=1, zorder=1)
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.set(xlabel="true weight", ylabel="estimated weight")
     ax.locator_params(nbins=6)
     ax.set_yticks([tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]])
     ax.set_xticks(ax.get_yticks())
@@ -130,40 +123,34 @@ def plot_weight_errors(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If standard errors are missing, or weights are not those of the models.
     """
-    table = []
+    ratios = {}
     for name, target, estimate, errors in weight_table(model, truth, standard_errors, weights):
         if errors is None:
             raise ValueError(
                 f"`standard_errors` has no {name!r}: fit with refine='one-step' or 'full', or "
                 f"leave these weights out of `weights`"
             )
-        table.append((name, target, estimate, errors))
+        ratios[name] = (estimate - target) / np.where(errors > 0, errors, np.inf)
     ax = new_axes(ax)
-    ax.axhspan(-2, 2, color=LIGHT, alpha=0.6, linewidth=0, zorder=0)
-    ax.axhline(0, color=GREY, linewidth=1, zorder=1)
-    start, inside, total = 0, 0, 0
-    for i, (name, target, estimate, errors) in enumerate(table):
-        ratios = (estimate - target) / np.where(errors > 0, errors, np.inf)
-        ax.plot(
-            np.arange(start, start + ratios.size),
-            ratios,
-            MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
-            markersize=5,
-            label=SYMBOLS.get(name, name),
-        )
-        start += ratios.size + 2
-        inside, total = inside + int(np.sum(np.abs(ratios) <= 2)), total + ratios.size
-    largest = max(4.0, *(float(np.abs(line.get_ydata()).max()) for line in ax.lines[1:]))
+    ax.axhspan(-2, 2, color=LIGHT, alpha=0.6, lw=0, zorder=0)
+    ax.axhline(0, color=GREY, lw=1, zorder=1)
+    start = 0
+    for i, (name, values) in enumerate(ratios.items()):
+        (colour, marker), at = series(i), start + np.arange(values.size)
+        ax.plot(at, values, marker, color=colour, ms=5, label=SYMBOLS.get(name, name))
+        start += values.size + 2
+    sizes = np.abs(np.concatenate(list(ratios.values())))
     # a legend of two rows needs more room
-    room = 1.1 if len(table) <= 3 else 1.4
-    ax.set(
-        ylim=(-room * largest, room * largest),
-        xlabel="weight (one after another)",
-        ylabel="error / standard error",
-        title=f"{inside} of {total} within two standard errors",
-    )
+    limit = (1.1 if len(ratios) <= 3 else 1.4) * max(4.0, float(sizes.max()))
+    ax.set(ylim=(-limit, limit), xlabel="weight (one after another)")
+    ax.set_ylabel("error / standard error")
+    ax.set_title(f"{np.sum(sizes <= 2)} of {sizes.size} within two standard errors")
     ax.set_xticks([])
     ax.legend(frameon=False, loc="upper center", ncols=3, columnspacing=1.0, handletextpad=0.2)
     return tidy(ax)
@@ -206,7 +193,7 @@ def weight_table(
 
 
 def _reordered(name: str, values: Array, order: IntArray, n_forward: int) -> Array:
-    """Bring an array with a row for each unit into the order in which the units were matched."""
+    """Put an array with a row for each unit into the order in which the units were matched."""
     if name in ("output_bias", "direct_weights"):
         return values
     if name.startswith("forward_"):
