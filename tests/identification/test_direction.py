@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from scipy.signal import lfilter
 
 from gloree.identification import find_directions, lag_tensors
-from gloree.identification._lag_tensors import (
+from gloree.identification._directions import (
     FIRST_LAG,
+    FIRST_SHIFT,
     LAST_LAG,
-    N_FILTER,
     ShiftStructure,
 )
 
@@ -61,9 +61,8 @@ def test_shifts_are_the_covariances_of_neighbouring_steps():
     z = lfilter([1.0], [1.0, -0.6], rng.standard_normal((70, 2)), axis=0)
     found = lag_tensors(z, rng.standard_normal((70, 1)))
     X = (z - found.mean) @ found.whitening
-    assert found.first_shift == FIRST_LAG - N_FILTER + 1
-    assert found.shifts.shape[0] == LAST_LAG - found.first_shift + 1
-    for place, s in enumerate(range(found.first_shift, LAST_LAG + 1)):
+    assert found.shifts.shape[0] == LAST_LAG - FIRST_SHIFT + 1
+    for place, s in enumerate(range(FIRST_SHIFT, LAST_LAG + 1)):
         expected = np.zeros((2, 2))
         for t in range(70):
             if 0 <= t + s < 70:

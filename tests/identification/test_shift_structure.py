@@ -8,12 +8,12 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.linalg import solve_discrete_lyapunov
 
 from gloree.identification import LagTensors, find_directions
-from gloree.identification._direction import growing_directions
-from gloree.identification._lag_tensors import (
+from gloree.identification._directions import (
     FIRST_LAG,
     LAST_LAG,
     N_FILTER,
     ShiftStructure,
+    growing_directions,
 )
 
 # what the ridge of the filters moves a direction by is of the size of the ridge
@@ -72,7 +72,7 @@ def population(branches, n_outputs=1):
             for place, k in enumerate(LAGS):
                 for j in range(N_FILTER):
                     T[place] += c * np.multiply.outer(g[j], power(SHIFTS[k - j - FIRST] @ w, m))
-    return LagTensors(W, np.zeros(4), tensors[2], tensors[3], SHIFTS, FIRST)
+    return LagTensors(W, np.zeros(4), tensors[2], tensors[3], SHIFTS)
 
 
 def square(v):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -111,10 +112,8 @@ def random_brnn(
         One direction may have no units.
     recurrence_norm : float, default 0.1
         |U| and |V|, the spectral norms.
-    activation : str or Activation
-    bias : float, default 0
-        Standard deviation of the hidden biases.
-    random_state : None, int or numpy.random.Generator
+    activation, bias, random_state
+        As in `random_rnn`.
 
     Returns
     -------
@@ -222,14 +221,8 @@ def make_rnn(
         recurrence_norm *= 3.0 / float(np.prod(np.arange(1.0, 2 * degree, 2)))
     units = (n_hidden - n_hidden // 2, n_hidden // 2) if bidirectional else (n_hidden,)
     make: Callable[..., IORNN | BRNN] = random_brnn if bidirectional else random_rnn
-    truth = make(
-        n_inputs,
-        *units,
-        n_outputs,
-        recurrence_norm=recurrence_norm,
-        activation=activation,
-        random_state=rng,
-    )
+    make = partial(make, recurrence_norm=recurrence_norm, activation=activation, random_state=rng)
+    truth = make(n_inputs, *units, n_outputs)
     X, limit = chain.sample(n_sequences, n_steps, random_state=rng), NEAR_EXPLOSION**degree
     exploded = truth.explosions(X, limit=limit)
     if exploded.size:

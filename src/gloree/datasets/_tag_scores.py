@@ -18,8 +18,7 @@ Weights = NDArray[np.float32]
 
 CURVATURE = 0.05  # typical p (1 - p) of a tag, the curvature per occurrence of a feature
 MEMORY = 6  # steps from which L-BFGS builds its inverse Hessian
-SUFFICIENT_DECREASE = 1e-4
-SHORTEST_STEP = 1e-6
+SUFFICIENT_DECREASE, SHORTEST_STEP = 1e-4, 1e-6
 
 
 def shifted(index: IntArray, lengths: IntArray, offset: int, outside: int) -> IntArray:

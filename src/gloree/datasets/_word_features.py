@@ -13,9 +13,7 @@ from scipy import sparse
 
 from gloree.sequences import IntArray
 
-LONGEST_AFFIX = 5
-LONGEST_CASED_SUFFIX = 3
-LONGEST_LENGTH = 12
+LONGEST_AFFIX, LONGEST_CASED_SUFFIX, LONGEST_LENGTH = 5, 3, 12
 IDENTITIES = ("word ", "lower ")  # features that identify words, counted by occurrence in the text
 
 BoolArray = NDArray[np.bool_]

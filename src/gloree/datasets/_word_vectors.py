@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from os import PathLike
 
 import numpy as np
@@ -13,7 +14,6 @@ from scipy import sparse
 
 from gloree._storage import load_arrays, save_arrays
 from gloree.datasets._tag_scores import fit_scores, regress_scores
-from gloree.datasets._text_checks import check_integers, check_positive, check_sentences, check_tags
 from gloree.datasets._word_features import (
     BoolArray,
     FeatureTable,
@@ -28,7 +28,6 @@ from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
 IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
-
 
 METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_scores, 1.0, 10.0)}
 """Functions that fit scores, with default values of `penalty` and `neighbour_penalty`."""
@@ -58,10 +57,6 @@ class WordVectors:
         Subtracted from the sum of the weights of a word's features.
     tag_names : tuple of str
         Tags of the training text, sorted.
-
-    See Also
-    --------
-    read_conllu : Sentences with their tags from a file.
 
     Notes
     -----
@@ -165,8 +160,7 @@ class WordVectors:
         is no randomness: the parts are consecutive sentences, and the fit starts from zero.
 
         Dimensions are the principal directions of the scores of the training text, in falling order
-        of variance. More than the default number would be redundant, as scores of one offset matter
-        only up to a constant.
+        of variance; scores of one offset matter only up to a constant.
         """
         check_sentences(sentences, "sentences")
         check_tags(sentences, tags)
@@ -311,3 +305,56 @@ def _principal(centred: Array, n_dimensions: int) -> Array:
     directions = directions[:, ::-1][:, :n_dimensions]
     largest = np.abs(directions).argmax(axis=0)
     return np.asarray(directions * np.sign(directions[largest, np.arange(n_dimensions)]))
+
+
+def check_sentences(sentences: Sequence[Sequence[str]], name: str, items: str = "words") -> None:
+    """Refuse all but lists of lists of strings that are not empty."""
+    _check_list(sentences, name, "sentences")
+    if len(sentences) == 0:
+        raise ValueError(f"`{name}` is empty")
+    for number, sentence in enumerate(sentences):
+        _check_list(sentence, f"{name}[{number}]", items)
+        if len(sentence) == 0:
+            raise ValueError(f"`{name}[{number}]` holds no {items}")
+        other = {type(item).__name__ for item in sentence if not isinstance(item, str)}
+        if other:
+            raise TypeError(f"`{name}[{number}]` must hold strings, got {', '.join(other)}")
+
+
+def _check_list(value: object, name: str, items: str) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"`{name}` must be a list of {items}, got the string {value[:30]!r}")
+    if not isinstance(value, Sequence | np.ndarray):
+        found = "None" if value is None else type(value).__name__
+        raise TypeError(f"`{name}` must be a list of {items}, got {found}")
+
+
+def check_tags(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> None:
+    """Refuse tags that do not fit checked sentences, or are all the same."""
+    check_sentences(tags, "tags", "tags")
+    if len(tags) != len(sentences):
+        raise ValueError(f"`tags` has {len(tags)} sentences, `sentences` has {len(sentences)}")
+    for number, (words, of_words) in enumerate(zip(sentences, tags, strict=True)):
+        if len(words) != len(of_words):
+            raise ValueError(f"`tags[{number}]` has {len(of_words)} tags for {len(words)} words")
+    different = set(chain(*tags))
+    if len(different) < 2:
+        raise ValueError(f"`tags` holds only {sorted(different)}; at least two tags are needed")
+
+
+def check_integers(least: dict[str, tuple[object, int]]) -> None:
+    """Refuse arguments that are not integers, or below their least values."""
+    for name, (number, smallest) in least.items():
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise TypeError(f"`{name}` must be an integer, got {type(number).__name__}")
+        if number < smallest:
+            raise ValueError(f"`{name}` must be at least {smallest}, got {number}")
+
+
+def check_positive(factors: dict[str, object]) -> None:
+    """Refuse arguments that are not positive finite numbers."""
+    for name, factor in factors.items():
+        if isinstance(factor, bool) or not isinstance(factor, Real):
+            raise TypeError(f"`{name}` must be a number, got {type(factor).__name__}")
+        if not 0.0 < float(factor) < np.inf:
+            raise ValueError(f"`{name}` must be positive and finite, got {factor}")

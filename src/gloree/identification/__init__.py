@@ -3,11 +3,12 @@
 `identify` runs all stages; the steps behind them are plain functions.
 """
 
-from gloree.identification._direction import (
+from gloree.identification._directions import (
+    LagTensors,
     NonlinearDirection,
     find_directions,
+    lag_tensors,
 )
-from gloree.identification._lag_tensors import LagTensors, lag_tensors
 from gloree.identification._markov import (
     ImpulseResponse,
     impulse_response,
@@ -21,7 +22,6 @@ from gloree.identification._networks import (
     with_outputs,
     with_shared_states,
 )
-from gloree.identification._output_error import least_squares_realisation
 from gloree.identification._pipeline import Identified, identify
 from gloree.identification._problem import (
     FREE_POLYNOMIAL,
@@ -31,6 +31,7 @@ from gloree.identification._problem import (
 from gloree.identification._realisation import (
     Realisation,
     ho_kalman,
+    least_squares_realisation,
 )
 from gloree.identification._records import (
     check_records,

@@ -10,10 +10,9 @@ from scipy.linalg import solve_discrete_lyapunov
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel, linear_model
-from gloree.identification._output_error import least_squares_realisation
 from gloree.identification._problem import IdentificationProblem, longest_record, percent
-from gloree.identification._realisation import ho_kalman, supported_order
-from gloree.identification._split import FIRST_ROWS, RecordSplit, split_records
+from gloree.identification._realisation import ho_kalman, least_squares_realisation, supported_order
+from gloree.identification._records import FIRST_ROWS, RecordSplit, split_records
 from gloree.models import IORNN
 from gloree.sequences import IntArray
 
@@ -65,7 +64,14 @@ def fit_linear(problem: IdentificationProblem) -> LinearFit:
     response = impulse_response(records, n_lags, problem.engine)
     split = split_records(records, warm_up=min(100, max(10, steps // 10)))
     orders = [order] if order else range(1, min(LARGEST_ORDER, supported) + 1)
-    candidates = [try_order(problem, response, split, order) for order in orders]
+    candidates: list[tuple[OrderTrial, LinearModel]] = []
+    for order in orders:
+        realisation = ho_kalman(response.parameters, order)
+        linear = linear_model(realisation, *longest_record(records, FIRST_ROWS))
+        linear = without_weak_slow_modes(linear)
+        value = float(realisation.singular_values[order - 1])
+        error = problem.error(linear.model, split.held_out)
+        candidates.append((OrderTrial(order, value, error, realisation.n_moved), linear))
     # the least order of nearly the least error, from stable realisations if there are any
     stable = [pair for pair in candidates if pair[0].n_moved == 0] or candidates
     largest = ORDER_GAIN * min(trial.error for trial, _ in stable)
@@ -105,18 +111,6 @@ def typical_length(lengths: IntArray) -> int:
     longest_first = np.sort(lengths.astype(np.int64))[::-1]
     rows = np.cumsum(longest_first)
     return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])
-
-
-def try_order(
-    problem: IdentificationProblem, response: ImpulseResponse, split: RecordSplit, order: int
-) -> tuple[OrderTrial, LinearModel]:
-    """Realise a model of one order, and measure its held-out error."""
-    realisation = ho_kalman(response.parameters, order)
-    candidate = linear_model(realisation, *longest_record(problem.records, FIRST_ROWS))
-    candidate = without_weak_slow_modes(candidate)
-    value = float(realisation.singular_values[order - 1])
-    error = problem.error(candidate.model, split.held_out)
-    return OrderTrial(order, value, error, realisation.n_moved), candidate
 
 
 def without_weak_slow_modes(part: LinearModel) -> LinearModel:

@@ -21,15 +21,14 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from gloree.activations import Activation, PerUnit, linear
-from gloree.identification._direction import NonlinearDirection
+from gloree.identification._directions import NonlinearDirection
 from gloree.identification._realisation import Realisation
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
 
 Directions: TypeAlias = Sequence[NonlinearDirection]
 
-RIDGE = 1e-8
-"""Relative ridge of the least squares for injections; those for outputs have a hundredth of it."""
+RIDGE, OUTPUT_RIDGE = 1e-8, 1e-10  # relative, of the least squares for injections and for outputs
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,8 @@ def linear_model(realisation: Realisation, u: Array, y: Array) -> LinearModel:
 def with_outputs(model: IORNN, u: Array, y: Array) -> IORNN:
     """Output weights, bias and direct path by least squares on the states."""
     regressors = np.column_stack((model.hidden_states(u), u, np.ones(u.shape[0])))
-    weights, k = _least_squares(regressors, y), model.n_hidden
+    weights = _solve(regressors.T @ regressors, regressors.T @ y, OUTPUT_RIDGE)
+    k = model.n_hidden
     return model.replace(
         output_weights=weights[:k], direct_weights=weights[k:-1], output_bias=weights[-1]
     )
@@ -171,7 +171,8 @@ def with_shared_states(
     whole, offsets = _unit_weights(directions, q)
     columns = np.concatenate((seen, np.arange(transition.shape[0], entering.shape[1])))
     weights = np.zeros((entering.shape[1], q))
-    weights[columns] = _least_squares(entering[:, columns], entering[:, :-1] @ whole + offsets)
+    kept, v = entering[:, columns], entering[:, :-1] @ whole + offsets
+    weights[columns] = _solve(kept.T @ kept, kept.T @ v, OUTPUT_RIDGE)
     injection = _injection(linear_part, unit(entering @ weights + biases), driven)
     return _network(linear_part, transition, injection, weights[:-1], biases + weights[-1], unit)
 
@@ -249,10 +250,6 @@ def _injection(linear_part: LinearModel, values: Array, driven: IntArray) -> Arr
     injection = np.zeros((found.order, q))
     injection[driven] = _solve(gram, right[:, None], RIDGE).reshape(q, n_driven).T
     return injection
-
-
-def _least_squares(regressors: Array, targets: Array) -> Array:
-    return _solve(regressors.T @ regressors, regressors.T @ targets, RIDGE * 1e-2)
 
 
 def _solve(gram: Array, right: Array, ridge: float) -> Array:

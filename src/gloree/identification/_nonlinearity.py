@@ -10,8 +10,7 @@ from itertools import islice
 import numpy as np
 
 from gloree.engine import Clock
-from gloree.identification._direction import NonlinearDirection, growing_directions
-from gloree.identification._lag_tensors import lag_tensors
+from gloree.identification._directions import NonlinearDirection, growing_directions, lag_tensors
 from gloree.identification._linear import LinearFit
 from gloree.identification._networks import Directions, unit_biases, with_copied_states
 from gloree.identification._problem import IdentificationProblem

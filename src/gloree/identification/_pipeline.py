@@ -94,13 +94,10 @@ def _report(
     records, states = problem.records, slice(fit.order)
     poles = np.linalg.eigvals(network.model.recurrent_weights[states, states])
     directions = moments.directions[-1] if moments.directions else ()
+    sizes = {"records": records.n_sequences, "samples": records.n_rows}
+    sizes |= {"inputs": records.n_inputs, "outputs": records.n_outputs}
     return IdentificationReport(
-        sizes={
-            "records": records.n_sequences,
-            "samples": records.n_rows,
-            "inputs": records.n_inputs,
-            "outputs": records.n_outputs,
-        },
+        sizes=sizes,
         stages=stages,
         ridge=fit.response.ridge,
         input_condition=fit.response.condition,

@@ -16,7 +16,7 @@ from gloree.identification._networks import nested_partitions, unit_biases, with
 from gloree.identification._nonlinearity import Nonlinearity, unless_explosive
 from gloree.identification._problem import IdentificationProblem, percent
 from gloree.identification._realisation import pulled_inside
-from gloree.identification._split import FIRST_ROWS, RecordSplit
+from gloree.identification._records import FIRST_ROWS, RecordSplit
 from gloree.models import IORNN, ExplosionError, Network
 from gloree.refinement import (
     Layout,
@@ -186,21 +186,18 @@ class RefinedLinear:
 def refine_linear(search: Search, fit: LinearFit, moments: Nonlinearity) -> RefinedLinear:
     """Refine the realisation: for a while, or to convergence on all rows if nothing follows."""
     problem, split = search.problem, search.split
-    max_seconds = problem.settings.max_seconds
+    model, max_seconds = fit.linear.model, problem.settings.max_seconds
     if problem.settings.n_nonlinear == 0:
         # nothing remains to be compared on held-out rows
+        rows = split.training.joined(split.held_out)
+        seconds = max_seconds - search.clock()
         end = search.descend(
-            fit.linear.model,
-            split.training.joined(split.held_out),
-            validate=False,
-            max_steps=200,
-            max_seconds=max_seconds - search.clock(),
-            damping=NEAR_OPTIMUM,
+            model, rows, max_steps=200, max_seconds=seconds, validate=False, damping=NEAR_OPTIMUM
         )
     else:
         seconds = min(LINEAR_SECONDS, LINEAR_TIME * max_seconds)
         rows = split.first_training(FIRST_ROWS)
-        end = search.descend(fit.linear.model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
+        end = search.descend(model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
     error = problem.error(end.model, split.held_out)
     return RefinedLinear(end, error, problem.error(moments.model, split.held_out))
 

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.plotting._style import (
-    COLOURS,
-    GREY,
-    MAX_POINTS,
-    legend_above,
-    new_axes,
-    tidy,
-    with_unit,
-)
+from gloree.plotting._style import COLOURS, GREY, MAX_POINTS, new_axes, tidy, top_legend, with_unit
 from gloree.sequences import Array, IntArray, as_sequences
 
 if TYPE_CHECKING:
@@ -78,14 +70,12 @@ def plot_prediction(
     ax.plot(x, predicted, color=COLOURS[1], ls="--", lw=1.4, label="predicted")
     if residual:
         ax.plot(x, y - predicted, color=COLOURS[0], lw=0.9, label="difference")
-    ax.set(
-        xlabel="step" if sample_time is None else "time (s)",
-        ylabel=with_unit(name, unit),
-        xlim=(float(x[0]), float(x[-1])) if x.size > 1 else None,
-    )
+    ends = (float(x[0]), float(x[-1])) if x.size > 1 else None
+    ax.set(xlabel="time (s)", ylabel=with_unit(name, unit), xlim=ends)
     if sample_time is None:
+        ax.set_xlabel("step")
         ax.locator_params(axis="x", integer=True)
-    legend_above(ax)
+    top_legend(ax)
     return tidy(ax)
 
 
@@ -135,21 +125,18 @@ def plot_residuals(
     x, r = estimate[counted], (truth - estimate)[counted]
     ax = new_axes(ax)
     shown = np.linspace(0, x.size - 1, min(x.size, MAX_POINTS)).astype(np.int64)
-    colour = COLOURS[0]
-    ax.plot(x[shown], r[shown], ".", color=colour, ms=2.5, alpha=0.4, zorder=1, label="steps")
+    blue, red = COLOURS[:2]
+    ax.plot(x[shown], r[shown], ".", color=blue, ms=2.5, alpha=0.4, zorder=1, label="steps")
     parts = np.array_split(np.argsort(x, kind="stable"), min(20, x.size))
-    centre, mean, spread = np.array(
-        [(x[part].mean(), r[part].mean(), r[part].std()) for part in parts]
-    ).T
-    ax.fill_between(centre, mean - spread, mean + spread, color=COLOURS[1], alpha=0.25, lw=0)
-    ax.plot(centre, mean, color=COLOURS[1], lw=1.5, label="mean and one deviation")
+    found = [(x[part].mean(), r[part].mean(), r[part].std()) for part in parts]
+    centre, mean, spread = np.array(found).T
+    ax.fill_between(centre, mean - spread, mean + spread, color=red, alpha=0.25, lw=0)
+    ax.plot(centre, mean, color=red, lw=1.5, label="mean and one deviation")
     ax.axhline(0, color=GREY, lw=1, zorder=0)
     rms = float(np.sqrt(np.mean(r**2)))
-    ax.set(
-        xlabel=with_unit(f"predicted {name}", unit),
-        ylabel=with_unit("measured - predicted", unit),
-        title=f"root mean square {rms:.4g}{' ' + unit if unit else ''}",
-    )
+    ax.set_xlabel(with_unit(f"predicted {name}", unit))
+    ax.set_ylabel(with_unit("measured - predicted", unit))
+    ax.set_title(f"root mean square {rms:.4g} {unit}".rstrip())
     ax.legend(frameon=False, loc="upper left", markerscale=3)
     return tidy(ax)
 

@@ -35,7 +35,7 @@ def series(i: int) -> tuple[str, str]:
     return COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
 
 
-def legend_above(ax: Axes, ncols: int = 3, columnspacing: float | None = None) -> None:
+def top_legend(ax: Axes, ncols: int = 3, columnspacing: float | None = None) -> None:
     """Draw the legend above the axes, at their left end."""
     ax.legend(
         frameon=False,

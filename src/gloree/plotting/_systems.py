@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree.plotting._style import COLOURS, GREY, LIGHT, MAX_POINTS, legend_above, new_axes, tidy
+from gloree.plotting._style import COLOURS, GREY, LIGHT, MAX_POINTS, new_axes, tidy, top_legend
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def plot_spectrum(
     ax.grid(True, color=LIGHT, lw=0.6)
     ax.set_axisbelow(True)
     labels = ax.get_legend_handles_labels()[1]
-    legend_above(ax, len(labels) if sum(map(len, labels)) < 40 else 1, columnspacing=1.2)
+    top_legend(ax, len(labels) if sum(map(len, labels)) < 40 else 1, columnspacing=1.2)
     return tidy(ax)
 
 
@@ -228,10 +228,8 @@ def plot_nonlinearity(
     bottom, top = float(y.min()), float(y.max())
     height = top - bottom if top > bottom else max(abs(top), 1.0)
     floor = bottom - height * (STRIP + 0.06) / (1 - STRIP - 0.12)
-    ax.set(
-        xlim=(float(seen.min()), float(seen.max())) if seen.max() > seen.min() else None,
-        ylim=(floor, top + 0.06 * height),
-        xlabel="pre-activation $z$ (strip: density in the data)",
-        ylabel="contribution of the unit",
-    )
+    if seen.max() > seen.min():
+        ax.set_xlim(float(seen.min()), float(seen.max()))
+    ax.set(ylim=(floor, top + 0.06 * height), ylabel="contribution of the unit")
+    ax.set_xlabel("pre-activation $z$ (strip: density in the data)")
     return tidy(ax)

@@ -1,8 +1,9 @@
-"""Estimated weights against the true ones."""
+"""Estimated weights against the true ones, and errors against sample size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,6 @@ def plot_weights(
         Weights to show, by their names in the constructor of the network; by default all input,
         recurrent and output weights.
     ax : matplotlib.axes.Axes, optional
-        A new figure by default.
 
     Returns
     -------
@@ -74,10 +74,6 @@ def plot_weights(
     ------
     ValueError
         If weights are not those of the models, or standard errors have other shapes.
-
-    See Also
-    --------
-    plot_weight_errors : The differences, in units of their standard errors.
     """
     table = weight_table(model, truth, standard_errors, weights)
     ax = new_axes(ax)
@@ -201,3 +197,81 @@ def _reordered(name: str, values: Array, order: IntArray, n_forward: int) -> Arr
     elif name.startswith("backward_"):
         order = order[n_forward:] - n_forward
     return values[np.ix_(order, order)] if name.endswith("recurrent_weights") else values[order]
+
+
+def plot_error_curve(
+    n_samples: ArrayLike,
+    errors: Mapping[str, ArrayLike],
+    *,
+    guide: bool = True,
+    xlabel: str = "steps in total",
+    ylabel: str = "relative error",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw errors against sample size on logarithmic axes, with a guide of slope -1/2.
+
+    Parameters
+    ----------
+    n_samples : array of shape (n_sizes,)
+    errors : mapping of str to array of shape (n_sizes,) or (n_sizes, n_repetitions)
+        A curve for each name; of repetitions the median is drawn, with bars from the smallest to
+        the largest. NaN leaves a point out.
+    guide : bool, default True
+        Whether to draw a line that falls like the square root of the sample size, below the
+        lowest curve.
+    xlabel, ylabel : str
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no curve, or shapes do not fit together.
+    """
+    sizes = np.asarray(n_samples, dtype=np.float64)
+    if sizes.ndim != 1 or not errors:
+        raise ValueError(
+            f"`n_samples` has shape {sizes.shape} and `errors` {len(errors)} curves: expected a "
+            f"vector of sizes and at least one curve"
+        )
+    curves = {name: np.asarray(values, dtype=np.float64) for name, values in errors.items()}
+    for name, values in curves.items():
+        if values.ndim not in (1, 2) or values.shape[0] != sizes.size:
+            raise ValueError(
+                f"`errors[{name!r}]` has shape {values.shape}, expected ({sizes.size},) or "
+                f"({sizes.size}, n_repetitions)"
+            )
+    ax = new_axes(ax)
+    lowest, draw = np.inf, partial(ax.errorbar, lw=1.2, ms=5, elinewidth=1, capsize=2)
+    for i, (name, values) in enumerate(curves.items()):
+        table = values[:, None] if values.ndim == 1 else values
+        known = np.flatnonzero(np.isfinite(table).any(axis=1))
+        if known.size == 0:
+            continue
+        table, at = table[known], sizes[known]
+        middle = np.nanmedian(table, axis=1)
+        bars = None
+        if table.shape[1] > 1:
+            bars = (middle - np.nanmin(table, axis=1), np.nanmax(table, axis=1) - middle)
+        colour, marker = series(i)
+        draw(at, middle, bars, fmt=f"{marker}-", color=colour, label=name)
+        lowest = min(lowest, float(np.min(middle * np.sqrt(at))))
+    if guide and np.isfinite(lowest):
+        ends = np.array([sizes.min(), sizes.max()])
+        heights = 0.6 * lowest / np.sqrt(ends)
+        ax.plot(ends, heights, color=GREY, ls="--", lw=1)
+        note = partial(ax.annotate, ha="right", va="top", color=GREY, textcoords="offset points")
+        note("slope -1/2", (float(ends[1]), float(heights[1])), xytext=(0, -3))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    if sizes.max() < 100 * sizes.min():
+        # the range holds hardly a power of ten: label the sizes themselves
+        ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    ax.set_xticks([], minor=True)
+    ax.margins(y=0.12)
+    ax.grid(True, which="major", color=LIGHT, lw=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False)
+    return tidy(ax)
