@@ -108,7 +108,7 @@ def test_fewer_dimensions_are_the_first_ones(fitted):
 
 
 def test_the_same_text_gives_the_same_vectors(fitted):
-    again = WordVectors.fit(WORDS, tags=TAGS, **SMALL)
+    again, _ = WordVectors.fit_transform(WORDS, tags=TAGS, **SMALL)
     np.testing.assert_array_equal(again.weights, fitted[0].weights)
     np.testing.assert_array_equal(again.offset, fitted[0].offset)
     assert again.feature_names == fitted[0].feature_names
@@ -134,7 +134,7 @@ def test_vectors_are_sums_over_features(fitted):
 def test_frequent_words_are_known_and_rare_ones_are_not():
     words = [["once", "twice"], ["twice"], ["thrice", "thrice", "thrice"]]
     tags = [["A", "B"], ["B"], ["A", "A", "A"]]
-    vectors = WordVectors.fit(words, tags=tags, n_folds=2)
+    vectors, _ = WordVectors.fit_transform(words, tags=tags, n_folds=2)
     assert "twice" in vectors and "thrice" in vectors
     assert "once" not in vectors and "Twice" not in vectors and 3 not in vectors
 
@@ -160,7 +160,7 @@ def test_saved_vectors_are_read_back_as_they_were(fitted, tmp_path):
 
 def test_words_with_any_characters_survive_saving(tmp_path):
     words = [["a\nb", "x\x00", "é", "日本", "a\nb", "x\x00"]] * 2
-    vectors = WordVectors.fit(words, tags=[["A", "B"] * 3] * 2, n_folds=2)
+    vectors, _ = WordVectors.fit_transform(words, tags=[["A", "B"] * 3] * 2, n_folds=2)
     vectors.save(tmp_path / "vectors.npz")
     loaded = WordVectors.load(tmp_path / "vectors.npz")
     assert loaded.feature_names == vectors.feature_names
@@ -217,7 +217,7 @@ REFUSED = {
 @pytest.mark.parametrize("data, options, error, message", REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_be_fitted_is_refused_by_name(data, options, error, message):
     with pytest.raises(error, match=message):
-        WordVectors.fit(data[0], tags=data[1], **options)
+        WordVectors.fit_transform(data[0], tags=data[1], **options)
 
 
 def test_transform_and_lookup_check_their_words(fitted):
@@ -245,9 +245,9 @@ def test_scores_solve_the_equations_of_the_log_linear_model():
     y = np.unique([tag for each in tags for tag in each], return_inverse=True)[1]
     penalties = [3.0, 1.0, 3.0]
     weights = fit_scores(
-        table.of_kinds, table.kind, lengths, y, 4, penalties=penalties, max_iter=300
+        table.of_tokens, table.token, lengths, y, 4, penalties=penalties, max_iter=300
     ).astype(np.float64)
-    F = table.of_kinds.toarray()[table.kind].astype(np.float64)
+    F = table.of_tokens.toarray()[table.token].astype(np.float64)
     pull = np.zeros_like(weights)
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends, strict=True):

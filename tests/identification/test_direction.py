@@ -9,9 +9,13 @@ import pytest
 from scipy.optimize import minimize
 from scipy.signal import lfilter
 
-from gloree.identification import find_direction, lag_tensors
-from gloree.identification._lag_tensors import FIRST_LAG, LAST_LAG, N_FILTER
-from gloree.identification._shift_structure import ShiftStructure
+from gloree.identification import find_directions, lag_tensors
+from gloree.identification._directions import (
+    FIRST_LAG,
+    FIRST_SHIFT,
+    LAST_LAG,
+    ShiftStructure,
+)
 
 # sums of sixty terms of size one
 ALGEBRA = 1e-11
@@ -57,9 +61,8 @@ def test_shifts_are_the_covariances_of_neighbouring_steps():
     z = lfilter([1.0], [1.0, -0.6], rng.standard_normal((70, 2)), axis=0)
     found = lag_tensors(z, rng.standard_normal((70, 1)))
     X = (z - found.mean) @ found.whitening
-    assert found.first_shift == FIRST_LAG - N_FILTER + 1
-    assert found.shifts.shape[0] == LAST_LAG - found.first_shift + 1
-    for place, s in enumerate(range(found.first_shift, LAST_LAG + 1)):
+    assert found.shifts.shape[0] == LAST_LAG - FIRST_SHIFT + 1
+    for place, s in enumerate(range(FIRST_SHIFT, LAST_LAG + 1)):
         expected = np.zeros((2, 2))
         for t in range(70):
             if 0 <= t + s < 70:
@@ -107,7 +110,7 @@ def test_direction_of_a_wiener_hammerstein_system_is_found(kind):
     # what is linear in the windows of the input is not of interest
     windows = np.column_stack([np.roll(z[:, 2], lag) for lag in range(40)] + [np.ones(len(y))])
     residual = (y - windows @ np.linalg.lstsq(windows, y, rcond=None)[0])[:, None]
-    found = find_direction(lag_tensors(z, residual))
+    (found,) = find_directions(lag_tensors(z, residual), 1)
     v = z @ found.weights + found.offset
     # with 30,000 rows the moments have standard errors of one percent: three of them leave an
     # angle of a twentieth, cosine 0.999; the error of what is not Gaussian comes on top
@@ -126,7 +129,8 @@ def test_a_descent_without_gradients_ends_where_the_exact_one_does(kind):
     z, _, y = wiener_hammerstein(NONLINEARITIES[kind], n_rows=5000)
     tensors = lag_tensors(z, y[:, None])
     structure = ShiftStructure(tensors)
-    found = np.linalg.lstsq(tensors.whitening, find_direction(tensors).weights, rcond=None)[0]
+    (direction,) = find_directions(tensors, 1)
+    found = np.linalg.lstsq(tensors.whitening, direction.weights, rcond=None)[0]
     drawn = np.random.default_rng(4).standard_normal((8, found.shape[0]))
     ends = [minimize(structure.loss, start, method="BFGS") for start in drawn]
     best = min(ends, key=lambda end: end.fun)
@@ -139,12 +143,12 @@ def test_a_descent_without_gradients_ends_where_the_exact_one_does(kind):
 def test_two_outputs_share_the_direction():
     z, w, first = wiener_hammerstein(NONLINEARITIES["even"])
     second = lfilter([1.0], [1.0, 0.5], (z @ w) ** 2)
-    found = find_direction(lag_tensors(z, np.column_stack((first, second))))
+    (found,) = find_directions(lag_tensors(z, np.column_stack((first, second))), 1)
     assert abs(np.corrcoef(z @ found.weights, z @ w)[0, 1]) > 0.99
 
 
 def test_a_residual_of_zeros_has_some_direction():
     z = np.random.default_rng(3).standard_normal((200, 2))
-    found = find_direction(lag_tensors(z, np.zeros((200, 1))))
+    (found,) = find_directions(lag_tensors(z, np.zeros((200, 1))), 1)
     assert np.all(np.isfinite(found.weights))
     assert found.explained == (0.0, 0.0)

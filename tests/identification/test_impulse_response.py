@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gloree.engine import Engine
-from gloree.identification import impulse_response, response_sums
-from gloree.identification._markov import RIDGES, WELL_CONDITIONED
+from gloree.identification import impulse_response
+from gloree.identification._markov import RIDGES, WELL_CONDITIONED, response_sums
 from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")

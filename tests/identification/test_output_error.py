@@ -10,13 +10,13 @@ from scipy.signal import lfilter
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.engine import Engine
 from gloree.identification import ho_kalman, impulse_response, least_squares_realisation
-from gloree.identification._output_error import (
+from gloree.identification._realisation import (
+    LARGEST_RADIUS,
     CompressedRecord,
     _fit_outputs,
     _normal_equations,
     hankel_lags,
 )
-from gloree.identification._realisation import LARGEST_RADIUS
 from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from gloree.identification import (
+from gloree.identification import ho_kalman, linear_model
+from gloree.identification._realisation import (
+    LARGEST_RADIUS,
     hankel_matrix,
-    ho_kalman,
-    linear_model,
     modal_form,
     stabilised,
 )
-from gloree.identification._realisation import LARGEST_RADIUS
 
 # The Hankel matrix is exact to eps times its largest singular value, and the realisation divides
 # by the smallest that is kept: states are exact to eps times their ratio, poles to that times the

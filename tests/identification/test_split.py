@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gloree.identification._split import LARGEST_MODULUS, REMEMBERED, SEGMENT, split_records
+from gloree.identification._records import LARGEST_MODULUS, REMEMBERED, SEGMENT, split_records
 from gloree.sequences import as_sequences
 
 LENGTHS = {

@@ -12,11 +12,11 @@ from gloree.identification import (
     linear_model,
     nested_partitions,
     unit_biases,
-    unit_directions,
     with_copied_states,
     with_outputs,
     with_shared_states,
 )
+from gloree.identification._networks import unit_directions
 
 # the same sums in another order, over a few hundred steps
 ALGEBRA = 1e-10
@@ -74,7 +74,7 @@ def system():
 def test_copied_states_are_the_linear_model_and_a_filtered_nonlinearity(system):
     part, direction, _ = system
     n, q = 3, 2
-    network = with_copied_states(part, direction, tanh, BIASES)
+    network = with_copied_states(part, (direction,), tanh, BIASES)
     assert network.n_hidden == 2 * n + q
     assert network.activation.units == (linear,) * 6 + (tanh,) * 2
     injection = network.recurrent_weights[n : 2 * n, 2 * n :]
@@ -95,7 +95,7 @@ def test_copied_states_are_the_linear_model_and_a_filtered_nonlinearity(system):
 
 def test_copied_states_lower_the_error_of_the_linear_model(system):
     part, direction, _ = system
-    network = with_copied_states(part, direction, tanh, unit_biases(3))
+    network = with_copied_states(part, (direction,), tanh, unit_biases(3))
     left = part.y - network.predict(part.u)
     assert np.std(left) < 0.5 * np.std(part.residual)
 
@@ -108,7 +108,7 @@ def test_true_partition_of_a_cascade_leaves_little(system):
         direction.weights * size, direction.offset * size + values.mean(), (1.0, 1.0)
     )
     seen, driven = np.array([0, 1]), np.array([2])
-    network = with_shared_states(part, scaled, tanh, BIASES, seen, driven)
+    network = with_shared_states(part, (scaled,), tanh, BIASES, seen, driven)
     assert network.n_hidden == 5
     assert not network.recurrent_weights[:2, 3:].any()  # seen states are not driven
     assert not network.recurrent_weights[3:, 2].any()  # the driven one is not seen
@@ -130,7 +130,7 @@ def test_true_partition_of_a_cascade_leaves_little(system):
 def test_units_of_a_direction_with_variance_one_come_close(system):
     part, direction, _ = system
     seen, driven = np.array([0, 1]), np.array([2])
-    network = with_shared_states(part, direction, tanh, unit_biases(5), seen, driven)
+    network = with_shared_states(part, (direction,), tanh, unit_biases(5), seen, driven)
     left = part.y - network.predict(part.u)
     # five units of another slope stand for two: an approximation, far below the linear model
     assert np.std(left) < 0.25 * np.std(part.residual)
@@ -141,14 +141,14 @@ def test_several_outputs_have_one_injection(system, unit):
     part, direction, _ = system
     y = np.column_stack((part.y, np.roll(part.y, 1)))
     several = linear_model(realisation(), part.u, y)
-    network = with_copied_states(several, direction, unit, BIASES)
+    network = with_copied_states(several, (direction,), unit, BIASES)
     assert network.n_outputs == 2
     assert np.std(y - network.predict(part.u)) <= np.std(several.residual) * (1 + 1e-6)
 
 
 def test_partitions_are_nested_and_end_with_feedback(system):
     part, direction, _ = system
-    parts = nested_partitions(part, direction)
+    parts = nested_partitions(part, (direction,))
     assert len(parts) == 3
     np.testing.assert_array_equal(parts[0][0], [0, 1])  # the mode that v owes most
     np.testing.assert_array_equal(parts[0][1], [2])
@@ -202,17 +202,6 @@ def test_copied_states_of_two_directions_are_one_filtered_sum(system):
             states @ network.output_weights + row @ network.direct_weights + network.output_bias
         )
     np.testing.assert_allclose(network.predict(part.u), expected, atol=ALGEBRA)
-
-
-def test_a_sequence_of_one_direction_is_that_direction(system):
-    part, direction, _ = system
-    seen, driven = np.array([0, 1]), np.array([2])
-    assert with_copied_states(part, direction, tanh, BIASES) == with_copied_states(
-        part, [direction], tanh, BIASES
-    )
-    assert with_shared_states(part, direction, tanh, BIASES, seen, driven) == with_shared_states(
-        part, [direction], tanh, BIASES, seen, driven
-    )
 
 
 def test_shared_states_fit_every_direction_to_the_states_that_are_seen(system):

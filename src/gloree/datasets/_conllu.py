@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 N_COLUMNS = 10
 TAG_COLUMNS = {"upos": 3, "xpos": 4}
+PASSED_OVER = re.compile(r"[0-9]+[-.][0-9]+")  # ids of contractions (1-2) and empty nodes (1.1)
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,9 @@ class TaggedSentences:
     ----------
     words : list of list of str
     tags : list of list of str
-        Of the same lengths as `words`.
+        The tag of every word.
     path : str
-        File that they were read from.
+        The file.
     """
 
     words: list[list[str]]
@@ -63,10 +65,10 @@ def read_conllu(path: str | PathLike[str], *, column: str = "upos") -> TaggedSen
 
     Notes
     -----
-    Comments, the lines of contracted words (``1-2``, whose parts follow with ids of their own) and
-    those of empty nodes (``1.1``) are passed over. Ends of line may be those of any system; a byte
-    order mark and a missing last end of line do no harm. An underscore is a form like any other,
-    but as a tag it means that there is none. The time is linear in the size of the file, which is
+    Comments, the lines of contracted words (``1-2``, whose parts follow on lines with their own
+    ids) and those of empty nodes (``1.1``) are skipped. Lines may end as on any system; a byte
+    order mark and a missing end of the last line do no harm. An underscore is a form like any
+    other, but as a tag it stands for no tag. The time is linear in the size of the file, which is
     read into memory as a whole.
 
     References
@@ -92,26 +94,25 @@ def read_conllu(path: str | PathLike[str], *, column: str = "upos") -> TaggedSen
         raise ValueError(f"`column` must be one of {', '.join(TAG_COLUMNS)}, got {column!r}")
     words: list[list[str]] = []
     tags: list[list[str]] = []
-    open_sentence = False
+    inside = False
     for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            open_sentence = False
-            continue
-        if line.startswith("#"):
-            continue
         cells = line.split("\t")
         where = f"{path}, line {number}"
+        if not line.strip():
+            inside = False
+        if not line.strip() or line.startswith("#"):
+            continue
         if len(cells) != N_COLUMNS:
             raise ValueError(
                 f"{where}: {len(cells)} columns, expected the {N_COLUMNS} columns of CoNLL-U, "
                 "separated by tabs"
             )
-        if _is_passed_over(cells[0]):
+        if PASSED_OVER.fullmatch(cells[0]):
             continue
-        if not open_sentence:
+        if not inside:
             words.append([])
             tags.append([])
-            open_sentence = True
+            inside = True
         _check_id(where, cells[0], len(words[-1]) + 1)
         words[-1].append(_filled(where, "form", cells[1]))
         tags[-1].append(_filled(where, column, cells[TAG_COLUMNS[column]]))
@@ -137,21 +138,8 @@ def _lines(path: str | PathLike[str]) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _is_passed_over(label: str) -> bool:
-    """Whether an id is that of a contraction (1-2) or of an empty node (1.1)."""
-    for separator in "-.":
-        first, found, last = label.partition(separator)
-        if found:
-            return _is_number(first) and _is_number(last)
-    return False
-
-
-def _is_number(label: str) -> bool:
-    return label.isascii() and label.isdigit()
-
-
 def _check_id(where: str, label: str, expected: int) -> None:
-    if not _is_number(label):
+    if not (label.isascii() and label.isdigit()):
         raise ValueError(f"{where}: id {label!r} is not a number; expected {expected}")
     if int(label) != expected:
         hint = "; is the empty line between two sentences missing?" if int(label) == 1 else ""

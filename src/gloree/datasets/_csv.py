@@ -6,11 +6,10 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 import numpy as np
 
-from gloree.sequences import Array
+from gloree.sequences import Array, IntArray
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class Table:
     inputs, outputs : tuple of str
         Names of the columns.
     lengths : ndarray of int or None
-        Rows of each sequence, where a sequence column was given.
+        Rows of each sequence, if a sequence column was given.
     """
 
     X: Array
     Y: Array
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    lengths: Any = None
+    lengths: IntArray | None = None
 
 
 def read_csv(
@@ -64,19 +63,22 @@ def read_csv(
     -----
     Empty cells are an error in the columns asked for and ignored in all others.
     """
-    names, rows = _read_cells(path)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        names = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if row]
     named = [name for name in names if name]
     if len(named) < 2:
         raise ValueError(f"{path}: the header line names {named}; at least two columns are needed")
-    inputs = _names(inputs, named[0])
-    outputs = _names(outputs, named[1])
+    inputs, outputs = _names(inputs, named[0]), _names(outputs, named[1])
     wanted = [*inputs, *outputs, *([sequence] if sequence else [])]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {named}")
     if not rows:
         raise ValueError(f"{path} holds a header and no rows")
-    values = _numbers(path, rows, [names.index(name) for name in (*inputs, *outputs)])
+    columns = [names.index(name) for name in (*inputs, *outputs)]
+    values = np.array([_numbers(path, line, row, columns) for line, row in rows])
     lengths = None
     if sequence is not None:
         column = names.index(sequence)
@@ -93,28 +95,16 @@ def _names(chosen: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
     return (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
 
-def _read_cells(path: str | PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header names, and the rows that are not blank with the line each ends on."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        names = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if row]
-    return names, rows
-
-
 def _numbers(
-    path: str | PathLike[str], rows: list[tuple[int, list[str]]], columns: list[int]
-) -> Array:
-    try:
-        return np.array([[float(row[column]) for column in columns] for _, row in rows])
-    except (ValueError, IndexError):
-        for line, row in rows:
-            for column in columns:
-                cell = row[column] if column < len(row) else ""
-                try:
-                    float(cell)
-                except ValueError:
-                    raise ValueError(
-                        f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
-                    ) from None
-        raise
+    path: str | PathLike[str], line: int, row: list[str], columns: list[int]
+) -> list[float]:
+    numbers = []
+    for column in columns:
+        cell = row[column] if column < len(row) else ""
+        try:
+            numbers.append(float(cell))
+        except ValueError:
+            raise ValueError(
+                f"{path}, line {line}, column {column + 1}: {cell!r} is not a number"
+            ) from None
+    return numbers

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from gloree.activations import Activation, get_activation
+from gloree.activations import Activation, Polynomial, cubic, get_activation, linear, quadratic
 from gloree.chains import GaussianVAR
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.sequences import Array
 
-INPUT_LAWS = (
-    "gaussian",
-    "var2",
-    "laplace",
-    "t5",
-    "uniform",
-    "exponential",
-    "switching",
-    "tanh",
-    "tokens",
-)
+RandomState: TypeAlias = int | np.random.Generator | None
 
+INNOVATIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "laplace": lambda rng, shape: rng.laplace(size=shape) / np.sqrt(2),
+    "t5": lambda rng, shape: rng.standard_t(5, size=shape) / np.sqrt(5 / 3),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, size=shape) * np.sqrt(3),
+    "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
+}
+INPUT_LAWS = ("gaussian", "var2", *INNOVATIONS, "switching", "tanh", "tokens")
 
 NEAR_EXPLOSION = 30.0
-"""Pre-activations beyond this many standard deviations of a drive mean that a path runs away."""
+"""Pre-activations beyond this many standard deviations of a drive count as an explosion."""
 
 
-def make_chain(n_inputs: int, *, memory: float = 0.5, random_state: Any = None) -> GaussianVAR:
+def make_chain(
+    n_inputs: int, *, memory: float = 0.5, random_state: RandomState = None
+) -> GaussianVAR:
     """Random stationary Gaussian VAR(1) of zero mean and unit variances.
 
     Parameters
@@ -50,9 +50,8 @@ def make_chain(n_inputs: int, *, memory: float = 0.5, random_state: Any = None) 
     innovation = mixing @ mixing.T
     chain = GaussianVAR(coefficients, innovation)
     scale = 1.0 / np.sqrt(np.diag(chain.stationary_covariance)[:n_inputs])
-    return GaussianVAR(
-        coefficients * scale[:, None] / scale[None, :], innovation * np.outer(scale, scale)
-    )
+    innovation = innovation * np.outer(scale, scale)
+    return GaussianVAR(coefficients * scale[:, None] / scale[None, :], innovation)
 
 
 def random_rnn(
@@ -63,11 +62,11 @@ def random_rnn(
     recurrence_norm: float = 0.1,
     activation: str | Activation = "quadratic",
     bias: float = 0.0,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> IORNN:
     """Random network in canonical form.
 
-    Rows of A1 are uniform on the unit sphere, U is Gaussian scaled to the spectral norm asked for,
+    Rows of A1 are uniform on the unit sphere, U is Gaussian and scaled to a given spectral norm,
     A2 is Gaussian of variance 1 / n_hidden.
 
     Parameters
@@ -100,12 +99,12 @@ def random_brnn(
     recurrence_norm: float = 0.1,
     activation: str | Activation = "quadratic",
     bias: float = 0.0,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> BRNN:
     """Random bidirectional network in canonical form.
 
-    Rows of A1 and B1 are uniform on the unit sphere, U and V are Gaussian scaled to the spectral
-    norm asked for, A2 is Gaussian of variance 1 / n_hidden.
+    Rows of A1 and B1 are uniform on the unit sphere, U and V are Gaussian and scaled to a given
+    spectral norm, A2 is Gaussian of variance 1 / n_hidden.
 
     Parameters
     ----------
@@ -113,10 +112,8 @@ def random_brnn(
         One direction may have no units.
     recurrence_norm : float, default 0.1
         |U| and |V|, the spectral norms.
-    activation : str or Activation
-    bias : float, default 0
-        Standard deviation of the hidden biases.
-    random_state : None, int or numpy.random.Generator
+    activation, bias, random_state
+        As in `random_rnn`.
 
     Returns
     -------
@@ -161,7 +158,7 @@ def make_rnn(
     noise: float = 0.1,
     degree: int = 2,
     bidirectional: bool = False,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> tuple[Array, Array, IORNN | BRNN, GaussianVAR]:
     """Simulate an input-output RNN with f(z) = z^degree, driven by a Gaussian VAR(1).
 
@@ -172,9 +169,9 @@ def make_rnn(
     n_inputs, n_hidden, n_outputs : int
         Network size.
     recurrence_norm : float, default 0.1
-        Spectral norm of U (and V) for degree 2; around 0.05 to 0.2 is calm (0.1 for one or two
-        units, whose recurrence is stronger at the same norm), larger ones may explode. For a
-        higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
+        Spectral norm of U (and V) for degree 2. States stay small for about 0.05 to 0.2 (0.1 for
+        one or two units, whose recurrence is stronger at the same norm) and may explode beyond. For
+        a higher degree l it is multiplied by 3 / (2l - 1)!!, the mean square of a state z^2 over
         that of z^l for z ~ N(0, 1): large states grow faster there.
     noise : float, default 0.1
         Standard deviation of the Gaussian noise on every output (whose signal has a standard
@@ -182,8 +179,8 @@ def make_rnn(
     degree : int, default 2
         Degree of the activation.
     bidirectional : bool, default False
-        Whether (n_hidden + 1) // 2 of the units form a forward chain and the others a backward
-        one, each with a recurrence of that norm.
+        Whether (n_hidden + 1) // 2 of the units run forward and the others backward, each group
+        with a recurrence of that norm.
     random_state : None, int or numpy.random.Generator
 
     Returns
@@ -211,64 +208,30 @@ def make_rnn(
     >>> datasets.make_rnn(3, 4, 5, 3, 6, bidirectional=True, random_state=0)[2]
     BRNN(n_inputs=5, n_forward=2, n_backward=1, n_outputs=6, activation='quadratic')
     """
-    sizes = {
-        "n_sequences": n_sequences,
-        "n_steps": n_steps,
-        "n_inputs": n_inputs,
-        "n_hidden": n_hidden,
-        "n_outputs": n_outputs,
-        "degree": degree,
-    }
-    for name, size in sizes.items():
+    names = ("n_sequences", "n_steps", "n_inputs", "n_hidden", "n_outputs", "degree")
+    sizes = (n_sequences, n_steps, n_inputs, n_hidden, n_outputs, degree)
+    for name, size in zip(names, sizes, strict=True):
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
     rng = np.random.default_rng(random_state)
     chain = make_chain(n_inputs, random_state=rng)
-    activation = get_activation(_monomial(degree))
-    norm = recurrence_norm * _calm_factor(degree)
-    truth: IORNN | BRNN
-    if bidirectional:
-        n_backward = n_hidden // 2
-        truth = random_brnn(
-            n_inputs,
-            n_hidden - n_backward,
-            n_backward,
-            n_outputs,
-            recurrence_norm=norm,
-            activation=activation,
-            random_state=rng,
-        )
-    else:
-        truth = random_rnn(
-            n_inputs,
-            n_hidden,
-            n_outputs,
-            recurrence_norm=norm,
-            activation=activation,
-            random_state=rng,
-        )
-    X = chain.sample(n_sequences, n_steps, random_state=rng)
-    exploded = truth.explosions(X, limit=NEAR_EXPLOSION**degree)
+    monomial = Polynomial((0.0,) * degree + (1.0,))
+    activation = {1: linear, 2: quadratic, 3: cubic}.get(degree, monomial)
+    if degree > 2:
+        recurrence_norm *= 3.0 / float(np.prod(np.arange(1.0, 2 * degree, 2)))
+    units = (n_hidden - n_hidden // 2, n_hidden // 2) if bidirectional else (n_hidden,)
+    make: Callable[..., IORNN | BRNN] = random_brnn if bidirectional else random_rnn
+    make = partial(make, recurrence_norm=recurrence_norm, activation=activation, random_state=rng)
+    truth = make(n_inputs, *units, n_outputs)
+    X, limit = chain.sample(n_sequences, n_steps, random_state=rng), NEAR_EXPLOSION**degree
+    exploded = truth.explosions(X, limit=limit)
     if exploded.size:
-        sequence, step = (int(value) for value in exploded[0])
-        raise ExplosionError(sequence, step, NEAR_EXPLOSION**degree)
+        raise ExplosionError(int(exploded[0, 0]), int(exploded[0, 1]), limit)
     return X, truth.simulate(X, noise=noise, random_state=rng), truth, chain
 
 
-def _calm_factor(degree: int) -> float:
-    """Return 3 / (2l - 1)!!, the mean square of z^2 over that of z^l, for degrees l > 2."""
-    return 3.0 / float(np.prod(np.arange(1.0, 2 * degree, 2))) if degree > 2 else 1.0
-
-
-def _monomial(degree: int) -> Any:
-    from gloree.activations import Polynomial
-
-    names = {1: "linear", 2: "quadratic", 3: "cubic"}
-    return names.get(degree) or Polynomial((0.0,) * degree + (1.0,))
-
-
 def make_inputs(
-    law: str, n_sequences: int, n_steps: int, n_inputs: int, *, random_state: Any = None
+    law: str, n_sequences: int, n_steps: int, n_inputs: int, *, random_state: RandomState = None
 ) -> Array:
     """Stationary inputs of unit variance from a law that need not be Gaussian.
 
@@ -295,33 +258,22 @@ def make_inputs(
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")
     rng = np.random.default_rng(random_state)
-    X = (
-        _tokens(rng, n_sequences, n_steps, n_inputs)
-        if law == "tokens"
-        else _autoregression(law, rng, n_sequences, n_steps, n_inputs)
-    )
+    shape = (n_steps, n_sequences, n_inputs)
+    X = _tokens(rng, shape) if law == "tokens" else _autoregression(law, rng, shape)
     X -= X.mean(axis=(0, 1))
     X /= X.std(axis=(0, 1))
     return X
 
 
-def _autoregression(
-    law: str, rng: np.random.Generator, n_sequences: int, n_steps: int, n_inputs: int
-) -> Array:
-    burn_in = 50
-    shape = (burn_in + n_steps, n_sequences, n_inputs)
-    draws: dict[str, Callable[[], Array]] = {
-        "laplace": lambda: rng.laplace(size=shape) / np.sqrt(2),
-        "t5": lambda: rng.standard_t(5, size=shape) / np.sqrt(5 / 3),
-        "uniform": lambda: rng.uniform(-1, 1, size=shape) * np.sqrt(3),
-        "exponential": lambda: rng.exponential(size=shape) - 1,
-    }
-    noise = draws[law]() if law in draws else rng.standard_normal(shape)
+def _autoregression(law: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    n_steps, n_sequences, n_inputs = shape
+    shape = (50 + n_steps, n_sequences, n_inputs)  # the first 50 steps are left out
+    noise = INNOVATIONS[law](rng, shape) if law in INNOVATIONS else rng.standard_normal(shape)
     rotation = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
     first, second = 0.5 * rotation, np.zeros((n_inputs, n_inputs))
     if law == "var2":
         first, second = 0.4 * rotation, 0.3 * np.eye(n_inputs)
-    calm = 0.5 * np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
+    quiet = 0.5 * np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))[0]
     regime = np.zeros(n_sequences, dtype=bool)
     X = np.zeros(shape)
     for t in range(2, shape[0]):
@@ -330,20 +282,20 @@ def _autoregression(
             drift = 1.5 * np.tanh(2.0 * X[t - 1] @ rotation.T)
         if law == "switching":
             regime ^= rng.random(n_sequences) < 0.05
-            drift = np.where(regime[:, None], X[t - 1] @ calm.T, drift)
+            drift = np.where(regime[:, None], X[t - 1] @ quiet.T, drift)
             noise[t] *= np.where(regime[:, None], 0.4, 1.5)
         X[t] = drift + noise[t]
-    return np.ascontiguousarray(X[burn_in:].transpose(1, 0, 2))
+    return np.ascontiguousarray(X[-n_steps:].transpose(1, 0, 2))
 
 
-def _tokens(rng: np.random.Generator, n_sequences: int, n_steps: int, n_inputs: int) -> Array:
+def _tokens(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
     n_tokens = 200
-    vectors = rng.standard_normal((n_tokens, n_inputs))
+    vectors = rng.standard_normal((n_tokens, shape[2]))
     cumulative = rng.dirichlet(np.full(n_tokens, 0.1), size=n_tokens).cumsum(axis=1)
-    token = rng.integers(n_tokens, size=n_sequences)
-    X = np.empty((n_steps, n_sequences, n_inputs))
-    for t in range(n_steps):
+    token = rng.integers(n_tokens, size=shape[1])
+    X = np.empty(shape)
+    for t in range(shape[0]):
         X[t] = vectors[token]
-        below = cumulative[token] < rng.random(n_sequences)[:, None]
+        below = cumulative[token] < rng.random(shape[1])[:, None]
         token = np.minimum(below.sum(axis=1), n_tokens - 1)
     return np.ascontiguousarray(X.transpose(1, 0, 2))

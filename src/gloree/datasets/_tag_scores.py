@@ -1,7 +1,7 @@
-"""What a word says about its own tag and those of its neighbours, as linear scores.
+"""Linear scores of a word for its own tag and those of its neighbours.
 
-Two ways to the weights of its features: ridge regression of the indicators of the tags, a linear
-system, or a log-linear model, which takes gradient steps.
+The weights of its features come from a ridge regression of the indicators of the tags, which is a
+linear system, or from a log-linear model, which takes gradient steps.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from gloree.sequences import IntArray
 
 Weights = NDArray[np.float32]
 
-CURVATURE = 0.05
-"""Typical p (1 - p) of a tag: the curvature per occurrence that scales the features."""
-MEMORY = 6
-SUFFICIENT_DECREASE = 1e-4
-SHORTEST_STEP = 1e-6
+CURVATURE = 0.05  # typical p (1 - p) of a tag, the curvature per occurrence of a feature
+MEMORY = 6  # steps from which L-BFGS builds its inverse Hessian
+SUFFICIENT_DECREASE, SHORTEST_STEP = 1e-4, 1e-6
 
 
 def shifted(index: IntArray, lengths: IntArray, offset: int, outside: int) -> IntArray:
@@ -44,13 +42,12 @@ def regress_scores(
     penalties: Sequence[float],
     max_iter: int,
 ) -> Weights:
-    """Weights of the features by ridge regression of the tags at every offset.
+    """Weights of the features by ridge regression of the tags; arguments as in `fit_scores`.
 
-    Minimizes ``sum_t |e_{y_t} - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2``, with e the
-    indicators of the tags, for each offset o: one linear system with the counts of (feature,
-    feature) on the left and those of (feature, tag) on the right, by conjugate gradients from
-    zero. Parameters and result are those of `fit_scores`; here too, early stopping (`max_iter`)
-    regularizes. Scores of an offset sum to zero over the tags.
+    Minimizes ``sum_t |e_{y_t} - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2`` for each offset o,
+    with e the indicators of the tags: one linear system with the counts of (feature, feature) on
+    the left and those of (feature, tag) on the right, by conjugate gradients from zero, stopped
+    after `max_iter` steps to regularise. Scores of an offset sum to zero over the tags.
     """
     n_kinds, n_features = F.shape
     width = len(penalties) // 2
@@ -61,16 +58,12 @@ def regress_scores(
     for place, offset in enumerate(range(-width, width + 1)):
         # the word `offset` to the right of a tag is the word whose tag stands `-offset` from it
         at = shifted(index, lengths, offset, n_kinds)
-        counts = sparse.csr_matrix(
-            (np.ones(len(at)), (at, tags)), shape=(n_kinds + 1, n_tags)
-        ).tocsr()[:n_kinds]
-        block = slice(place * n_tags, (place + 1) * n_tags)
-        right[:, block] = (F.T @ counts).toarray()
+        ones, shape = np.ones(len(at)), (n_kinds + 1, n_tags)
+        counts = sparse.csr_matrix((ones, (at, tags)), shape=shape).tocsr()[:n_kinds]
+        right[:, place * n_tags : (place + 1) * n_tags] = (F.T @ counts).toarray()
     diagonal = gram.diagonal()[:, None] + ridge
-    weights = np.zeros_like(right)
-    residual = right
-    scaled = residual / diagonal
-    direction = scaled.copy()
+    weights, residual = np.zeros_like(right), right
+    direction = scaled = residual / diagonal
     fall = np.einsum("ij,ij->j", residual, scaled)
     for _ in range(max_iter):
         image = gram @ direction + ridge * direction
@@ -100,32 +93,18 @@ def fit_scores(
 
     Maximizes ``sum_t log p(y_t) - sum_o penalties_o / 2 |W_o|^2`` with
     ``p(y_t = k) ~ exp(sum_o F[index_{t+o}] W_{o,k})`` over the offsets o from -width to width
-    that stay inside the sentence, by L-BFGS from zero.
-
-    Parameters
-    ----------
-    F : sparse matrix of shape (n_kinds, n_features)
-        Features of the different words.
-    index, tags : ndarray of int, of shape (n_tokens,)
-        Row of `F` and tag of each word of the text.
-    lengths : ndarray of int, of shape (n_sentences,)
-    n_tags : int
-    penalties : sequence of float, of length 2 width + 1
-    max_iter : int
-
-    Returns
-    -------
-    ndarray of shape (n_features, (2 width + 1) * n_tags)
+    that stay inside the sentence, by L-BFGS from zero. `F` (n_kinds, n_features) holds the
+    features of the different words, `index` (n_tokens,) the row of F and `tags` (n_tokens,) the
+    tag of each word of the text. There are 2 width + 1 penalties, and the result has the shape
+    (n_features, (2 width + 1) n_tags).
     """
     n_kinds, n_features = F.shape
     n_tokens, n_offsets = len(index), len(penalties)
     width = n_offsets // 2
     places = [shifted(index, lengths, offset, n_kinds) for offset in range(-width, width + 1)]
-    rows = np.arange(n_tokens)
-    ones = np.ones(n_tokens, dtype=np.float32)
-    gather = [
-        sparse.csr_matrix((ones, (place, rows)), shape=(n_kinds + 1, n_tokens)) for place in places
-    ]
+    rows, ones = np.arange(n_tokens), np.ones(n_tokens, dtype=np.float32)
+    size = (n_kinds + 1, n_tokens)
+    gather = [sparse.csr_matrix((ones, (place, rows)), shape=size) for place in places]
     counts = F.T @ np.bincount(index, minlength=n_kinds)
     scale = (1.0 / np.sqrt(CURVATURE * counts + min(penalties))).astype(np.float32)
     outside = sparse.csr_matrix((1, n_features), dtype=np.float32)
@@ -162,10 +141,9 @@ def _minimize(
 ) -> Weights:
     """L-BFGS in single precision with backtracking, stopped after `max_iter` steps."""
     value, gradient = loss(x)
-    steps: list[Weights] = []
-    changes: list[Weights] = []
+    pairs: list[tuple[Weights, Weights]] = []  # steps, and changes of the gradient
     for _ in range(max_iter):
-        direction = -_newton_like(gradient, steps, changes)
+        direction = -_newton_like(gradient, pairs)
         slope = float(np.vdot(gradient, direction))
         if slope >= 0.0:
             break
@@ -181,22 +159,22 @@ def _minimize(
         change = new_gradient - gradient
         x, value, gradient = x + step, new_value, new_gradient
         if np.vdot(step, change) > 0.0:
-            steps, changes = [*steps[1 - MEMORY :], step], [*changes[1 - MEMORY :], change]
+            pairs = [*pairs[1 - MEMORY :], (step, change)]
     return x
 
 
-def _newton_like(gradient: Weights, steps: list[Weights], changes: list[Weights]) -> Weights:
+def _newton_like(gradient: Weights, pairs: list[tuple[Weights, Weights]]) -> Weights:
     """Inverse Hessian of the last steps times the gradient: the two loops of L-BFGS."""
-    if not steps:
+    if not pairs:
         norm = float(np.linalg.norm(gradient))
         return gradient / np.float32(norm) if norm else gradient
     q = gradient.copy()
     shares = []
-    for step, change in zip(reversed(steps), reversed(changes), strict=True):
-        share = np.vdot(step, q) / np.vdot(step, change)
-        shares.append(share)
-        q -= share * change
-    q *= np.vdot(steps[-1], changes[-1]) / np.vdot(changes[-1], changes[-1])
-    for step, change, share in zip(steps, changes, reversed(shares), strict=True):
+    for step, change in reversed(pairs):
+        shares.append(np.vdot(step, q) / np.vdot(step, change))
+        q -= shares[-1] * change
+    step, change = pairs[-1]
+    q *= np.vdot(step, change) / np.vdot(change, change)
+    for (step, change), share in zip(pairs, reversed(shares), strict=True):
         q += (share - np.vdot(change, q) / np.vdot(step, change)) * step
     return q

@@ -1,9 +1,10 @@
-"""What the letters of a word say: the word itself, its beginnings and ends, and its shape."""
+"""Features of a word: the word itself, its prefixes and suffixes, and its shape."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -12,27 +13,21 @@ from scipy import sparse
 
 from gloree.sequences import IntArray
 
-LONGEST_AFFIX = 5
-LONGEST_CASED_SUFFIX = 3
-LONGEST_LENGTH = 12
-IDENTITIES = ("word ", "lower ")
-"""Kinds of features that tell words apart, whose counts are those of words in the text."""
+LONGEST_AFFIX, LONGEST_CASED_SUFFIX, LONGEST_LENGTH = 5, 3, 12
+IDENTITIES = ("word ", "lower ")  # features that identify words, counted by occurrence in the text
 
 BoolArray = NDArray[np.bool_]
 Thing = TypeVar("Thing", bound=Hashable)
-Token = tuple[str, bool]
-"""A word, and whether it stands where a sentence starts."""
+Token = tuple[str, bool]  # a word, and whether it is the first of a sentence
 
 
 def tokens(sentences: Iterable[Sequence[str]]) -> list[Token]:
-    """Words of all sentences, one after the other, with whether each is the first."""
-    return [
-        (word, position == 0) for sentence in sentences for position, word in enumerate(sentence)
-    ]
+    """Words of all sentences, one after another, with whether each is the first."""
+    return [(word, place == 0) for sentence in sentences for place, word in enumerate(sentence)]
 
 
 def features(token: Token) -> list[str]:
-    """Names of the features of a token, each a kind and a value."""
+    """Names of the features of a token."""
     word, initial = token
     lower, case = word.lower(), _case(word)
     found = [
@@ -68,7 +63,7 @@ def _case(word: str) -> str:
 
 
 def _shape(word: str) -> str:
-    """Letters as x or X and digits as 0, runs of the same cut to two."""
+    """Letters as x or X and digits as 0, with runs of the same cut to two."""
     shape = ""
     for letter in word:
         if letter.isalnum():
@@ -82,48 +77,38 @@ def _shape(word: str) -> str:
 class FeatureTable:
     """Features of the different words of a training text.
 
-    Attributes
-    ----------
-    names : tuple of str
-    of_kinds : sparse matrix of shape (n_kinds, n_features)
-        1 where a kind, a word at the start of a sentence or inside, has a feature.
-    of_words : sparse matrix of shape (n_words, n_features)
-        1 where a word, at the start or inside, has a feature.
-    kind, word : ndarray of int, of shape (n_tokens,)
-        Rows of every token of the text in these.
+    `of_tokens` is 1 where a different token, a word at the start of a sentence or inside, has a
+    feature, `of_words` where a word has it at either place; `token` and `word` are the rows of
+    every token of the text in these.
     """
 
     names: tuple[str, ...]
-    of_kinds: sparse.csr_matrix
+    of_tokens: sparse.csr_matrix
     of_words: sparse.csr_matrix
-    kind: IntArray
+    token: IntArray
     word: IntArray
 
     @classmethod
     def of(cls, text: Sequence[Token]) -> FeatureTable:
-        """Read a text."""
-        kinds = numbered(text)
-        words = numbered([word for word, _ in text])
-        index: dict[str, int] = {}
-        of_kinds = [_columns(features(kind), index) for kind in kinds]
-        of_words = [
-            _columns(dict.fromkeys(features((word, True)) + features((word, False))), index)
-            for word in words
-        ]
-        return cls(
-            tuple(index),
-            indicators(of_kinds, len(index)),
-            indicators(of_words, len(index)),
-            np.array([kinds[token] for token in text]),
-            np.array([words[word] for word, _ in text]),
+        """Collect the features of a text."""
+        different, words = numbered(text), numbered([word for word, _ in text])
+        of_tokens = [features(token) for token in different]
+        of_words = [features((word, True)) + features((word, False)) for word in words]
+        index = numbered(chain(*of_tokens, *of_words))
+        by_token, by_word = (
+            indicators([[index[name] for name in dict.fromkeys(row)] for row in rows], len(index))
+            for rows in (of_tokens, of_words)
         )
+        token = np.array([different[token] for token in text])
+        word = np.array([words[word] for word, _ in text])
+        return cls(tuple(index), by_token, by_word, token, word)
 
     def frequent(self, inside: BoolArray, min_count: int) -> IntArray:
         """Numbers of the features that are frequent enough in a part of the text.
 
-        A word or its lower-cased form must occur `min_count` times there, all other features
-        in `min_count` different words: the features of a rare word are then those that a word
-        never seen can have.
+        A word or its lower-cased form must occur `min_count` times there, all other features in
+        `min_count` different words: a rare word then has only features that an unknown word may
+        have.
         """
         counts = np.bincount(self.word[inside], minlength=self.of_words.shape[0])
         in_text = counts @ self.of_words
@@ -133,7 +118,7 @@ class FeatureTable:
 
 
 def numbered(things: Iterable[Thing]) -> dict[Thing, int]:
-    """Different things with their numbers, in the order of their first appearance."""
+    """Different things, numbered in the order of their first appearance."""
     return {thing: number for number, thing in enumerate(dict.fromkeys(things))}
 
 
@@ -146,10 +131,5 @@ def indicators(columns: Sequence[Sequence[int]], n_columns: int) -> sparse.csr_m
 
 
 def identities(names: Iterable[str]) -> BoolArray:
-    """Which features tell words apart."""
+    """Which features identify words."""
     return np.array([name.startswith(IDENTITIES) for name in names], dtype=bool)
-
-
-def _columns(names: Iterable[str], index: dict[str, int]) -> list[int]:
-    """Numbers of features, new ones being added."""
-    return [index.setdefault(name, len(index)) for name in names]

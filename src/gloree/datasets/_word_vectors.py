@@ -6,20 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from os import PathLike
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from gloree._storage import load_arrays, save_arrays
 from gloree.datasets._tag_scores import fit_scores, regress_scores
-from gloree.datasets._text_checks import (
-    check_integers,
-    check_positive,
-    check_sentences,
-    check_tags,
-)
 from gloree.datasets._word_features import (
     BoolArray,
     FeatureTable,
@@ -33,29 +27,27 @@ from gloree.datasets._word_features import (
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
-IDENTITY = 2.0
-"""Value of the features that are the word itself; those of its letters are 0 and 1."""
-
+IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
 
 METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_scores, 1.0, 10.0)}
-"""Ways to the scores, with their penalty and what multiplies it for neighbours."""
+"""Functions that fit scores, with default values of `penalty` and `neighbour_penalty`."""
 
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
-    """Dense vectors of words, known and unknown, that make their tags linear.
+    """Dense vectors of words, known and unknown, from which tags can be predicted linearly.
 
-    A word has features: itself, its lower-cased form, its beginnings and ends of up to five
+    A word has features: itself, its lower-cased form, its prefixes and suffixes of up to five
     letters, its shape, and whether it starts a sentence. From the counts of features and tags in
-    a training text a linear model gives every word the scores ``W_{o,k}' f(x)`` of what it says
-    about its own tag and those of its neighbours: either the ridge regression of the tag at each
-    offset o from -width to width,
+    a training text a linear model gives every word scores ``W_{o,k}' f(x)`` for its own tag and
+    those of its neighbours: either the ridge regression of the tag at each offset o from -width to
+    width,
 
         e_k(y_t) ~ W_{o,k}' f(x_{t+o}),
 
     or the log-linear model of the window, log p(y_t = k) = sum_o W_{o,k}' f(x_{t+o}) + const. The
-    vector of a word is the principal part of its scores.
-    A word that was never seen, or seen once, has the scores of its features other than itself.
+    vector of a word consists of the principal components of its scores. A word that does not occur
+    in the training text, or only once, has the scores of its other features.
 
     Attributes
     ----------
@@ -66,15 +58,11 @@ class WordVectors:
     tag_names : tuple of str
         Tags of the training text, sorted.
 
-    See Also
-    --------
-    read_conllu : Sentences with their tags from a file.
-
     Notes
     -----
-    Words of the training text have been seen by the model, those of another text have not, so
+    The model was fitted to the words of the training text, so
     ``vectors.transform(training_sentences)`` follows another law than the vectors of a new text:
-    it knows the tags of rare words too well. Train a tagger on the vectors that `fit_transform`
+    it predicts the tags of rare words too well. Train a tagger on the vectors that `fit_transform`
     returns, where those of each sentence come from a model that was fitted without it.
 
     References
@@ -105,41 +93,6 @@ class WordVectors:
         object.__setattr__(self, "_cache", {})
 
     @classmethod
-    def fit(
-        cls,
-        sentences: Sequence[Sequence[str]],
-        *,
-        tags: Sequence[Sequence[str]],
-        n_dimensions: int | None = None,
-        method: str = "least-squares",
-        width: int = 1,
-        penalty: float | None = None,
-        neighbour_penalty: float | None = None,
-        min_count: int = 2,
-        max_iter: int = 15,
-        n_folds: int = 10,
-    ) -> WordVectors:
-        """Vectors from a training text; see `fit_transform` for the parameters.
-
-        Returns
-        -------
-        WordVectors
-        """
-        vectors, _ = cls.fit_transform(
-            sentences,
-            tags=tags,
-            n_dimensions=n_dimensions,
-            method=method,
-            width=width,
-            penalty=penalty,
-            neighbour_penalty=neighbour_penalty,
-            min_count=min_count,
-            max_iter=max_iter,
-            n_folds=n_folds,
-        )
-        return vectors
-
-    @classmethod
     def fit_transform(
         cls,
         sentences: Sequence[Sequence[str]],
@@ -154,7 +107,7 @@ class WordVectors:
         max_iter: int = 15,
         n_folds: int = 10,
     ) -> tuple[WordVectors, list[Array]]:
-        """Vectors from a training text, and those of the text itself as if it were new.
+        """Fit vectors to a training text, and return those of the text itself as if it were new.
 
         Parameters
         ----------
@@ -169,19 +122,19 @@ class WordVectors:
             of counts, or by a log-linear model of the window, which takes gradient steps and is
             somewhat better.
         width : int, default 1
-            Neighbours on each side whose tags a word's scores are about.
+            Neighbours on each side for whose tags a word has scores.
         penalty : float, optional
-            Ridge of the weights: of the squared error, or twice that of the log-likelihood. By
+            Ridge of the weights in the squared error, or twice that in the log-likelihood; by
             default 4, or 1 for "log-linear".
         neighbour_penalty : float, optional
-            4 by default, or 10 for "log-linear". `penalty` is multiplied by it to the power of the
-            distance, for what words say about the tags of their neighbours.
+            For the scores of neighbours `penalty` is multiplied by it to the power of the distance;
+            by default 4, or 10 for "log-linear".
         min_count : int, default 2
-            Words that occur less often are known by their other features only, and those must
+            Words that occur less often are represented by their other features only, and those must
             occur in so many different words.
         max_iter : int, default 15
-            Steps of conjugate gradients or L-BFGS. The fit is stopped before it converges; later
-            steps go into what is particular to the training text.
+            Steps of conjugate gradients or L-BFGS. The fit stops before it converges; later steps
+            fit peculiarities of the training text.
         n_folds : int, default 10
             Parts of the text, each of which gets its vectors from a model fitted to the others.
 
@@ -194,9 +147,9 @@ class WordVectors:
         Raises
         ------
         TypeError
-            If a sentence is no list of strings, or an option is of another type.
+            If a sentence is not a list of strings, or an option is of another type.
         ValueError
-            If the text is empty, sentences and tags have different lengths, there are less than
+            If the text is empty, sentences and tags have different lengths, there are fewer than
             two tags, or a number is out of range.
 
         Notes
@@ -206,9 +159,8 @@ class WordVectors:
         few arrays of as many numbers as there are features times ``(2 width + 1) n_tags``. There
         is no randomness: the parts are consecutive sentences, and the fit starts from zero.
 
-        The first dimensions matter most: they are the principal directions of the scores of the
-        training text, in falling order of variance. More than the default number would be
-        redundant, as scores of one offset matter only up to a constant.
+        Dimensions are the principal directions of the scores of the training text, in falling order
+        of variance; scores of one offset matter only up to a constant.
         """
         check_sentences(sentences, "sentences")
         check_tags(sentences, tags)
@@ -218,14 +170,12 @@ class WordVectors:
             raise ValueError(f"`n_folds` is {n_folds}, but there are {len(sentences)} sentences")
         number_of = {tag: number for number, tag in enumerate(sorted(set(chain(*tags))))}
         largest = (2 * width + 1) * (len(number_of) - 1)
-        if n_dimensions is None:
-            n_dimensions = largest
+        n_dimensions = largest if n_dimensions is None else n_dimensions
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
         fit, usual, usual_neighbour = METHODS[method]
         penalty = usual if penalty is None else penalty
-        if neighbour_penalty is None:
-            neighbour_penalty = usual_neighbour
+        neighbour_penalty = usual_neighbour if neighbour_penalty is None else neighbour_penalty
         check_positive({"penalty": penalty, "neighbour_penalty": neighbour_penalty})
         check_integers({"n_dimensions": (n_dimensions, 1)})
         if n_dimensions > largest:
@@ -236,32 +186,32 @@ class WordVectors:
         lengths = np.array([len(sentence) for sentence in sentences], dtype=np.int64)
         y = np.array([number_of[tag] for tag in chain(*tags)], dtype=np.int64)
         table = FeatureTable.of(tokens(sentences))
-        stretch: Array = np.where(identities(table.names), IDENTITY, 1.0)
-        distances = [abs(offset) for offset in range(-width, width + 1)]
+        size: Array = np.where(identities(table.names), IDENTITY, 1.0)
+        penalties = [
+            penalty * neighbour_penalty ** abs(offset) for offset in range(-width, width + 1)
+        ]
 
         def fitted(inside: BoolArray) -> tuple[IntArray, Array]:
             """Features and their weights from a part of the sentences."""
             words = np.repeat(inside, lengths)
             chosen = table.frequent(words, min_count)
             weights = fit(
-                table.of_kinds[:, chosen] @ sparse.diags(stretch[chosen]),
-                table.kind[words],
+                table.of_tokens[:, chosen] @ sparse.diags(size[chosen]),
+                table.token[words],
                 lengths[inside],
                 y[words],
                 len(number_of),
-                penalties=[penalty * neighbour_penalty**distance for distance in distances],
+                penalties=penalties,
                 max_iter=max_iter,
             )
-            scaled: Array = weights * stretch[chosen, None]
-            return chosen, scaled
+            return chosen, np.asarray(weights * size[chosen, None])
 
-        scores = np.empty((len(y), len(distances) * len(number_of)))
-        for fold in np.array_split(np.arange(len(lengths)), n_folds):
-            left_out = np.zeros(len(lengths), dtype=bool)
-            left_out[fold] = True
+        scores = np.empty((len(y), len(penalties) * len(number_of)))
+        folds = np.array_split(np.arange(len(lengths)), n_folds)
+        for left_out in (np.isin(np.arange(len(lengths)), fold) for fold in folds):
             chosen, weights = fitted(~left_out)
             words = np.repeat(left_out, lengths)
-            scores[words] = (table.of_kinds[:, chosen] @ weights)[table.kind[words]]
+            scores[words] = (table.of_tokens[:, chosen] @ weights)[table.token[words]]
         mean = scores.mean(axis=0)
         basis = _principal(scores - mean, n_dimensions)
         chosen, weights = fitted(np.ones(len(lengths), dtype=bool))
@@ -288,26 +238,24 @@ class WordVectors:
         Raises
         ------
         TypeError
-            If a sentence is no list of strings.
+            If a sentence is not a list of strings.
         ValueError
             If there is no sentence, or one without words.
 
         Notes
         -----
-        Hundreds of thousands of words a second: each different word is computed once and kept
-        for later calls, at a cost in memory of ``n_dimensions`` numbers.
+        Hundreds of thousands of words a second: each different word is computed once and kept for
+        later calls, which takes memory for ``n_dimensions`` numbers.
         """
         check_sentences(sentences, "sentences")
-        rows = self._look_up(tokens(sentences))
+        rows = self._vectors(tokens(sentences))
         return np.split(rows, np.cumsum([len(sentence) for sentence in sentences])[:-1])
 
     def __getitem__(self, word: str) -> Array:
         """Vector of a word, known or not, inside a sentence."""
         if not isinstance(word, str):
             raise TypeError(f"a word must be a string, got {type(word).__name__}")
-        (vector,) = self._look_up([(word, False)])
-        found: Array = vector
-        return found
+        return np.asarray(self._vectors([(word, False)])[0])
 
     def __contains__(self, word: object) -> bool:
         """Whether a word was frequent enough in the training text to count as itself."""
@@ -315,17 +263,11 @@ class WordVectors:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the vectors to an .npz file, without pickles."""
-        save_arrays(
-            path,
-            FORMAT,
-            VERSION,
-            {
-                "feature_names": _as_bytes(self.feature_names),
-                "tag_names": _as_bytes(self.tag_names),
-                "weights": self.weights,
-                "offset": self.offset,
-            },
-        )
+        names = {"feature_names": self.feature_names, "tag_names": self.tag_names}
+        # as JSON: NumPy's own strings lose nulls at the end
+        arrays = {k: np.frombuffer(json.dumps(v).encode(), np.uint8) for k, v in names.items()}
+        numbers = {"weights": self.weights, "offset": self.offset}
+        save_arrays(path, FORMAT, VERSION, {**arrays, **numbers})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> WordVectors:
@@ -337,27 +279,24 @@ class WordVectors:
             If the file holds something else.
         """
         arrays = load_arrays(path, FORMAT, VERSION)
-        return cls(
-            _as_names(arrays["feature_names"]),
-            arrays["weights"],
-            arrays["offset"],
-            _as_names(arrays["tag_names"]),
+        features, tags = (
+            tuple(json.loads(arrays[name].tobytes())) for name in ("feature_names", "tag_names")
         )
+        return cls(features, arrays["weights"], arrays["offset"], tags)
 
-    def _look_up(self, words: Sequence[Token]) -> Array:
-        """Vectors of tokens, each computed once."""
-        kinds = numbered(words)
-        new = [kind for kind in kinds if kind not in self._cache]
+    def _vectors(self, words: Sequence[Token]) -> Array:
+        """Vectors of tokens, each different one computed once."""
+        different = numbered(words)
+        new = [token for token in different if token not in self._cache]
         if new:
+            names = (features(token) for token in new)
             columns = [
-                [self._index[name] for name in features(kind) if name in self._index]
-                for kind in new
+                [self._index[name] for name in each if name in self._index] for each in names
             ]
             rows = indicators(columns, len(self._index)) @ self.weights - self.offset
             self._cache.update(zip(new, rows, strict=True))
-        table = np.array([self._cache[kind] for kind in kinds])
-        vectors: Array = table[[kinds[word] for word in words]]
-        return vectors
+        table = np.array([self._cache[token] for token in different])
+        return np.asarray(table[[different[word] for word in words]])
 
 
 def _principal(centred: Array, n_dimensions: int) -> Array:
@@ -365,15 +304,57 @@ def _principal(centred: Array, n_dimensions: int) -> Array:
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1][:, :n_dimensions]
     largest = np.abs(directions).argmax(axis=0)
-    signs = np.sign(directions[largest, np.arange(n_dimensions)])
-    principal: Array = directions * signs
-    return principal
+    return np.asarray(directions * np.sign(directions[largest, np.arange(n_dimensions)]))
 
 
-def _as_bytes(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Names of any characters as an array: numpy's own strings lose nulls at the end."""
-    return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
+def check_sentences(sentences: Sequence[Sequence[str]], name: str, items: str = "words") -> None:
+    """Refuse all but lists of lists of strings that are not empty."""
+    _check_list(sentences, name, "sentences")
+    if len(sentences) == 0:
+        raise ValueError(f"`{name}` is empty")
+    for number, sentence in enumerate(sentences):
+        _check_list(sentence, f"{name}[{number}]", items)
+        if len(sentence) == 0:
+            raise ValueError(f"`{name}[{number}]` holds no {items}")
+        other = {type(item).__name__ for item in sentence if not isinstance(item, str)}
+        if other:
+            raise TypeError(f"`{name}[{number}]` must hold strings, got {', '.join(other)}")
 
 
-def _as_names(data: NDArray[np.uint8]) -> tuple[str, ...]:
-    return tuple(json.loads(data.tobytes()))
+def _check_list(value: object, name: str, items: str) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"`{name}` must be a list of {items}, got the string {value[:30]!r}")
+    if not isinstance(value, Sequence | np.ndarray):
+        found = "None" if value is None else type(value).__name__
+        raise TypeError(f"`{name}` must be a list of {items}, got {found}")
+
+
+def check_tags(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> None:
+    """Refuse tags that do not fit checked sentences, or are all the same."""
+    check_sentences(tags, "tags", "tags")
+    if len(tags) != len(sentences):
+        raise ValueError(f"`tags` has {len(tags)} sentences, `sentences` has {len(sentences)}")
+    for number, (words, of_words) in enumerate(zip(sentences, tags, strict=True)):
+        if len(words) != len(of_words):
+            raise ValueError(f"`tags[{number}]` has {len(of_words)} tags for {len(words)} words")
+    different = set(chain(*tags))
+    if len(different) < 2:
+        raise ValueError(f"`tags` holds only {sorted(different)}; at least two tags are needed")
+
+
+def check_integers(least: dict[str, tuple[object, int]]) -> None:
+    """Refuse arguments that are not integers, or below their least values."""
+    for name, (number, smallest) in least.items():
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise TypeError(f"`{name}` must be an integer, got {type(number).__name__}")
+        if number < smallest:
+            raise ValueError(f"`{name}` must be at least {smallest}, got {number}")
+
+
+def check_positive(factors: dict[str, object]) -> None:
+    """Refuse arguments that are not positive finite numbers."""
+    for name, factor in factors.items():
+        if isinstance(factor, bool) or not isinstance(factor, Real):
+            raise TypeError(f"`{name}` must be a number, got {type(factor).__name__}")
+        if not 0.0 < float(factor) < np.inf:
+            raise ValueError(f"`{name}` must be positive and finite, got {factor}")

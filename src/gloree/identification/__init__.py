@@ -3,30 +3,25 @@
 `identify` runs all stages; the steps behind them are plain functions.
 """
 
-from gloree.identification._direction import (
+from gloree.identification._directions import (
+    LagTensors,
     NonlinearDirection,
-    find_direction,
     find_directions,
-    growing_directions,
+    lag_tensors,
 )
-from gloree.identification._lag_tensors import LagTensors, lag_tensors
 from gloree.identification._markov import (
     ImpulseResponse,
-    ResponseSums,
     impulse_response,
-    response_sums,
 )
 from gloree.identification._networks import (
     LinearModel,
     linear_model,
     nested_partitions,
     unit_biases,
-    unit_directions,
     with_copied_states,
     with_outputs,
     with_shared_states,
 )
-from gloree.identification._output_error import least_squares_realisation
 from gloree.identification._pipeline import Identified, identify
 from gloree.identification._problem import (
     FREE_POLYNOMIAL,
@@ -35,12 +30,8 @@ from gloree.identification._problem import (
 )
 from gloree.identification._realisation import (
     Realisation,
-    hankel_matrix,
     ho_kalman,
-    modal_form,
-    pulled_inside,
-    stabilised,
-    supported_order,
+    least_squares_realisation,
 )
 from gloree.identification._records import (
     check_records,
@@ -60,13 +51,9 @@ __all__ = [
     "LinearModel",
     "NonlinearDirection",
     "Realisation",
-    "ResponseSums",
     "check_records",
-    "find_direction",
     "find_directions",
     "find_drift",
-    "growing_directions",
-    "hankel_matrix",
     "ho_kalman",
     "identify",
     "impulse_response",
@@ -74,16 +61,10 @@ __all__ = [
     "least_squares_realisation",
     "linear_model",
     "messages_of_u_and_y",
-    "modal_form",
     "nested_partitions",
-    "pulled_inside",
     "read_inputs",
     "read_records",
-    "response_sums",
-    "stabilised",
-    "supported_order",
     "unit_biases",
-    "unit_directions",
     "with_copied_states",
     "with_outputs",
     "with_shared_states",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,19 +10,14 @@ from scipy.linalg import solve_discrete_lyapunov
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel, linear_model
-from gloree.identification._output_error import least_squares_realisation
-from gloree.identification._problem import IdentificationProblem, percent
-from gloree.identification._realisation import ho_kalman, supported_order
-from gloree.identification._split import FIRST_ROWS, RecordSplit, split_records
+from gloree.identification._problem import IdentificationProblem, longest_record, percent
+from gloree.identification._realisation import ho_kalman, least_squares_realisation, supported_order
+from gloree.identification._records import FIRST_ROWS, RecordSplit, split_records
 from gloree.models import IORNN
 from gloree.sequences import IntArray
 
-MOST_LAGS, LEAST_LAGS = 120, 4
-"""Lags of the impulse response."""
-
-LARGEST_ORDER = 10
-"""Orders that are tried where none is given."""
-
+MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
+LARGEST_ORDER = 10  # orders that are tried where none is given
 ORDER_GAIN = 1.002
 """The least order is taken whose held-out error is within this factor of the best."""
 
@@ -31,19 +25,16 @@ MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
 SLOW, WEAK, FAST = 0.97, 1e-3, 0.9
-"""Modes slower than the first, with less than this share of the energy of the response, are given
-the modulus of the last."""
+"""Modes with a modulus above SLOW and less than the share WEAK of the energy of the response are
+given the modulus FAST."""
 
-TAIL = 1e-6
-"""Energy of the impulse response that the warm-up of a segment may miss."""
-
-SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000
-"""Steps of a warm-up."""
+TAIL = 1e-6  # energy of the impulse response that the warm-up of a segment may miss
+SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Linear states, on the rows of residual moments, and records cut for their memory."""
+    """Linear model along the rows of the residual moments, and records cut for its memory."""
 
     linear: LinearModel
     split: RecordSplit
@@ -59,50 +50,59 @@ class LinearFit:
 
 
 def fit_linear(problem: IdentificationProblem) -> LinearFit:
-    """Estimate the impulse response, choose an order, and realise it.
-
-    Raises
-    ------
-    ValueError
-        If the samples do not support as many states as were asked for.
-    TooFewSamplesError
-        If no record is long enough for the response.
-    """
-    records = problem.records
+    """Estimate the impulse response, choose an order, and realise it."""
+    records, order = problem.records, problem.settings.n_linear
     steps = typical_length(records.lengths)
     wanted = min(records.n_rows // (10 * records.n_inputs), steps // 3)
     n_lags = min(MOST_LAGS, max(LEAST_LAGS, wanted))
+    supported = supported_order(n_lags, records.n_outputs, records.n_inputs)
+    if order is not None and order > supported:
+        raise ValueError(
+            f"`n_linear` is {order}, but {records.n_rows} samples support at most {supported} "
+            f"linear states: give more data, or lower it"
+        )
     response = impulse_response(records, n_lags, problem.engine)
     split = split_records(records, warm_up=min(100, max(10, steps // 10)))
-    candidates = [
-        try_order(problem, response, split, order) for order in orders_to_try(problem, n_lags)
-    ]
-    trial, linear = choose_order(candidates)
+    orders = [order] if order else range(1, min(LARGEST_ORDER, supported) + 1)
+    candidates: list[tuple[OrderTrial, LinearModel]] = []
+    for order in orders:
+        realisation = ho_kalman(response.parameters, order)
+        linear = linear_model(realisation, *longest_record(records, FIRST_ROWS))
+        linear = without_weak_slow_modes(linear)
+        value = float(realisation.singular_values[order - 1])
+        error = problem.error(linear.model, split.held_out)
+        candidates.append((OrderTrial(order, value, error, realisation.n_moved), linear))
+    # the least order of nearly the least error, from stable realisations if there are any
+    stable = [pair for pair in candidates if pair[0].n_moved == 0] or candidates
+    largest = ORDER_GAIN * min(trial.error for trial, _ in stable)
+    trial, linear = next(pair for pair in stable if pair[0].error <= largest)
     if problem.settings.n_nonlinear == 0:
-        linear = least_squares_start(problem, response, split, linear)
+        # least squares on the response need not be better on the records: their memory may reach
+        # beyond its lags
+        realisation = least_squares_realisation(response, linear.realisation.order)
+        pair = (linear_model(realisation, linear.u, linear.y), linear)
+        rows = split.training.joined(split.held_out)
+        linear = min(pair, key=lambda part: problem.error(part.model, rows))
     slowest = float(np.abs(linear.realisation.poles).max())
     split = split_records(records, memory_of(linear.model), slowest)
-    moment_rows = problem.longest_record(MOMENT_ROWS)
-    if linear.u.shape[0] < moment_rows[0].shape[0]:
-        linear = linear_model(linear.realisation, *moment_rows)
-    return LinearFit(
-        linear,
-        split,
-        response,
-        tuple(trial for trial, _ in candidates),
-        _moved_poles(linear.realisation.n_moved),
-        f"order {trial.order}, held-out error {percent(trial.error)}",
-    )
+    u, y = longest_record(records, MOMENT_ROWS)
+    if linear.u.shape[0] < u.shape[0]:
+        linear = linear_model(linear.realisation, u, y)
+    findings: tuple[Finding, ...] = ()
+    if n_moved := linear.realisation.n_moved:
+        text = (
+            f"{n_moved} unstable pole(s) of the realisation were moved into the unit circle, or "
+            f"are held at its edge: the record may drift, hold an unstable mode, or not determine "
+            f"so many states"
+        )
+        findings = (Finding(GloreeWarning, text),)
+    trials = tuple(trial for trial, _ in candidates)
+    detail = f"order {trial.order}, held-out error {percent(trial.error)}"
+    return LinearFit(linear, split, response, trials, findings, detail)
 
 
 def typical_length(lengths: IntArray) -> int:
-    """Steps that sequences with half of all rows have at least.
-
-    Raises
-    ------
-    TooFewSamplesError
-        If no sequence has `LEAST_LAGS` steps.
-    """
+    """Largest length that sequences with half of all rows reach."""
     if int(lengths.max()) < LEAST_LAGS:
         raise TooFewSamplesError(
             f"no sequence has more than {lengths.max()} steps, and a linear model is found from "
@@ -113,69 +113,17 @@ def typical_length(lengths: IntArray) -> int:
     return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])
 
 
-def orders_to_try(problem: IdentificationProblem, n_lags: int) -> Sequence[int]:
-    """The order that was asked for, or all that so many lags support."""
-    records, wanted = problem.records, problem.settings.n_linear
-    supported = supported_order(n_lags, records.n_outputs, records.n_inputs)
-    if wanted is None:
-        return range(1, min(LARGEST_ORDER, supported) + 1)
-    if wanted > supported:
-        raise ValueError(
-            f"`n_linear` is {wanted}, but {records.n_rows} samples support at most "
-            f"{supported} linear states: give more data, or lower it"
-        )
-    return [wanted]
-
-
-def try_order(
-    problem: IdentificationProblem, response: ImpulseResponse, split: RecordSplit, order: int
-) -> tuple[OrderTrial, LinearModel]:
-    """Realise a model of one order, and its held-out error."""
-    realisation = ho_kalman(response.parameters, order)
-    candidate = linear_model(realisation, *problem.longest_record(FIRST_ROWS))
-    candidate = without_weak_slow_modes(candidate)
-    value = float(realisation.singular_values[order - 1])
-    error = problem.error(candidate.model, split.held_out)
-    return OrderTrial(order, value, error, realisation.n_moved), candidate
-
-
-def choose_order(
-    candidates: Sequence[tuple[OrderTrial, LinearModel]],
-) -> tuple[OrderTrial, LinearModel]:
-    """Least order of nearly the least error; a stable realisation, if there is any."""
-    stable = [pair for pair in candidates if pair[0].n_moved == 0] or candidates
-    least = min(trial.error for trial, _ in stable)
-    return next(pair for pair in stable if pair[0].error <= ORDER_GAIN * least)
-
-
-def least_squares_start(
-    problem: IdentificationProblem,
-    response: ImpulseResponse,
-    split: RecordSplit,
-    found: LinearModel,
-) -> LinearModel:
-    """Linear model of least squares on the impulse response, if it is better on the records.
-
-    It need not be: the response ends with its lags, the memory of the system may not.
-    """
-    realisation = least_squares_realisation(response, found.realisation.order)
-    other = linear_model(realisation, found.u, found.y)
-    rows = split.training.joined(split.held_out)
-    return min((other, found), key=lambda part: problem.error(part.model, rows))
-
-
 def without_weak_slow_modes(part: LinearModel) -> LinearModel:
-    """Shorten slow modes that carry nearly nothing: they are noise, near the edge of stability."""
+    """Shorten slow modes that carry almost no energy: they are noise near the edge of stability."""
     found, C = part.realisation, part.model.output_weights
+    blocks = [found.transition[np.ix_(mode, mode)] for mode in found.modes]
     energies = []
-    for mode in found.modes:
-        B, block = found.inputs[mode], found.transition[np.ix_(mode, mode)]
+    for mode, block in zip(found.modes, blocks, strict=True):
         # sum_k |C U^k B|^2 = tr C^T P C with P = U P U^T + B B^T
-        P = solve_discrete_lyapunov(block, B @ B.T)
+        P = solve_discrete_lyapunov(block, found.inputs[mode] @ found.inputs[mode].T)
         energies.append(float(np.trace(C[mode].T @ P @ C[mode])))
     transition = found.transition.copy()
-    for mode, energy in zip(found.modes, energies, strict=True):
-        block = transition[np.ix_(mode, mode)]
+    for mode, block, energy in zip(found.modes, blocks, energies, strict=True):
         modulus = float(np.abs(np.linalg.eigvals(block)).max())
         if modulus > SLOW and energy < WEAK * sum(energies):
             transition[np.ix_(mode, mode)] = block * (FAST / modulus)
@@ -185,9 +133,9 @@ def without_weak_slow_modes(part: LinearModel) -> LinearModel:
 
 
 def memory_of(model: IORNN) -> int:
-    """Steps after which the response to an impulse has left `TAIL` of its energy.
+    """Steps after which the share `TAIL` of the energy of the impulse response is left.
 
-    A slow pole of small weight does not count: it would make every pass a walk along the record.
+    A slow pole of small weight does not count: with it records could not be cut into segments.
     """
     state = model.input_weights.copy()
     energy = np.empty(LONGEST_WARM_UP)
@@ -196,15 +144,3 @@ def memory_of(model: IORNN) -> int:
         state = model.recurrent_weights @ state
     tail = np.cumsum(energy[::-1])[::-1]
     return max(SHORTEST_WARM_UP, int(np.searchsorted(-tail, -TAIL * tail[0])))
-
-
-def _moved_poles(n_moved: int) -> tuple[Finding, ...]:
-    if not n_moved:
-        return ()
-    finding = Finding(
-        GloreeWarning,
-        f"{n_moved} unstable pole(s) of the realisation were moved into the unit circle, or are "
-        f"held at its edge: the record may drift, hold an unstable mode, or not determine so many "
-        f"states",
-    )
-    return (finding,)

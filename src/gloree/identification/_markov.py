@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,16 +14,16 @@ RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2)
 """Ridges that are tried where the inputs do not excite all frequencies, relative to the mean
 variance of the windows."""
 
-WELL_CONDITIONED = 1e3
-"""Condition number of the input windows below which no ridge is needed."""
-
+WELL_CONDITIONED = 1e3  # condition number of the input windows below which no ridge is needed
 SAME_ERROR = 1.001
-"""Of the ridges whose held-out error is within this factor of the least, the largest is taken: it
-leaves the least noise in the response."""
+"""The largest ridge whose held-out error is within this factor of the least is taken: it leaves the
+least noise in the response."""
 
 FITTING = 0.8
-"""Share of the pieces, from the first on, that solve for the response while the ridge is chosen;
-the others validate it."""
+"""Share of the pieces, from the first on, that a response is fitted to while the ridge is chosen;
+its error is measured on the others."""
+
+BATCH = 2**13  # rows of a piece, and about those of a batch
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,10 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     One pass, O(n_rows (n_lags n_inputs)^2) time; memory is bounded by the windows of the batches
     that the engine has at once, beside (n_lags n_inputs)^2 for their sums.
     """
-    source = Source(data, batch_size=2**13, segment=2**13, before=n_lags - 1, lags=n_lags)
+    source = Source(data, BATCH, segment=BATCH, before=n_lags - 1, lags=n_lags)
     if source.as_subset().n_visited < 5:
-        source = Source(
-            data,
-            batch_size=2**13,
-            segment=max(n_lags, data.n_rows // 10),
-            before=n_lags - 1,
-            lags=n_lags,
-        )
-    # what is shorter than a window adds no row, and may stand all on one side of the split
+        source = replace(source, segment=max(n_lags, data.n_rows // 10))
+    # sequences shorter than a window add no row, and might fill one side of the split
     long_enough = [each[each.lengths >= n_lags] for each in source.iter_batches()]
     pieces = Subset(source, [each for each in long_enough if len(each)])
     if not pieces.n_batches:
@@ -128,21 +122,17 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     if validating.n_batches:
         last = engine.run(response_sums, validating, label="response")
         whole = first.merge(last)
-    size = whole.gram.shape[0] - 1
     mean = whole.gram[:-1, -1] / whole.n_rows
     covariance = whole.gram[:-1, :-1] / whole.n_rows - np.outer(mean, mean)
     values = np.linalg.eigvalsh(covariance)
     condition = float(values[-1] / max(values[0], 1e-300))
     ridges = (0.0,) if condition < WELL_CONDITIONED else RIDGES
     errors = [_error_on(last, _solve(first, ridge)) for ridge in ridges]
-    totals = np.array([float(np.sum(error**2)) for error in errors])
-    allowed = np.flatnonzero(totals <= SAME_ERROR**2 * totals.min())
-    ridge = ridges[int(allowed[-1])]
-    solution = _solve(whole, ridge)
-    n_outputs = solution.shape[1]
-    parameters = solution[:size].reshape(n_lags, -1, n_outputs).transpose(0, 2, 1)
-    error = errors[int(allowed[-1])]
-    return ImpulseResponse(parameters, solution[size], ridge, condition, error, whole)
+    totals = np.array([np.sum(error**2) for error in errors])
+    best = int(np.flatnonzero(totals <= SAME_ERROR**2 * totals.min())[-1])
+    solution = _solve(whole, ridges[best])
+    parameters = solution[:-1].reshape(n_lags, -1, solution.shape[1]).transpose(0, 2, 1)
+    return ImpulseResponse(parameters, solution[-1], ridges[best], condition, errors[best], whole)
 
 
 def _solve(sums: ResponseSums, ridge: float) -> Array:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from gloree.diagnostics import IdentificationReport
+import numpy as np
+
+from gloree.diagnostics import IdentificationReport, Stage
 from gloree.engine import Clock
 from gloree.fitting import stage_runner
-from gloree.identification._descent import Search
-from gloree.identification._linear import fit_linear
+from gloree.identification._linear import LinearFit, fit_linear
 from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity
 from gloree.identification._problem import IdentificationProblem
-from gloree.identification._refinement import keep_linear, refine_linear, refine_network
-from gloree.identification._report import identification_report
-from gloree.identification._starts import RankedStarts, rank_starts
+from gloree.identification._refinement import (
+    RankedStarts,
+    RefinedLinear,
+    RefinedNetwork,
+    Search,
+    rank_starts,
+    refine_linear,
+    refine_network,
+)
 from gloree.models import IORNN
 
-N_STAGES = 5
-"""Stages of an identification, at most."""
+N_STAGES = 5  # stages of an identification, at most
 
 
 @dataclass(frozen=True)
 class Identified:
-    """Outcome of an identification; networks on records as they were given.
+    """Outcome of an identification, with networks in the units of the original records.
 
     Attributes
     ----------
-    model : IORNN
-        The network that is kept.
-    linear_model : IORNN
-        The linear model of least simulation error.
-    moments_model : IORNN
-        The network of moments alone.
+    model, linear_model, moments_model : IORNN
+        The network that is kept, the linear model of least simulation error, and the network made
+        from moments alone.
     report : IdentificationReport
     """
 
@@ -43,6 +47,14 @@ class Identified:
 
 def identify(problem: IdentificationProblem) -> Identified:
     """Run all stages.
+
+    Parameters
+    ----------
+    problem : IdentificationProblem
+
+    Returns
+    -------
+    Identified
 
     Raises
     ------
@@ -59,14 +71,49 @@ def identify(problem: IdentificationProblem) -> Identified:
         if settings.n_nonlinear != 0:
             moments = stages.run("nonlinearity", find_nonlinearity, problem, fit, clock)
         if moments.unit_counts:
-            starts = stages.run("starts", rank_starts, problem, fit, moments, search)
-        linear = stages.run("linear refinement", refine_linear, problem, fit, moments, search)
+            starts = stages.run("starts", rank_starts, search, fit, moments)
+        linear = stages.run("linear refinement", refine_linear, search, fit, moments)
         if settings.n_nonlinear == 0:
-            network = keep_linear(linear)
+            end = linear.end
+            network = RefinedNetwork(end.model, status=end.status, n_steps=end.n_steps)
         else:
-            network = stages.run(
-                "refinement", refine_network, problem, starts, moments, linear, search
-            )
-        report = identification_report(problem, fit, moments, linear, network, stages.done)
-    undo = problem.scaling.undo
-    return Identified(undo(network.model), undo(linear.model), undo(moments.model), report)
+            network = stages.run("refinement", refine_network, search, starts, moments, linear)
+        report = _report(problem, fit, moments, linear, network, stages.done)
+    kept, straight, initial = (problem.unscaled(m.model) for m in (network, linear, moments))
+    return Identified(kept, straight, initial, report)
+
+
+def _report(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    moments: Nonlinearity,
+    linear: RefinedLinear,
+    network: RefinedNetwork,
+    stages: tuple[Stage, ...],
+) -> IdentificationReport:
+    records, states = problem.records, slice(fit.order)
+    poles = np.linalg.eigvals(network.model.recurrent_weights[states, states])
+    directions = moments.directions[-1] if moments.directions else ()
+    sizes = {"records": records.n_sequences, "samples": records.n_rows}
+    sizes |= {"inputs": records.n_inputs, "outputs": records.n_outputs}
+    return IdentificationReport(
+        sizes=sizes,
+        stages=stages,
+        ridge=fit.response.ridge,
+        input_condition=fit.response.condition,
+        orders=fit.trials,
+        poles=poles.astype(np.complex128),
+        explained=directions[0].explained if directions else (math.nan, math.nan),
+        n_directions=len(directions),
+        linear_error=linear.error,
+        moments_error=linear.moments_error,
+        refined_error=network.error,
+        training_error=network.training_error,
+        nonlinear=network.nonlinear,
+        history=network.history,
+        refinement_status=network.status,
+        refinement_steps=network.n_steps,
+        output_size=problem.output_size,
+        notes=network.notes,
+        findings=(*fit.findings, *problem.findings),
+    )

@@ -1,72 +1,79 @@
-"""Records as users give them: with or without channels, one or several, from arrays or a source."""
+"""Records: read in the forms that users give, checked, and cut into segments."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import without_tensors
 from gloree.diagnostics import Finding, GloreeWarning, TooFewSamplesError
-from gloree.identification._lag_tensors import LAG_WINDOW
-from gloree.identification._problem import IdentificationSettings
-from gloree.sequences import Sequences, as_sequences
+from gloree.engine import Source, Subset
+from gloree.identification._directions import LAG_WINDOW
+from gloree.identification._problem import IdentificationSettings, longest_record
+from gloree.sequences import Segments, Sequences, as_sequences
 from gloree.sources import as_data, in_memory, is_source
 
-FEWEST_SAMPLES = 60
-"""Samples below which no record says anything about a system."""
-
+FEWEST_SAMPLES = 60  # records with fewer samples are refused
 MOST_CHANNELS = 20
-"""A record with at most so many rows and more columns than rows is taken to lie on its side."""
+"""An array with at most this many rows and far more columns is taken to be transposed."""
 
-FEWEST_OF_A_MEAN = 5
-"""Samples of a mean and a spread that are compared for drift, at least."""
-
+FEWEST_OF_A_MEAN = 5  # samples in each of the two means that are compared for drift, at least
 DRIFT = 3.0
-"""Distance of the means of the first and the last fifth of an output, in units of the standard
-deviation within them, from which it is said to drift."""
+"""An output drifts if its means over the first and the last fifth differ by this many standard
+deviations within a fifth."""
 
 
-def read_records(u: Any, y: Any = None, lengths: ArrayLike | None = None) -> Sequences:
-    """Inputs and outputs of one or several records, or a source of both, in memory.
+def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) -> Sequences:
+    """Gather inputs and outputs of one or several records, or from a source, in memory.
 
     Raises
     ------
     ValueError, TypeError
-        If they are not usable; messages speak of `u` and `y`.
+        If they are not usable; messages call them `u` and `y`.
     """
     if is_source(u, y):
         with messages_of_u_and_y():
             return in_memory(as_data(u, y, lengths=lengths))
     if y is None:
         raise ValueError("`y` is missing: an output record is needed")
-    for name, values in (("u", u), ("y", y)):
-        _check_orientation(name, values)
-    listed = isinstance(y, (list, tuple)) and len(y) > 0 and np.ndim(y[0]) > 0
-    flat = bool(np.ndim(y[0] if listed else y) == 1)
+    inputs, outputs = read_inputs(u), read_inputs(y, "y")
+    first = y[0] if isinstance(y, (list, tuple)) and y and np.ndim(y[0]) else y
+    flat = len(np.shape(cast(ArrayLike, first))) == 1
     with messages_of_u_and_y():
-        data = as_sequences(_with_channels(u), _with_channels(y), lengths=lengths)
+        data = as_sequences(inputs, outputs, lengths=lengths)
     return Sequences(data.X, data.Y, data.lengths, data.form, flat)
 
 
-def read_inputs(u: Any) -> Any:
-    """Inputs of one or several records, with channels, in the form in which they were given.
+def read_inputs(u: object, name: str = "u") -> object:
+    """Turn tensors into arrays, and vectors (records of one channel) into columns.
 
     Raises
     ------
     ValueError
         If channels come first.
     """
-    _check_orientation("u", u)
-    return _with_channels(u)
+    for part in u if isinstance(u, (list, tuple)) else [u]:
+        shape = np.shape(cast(ArrayLike, part))
+        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
+            raise ValueError(
+                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
+                f"come first: transpose it"
+            )
+    given = without_tensors(u)
+    if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) == 1:
+        return [np.asarray(part)[:, None] for part in given]
+    return np.asarray(given)[:, None] if np.ndim(given) == 1 else given
 
 
 @contextmanager
 def messages_of_u_and_y() -> Iterator[None]:
-    """Let messages about X and Y speak of u and y."""
+    """Turn error messages about X and Y into messages about u and y."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -77,12 +84,11 @@ def messages_of_u_and_y() -> Iterator[None]:
 
 
 def check_records(data: Sequences, settings: IdentificationSettings) -> None:
-    """Refuse records that are too short for what is asked for.
+    """Refuse records that are too short for the settings.
 
     Raises
     ------
     TooFewSamplesError
-        If they are.
     """
     needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
     if data.n_rows < needed:
@@ -106,42 +112,90 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
 
 
 def find_drift(data: Sequences) -> tuple[Finding, ...]:
-    """First output whose mean moves along the longest record, if that can be told."""
-    longest = int(np.argmax(data.lengths))
-    assert data.Y is not None
-    y = np.asarray(data.Y[data.starts[longest] : data.starts[longest + 1]], dtype=np.float64)
+    """Warn of the first output that drifts along the longest record."""
+    y = longest_record(data, data.n_rows)[1]
     fifth = y.shape[0] // 5
     if fifth < FEWEST_OF_A_MEAN:
         return ()
     first, last = y[:fifth], y[-fifth:]
     spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
-    moved = np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread
-    if not moved.any():
-        return ()
-    finding = Finding(
-        GloreeWarning,
-        f"output {np.flatnonzero(moved)[0]} drifts over the record",
-        "detrend it if that is not the doing of the input, or the model will explain it by a very "
-        "slow pole",
+    moved = np.flatnonzero(np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread)
+    remedy = "detrend it unless the input caused it, or a very slow pole will have to explain it"
+    texts = [f"output {output} drifts over the record" for output in moved[:1]]
+    return tuple(Finding(GloreeWarning, text, remedy) for text in texts)
+
+
+FIRST_ROWS = 30_000  # training rows on which starts are made and the refinement begins
+LARGEST_MODULUS = 0.9999  # modulus of the poles of the linear states, at most
+HELD_OUT = 0.2
+"""Share of the data, at its end, on which orders, starts and the refinement are compared."""
+
+SEGMENT = 250  # rows of a segment of a long record
+REMEMBERED = 0.02
+"""Share of a state that refined poles may keep over a warm-up: slower ones would fit the unknown
+states at the starts of the segments."""
+
+LEAST_GAIN = 4.0
+"""A larger model is taken if its held-out error, divided by that of the smaller one, is below
+1 - LEAST_GAIN / sqrt(n) for n rows held out: a few hundred neighbouring samples are a weak test,
+and networks chosen by them without a margin were worse than the linear model on new data."""
+
+
+@dataclass(frozen=True)
+class RecordSplit:
+    """Segments that train, segments that are held out, and the bound on the poles' modulus.
+
+    Linear states with poles within `radius` have forgotten their start after the warm-up.
+    """
+
+    source: Source
+    training: Subset
+    held_out: Subset
+    radius: float
+
+    @property
+    def error_ratio(self) -> float:
+        """Ratio of held-out errors below which a larger model is taken."""
+        return 1.0 - LEAST_GAIN / math.sqrt(self.held_out.n_counted)
+
+    def first_training(self, n_rows: int) -> Subset:
+        """Training segments up to the one that contains row number `n_rows`."""
+        segments = self.training.segments
+        rows = np.cumsum(segments.counted)
+        return _in_two_batches(self.source, segments[: int(np.searchsorted(rows, n_rows)) + 1])
+
+
+def split_records(
+    records: Sequences, warm_up: int, modulus: float = LARGEST_MODULUS
+) -> RecordSplit:
+    """Cut records into segments, each with so many steps of warm-up, and hold the last ones out.
+
+    The first steps of every record, at most a tenth of it, only warm up the states. A pole as slow
+    as `modulus` is allowed however short the warm-up is.
+    """
+    longest = int(records.lengths.max())
+    whole = longest < 20 * SEGMENT or warm_up > 4 * SEGMENT
+    source = Source(
+        records,
+        batch_size=max(2**12, records.n_rows // 2),
+        segment=None if whole else max(SEGMENT, 2 * warm_up),
+        before=warm_up,
     )
-    return (finding,)
+    segments = source.as_subset().segments
+    lead = np.minimum(warm_up, records.lengths[segments.sequence] // 10)
+    segments = segments.counted_from(records.starts[segments.sequence] + lead)
+    if len(segments) < 5:
+        segments = segments.split_counted(5)
+    rows = np.cumsum(segments.counted)
+    last = min(int(np.searchsorted(rows, (1 - HELD_OUT) * rows[-1])) + 1, len(segments) - 1)
+    radius = LARGEST_MODULUS
+    if not whole:
+        forgetful = math.exp(math.log(REMEMBERED) / warm_up)
+        radius = min(max(modulus, forgetful), LARGEST_MODULUS)
+    training, held_out = (_in_two_batches(source, s) for s in (segments[:last], segments[last:]))
+    return RecordSplit(source, training, held_out, radius)
 
 
-def _with_channels(values: Any) -> Any:
-    """Records of one channel given as vectors, as columns; tensors as arrays."""
-    values = without_tensors(values)
-    if isinstance(values, (list, tuple)) and len(values) and np.ndim(values[0]) == 1:
-        return [np.asarray(part)[:, None] for part in values]
-    return np.asarray(values)[:, None] if np.ndim(values) == 1 else values
-
-
-def _check_orientation(name: str, values: Any) -> None:
-    """Refuse records with channels first."""
-    parts = values if isinstance(values, (list, tuple)) else [values]
-    for part in parts:
-        shape = np.shape(part)
-        if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
-            raise ValueError(
-                f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
-                f"come first: transpose it"
-            )
+def _in_two_batches(source: Source, segments: Segments) -> Subset:
+    """One batch for each of two workers; a batch runs all its segments side by side."""
+    return Subset(source, segments.split_evenly(2))

@@ -1,22 +1,26 @@
 """Figures of fits and checks: every function draws on one set of axes and returns it.
 
 matplotlib is imported on use and comes with the extra ``plot``. Nothing global is changed: no
-style, no backend, no default. Colours are those of Okabe and Ito, told apart by all readers, and
-every series has its own marker or line style as well.
+style, no backend, no default. Colours are those of Okabe and Ito, which colour-blind readers can
+distinguish, and every series has its own marker or line style as well.
 """
 
-from gloree.plotting._checks import plot_score_check, plot_singular_values
-from gloree.plotting._curves import plot_error_curve
-from gloree.plotting._directions import plot_directions
+from gloree.plotting._fits import (
+    plot_directions,
+    plot_history,
+    plot_report,
+    plot_score_check,
+    plot_singular_values,
+)
 from gloree.plotting._labels import plot_confusion
 from gloree.plotting._records import plot_prediction, plot_residuals
-from gloree.plotting._report import plot_history, plot_report
 from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, MAX_POINTS
 from gloree.plotting._systems import plot_nonlinearity, plot_poles, plot_spectrum
 from gloree.plotting._weights import (
     DIRECTED_MATRICES,
     MATRICES,
     SYMBOLS,
+    plot_error_curve,
     plot_weight_errors,
     plot_weights,
 )

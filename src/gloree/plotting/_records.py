@@ -1,13 +1,14 @@
-"""Measured and predicted outputs over time, and what is left."""
+"""Measured and predicted outputs over time, and their residuals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.plotting._style import COLOURS, GREY, MAX_POINTS, new_axes, tidy, with_unit
+from gloree.plotting._style import COLOURS, GREY, MAX_POINTS, new_axes, tidy, top_legend, with_unit
 from gloree.sequences import Array, IntArray, as_sequences
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def plot_prediction(
-    Y: Any,
-    predictions: Any,
+    Y: ArrayLike | Sequence[ArrayLike],
+    predictions: ArrayLike | Sequence[ArrayLike],
     *,
     sequence: int = 0,
     output: int = 0,
@@ -51,37 +52,36 @@ def plot_prediction(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the two do not fit together, or there is no such output.
     """
-    truth, starts = _column(Y, lengths, output, "Y")
-    estimate, _ = _column(predictions, lengths, output, "predictions")
-    if truth.shape != estimate.shape:
-        raise ValueError(f"`Y` has {truth.shape[0]} steps, `predictions` {estimate.shape[0]}")
+    truth, estimate, starts = _columns(Y, predictions, lengths, output)
     ax = new_axes(ax)
     rows = np.arange(starts[sequence], starts[sequence + 1])
     time = np.arange(rows.size)
     if steps is not None:
         rows, time = rows[steps], time[steps]
     x = time if sample_time is None else time * sample_time
-    ax.plot(x, truth[rows], color="black", linewidth=1.4, label="measured")
-    ax.plot(x, estimate[rows], color=COLOURS[1], linestyle="--", linewidth=1.4, label="predicted")
+    y, predicted = truth[rows], estimate[rows]
+    ax.plot(x, y, color="black", lw=1.4, label="measured")
+    ax.plot(x, predicted, color=COLOURS[1], ls="--", lw=1.4, label="predicted")
     if residual:
-        ax.plot(
-            x, truth[rows] - estimate[rows], color=COLOURS[0], linewidth=0.9, label="difference"
-        )
-    ax.set(
-        xlabel="step" if sample_time is None else "time (s)",
-        ylabel=with_unit(name, unit),
-        xlim=(float(x[0]), float(x[-1])) if x.size > 1 else None,
-    )
+        ax.plot(x, y - predicted, color=COLOURS[0], lw=0.9, label="difference")
+    ends = (float(x[0]), float(x[-1])) if x.size > 1 else None
+    ax.set(xlabel="time (s)", ylabel=with_unit(name, unit), xlim=ends)
     if sample_time is None:
+        ax.set_xlabel("step")
         ax.locator_params(axis="x", integer=True)
-    ax.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    top_legend(ax)
     return tidy(ax)
 
 
 def plot_residuals(
-    Y: Any,
-    predictions: Any,
+    Y: ArrayLike | Sequence[ArrayLike],
+    predictions: ArrayLike | Sequence[ArrayLike],
     *,
     output: int = 0,
     skip: int = 0,
@@ -90,7 +90,7 @@ def plot_residuals(
     unit: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw residuals against predictions: what is left should have no shape.
+    """Draw residuals against predictions; they should show no pattern.
 
     Parameters
     ----------
@@ -107,15 +107,16 @@ def plot_residuals(
     Returns
     -------
     matplotlib.axes.Axes
-        At most 5,000 points, evenly spaced; line and band: mean and standard deviation of the
-        residual over twenty ranges of predictions, of all points.
+        At most 5,000 points, evenly spaced; line and band are the mean and the standard deviation
+        of all residuals in twenty ranges of the predictions.
+
+    Raises
+    ------
+    ValueError
+        If the two do not fit together, or `skip` leaves no step.
     """
-    truth, starts = _column(Y, lengths, output, "Y")
-    estimate, _ = _column(predictions, lengths, output, "predictions")
-    if truth.shape != estimate.shape:
-        raise ValueError(f"`Y` has {truth.shape[0]} steps, `predictions` {estimate.shape[0]}")
-    lengths_ = np.diff(starts)
-    steps = np.arange(truth.size) - np.repeat(starts[:-1], lengths_)
+    truth, estimate, starts = _columns(Y, predictions, lengths, output)
+    steps = np.arange(truth.size) - np.repeat(starts[:-1], np.diff(starts))
     counted = np.flatnonzero(steps >= skip)
     if counted.size == 0:
         raise ValueError(
@@ -124,42 +125,39 @@ def plot_residuals(
     x, r = estimate[counted], (truth - estimate)[counted]
     ax = new_axes(ax)
     shown = np.linspace(0, x.size - 1, min(x.size, MAX_POINTS)).astype(np.int64)
-    ax.plot(
-        x[shown],
-        r[shown],
-        ".",
-        color=COLOURS[0],
-        markersize=2.5,
-        alpha=0.4,
-        label="steps",
-        zorder=1,
-    )
+    blue, red = COLOURS[:2]
+    ax.plot(x[shown], r[shown], ".", color=blue, ms=2.5, alpha=0.4, zorder=1, label="steps")
     parts = np.array_split(np.argsort(x, kind="stable"), min(20, x.size))
-    centre = np.array([x[part].mean() for part in parts])
-    mean = np.array([r[part].mean() for part in parts])
-    spread = np.array([r[part].std() for part in parts])
-    ax.fill_between(centre, mean - spread, mean + spread, color=COLOURS[1], alpha=0.25, linewidth=0)
-    ax.plot(centre, mean, color=COLOURS[1], linewidth=1.5, label="mean and one deviation")
-    ax.axhline(0, color=GREY, linewidth=1, zorder=0)
+    found = [(x[part].mean(), r[part].mean(), r[part].std()) for part in parts]
+    centre, mean, spread = np.array(found).T
+    ax.fill_between(centre, mean - spread, mean + spread, color=red, alpha=0.25, lw=0)
+    ax.plot(centre, mean, color=red, lw=1.5, label="mean and one deviation")
+    ax.axhline(0, color=GREY, lw=1, zorder=0)
     rms = float(np.sqrt(np.mean(r**2)))
-    ax.set(
-        xlabel=with_unit(f"predicted {name}", unit),
-        ylabel=with_unit("measured - predicted", unit),
-        title=f"root mean square {rms:.4g}{' ' + unit if unit else ''}",
-    )
+    ax.set_xlabel(with_unit(f"predicted {name}", unit))
+    ax.set_ylabel(with_unit("measured - predicted", unit))
+    ax.set_title(f"root mean square {rms:.4g} {unit}".rstrip())
     ax.legend(frameon=False, loc="upper left", markerscale=3)
     return tidy(ax)
 
 
-def _column(
-    values: Any, lengths: ArrayLike | None, output: int, name: str
-) -> tuple[Array, IntArray]:
-    """One output of all sequences, and where they start."""
-    if np.ndim(values[0]) == 0:
-        values = np.asarray(values)[:, None]
-    elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
-        values = [np.asarray(part)[:, None] for part in values]
-    data = as_sequences(values, lengths=lengths)
-    if not -data.n_inputs <= output < data.n_inputs:
-        raise ValueError(f"`output`={output}, but `{name}` has {data.n_inputs} columns")
-    return np.asarray(data.X[:, output], dtype=np.float64), data.starts
+def _columns(
+    Y: object, predictions: object, lengths: ArrayLike | None, output: int
+) -> tuple[Array, Array, IntArray]:
+    """One output of all sequences, measured and predicted, and the starts of the sequences."""
+    columns, starts = [], np.zeros(0, dtype=np.int64)
+    for name, given in (("Y", Y), ("predictions", predictions)):
+        values: Any = given
+        if np.ndim(values[0]) == 0:
+            values = np.asarray(values)[:, None]
+        elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
+            values = [np.asarray(part)[:, None] for part in values]
+        data = as_sequences(values, lengths=lengths)
+        if not -data.n_inputs <= output < data.n_inputs:
+            raise ValueError(f"`output`={output}, but `{name}` has {data.n_inputs} columns")
+        columns.append(np.asarray(data.X[:, output], dtype=np.float64))
+        starts = data.starts if name == "Y" else starts
+    truth, estimate = columns
+    if truth.shape != estimate.shape:
+        raise ValueError(f"`Y` has {truth.shape[0]} steps, `predictions` {estimate.shape[0]}")
+    return truth, estimate, starts

@@ -22,13 +22,7 @@ MAX_POINTS = 5000
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (5.5, 4.0)) -> Axes:
-    """Return `ax`, or the axes of a new figure of that size (inches).
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is missing, with the command that installs it.
-    """
+    """Return `ax`, or the axes of a new figure of that size (inches)."""
     if ax is not None:
         return ax
     pyplot = require("matplotlib.pyplot", "plot", "gloree.plotting")
@@ -36,10 +30,26 @@ def new_axes(ax: Axes | None, size: tuple[float, float] = (5.5, 4.0)) -> Axes:
     return axes
 
 
+def series(i: int) -> tuple[str, str]:
+    """Colour and marker of series number i."""
+    return COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+
+
+def top_legend(ax: Axes, ncols: int = 3, columnspacing: float | None = None) -> None:
+    """Draw the legend above the axes, at their left end."""
+    ax.legend(
+        frameon=False,
+        ncols=ncols,
+        columnspacing=columnspacing,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        borderaxespad=0.2,
+    )
+
+
 def tidy(ax: Axes) -> Axes:
-    """Take the frame away above and on the right."""
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    """Hide the upper and the right edge of the axes."""
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 

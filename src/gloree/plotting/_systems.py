@@ -1,14 +1,14 @@
-"""Systems seen by an engineer: poles, spectra, and static nonlinearities."""
+"""Poles, spectra and static nonlinearities of dynamic systems."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree.plotting._style import COLOURS, GREY, LIGHT, MAX_POINTS, new_axes, tidy
+from gloree.plotting._style import COLOURS, GREY, LIGHT, MAX_POINTS, new_axes, tidy, top_legend
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 LINES = ("-", "--", "-.", ":")
 """Styles of lines that have no markers, in the order in which series take them."""
 
-LONGEST_SEGMENT = 4096
-"""Steps in a segment of Welch's method, at most."""
-
-STRIP = 0.14
-"""Height of the strip of densities, as a part of that of the axes."""
+LONGEST_SEGMENT = 4096  # steps in a segment of Welch's method, at most
+STRIP = 0.14  # height of the strip of densities, as a part of that of the axes
 
 
 def plot_poles(poles: ArrayLike, *, truth: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
@@ -47,57 +44,34 @@ def plot_poles(poles: ArrayLike, *, truth: ArrayLike | None = None, ax: Axes | N
         If there are no poles, or they are not finite.
     """
     found = _poles(poles, "poles")
-    known = None if truth is None else _poles(truth, "truth")
+    known = _poles([] if truth is None else truth, "truth", empty=truth is None)
     ax = new_axes(ax, (4.6, 4.6))
     angle = np.linspace(0, 2 * np.pi, 361)
-    ax.axhline(0, color=LIGHT, linewidth=1, zorder=0)
-    ax.axvline(0, color=LIGHT, linewidth=1, zorder=0)
-    ax.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=1, zorder=1)
-    if known is not None:
-        ax.plot(
-            known.real,
-            known.imag,
-            "o",
-            color=COLOURS[1],
-            markerfacecolor="none",
-            markersize=9,
-            markeredgewidth=1.4,
-            label="true",
-            zorder=2,
-        )
-    ax.plot(
-        found.real,
-        found.imag,
-        "x",
-        color=COLOURS[0],
-        markersize=7,
-        markeredgewidth=1.6,
-        label="poles" if known is None else "estimated",
-        zorder=3,
-    )
-    everything = found if known is None else np.concatenate((found, known))
-    limit = 1.15 * max(1.0, float(np.abs(everything).max()))
+    ax.axhline(0, color=LIGHT, lw=1, zorder=0)
+    ax.axvline(0, color=LIGHT, lw=1, zorder=0)
+    ax.plot(np.cos(angle), np.sin(angle), color=GREY, lw=1, zorder=1)
+    (blue, red), label = COLOURS[:2], "estimated" if known.size else "poles"
+    if known.size:
+        x, y = known.real, known.imag
+        ax.plot(x, y, "o", color=red, mfc="none", ms=9, mew=1.4, zorder=2, label="true")
+    ax.plot(found.real, found.imag, "x", color=blue, ms=7, mew=1.6, zorder=3, label=label)
     modulus = np.abs(found)
+    limit = 1.15 * max(1.0, float(modulus.max()), float(np.abs(known).max(initial=0.0)))
     outside = int(np.sum(modulus >= 1))
     unstable = f", {outside} of {found.size} not stable" if outside else ""
-    ax.set(
-        xlim=(-limit, limit),
-        ylim=(-limit, limit),
-        xlabel="real part",
-        ylabel="imaginary part",
-        title=f"largest modulus {modulus.max():.4g}{unstable}",
-    )
-    ax.set_aspect("equal")
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.set(xlabel="real part", ylabel="imaginary part")
+    ax.set_title(f"largest modulus {modulus.max():.4g}{unstable}")
     ax.locator_params(nbins=5)
-    if known is not None:
-        # the corner of the square that the circle leaves free
+    if known.size:
+        # in a corner, which the circle leaves free
         ax.legend(frameon=False, loc="upper left", borderaxespad=0, handletextpad=0.2)
     return tidy(ax)
 
 
-def _poles(values: ArrayLike, name: str) -> NDArray[np.complex128]:
+def _poles(values: ArrayLike, name: str, *, empty: bool = False) -> NDArray[np.complex128]:
     poles = np.asarray(values, dtype=np.complex128).ravel()
-    if poles.size == 0 or not np.isfinite(poles).all():
+    if (poles.size == 0 and not empty) or not np.isfinite(poles).all():
         what = "is empty" if poles.size == 0 else "holds NaN or infinity"
         raise ValueError(f"`{name}` {what}: expected finite complex numbers")
     return poles
@@ -150,12 +124,11 @@ def plot_spectrum(
     if not sampling_rate > 0:
         raise ValueError(f"`sampling_rate`={sampling_rate}, expected a positive number")
     series = {"output": _record(y, "y")}
+    n_steps = series["output"].size
     if isinstance(residuals, Mapping):
-        for name, values in residuals.items():
-            series[name] = _record(values, f"residuals[{name!r}]")
+        series |= {name: _record(r, f"residuals[{name!r}]") for name, r in residuals.items()}
     elif residuals is not None:
         series["residual"] = _record(residuals, "residuals")
-    n_steps = series["output"].size
     for name, values in series.items():
         if values.size != n_steps:
             raise ValueError(f"`residuals` ({name}) has {values.size} steps, `y` has {n_steps}")
@@ -168,36 +141,20 @@ def plot_spectrum(
         frequency, power = welch(values[skip:], fs=sampling_rate, nperseg=segment)
         level = 10 * np.log10(np.maximum(power[1:], np.finfo(float).tiny))
         rms = float(np.sqrt(np.mean(values[skip:] ** 2)))
-        ax.plot(
-            frequency[1:],
-            level,
-            color="black" if i == 0 else COLOURS[(i - 1) % len(COLOURS)],
-            linestyle=LINES[i % len(LINES)],
-            linewidth=1.2,
-            label=f"{name}, RMS {rms:.3g}",
-        )
-    in_steps = sampling_rate == 1
-    ax.set(
-        xlim=(0, sampling_rate / 2),
-        xlabel="frequency (cycles per step)" if in_steps else "frequency (Hz)",
-        ylabel="power density (dB)",
-    )
+        colour, line = ("black", *COLOURS)[i % (len(COLOURS) + 1)], LINES[i % len(LINES)]
+        label = f"{name}, RMS {rms:.3g}"
+        ax.plot(frequency[1:], level, color=colour, ls=line, lw=1.2, label=label)
+    unit = "cycles per step" if sampling_rate == 1 else "Hz"
+    ax.set(xlim=(0, sampling_rate / 2), xlabel=f"frequency ({unit})", ylabel="power density (dB)")
     ax.locator_params(axis="x", nbins=6)
-    ax.grid(True, color=LIGHT, linewidth=0.6)
+    ax.grid(True, color=LIGHT, lw=0.6)
     ax.set_axisbelow(True)
     labels = ax.get_legend_handles_labels()[1]
-    ax.legend(
-        frameon=False,
-        ncols=len(labels) if sum(map(len, labels)) < 40 else 1,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        borderaxespad=0.2,
-        columnspacing=1.2,
-    )
+    top_legend(ax, len(labels) if sum(map(len, labels)) < 40 else 1, columnspacing=1.2)
     return tidy(ax)
 
 
-def _record(values: Any, name: str) -> Array:
+def _record(values: ArrayLike, name: str) -> Array:
     record = np.asarray(values, dtype=np.float64)
     if record.ndim == 2 and record.shape[1] == 1:
         record = record[:, 0]
@@ -205,13 +162,10 @@ def _record(values: Any, name: str) -> Array:
         raise ValueError(
             f"`{name}` has shape {record.shape}, expected one output of one record, (n_steps,)"
         )
-    if not np.isfinite(record).all():
-        raise ValueError(f"`{name}` holds NaN or infinity at step {_first_bad(record)}")
+    bad = np.flatnonzero(~np.isfinite(record))
+    if bad.size:
+        raise ValueError(f"`{name}` holds NaN or infinity at step {bad[0]}")
     return record
-
-
-def _first_bad(values: Array) -> int:
-    return int(np.flatnonzero(~np.isfinite(values))[0])
 
 
 def plot_nonlinearity(
@@ -227,14 +181,14 @@ def plot_nonlinearity(
     z : array of shape (n_steps,)
         Pre-activations of the unit in the data, in any order.
     contribution : array of shape (n_steps,) or callable
-        What the unit adds to the output at each of them, or the function that gives it.
+        The part of the output that comes from the unit at each of them, or as a function of them.
     ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
-        The line is drawn solid between the quantiles of 1 and 99 % of `z`, and dotted beyond,
-        where there are few data; the strip below is the density of `z`.
+        The line is solid between the quantiles of 1 and 99 % of `z`, and dotted beyond, where there
+        are few data; the strip below is the density of `z`.
 
     Raises
     ------
@@ -264,27 +218,18 @@ def plot_nonlinearity(
     ax = new_axes(ax)
     first = int(np.searchsorted(x, low, side="left"))
     last = max(int(np.searchsorted(x, high, side="right")) - 1, first)
-    ax.axhline(0, color=LIGHT, linewidth=1, zorder=0)
-    ax.plot(x[first : last + 1], y[first : last + 1], color=COLOURS[0], linewidth=2, label="unit")
+    ax.axhline(0, color=LIGHT, lw=1, zorder=0)
+    ax.plot(x[first : last + 1], y[first : last + 1], color=COLOURS[0], lw=2, label="unit")
     for part in (slice(0, first + 1), slice(last, None)):
-        ax.plot(x[part], y[part], color=COLOURS[0], linewidth=1.5, linestyle=":", label="_tail")
+        ax.plot(x[part], y[part], color=COLOURS[0], lw=1.5, ls=":", label="_tail")
     density, edges = np.histogram(seen, bins=int(np.clip(np.sqrt(seen.size), 10, 100)))
-    ax.stairs(
-        STRIP * density / density.max(),
-        edges,
-        fill=True,
-        color=GREY,
-        alpha=0.55,
-        linewidth=0,
-        transform=ax.get_xaxis_transform(),
-    )
+    heights, place = STRIP * density / density.max(), ax.get_xaxis_transform()
+    ax.stairs(heights, edges, fill=True, color=GREY, alpha=0.55, lw=0, transform=place)
     bottom, top = float(y.min()), float(y.max())
     height = top - bottom if top > bottom else max(abs(top), 1.0)
     floor = bottom - height * (STRIP + 0.06) / (1 - STRIP - 0.12)
-    ax.set(
-        xlim=(float(seen.min()), float(seen.max())) if seen.max() > seen.min() else None,
-        ylim=(floor, top + 0.06 * height),
-        xlabel="pre-activation $z$ (strip: density in the data)",
-        ylabel="contribution of the unit",
-    )
+    if seen.max() > seen.min():
+        ax.set_xlim(float(seen.min()), float(seen.max()))
+    ax.set(ylim=(floor, top + 0.06 * height), ylabel="contribution of the unit")
+    ax.set_xlabel("pre-activation $z$ (strip: density in the data)")
     return tidy(ax)

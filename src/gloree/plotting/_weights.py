@@ -1,15 +1,16 @@
-"""Estimated weights against the true ones."""
+"""Estimated weights against the true ones, and errors against sample size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree.metrics import align
-from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, new_axes, tidy
+from gloree.plotting._style import GREY, LIGHT, new_axes, series, tidy
 from gloree.sequences import Array, IntArray
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ SYMBOLS = {
     "output_bias": "output bias $c$",
     "direct_weights": "direct $D$",
 }
-"""How legends call the weights."""
+"""Names of the weights in legends."""
 
 
 def plot_weights(
@@ -64,43 +65,31 @@ def plot_weights(
         Weights to show, by their names in the constructor of the network; by default all input,
         recurrent and output weights.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
 
-    See Also
-    --------
-    plot_weight_errors : The differences, in units of their standard errors.
+    Raises
+    ------
+    ValueError
+        If weights are not those of the models, or standard errors have other shapes.
     """
     table = weight_table(model, truth, standard_errors, weights)
     ax = new_axes(ax)
-    everything = []
     for i, (name, target, estimate, errors) in enumerate(table):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        (colour, marker), label = series(i), SYMBOLS.get(name, name)
         if errors is not None:
-            ax.errorbar(
-                target, estimate, yerr=2 * errors, fmt="none", ecolor=colour, elinewidth=1, zorder=2
-            )
-        ax.plot(
-            target,
-            estimate,
-            marker,
-            color=colour,
-            markersize=5,
-            alpha=0.8,
-            label=SYMBOLS.get(name, name),
-            zorder=3,
-        )
-        everything += [target, estimate]
-    values = np.concatenate(everything)
+            bars = 2 * errors
+            ax.errorbar(target, estimate, bars, fmt="none", ecolor=colour, elinewidth=1, zorder=2)
+        ax.plot(target, estimate, marker, color=colour, ms=5, alpha=0.8, zorder=3, label=label)
+    values = np.concatenate([part for _, *pair, _ in table for part in pair])
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low if high > low else 1.0)
     ends = (low - margin, high + margin)
-    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
-    ax.set(xlim=ends, ylim=ends, xlabel="true weight", ylabel="estimated weight")
-    ax.set_aspect("equal")
+    ax.plot(ends, ends, color=GREY, lw=1, zorder=1)
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.set(xlabel="true weight", ylabel="estimated weight")
     ax.locator_params(nbins=6)
     ax.set_yticks([tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]])
     ax.set_xticks(ax.get_yticks())
@@ -130,40 +119,34 @@ def plot_weight_errors(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If standard errors are missing, or weights are not those of the models.
     """
-    table = []
+    ratios = {}
     for name, target, estimate, errors in weight_table(model, truth, standard_errors, weights):
         if errors is None:
             raise ValueError(
                 f"`standard_errors` has no {name!r}: fit with refine='one-step' or 'full', or "
                 f"leave these weights out of `weights`"
             )
-        table.append((name, target, estimate, errors))
+        ratios[name] = (estimate - target) / np.where(errors > 0, errors, np.inf)
     ax = new_axes(ax)
-    ax.axhspan(-2, 2, color=LIGHT, alpha=0.6, linewidth=0, zorder=0)
-    ax.axhline(0, color=GREY, linewidth=1, zorder=1)
-    start, inside, total = 0, 0, 0
-    for i, (name, target, estimate, errors) in enumerate(table):
-        ratios = (estimate - target) / np.where(errors > 0, errors, np.inf)
-        ax.plot(
-            np.arange(start, start + ratios.size),
-            ratios,
-            MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
-            markersize=5,
-            label=SYMBOLS.get(name, name),
-        )
-        start += ratios.size + 2
-        inside, total = inside + int(np.sum(np.abs(ratios) <= 2)), total + ratios.size
-    largest = max(4.0, *(float(np.abs(line.get_ydata()).max()) for line in ax.lines[1:]))
+    ax.axhspan(-2, 2, color=LIGHT, alpha=0.6, lw=0, zorder=0)
+    ax.axhline(0, color=GREY, lw=1, zorder=1)
+    start = 0
+    for i, (name, values) in enumerate(ratios.items()):
+        (colour, marker), at = series(i), start + np.arange(values.size)
+        ax.plot(at, values, marker, color=colour, ms=5, label=SYMBOLS.get(name, name))
+        start += values.size + 2
+    sizes = np.abs(np.concatenate(list(ratios.values())))
     # a legend of two rows needs more room
-    room = 1.1 if len(table) <= 3 else 1.4
-    ax.set(
-        ylim=(-room * largest, room * largest),
-        xlabel="weight (one after another)",
-        ylabel="error / standard error",
-        title=f"{inside} of {total} within two standard errors",
-    )
+    limit = (1.1 if len(ratios) <= 3 else 1.4) * max(4.0, float(sizes.max()))
+    ax.set(ylim=(-limit, limit), xlabel="weight (one after another)")
+    ax.set_ylabel("error / standard error")
+    ax.set_title(f"{np.sum(sizes <= 2)} of {sizes.size} within two standard errors")
     ax.set_xticks([])
     ax.legend(frameon=False, loc="upper center", ncols=3, columnspacing=1.0, handletextpad=0.2)
     return tidy(ax)
@@ -206,7 +189,7 @@ def weight_table(
 
 
 def _reordered(name: str, values: Array, order: IntArray, n_forward: int) -> Array:
-    """Bring an array with a row for each unit into the order in which the units were matched."""
+    """Put an array with a row for each unit into the order in which the units were matched."""
     if name in ("output_bias", "direct_weights"):
         return values
     if name.startswith("forward_"):
@@ -214,3 +197,81 @@ def _reordered(name: str, values: Array, order: IntArray, n_forward: int) -> Arr
     elif name.startswith("backward_"):
         order = order[n_forward:] - n_forward
     return values[np.ix_(order, order)] if name.endswith("recurrent_weights") else values[order]
+
+
+def plot_error_curve(
+    n_samples: ArrayLike,
+    errors: Mapping[str, ArrayLike],
+    *,
+    guide: bool = True,
+    xlabel: str = "steps in total",
+    ylabel: str = "relative error",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw errors against sample size on logarithmic axes, with a guide of slope -1/2.
+
+    Parameters
+    ----------
+    n_samples : array of shape (n_sizes,)
+    errors : mapping of str to array of shape (n_sizes,) or (n_sizes, n_repetitions)
+        A curve for each name; of repetitions the median is drawn, with bars from the smallest to
+        the largest. NaN leaves a point out.
+    guide : bool, default True
+        Whether to draw a line that falls like the square root of the sample size, below the
+        lowest curve.
+    xlabel, ylabel : str
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no curve, or shapes do not fit together.
+    """
+    sizes = np.asarray(n_samples, dtype=np.float64)
+    if sizes.ndim != 1 or not errors:
+        raise ValueError(
+            f"`n_samples` has shape {sizes.shape} and `errors` {len(errors)} curves: expected a "
+            f"vector of sizes and at least one curve"
+        )
+    curves = {name: np.asarray(values, dtype=np.float64) for name, values in errors.items()}
+    for name, values in curves.items():
+        if values.ndim not in (1, 2) or values.shape[0] != sizes.size:
+            raise ValueError(
+                f"`errors[{name!r}]` has shape {values.shape}, expected ({sizes.size},) or "
+                f"({sizes.size}, n_repetitions)"
+            )
+    ax = new_axes(ax)
+    lowest, draw = np.inf, partial(ax.errorbar, lw=1.2, ms=5, elinewidth=1, capsize=2)
+    for i, (name, values) in enumerate(curves.items()):
+        table = values[:, None] if values.ndim == 1 else values
+        known = np.flatnonzero(np.isfinite(table).any(axis=1))
+        if known.size == 0:
+            continue
+        table, at = table[known], sizes[known]
+        middle = np.nanmedian(table, axis=1)
+        bars = None
+        if table.shape[1] > 1:
+            bars = (middle - np.nanmin(table, axis=1), np.nanmax(table, axis=1) - middle)
+        colour, marker = series(i)
+        draw(at, middle, bars, fmt=f"{marker}-", color=colour, label=name)
+        lowest = min(lowest, float(np.min(middle * np.sqrt(at))))
+    if guide and np.isfinite(lowest):
+        ends = np.array([sizes.min(), sizes.max()])
+        heights = 0.6 * lowest / np.sqrt(ends)
+        ax.plot(ends, heights, color=GREY, ls="--", lw=1)
+        note = partial(ax.annotate, ha="right", va="top", color=GREY, textcoords="offset points")
+        note("slope -1/2", (float(ends[1]), float(heights[1])), xytext=(0, -3))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    if sizes.max() < 100 * sizes.min():
+        # the range holds hardly a power of ten: label the sizes themselves
+        ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    ax.set_xticks([], minor=True)
+    ax.margins(y=0.12)
+    ax.grid(True, which="major", color=LIGHT, lw=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False)
+    return tidy(ax)

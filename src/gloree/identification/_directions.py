@@ -1,0 +1,370 @@
+r"""The directions that nonlinearities see, from moments of order two and three over output lags.
+
+Let x~ be the whitened [h_{t-1}, u_t] of the linear model, with R(s) = E[x~_t x~_{t+s}^T], and let
+its residual be a sum of filtered functions of one direction each, r_t = sum_ij g_ij f_i(w_i .
+x~_{t-j}). For Gaussian inputs its moments at output lag k are shifted copies of one rank-one family
+for each direction,
+
+.. math:: T_k = E[r_{t+k}\, He_m(\tilde x_t)] = \sum_{i=1}^r c_{im} \sum_j g_{ij}\,
+          (R(k-j)\, w_i)^{\otimes m}, \qquad m = 2, 3.
+
+The w_i, of unit length, are fitted to both orders at once, so that even and odd nonlinearities are
+both seen. The moments are linear in the filters g, which are eliminated by least squares (variable
+projection, Golub and Pereyra 1973). With the shifted directions x_{is} = R(s) w_i,
+
+.. math::
+
+    b_{ij} = \sum_k \langle T_k, x_{i,k-j}^{\otimes m} \rangle, \qquad
+    G_{ij,i'j'} = \sum_k (x_{i,k-j} \cdot x_{i',k-j'})^m,
+
+the fit explains b^T G^{-1} b of sum_k |T_k|^2. Since g = G^{-1} b, a small change of the directions
+changes this by 2 g^T db - g^T dG g: no derivative of g is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement, islice, permutations
+from math import factorial
+
+import numpy as np
+from scipy import optimize
+
+from gloree.sequences import Array
+
+FIRST_LAG, LAST_LAG = -5, 39  # output lags k of the moments
+N_FILTER = 40  # terms of a filter g
+FIRST_SHIFT = FIRST_LAG - N_FILTER + 1  # of R(s), as the terms of a filter reach back
+LAG_WINDOW = max(N_FILTER - FIRST_LAG, LAST_LAG + 1)
+"""Samples that a record must have: all lags, and the shifts by a filter beyond them."""
+
+WHITEN_RTOL = 1e-8  # directions of relative variance below this are left out
+BLOCK_ROWS = 4096  # rows whose products are held in memory at a time
+FILTER_RIDGE = 1e-6  # relative ridge of the least squares for g
+
+
+@dataclass(frozen=True)
+class LagTensors:
+    """Second- and third-order moments of a residual at several lags.
+
+    Attributes
+    ----------
+    whitening : ndarray of shape (n_columns, n_whitened)
+        x~ = (z - mean) W for z = [h_{t-1}, u_t].
+    mean : ndarray of shape (n_columns,)
+    second : ndarray of shape (n_lags, n_outputs, n_whitened, n_whitened)
+    third : ndarray of shape (n_lags, n_outputs, n_whitened, n_whitened, n_whitened)
+    shifts : ndarray of shape (n_shifts, n_whitened, n_whitened)
+        R(s) for s from -44 on.
+    """
+
+    whitening: Array
+    mean: Array
+    second: Array = field(repr=False)
+    third: Array = field(repr=False)
+    shifts: Array = field(repr=False)
+
+
+def lag_tensors(z: Array, residual: Array) -> LagTensors:
+    """Moments of one record.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_rows, n_columns)
+        [h_{t-1}, u_t] of neighbouring steps.
+    residual : ndarray of shape (n_rows, n_outputs)
+        Outputs minus those of the linear model, at the same steps.
+
+    Returns
+    -------
+    LagTensors
+
+    Raises
+    ------
+    ValueError
+        If the record is shorter than `LAG_WINDOW`.
+
+    Notes
+    -----
+    Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for `BLOCK_ROWS` rows of
+    n_columns^3 products.
+    """
+    n = z.shape[0]
+    if n < LAG_WINDOW:
+        raise ValueError(f"`z` has {n} rows, and moments over all lags take {LAG_WINDOW} at least")
+    mean = z.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
+    kept = values > WHITEN_RTOL * values[-1]
+    W = vectors[:, kept] / np.sqrt(values[kept])
+    X = (z - mean) @ W
+    residual = residual - residual.mean(axis=0)
+    residual = residual - X @ (X.T @ residual / n)
+    lags = range(FIRST_LAG, LAST_LAG + 1)
+    moved = np.zeros((n, len(lags), residual.shape[1]))
+    for place, lag in enumerate(lags):
+        if lag >= 0:
+            moved[: n - lag, place] = residual[lag:]
+        else:
+            moved[-lag:, place] = residual[:lag]
+    targets, d = moved.reshape(n, -1), X.shape[1]
+    second, third = (
+        _hermite_moments(targets, X, order).reshape(*moved.shape[1:], *(d,) * order)
+        for order in (2, 3)
+    )
+    shifts = [
+        X[: n - s].T @ X[s:] / n if s >= 0 else X[-s:].T @ X[: n + s] / n
+        for s in range(FIRST_SHIFT, LAST_LAG + 1)
+    ]
+    return LagTensors(W, mean, second, third, np.stack(shifts))
+
+
+def _hermite_moments(targets: Array, X: Array, order: int) -> Array:
+    """E[targets (x) He(x)]: products of so many columns, less their constant and linear parts.
+
+    With F the products and E[X] = 0, E[X X^T] = I in the sample, the Hermite polynomials of the
+    sample are F - E[F] - X E[X^T F], so that a single pass over blocks of rows gives the moments.
+    Shapes: targets (n, t), X (n, d); result (t, d, .., d).
+    """
+    (n, d), t = X.shape, targets.shape[1]
+    places = np.array(list(combinations_with_replacement(range(d), order)))
+    moments = np.zeros((t, places.shape[0]))
+    constant, linear = np.zeros(places.shape[0]), np.zeros((d, places.shape[0]))
+    for begin in range(0, n, BLOCK_ROWS):
+        rows = slice(begin, begin + BLOCK_ROWS)
+        columns = np.ascontiguousarray(X[rows].T)
+        products = columns[places[:, 0]]
+        for axis in range(1, order):
+            products *= columns[places[:, axis]]
+        moments += (products @ targets[rows]).T
+        constant += products.sum(axis=1)
+        linear += (products @ X[rows]).T
+    moments -= np.outer(targets.sum(axis=0), constant / n) + targets.T @ X @ (linear / n)
+    moments /= n
+    full = np.empty((t, *(d,) * order))
+    for axes in permutations(range(order)):
+        full[(slice(None), *places[:, axes].T)] = moments
+    return full
+
+
+class ShiftStructure:
+    """Shares of lag moments that given directions explain.
+
+    The ridge is relative to the mean diagonal of G. `totals` are sum_k |T_k|^2 / m! for m = 2, 3:
+    Hermite tensors of order m have variances up to m!, and each order then counts by its part in
+    the output.
+    """
+
+    def __init__(self, tensors: LagTensors, *, ridge: float = FILTER_RIDGE) -> None:
+        self._ridge = ridge
+        self._shifts = tensors.shifts
+        self._n_lags, self._n_outputs, self._d = tensors.second.shape[:3]
+        self._pairs = np.triu_indices(self._d)
+        # <T_k, . x x> for all lags is one product of matrices: products of pairs, each pair once
+        twice = np.where(self._pairs[0] == self._pairs[1], 1.0, 2.0)
+        third = tensors.third[..., self._pairs[0], self._pairs[1]] * twice
+        second = tensors.second.reshape(-1, self._d)
+        self._unfolded = {2: second, 3: third.reshape(-1, twice.shape[0])}
+        self.totals = np.array([np.sum(tensors.second**2) / 2, np.sum(tensors.third**2) / 6])
+
+    def shares(self, w: Array) -> tuple[float, float]:
+        """Shares of the second- and third-order moments, directions w of shape (r, n_whitened)."""
+        explained, _ = self._explained(w, gradient=False)
+        shares = explained / np.maximum(self.totals, 1e-300)
+        return float(shares[0]), float(shares[1])
+
+    def loss(self, directions: Array) -> float:
+        """Minus the share of both orders together; directions of any length, flat or not."""
+        w, _ = self._unit(directions)
+        explained, _ = self._explained(w, gradient=False)
+        return -float(explained.sum() / max(self.totals.sum(), 1e-300))
+
+    def loss_and_gradient(self, directions: Array) -> tuple[float, Array]:
+        """Loss, and its gradient in the shape of `directions`."""
+        w, size = self._unit(directions)
+        explained, gradient = self._explained(w, gradient=True)
+        scale = max(float(self.totals.sum()), 1e-300)
+        # the length of a direction does not matter: nothing is left along it
+        gradient = gradient - np.sum(gradient * w, axis=1, keepdims=True) * w
+        return -float(explained.sum() / scale), (-gradient / size / scale).reshape(directions.shape)
+
+    def _unit(self, directions: Array) -> tuple[Array, Array]:
+        v = directions.reshape(-1, self._d)
+        size = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-300)
+        return v / size, size
+
+    def _explained(self, w: Array, *, gradient: bool) -> tuple[Array, Array]:
+        """b^T g / m! of both orders (2,), and the gradient of their sum (r, n_whitened).
+
+        Filters run backwards here: term q = n_filter - 1 - j of lag k sees shift number k + q.
+        """
+        r, d, K, A, N = w.shape[0], self._d, self._n_lags, self._n_outputs, N_FILTER
+        n_shifts = self._shifts.shape[0]
+        lag = np.arange(K)[:, None]
+        shift = lag + np.arange(N)
+        seen = np.bincount(shift.ravel(), minlength=n_shifts)
+        x = np.moveaxis(self._shifts @ w.T, 2, 0).reshape(r * n_shifts, d)
+        inner = x @ x.T
+        # a general power costs a hundred times what these products cost
+        one_less = {2: (x, inner), 3: (x[:, self._pairs[0]] * x[:, self._pairs[1]], inner * inner)}
+        explained, slope = np.zeros(2), np.zeros_like(x)
+        for place, (m, unfolded) in enumerate(self._unfolded.items()):
+            # <T_ka, . x^(m-1)> for every shift, lag and output: (r n_shifts, K A, d)
+            products, lower = one_less[m]
+            open_ = (products @ unfolded.T).reshape(-1, K * A, d)
+            closed = (open_ @ x[:, :, None]).reshape(r, n_shifts, K, A)
+            power = (lower * inner).reshape(r, n_shifts, r, n_shifts)
+            blocks = np.zeros((r, N, r, N))
+            for k in range(K):
+                blocks += power[:, k : k + N, :, k : k + N]
+            G = blocks.reshape(r * N, r * N)
+            b = closed[:, shift, lag].sum(axis=1).reshape(r * N, A)
+            ridge = self._ridge / (r * N)
+            G[np.diag_indices(r * N)] += ridge * np.trace(G) + 1e-300
+            g = np.linalg.solve(G, b)
+            explained[place] = np.sum(b * g) / factorial(m)
+            if not gradient:
+                continue
+            # filters[i, s, k] = g[i, s - k], zero outside
+            filters = np.zeros((r, n_shifts, K, A))
+            filters[:, shift, lag] = g.reshape(r, 1, N, A)
+            flat = filters.reshape(r * n_shifts, K * A)
+            pairs = flat @ flat.T
+            # the ridge depends on the directions by tr G = sum_s seen_s |x_s|^(2 m)
+            pairs[np.diag_indices(r * n_shifts)] += ridge * np.sum(g**2) * np.tile(seen, r)
+            toward = (flat[:, None, :] @ open_)[:, 0]
+            slope += (2 * m / factorial(m)) * (toward - (pairs * lower) @ x)
+        back = np.einsum("sij,rsi->rj", self._shifts, slope.reshape(r, n_shifts, d))
+        return explained, back
+
+
+TRIED = 20  # random directions that are tried, for each dimension
+N_STARTS = 5  # starts that are followed for each further direction
+APART = 0.7
+"""Cosine between two starts, at most. The share explained has local minima, for instance at
+directions shifted by a step (R(1) w in place of w), and the best starts often lie near the same."""
+
+FEW_STEPS, MOST_STEPS = 40, 300
+"""Steps of a descent from each start, and from the best point reached."""
+
+GRADIENT = 1e-8  # a descent ends when no entry of the gradient of the share is larger
+
+
+@dataclass(frozen=True)
+class NonlinearDirection:
+    """The linear combination that one nonlinearity of a system sees.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_columns,)
+        v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one.
+    offset : float
+    explained : tuple of float
+        Shares of the second- and third-order moments that shifted copies of this direction, and of
+        those found together with it, explain: near 1 if there are no more static nonlinearities
+        than directions, however the linear parts around them look.
+    """
+
+    weights: Array
+    offset: float
+    explained: tuple[float, float]
+
+
+def find_directions(
+    tensors: LagTensors, n_directions: int, *, ridge: float = FILTER_RIDGE
+) -> tuple[NonlinearDirection, ...]:
+    """Fit one or several directions w_i jointly, with their filters eliminated.
+
+    Parameters
+    ----------
+    tensors : LagTensors
+    n_directions : int
+    ridge : float, default 1e-6
+        Relative ridge of the least squares for the filters.
+
+    Returns
+    -------
+    tuple of NonlinearDirection
+        In the order in which each adds most to the share that the ones before it explain.
+
+    Raises
+    ------
+    ValueError
+        If `n_directions` is below 1.
+
+    Notes
+    -----
+    For each further direction a few starts are followed, with all directions moving: the best
+    ones, apart from each other, of the eigenvectors of sum_k T_k T_k^T and of fixed random vectors.
+    One and two directions were found from exact moments in all systems that were tried; the search
+    for three may end at a local minimum. Moments of order two of nonlinearities with the same
+    filter g determine only the plane of their directions: other filters, or moments of order three,
+    determine the directions themselves.
+    """
+    if n_directions < 1:
+        raise ValueError(f"`n_directions` must be at least 1, got {n_directions}")
+    return next(islice(growing_directions(tensors, ridge), n_directions - 1, None))
+
+
+def growing_directions(
+    tensors: LagTensors, ridge: float = FILTER_RIDGE
+) -> Iterator[tuple[NonlinearDirection, ...]]:
+    """Yield one direction, two directions and so on without end (see `find_directions`)."""
+    structure = ShiftStructure(tensors, ridge=ridge)
+    starts = _starts(tensors, structure.totals)
+    w = np.zeros((0, starts.shape[1]))
+    while True:
+        w = _with_another(structure, w, starts)
+        # the older ones were found alone, and may lie between the true ones
+        for i in range(w.shape[0] - 1):
+            others = np.delete(w, i, axis=0)
+            w = min(w, _with_another(structure, others, starts), key=structure.loss)
+        w = _by_gain(structure, _descend(structure, w, MOST_STEPS))
+        explained = structure.shares(w)
+        yield tuple(
+            NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
+            for weights in (tensors.whitening @ w.T).T
+        )
+
+
+def _with_another(structure: ShiftStructure, w: Array, starts: Array) -> Array:
+    """Add the direction that leads to the least loss, from starts apart, all directions moving."""
+    order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
+    kept: list[Array] = []
+    for start in starts[order]:
+        if all(abs(float(start @ other)) <= APART for other in kept):
+            kept.append(start)
+    ends = [_descend(structure, np.vstack((w, s)), FEW_STEPS) for s in kept[:N_STARTS]]
+    return min(ends, key=structure.loss)
+
+
+def _descend(structure: ShiftStructure, w: Array, n_steps: int) -> Array:
+    """Directions of unit length at the end of a quasi-Newton descent from w."""
+    options = {"maxiter": n_steps, "gtol": GRADIENT}
+    end = optimize.minimize(
+        structure.loss_and_gradient, w.ravel(), jac=True, method="BFGS", options=options
+    )
+    found = end.x.reshape(w.shape)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+
+def _starts(tensors: LagTensors, totals: Array) -> Array:
+    """Eigenvectors of the moments, and random directions from a fixed seed."""
+    spread = np.einsum("kaij,kalj->il", tensors.second, tensors.second)
+    cubes = np.einsum("kaijm,kaljm->il", tensors.third, tensors.third)
+    spread = totals[0] * spread / max(np.trace(spread), 1e-300)
+    spread += totals[1] * cubes / max(np.trace(cubes), 1e-300)
+    _, vectors = np.linalg.eigh(spread)
+    d = spread.shape[0]
+    drawn = np.random.default_rng(0).standard_normal((TRIED * d, d))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return np.concatenate((vectors.T[::-1], drawn))
+
+
+def _by_gain(structure: ShiftStructure, w: Array) -> Array:
+    """Order directions so that each adds most to those before it."""
+    chosen: list[int] = []
+    while len(chosen) < w.shape[0]:
+        left = [i for i in range(w.shape[0]) if i not in chosen]
+        chosen.append(min(left, key=lambda i: structure.loss(w[[*chosen, i]])))
+    return np.asarray(w[chosen])
