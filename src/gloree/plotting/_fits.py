@@ -158,7 +158,7 @@ def plot_score_check(
     ValueError
         If the mapping is empty.
     """
-    from gloree.score_functions._verdict import DOUBTFUL, FINE
+    from gloree.score_functions import DOUBTFUL, FINE
 
     checks = dict(check) if isinstance(check, Mapping) else {"inputs": check}
     if not checks:
