@@ -203,7 +203,7 @@ def _choose(
             )
         return named, n_inputs
     plain, union = FIRST_MOMENTS["xreg"], FIRST_MOMENTS["union"]
-    chosen = named or plain
+    chosen = plain if named is None else named
     directions = n_inputs
     if chosen.n_features(directions, degree) > MAX_FEATURES:
         directions = min(n_inputs, 2 * n_hidden + 10)
