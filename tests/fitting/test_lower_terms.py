@@ -184,7 +184,7 @@ def cubic_surrogate(network, scales):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_leading_monomial_a_cubic_is_exact_without_recurrence(seed):
+def test_leading_monomial_of_a_cubic_is_exact_without_recurrence(seed):
     """The oracle of the next test computes the same function."""
     network = make_model(CUBIC, seed).replace(recurrent_weights=None)
     x = inputs()

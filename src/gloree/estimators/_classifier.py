@@ -49,14 +49,12 @@ class SpectralRNNClassifier(SpectralRNN):
     chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
         Law of the inputs: fitted (a `GaussianVAR` of order 1), or given, see
         `SpectralRNNRegressor`.
-    moment : {"auto", "regression", "xreg", "union", "score"} or FirstMomentEstimator, \
-default "auto"
+    moment : str or FirstMomentEstimator, default "auto"
     direct : bool, default True
         Whether there is a linear path from the inputs to the labels. It is fitted before anything
         else, so that the units look for what it leaves.
     fit_bias : bool, default True
-    recurrence : {"instrument", "least-squares", "cross"}, RecurrenceEstimator or None, \
-default "instrument"
+    recurrence : str, RecurrenceEstimator or None, default "instrument"
         Estimator of the recurrent weights; None does without a recurrence.
     lags : int, default 1
         Forward units see the windows [x_t, .., x_{t-lags+1}], backward ones

@@ -50,8 +50,7 @@ class SpectralRNNRegressor(SpectralRNN):
     chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
         Law of the inputs: fitted (a `GaussianVAR` of order 1), or given: any object that has the
         members of `gloree.chains.HermiteLaw` and declares what `moment` and `recurrence` ask for.
-    moment : {"auto", "regression", "xreg", "union", "score"} or FirstMomentEstimator, \
-default "auto"
+    moment : str or FirstMomentEstimator, default "auto"
         First moment: the average derivative of a polynomial fit ("xreg" on the inputs, "union" on
         inputs and scores, "regression" the better one for the sizes of the data), or the paper's
         score moment. "auto" takes a regression unless its features are too many for the data.
@@ -59,8 +58,7 @@ default "auto"
         Whether there is a linear path D from input to output beside the units.
     fit_bias : bool, default True
         Whether hidden and output biases b and c are free.
-    recurrence : {"instrument", "least-squares", "cross", "score"}, RecurrenceEstimator or None, \
-default "instrument"
+    recurrence : str, RecurrenceEstimator or None, default "instrument"
         Estimator of U; None fits a network without recurrence. "instrument" switches to linearised
         least squares where the inputs are not a Gaussian chain (Stein defect above 0.45, or rho
         above 0.75), and in the rounds.
