@@ -9,15 +9,17 @@ from math import factorial
 
 import numpy as np
 import pytest
-from theory_quadrature import (
+from helpers.generators import stable_chain
+from helpers.quadrature import (
     ALGEBRA,
+    CUBIC,
+    QUADRATIC,
     assert_close,
     grid,
     make_two_way,
     mean,
     polynomial,
     power,
-    stable_chain,
 )
 
 from gloree.activations import Polynomial
@@ -39,9 +41,6 @@ from gloree.recurrence import (
 from gloree.score_functions import joint_score, partial_score
 from gloree.sequences import as_sequences
 from gloree.states import residual_rows, run_states
-
-QUADRATIC = polynomial(0.2, -0.5, 1.3)
-CUBIC = polynomial(0.1, 0.3, -0.4, 0.7)
 
 # Quadrature adds up to 1e6 terms that reach far into the tails.
 QUADRATURE = 1e-8
