@@ -1,12 +1,16 @@
 """Sphinx configuration. Build with ``sphinx-build -W -b html docs docs/_build/html``."""
 
 import re
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import matplotlib
 from docutils import nodes
 from sphinx.util import logging
+
+sys.path.insert(0, str(Path(__file__).parent))
+from api_tiers import BLOCKS, names
 
 matplotlib.use("Agg")
 
@@ -141,8 +145,21 @@ def skip_requests(app, what, name, obj, skip, options):
     return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) else None
 
 
+# %% Pages of building blocks say that they are building blocks.
+BUILDING_BLOCKS = names(BLOCKS)
+MARK = ["", "*A building block: it may change between minor versions (see* :doc:`/api` *).*", ""]
+
+
+def mark_building_blocks(app, what, name, obj, options, lines):
+    """Add the mark after the summary of a docstring."""
+    if name in BUILDING_BLOCKS:
+        end = lines.index("") if "" in lines else len(lines)
+        lines[end:end] = MARK
+
+
 def setup(app):
-    """Register the above; the escape runs before numpydoc reads the docstrings."""
+    """Register the above; the escape runs before numpydoc reads the docstrings, the mark after."""
     app.connect("autodoc-process-docstring", escape_symbols, priority=100)
+    app.connect("autodoc-process-docstring", mark_building_blocks, priority=900)
     app.connect("autodoc-skip-member", skip_requests)
     app.add_role("pytest", pytest_role)

@@ -31,24 +31,6 @@ def test_examples_of_docstrings_run(name):
     assert result.failed == 0
 
 
-PUBLIC = [
-    gloree.IORNN,
-    gloree.GaussianVAR,
-    gloree.SpectralRNNRegressor,
-    gloree.datasets.make_rnn,
-    gloree.metrics.weight_errors,
-    gloree.moments.cross_moment,
-    gloree.score_functions.partial_score,
-    gloree.decomposition.decompose,
-    gloree.decomposition.tensor_power_iteration,
-]
-
-
-@pytest.mark.parametrize("value", PUBLIC, ids=lambda value: value.__name__)
-def test_the_main_names_have_examples(value):
-    assert ">>>" in inspect.getdoc(value)
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_public_names_have_docstrings(name):
     module = load(name)

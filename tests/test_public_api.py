@@ -1,4 +1,4 @@
-"""The names that other people's code is written against, and what importing them costs."""
+"""The names that other people's code is written against: tiers, signatures, cost of importing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import textwrap
 
+import api_tiers
 import numpy as np
 import pytest
 
@@ -185,11 +187,32 @@ MODULES = sorted(
 )
 
 
+PUBLIC = {
+    f"{module}.{name}": getattr(importlib.import_module(module), name)
+    for module in MODULES
+    for name in importlib.import_module(module).__all__
+}
+STABLE = {
+    name: (section, PUBLIC[name])
+    for section, names in api_tiers.tiers()[api_tiers.STABLE].items()
+    for name in names
+}
+
+CONTRACT = {
+    *("SpectralRNNRegressor", "SpectralRNNClassifier", "SystemIdentifier", "IORNN", "BRNN"),
+    *("GaussianVAR", "Engine", "partial_score", "cross_moment", "decompose"),
+    *("tensor_power_iteration", "weight_errors", "make_rnn", "read_csv", "read_conllu"),
+    *("InputLaw", "HermiteLaw", "Capabilities", "FirstMomentEstimator", "RecurrenceEstimator"),
+    *("Loss", "Solver", "Activation", "FitReport", "IdentificationReport", "Finding"),
+}
+
+# Sections of the page whose names are received or derived from; all others are called.
+NOT_CALLED = {"Results", "Protocols for extensions", "Errors and warnings"}
+
+
 @pytest.mark.parametrize("name", ["gloree", *MODULES])
 def test_all_is_sorted_complete_and_exists(name):
     module = importlib.import_module(name)
-    if not hasattr(module, "__all__"):
-        pytest.skip("the module defines its names itself")
     names = list(module.__all__)
     # constants, then classes, then functions, as isort sorts names
     assert len(names) == len(set(names))
@@ -209,32 +232,195 @@ def test_all_is_sorted_complete_and_exists(name):
         assert {e for e in defined if getattr(module, e).__module__ == name} <= set(names)
 
 
-def test_no_two_public_things_share_a_name():
-    found = {}
-    for module in map(importlib.import_module, MODULES):
-        for name in getattr(module, "__all__", ()):
-            assert found.setdefault(name, getattr(module, name)) is getattr(module, name), name
-
-
 def _as_isort_sorts(name):
     kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
     return kind, name
 
 
-def test_the_names_of_this_release_are_there():
-    for name in (
-        "IORNN",
-        "GaussianVAR",
-        "SpectralRNNRegressor",
-        "activations",
-        "chains",
-        "datasets",
-        "decomposition",
-        "metrics",
-        "moments",
-        "score_functions",
-    ):
-        assert name in gloree.__all__
+# -- two tiers ---------------------------------------------------------------------------------
+
+
+def test_every_name_on_the_page_exists_and_none_stands_there_twice():
+    listed = [
+        name
+        for sections in api_tiers.tiers().values()
+        for names in sections.values()
+        for name in names
+    ]
+    assert [name for name in listed if name not in PUBLIC] == []
+    assert sorted(listed) == sorted(set(listed))
+    last = [name.rpartition(".")[2] for name in listed]
+    assert sorted(last) == sorted(set(last)), "listed under two modules"
+
+
+def test_every_public_name_is_stable_or_a_building_block():
+    listed = {
+        name.rpartition(".")[2]: PUBLIC[name]
+        for part in (api_tiers.STABLE, api_tiers.BLOCKS)
+        for name in api_tiers.names(part)
+    }
+    # a name that two modules export is listed once
+    missing = [
+        name for name, value in PUBLIC.items() if listed.get(name.rpartition(".")[2]) is not value
+    ]
+    assert missing == [], "add them to docs/api.rst"
+
+
+def test_no_two_public_things_share_a_name():
+    found = {}
+    for name, value in PUBLIC.items():
+        last = name.rpartition(".")[2]
+        assert found.setdefault(last, value) is value, name
+
+
+def test_the_tiers_have_the_sizes_that_were_promised():
+    assert 60 <= len(STABLE) <= 80
+    assert set(STABLE).isdisjoint(api_tiers.names(api_tiers.BLOCKS))
+
+
+def test_the_contract_is_stable():
+    assert {name.rpartition(".")[2] for name in STABLE} >= CONTRACT
+
+
+def test_all_public_errors_and_warnings_are_stable():
+    raised = {
+        name
+        for name, value in PUBLIC.items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
+    # a signal between a pass function and its caller, which no caller of a fit sees
+    assert {PUBLIC[name] for name in raised - {"gloree.engine.PassFailure"}} == {
+        value for section, value in STABLE.values() if section == "Errors and warnings"
+    }
+
+
+def test_the_tiers_are_read_off_a_page():
+    text = """
+Title
+=====
+
+   gloree.moments.before
+
+Stable names
+============
+
+Estimators
+----------
+
+   gloree.moments.a
+
+Building blocks
+===============
+
+Rest
+----
+
+   gloree.moments
+   gloree.moments.b
+
+* ``gloree.moments.C``: a constant
+"""
+    assert api_tiers.tiers(text) == {
+        "Stable names": {"Estimators": ["gloree.moments.a"]},
+        "Building blocks": {"Rest": ["gloree.moments.b", "gloree.moments.C"]},
+    }
+
+
+# -- docstrings of stable names ----------------------------------------------------------------
+
+HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
+
+
+def docstring_sections(value):
+    summary, *rest = HEADING.split(inspect.getdoc(value) or "")
+    return {"Summary": summary.strip(), **dict(zip(rest[::2], rest[1::2], strict=True))}
+
+
+def entries(section):
+    """Names that a section of parameters or attributes explains."""
+    lines = [line for line in section.splitlines() if line and not line.startswith(" ")]
+    return {each.strip().lstrip("*") for line in lines for each in line.split(" : ")[0].split(",")}
+
+
+def raises(function):
+    return re.search(r"^ +raise \w", inspect.getsource(function), re.MULTILINE) is not None
+
+
+def lacks(value, called):
+    """What the docstring of a stable name lacks."""
+    sections = docstring_sections(value)
+    explained = entries(sections.get("Parameters", ""))
+    function = value if inspect.isfunction(value) else value.__init__
+    lacking = [] if sections["Summary"] else ["a summary"]
+    if inspect.isfunction(value):
+        lacking += [] if {"Returns", "Yields"} & set(sections) else ["Returns"]
+        lacking += ["Raises"] if raises(value) and "Raises" not in sections else []
+    elif not called:
+        shown = explained | entries(sections.get("Attributes", ""))
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        return lacking + [f.name for f in fields if f.name[0] != "_" and f.name not in shown]
+    else:
+        checks = [vars(value).get(name) for name in ("__init__", "__post_init__")]
+        # those that dataclasses write have no source
+        checks = [each for each in checks if each and each.__code__.co_filename != "<string>"]
+        if any(map(raises, checks)) and "Raises" not in sections:
+            lacking.append("Raises")
+    lacking += [
+        each.name
+        for each in parameters(function)
+        if each.name[0] != "_" and each.name not in explained
+    ]
+    return lacking if ">>> " in sections.get("Examples", "") else [*lacking, "Examples"]
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_docstrings_of_stable_names_are_complete(name):
+    section, value = STABLE[name]
+    assert lacks(value, section not in NOT_CALLED) == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, value) in STABLE.items() if inspect.isclass(value)]
+)
+def test_public_methods_of_stable_classes_have_docstrings(name):
+    members = vars(STABLE[name][1]).items()
+    methods = {each: getattr(v, "__func__", v) for each, v in members if not each.startswith("_")}
+    bare = [
+        each
+        for each, value in methods.items()
+        if (inspect.isfunction(value) or isinstance(value, property)) and not inspect.getdoc(value)
+    ]
+    assert bare == []
+
+
+def test_docstrings_that_lack_something_are_found():
+    def complete(a, b=1):
+        """Sum.
+
+        Parameters
+        ----------
+        a, b : int
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> complete(1)
+        2
+        """
+        return a + b
+
+    def bare(a):
+        """Fail."""
+        raise ValueError(a)
+
+    assert lacks(complete, called=True) == []
+    assert lacks(bare, called=True) == ["Returns", "Raises", "a", "Examples"]
+
+
+# -- what importing costs ----------------------------------------------------------------------
 
 
 PROBE = """

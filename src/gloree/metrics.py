@@ -12,6 +12,16 @@ from scipy.optimize import linear_sum_assignment
 from gloree.models import IORNN, Network
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 
+__all__ = [
+    "WEIGHTS",
+    "Alignment",
+    "align",
+    "r2_score",
+    "root_mean_square_error",
+    "score_rows",
+    "weight_errors",
+]
+
 WEIGHTS = IORNN.weight_names
 """Weight arrays of a network of one direction."""
 
@@ -180,6 +190,12 @@ def root_mean_square_error(
     Returns
     -------
     ndarray of shape (n_outputs,)
+
+    Examples
+    --------
+    >>> from gloree.metrics import root_mean_square_error
+    >>> root_mean_square_error([[1.0], [2.0]], [[1.0], [5.0]]).round(3)
+    array([2.121])
     """
     difference, counted = _differences(Y, predictions, skip, lengths)
     rms: Array = np.sqrt(np.mean(difference[counted] ** 2, axis=0))
@@ -189,8 +205,25 @@ def root_mean_square_error(
 def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
     """Coefficient of determination, averaged over outputs that vary.
 
-    Parameters and form as in `root_mean_square_error`; 1 is perfect, 0 is as good as the mean.
-    Arrays of two dimensions are one sequence, (n_steps, n_outputs).
+    Parameters
+    ----------
+    Y, predictions : array or list
+        In the same form; arrays of two dimensions are one sequence, (n_steps, n_outputs).
+    skip : int, default 0
+        Steps to leave out at the start of every sequence.
+    lengths : sequence of int, optional
+        Steps of each sequence, for flat arrays.
+
+    Returns
+    -------
+    float
+        1 is perfect, 0 is as good as the mean.
+
+    Examples
+    --------
+    >>> from gloree.metrics import r2_score
+    >>> r2_score([[0.0], [1.0], [2.0]], [[0.0], [1.0], [1.0]])
+    0.5
     """
     difference, counted = _differences(Y, predictions, skip, lengths)
     return _r2(_as_rows(Y, lengths)[0][counted], difference[counted])

@@ -10,6 +10,18 @@ from gloree._arrays import beside, index, is_tensor, like, namespace
 from gloree.models import ExplosionError, Network, find_explosions, forward_packed
 from gloree.sequences import Array, Batch, Packing
 
+__all__ = [
+    "States",
+    "chains_of",
+    "entering_states",
+    "predict_rows",
+    "residual_rows",
+    "run_states",
+    "step_after",
+    "step_before",
+    "without_context",
+]
+
 
 @dataclass(frozen=True)
 class States:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import ALGEBRA, LOSS_RATIO, planted, symmetric_noise, unit
+from helpers.planted import ALGEBRA, LOSS_RATIO, planted, symmetric_noise, unit
 
 from gloree.decomposition import DecompositionStatus, cp_tensor, decompose
 from gloree.decomposition._errors import (

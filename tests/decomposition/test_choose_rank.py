@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import halves
+from helpers.planted import halves
 
 from gloree.decomposition import choose_rank
 

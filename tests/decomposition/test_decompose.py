@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorly as tl
+from helpers.planted import ALGEBRA, LEAST_SQUARES, LOSS_RATIO, RECOVERY, largest_error, planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import ALGEBRA, LEAST_SQUARES, LOSS_RATIO, RECOVERY, largest_error, planted
 
 from gloree.decomposition import (
     Decomposition,

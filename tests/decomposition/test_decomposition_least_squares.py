@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import (
+from helpers.planted import (
     ALGEBRA,
     DIFFERENCE,
     FIRST_STEP,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import planted
+from helpers.planted import planted
 
 from gloree.decomposition import DecompositionStatus, cp_tensor, tensor_power_iteration
 

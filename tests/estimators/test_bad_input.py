@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.estimates import NOISE, NOISE_TOLERANCE, regressor
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Polynomial
@@ -18,19 +19,6 @@ from gloree.diagnostics import (
     RotationWarning,
     TooFewSamplesError,
 )
-
-NOISE = 0.1
-# standard error of an RMS of 10,000 residuals is 0.7%; four of them
-NOISE_TOLERANCE = 0.03
-
-
-@pytest.fixture(scope="module")
-def simulated():
-    return datasets.make_rnn(1000, 10, 6, 3, 3, noise=NOISE, random_state=1)
-
-
-def regressor(n_hidden=3, **options):
-    return SpectralRNNRegressor(n_hidden, **{"random_state": 0, "engine": "serial", **options})
 
 
 def with_values(values, index, value):

@@ -6,12 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.estimates import least_squares, regressor
 
-from gloree import Engine, SpectralRNNRegressor, datasets
+from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import ScoreWarning
-from gloree.engine import Source
-from gloree.refinement import GaussNewton, Layout, SquaredError
-from gloree.sequences import as_sequences
 
 # squared error above that of the least-squares estimate: the published criterion
 LOSS_TOLERANCE = 1e-3
@@ -25,16 +23,12 @@ def simulate(law, n_sequences=1000, n_steps=10):
 
 
 def smallest_loss(X, Y, truth):
-    source = Source(as_sequences(X, Y))
-    layout = Layout(6, 3, 3, recurrent=True, bias=True, direct=False)
-    best = GaussNewton(to_convergence=True).minimise(
-        SquaredError(), truth, layout, Engine("serial"), source
-    )
+    best = least_squares(X, Y, truth)
     return float(best.squares.sum()) / best.n_rows
 
 
 def fit(X, Y, **options):
-    est = SpectralRNNRegressor(3, random_state=0, engine="serial", **options)
+    est = regressor(**options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         est.fit(X, Y)

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.estimates import NOISE, NOISE_TOLERANCE, least_squares, regressor
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -13,10 +14,7 @@ from sklearn.model_selection import cross_val_score
 from gloree import IORNN, Engine, SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Polynomial
 from gloree.diagnostics import IdentifiabilityError, RotationWarning
-from gloree.engine import Source
 from gloree.moments import MemoryLimitError, plan
-from gloree.refinement import GaussNewton, Layout, SquaredError
-from gloree.sequences import as_sequences
 
 # the same numbers summed in another order, through an iteration that stops at 1% of the error
 ITERATION_TOLERANCE = 1e-3
@@ -26,33 +24,12 @@ ALGEBRA_TOLERANCE = 1e-12
 SINGLE_TOLERANCE = 1e-4
 # squared error above that of the least-squares estimate
 LOSS_TOLERANCE = 1e-3
-NOISE = 0.1
-# standard error of an RMS of 10,000 residuals is 0.7%; four of them
-NOISE_TOLERANCE = 0.03
-
-
-@pytest.fixture(scope="module")
-def simulated():
-    return datasets.make_rnn(1000, 10, 6, 3, 3, noise=NOISE, random_state=1)
 
 
 @pytest.fixture(scope="module")
 def fitted(simulated):
     X, Y, _, _ = simulated
     return regressor().fit(X, Y)
-
-
-def regressor(n_hidden=3, **options):
-    return SpectralRNNRegressor(n_hidden, **{"random_state": 0, "engine": "serial", **options})
-
-
-def oracle(X, Y, truth, **free):
-    """Least squares, reached from the truth."""
-    layout = Layout(truth.input_weights.shape[1], truth.n_hidden, truth.n_outputs, **free)
-    source = Source(as_sequences(X, Y))
-    return GaussNewton(to_convergence=True).minimise(
-        SquaredError(), truth, layout, Engine("serial"), source
-    )
 
 
 def loss(est):
@@ -92,7 +69,7 @@ def test_sequences_of_any_length_are_fitted_together(simulated):
     X = [chain.sample(1, n, random_state=rng)[0] for n in lengths]
     Y = truth.simulate(X, noise=NOISE, random_state=rng)
     est = regressor().fit(X, Y)
-    best = oracle(X, Y, truth)
+    best = least_squares(X, Y, truth)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
     assert [part.shape for part in est.predict(X[:5])] == [(n, 3) for n in lengths[:5]]
 
@@ -217,7 +194,7 @@ def test_a_fitted_regressor_can_be_pickled(simulated, fitted):
 def test_one_step_is_as_good_as_least_squares_from_the_truth(seed):
     X, Y, truth, _ = datasets.make_rnn(2000, 10, 6, 3, 3, noise=NOISE, random_state=seed)
     est = regressor().fit(X, Y)
-    best = oracle(X, Y, truth)
+    best = least_squares(X, Y, truth)
     smallest = float(best.squares.sum()) / best.n_rows
     assert (1 - 1e-9) * smallest <= loss(est) <= (1 + LOSS_TOLERANCE) * smallest
     errors, possible = (metrics.weight_errors(model, truth) for model in (est.model_, best.model))
@@ -235,7 +212,7 @@ def test_refinement_is_no_worse_than_moments_alone(simulated):
     alone = regressor(refine=None).fit(X, Y)
     one, full = (regressor(refine=refine).fit(X, Y) for refine in ("one-step", "full"))
     assert alone.report_.refined_rmse is None
-    best = oracle(X, Y, truth)
+    best = least_squares(X, Y, truth)
     smallest = float(best.squares.sum()) / best.n_rows
     losses = [loss(est) for est in (alone, one, full)]
     rounding = 1 + 1e-9
@@ -319,7 +296,7 @@ def test_a_network_without_recurrence_has_none(simulated):
     assert not est.model_.recurrent_weights.any()
     assert est.report_.recurrence == "none"
     assert "recurrent_weights" not in est.report_.standard_errors
-    best = oracle(X, Y, truth, recurrent=False)
+    best = least_squares(X, Y, truth, recurrent=False)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
 
 
@@ -359,7 +336,7 @@ def test_a_direct_path_is_found(simulated, fitted):
     errors = metrics.weight_errors(est.model_, truth)
     assert errors["direct_weights"] < 0.02
     assert errors["input_weights"] < 0.05
-    best = oracle(X, Y, truth, direct=True)
+    best = least_squares(X, Y, truth, direct=True)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
     assert fitted.model_.direct_weights is None
 
@@ -376,7 +353,7 @@ def test_biases_are_fitted_unless_told_not_to(fit_bias, simulated):
         assert errors["hidden_bias"] < 0.05 and errors["output_bias"] < 0.05
     else:
         assert not est.model_.hidden_bias.any() and not est.model_.output_bias.any()
-    best = oracle(X, Y, truth, bias=fit_bias)
+    best = least_squares(X, Y, truth, bias=fit_bias)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
 
 
@@ -389,7 +366,7 @@ def test_cubic_networks_are_found_with_any_number_of_outputs(n_outputs):
     errors = metrics.weight_errors(est.model_, truth)
     for name in ("input_weights", "output_weights"):
         assert errors[name] < 0.01
-    best = oracle(X, Y, truth)
+    best = least_squares(X, Y, truth)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
 
 
@@ -408,7 +385,7 @@ def test_quadratics_with_lower_terms_are_found(coefficients):
     est = regressor(2, activation=activation, fit_bias=False).fit(X, Y)
     assert est.model_.activation == activation
     assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.02
-    best = oracle(X, Y, truth, bias=False)
+    best = least_squares(X, Y, truth, bias=False)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
 
 
@@ -416,7 +393,7 @@ def test_quadratics_with_lower_terms_and_biases_predict_as_well_and_say_what_is_
     activation, X, Y, truth = polynomial_data((0, 1, 0.5), bias=True)
     with pytest.warns(RotationWarning, match="scale of each unit is not identified"):
         est = regressor(2, activation=activation).fit(X, Y)
-    best = oracle(X, Y, truth)
+    best = least_squares(X, Y, truth)
     assert loss(est) < (1 + LOSS_TOLERANCE) * float(best.squares.sum()) / best.n_rows
 
 
@@ -426,7 +403,7 @@ def test_cubics_with_lower_terms_are_found(coefficients, bias):
     activation, X, Y, truth = polynomial_data(coefficients, bias=bias)
     est = regressor(2, activation=activation, fit_bias=bias).fit(X, Y)
     report = est.report_
-    best = oracle(X, Y, truth, bias=bias)
+    best = least_squares(X, Y, truth, bias=bias)
     assert loss(est) < 1.05 * float(best.squares.sum()) / best.n_rows
     assert np.sum(report.refined_rmse**2) <= np.sum(report.moments_rmse**2)
 

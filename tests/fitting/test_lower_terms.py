@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers import naive
+from helpers.comparisons import assert_same_weights
+from helpers.generators import forward_network
 
 from gloree.activations import Polynomial, cubic, get_activation, quadratic
 from gloree.fitting._lower_terms import leading_monomial, with_lower_terms
@@ -21,44 +24,13 @@ def first_start(model, activation, **free):
     return with_lower_terms(model, activation, **free)[0]
 
 
-def make_model(activation, seed=0, *, n_inputs=4, n_hidden=3, n_outputs=2, bias=True, norm=0.1):
-    rng = np.random.default_rng(seed)
-    U = rng.standard_normal((n_hidden, n_hidden))
-    return IORNN(
-        rng.standard_normal((n_hidden, n_inputs)) / 2,
-        norm * U / max(np.linalg.norm(U, 2), 1e-300),
-        rng.standard_normal((n_hidden, n_outputs)),
-        0.3 * rng.standard_normal(n_hidden) * bias,
-        rng.standard_normal(n_outputs) * bias,
-        activation=activation,
-    )
-
-
-def run_from(model, x, start):
-    """Predictions of one sequence from a state of one's own."""
-    h, rows = np.asarray(start, dtype=float), []
-    for step in x:
-        z = model.input_weights @ step + model.recurrent_weights @ h + model.hidden_bias
-        h = model.activation(z)
-        y = h @ model.output_weights + model.output_bias
-        rows.append(y if model.direct_weights is None else y + step @ model.direct_weights)
-    return np.array(rows)
+def make_model(activation, seed=0, *, n_outputs=2, bias=True):
+    network = forward_network(4, 3, n_outputs, seed=seed, activation=activation)
+    return network if bias else network.replace(hidden_bias=None, output_bias=None)
 
 
 def inputs(seed=1, n_steps=12, n_inputs=4):
     return np.random.default_rng(seed).standard_normal((n_steps, n_inputs))
-
-
-def assert_same_weights(model, other, tolerance=ALGEBRA):
-    for name in (
-        "input_weights",
-        "recurrent_weights",
-        "output_weights",
-        "hidden_bias",
-        "output_bias",
-    ):
-        mine, theirs = getattr(model, name), getattr(other, name)
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance, err_msg=name)
 
 
 def test_leading_monomial_is_that_of_the_same_leading_term():
@@ -89,11 +61,11 @@ def test_parabola_is_exact_from_the_corresponding_state(activation, direct):
     e = c0 - c1**2 / (4 * c2)
     x = inputs()
     np.testing.assert_allclose(
-        run_from(network, x, np.full(3, e)), surrogate.predict(x), rtol=0, atol=ALGEBRA
+        naive.predictions(network, x, np.full(3, e)), surrogate.predict(x), rtol=0, atol=ALGEBRA
     )
     # and the network's own start is the surrogate's at -e
     np.testing.assert_allclose(
-        network.predict(x), run_from(surrogate, x, np.full(3, -e)), rtol=0, atol=ALGEBRA
+        network.predict(x), naive.predictions(surrogate, x, np.full(3, -e)), rtol=0, atol=ALGEBRA
     )
 
 
@@ -129,7 +101,7 @@ def quadratic_surrogate(network):
 def test_parabola_and_its_surrogate_are_inverse(activation):
     network = make_model(activation)
     found = first_start(quadratic_surrogate(network), activation, bias=True, direct=False)
-    assert_same_weights(found, network)
+    assert_same_weights(found, network, ALGEBRA)
 
 
 def rescaled(model, scales):
@@ -149,7 +121,7 @@ def test_parabola_without_biases_finds_its_scales():
     network = make_model(SQUARE, bias=False)
     surrogate = rescaled(quadratic_surrogate(network), [2.0, 0.5, -1.3])
     found = first_start(surrogate, SQUARE, bias=False, direct=False)
-    assert_same_weights(found, network)
+    assert_same_weights(found, network, ALGEBRA)
     assert not found.hidden_bias.any()
     assert not found.output_bias.any()
     x = inputs()
@@ -184,7 +156,7 @@ def cubic_surrogate(network, scales):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_leading_monomial_a_cubic_is_exact_without_recurrence(seed):
+def test_leading_monomial_of_a_cubic_is_exact_without_recurrence(seed):
     """The oracle of the next test computes the same function."""
     network = make_model(CUBIC, seed).replace(recurrent_weights=None)
     x = inputs()
@@ -201,14 +173,14 @@ def test_cubic_start_is_exact_for_an_exact_surrogate(seed, n_outputs, activation
     surrogate = cubic_surrogate(network, [1.5, 0.7, 1.0])
     found = first_start(surrogate, activation, bias=True, direct=False)
     assert found.direct_weights is None
-    assert_same_weights(found.replace(output_bias=network.output_bias), network)
+    assert_same_weights(found.replace(output_bias=network.output_bias), network, ALGEBRA)
 
 
 def test_cubic_start_without_biases_has_none():
     network = make_model(Polynomial((0.0, 0.8, 0.0, 0.5)), bias=False)
     surrogate = cubic_surrogate(network, [1.2, 0.8, 1.0])
     found = first_start(surrogate, network.activation, bias=False, direct=False)
-    assert_same_weights(found, network)
+    assert_same_weights(found, network, ALGEBRA)
 
 
 def test_cubic_units_whose_share_has_the_wrong_sign_take_the_usual_scale():

@@ -7,7 +7,8 @@ import pytest
 
 from gloree import datasets
 from gloree.chains import GaussianVAR
-from gloree.moments import CrossMoment, MergeError, cross_moment, cross_moment_sums
+from gloree.engine import MergeError
+from gloree.moments import CrossMoment, cross_moment, cross_moment_sums
 from gloree.score_functions import hermite_tensor, partial_score
 from gloree.sequences import as_sequences
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gloree.chains import GaussianVAR
+from gloree.engine import MergeError
 from gloree.models import IORNN
 from gloree.moments import (
     Coordinates,
-    MergeError,
     RangeSums,
     Whitening,
     range_basis,

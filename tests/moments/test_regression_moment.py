@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gloree.chains import GaussianVAR
+from gloree.engine import MergeError
 from gloree.moments import (
-    MergeError,
     RegressionFeatures,
     RegressionSolver,
     Whitening,

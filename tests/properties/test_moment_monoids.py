@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gloree.chains import GaussianVAR
+from gloree.engine import MergeError
 from gloree.moments import (
     CrossMoment,
-    MergeError,
     RangeSums,
     RegressionFeatures,
     RegressionSums,

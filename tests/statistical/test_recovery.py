@@ -6,11 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.estimates import least_squares
 
-from gloree import Engine, SpectralRNNRegressor, datasets, metrics
-from gloree.engine import Source
-from gloree.refinement import GaussNewton, Layout, SquaredError
-from gloree.sequences import as_sequences
+from gloree import SpectralRNNRegressor, datasets, metrics
 
 pytestmark = pytest.mark.slow
 
@@ -18,14 +16,6 @@ WEIGHTS = ("input_weights", "recurrent_weights", "output_weights")
 # loss above that of the least-squares estimate: the published criterion
 LOSS_TOLERANCE = 1e-3
 SEEDS = range(4)
-
-
-def oracle(X, Y, truth):
-    layout = Layout(truth.n_inputs, truth.n_hidden, truth.n_outputs)
-    source = Source(as_sequences(X, Y))
-    return GaussNewton(to_convergence=True).minimise(
-        SquaredError(), truth, layout, Engine("threads"), source
-    )
 
 
 def fit(X, Y, n_hidden, **options):
@@ -42,7 +32,7 @@ def size_of(errors):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recovery_is_as_good_as_least_squares(sizes, seed):
     X, Y, truth, _ = datasets.make_rnn(1000, 50, *sizes, random_state=seed)
-    est, best = fit(X, Y, sizes[1]), oracle(X, Y, truth)
+    est, best = fit(X, Y, sizes[1]), least_squares(X, Y, truth, "threads")
     smallest = float(best.squares.sum()) / best.n_rows
     assert float(np.sum(est.report_.refined_rmse**2)) < (1 + LOSS_TOLERANCE) * smallest
     errors = size_of(metrics.weight_errors(est.model_, truth))
@@ -69,7 +59,7 @@ def test_recovery_does_not_depend_on_the_law_of_the_inputs(law):
         truth = datasets.random_rnn(10, 5, 5, random_state=seed)
         X = datasets.make_inputs(law, 1000, 50, 10, random_state=seed)
         Y = truth.simulate(X, noise=0.1, random_state=seed)
-        est, best = fit(X, Y, 5), oracle(X, Y, truth)
+        est, best = fit(X, Y, 5), least_squares(X, Y, truth, "threads")
         smallest = float(best.squares.sum()) / best.n_rows
         assert float(np.sum(est.report_.refined_rmse**2)) < (1 + LOSS_TOLERANCE) * smallest
 
@@ -105,6 +95,6 @@ def test_cubic_networks_are_recovered(seed):
     X, Y, truth, _ = datasets.make_rnn(
         2000, 20, 5, 3, 3, degree=3, recurrence_norm=0.02, random_state=seed
     )
-    est, best = fit(X, Y, 3, activation="cubic"), oracle(X, Y, truth)
+    est, best = fit(X, Y, 3, activation="cubic"), least_squares(X, Y, truth, "threads")
     smallest = float(best.squares.sum()) / best.n_rows
     assert float(np.sum(est.report_.refined_rmse**2)) < (1 + LOSS_TOLERANCE) * smallest

@@ -9,15 +9,17 @@ from math import factorial
 
 import numpy as np
 import pytest
-from theory_quadrature import (
+from helpers.generators import stable_chain
+from helpers.quadrature import (
     ALGEBRA,
+    CUBIC,
+    QUADRATIC,
     assert_close,
     grid,
     make_two_way,
     mean,
     polynomial,
     power,
-    stable_chain,
 )
 
 from gloree.activations import Polynomial
@@ -39,9 +41,6 @@ from gloree.recurrence import (
 from gloree.score_functions import joint_score, partial_score
 from gloree.sequences import as_sequences
 from gloree.states import residual_rows, run_states
-
-QUADRATIC = polynomial(0.2, -0.5, 1.3)
-CUBIC = polynomial(0.1, 0.3, -0.4, 0.7)
 
 # Quadrature adds up to 1e6 terms that reach far into the tails.
 QUADRATURE = 1e-8
@@ -198,9 +197,9 @@ def test_pseudo_observations_have_the_mean_of_the_preactivations(name, metric):
             assert_close(mean(w, p[:, t], g), expected, QUADRATURE * contraction.condition)
 
 
-def test_pseudo_observations_need_the_other_side_of_the_input_only():
-    """A memoryless model's own states at either neighbour are instruments for every unit."""
-    network, chain, X, w = nodes("quadratic", 50, extra=5)
+def memoryless_pseudo_observations(seed, extra):
+    """Pseudo-observations of the true network's data at the weights without U and V."""
+    network, chain, X, w = nodes("quadratic", seed, extra=extra)
     truth = library_model(network)
     memoryless = IORNN(
         truth.input_weights,
@@ -213,6 +212,12 @@ def test_pseudo_observations_need_the_other_side_of_the_input_only():
     contraction = Contraction.of(memoryless, chain.precision_blocks(0))
     residuals = residual_rows(memoryless, batch)
     p = pseudo_observations(batch, memoryless, chain, residuals, contraction).reshape(-1, 3, 3)
+    return network, X, w, memoryless, batch, contraction, p
+
+
+def test_pseudo_observations_need_the_other_side_of_the_input_only():
+    """A memoryless model's own states at either neighbour are instruments for every unit."""
+    network, X, w, memoryless, batch, contraction, p = memoryless_pseudo_observations(50, extra=5)
     states = run_states(memoryless, batch)
     z, own = states.z.reshape(p.shape), states.h.reshape(p.shape)
     gap = network.run(X)[0] - z
@@ -227,19 +232,7 @@ def test_coefficients_on_the_wrong_side_vanish_in_population():
 
     The second of three steps, whose neighbours have states without a recurrence of their own.
     """
-    network, chain, X, w = nodes("quadratic", 60, extra=6)
-    truth = library_model(network)
-    memoryless = IORNN(
-        truth.input_weights,
-        None,
-        truth.output_weights,
-        truth.hidden_bias,
-        activation=truth.activation,
-    )
-    batch = as_sequences(X, network.outputs(X)).whole()
-    contraction = Contraction.of(memoryless, chain.precision_blocks(0))
-    residuals = residual_rows(memoryless, batch)
-    p = pseudo_observations(batch, memoryless, chain, residuals, contraction).reshape(-1, 3, 3)
+    network, _, w, memoryless, batch, contraction, p = memoryless_pseudo_observations(60, extra=6)
     h = run_states(memoryless, batch).h.reshape(p.shape)
     # the states that are no instruments of the truth: a backward unit's past, a forward's future
     g = np.column_stack((h[:, 0], h[:, 2], np.ones(len(w))))

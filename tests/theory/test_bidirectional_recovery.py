@@ -10,13 +10,12 @@ from math import factorial
 
 import numpy as np
 import pytest
+from helpers import recovery
+from helpers.generators import with_biases
 
 from gloree import SpectralRNNRegressor, datasets
-from gloree.decomposition import cp_tensor, decompose
 from gloree.engine import Engine, Source
-from gloree.metrics import weight_errors
 from gloree.models import BRNN, IORNN
-from gloree.moments import score_coordinates
 from gloree.recurrence import (
     Contraction,
     CrossSums,
@@ -31,7 +30,7 @@ from gloree.recurrence import (
     two_sided_spread,
     two_sided_sums,
 )
-from gloree.refinement import GaussNewton, Layout, RefinementStatus, SquaredError, first_model
+from gloree.refinement import GaussNewton, Layout, RefinementStatus, SquaredError
 from gloree.sequences import as_sequences
 from gloree.states import run_states
 
@@ -61,14 +60,8 @@ def without_recurrence(truth):
 
 @cache
 def first_stage(size, degree, seed):
-    """C and A2 from T = l! c_l sum_i A2_i (x) c_i^(x)l, in the coordinates of a score moment."""
     _, Y, truth, chain = simulated(size, degree, seed)
-    n_inputs, n_hidden, n_outputs = size
-    coordinates = score_coordinates(chain.precision_blocks(0)[0])
-    T = cp_tensor(factorial(degree) * truth.output_weights, coordinates.components(truth), degree)
-    found = decompose(T, n_hidden, random_state=seed)
-    layout = Layout(n_inputs, n_hidden, n_outputs, bias=False)
-    return found, first_model(found, coordinates, truth.activation, Y.mean(axis=(0, 1)), layout)
+    return recovery.first_stage(truth, chain, Y, degree, seed)
 
 
 @cache
@@ -82,10 +75,8 @@ def turned(size, degree, seed):
     return found, bidirectional_model(model, found)
 
 
-def assert_recovered(model, truth, names=None, tolerance=RECOVERY):
-    errors = weight_errors(model, truth)
-    names = errors if names is None else names
-    assert {name: errors[name] for name in names if errors[name] > tolerance} == {}
+def assert_recovered(model, truth, names=None):
+    recovery.assert_recovered(model, truth, RECOVERY, names)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -127,11 +118,6 @@ def test_linearised_solves_converge_to_both_recurrences(size, degree, seed):
     assert_recovered(model, truth)
 
 
-def with_biases(truth, seed):
-    b = 0.3 * np.random.default_rng(seed).standard_normal(truth.n_hidden)
-    return truth.replace(hidden_bias=b)
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("size", "degree"), CASES)
 def test_instrument_moment_gives_both_recurrences_and_biases(size, degree, seed):
@@ -141,12 +127,7 @@ def test_instrument_moment_gives_both_recurrences_and_biases(size, degree, seed)
     """
     X, _, truth, _ = simulated(size, degree, seed)
     truth = with_biases(truth, seed)
-    batch = as_sequences(X).whole()
-    states = run_states(truth, batch)
-    start = truth.replace(recurrent_weights=None, hidden_bias=None)
-    difference = states.z - run_states(start, batch).z
-    known = np.column_stack((states.previous, np.ones(batch.n_rows)))
-    sums = InstrumentSums(float(batch.n_rows), difference.T @ known, known.T @ known)
+    start, sums = recovery.exact_instruments(truth, X)
     W, b = instrument_update(sums, ridge=0.0, n_forward=truth.n_forward)
     recovered = start.replace(recurrent_weights=W, hidden_bias=b)
     names = ["forward_recurrent_weights", "backward_recurrent_weights", "hidden_bias"]

@@ -4,20 +4,19 @@ from math import factorial
 
 import numpy as np
 import pytest
-from theory_quadrature import (
+from helpers.generators import stable_chain
+from helpers.quadrature import (
+    CUBIC,
+    QUADRATIC,
     assert_close,
     grid,
     make_network,
     mean,
     polynomial,
     power,
-    stable_chain,
 )
 
 from gloree.score_functions import partial_score
-
-QUADRATIC = polynomial(0.2, -0.5, 1.3)
-CUBIC = polynomial(0.1, 0.3, -0.4, 0.7)
 
 
 def rank_one_sum(loadings, components, order):

@@ -11,13 +11,14 @@ from math import factorial
 
 import numpy as np
 import pytest
-from theory_quadrature import grid, stable_chain
+from helpers import naive, recovery
+from helpers.generators import stable_chain, with_biases
+from helpers.quadrature import grid
 
 from gloree import datasets
 from gloree.decomposition import cp_tensor, decompose
-from gloree.metrics import weight_errors
 from gloree.models import IORNN
-from gloree.moments import Coordinates, cross_moment_sums, score_coordinates
+from gloree.moments import Coordinates, cross_moment_sums
 from gloree.recurrence import (
     Contraction,
     CrossSums,
@@ -55,21 +56,12 @@ def simulated(size, degree, seed):
 
 @cache
 def first_stage(size, degree, seed):
-    """A1 and A2 from T = l! c_l sum_i A2_i (x) a_i^(x)l, in the coordinates of a score moment."""
     _, Y, truth, chain = simulated(size, degree, seed)
-    n_inputs, n_hidden, n_outputs = size
-    coordinates = score_coordinates(chain.precision_blocks(0)[0])
-    loadings = factorial(degree) * truth.output_weights
-    T = cp_tensor(loadings, coordinates.components(truth), degree)
-    found = decompose(T, n_hidden, random_state=seed)
-    layout = Layout(n_inputs, n_hidden, n_outputs, bias=False)
-    model = first_model(found, coordinates, truth.activation, Y.mean(axis=(0, 1)), layout)
-    return found, model
+    return recovery.first_stage(truth, chain, Y, degree, seed)
 
 
 def assert_recovered(model, truth, names, tolerance=RECOVERY):
-    errors = weight_errors(model, truth)
-    assert {name: errors[name] for name in names if errors[name] > tolerance} == {}
+    recovery.assert_recovered(model, truth, tolerance, names)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -145,11 +137,6 @@ def test_score_moment_gives_the_recurrence_up_to_signs_of_rows(size, seed):
     assert np.linalg.norm(signs[:, None] * found - expected) <= RECOVERY * size_of
 
 
-def with_biases(truth, seed):
-    b = 0.3 * np.random.default_rng(seed).standard_normal(truth.n_hidden)
-    return truth.replace(hidden_bias=b)
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("size", "degree"), CASES)
 def test_instrument_moment_gives_recurrence_and_bias(size, degree, seed):
@@ -159,12 +146,7 @@ def test_instrument_moment_gives_recurrence_and_bias(size, degree, seed):
     """
     X, _, truth, _ = simulated(size, degree, seed)
     truth = with_biases(truth, seed)
-    batch = as_sequences(X).whole()
-    states = run_states(truth, batch)
-    start = truth.replace(recurrent_weights=None, hidden_bias=None)
-    difference = states.z - run_states(start, batch).z
-    known = np.column_stack((states.previous, np.ones(batch.n_rows)))
-    sums = InstrumentSums(float(batch.n_rows), difference.T @ known, known.T @ known)
+    start, sums = recovery.exact_instruments(truth, X)
     U, b = instrument_update(sums, ridge=0.0)
     recovered = start.replace(recurrent_weights=U, hidden_bias=b)
     assert_recovered(recovered, truth, ["recurrent_weights", "hidden_bias"])
@@ -221,21 +203,8 @@ def small_network(seed, degree, n_inputs=2, n_hidden=2, n_outputs=2):
 def quadrature_batch(chain, model, n_steps, degree):
     """A batch whose sequences are the nodes, and the weight of each row."""
     X, mass = grid(chain, n_steps, degree)
-    states, _ = naive_run(model, X)
-    Y = states @ model.output_weights + model.output_bias
-    batch = as_sequences(X, Y).whole()
+    batch = as_sequences(X, naive.predictions(model, X)).whole()
     return batch, np.repeat(mass, n_steps)
-
-
-def naive_run(model, X):
-    h = np.zeros((len(X), X.shape[1], model.n_hidden))
-    z = np.zeros_like(h)
-    previous = np.zeros((len(X), model.n_hidden))
-    for t in range(X.shape[1]):
-        z[:, t] = X[:, t] @ model.input_weights.T + previous @ model.recurrent_weights.T
-        z[:, t] += model.hidden_bias
-        previous = h[:, t] = model.activation(z[:, t])
-    return h, z
 
 
 @pytest.mark.parametrize(("degree", "n_steps"), [(2, 3), (3, 2)])

@@ -4,22 +4,21 @@ from math import factorial
 
 import numpy as np
 import pytest
-from theory_quadrature import (
+from helpers.generators import stable_chain
+from helpers.quadrature import (
     ALGEBRA,
+    CUBIC,
+    QUADRATIC,
     assert_close,
     grid,
     make_network,
     mean,
     polynomial,
     power,
-    stable_chain,
     symmetrise,
 )
 
 from gloree.score_functions import joint_score, partial_score
-
-QUADRATIC = polynomial(0.2, -0.5, 1.3)
-CUBIC = polynomial(0.1, 0.3, -0.4, 0.7)
 
 # Relative rounding of one quadrature: eps times the growth of its terms beyond their sum.
 QUADRATURE_ROUNDING = 1e-13

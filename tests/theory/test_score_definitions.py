@@ -4,7 +4,8 @@ from math import perm
 
 import numpy as np
 import pytest
-from theory_quadrature import ALGEBRA, assert_close, grid, mean, power, stable_chain
+from helpers.generators import stable_chain
+from helpers.quadrature import ALGEBRA, assert_close, grid, mean, power
 
 from gloree.chains import GaussianVAR
 from gloree.score_functions import (

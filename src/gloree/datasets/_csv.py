@@ -40,7 +40,7 @@ def read_csv(
     outputs: str | Sequence[str] | None = None,
     sequence: str | None = None,
 ) -> Table:
-    """Read input and output columns of a CSV file with a header line.
+    r"""Read input and output columns of a CSV file with a header line.
 
     Parameters
     ----------
@@ -62,6 +62,18 @@ def read_csv(
     Notes
     -----
     Empty cells are an error in the columns asked for and ignored in all others.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from gloree.datasets import read_csv
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "record.csv"
+    ...     _ = file.write_text("time,u,y\n0,0.5,1.0\n1,0.25,2.0\n")
+    ...     table = read_csv(file, inputs="u", outputs="y")
+    >>> table.X.tolist(), table.Y.tolist()
+    ([[0.5], [0.25]], [[1.0], [2.0]])
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)

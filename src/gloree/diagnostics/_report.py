@@ -53,6 +53,8 @@ class FitReport:
     directions : Directions or None
         Of the units of a bidirectional network, in the order of the model (for a classifier, of
         its start).
+    rank_reason : str or None
+        Why there are so many hidden units, where their number was chosen.
     history : tuple of (str, float)
         Mean squared residual of each kept step of the moment path, on the rows that it used (a
         subsample when a refinement follows).

@@ -294,8 +294,16 @@ class DaskEngine(Engine):
 
     Parameters
     ----------
+    name, n_workers, verbose, checkpoint
+        As of `Engine`.
     client : distributed.Client
         Of a `LocalCluster`, or of any other scheduler.
+
+    Examples
+    --------
+    >>> from dask.distributed import Client  # doctest: +SKIP
+    >>> engine = DaskEngine("dask", client=Client())  # doctest: +SKIP
+    >>> SpectralRNNRegressor(4, engine=engine).fit(X, Y)  # doctest: +SKIP
     """
 
     client: Any = None

@@ -146,6 +146,14 @@ class Engine:
         From 2 on, a progress bar for each pass.
     checkpoint : Checkpoint, optional
         Where results of passes are kept, and taken from where they are on file.
+
+    Examples
+    --------
+    >>> from gloree import Engine, SpectralRNNRegressor, datasets
+    >>> X, Y, truth, _ = datasets.make_rnn(200, 10, 4, 2, 2, random_state=0)
+    >>> est = SpectralRNNRegressor(2, engine=Engine("threads", n_workers=2), random_state=0)
+    >>> est.fit(X, Y).model_
+    IORNN(n_inputs=4, n_hidden=2, n_outputs=2, activation='quadratic')
     """
 
     name: EngineName = "threads"

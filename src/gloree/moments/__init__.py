@@ -1,6 +1,5 @@
 """Cross moments of outputs and score functions, as mergeable sums over the data."""
 
-from gloree._sums import MergeError
 from gloree.moments._coordinates import Coordinates, Whitening, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment, cross_moment_sums
 from gloree.moments._estimators import (
@@ -31,7 +30,6 @@ __all__ = [
     "CrossMoment",
     "FirstMomentEstimator",
     "MemoryLimitError",
-    "MergeError",
     "MomentEstimate",
     "MomentPlan",
     "PlainRegression",

@@ -162,7 +162,21 @@ def output_regressors(batch: Batch, states: States, *, direct: bool) -> Array:
 
 @dataclass(frozen=True)
 class WeightChange:
-    """Changes of all weights but A1."""
+    """Changes of all weights but A1.
+
+    Attributes
+    ----------
+    recurrent : ndarray of shape (n_hidden, n_hidden)
+        Of U; of U and V on the diagonal for two directions.
+    bias : ndarray of shape (n_hidden,)
+        Of the hidden biases b.
+    output : ndarray of shape (n_hidden, n_outputs)
+        Of A2.
+    output_bias : ndarray of shape (n_outputs,)
+        Of c.
+    direct : ndarray of shape (n_inputs, n_outputs) or None
+        Of D.
+    """
 
     recurrent: Array
     bias: Array

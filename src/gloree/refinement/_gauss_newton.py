@@ -84,6 +84,15 @@ class GaussNewton:
     The free scale of each unit (monomial activations) is fixed by keeping a_i on its sphere. A
     step that raises the error, or makes the recurrence explode, is shortened; nothing is accepted
     that is worse than the start.
+
+    Examples
+    --------
+    >>> from gloree import SpectralRNNRegressor, datasets
+    >>> from gloree.refinement import GaussNewton
+    >>> X, Y, truth, _ = datasets.make_rnn(200, 10, 4, 2, 2, random_state=0)
+    >>> est = SpectralRNNRegressor(2, refine=GaussNewton(max_steps=20), random_state=0)
+    >>> bool(est.fit(X, Y).score(X, Y) > 0.9)
+    True
     """
 
     to_convergence: bool = False

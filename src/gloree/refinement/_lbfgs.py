@@ -45,6 +45,15 @@ class LBFGS:
     About one pass over the data for each iteration, and one over the held-out data. With these, the
     iterate of least held-out loss is returned (the start included), and the search ends when ten
     iterations have not improved on it.
+
+    Examples
+    --------
+    >>> from gloree import SpectralRNNRegressor, datasets
+    >>> from gloree.refinement import LBFGS
+    >>> X, Y, truth, _ = datasets.make_rnn(200, 10, 4, 2, 2, random_state=0)
+    >>> est = SpectralRNNRegressor(2, refine=LBFGS(max_steps=100), random_state=0)
+    >>> bool(est.fit(X, Y).score(X, Y) > 0.9)
+    True
     """
 
     max_steps: int = 200

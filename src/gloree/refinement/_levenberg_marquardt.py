@@ -86,6 +86,15 @@ class LevenbergMarquardt:
     Each step takes one pass for J^T r and J^T J, O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), and
     about one forward pass. A keyboard interrupt ends the search and returns the best so far; with
     a checkpoint it ends the fit, which can go on from there.
+
+    Examples
+    --------
+    >>> from gloree import SpectralRNNRegressor, datasets
+    >>> from gloree.refinement import LevenbergMarquardt
+    >>> X, Y, truth, _ = datasets.make_rnn(200, 10, 4, 2, 2, random_state=0)
+    >>> est = SpectralRNNRegressor(2, refine=LevenbergMarquardt(max_steps=20), random_state=0)
+    >>> bool(est.fit(X, Y).score(X, Y) > 0.9)
+    True
     """
 
     max_steps: int = 200

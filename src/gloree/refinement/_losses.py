@@ -166,7 +166,15 @@ def _on_all_rows(batch: Batch, signal: Array) -> Array:
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """Half the squared residual |y - y^|^2 / 2."""
+    """Half the squared residual |y - y^|^2 / 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree.refinement import SquaredError
+    >>> SquaredError().rows(np.array([[1.0]]), np.array([[3.0]]))
+    (array([[2.]]), array([[2.]]))
+    """
 
     name = "squared error"
     least_squares = True
@@ -182,6 +190,14 @@ class CrossEntropy(Loss):
     r"""Cross-entropy :math:`-\log p_{t, y_t}` of labels under the softmax p of the outputs.
 
     Targets are the numbers of the labels, from 0 on, in one column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree.refinement import CrossEntropy
+    >>> values, signal = CrossEntropy().rows(np.zeros((1, 2)), np.array([[1.0]]))
+    >>> values.round(3), signal
+    (array([0.693]), array([[-0.5,  0.5]]))
     """
 
     name = "cross-entropy"

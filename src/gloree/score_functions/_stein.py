@@ -297,6 +297,10 @@ def check_score(
     n_groups : int, default 20
         Groups of sequences (of blocks of steps, in long ones) for standard errors.
 
+    Returns
+    -------
+    ScoreCheck
+
     Raises
     ------
     TypeError, LawError

@@ -38,6 +38,17 @@ def memory_map(
     Notes
     -----
     All values are read once, to check that they are finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from gloree.sources import memory_map
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "X.npy", np.zeros((5, 20, 3)))
+    ...     memory_map(Path(folder) / "X.npy").n_rows
+    100
     """
     return as_sequences(_mapped(X, "X"), None if Y is None else _mapped(Y, "Y"), lengths=lengths)
 

@@ -127,6 +127,15 @@ def partitions(collection: Any) -> Partitions:
     With a Dask engine partitions are computed once and stay on their workers; only the sums of a
     pass travel. A worker that is lost is made up for: its partitions are computed again, so
     computing them has to give the same data each time.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import numpy as np
+    >>> from gloree.sources import partitions
+    >>> part = dask.delayed((np.zeros((5, 20, 3)), np.zeros((5, 20, 1))))
+    >>> type(partitions([part, part])).__name__
+    'Partitions'
     """
     dask = require("dask", "dask", "a Dask collection")
     if type(collection).__name__ == "Bag":

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gloree.decomposition import cp_tensor
+from helpers.differences import central
 
 # algebra: rounding times the condition of small Gram matrices
 ALGEBRA = 1e-10
@@ -91,14 +92,11 @@ def largest_error(result, truth):
 
 def dense_jacobians(loadings, components, order):
     """Jacobians of the tensor in A, by differences, and in W: (entries, parameters) matrices."""
-    columns = []
-    for index in np.ndindex(components.shape):
-        step = np.zeros_like(components)
-        step[index] = JACOBIAN_STEP
-        ahead = cp_tensor(loadings, components + step, order)
-        behind = cp_tensor(loadings, components - step, order)
-        columns.append((ahead - behind).ravel() / (2 * JACOBIAN_STEP))
-    by_components = np.stack(columns, axis=1)
+
+    def tensor(moved):
+        return cp_tensor(loadings, moved, order).ravel()
+
+    by_components = central(tensor, components, JACOBIAN_STEP).reshape(components.size, -1).T
     columns = []
     for index in np.ndindex(loadings.shape):
         step = np.zeros_like(loadings)

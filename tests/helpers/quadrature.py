@@ -10,20 +10,10 @@ from itertools import permutations
 
 import numpy as np
 
-from gloree.chains import GaussianVAR
+from helpers import comparisons
 
 # The sums have up to 3e5 terms of both signs; eps times their absolute sum stays below this.
 ALGEBRA = 1e-9
-
-
-def stable_chain(seed, n_inputs, order=1):
-    """A chain with a spectral radius of .5 or so, correlated noise and a mean."""
-    rng = np.random.default_rng(seed)
-    coefficients = rng.standard_normal((order, n_inputs, n_inputs))
-    for k in range(order):
-        coefficients[k] *= 0.5 / (order * np.linalg.norm(coefficients[k], 2))
-    factor = rng.standard_normal((n_inputs, n_inputs)) / 2 + np.eye(n_inputs)
-    return GaussianVAR(coefficients, factor @ factor.T / 2, rng.standard_normal(n_inputs) / 2)
 
 
 def grid(chain, n_steps, degree):
@@ -67,6 +57,15 @@ class Network:
 
     def outputs(self, X):
         return self.run(X)[1] @ self.A2 + self.c
+
+
+def polynomial(*coefficients):
+    """f(z) = sum_m c_m z^m."""
+    return np.polynomial.Polynomial(coefficients)
+
+
+QUADRATIC = polynomial(0.2, -0.5, 1.3)
+CUBIC = polynomial(0.1, 0.3, -0.4, 0.7)
 
 
 def make_network(seed, n_inputs, f, n_hidden=2, n_outputs=2, backward=False, scale=1.0):
@@ -118,11 +117,6 @@ def make_two_way(seed, n_inputs, f, n_forward=2, n_backward=1, n_outputs=2, scal
     return TwoWay(*parts)
 
 
-def polynomial(*coefficients):
-    """f(z) = sum_m c_m z^m."""
-    return np.polynomial.Polynomial(coefficients)
-
-
 def mean(weights, *factors):
     """E[a (x) b (x) ..] over the nodes; factors of shape (n_nodes, ..)."""
     total = weights
@@ -148,5 +142,4 @@ def symmetrise(tensor):
 
 
 def assert_close(actual, expected, tolerance=ALGEBRA):
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+    comparisons.assert_close(actual, expected, tolerance)

@@ -1,0 +1,11 @@
+"""What tests share: oracles that are slow and plainly right, makers of data, comparisons.
+
+* `naive`: networks as loops over steps, straight from their equations.
+* `quadrature`: exact expectations over short Gaussian sequences, and networks for them that share
+  nothing with the library.
+* `differences`: derivatives by central differences.
+* `planted`: tensors with known components.
+* `generators`: ragged data, stable chains, networks of given sizes.
+* `recovery`: the first stage of a fit from a moment in closed form, and errors of all weights.
+* `comparisons`: closeness relative to the largest entry.
+"""
