@@ -1,6 +1,7 @@
 """Sphinx configuration. Build with ``sphinx-build -W -b html docs docs/_build/html``."""
 
 import re
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from docutils import nodes
 from sphinx.util import logging
 
 matplotlib.use("Agg")
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "gloree"
 author = "The gloree developers"
@@ -22,6 +24,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "evidence",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py.md5"]
