@@ -32,7 +32,7 @@ import gloree
 from gloree import metrics
 from gloree.engine import Engine, Source, get_engine
 from gloree.models import BRNN, ExplosionError, Network
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import GaussNewton, Layout, SquaredError
 from gloree.sequences import as_sequences
 
 WEIGHTS = {"A1": "input_weights", "U": "recurrent_weights", "A2": "output_weights"}
@@ -244,8 +244,8 @@ def oracle(X: Any, Y: Any, truth: Network, *, engine: Engine | None = None) -> O
         n_backward=truth.n_backward if isinstance(truth, BRNN) else None,
     )
     begin = time.perf_counter()
-    result = gauss_newton(
-        truth.canonical(), layout, get_engine(engine), source_of(X, Y), to_convergence=True
+    result = GaussNewton(to_convergence=True).minimise(
+        SquaredError(), truth.canonical(), layout, get_engine(engine), source_of(X, Y)
     )
     seconds = time.perf_counter() - begin
     return Optimum(

@@ -68,7 +68,10 @@ def passes(
     mean, covariance = chain.mean, chain.stationary_covariance
     features = RegressionFeatures(Whitening.from_covariance(mean, covariance), 2, chain)
     layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs)
-    run = partial(engine.run, source=source)
+
+    def run(function: Callable[..., Any]) -> Any:
+        return engine.run(function, source)
+
     current = run(partial(gradient_sums, model=model, layout=layout))
     return {
         "covariances of neighbouring steps": lambda: run(partial(lag_moments, order=1)),

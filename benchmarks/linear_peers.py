@@ -51,7 +51,7 @@ from gloree import IORNN, SpectralRNNRegressor, datasets
 from gloree.engine import Engine, Source
 from gloree.identification import ho_kalman, impulse_response, linear_model
 from gloree.metrics import root_mean_square_error
-from gloree.refinement import Layout, levenberg_marquardt
+from gloree.refinement import Layout, LevenbergMarquardt, SquaredError
 from gloree.sequences import as_sequences
 
 TRAIN = slice(5_200, 105_200)
@@ -310,13 +310,17 @@ def relative_error(system: System, u: np.ndarray, y: np.ndarray) -> float:
 def optimum(truth: IORNN, u: np.ndarray, y: np.ndarray) -> System:
     """Least simulation error, from the truth; 200 steps bring each piece of the record to rest."""
     channels = truth.n_inputs
-    found = levenberg_marquardt(
-        truth,
-        Layout(channels, truth.n_hidden, channels, direct=True),
-        Engine("serial"),
-        Source(as_sequences(u, y), segment=400, before=200),
-        max_steps=15,
-    ).model
+    found = (
+        LevenbergMarquardt(max_steps=15)
+        .minimise(
+            SquaredError(),
+            truth,
+            Layout(channels, truth.n_hidden, channels, direct=True),
+            Engine("serial"),
+            Source(as_sequences(u, y), segment=400, before=200),
+        )
+        .model
+    )
     assert isinstance(found, IORNN)
     return state_space(found)
 
