@@ -62,7 +62,7 @@ class Run:
 
 RUNS = (
     Run("decompose", "decompose", "--seeds 5"),
-    Run("certificate", "decompose", "--seeds 1", "--certificate"),
+    Run("certificate", "decompose", "--seeds 5", "--certificate"),
     Run("forward", "forward"),
     Run("recovery", "recovery", "--seeds 5"),
     Run("laws", "laws", "--seeds 3"),
