@@ -65,12 +65,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmark scripts named after ``--``, or all of them, each with its defaults."""
+    """Write the records of the benchmarks named after ``--``, or of all that need no files."""
     session.install(".[torch,dask]")
-    for script in _scripts("benchmarks", session.posargs):
-        if script.stem == "run_all":  # runs the others, and needs a folder for what they print
-            continue
-        session.run("python", str(script), env={"MPLBACKEND": "Agg"})
+    names = ["--only", *session.posargs] if session.posargs else []
+    session.run("python", "benchmarks/run_all.py", *names, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session

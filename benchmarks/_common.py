@@ -10,21 +10,23 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
-import scipy
 import scipy.linalg
-from threadpoolctl import threadpool_info
+from _record import Column, as_json, cell_text, check, table_content
 
 import gloree
 from gloree import metrics
@@ -53,35 +55,53 @@ def option_parser(doc: str | None, *, seeds: int) -> argparse.ArgumentParser:
     """Parser with the options of every script; the first line of its docstring as description."""
     parser = argparse.ArgumentParser(description=(doc or "").strip().splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the record there")
+    parser.add_argument("--note", default="", metavar="TEXT", help="on the machine, in the record")
     parser.add_argument("--seeds", type=int, metavar="N", help=f"repetitions (default {seeds})")
-    parser.add_argument("--rst", action="store_true", help="tables as reStructuredText")
     return parser
 
 
-def machine_facts(**versions: str) -> dict[str, Any]:
-    """Processor, cores, and versions of what the figures depend on."""
+def machine_facts(note: str) -> dict[str, Any]:
+    """Processor, cores and memory; nothing that tells one machine from another of its kind."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    memory = 0.0
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": processor,
         "cores": os.cpu_count(),
-        "load before": round(load, 2),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "gloree": gloree.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        **versions,
-        "thread pools": sorted(
-            {f"{each['internal_api']} {each['version']}" for each in threadpool_info()}
-        ),
+        "memory_gib": round(memory),
+        "note": note,
     }
+
+
+def repeatable_command() -> str:
+    """What was run, without options of the record itself and without places of this machine."""
+    script, *words = sys.argv
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word in ("--json", "--note"):
+            skip = not skip
+        elif word.startswith(("--json=", "--note=")):
+            continue
+        else:
+            kept.append(f"PATH/{Path(word).name}" if Path(word).exists() else word)
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *kept])
+
+
+def commit_of_code() -> str:
+    """Last commit that changed the package."""
+    root = Path(__file__).resolve().parents[1]
+    words = ["git", "log", "-1", "--format=%H", "--", "src"]
+    return subprocess.run(
+        words, cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -98,64 +118,75 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def rst_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as a list-table directive."""
-    lines = [f".. list-table:: {title}", "   :header-rows: 1", ""]
-    for row in [headers, *rows]:
-        for i, cell in enumerate(row):
-            shown = cell.replace("|", "\\|")  # bars mark substitutions
-            lines.append(f"   {'*' if i == 0 else ' '} - {shown}".rstrip())
-    return "\n".join(lines)
-
-
 class Output:
-    """Prints the tables of a script as they come, and writes its figures at the end."""
+    """Prints tables and figures as they come, and writes them as a record at the end."""
 
     def __init__(self, arguments: argparse.Namespace, **versions: str) -> None:
         self.arguments = arguments
-        self.facts = machine_facts(**versions)
-        for name, value in self.facts.items():
+        self.begin = time.perf_counter()
+        self.tables: dict[str, Any] = {}
+        self.figures: dict[str, Any] = {}
+        self.versions = {
+            "gloree": gloree.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "scipy", "tensorly", "scikit-learn")},
+            **versions,
+        }
+        self.machine = machine_facts(arguments.note)
+        for name, value in (self.machine | self.versions).items():
             print(f"{name:13s} {value}")
         if arguments.quick:
             print("QUICK RUN: reduced sizes, the figures are not those to quote")
         print(flush=True)
 
-    def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table as plain text or reStructuredText."""
-        if self.arguments.rst:
-            print(rst_table(title, headers, rows))
-        else:
-            print(title)
-            print(plain_table(headers, rows))
+    def table(
+        self,
+        key: str,
+        title: str,
+        columns: Sequence[Column],
+        rows: Sequence[Mapping[str, object]],
+    ) -> None:
+        """Print a table and keep it for the record.
+
+        The first value of a row is its name, by which pages quote single cells.
+        """
+        self.tables[key] = table_content(title, columns, rows)
+        print(title)
+        cells = [[cell_text(each.cell, row) for each in columns] for row in as_json(rows)]
+        print(plain_table([each.heading for each in columns], cells))
         print(flush=True)
 
-    def close(self, results: Any) -> None:
-        """Write the JSON file, if one was asked for."""
+    def figure(self, key: str, value: object, cell: str, what: str) -> None:
+        """Print a single figure and keep it; `cell` is its format, as in ``"{value:.2f}"``."""
+        self.figures[key] = {"value": as_json(value), "cell": cell, "what": what}
+        print(f"{what}: {cell_text(cell, self.figures[key])}", flush=True)
+
+    def target(self, key: str, met: object, what: str) -> None:
+        """Whether an acceptance is met."""
+        self.figure(key, bool(met), "{value:met/missed}", what)
+
+    def close(self) -> None:
+        """Write the record, if one was asked for."""
         path = self.arguments.json
         if path is None:
             return
-        options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.arguments).items()}
-        content = {"machine": self.facts, "options": options, "results": results}
+        main = sys.modules["__main__"].__doc__ or ""
+        record = {
+            "name": path.stem,
+            "question": main.strip().splitlines()[0],
+            "command": repeatable_command(),
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": commit_of_code(),
+            "quick": bool(self.arguments.quick),
+            "seconds": round(time.perf_counter() - self.begin, 1),
+            "machine": self.machine,
+            "versions": self.versions,
+            "figures": self.figures,
+            "tables": self.tables,
+        }
+        check(record, path.stem)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, default=_plain) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value)} cannot be written as JSON")
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Figure with so many significant digits, without a needless exponent."""
-    if not np.isfinite(value):
-        return "-" if np.isnan(value) else "inf"
-    if value != 0 and not 1e-4 <= abs(value) < 1e5:
-        return f"{value:.{digits - 1}e}"
-    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(value))))) if value else 0
-    return f"{value:.{decimals}f}"
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def median(values: Sequence[float]) -> float:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import numpy as np
 from _common import (
     BOTH_WAYS,
+    Column,
     Output,
     main_errors,
     median,
-    number,
     option_parser,
     oracle,
     timed_fit,
@@ -89,7 +89,8 @@ def main() -> None:
     n_seeds = arguments.seeds or (2 if arguments.quick else 20)
     cells = CELLS[:2] + CELLS[-1:] if arguments.quick else CELLS
     out = Output(arguments)
-    results, ratios, errors = {}, [], []
+    ratios: list[dict] = []
+    errors: list[dict] = []
     bar = tqdm(total=len(cells) * n_seeds, desc="bidirectional")
     for cell in cells:
         n_sequences, n_steps, (n_forward, n_backward), n_outputs, norm, noise = cell
@@ -97,30 +98,46 @@ def main() -> None:
             f"{n_forward} + {n_backward}, {n_outputs} outputs, |U| {norm:g}, noise {noise:g}, "
             f"{n_sequences:,} x {n_steps:,}"
         )
-        rows = results[name] = []
+        rows = []
         for seed in range(n_seeds):
             bar.set_postfix_str(f"{name}, seed {seed}")
             rows.append(run_seed(cell, seed))
             bar.update()
         right = [row for row in rows if row["errors"] is not None]
-        line = [name, f"{sum(map(good, rows))}/{n_seeds}", f"{len(right)}/{n_seeds}"]
-        line.append(number(min(row["margin"] for row in rows)))
+        line: dict = {"cell": name, "good": sum(map(good, rows)), "right": len(right)}
+        line |= {"seeds": n_seeds, "margin": min(row["margin"] for row in rows)}
         for key in BOTH_WAYS:
             values = [row["ratios"][key] for row in right if key in row["ratios"]]
-            line.append(f"{median(values):.3f} ({max(values):.3g})" if values else "-")
-        line.append(number(median([row["seconds"] for row in rows])))
-        ratios.append(line)
-        found = [number(median([row["errors"][key] for row in right]), 2) for key in BOTH_WAYS]
-        errors.append([name, *found])
+            line[f"{key}_median"] = median(values)
+            line[f"{key}_worst"] = max(values, default=None)
+        ratios.append(line | {"seconds": median([row["seconds"] for row in rows])})
+        found = {key: median([row["errors"][key] for row in right]) for key in BOTH_WAYS}
+        errors.append({"cell": name, **found})
     bar.close()
     out.table(
+        "ratios",
         f"Seeds with every error at most {LIMIT:.2f} of the optimum's, and with all directions "
         "right; least margin; ratios of errors, median (worst); seconds of a fit, median",
-        ["cell", "seeds", "directions", "margin", *BOTH_WAYS, "seconds"],
+        [
+            Column("cell", "{cell}"),
+            Column("seeds", "{good}/{seeds}"),
+            Column("directions", "{right}/{seeds}"),
+            Column("margin", "{margin:3s}"),
+            *(Column(key, f"{{{key}_median:.3f}} ({{{key}_worst:.3g}})") for key in BOTH_WAYS),
+            Column("fit", "{seconds:3s}", "s"),
+        ],
         ratios,
     )
-    out.table("Relative errors, median", ["cell", *BOTH_WAYS], errors)
-    out.close(results)
+    columns = [Column("cell", "{cell}"), *(Column(key, f"{{{key}:2s}}") for key in BOTH_WAYS)]
+    out.table("errors", "Relative errors, median", columns, errors)
+    first = ratios[:2]
+    out.figure("seeds", n_seeds, "{value}", "seeds of a cell")
+    out.figure("fits", n_seeds * len(ratios), "{value}", "fits")
+    out.figure("right", sum(row["right"] for row in ratios), "{value}", "fits with all directions")
+    out.figure("good", sum(row["good"] for row in ratios), "{value}", f"fits within {LIMIT:.2f}")
+    out.figure("least_margin", min(row["margin"] for row in ratios), "{value:3s}", "least margin")
+    out.target("met", all(row["good"] == n_seeds for row in first), "the first two cells")
+    out.close()
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ from typing import Any
 import numpy as np
 from _common import (
     WEIGHTS,
+    Column,
     Optimum,
     Output,
     main_errors,
     mean_squared_error,
     median,
-    number,
     option_parser,
     oracle,
     timed_fit,
@@ -624,74 +624,95 @@ def with_restarts(result: dict, setting: str) -> float:
     return seconds / reached if reached else np.inf
 
 
-def weight_row(result: dict) -> list[str]:
+def weight_row(result: dict) -> dict[str, Any]:
     """Times of both peers until the weights are found, over the fit's."""
     own, limit = own_seconds(result), WEIGHT_TARGETS[0]
-    within = sum(ratio <= limit for ratio in result["recovery"])
-    row = [result["cell"], number(own), f"{within}/{len(result['recovery'])}"]
+    row = {
+        "cell": result["cell"],
+        "fit": own,
+        "within": sum(ratio <= limit for ratio in result["recovery"]),
+        "fits": len(result["recovery"]),
+    }
     settings = sorted({run["setting"] for run in result["runs"]})
-    for group in ([s for s in settings if s != LBFGS], [s for s in settings if s == LBFGS]):
+    for peer in ("Adam", LBFGS):
+        group = [setting for setting in settings if (setting == LBFGS) == (peer == LBFGS)]
         times = [seconds for setting in group for seconds in weight_times(result, setting)]
         best = min(times, default=np.inf)
-        row.append(f"{np.isfinite(times).sum()}/{len(times)}")
-        if np.isfinite(best):
-            restarts = min(with_restarts(result, setting) for setting in group)
-            row += [f"{number(each)} ({number(each / own)} x)" for each in (best, restarts)]
-        else:
-            spent = sum(run["seconds"] for run in result["runs"] if run["setting"] in group)
-            row += ["-", f"> {number(spent)} (> {number(spent / own)} x)"]
-    spent = sum(run["seconds"] for run in result["runs"])
-    row.append(f"{number(spent)} ({number(spent / own)} x)")
-    return row
+        restarts = min((with_restarts(result, setting) for setting in group), default=np.inf)
+        row |= {f"{peer} reached": int(np.isfinite(times).sum()), f"{peer} runs": len(times)}
+        row |= {f"{peer} best": best / own, f"{peer} restarts": restarts / own}
+    row["all"] = sum(run["seconds"] for run in result["runs"]) / own
+    name = f"{limit:g}"
+    cpu = min(run["reached_cpu"].get(name, np.inf) for run in result["runs"])
+    row["best"] = min(weight_times(result)) / own
+    row["best_cpu"] = cpu / median([fit["cpu_seconds"] for fit in result["fits"]])
+    return row | {"worst": max(result["recovery"], default=np.nan)}
 
 
 def weight_summary(results: list[dict], out: Output) -> None:
     """The main table of times until the weights are found, and the acceptance."""
     limit = WEIGHT_TARGETS[0]
+    rows = [weight_row(result) for result in results]
     out.table(
-        f"Seconds until every weight error is at most {limit:g} times the optimum's, and "
-        "their ratio to the default fit; fits within that limit",
+        "weights",
+        f"Times until every weight error is at most {limit:g} times the optimum's, in times of the "
+        "default fit; fits within that limit",
         [
-            *("cell", "fit", "fits within", "Adam reached", "best run", "with restarts"),
-            *("L-BFGS reached", "best run", "with restarts", "all runs"),
+            Column("cell", "{cell}"),
+            Column("fit", "{fit:3s}", "s"),
+            Column("fits within", "{within}/{fits}"),
+            *(
+                Column(f"{peer}: {label}", cell.replace("P", peer))
+                for peer in ("Adam", LBFGS)
+                for label, cell in (
+                    ("reached", "{P reached}/{P runs}"),
+                    ("best run", "{P best:3s}"),
+                    ("with restarts", "{P restarts:3s}"),
+                )
+            ),
+            Column("all runs", "{all:3s}"),
         ],
-        [weight_row(result) for result in results],
+        rows,
     )
-    factors = [min(weight_times(result)) / own_seconds(result) for result in results]
-    cpu_factors = [
-        min(run["reached_cpu"].get(f"{limit:g}", np.inf) for run in result["runs"])
-        / median([fit["cpu_seconds"] for fit in result["fits"]])
-        for result in results
-    ]
-    ratios = [ratio for result in results for ratio in result["recovery"]]
-    within = sum(ratio <= limit for ratio in ratios)
-    print(
-        f"best run over the fit: {', '.join(map(number, factors))}; median "
-        f"{number(median(factors))} (target 10)\nin CPU time: "
-        f"{', '.join(map(number, cpu_factors))}; median {number(median(cpu_factors))}\n"
-        f"fits within the limit: {within}/{len(ratios)}, largest "
-        f"ratio of an error {max(ratios, default=np.nan):.3f}\n"
-    )
+    factors = [row["best"] for row in rows]
+    reached = [factor for factor in factors if np.isfinite(factor)]
+    within, total = (sum(row[key] for row in rows) for key in ("within", "fits"))
+    out.figure("median_ratio", median(factors), "{value:2s}", "best run over the fit, median")
+    out.figure("least_ratio", min(factors), "{value:2s}", "best run over the fit, least")
+    out.figure("most_ratio", max(reached, default=None), "{value:2s}", "the largest, if reached")
+    cpu = median([row["best_cpu"] for row in rows])
+    out.figure("median_cpu", cpu, "{value:2s}", "in CPU time, median")
+    out.figure("cells", len(rows), "{value}", "cells")
+    out.figure("cells_reached", len(reached), "{value}", "cells in which a run succeeds")
+    out.figure("within", within, "{value}", "fits within the limit")
+    out.figure("fits", total, "{value}", "fits judged")
+    worst = max(row["worst"] for row in rows)
+    out.figure("worst", worst, "{value:.3f}", "largest ratio of an error of a fit")
+    out.target("time_met", median(factors) >= 10, "the best run takes 10 times as long")
+    out.target("fits_met", within == total, "all fits within the limit")
 
 
-def loss_row(result: dict, target: str) -> list[str]:
+def loss_row(result: dict, target: str) -> dict[str, Any]:
     """Times of the peer until a target, with their ratios to the fit."""
     runs = result["runs"]
-    own = median([fit["seconds"] for fit in result["fits"]])
+    own = own_seconds(result)
     reached = [run["reached"][target] for run in runs if target in run["reached"]]
     settings = by_setting(runs, target)
     sure = [s["median"] for s in settings if s["reached"] == len(s["runs"])]
-    grid = sum(run["reached"].get(target, run["seconds"]) for run in runs)
-    times = (min(reached, default=np.inf), min(sure, default=np.inf), median(reached), grid)
-    return [
-        f"{result['cell']}, {float(target):g}",
-        f"{own:.3f}",
-        f"{len(reached)}/{len(runs)}",
-        *(f"{number(t)} ({number(t / own)} x)" for t in times),
-    ]
+    return {
+        "name": f"{result['cell']}, {float(target):g}",
+        "fit": own,
+        "reached": len(reached),
+        "runs": len(runs),
+        "best": min(reached, default=np.inf) / own,
+        "setting": min(sure, default=np.inf) / own,
+        "median": median(reached) / own,
+        "grid": sum(run["reached"].get(target, run["seconds"]) for run in runs) / own,
+        "target": target,
+    }
 
 
-def error_rows(result: dict) -> list[list[str]]:
+def error_rows(result: dict) -> list[dict[str, Any]]:
     """Excess losses, and errors of the weights over the optimum's, of the fits and of the peer."""
     fits = result["fits"]
     groups = {
@@ -701,48 +722,77 @@ def error_rows(result: dict) -> list[list[str]]:
     }
     rows = []
     for name, group in groups.items():
-        ratios = [number(median([each["ratios"][key] for each in group])) for key in WEIGHTS]
-        seconds = median([each["seconds"] for each in group])
-        excess = max(each["excess_loss"] for each in group)
-        rows.append([f"{result['cell']}, {name}", number(seconds), f"{excess:.1e}", *ratios])
+        row = {
+            "name": f"{result['cell']}, {name}",
+            "seconds": median([each["seconds"] for each in group]),
+            "excess": max(each["excess_loss"] for each in group),
+        }
+        rows.append(row | {key: median([each["ratios"][key] for each in group]) for key in WEIGHTS})
     for target in (f"{each:g}" for each in LOSS_TARGETS):
         group = [run for run in result["runs"] if target in run["reached"]]
-        ratios = [number(median([run["ratios"][target][key] for run in group])) for key in WEIGHTS]
-        seconds = median([run["reached"][target] for run in group])
-        rows.append([f"{result['cell']}, peer", number(seconds), target, *ratios])
+        row = {
+            "name": f"{result['cell']}, peer at {target}",
+            "seconds": median([run["reached"][target] for run in group]),
+            "excess": float(target),
+        }
+        ratios = {key: median([run["ratios"][target][key] for run in group]) for key in WEIGHTS}
+        rows.append(row | ratios)
     return rows
 
 
-def detail_rows(result: dict, target: str, limit: int) -> list[list[str]]:
+def detail_rows(result: dict, target: str, limit: int) -> list[dict[str, Any]]:
     """Settings of the peer, best first."""
     return [
-        [
-            s["name"],
-            str(s["threads"]),
-            f"{s['reached']}/{len(s['runs'])}",
-            number(s["median"]),
-            number(s["best"]),
-            number(median([run["epochs"] for run in s["runs"]])),
-            number(median([run["figure"] for run in s["runs"]]), 2),
-            ", ".join(sorted({run["reason"] for run in s["runs"]})),
-        ]
+        {
+            "setting": s["name"],
+            "threads": s["threads"],
+            "reached": s["reached"],
+            "runs": len(s["runs"]),
+            "median": s["median"],
+            "best": s["best"],
+            "epochs": median([run["epochs"] for run in s["runs"]]),
+            "figure": median([run["figure"] for run in s["runs"]]),
+            "reasons": ", ".join(sorted({run["reason"] for run in s["runs"]})),
+        }
         for s in by_setting(result["runs"], target)[:limit]
     ]
 
 
 def loss_summary(results: list[dict], out: Output) -> None:
     """The main tables of times until the loss is near the optimum's."""
+    rows = [loss_row(result, f"{target:g}") for target in LOSS_TARGETS for result in results]
     out.table(
-        "Seconds until the loss is this near to the optimum's, and their ratio to the whole "
-        "default fit",
-        ["cell, excess", "fit", "reached", "best run", "best setting", "median run", "grid"],
-        [loss_row(result, f"{target:g}") for target in LOSS_TARGETS for result in results],
+        "loss",
+        "Times until the loss is this near to the optimum's, in times of the whole default fit",
+        [
+            Column("cell, excess", "{name}"),
+            Column("fit", "{fit:3s}", "s"),
+            Column("reached", "{reached}/{runs}"),
+            Column("best run", "{best:3s}"),
+            Column("best setting", "{setting:3s}"),
+            Column("median run", "{median:3s}"),
+            Column("grid", "{grid:3s}"),
+        ],
+        rows,
     )
     out.table(
+        "errors",
         "Excess loss, and errors of the weights over the optimum's: medians",
-        ["cell", "seconds", "excess loss", *WEIGHTS],
+        [
+            Column("cell", "{name}"),
+            Column("time", "{seconds:3s}", "s"),
+            Column("excess loss", "{excess:.1e}"),
+            *(Column(key, f"{{{key}:3s}}") for key in WEIGHTS),
+        ],
         [row for result in results for row in error_rows(result)],
     )
+    for target in LOSS_TARGETS:
+        best = [row["best"] for row in rows if row["target"] == f"{target:g}"]
+        key = f"{target:g}".replace(".", "_")
+        out.figure(f"least_{key}", min(best), "{value:2s}", f"to {target:g}: best run, least")
+        out.figure(f"most_{key}", max(best), "{value:2s}", f"to {target:g}: best run, most")
+    first = [row["best"] for row in rows if row["target"] == f"{LOSS_TARGETS[0]:g}"]
+    out.target("met", min(first) >= 3, "the fit 3 times faster to 1 %, in every cell")
 
 
 def main() -> None:
@@ -786,7 +836,7 @@ def main() -> None:
         arguments.schedules = arguments.schedules[1:3]
     torch.set_num_threads(arguments.threads)
     check_gradient()
-    out = Output(arguments, torch=torch.__version__, threads=str(arguments.threads))
+    out = Output(arguments, torch=torch.__version__)
     results = []
     with threadpool_limits(arguments.threads):
         for name in arguments.cells:
@@ -798,15 +848,22 @@ def main() -> None:
             results.append(result)
             target = (LOSS_TARGETS if loss else WEIGHT_TARGETS)[0]
             out.table(
+                f"settings_{name.replace('-', '_')}",
                 f"{result['cell']}: settings of the peer, best first",
                 [
-                    *("rate, batch, schedule", "threads", "reached", "median s", "best s"),
-                    *("epochs", "final excess" if loss else "final ratio", "ended by"),
+                    Column("rate, batch, schedule", "{setting}"),
+                    Column("threads", "{threads}"),
+                    Column("reached", "{reached}/{runs}"),
+                    Column("median", "{median:3s}", "s"),
+                    Column("best", "{best:3s}", "s"),
+                    Column("epochs", "{epochs:3s}"),
+                    Column("final excess" if loss else "final ratio", "{figure:2s}"),
+                    Column("ended by", "{reasons}"),
                 ],
                 detail_rows(result, f"{target:g}", arguments.details),
             )
     (loss_summary if loss else weight_summary)(results, out)
-    out.close(results)
+    out.close()
 
 
 if __name__ == "__main__":

@@ -40,8 +40,7 @@ import time
 import warnings
 
 import numpy as np
-import tensorly
-from _common import Output, number, option_parser
+from _common import Column, Output, option_parser
 from scipy.optimize import linear_sum_assignment
 from tensorly.decomposition import parafac, symmetric_parafac_power_iteration
 from threadpoolctl import threadpool_limits
@@ -214,16 +213,24 @@ def certificate_table(out, cases, n_instances):
     for text, noise in tqdm(cases, desc="certificate"):
         rows[f"{text} at {noise:.1%}"] = examine_minima(parse_cell(text), noise, n_instances)
     total = {key: sum(row[key] for row in rows.values()) for key in next(iter(rows.values()))}
-    keys = ["right_first", "wrong_first", "wrong_random"]
+    keys = {"right_first": "right, first", "wrong_first": "wrong, first"}
+    keys["wrong_random"] = "wrong, random"
     out.table(
+        "minima",
         "Minima certified, of all found",
-        ["cell", *(key.replace("_", ", ") for key in keys)],
         [
-            [name, *(f"{row[f'certified_{key}']}/{row[key]}" for key in keys)]
-            for name, row in [*rows.items(), ("all", total)]
+            Column("cell", "{cell}"),
+            *(Column(label, f"{{certified_{key}}}/{{{key}}}") for key, label in keys.items()),
         ],
+        [{"cell": name, **row} for name, row in [*rows.items(), ("all", total)]],
     )
-    return rows
+    for key, label in keys.items():
+        out.figure(key, total[key], "{value:,}", f"minima: {label}")
+        out.figure(f"certified_{key}", total[f"certified_{key}"], "{value:,}", "of them certified")
+    out.figure("instances", n_instances, "{value}", "instances of a cell and noise")
+    out.figure("cells", len(rows), "{value}", "cells and noises")
+    wrong = total["certified_wrong_first"] + total["certified_wrong_random"]
+    out.target("met", wrong == 0, "no wrong minimum certified")
 
 
 def parse_cell(text):
@@ -234,29 +241,24 @@ def parse_cell(text):
     return (*sizes[:3], sizes[3] if len(sizes) == 4 else 2, kind)
 
 
-def milliseconds(seconds):
-    return number(1e3 * float(np.mean(seconds)))
-
-
 def time_row(name, row):
     own, n = row["decompose"], row["instances"]
-    line = [name, f"{own['success']}/{n}", f"{own['starts']:.1f}", milliseconds(own["seconds"])]
-    for peer in row["peers"].values():
-        if not peer["seconds"]:
-            line.append("-")
-            continue
-        ratio = "-" if peer["time_ratio"] is None else number(peer["time_ratio"], 2)
-        line.append(f"{peer['as_accurate']}/{n}, {milliseconds(peer['seconds'])} ({ratio})")
+    line = {"cell": name, "instances": n, "success": own["success"], "starts": own["starts"]}
+    line["decompose"] = 1e3 * float(np.mean(own["seconds"]))
+    for key, peer in row["peers"].items():
+        ran = bool(peer["seconds"])
+        line[f"{key} ms"] = 1e3 * float(np.mean(peer["seconds"])) if ran else None
+        line[f"{key} accurate"] = peer["as_accurate"] if ran else None
+        line[f"{key} ratio"] = peer["time_ratio"]
     return line
 
 
 def error_row(name, row):
-    methods = [row["decompose"], *row["peers"].values()]
-    errors = [
-        f"{np.median(each['ratios']):.2f} ({np.max(each['ratios']):.3g})" if each["ratios"] else "-"
-        for each in methods
-    ]
-    return [name, *errors]
+    line = {"cell": name}
+    for key, each in {"decompose": row["decompose"], **row["peers"]}.items():
+        line[f"{key} median"] = float(np.median(each["ratios"])) if each["ratios"] else None
+        line[f"{key} worst"] = float(np.max(each["ratios"])) if each["ratios"] else None
+    return line
 
 
 def main():
@@ -269,11 +271,12 @@ def main():
     levels = [0.002, 0.02, 0.05, 0.1] if arguments.certificate else [0.0, 0.02, 0.05]
     arguments.noise = arguments.noise or ([0.05] if arguments.quick else levels)
     arguments.cells = arguments.cells or (CERTIFICATE_CELLS if arguments.certificate else CELLS)
-    out = Output(arguments, tensorly=tensorly.__version__)
+    out = Output(arguments)
     if arguments.certificate:
         with threadpool_limits(1):
             cases = list(itertools.product(arguments.cells, arguments.noise))
-            out.close(certificate_table(out, cases, n_instances))
+            certificate_table(out, cases, n_instances)
+        out.close()
         return
     rows = {}
     with threadpool_limits(1):
@@ -281,33 +284,72 @@ def main():
         cases = list(itertools.product(arguments.cells, arguments.noise))
         for text, noise in tqdm(cases, desc="decompose"):
             rows[f"{text} at {noise:.0%}"] = run_cell(parse_cell(text), noise, n_instances)
+    peers = list(PEERS)
     out.table(
+        "times",
         "Successes, starts and ms of decompose; of each peer the instances where it is as accurate "
         "as the reference, ms, and in brackets decompose's time over its time on those instances",
-        ["cell", "success", "starts", "decompose", *PEERS],
+        [
+            Column("cell", "{cell}"),
+            Column("success", "{success}/{instances}"),
+            Column("starts", "{starts:.1f}"),
+            Column("decompose", "{decompose:3s}", "ms"),
+            *(
+                Column(p, f"{{{p} accurate}}/{{instances}}, {{{p} ms:3s}} ({{{p} ratio:2s}})")
+                for p in peers
+            ),
+        ],
         [time_row(*item) for item in rows.items()],
     )
     out.table(
+        "errors",
         "Error over the reference's, median (worst)",
-        ["cell", "decompose", *PEERS],
+        [
+            Column("cell", "{cell}"),
+            *(
+                Column(each, f"{{{each} median:.2f}} ({{{each} worst:.3g}})")
+                for each in ("decompose", *peers)
+            ),
+        ],
         [error_row(*item) for item in rows.items()],
     )
     pairs = [
-        (peer["time_ratio"], f"{cell}, {name}: {peer['time_ratio']:.2f}")
+        {"pair": f"{cell}, {name}", "times": peer["time_ratio"], "instances": peer["as_accurate"]}
         for cell, row in rows.items()
         for name, peer in row["peers"].items()
         if peer["time_ratio"] is not None
     ]
-    slower = [text for ratio, text in pairs if ratio > 1]
+    slower = [pair for pair in pairs if pair["times"] > 1]
+    out.table(
+        "slower",
+        "Peers that are faster on the instances in which they are as accurate",
+        [
+            Column("cell, peer", "{pair}"),
+            Column("instances", "{instances}"),
+            Column("decompose's time over the peer's", "{times:.2f}"),
+        ],
+        slower,
+    )
+    total = sum(row["instances"] for row in rows.values())
+    success = sum(row["decompose"]["success"] for row in rows.values())
     noisy = [row for cell, row in rows.items() if not cell.endswith(" at 0%")]
-    figures = [
-        sum(row["decompose"][key] for row in noisy) for key in ("certified", "certified_wrong")
-    ]
-    total = sum(row["instances"] for row in noisy)
-    print(f"with noise, first start certified: {figures[0]} of {total}, wrong: {figures[1]}")
-    print(f"slower than a peer that is as accurate: {len(slower)} of {len(pairs)} pairs")
-    print("\n".join(slower))
-    out.close(rows)
+    out.figure("instances", n_instances, "{value}", "instances of a cell and noise")
+    out.figure("all", total, "{value:,}", "instances")
+    out.figure("success", success, "{value:,}", "successes of decompose")
+    out.figure("pairs", len(pairs), "{value}", "pairs of a cell and an accurate peer")
+    out.figure("slower", len(slower), "{value}", "pairs in which the peer is faster")
+    for name in peers:
+        least = [row["peers"][name]["as_accurate"] for row in rows.values()]
+        key = name.replace(", ", "_")
+        out.figure(f"{key}_accurate", sum(least), "{value:,}", f"{name}: as accurate")
+    noisy_total = sum(row["instances"] for row in noisy)
+    out.figure("noisy", noisy_total, "{value}", "instances with noise")
+    for key in ("certified", "certified_wrong"):
+        count = sum(row["decompose"][key] for row in noisy)
+        out.figure(key, count, "{value}", f"with noise, first start: {key.replace('_', ', ')}")
+    out.target("success_met", success == total, "every instance solved")
+    out.target("times_met", not slower, "never slower than a peer that is as accurate")
+    out.close()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ the time of `predict` on short sequences beside that of its matrix products alon
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from _common import Column, Output, alternately, option_parser
 
 from gloree.models import IORNN, multiply_rows
 
@@ -54,14 +55,15 @@ def make_model(activation: str, radius: float, rng: np.random.Generator) -> IORN
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = option_parser(__doc__, seeds=1)
     parser.add_argument("--steps", type=int, default=10**6)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps = min(arguments.steps, 100_000)
+    out = Output(arguments)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((arguments.steps, N_INPUTS))
-    print(f"one record of {arguments.steps:,} steps, {N_HIDDEN} units")
-    print(f"{'network':24} {'loop [s]':>9} {'gloree [s]':>11} {'ratio':>7} {'difference':>11}")
     cases = [
         ("quadratic", 0.1),
         ("tanh", 0.8),
@@ -69,32 +71,54 @@ def main() -> None:
         ("linear", 0.99),
         ("linear", 0.9999),
     ]
+    rows = []
     for activation, radius in cases:
         model = make_model(activation, radius, rng)
-        loop, expected = best_time(lambda m=model: plain_loop(m, X), 1)
-        blocks, got = best_time(lambda m=model: m.hidden_states(X), arguments.repeats)
+        calls = {"loop": partial(plain_loop, model, X), "gloree": partial(model.hidden_states, X)}
+        # in turns and as often, so that other work on the machine hits both alike
+        loop, blocks = map(min, alternately(calls, arguments.repeats).values())
+        expected, got = (call() for call in calls.values())
         difference = np.abs(got - expected).max() / np.abs(expected).max()
         name = f"{activation}, |U| = {radius:g}"
-        print(f"{name:24} {loop:9.2f} {blocks:11.3f} {loop / blocks:7.1f} {difference:11.1e}")
-
-    print("\nshort sequences: 10 steps, 20 inputs, 10 units, 10 outputs")
+        row = {"network": name, "loop": loop, "gloree": blocks, "ratio": loop / blocks}
+        rows.append(row | {"difference": float(difference)})
+    out.table(
+        "long",
+        f"One record of {arguments.steps:,} steps, {N_HIDDEN} units",
+        [
+            Column("network", "{network}"),
+            Column("loop", "{loop:.2f}", "s"),
+            Column("gloree", "{gloree:.3f}", "s"),
+            Column("ratio", "{ratio:.1f}"),
+            Column("difference", "{difference:.1e}"),
+        ],
+        rows,
+    )
     model = IORNN(
         0.2 * rng.standard_normal((10, 20)),
         0.02 * rng.standard_normal((10, 10)),
         rng.standard_normal((10, 10)),
     )
     short = rng.standard_normal((arguments.steps // 10, 10, 20))
-    rows = short.reshape(-1, 20)
-    states = np.empty((rows.shape[0], 10))
+    flat = short.reshape(-1, 20)
+    states = np.empty((flat.shape[0], 10))
 
     def products() -> None:
-        multiply_rows(rows, model.input_weights.T, out=states)
+        multiply_rows(flat, model.input_weights.T, out=states)
         for _ in range(2):
             multiply_rows(states, model.output_weights)
 
     floor, _ = best_time(products, arguments.repeats)
     predict, _ = best_time(lambda: model.predict(short), arguments.repeats)
-    print(f"predict {predict:.3f} s, its matrix products alone {floor:.3f} s")
+    what = f"{short.shape[0]:,} sequences of 10 steps, 20 inputs, 10 units, 10 outputs"
+    out.figure("predict", predict, "{value:.3f}", f"{what}: seconds of predict")
+    out.figure("products", floor, "{value:.3f}", f"{what}: seconds of its matrix products alone")
+    quick = [row for row in rows if row["network"].startswith(("quadratic", "tanh"))]
+    worst = max(row["difference"] for row in rows)
+    out.figure("worst_difference", worst, "{value:.0e}", "largest relative difference")
+    out.target("times_met", min(row["ratio"] for row in quick) >= 10, "10 times the loop")
+    out.target("equal_met", worst < 1e-12, "equal to 1e-12")
+    out.close()
 
 
 if __name__ == "__main__":

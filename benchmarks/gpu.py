@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import Output, alternately, median, number, option_parser
+from _common import Column, Output, alternately, median, option_parser
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.chains import GaussianVAR, lag_moments
@@ -68,7 +68,10 @@ def passes(
     mean, covariance = chain.mean, chain.stationary_covariance
     features = RegressionFeatures(Whitening.from_covariance(mean, covariance), 2, chain)
     layout = Layout(model.n_inputs, model.n_hidden, model.n_outputs)
-    run = partial(engine.run, source=source)
+
+    def run(function: Callable[..., Any]) -> Any:
+        return engine.run(function, source)
+
     current = run(partial(gradient_sums, model=model, layout=layout))
     return {
         "covariances of neighbouring steps": lambda: run(partial(lag_moments, order=1)),
@@ -78,6 +81,11 @@ def passes(
         "gradient": lambda: run(partial(gradient_sums, model=model, layout=layout, n_largest=1000)),
         "J^T J": lambda: hessian_pass(model, layout, engine, source, current),
     }
+
+
+def others(where: dict[str, Any]) -> list[str]:
+    """Places but NumPy."""
+    return [name for name in where if name != "numpy"]
 
 
 def difference(model: Network, other: Network) -> float:
@@ -110,7 +118,6 @@ def main() -> None:
         n_sequences, repeats = min(n_sequences, 1000), 2
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     out = Output(arguments, torch=torch.__version__, gpu=device)
-    rows: list[dict] = []
     for seed in range(arguments.seeds or 1):
         X, Y, _, _ = datasets.make_rnn(
             n_sequences, arguments.steps, *arguments.sizes, noise=0.1, random_state=seed
@@ -138,24 +145,30 @@ def main() -> None:
         table = []
         for label, each in calls.items():
             seconds = {name: median(s) for name, s in alternately(each, repeats).items()}
-            rows.append({"seed": seed, "what": label, "seconds": seconds})
-            cells = [f"{1000 * seconds[name]:.1f}" for name in where]
-            ratios = [f"{seconds['numpy'] / seconds[name]:.2f}" for name in list(where)[1:]]
-            table.append([label, *cells, *ratios])
+            row: dict[str, Any] = {"what": label}
+            row |= {name: 1000 * seconds[name] for name in where}
+            row |= {f"{name} ratio": seconds["numpy"] / seconds[name] for name in others(where)}
+            table.append(row)
         out.table(
+            f"times_seed{seed}",
             f"Milliseconds, {n_sequences:,} sequences of {arguments.steps:,} steps, "
             f"({','.join(map(str, arguments.sizes))}), seed {seed}",
-            ["", *where, *(f"numpy / {name}" for name in list(where)[1:])],
+            [
+                Column("", "{what}"),
+                *(Column(name, f"{{{name}:.1f}}", "ms") for name in where),
+                *(Column(f"numpy / {name}", f"{{{name} ratio:.2f}}") for name in others(where)),
+            ],
             table,
         )
-        off = {name: difference(models["numpy"], models[name]) for name in list(where)[1:]}
-        rows.append({"seed": seed, "what": "difference of the weights", "values": off})
+        off = {name: difference(models["numpy"], models[name]) for name in others(where)}
         out.table(
+            f"differences_seed{seed}",
             "Largest difference of the weights to those of NumPy",
-            ["", "difference", f"below {LIMIT:g}"],
-            [[name, number(v, 2), "yes" if v < LIMIT else "no"] for name, v in off.items()],
+            [Column("", "{place}"), Column("difference", "{difference:2s}")],
+            [{"place": name, "difference": value} for name, value in off.items()],
         )
-    out.close(rows)
+        out.target(f"met_seed{seed}", max(off.values()) < LIMIT, f"differences below {LIMIT:g}")
+    out.close()
 
 
 if __name__ == "__main__":

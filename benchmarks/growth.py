@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Output, main_errors, number, option_parser
+from _common import Column, Output, main_errors, option_parser
 from tqdm import tqdm
 
 from gloree import IORNN, SpectralRNNRegressor, datasets, sources
@@ -127,6 +127,18 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
     return {**cell, **json.loads(found.stdout.splitlines()[-1])}
 
 
+TIME = Column("time", "{seconds:3s}", "s")
+REST = (
+    Column("peak", "{megabytes:.0f}", "MB"),
+    *(Column(name, f"{{{name}:.1e}}") for name in ("A1", "U", "A2")),
+)
+
+
+def flat(cell: dict[str, Any]) -> dict[str, Any]:
+    """What columns of all tables show of a fit."""
+    return {key: cell[key] for key in ("seconds", "megabytes")} | cell["errors"]
+
+
 def slope(cells: list[dict[str, Any]], name: str, value: str) -> float:
     """Least-squares slope of log value against log name."""
     x, y = (np.log([each[key] for each in cells]) for key in (name, value))
@@ -150,17 +162,11 @@ def main() -> None:
     largest = [each for each in steps if each["rows"] * 100 >= most]
     exponent = slope(largest, "rows", "seconds")
     out.table(
-        f"Steps, streamed ({STREAMED[0]} inputs, {STREAMED[1]} units): time grows with exponent "
-        f"{exponent:.3f} over the last two decades",
-        ["steps", "s", "steps a s", "peak MB", "A1", "U", "A2"],
+        "steps",
+        f"Steps, streamed ({STREAMED[0]} inputs, {STREAMED[1]} units)",
+        [Column("steps", "{rows:,}"), TIME, Column("rate", "{rate:,.0f}", "steps/s"), *REST],
         [
-            [
-                f"{each['rows']:,}",
-                number(each["seconds"]),
-                f"{each['rows'] / each['seconds']:,.0f}",
-                f"{each['megabytes']:.0f}",
-                *(f"{each['errors'][name]:.1e}" for name in ("A1", "U", "A2")),
-            ]
+            {"rows": each["rows"], "rate": each["rows"] / each["seconds"], **flat(each)}
             for each in steps
         ],
     )
@@ -191,16 +197,16 @@ def main() -> None:
             }
         )
     out.table(
+        "inputs",
         f"Inputs ({WIDE_UNITS} units, {WIDE_OUTPUTS} outputs)",
-        ["inputs", "steps", "s", "peak MB", "A1", "U", "A2"],
+        [Column("inputs", "{inputs:,}"), Column("steps", "{rows:,}"), TIME, *REST],
         [
-            [
-                f"{each['inputs']:,}",
-                f"{each['rows']:,}",
-                number(each["seconds"]),
-                f"{each['megabytes']:.0f}",
-                *(f"{each['errors'][name]:.1e}" for name in ("A1", "U", "A2")),
-            ]
+            {
+                "name": f"{each['inputs']}, {each['rows']}",
+                "inputs": each["inputs"],
+                "rows": each["rows"],
+                **flat(each),
+            }
             for each in (*inputs, wide)
         ],
     )
@@ -210,22 +216,23 @@ def main() -> None:
         for k in tqdm(UNITS[:2] if arguments.quick else UNITS, desc="units")
     ]
     out.table(
-        f"Units ({rows:,} steps, four inputs more than units, as many outputs): exponent "
-        f"{slope(units, 'units', 'seconds'):.2f}",
-        ["units", "s", "peak MB", "A1", "U", "A2"],
-        [
-            [
-                str(each["units"]),
-                number(each["seconds"]),
-                f"{each['megabytes']:.0f}",
-                *(f"{each['errors'][name]:.1e}" for name in ("A1", "U", "A2")),
-            ]
-            for each in units
-        ],
+        "units",
+        f"Units ({rows:,} steps, four inputs more than units, as many outputs)",
+        [Column("units", "{units}"), TIME, *REST],
+        [{"units": each["units"], **flat(each)} for each in units],
     )
-    out.close(
-        {"steps": steps, "exponent": exponent, "inputs": inputs, "wide": wide, "units": units}
-    )
+    grown = slope(units, "units", "seconds")
+    out.figure("most", most, "{value:,}", "steps of the longest stream")
+    out.figure("exponent", exponent, "{value:.2f}", "exponent of time in steps")
+    out.figure("units_exponent", grown, "{value:.2f}", "exponent of time in units")
+    for name, each in (("longest", steps[-1]), ("wide", wide)):
+        out.figure(f"{name}_seconds", each["seconds"], "{value:2s}", f"{name}: seconds")
+        out.figure(f"{name}_memory", each["megabytes"], "{value:.0f}", f"{name}: peak MB")
+    out.target("exponent_met", abs(exponent - 1) <= 0.03, "exponent of 1.00 +- 0.03")
+    out.target("stream_met", steps[-1]["megabytes"] < 500, "longest stream below 500 MB")
+    met = wide["seconds"] <= 60 and wide["megabytes"] <= 3000
+    out.target("wide_met", met, "1,000 inputs and a million steps within 60 s and 3 GB")
+    out.close()
 
 
 if __name__ == "__main__":

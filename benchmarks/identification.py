@@ -10,11 +10,13 @@ Neither file is part of this project; both are found at https://www.nonlinearben
 * Silverbox: rows 40,650-127,399 are a multisine, of which the first 75 % train and the rest test;
   rows 100-40,574 are the arrow, beyond the amplitudes of the training rows. The free run goes over
   the whole record from its first row.
-* Without files: linear systems of order 2 to 20 with two inputs and two outputs, 20,000 samples,
-  white inputs, fitted by `SpectralRNNRegressor(order, activation="linear")`: are they stable, and
-  how far are their poles from the truth? Five systems for each of ten orders, three families:
-  *separated*: poles of modulus 0.6 to 0.95, at least 0.2 apart, with noise of 1 % and of 10 % of
-  the outputs; *any*: poles of modulus up to 0.95, at least 0.05 apart, 1 % of noise.
+* Without files, `cascade`: a simulated cascade of filter, polynomial and filter, 3,000 samples, 1 %
+  of noise, by free polynomials, cubes and tanh.
+* Without files, `linear`: linear systems of order 2 to 20 with two inputs and two outputs, 20,000
+  samples, white inputs, fitted by `SpectralRNNRegressor(order, activation="linear")`: are they
+  stable, and how far are their poles from the truth? Five systems for each of ten orders, three
+  families: *separated*: poles of modulus 0.6 to 0.95, at least 0.2 apart, with noise of 1 % and
+  of 10 % of the outputs; *any*: poles of modulus up to 0.95, at least 0.05 apart, 1 % of noise.
 
 Distances of poles are counted in standard errors: the root of the Cramer-Rao bound of the pole,
 from the Fisher information at the true system. That is the first term of an expansion, and says
@@ -42,9 +44,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Output, median, modal_matrix, number, option_parser
+from _common import Column, Output, median, modal_matrix, option_parser
 from scipy.linalg import cholesky, solve_discrete_lyapunov
 from scipy.optimize import linear_sum_assignment
+from scipy.signal import lfilter
 from tqdm import tqdm
 
 from gloree import IORNN, SpectralRNNRegressor, SystemIdentifier, datasets
@@ -63,7 +66,17 @@ ORDERS = (5, 6, 7, 8, 9)
 
 ARROW = slice(100, 40_575)
 MULTISINE = slice(40_650, 127_400)
-SILVERBOX_UNITS = (("cubic", 2, "cubic"), ("default", None, "tanh"))
+SILVERBOX_UNITS = (
+    ("default", None, "tanh"),
+    ("one cubic", 1, "cubic"),
+    ("two cubic", 2, "cubic"),
+    ("one polynomial", 1, "polynomial"),
+    ("two polynomials", 2, "polynomial"),
+)
+SILVERBOX_PARTS = ("multisine", "arrow")
+CASCADE_ROWS = 3_000
+CASCADE_UNITS = ("polynomial", "cubic", "tanh")
+PARTS = ("all", "stretch", "order", "silverbox", "cascade", "linear")
 
 LINEAR_ORDERS = tuple(range(2, 21, 2))
 CHANNELS = 2
@@ -94,22 +107,28 @@ def main() -> None:
     parser = option_parser(__doc__, seeds=5)
     parser.add_argument("--wiener-hammerstein", type=Path, metavar="PATH", help="its CSV file")
     parser.add_argument("--silverbox", type=Path, metavar="PATH", help="its CSV file")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.add_argument("--seconds", type=float, help="of a fit (default 60; Silverbox 10)")
     arguments = parser.parse_args()
     out = Output(arguments)
-    results: dict[str, Any] = {}
-    if arguments.wiener_hammerstein is not None:
+    parts = [part for part in arguments.parts if part in ("all", "stretch", "order")]
+    if arguments.wiener_hammerstein is not None and parts:
         seconds = arguments.seconds or (8.0 if arguments.quick else 60.0)
-        results["wiener-hammerstein"] = wiener_hammerstein(
-            out, arguments.wiener_hammerstein, seconds, arguments.quick
-        )
-    if arguments.silverbox is not None:
+        wiener_hammerstein(out, arguments.wiener_hammerstein, parts, seconds, arguments.quick)
+    if arguments.silverbox is not None and "silverbox" in arguments.parts:
         seconds = arguments.seconds or (5.0 if arguments.quick else 10.0)
-        results["silverbox"] = silverbox(out, arguments.silverbox, seconds)
-    results["linear"] = linear_systems(
-        out, arguments.seeds or (1 if arguments.quick else 5), arguments.quick
-    )
-    out.close(results)
+        silverbox(out, arguments.silverbox, seconds)
+    if "cascade" in arguments.parts:
+        cascades(out, arguments.seconds or (3.0 if arguments.quick else 15.0))
+    if "linear" in arguments.parts:
+        linear_systems(out, arguments.seeds or (1 if arguments.quick else 5), arguments.quick)
+    out.close()
+
+
+NOT_FITTED = (
+    *("linear", "moments", "refined", "seconds", "moments_seconds", "order", "units"),
+    *(f"{name}_{part}" for name in ("linear", "moments", "refined") for part in SILVERBOX_PARTS),
+)
 
 
 def fitted(est: SystemIdentifier, u: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -120,7 +139,7 @@ def fitted(est: SystemIdentifier, u: np.ndarray, y: np.ndarray) -> dict[str, Any
         try:
             est.fit(u, y)
         except (ExplosionError, ValueError) as error:
-            return {"failed": str(error)}
+            return dict.fromkeys(NOT_FITTED) | {"failed": str(error)}
         seconds = time.perf_counter() - begin
     report = est.report_
     stages = {stage.name: stage.seconds for stage in report.stages}
@@ -129,14 +148,10 @@ def fitted(est: SystemIdentifier, u: np.ndarray, y: np.ndarray) -> dict[str, Any
         "seconds": seconds,
         # moments alone are known after these two
         "moments_seconds": stages["linear model"] + stages.get("nonlinearity", 0.0),
-        "stages": stages,
         "order": len(report.poles),
         "units": int(sum(chosen)),
-        "nonlinear": report.nonlinear,
         "status": report.refinement_status.name if report.refinement_status else "-",
-        "steps": report.refinement_steps,
-        "held_out": report.refined_error,
-        "warnings": [str(each.message) for each in caught],
+        "warnings": ", ".join(sorted({each.category.__name__ for each in caught})),
     }
 
 
@@ -149,70 +164,83 @@ def millivolts(model: IORNN, u: np.ndarray, y: np.ndarray, skip: int = SKIP) -> 
     return error if np.isfinite(error) else float("inf")
 
 
-def wiener_hammerstein(out: Output, path: Path, seconds: float, quick: bool) -> list[dict]:
+def wiener_hammerstein(
+    out: Output, path: Path, parts: list[str], seconds: float, quick: bool
+) -> None:
     """Defaults, stretches, orders by hand."""
     table = datasets.read_csv(path)
     whole = slice(TRAIN.start, TRAIN.start + STRETCH) if quick else TRAIN
-    runs: list[tuple[str, str, slice, dict[str, Any]]] = [("all", "defaults", whole, {})]
     rows = [slice(start, start + STRETCH) for start in (STRETCHES[:1] if quick else STRETCHES)]
+    runs: list[tuple[str, str, slice, dict[str, Any]]] = [("all", "defaults", whole, {})]
     runs += [("stretch", f"rows from {part.start:,}", part, {}) for part in rows]
     runs += [
         ("order", f"{order} linear states, 5 units", whole, {"n_linear": order, "n_nonlinear": 5})
         for order in (ORDERS[1:2] if quick else ORDERS)
     ]
     results = []
-    for part, label, train, settings in tqdm(runs, desc="Wiener-Hammerstein"):
+    for part, label, train, settings in tqdm(
+        [run for run in runs if run[0] in parts], desc="Wiener-Hammerstein"
+    ):
         est = SystemIdentifier(max_seconds=seconds, **settings)
-        result = {"part": part, "label": label, "start": train.start, **settings}
-        result |= fitted(est, table.X[train], table.Y[train])
+        result = {"fit": label, "part": part} | fitted(est, table.X[train], table.Y[train])
         for name, model in models_of(est, result).items():
             result[name] = millivolts(model, table.X[TEST], table.Y[TEST])
         results.append(result)
-    for part, title in (
-        ("all", f"all {whole.stop - whole.start:,} training rows"),
-        ("stretch", f"stretches of {STRETCH:,} training rows, defaults"),
-        ("order", f"orders by hand, {whole.stop - whole.start:,} training rows"),
-    ):
+    titles = {
+        "all": f"all {whole.stop - whole.start:,} training rows",
+        "stretch": f"stretches of {STRETCH:,} training rows, defaults",
+        "order": f"orders by hand, {whole.stop - whole.start:,} training rows",
+    }
+    for part in parts:
+        mine = [each for each in results if each["part"] == part]
         out.table(
-            f"Wiener-Hammerstein, test RMSE in mV: {title}, {seconds:g} s each",
-            ["", "linear", "moments alone", "after s", "refined", "after s", "states", "units"],
-            [
-                [
-                    each["label"],
-                    f"{each['linear']:.2f}",
-                    f"{each['moments']:.2f}",
-                    f"{each['moments_seconds']:.1f}",
-                    f"{each['refined']:.3f}",
-                    f"{each['seconds']:.1f}",
-                    str(each["order"]),
-                    str(each["units"]),
-                ]
-                for each in results
-                if each["part"] == part and "failed" not in each
-            ],
+            part,
+            f"Wiener-Hammerstein, test RMSE in mV: {titles[part]}, at most {seconds:g} s each",
+            FIT_COLUMNS,
+            mine,
         )
-    return results
+        found = [each.get("refined", np.inf) for each in mine]
+        out.figure(f"{part}_median", median(found), "{value:.3f}", f"{part}: median, mV")
+        out.figure(f"{part}_worst", max(found), "{value:.3f}", f"{part}: worst, mV")
+        out.figure(f"{part}_best", min(found), "{value:.3f}", f"{part}: best, mV")
+    out.figure("limit", seconds, "{value:g}", "seconds of a fit at most")
+    for part, limit in (("all", 0.5), ("stretch", 1.0)):
+        if part in parts:
+            met = out.figures[f"{part}_worst"]["value"] < limit
+            out.target(f"{part}_met", met, f"{part}: below {limit:g} mV")
+
+
+FIT_COLUMNS = (
+    Column("", "{fit}"),
+    Column("linear", "{linear:.2f}"),
+    Column("moments alone", "{moments:.2f}"),
+    Column("after", "{moments_seconds:.1f}", "s"),
+    Column("refined", "{refined:.3f}"),
+    Column("after", "{seconds:.1f}", "s"),
+    Column("states", "{order}"),
+    Column("units", "{units}"),
+)
 
 
 def models_of(est: SystemIdentifier, result: dict[str, Any]) -> dict[str, IORNN]:
     """The three networks of a fit, none of one that failed."""
     if "failed" in result:
-        print(f"{result['label']}: no fit, {result['failed']}")
+        print(f"{result['fit']}: no fit, {result['failed']}")
         return {}
     return {"linear": est.linear_model_, "moments": est.moments_model_, "refined": est.model_}
 
 
-def silverbox(out: Output, path: Path, seconds: float) -> list[dict]:
-    """Cubic units, and the defaults, on both test parts."""
+def silverbox(out: Output, path: Path, seconds: float) -> None:
+    """The defaults, cubic units and free polynomials, on both test parts."""
     table = datasets.read_csv(path)
     u, y = table.X, table.Y
     cut = MULTISINE.start + (MULTISINE.stop - MULTISINE.start) * 3 // 4
     train = slice(MULTISINE.start, cut)
-    parts = {"multisine": slice(cut, MULTISINE.stop), "arrow": ARROW}
+    parts = dict(zip(SILVERBOX_PARTS, (slice(cut, MULTISINE.stop), ARROW), strict=True))
     results = []
     for label, units, kind in tqdm(SILVERBOX_UNITS, desc="Silverbox"):
         est = SystemIdentifier(n_nonlinear=units, unit=kind, max_seconds=seconds)
-        result: dict[str, Any] = {"label": label, "unit": kind, **fitted(est, u[train], y[train])}
+        result: dict[str, Any] = {"fit": label, "unit": kind, **fitted(est, u[train], y[train])}
         for name, model in models_of(est, result).items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -222,29 +250,50 @@ def silverbox(out: Output, path: Path, seconds: float) -> list[dict]:
                 result[f"{name}_{part}"] = error if np.isfinite(error) else float("inf")
         results.append(result)
     out.table(
-        f"Silverbox, RMSE in mV of the free run: multisine / arrow, {seconds:g} s each",
-        ["", "linear", "moments alone", "after s", "refined", "after s", "states", "units"],
+        "silverbox",
+        f"Silverbox, RMSE in mV of the free run: multisine / arrow, at most {seconds:g} s each",
         [
-            [
-                f"{each['label']} ({each['unit']} units)",
-                *both(each, "linear", 2),
-                *both(each, "moments", 2),
-                f"{each['moments_seconds']:.1f}",
-                *both(each, "refined", 3),
-                f"{each['seconds']:.1f}",
-                str(each["order"]),
-                str(each["units"]),
-            ]
-            for each in results
-            if "failed" not in each
+            Column("units", "{fit}"),
+            Column("linear", "{linear_multisine:.2f} / {linear_arrow:.2f}"),
+            Column("moments alone", "{moments_multisine:.2f} / {moments_arrow:.2f}"),
+            Column("after", "{moments_seconds:.1f}", "s"),
+            Column("refined", "{refined_multisine:.3f} / {refined_arrow:.3f}"),
+            Column("after", "{seconds:.1f}", "s"),
+            Column("states", "{order}"),
         ],
+        results,
     )
-    return results
+    out.figure("silverbox_limit", seconds, "{value:g}", "Silverbox: seconds of a fit at most")
+    best = [min(each[f"refined_{part}"] or np.inf for each in results) for part in SILVERBOX_PARTS]
+    out.target("silverbox_met", max(best) < 0.5, "Silverbox: below 0.5 mV on both parts")
 
 
-def both(result: dict[str, Any], name: str, digits: int) -> list[str]:
-    """One cell with both parts."""
-    return [f"{result[f'{name}_multisine']:.{digits}f} / {result[f'{name}_arrow']:.{digits}f}"]
+def cascades(out: Output, seconds: float) -> None:
+    """Filter, v + .16 v^2 - .024 v^3, filter: which units follow the law in the middle."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((2 * CASCADE_ROWS, 1))
+    v = lfilter([1.0], [1.0, -0.6], u, axis=0)
+    clean = lfilter([0.6, 0.3], [1.0, -0.9, 0.2], v + 0.16 * v**2 - 0.024 * v**3, axis=0)
+    y = clean + 0.01 * clean.std() * rng.standard_normal(clean.shape)
+    train, test = slice(0, CASCADE_ROWS), slice(CASCADE_ROWS, None)
+    results = []
+    for kind in tqdm(CASCADE_UNITS, desc="cascade"):
+        row: dict[str, Any] = {"unit": kind}
+        for count, label in ((1, "one"), (2, "two")):
+            est = SystemIdentifier(n_linear=3, n_nonlinear=count, unit=kind, max_seconds=seconds)
+            found = fitted(est, u[train], y[train])
+            row[label] = None
+            if "failed" not in found:
+                error = millivolts(est.model_, u[test], clean[test], skip=START)
+                row[label] = error / (10 * float(clean[test].std()))
+        results.append(row)
+    out.table(
+        "cascade",
+        f"Simulated Wiener-Hammerstein system, {CASCADE_ROWS:,} rows, relative RMSE in % of a new "
+        f"noiseless record, at most {seconds:g} s each",
+        [Column("unit", "{unit}"), Column("one", "{one:2s}"), Column("two", "{two:2s}")],
+        results,
+    )
 
 
 def random_poles(rng: np.random.Generator, order: int, family: Family) -> np.ndarray:
@@ -393,62 +442,69 @@ def linear_case(order: int, seed: int, family: Family, n_rows: int) -> dict[str,
     }
 
 
-def linear_systems(out: Output, n_seeds: int, quick: bool) -> list[dict]:
+def linear_systems(out: Output, n_seeds: int, quick: bool) -> None:
     """Systems of given order: stability, poles in standard errors, prediction."""
-    results = []
+    results: list[dict] = []
     orders = (2, 6, 20) if quick else LINEAR_ORDERS
     n_rows = 5_000 if quick else LINEAR_ROWS
     for family in FAMILIES:
-        table = []
+        cells = {}
         for order in tqdm(orders, desc=f"linear systems, {family.name}"):
-            cases = [linear_case(order, seed, family, n_rows) for seed in range(n_seeds)]
-            results += cases
-            table.append([str(order), *summary(cases)])
-        whole = [
-            case
-            for case in results
-            if (case["family"], case["noise"]) == (family.name, family.noise)
-        ]
-        table.append(["all", *summary(whole)])
+            cells[str(order)] = [linear_case(order, s, family, n_rows) for s in range(n_seeds)]
+        cells["all"] = [case for cases in cells.values() for case in cases]
+        results += cells["all"]
         out.table(
+            f"{family.name}_{100 * family.noise:g}",
             f"Linear systems, {family.name} poles, {100 * family.noise:g} % of noise, {n_rows:,} "
             f"samples, {CHANNELS} inputs and outputs",
-            [
-                "order",
-                "stable",
-                "determined",
-                "poles within 3",
-                "median",
-                "largest",
-                "others: within 3",
-                "largest",
-                "prediction",
-                "worst",
-                "seconds",
-            ],
-            table,
+            LINEAR_COLUMNS,
+            [{"order": order, **summary(cases)} for order, cases in cells.items()],
         )
-    return results
+    total = summary(results)
+    out.figure("seeds", n_seeds, "{value}", "systems of an order")
+    for key in ("stable", "systems", "determined", "within", "poles"):
+        out.figure(key, total[key], "{value:,}", f"all systems: {key}")
+    out.figure("worst_prediction", total["worst"], "{value:.2f}", "worst error over expectation")
+    out.target("stable_met", total["stable"] == total["systems"], "all systems stable")
+    out.target("prediction_met", total["worst"] <= 1.5, "predictions within 1.5 times expectation")
 
 
-def summary(cases: list[dict]) -> list[str]:
-    """Cells of one row: distances in standard errors, for determined systems and the others."""
+LINEAR_COLUMNS = (
+    Column("order", "{order}"),
+    Column("stable", "{stable}/{systems}"),
+    Column("determined", "{determined}/{systems}"),
+    Column("poles within 3", "{within}/{poles}"),
+    Column("median", "{median:3s}"),
+    Column("largest", "{largest:3s}"),
+    Column("others: within 3", "{others_within}/{others}"),
+    Column("largest", "{others_largest:3s}"),
+    Column("prediction", "{prediction:.2f}"),
+    Column("worst", "{worst:.2f}"),
+    Column("fit", "{seconds:.1f}", "s"),
+)
+
+
+def summary(cases: list[dict]) -> dict[str, Any]:
+    """Distances in standard errors, for determined systems and the others."""
     determined, others = (
         np.array([z for case in cases if case["determined"] is kind for z in case["distances"]])
         for kind in (True, False)
     )
-    return [
-        f"{sum(case['radius'] < 1 for case in cases)}/{len(cases)}",
-        f"{sum(case['determined'] for case in cases)}/{len(cases)}",
-        f"{(determined <= 3).sum()}/{determined.size}",
-        number(median(determined)) if determined.size else "-",
-        number(determined.max()) if determined.size else "-",
-        f"{(others <= 3).sum()}/{others.size}",
-        number(others.max()) if others.size else "-",
-        f"{median([case['prediction'] for case in cases]):.2f}",
-        f"{max(case['prediction'] for case in cases):.2f}",
-        f"{median([case['seconds'] for case in cases]):.1f}",
-    ]
+    return {
+        "systems": len(cases),
+        "stable": sum(case["radius"] < 1 for case in cases),
+        "determined": sum(case["determined"] for case in cases),
+        "poles": determined.size,
+        "within": int((determined <= 3).sum()),
+        "median": median(determined) if determined.size else None,
+        "largest": determined.max() if determined.size else None,
+        "others": others.size,
+        "others_within": int((others <= 3).sum()),
+        "others_largest": others.max() if others.size else None,
+        "prediction": median([case["prediction"] for case in cases]),
+        "worst": max(case["prediction"] for case in cases),
+        "seconds": median([case["seconds"] for case in cases]),
+    }
 
 
 if __name__ == "__main__":

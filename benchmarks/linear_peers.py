@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Output, median, modal_matrix, number, option_parser
+from _common import Column, Output, median, modal_matrix, option_parser
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
@@ -95,8 +95,7 @@ def main() -> None:
     methods, versions = available()
     out = Output(arguments, **versions)
     quick = arguments.quick
-    results: dict[str, Any] = {}
-    results["simulated"] = simulated(
+    simulated(
         out,
         methods,
         n_seeds=arguments.seeds or (2 if quick else 10),
@@ -106,10 +105,8 @@ def main() -> None:
         limit=arguments.limit,
     )
     if arguments.wiener_hammerstein is not None:
-        results["wiener-hammerstein"] = wiener_hammerstein(
-            out, methods, arguments.wiener_hammerstein, quick
-        )
-    out.close(results)
+        wiener_hammerstein(out, methods, arguments.wiener_hammerstein, quick)
+    out.close()
 
 
 Method = Callable[[np.ndarray, np.ndarray, int], System]
@@ -313,15 +310,19 @@ def relative_error(system: System, u: np.ndarray, y: np.ndarray) -> float:
 def optimum(truth: IORNN, u: np.ndarray, y: np.ndarray) -> System:
     """Least simulation error, from the truth; 200 steps bring each piece of the record to rest."""
     channels = truth.n_inputs
-    solution = LevenbergMarquardt(max_steps=15).minimise(
-        SquaredError(),
-        truth,
-        Layout(channels, truth.n_hidden, channels, direct=True),
-        Engine("serial"),
-        Source(as_sequences(u, y), segment=400, before=200),
+    found = (
+        LevenbergMarquardt(max_steps=15)
+        .minimise(
+            SquaredError(),
+            truth,
+            Layout(channels, truth.n_hidden, channels, direct=True),
+            Engine("serial"),
+            Source(as_sequences(u, y), segment=400, before=200),
+        )
+        .model
     )
-    assert isinstance(solution.model, IORNN)
-    return state_space(solution.model)
+    assert isinstance(found, IORNN)
+    return state_space(found)
 
 
 def run(
@@ -355,9 +356,9 @@ def simulated(
     orders: list[int] | tuple[int, ...],
     rows: list[int] | tuple[int, ...],
     limit: float,
-) -> list[dict]:
+) -> None:
     """All methods on all systems."""
-    results: list[dict] = []
+    ratios: list[float] = []
     # what is loaded or compiled at the first call is not timed
     rng = np.random.default_rng(0)
     warm = random_system(rng, 2, 1)
@@ -367,9 +368,10 @@ def simulated(
     for n_channels in channels:
         for n_rows in rows:
             part = one_size(methods, n_channels, n_rows, n_seeds, orders, limit)
-            results += part
-            report(out, list(methods), part, n_channels, n_rows, n_seeds, orders)
-    return results
+            ratios += report(out, list(methods), part, n_channels, n_rows, n_seeds, orders)
+    out.figure("seeds", n_seeds, "{value}", "systems of an order")
+    out.figure("median_error", median(ratios), "{value:.2f}", "gloree: median error over optimum's")
+    out.figure("worst_error", max(ratios), "{value:2s}", "gloree: worst error over the optimum's")
 
 
 def one_size(
@@ -443,8 +445,8 @@ def report(
     n_rows: int,
     n_seeds: int,
     orders: list[int] | tuple[int, ...],
-) -> None:
-    """Tables of one size."""
+) -> list[float]:
+    """Tables of one size; gloree's errors over the optimum's."""
     cells = [(kind, order) for kind in INPUTS for order in orders]
     found = {(r["method"], r["inputs"], r["order"], r["seed"]): r for r in results}
     title = f"{channels} x {channels}, {n_rows:,} samples, {n_seeds} systems each"
@@ -453,66 +455,84 @@ def report(
         every = [found.get((name, kind, order, seed)) for seed in range(n_seeds)]
         return [each for each in every if each is not None and "failed" not in each]
 
-    headers = ["", *(f"{kind}, {order}" for kind, order in cells)]
-    table = [
-        ["optimum, %"]
-        + [
-            number(100 * median([e["error"] for e in of("optimum", kind, order)]))
-            for kind, order in cells
-        ]
-    ]
+    size = f"{channels}x{channels}_{n_rows}"
+    label = {cell: f"{cell[0]}, {cell[1]}" for cell in cells}
+    table: list[dict[str, Any]] = [{"method": "optimum, %"}]
+    for cell in cells:
+        table[0][f"{label[cell]} median"] = 100 * median([e["error"] for e in of("optimum", *cell)])
+        table[0][f"{label[cell]} worst"] = None
     for name in names:
-        row = [name]
-        for kind, order in cells:
+        row: dict[str, Any] = {"method": name}
+        for cell in cells:
             ratios = [
-                each["error"] / found["optimum", kind, order, each["seed"]]["error"]
-                for each in of(name, kind, order)
+                each["error"] / found[("optimum", *cell, each["seed"])]["error"]
+                for each in of(name, *cell)
             ]
-            row.append(f"{number(median(ratios))} ({number(max(ratios))})" if ratios else "-")
+            row[f"{label[cell]} median"] = median(ratios)
+            row[f"{label[cell]} worst"] = max(ratios, default=None)
         table.append(row)
-    out.table(f"{title}: error over the optimum's, median (worst); inputs, order", headers, table)
-    table = [
-        [name]
-        + [
-            number(median([e["pole_error"] for e in of(name, kind, order)]), 2)
-            for kind, order in cells
-        ]
-        for name in ["optimum", *names]
-    ]
-    out.table(f"{title}: error of the poles, median; inputs, order", headers, table)
+    out.table(
+        f"errors_{size}",
+        f"{title}: error over the optimum's, median (worst); inputs, order",
+        [
+            Column("", "{method}"),
+            *(Column(c, f"{{{c} median:3s}} ({{{c} worst:3s}})") for c in label.values()),
+        ],
+        table,
+    )
+    out.table(
+        f"poles_{size}",
+        f"{title}: error of the poles, median; inputs, order",
+        [Column("", "{method}"), *(Column(c, f"{{{c}:2s}}") for c in label.values())],
+        [
+            {"method": name}
+            | {label[c]: median([e["pole_error"] for e in of(name, *c)]) for c in cells}
+            for name in ["optimum", *names]
+        ],
+    )
     table = []
     for name in names:
         mine = [r for r in results if r["method"] == name]
         sound = [r for r in mine if "failed" not in r]
-        ratios = [
+        times = [
             r["seconds"] / found[GLOREE, r["inputs"], r["order"], r["seed"]]["seconds"]
             for r in mine
         ]
         table.append(
-            [
-                name,
-                str(len(mine)),
-                str(len(mine) - len(sound)),
-                str(sum(r["radius"] >= 1.0 for r in sound)),
-                number(median([r["cpu_seconds"] for r in mine])),
-                number(median([r["seconds"] for r in mine])),
-                number(median(ratios)),
-            ]
+            {
+                "method": name,
+                "fits": len(mine),
+                "failed": len(mine) - len(sound),
+                "unstable": sum(r["radius"] >= 1.0 for r in sound),
+                "cpu_seconds": median([r["cpu_seconds"] for r in mine]),
+                "seconds": median([r["seconds"] for r in mine]),
+                "ratio": median(times),
+            }
         )
     out.table(
+        f"times_{size}",
         f"{title}: all orders and inputs",
-        ["", "fits", "failed", "unstable", "CPU s", "seconds", "over gloree's"],
+        [
+            Column("", "{method}"),
+            *(Column(key, f"{{{key}}}") for key in ("fits", "failed", "unstable")),
+            Column("CPU", "{cpu_seconds:3s}", "s"),
+            Column("time", "{seconds:3s}", "s"),
+            Column("over gloree's", "{ratio:3s}"),
+        ],
         table,
     )
     for name in names:
         reasons = sorted({r["failed"] for r in results if r["method"] == name and "failed" in r})
         for reason in reasons[:3]:
             print(f"{name}: {reason}")
+    return [
+        each["error"] / found["optimum", each["inputs"], each["order"], each["seed"]]["error"]
+        for each in results
+        if each["method"] == GLOREE and "failed" not in each
+    ]
 
 
-def wiener_hammerstein(
-    out: Output, methods: dict[str, Method], path: Path, quick: bool
-) -> list[dict]:
+def wiener_hammerstein(out: Output, methods: dict[str, Method], path: Path, quick: bool) -> None:
     """Linear models of the benchmark by all methods."""
     record = datasets.read_csv(path)
     train = slice(TRAIN.start, TRAIN.start + 10_000) if quick else TRAIN
@@ -543,25 +563,24 @@ def wiener_hammerstein(
         mine = {r["order"]: r for r in results if r["method"] == name}
         if not mine:
             continue
-        table.append(
-            [
-                name,
-                *(
-                    f"{number(mine[order].get('error', float('nan')), 4)}"
-                    + ("*" if mine[order].get("radius", 0.0) >= 1.0 else "")
-                    for order in orders
-                ),
-                number(median([r["cpu_seconds"] for r in mine.values()])),
-                number(median([r["seconds"] for r in mine.values()])),
-            ]
-        )
+        row: dict[str, Any] = {"method": name}
+        for order in orders:
+            row[f"order {order}"] = mine[order].get("error")
+            row[f"unstable {order}"] = "*" if mine[order].get("radius", 0.0) >= 1.0 else ""
+        row["cpu_seconds"] = median([r["cpu_seconds"] for r in mine.values()])
+        table.append(row | {"seconds": median([r["seconds"] for r in mine.values()])})
     out.table(
+        "wiener_hammerstein",
         f"Wiener-Hammerstein, linear models, {n_rows:,} training rows: test RMSE in mV "
         "(* an unstable model); medians of seconds",
-        ["", *(f"order {order}" for order in orders), "CPU s", "seconds"],
+        [
+            Column("", "{method}"),
+            *(Column(f"order {n}", f"{{order {n}:4s}}{{unstable {n}}}") for n in orders),
+            Column("CPU", "{cpu_seconds:3s}", "s"),
+            Column("time", "{seconds:3s}", "s"),
+        ],
         table,
     )
-    return results
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 from _common import (
     WEIGHTS,
+    Column,
     Output,
     main_errors,
     mean_squared_error,
     median,
-    number,
     option_parser,
     oracle,
     timed_fit,
@@ -86,13 +86,43 @@ def run_seed(cell: tuple, seed: int) -> dict:
     return row
 
 
+def summary(name: str, path: str, rows: list[dict]) -> dict:
+    """One row: of each weight the median and the largest ratio to the optimum's error."""
+    ratios = {key: [row[path]["ratios"][key] for row in rows] for key in WEIGHTS}
+    excess = [row[path]["excess_loss"] for row in rows]
+    worst = np.max(list(ratios.values()), axis=0)
+    line = {
+        "name": f"{name}, {path}",
+        "cell": name,
+        "fit": path,
+        "within": int(np.count_nonzero(worst <= LIMIT)),
+        "seeds": len(rows),
+    }
+    for key, values in ratios.items():
+        line |= {f"{key}_median": median(values), f"{key}_worst": max(values)}
+    return line | {"excess_median": median(excess), "excess_worst": max(excess)}
+
+
+def times(name: str, rows: list[dict]) -> dict:
+    """One row: errors of the optimum, seconds of everything."""
+    line: dict = {"name": name}
+    line |= {key: median([row["optimum"]["errors"][key] for row in rows]) for key in WEIGHTS}
+    for path in ("default", "moments", "optimum"):
+        line[path] = median([row[path]["seconds"] for row in rows])
+    return line | {
+        "default_worst": max(row["default"]["seconds"] for row in rows),
+        "steps": median([row["default"]["steps"] for row in rows]),
+        "unconverged": sum(row["optimum"]["status"] != "CONVERGED" for row in rows),
+    }
+
+
 def main() -> None:
     parser = option_parser(__doc__, seeds=20)
     arguments = parser.parse_args()
     n_seeds = arguments.seeds or (3 if arguments.quick else 20)
     cells = QUICK_CELLS if arguments.quick else CELLS
     out = Output(arguments)
-    results, summary, times, missed = {}, [], [], []
+    results: dict[str, list[dict]] = {}
     bar = tqdm(total=len(cells) * n_seeds, desc="recovery")
     for cell in cells:
         name = cell_name(cell)
@@ -101,62 +131,75 @@ def main() -> None:
             bar.set_postfix_str(f"{name}, seed {seed}")
             rows.append(run_seed(cell, seed))
             bar.update()
-        for path in ("default", "moments"):
-            line = [name, path]
-            ratios = {key: [row[path]["ratios"][key] for row in rows] for key in WEIGHTS}
-            worst = np.max([ratios[key] for key in WEIGHTS], axis=0)
-            line.append(f"{np.count_nonzero(worst <= LIMIT)}/{n_seeds}")
-            for key in WEIGHTS:
-                line.append(f"{median(ratios[key]):.3f} ({max(ratios[key]):.3g})")
-            excess = [row[path]["excess_loss"] for row in rows]
-            line += [f"{median(excess):.1e} ({max(excess):.1e})"]
-            summary.append(line)
-            if path == "default":
-                missed += [(name, rows[i]) for i in np.flatnonzero(worst > LIMIT)]
-        optimum_errors = [
-            number(median([row["optimum"]["errors"][key] for row in rows]), 2) for key in WEIGHTS
-        ]
-        times.append(
-            [name, *optimum_errors]
-            + [
-                number(median([row[path]["seconds"] for row in rows]))
-                for path in ("default", "moments", "optimum")
-            ]
-            + [
-                number(max(row["default"]["seconds"] for row in rows)),
-                number(median([row["default"]["steps"] for row in rows]), 2),
-                str(sum(row["optimum"]["status"] != "CONVERGED" for row in rows)),
-            ]
-        )
     bar.close()
+    lines = [
+        summary(name, path, rows)
+        for name, rows in results.items()
+        for path in ("default", "moments")
+    ]
     out.table(
+        "ratios",
         f"Errors over those of the optimum: seeds with all three at most {LIMIT:.2f}, median "
         "(worst)",
-        ["cell", "fit", "seeds", *WEIGHTS, "excess loss"],
-        summary,
-    )
-    out.table(
-        "Optimum: median relative errors. Times: median seconds",
-        ["cell", *WEIGHTS, "default", "moments", "optimum", "default max", "steps", "unconverged"],
-        times,
-    )
-    out.table(
-        f"Seeds of the default fit above {LIMIT:.2f}",
-        ["cell", "seed", *(f"{key} ratio" for key in WEIGHTS), "excess loss", "steps", "notes"],
         [
-            [
-                name,
-                str(row["seed"]),
-                *(f"{row['default']['ratios'][key]:.3g}" for key in WEIGHTS),
-                f"{row['default']['excess_loss']:.1e}",
-                str(row["default"]["steps"]),
-                ", ".join([row["default"]["decomposition"], *row["default"]["warnings"]]),
-            ]
-            for name, row in missed
-        ]
-        or [["none", *[""] * 7]],
+            Column("cell", "{cell}"),
+            Column("fit", "{fit}"),
+            Column("seeds", "{within}/{seeds}"),
+            *(Column(key, f"{{{key}_median:.3f}} ({{{key}_worst:.3g}})") for key in WEIGHTS),
+            Column("excess loss", "{excess_median:.1e} ({excess_worst:.1e})"),
+        ],
+        lines,
     )
-    out.close(results)
+    out.table(
+        "times",
+        "Optimum: median relative errors. Times: median seconds",
+        [
+            Column("cell", "{name}"),
+            *(Column(key, f"{{{key}:2s}}") for key in WEIGHTS),
+            *(Column(path, f"{{{path}:3s}}", "s") for path in ("default", "moments", "optimum")),
+            Column("default, longest", "{default_worst:3s}", "s"),
+            Column("steps", "{steps:2s}"),
+            Column("unconverged", "{unconverged}"),
+        ],
+        [times(name, rows) for name, rows in results.items()],
+    )
+    missed = [
+        {
+            "name": f"{name}, seed {row['seed']}",
+            **{key: row["default"]["ratios"][key] for key in WEIGHTS},
+            "excess": row["default"]["excess_loss"],
+            "notes": ", ".join([row["default"]["decomposition"], *row["default"]["warnings"]]),
+        }
+        for name, rows in results.items()
+        for row in rows
+        if max(row["default"]["ratios"].values()) > LIMIT
+    ]
+    out.table(
+        "missed",
+        f"Seeds of the default fit above {LIMIT:.2f}",
+        [
+            Column("cell, seed", "{name}"),
+            *(Column(key, f"{{{key}:.3g}}") for key in WEIGHTS),
+            Column("excess loss", "{excess:.1e}"),
+            Column("notes", "{notes}"),
+        ],
+        missed,
+    )
+    chosen = {
+        path: [line for line in lines if line["fit"] == path] for path in ("default", "moments")
+    }
+    within = sum(line["within"] for line in chosen["default"])
+    total = sum(line["seeds"] for line in chosen["default"])
+    worst = max(line[f"{key}_worst"] for line in chosen["default"] for key in WEIGHTS)
+    moments = max(line[f"{key}_median"] for line in chosen["moments"] for key in WEIGHTS)
+    out.figure("seeds", n_seeds, "{value}", "seeds of a cell")
+    out.figure("within", within, "{value}", f"default fits within {LIMIT:.2f} of the optimum")
+    out.figure("fits", total, "{value}", "default fits")
+    out.figure("worst", worst, "{value:.3f}", "largest ratio of an error, default fits")
+    out.figure("moments", moments, "{value:.2f}", "largest median ratio of an error, moments alone")
+    out.target("default_met", within == total, "all default fits at the optimum")
+    out.target("moments_met", moments <= 3, "moments alone within 3 times in the median")
+    out.close()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from _common import Output, mean_squared_error, median, number, option_parser, source_of
+from _common import Column, Output, mean_squared_error, median, option_parser, source_of
 from tqdm import tqdm
 
 from gloree import SpectralRNNRegressor, datasets, metrics
@@ -154,7 +154,7 @@ def main() -> None:
     n_seeds = arguments.seeds or (2 if arguments.quick else 10)
     n_sequences = 2_000 if arguments.quick else 10_000
     out = Output(arguments)
-    rows, table = [], []
+    table: list[dict] = []
     bar = tqdm(total=len(CELLS) * n_seeds, desc="recurrence")
     for sizes in CELLS:
         cell_rows = []
@@ -162,7 +162,6 @@ def main() -> None:
             bar.set_postfix_str(f"{sizes}, seed {seed}")
             cell_rows += run_seed(sizes, n_sequences, seed)
             bar.update()
-        rows += cell_rows
         for origin in WEIGHTS_FROM:
             chosen = [row for row in cell_rows if row["from"] == origin]
             for label in SWEEPS:
@@ -170,27 +169,32 @@ def main() -> None:
                     name: median([row[label].get(name, np.inf) for row in chosen])
                     for name in ESTIMATORS
                 }
-                best = errors["instrument"]
-                line = [f"({','.join(map(str, sizes))}) {origin}, {label}"]
-                for name in ESTIMATORS:
+                line: dict = {"name": f"({','.join(map(str, sizes))}) {origin}, {label}"}
+                line |= {"origin": origin, "sweep": label}
+                for name, error in errors.items():
                     if (label, name) in (("second", "score"), ("plain", "least squares")):
-                        line += ["", ""]
-                        continue
-                    line.append(number(errors[name]))
-                    if name != "instrument":
-                        line.append(f"{number(errors[name] / best)} x")
+                        error = None
+                    line[name] = error
+                    line[f"{name} ratio"] = None if error is None else error / errors["instrument"]
                 table.append(line)
     bar.close()
-    headers = ["A1 and A2", "instrument"]
+    columns = [Column("A1 and A2", "{name}"), Column("instrument", "{instrument:3s}")]
     for name in ESTIMATORS[1:]:
-        headers += [name, "ratio"]
+        columns.append(Column(name, f"{{{name}:3s}}"))
+        columns.append(Column("ratio", f"{{{name} ratio:3s}}"))
     out.table(
+        "errors",
         f"Median relative error of U over {n_seeds} seeds, {n_sequences * 10:,} steps, and its "
         "ratio to that of the instrument (inf: the recurrence exploded)",
-        headers,
+        columns,
         table,
     )
-    out.close(rows)
+    out.figure("seeds", n_seeds, "{value}", "seeds")
+    for name in ("cross", "score"):
+        found = [row[f"{name} ratio"] for row in table if row["sweep"] == "first"]
+        out.figure(f"{name}_least", min(found), "{value:2s}", f"{name} over instrument, least")
+        out.figure(f"{name}_most", max(found), "{value:2s}", f"{name} over instrument, most")
+    out.close()
 
 
 if __name__ == "__main__":

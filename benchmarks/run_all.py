@@ -1,10 +1,13 @@
-"""Runs the benchmark scripts one after the other and keeps their tables and figures.
+"""Runs the benchmark scripts one after the other and writes their records.
 
-    python benchmarks/run_all.py FOLDER [--quick] [--only recovery laws] [--wiener-hammerstein PATH]
-                                       [--silverbox PATH]
+    python benchmarks/run_all.py [--only recovery laws] [--note TEXT]
+                                 [--wiener-hammerstein PATH] [--silverbox PATH] [--corpus FOLDER]
+    python benchmarks/run_all.py --quick --folder /tmp/records
 
-FOLDER receives NAME.txt (the printed tables) and NAME.json (all figures) for every script. A script
-that fails does not stop the others; the exit status is then 1.
+Records go to `benchmarks/results`, from where the documentation takes its tables and figures, or to
+another folder. Options are those of the records that the documentation shows; `--full` runs every
+script with its own defaults instead, which takes hours. A script that fails does not stop the
+others; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -13,65 +16,130 @@ import argparse
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from _record import RESULTS
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = (
-    *("decompose", "forward", "recovery", "laws", "slope", "recurrence", "memory"),
-    *("bidirectional", "passes", "growth", "engines"),
-    *("wiener_hammerstein", "identification", "linear_peers", "bptt", "gpu"),
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record, the script that writes it, and how.
+
+    `brief` are options that keep a run within minutes, `words` those that make it what it is.
+    `files` are options of this script that are passed on, and without which it cannot run.
+    """
+
+    name: str
+    script: str
+    brief: str = ""
+    words: str = ""
+    files: tuple[str, ...] = ()
+
+    def command(self, arguments: argparse.Namespace) -> list[str] | None:
+        """Command line; None if a file is missing."""
+        line = [sys.executable, str(HERE / f"{self.script}.py"), *self.words.split()]
+        for option in self.files:
+            path = getattr(arguments, option.replace("-", "_"))
+            if path is None:
+                return None
+            line += [f"--{option}", str(path)]
+        if arguments.quick:
+            line.append("--quick")
+        elif not arguments.full:
+            line += self.brief.split()
+        return [
+            *line,
+            "--note",
+            arguments.note,
+            "--json",
+            str(arguments.folder / f"{self.name}.json"),
+        ]
+
+
+RUNS = (
+    Run("decompose", "decompose", "--seeds 5"),
+    Run("certificate", "decompose", "--seeds 5", "--certificate"),
+    Run("forward", "forward"),
+    Run("recovery", "recovery", "--seeds 5"),
+    Run("laws", "laws", "--seeds 3"),
+    Run("slope", "slope", "--seeds 3"),
+    Run("recurrence", "recurrence", "--seeds 4"),
+    Run("memory", "memory"),
+    Run("limits", "limits"),
+    Run("bidirectional", "bidirectional", "--seeds 2"),
+    Run("passes", "passes"),
+    Run("growth", "growth", "--most 1e7"),
+    Run("engines", "engines", "--steps 2e6"),
+    Run("wiener_hammerstein", "wiener_hammerstein", files=("wiener-hammerstein",)),
+    Run(
+        "identification",
+        "identification",
+        words="--parts all silverbox",
+        files=("wiener-hammerstein", "silverbox"),
+    ),
+    Run(
+        "identification_stretches",
+        "identification",
+        words="--parts stretch order --seconds 15",
+        files=("wiener-hammerstein",),
+    ),
+    Run("cascade", "identification", words="--parts cascade"),
+    Run("linear_systems", "identification", "--seeds 2", "--parts linear"),
+    Run("linear_peers", "linear_peers", "--seeds 3 --rows 2000"),
+    Run(
+        "bptt",
+        "bptt",
+        "--cells short few-outputs many-outputs cubic both-ways --schedules cosine:10 cosine:20 "
+        "--seeds 1 --lbfgs 3 --fits 3",
+    ),
+    Run(
+        "bptt_times4",
+        "bptt",
+        "--cells short few-outputs many-outputs --batch 256 --schedules cosine:10 cosine:20 "
+        "--seeds 1 --lbfgs 1 --fits 2 --cap 30",
+        "--times 4",
+    ),
+    Run(
+        "bptt_loss",
+        "bptt",
+        "--lr 0.01 0.03 0.1 --schedules cosine:4 cosine:30 --cap 8 --seeds 1 --cells 1 2",
+        "--loss",
+    ),
+    Run("tagging", "tagging", files=("corpus",)),
+    Run("gpu", "gpu"),
 )
-
-
-def command(name: str, arguments: argparse.Namespace) -> list[str] | None:
-    """Command line of a script; None if it cannot run."""
-    words = [sys.executable, str(HERE / f"{name}.py")]
-    if name == "forward":
-        return words + (["--steps", "100000"] if arguments.quick else [])
-    if name == "wiener_hammerstein":
-        if arguments.wiener_hammerstein is None:
-            return None
-        words.append(str(arguments.wiener_hammerstein))
-    if name == "identification":
-        # without files it has its linear systems
-        for option in ("wiener_hammerstein", "silverbox"):
-            path = getattr(arguments, option)
-            words += [] if path is None else [f"--{option.replace('_', '-')}", str(path)]
-    if name == "linear_peers" and arguments.wiener_hammerstein is not None:
-        words += ["--wiener-hammerstein", str(arguments.wiener_hammerstein)]
-    if arguments.quick:
-        words.append("--quick")
-    if arguments.rst:
-        words.append("--rst")
-    return [*words, "--json", str(arguments.folder / f"{name}.json")]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where tables and figures go")
+    names = [each.name for each in RUNS]
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where records go")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that all run")
-    parser.add_argument("--rst", action="store_true", help="tables as reStructuredText")
-    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME")
+    parser.add_argument("--full", action="store_true", help="every script with its own defaults")
+    parser.add_argument("--note", default="", metavar="TEXT", help="on the machine")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--wiener-hammerstein", type=Path, metavar="PATH", help="its CSV file")
     parser.add_argument("--silverbox", type=Path, metavar="PATH", help="its CSV file")
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="of three CoNLL-U files")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.quick and arguments.folder == RESULTS:
+        parser.error("figures of quick runs are not to be quoted: name another --folder")
     outcomes = []
-    names = [name for name in SCRIPTS if name in arguments.only]
-    for name in tqdm(names, desc="benchmarks"):
-        words = command(name, arguments)
+    for run in tqdm([each for each in RUNS if each.name in arguments.only], desc="benchmarks"):
+        words = run.command(arguments)
         if words is None:
-            outcomes.append((name, "left out: no --wiener-hammerstein PATH", 0.0))
+            outcomes.append((run.name, f"left out: needs --{' and --'.join(run.files)}", 0.0))
             continue
         begin = time.perf_counter()
-        with open(arguments.folder / f"{name}.txt", "w", encoding="utf-8") as file:
-            status = subprocess.run(words, stdout=file, check=False).returncode
+        status = subprocess.run(words, check=False).returncode
         word = "done" if status == 0 else f"failed with status {status}"
-        outcomes.append((name, word, time.perf_counter() - begin))
+        outcomes.append((run.name, word, time.perf_counter() - begin))
     for name, word, seconds in outcomes:
-        print(f"{name:20s} {seconds:8.0f} s  {word}")
+        print(f"{name:26s} {seconds:8.0f} s  {word}")
     return int(any(word.startswith("failed") for _, word, _ in outcomes))
 
 

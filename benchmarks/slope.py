@@ -14,7 +14,7 @@ Acceptance: slopes of A1, U and A2 within -0.5 +- 0.1, for moments alone and for
 from __future__ import annotations
 
 import numpy as np
-from _common import WEIGHTS, Output, main_errors, number, option_parser, oracle, timed_fit
+from _common import WEIGHTS, Column, Output, main_errors, option_parser, oracle, timed_fit
 from tqdm import tqdm
 
 from gloree import SpectralRNNRegressor, datasets
@@ -61,27 +61,49 @@ def main() -> None:
     out = Output(arguments)
     with tqdm(total=n_seeds * len(steps), desc="slope") as bar:
         rows = [run_seed(steps, seed, bar) for seed in range(n_seeds)]
-    table, fitted = [], []
+    table: list[dict] = []
     for path in PATHS:
         for key in WEIGHTS:
             errors = np.array([[row["errors"][path][key] for row in each] for each in rows])
             slope, spread = slopes(steps, errors)
             mean = np.exp(np.log(errors).mean(axis=0))
-            table.append(
-                [f"{path}, {key}", *(number(e) for e in mean), f"{slope:.3f} +- {spread:.3f}"]
-            )
-            fitted.append({"path": path, "weight": key, "slope": slope, "standard_error": spread})
+            row = {
+                "name": f"{path}, {key}",
+                **{f"n{n}": e for n, e in zip(steps, mean, strict=True)},
+            }
+            table.append(row | {"slope": slope, "standard_error": spread})
     for path in PATHS:
         seconds = np.median([[row["seconds"][path] for row in each] for each in rows], axis=0)
-        table.append([f"{path}, seconds", *(number(s) for s in seconds), ""])
+        row = {
+            "name": f"{path}, seconds",
+            **{f"n{n}": s for n, s in zip(steps, seconds, strict=True)},
+        }
+        table.append(row | {"slope": None, "standard_error": None})
     accepted = np.sum([[row["accepted"] for row in each] for each in rows], axis=0)
-    table.append(["decomposition accepted", *(f"{a}/{n_seeds}" for a in accepted), ""])
     out.table(
+        "errors",
         "Geometric mean of relative errors against the number of steps",
-        ["fit, weight", *(f"{n:,}" for n in steps), "slope"],
+        [
+            Column("fit, weight", "{name}"),
+            *(Column(f"{n:,}", f"{{n{n}:3s}}") for n in steps),
+            Column("slope", "{slope:.3f}"),
+            Column("standard error", "{standard_error:.3f}"),
+        ],
         table,
     )
-    out.close({"slopes": fitted, "rows": rows})
+    out.table(
+        "accepted",
+        f"First decompositions that meet the accept rule, of {n_seeds}",
+        [Column("steps", "{steps:,}"), Column("accepted", "{accepted}")],
+        [{"steps": n, "accepted": a} for n, a in zip(steps, accepted, strict=True)],
+    )
+    out.figure("seeds", n_seeds, "{value}", "seeds")
+    for path in PATHS[:2]:
+        found = [row["slope"] for row in table if row["name"].startswith(path) and row["slope"]]
+        out.figure(f"{path}_lowest", min(found), "{value:.3f}", f"{path}: lowest slope")
+        out.figure(f"{path}_highest", max(found), "{value:.3f}", f"{path}: highest slope")
+        out.target(f"{path}_met", all(abs(s + 0.5) <= 0.1 for s in found), f"{path}: -0.5 +- 0.1")
+    out.close()
 
 
 if __name__ == "__main__":

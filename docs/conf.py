@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from api_tiers import BLOCKS, names
 
 matplotlib.use("Agg")
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "gloree"
 author = "The gloree developers"
@@ -26,6 +27,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "evidence",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py.md5"]
