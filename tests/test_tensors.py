@@ -39,7 +39,6 @@ from gloree.moments import (
 from gloree.recurrence import (
     RECURRENCES,
     Contraction,
-    FreeWeights,
     OutputsOnly,
     TwoSidedFit,
     cross_sums,
@@ -53,8 +52,9 @@ from gloree.recurrence import (
 from gloree.refinement import (
     CrossEntropy,
     Layout,
+    Rounds,
     SquaredError,
-    evaluate_batch,
+    evaluate,
     gradient_sums,
     hessian_sums,
     spread_sums,
@@ -303,16 +303,20 @@ def test_rounds(method, moment, device):
         residual = solver()
     else:
         residual = ScoreResidual(score_coordinates(CHAIN.precision_blocks(0)[0]), CHAIN, 2)
-    function = partial(
-        evaluate_batch,
-        model=ONE_WAY,
-        estimator=RECURRENCES.get(method, OutputsOnly()),
-        free=FreeWeights(direct=LAYOUTS["one way"].direct),
-        law=CHAIN,
-        contraction=CONTRACTION,
-        moment=residual,
+    X, Y = make_data()
+    estimator = RECURRENCES.get(method, OutputsOnly())
+    found, expected = (
+        evaluate(
+            Rounds(LAYOUTS["one way"], estimator, residual, CHAIN, Engine("serial"), source),
+            ONE_WAY,
+            tensor=True,
+        )
+        for source in (
+            Source(as_data(x, y), **CUTS["segments with context"])
+            for x, y in ((tensors(X, device), tensors(Y, device)), (X, Y))
+        )
     )
-    check(function, device, **CUTS["segments with context"])
+    assert_equal(found, expected)
 
 
 @pytest.mark.parametrize("both_ways", [False, True])

@@ -199,14 +199,14 @@ def test_statistics_of_a_round_merge_part_by_part(seed):
             np.ones(2),
             3.0,
             np.eye(2),
-            SecondMomentSums(build(LinearisedSums, rng), instrument=build(InstrumentSums, rng)),
+            SecondMomentSums(build(LinearisedSums, rng), build(InstrumentSums, rng), None),
             build(RegressionSums, rng),
         )
 
     a, b, c = parts(), parts(), parts()
     assert_equal(a.merge(b).merge(c), a.merge(b.merge(c)))
     assert_equal(a.merge(b), b.merge(a))
-    assert a.merge(b).recurrence.cross is None
+    assert a.merge(b).recurrence.moment is None
     with pytest.raises(MergeError, match="RoundSums: only one side has `moment`"):
         a.merge(replace(b, moment=None))
     other = replace(b.recurrence, instrument=None)

@@ -11,8 +11,8 @@ from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.models import BRNN, IORNN
 from gloree.recurrence import (
+    SpreadSums,
     TwoSidedFit,
-    TwoSidedSpread,
     bidirectional_model,
     choose_directions,
     estimate,
@@ -26,6 +26,11 @@ from gloree.states import run_states
 ALGEBRA = 1e-9
 # Normal equations square the condition of the dense design they are compared with.
 LEAST_SQUARES = 1e-7
+# Margins that noise does not reach: twenty units of a chi-square.
+BEYOND_DOUBT = 20.0
+# A variance of 200 draws has a relative error of sqrt(2 / 200) = .1: five of these, and the
+# sandwich is a few percent too small with 150 clusters.
+FIVE_SIGMA = 0.5
 # Relative size of what linearising leaves out at |U| = .02, states of size one or two.
 SECOND_ORDER = 0.1
 
@@ -274,7 +279,7 @@ def statistics(coefficients, variances=None):
         np.zeros((2 * k * k, k + 1)),
         np.zeros((k + 1, 2)),
     )
-    return fit, TwoSidedSpread(10.0, np.diag(variances.ravel()))
+    return fit, SpreadSums(10.0, np.diag(variances.ravel()))
 
 
 def naive_evidence(coefficients, forward, i):
@@ -427,7 +432,7 @@ def test_directions_of_all_units_are_found(split, noise, seed):
     found = find(model, *simulate(truth, seed, noise=noise))
     np.testing.assert_array_equal(found.forward, forward)
     assert not found.undetermined.any()
-    assert found.margin.min() > 20.0
+    assert found.margin.min() > BEYOND_DOUBT
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -521,7 +526,7 @@ def test_a_unit_with_a_row_of_zeros_is_decided_by_its_column_in_data(way, seed):
     # most of its evidence is the others': its own row has nothing to say
     own, other = (found.past, found.future) if way == "forward" else (found.future, found.past)
     assert np.linalg.norm(own[:, unit]) > 4 * np.linalg.norm(other[:, unit])
-    assert found.margin[unit] > 20.0
+    assert found.margin[unit] > BEYOND_DOUBT
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -586,9 +591,7 @@ def test_predicted_variances_are_those_of_the_coefficients(seed):
         predicted.append(np.diag(inverse @ spread @ inverse))
         found.append(fit.coefficients.ravel())
     ratio = np.mean(predicted, axis=0) / np.var(found, axis=0)
-    # a variance of 200 draws has a relative error of sqrt(2 / 200) = .1: five of these, and
-    # the sandwich is a few percent too small with 150 clusters
-    np.testing.assert_allclose(ratio, 1.0, atol=0.5)
+    np.testing.assert_allclose(ratio, 1.0, atol=FIVE_SIGMA)
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from gloree.recurrence import (
     Contraction,
     CrossSums,
     InstrumentSums,
-    check_score_method,
     cross_update,
     instrument_update,
     linearised_sums,
@@ -18,11 +17,22 @@ from gloree.recurrence import (
     score_sums,
     solve_overlap,
 )
+from gloree.recurrence._higher_scores import check_score_method
 from gloree.sequences import as_sequences
 from gloree.states import residual_rows, run_states
 
 # Normal equations against an orthogonal method: eps times the squared condition (1e3 at most).
 NORMAL_EQUATIONS = 1e-8
+# Their fit where the weights are not identified: the ridge and rounding decide along directions
+# of which the design has about 1e-9.
+UNIDENTIFIED = 1e-4
+# Residuals against regressors after such a fit, from weights right to `NORMAL_EQUATIONS`.
+ORTHOGONAL = 1e-6
+# Outputs that are exact up to rounding, times the condition of the system.
+ZERO = 1e-10
+ROUNDING = 1e-12
+# Condition of a singular matrix, as rounding shows it.
+SINGULAR = 1e15
 
 LENGTHS = (30, 25, 1, 40, 2)
 
@@ -124,7 +134,7 @@ def test_linearised_update_is_dense_least_squares(degree, direct, output_bias, b
             ).T.ravel(),
         ]
     )
-    np.testing.assert_allclose(J @ flat, J @ solution, rtol=0, atol=1e-4 * np.abs(r).max())
+    np.testing.assert_allclose(J @ flat, J @ solution, rtol=0, atol=UNIDENTIFIED * np.abs(r).max())
 
 
 @pytest.mark.parametrize("output_bias", [True, False])
@@ -148,7 +158,7 @@ def test_output_update_is_least_squares_on_states(direct, output_bias):
     refitted = change.apply(model)
     left = residual_rows(refitted, batch)
     np.testing.assert_allclose(
-        np.column_stack(phi).T @ left, 0.0, rtol=0, atol=1e-6 * np.abs(r).max()
+        np.column_stack(phi).T @ left, 0.0, rtol=0, atol=ORTHOGONAL * np.abs(r).max()
     )
 
 
@@ -166,7 +176,7 @@ def test_update_of_exact_outputs_is_zero():
     exact = as_sequences(batch.X, Y, lengths=batch.lengths).whole()
     change = linearised_update(linearised_sums(exact, model), model)
     for name in ("recurrent", "bias", "output", "output_bias"):
-        np.testing.assert_allclose(getattr(change, name), 0.0, atol=1e-10)
+        np.testing.assert_allclose(getattr(change, name), 0.0, atol=ZERO)
 
 
 def test_change_is_applied_in_part_to_units_and_in_full_to_outputs():
@@ -213,7 +223,7 @@ def test_cross_update_scales_by_the_leading_coefficient():
     U = np.random.default_rng(2).standard_normal((3, 3))
     for degree, factor in ((2, 4.0), (3, 36.0)):
         sums = CrossSums(5.0, 5.0 * factor * 0.7**2 * U)
-        np.testing.assert_allclose(cross_update(sums, degree, 0.7), U, rtol=1e-12)
+        np.testing.assert_allclose(cross_update(sums, degree, 0.7), U, rtol=ROUNDING)
 
 
 def test_singular_overlap_explains_itself():
@@ -223,7 +233,7 @@ def test_singular_overlap_explains_itself():
     contraction = Contraction.of(model, chain.precision_blocks(0))
     with pytest.raises(np.linalg.LinAlgError, match=r"overlap matrix Psi .* Fit fewer"):
         solve_overlap(contraction.overlap[0], np.ones(2))
-    assert contraction.condition > 1e15
+    assert contraction.condition > SINGULAR
 
 
 def test_short_output_or_input_weights_leave_the_overlap_regular():

@@ -17,6 +17,10 @@ STEP = 1e-5
 DIFFERENCES = 2e-8
 # Two exact algorithms for the same sums of a hundred terms.
 ALGEBRA = 1e-11
+# The same numbers, up to the rounding of a few operations.
+ROUNDING = 1e-12
+# A slope of the squared error by differences: its rounding is that of a sum of a few hundred.
+SLOPE = 1e-6
 
 LENGTHS = (7, 3, 1, 5)
 
@@ -183,7 +187,7 @@ def test_gradient_is_minus_half_that_of_the_squared_error():
 
     slope = (error(STEP) - error(-STEP)) / (2 * STEP)
     gradient = gradient_sums(batch, model, layout).gradient
-    assert slope == pytest.approx(-2 * gradient @ direction, rel=1e-6)
+    assert slope == pytest.approx(-2 * gradient @ direction, rel=SLOPE)
 
 
 def test_leverage_is_the_largest_slope_times_state_of_each_segment():
@@ -199,7 +203,7 @@ def test_leverage_is_the_largest_slope_times_state_of_each_segment():
             largest = max(largest, slope * (1 + np.linalg.norm(h)))
         expected.append(largest)
     np.testing.assert_allclose(
-        gradient_sums(batch, model, layout).leverage.values, expected, rtol=1e-12
+        gradient_sums(batch, model, layout).leverage.values, expected, rtol=ROUNDING
     )
 
 
@@ -263,5 +267,5 @@ def test_a_sequence_does_not_see_its_neighbours():
     first, second = gradient_sums(batch, model, layout), gradient_sums(data.whole(), model, layout)
     close(second.gradient, first.gradient, ALGEBRA)
     np.testing.assert_allclose(
-        second.leverage.values, first.leverage.values[[2, 0, 3, 1]], rtol=1e-12
+        second.leverage.values, first.leverage.values[[2, 0, 3, 1]], rtol=ROUNDING
     )

@@ -29,6 +29,14 @@ SERIAL = Engine("serial")
 # central differences at STEP: STEP^2 times a third derivative and eps / STEP of rounding
 STEP = 1e-5
 DIFFERENCES = 1e-6
+# one addition and its inverse, for numbers of size one
+INVERSE = 1e-14
+# the same sums of a few thousand terms in another order
+ALGEBRA = 1e-10
+# outputs of one network by two programs
+SAME_OUTPUTS = 1e-12
+# what takes the place of a leading coefficient of zero
+TINY = 1e-300
 
 MIXED = PerUnit(
     [linear, Polynomial((0.2, 1.0, 0.4)), tanh, Polynomial((0.0, -0.5, 0.0, 0.3)), cubic]
@@ -107,7 +115,7 @@ def test_vector_and_move_undo_each_other(make):
     layout = layout_of(model, **options)
     vector = np.random.default_rng(1).standard_normal(layout.size)
     moved = layout.move(model, vector - layout.vector(model))
-    np.testing.assert_allclose(layout.vector(moved), vector, atol=1e-14)
+    np.testing.assert_allclose(layout.vector(moved), vector, atol=INVERSE)
     np.testing.assert_array_equal(layout.join(*layout.split(vector)), vector)
     assert layout.move(model, np.zeros(layout.size)) == model
     # constant terms and units of other kinds stay
@@ -116,8 +124,8 @@ def test_vector_and_move_undo_each_other(make):
     assert kinds[2] == tanh
     assert [kinds[i].coefficients[0] for i in (1, 3, 4)] == [0.2, 0.0, 0.0]
     places = layout.indices["coefficients"]
-    np.testing.assert_allclose(vector[places][:2], kinds[1].coefficients[1:], atol=1e-14)
-    np.testing.assert_allclose(vector[places][-3:], kinds[4].coefficients[1:], atol=1e-14)
+    np.testing.assert_allclose(vector[places][:2], kinds[1].coefficients[1:], atol=INVERSE)
+    np.testing.assert_allclose(vector[places][-3:], kinds[4].coefficients[1:], atol=INVERSE)
 
 
 def test_units_of_one_activation_get_coefficients_of_their_own():
@@ -142,7 +150,7 @@ def test_a_leading_coefficient_of_zero_keeps_the_degree():
     step[layout.indices["coefficients"][1]] = -0.4
     moved = layout.move(model, step)
     assert moved.activation.units[1].degree == 2
-    assert moved.activation.units[1].leading == pytest.approx(0.0, abs=1e-300)
+    assert moved.activation.units[1].leading == pytest.approx(0.0, abs=TINY)
     assert layout.move(moved, -step) == model
 
 
@@ -331,7 +339,7 @@ def test_fitted_polynomials_run_in_torch(recovered):
     u = 0.7 * np.random.default_rng(6).standard_normal((50, 1))
     with torch.no_grad():
         outputs = model.to_torch()(torch.tensor(u)).numpy()
-    np.testing.assert_allclose(outputs, model.predict(u), atol=1e-12)
+    np.testing.assert_allclose(outputs, model.predict(u), atol=SAME_OUTPUTS)
 
 
 def test_gauss_newton_takes_free_coefficients(recovered):
@@ -379,4 +387,6 @@ def test_steps_that_explode_are_refused(monkeypatch):
     assert explosions
     assert end.n_steps > 0
     assert 2 * end.final.loss < np.mean((y - truth.predict(u)) ** 2)
-    assert 2 * end.final.loss == pytest.approx(np.mean((y - end.model.predict(u)) ** 2), rel=1e-10)
+    assert 2 * end.final.loss == pytest.approx(
+        np.mean((y - end.model.predict(u)) ** 2), rel=ALGEBRA
+    )

@@ -17,6 +17,8 @@ FREE = [
 
 # Singular values of a Gram matrix: squares, so a null direction shows at eps times its norm.
 NULL = 1e-10
+# A vector divided by its norm.
+ROUNDING = 1e-15
 
 
 def make_model(seed=0, n_inputs=3, n_hidden=2, n_outputs=2, *, activation="quadratic", free=None):
@@ -116,7 +118,7 @@ def test_scales_are_free_for_monomials_and_biased_parabolas(activation, bias, is
             units[i, i, :3] = model.input_weights[i] / np.linalg.norm(model.input_weights[i])
         none, outputs = [np.zeros(0)], np.zeros((2, layout.output_width))
         expected = [layout.join([block], none, outputs) for block in units]
-        np.testing.assert_allclose(constraints, expected, atol=1e-15)
+        np.testing.assert_allclose(constraints, expected, atol=ROUNDING)
 
 
 def test_constraint_of_a_unit_without_inputs_is_finite():

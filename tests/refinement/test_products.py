@@ -22,16 +22,31 @@ from gloree.refinement import (
 )
 from gloree.refinement import _gauss_newton as descent
 from gloree.refinement import _products as products
-from gloree.refinement._matrix import Matrix
-from gloree.refinement._products import Blocks, Products
-from gloree.refinement._tangents import block_sums, product_sums, tangent_rows
+from gloree.refinement._curvature import Matrix
+from gloree.refinement._linearisation import Linearisation
+from gloree.refinement._products import Blocks, Kept, Products, block_sums, product_sums
 from gloree.sequences import as_sequences
 from gloree.states import predict_rows, run_states
 
 SERIAL = Engine("serial")
 SIZES = (6, 4, 3)
 NAMES = ("input_weights", "recurrent_weights", "output_weights")
+# Two exact programs for sums of a few hundred terms.
 ALGEBRA = 1e-10
+# Central differences at STEP: its square times a third derivative, and eps / STEP of rounding.
+STEP, DIFFERENCES = 1e-6, 1e-7
+# The ridge of the blocks is 1e-8 of their diagonal; conditions are below a hundred.
+RIDGE = 1e-6
+# Conjugate gradients to 1e-10 of the gradient: what the step leaves is far below that.
+SOLVED = 1e-10
+# The BFGS formula, with a matrix of condition 1e4 or so.
+SECANT = 1e-9
+# Both descents end where the error falls by less than 1e-8 of the noise variance.
+SAME_MINIMUM = 1e-8
+# Left to gain after an efficient step, as a share of what the statistical error is worth.
+EFFICIENT_SHARE = 0.1
+# The mean loss of a part of the data against that of all: a few standard errors.
+PART = 0.02
 
 # What a descent is to leave, in units of the noise variance: errors may differ by its root.
 WITHIN = 1.0 + np.sqrt(descent.FORESEEN * descent.EFFICIENT)
@@ -122,9 +137,7 @@ def test_product_is_that_of_the_exact_matrix(case):
     vector = np.random.default_rng(1).standard_normal(layout.size)
 
     def product(batch):
-        states = run_states(model, batch)
-        slopes = model.activation.derivative(states.z, 1)
-        return product_sums(batch, model, layout, states, slopes, vector, counted(batch))
+        return product_sums(Kept(Linearisation.of(batch, model, layout), counted(batch)), vector)
 
     found = SERIAL.run(product, source)
     expected = H @ vector
@@ -139,15 +152,13 @@ def test_tangent_is_the_change_of_predictions(case):
     model, layout, source = problem(n_sequences=5, **case)
     batch = source.read(source.as_subset().batches[0])
     vector = np.random.default_rng(2).standard_normal(layout.size)
-    states = run_states(model, batch)
-    slopes = model.activation.derivative(states.z, 1)
-    found = tangent_rows(batch, model, layout, states, slopes, vector)
+    found = Linearisation.of(batch, model, layout).tangent(vector)
     ends = []
-    for size in (1e-6, -1e-6):
+    for size in (STEP, -STEP):
         moved = layout.move(model, size * vector)
         ends.append(predict_rows(moved, batch, run_states(moved, batch)))
-    expected = (ends[0] - ends[1]) / 2e-6
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+    expected = (ends[0] - ends[1]) / (2 * STEP)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=DIFFERENCES * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("case", [CASES["plain"], CASES["bidirectional"]])
@@ -156,12 +167,9 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
     model, layout, source = problem(n_sequences=20, recurrent=False, **case)
     model = model.replace(activation="linear")
     batch = source.read(source.as_subset().batches[0])
-    states = run_states(model, batch)
-    slopes = model.activation.derivative(states.z, 1)
     H = hessian_sums(batch, model, layout).hessian
-    blocks = Blocks(
-        block_sums(batch, layout, states, slopes, counted(batch)), model, layout, batch.n_counted
-    )
+    kept = Kept(Linearisation.of(batch, model, layout), counted(batch))
+    blocks = Blocks(block_sums(kept), model, layout, batch.n_counted)
     units = np.eye(layout.size)
     changed = np.array([blocks.from_unit(row) for row in units])
     seen = changed @ H @ changed.T
@@ -169,11 +177,11 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
         for i in range(direction.n_units):
             start = direction.start + i * direction.width
             own = slice(start, start + direction.width)
-            np.testing.assert_allclose(seen[own, own], np.eye(direction.width), atol=1e-6)
+            np.testing.assert_allclose(seen[own, own], np.eye(direction.width), atol=RIDGE)
     for a in range(layout.n_outputs):
         start = layout.n_unit_parameters + a * layout.output_width
         own = slice(start, start + layout.output_width)
-        np.testing.assert_allclose(seen[own, own], np.eye(layout.output_width), atol=1e-6)
+        np.testing.assert_allclose(seen[own, own], np.eye(layout.output_width), atol=RIDGE)
 
 
 # ------------------------------------------------------------------------------------ steps
@@ -185,7 +193,7 @@ determined = [case for case in CASES.values() if "free" not in case]
 
 @pytest.mark.parametrize("case", determined, ids=lambda case: next(iter(case), "plain"))
 def test_step_is_that_of_the_matrix(case, monkeypatch):
-    monkeypatch.setattr(products, "SOLVED", 1e-10)
+    monkeypatch.setattr(products, "SOLVED", SOLVED)
     monkeypatch.setattr(products, "MOST_PRODUCTS", 2000)
     model, layout, source = problem(n_sequences=20, **case)
     current = gradient_of(model, layout, source)
@@ -196,7 +204,7 @@ def test_step_is_that_of_the_matrix(case, monkeypatch):
     # the same change of the predictions: along null directions weights may differ
     H = exact_hessian(model, layout, source)
     difference = steps[0] - steps[1]
-    assert difference @ H @ difference < 1e-10 * (steps[0] @ H @ steps[0])
+    assert difference @ H @ difference < SOLVED * (steps[0] @ H @ steps[0])
 
 
 @pytest.mark.parametrize("curve", [Matrix, Products])
@@ -210,7 +218,7 @@ def test_correction_satisfies_the_secant_equation(curve):
     change = 1.3 * H @ step
     curvature.correct(step, change)
     product = curvature._corrected @ step if curve is Matrix else curvature.product(step)
-    np.testing.assert_allclose(product, change, rtol=0, atol=1e-9 * np.abs(change).max())
+    np.testing.assert_allclose(product, change, rtol=0, atol=SECANT * np.abs(change).max())
 
 
 # ---------------------------------------------------------------------------------- descent
@@ -223,7 +231,7 @@ def test_minimum_is_that_with_the_matrix(case, monkeypatch):
     monkeypatch.setattr(descent, "MOST_WEIGHTS", 0)
     found = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
     assert found.hessian is None
-    assert found.squares.sum() == pytest.approx(full.squares.sum(), rel=1e-8)
+    assert found.squares.sum() == pytest.approx(full.squares.sum(), rel=SAME_MINIMUM)
 
 
 def test_efficient_stop_is_within_a_fraction_of_the_statistical_error(monkeypatch):
@@ -234,7 +242,7 @@ def test_efficient_stop_is_within_a_fraction_of_the_statistical_error(monkeypatc
     assert found.status is RefinementStatus.EFFICIENT
     # the whole fit gains about one noise variance for each weight
     gained = full.squares.sum() / full.n_rows / SIZES[2] * layout.size
-    assert found.squares.sum() - full.squares.sum() < 0.1 * gained
+    assert found.squares.sum() - full.squares.sum() < EFFICIENT_SHARE * gained
     with pytest.raises(ValueError, match="has no J\\^T J, which standard errors need"):
         standard_errors(found, layout, SERIAL, source)
 
@@ -249,7 +257,7 @@ def test_descent_that_begins_on_a_part_ends_as_well(most, monkeypatch):
     found = gauss_newton(start, layout, SERIAL, source)
     assert found.status is RefinementStatus.EFFICIENT
     gained = full.squares.sum() / full.n_rows / SIZES[2] * layout.size
-    assert found.squares.sum() - full.squares.sum() < 0.1 * gained
+    assert found.squares.sum() - full.squares.sum() < EFFICIENT_SHARE * gained
     assert found.n_steps == len(found.history) - 1
     losses = [step.loss for step in found.history]
     assert losses == sorted(losses, reverse=True)
@@ -257,7 +265,7 @@ def test_descent_that_begins_on_a_part_ends_as_well(most, monkeypatch):
     assert seconds == sorted(seconds)
     assert found.final is found.history[-1]
     # the start is judged on a part of the data, and by what that part became on all of them
-    assert losses[0] == pytest.approx(full.history[0].loss, rel=0.02)
+    assert losses[0] == pytest.approx(full.history[0].loss, rel=PART)
 
 
 @pytest.mark.parametrize("n_workers", [2, 3])

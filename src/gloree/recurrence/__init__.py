@@ -1,10 +1,10 @@
 r"""The second moment: recurrent weights U and hidden biases b from moments of two steps.
 
-With A1, A2 known, everything here is linear in the unknowns (but for the paper's `score`, which
+With A1, A2 known, everything here is linear in the unknowns (except for the paper's `score`, which
 is quadratic), and no weight matrix needs an inverse: only the n_hidden x n_hidden matrix Psi does.
 
 * ``instrument`` (default): E[y_t (x) S_{l-1}(t) g] with instruments g = (h_{t-1}, 1).
-* least squares: the same unknowns from the linearised prediction error; for inputs whose score
+* ``least-squares``: the same unknowns from the linearised prediction error; for inputs whose score
   is not that of a Gaussian chain.
 * ``cross``: the joint score of two neighbouring steps, order 2l - 1, linear in U.
 * ``score``: the paper's, order l^2 in x_{t-1}; loses the sign of each row of U. A baseline.
@@ -13,11 +13,10 @@ Every estimator is a pass (batch, current model) -> sums, and a function from th
 """
 
 from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
-from gloree.recurrence._cross import CrossSums, cross_sums, cross_update
 from gloree.recurrence._directions import (
     Directions,
+    SpreadSums,
     TwoSidedFit,
-    TwoSidedSpread,
     bidirectional_model,
     choose_directions,
     two_sided_spread,
@@ -36,6 +35,14 @@ from gloree.recurrence._estimators import (
     Score,
     SecondMomentSums,
 )
+from gloree.recurrence._higher_scores import (
+    CrossSums,
+    ScoreSums,
+    cross_sums,
+    cross_update,
+    score_sums,
+    score_update,
+)
 from gloree.recurrence._instrument import (
     InstrumentSums,
     instrument_sums,
@@ -49,7 +56,6 @@ from gloree.recurrence._linearised import (
     linearised_update,
     output_update,
 )
-from gloree.recurrence._score import ScoreSums, check_score_method, score_sums, score_update
 
 __all__ = [
     "RECURRENCES",
@@ -68,11 +74,10 @@ __all__ = [
     "Score",
     "ScoreSums",
     "SecondMomentSums",
+    "SpreadSums",
     "TwoSidedFit",
-    "TwoSidedSpread",
     "WeightChange",
     "bidirectional_model",
-    "check_score_method",
     "choose_directions",
     "cross_sums",
     "cross_update",

@@ -57,14 +57,12 @@ class Contraction:
         """Directions for a model and the score covariances K_e of each boundary type."""
         degree, _ = top_degree(model)
         A1, A2 = model.input_weights, model.output_weights
-        if output_covariance is None:
-            B = A2
-        else:
+        B = A2
+        if output_covariance is not None:
             jitter = 1e-12 * np.trace(output_covariance) * np.eye(A2.shape[1])
             B = np.linalg.solve(output_covariance + jitter, A2.T).T
         D = np.stack([np.linalg.solve(K, A1.T).T for K in covariances])
-        overlap = (B @ A2.T) * (D @ A1.T) ** (degree - 1)
-        return cls(B, D, overlap)
+        return cls(B, D, (B @ A2.T) * (D @ A1.T) ** (degree - 1))
 
     @property
     def condition(self) -> float:
@@ -101,8 +99,13 @@ def solve_overlap_rows(overlap: Array, rows: Array) -> Array:
 
 def ridge_solve(gram: Array, right: Array, ridge: float) -> Array:
     """Solve (G + ridge diag(G)) x = right, with G scaled to unit diagonal."""
-    scale = np.sqrt(np.diag(gram))
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = unit_scale(gram)
     scaled = gram / np.outer(scale, scale) + ridge * np.eye(gram.shape[0])
     solution: Array = np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
     return solution
+
+
+def unit_scale(gram: Array) -> Array:
+    """Roots of the diagonal of a Gram matrix; 1 where that is zero."""
+    scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    return np.where(scale > 0, scale, 1.0)

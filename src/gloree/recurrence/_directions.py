@@ -9,8 +9,8 @@ prediction error is regressed on both neighbours of every unit at once,
     y_t - \hat y_t \approx A_2^T \big[ f'(\hat z_t) \circ
         (\Theta^- \hat h_{t-1} + \Theta^+ \hat h_{t+1}) \big] + \text{outputs},
 
-and each unit is put where its row *and* its column of the coefficients say: a unit that hears no
-other may still be heard by others.
+and each unit is put where its row *and* its column of the coefficients say: a unit that receives
+nothing from the others may still feed them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scipy.stats import chi2
 from gloree._arrays import beside, like, namespace, ones, room, stretch_sums, to_host
 from gloree._sums import Sums
 from gloree.models import BRNN, Network
+from gloree.recurrence._contraction import unit_scale
 from gloree.recurrence._linearised import (
     LinearisedSums,
     normal_equations,
@@ -39,10 +40,10 @@ SWEEPS = 5
 """Greedy sweeps over the units at most."""
 
 SLIGHT = 20.0
-"""Undetermined units of less evidence for either side than this join the larger part."""
+"""Undetermined units with less evidence than this for either side join the larger part."""
 
 CERTAIN = 0.9999
-"""Quantile of a chi-square below which the evidence for any recurrence of a unit is noise."""
+"""Chi-square quantile below which the evidence for any recurrence of a unit is noise."""
 
 LARGEST_NORM = 0.5
 """Spectral norm of the first U and V, at most."""
@@ -61,8 +62,8 @@ def two_sided_sums(
     model : IORNN
         Without recurrence: its states are those of single steps, whatever the directions.
     bias : bool, default False
-        Whether the biases of the units are among the unknowns: where they are free, those of a
-        model without recurrence hold the means of what the neighbours add.
+        Whether the biases of the units are among the unknowns: free biases of a model without
+        recurrence hold the means of what the neighbours add.
     direct : bool, default False
         Whether x_t is among the output regressors.
 
@@ -78,15 +79,9 @@ def two_sided_sums(
     """
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
-    owner, source = _unknowns(model.n_hidden, 2 * model.n_hidden + bias)
+    free = np.ones((model.n_hidden, 2 * model.n_hidden + bias), dtype=bool)
     entering = _entering(batch, states.h)
-    return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
-
-
-def _unknowns(n_hidden: int, width: int) -> tuple[IntArray, IntArray]:
-    """Owner and source of every unknown, `width` of them in each unit."""
-    owner, source = np.divmod(np.arange(n_hidden * width), width)
-    return owner, source
+    return normal_equations(batch, model, states, residuals, entering, free, direct=direct)
 
 
 def _entering(batch: Batch, h: Array) -> Array:
@@ -104,7 +99,7 @@ class TwoSidedFit:
     coefficients : ndarray of shape (n_hidden, 2 n_hidden or 2 n_hidden + 1)
         [Theta^-, Theta^+], and the changes of the biases where these are free.
     information : ndarray of shape (m, m)
-        Gram matrix of the unknowns of the units with the outputs' regressors projected out.
+        Gram matrix of the unknowns of the units, with the regressors of the outputs projected out.
     projection : ndarray of shape (m, n_regressors)
         Regression of Q on phi = (h_t, 1, x_t).
     output_change : ndarray of shape (n_regressors, n_outputs)
@@ -118,24 +113,22 @@ class TwoSidedFit:
     @classmethod
     def of(cls, sums: LinearisedSums, model: Network, *, ridge: float = 1e-8) -> TwoSidedFit:
         """Solve the normal equations."""
-        k = model.n_hidden
         solution, change = solve_normal_equations(sums, model, bias=True, ridge=ridge)
         projection = _solve_scaled(sums.gram, sums.mixed.T).T
-        A2 = model.output_weights
-        left = sums.unit_gram - projection @ sums.mixed.T
+        A2, left = model.output_weights, sums.unit_gram - projection @ sums.mixed.T
         information = left * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
-        return cls(solution.reshape(k, -1), information, projection, change)
+        return cls(solution.reshape(model.n_hidden, -1), information, projection, change)
 
 
 @dataclass(frozen=True)
-class TwoSidedSpread(Sums):
-    """Spread of the score of `TwoSidedFit` over segments.
+class SpreadSums(Sums):
+    """Spread of the score over segments, the middle of a sandwich covariance.
 
     Attributes
     ----------
     n_segments : float
-    spread : ndarray of shape (m, m)
-        Sum over segments of g g^T.
+    spread : ndarray of shape (size, size)
+        Sum over segments of g g^T, with g the sum of the score in the segment.
     """
 
     n_segments: float
@@ -144,7 +137,7 @@ class TwoSidedSpread(Sums):
 
 def two_sided_spread(
     batch: Batch, model: Network, fit: TwoSidedFit, *, direct: bool = False
-) -> TwoSidedSpread:
+) -> SpreadSums:
     """Sums of one batch for the covariance of the coefficients, clustered by segment.
 
     Notes
@@ -160,7 +153,7 @@ def two_sided_spread(
     drive = entering[:, :width] @ like(entering, fit.coefficients.T)
     residuals -= (slopes * drive) @ like(slopes, A2) + phi @ like(phi, fit.output_change)
     signal = without_context(batch, residuals) @ like(residuals, A2.T)
-    owner, source = _unknowns(model.n_hidden, width)
+    owner, source = np.divmod(np.arange(fit.coefficients.size), width)
     scores = np.zeros((batch.lengths.shape[0], owner.shape[0]))
     segment = np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)
     projection, places = like(phi, fit.projection.T), like(phi, owner)
@@ -170,7 +163,7 @@ def two_sided_spread(
         Q *= namespace(signal).take(signal[part], places, axis=1)
         present, first = np.unique(segment[part], return_index=True)
         scores[present] += to_host(stretch_sums(Q, first))
-    return TwoSidedSpread(float(scores.shape[0]), scores.T @ scores)
+    return SpreadSums(float(scores.shape[0]), scores.T @ scores)
 
 
 @dataclass(frozen=True)
@@ -184,12 +177,12 @@ class Directions:
         Evidence for the chosen side less that for the other one, in units of a chi-square
         statistic: 20 is beyond doubt, below 5 is a guess.
     undetermined : ndarray of bool of shape (n_hidden,)
-        Units whose row and column are both noise: nothing in the data tells which way they run,
-        and nothing depends on it. They stand with the larger part of the others.
+        Units whose row and column are both noise: the data do not show which way they run, and
+        nothing depends on it. They join the larger part of the others.
     past, future : ndarray of shape (n_hidden, n_hidden)
         Coefficients of each unit on the states of the step before, and of the step after.
     bias_change : ndarray of shape (n_hidden,)
-        What the biases change by if these coefficients are put in.
+        Changes of the biases that go with these coefficients.
     """
 
     forward: BoolArray
@@ -205,16 +198,11 @@ class Directions:
         return np.concatenate((np.flatnonzero(self.forward), np.flatnonzero(~self.forward)))
 
     def reordered(self, order: IntArray) -> Directions:
-        """Return the same with unit `order[i]` in place i."""
-        pairs = np.ix_(order, order)
-        return Directions(
-            self.forward[order],
-            self.margin[order],
-            self.undetermined[order],
-            self.past[pairs],
-            self.future[pairs],
-            self.bias_change[order],
-        )
+        """Directions with unit `order[i]` in place i."""
+        forward, margin, undetermined = self.forward, self.margin, self.undetermined
+        past, future = (matrix[np.ix_(order, order)] for matrix in (self.past, self.future))
+        flags = (forward[order], margin[order], undetermined[order])
+        return Directions(*flags, past, future, self.bias_change[order])
 
     def __str__(self) -> str:
         n_forward, n_units = int(self.forward.sum()), self.forward.shape[0]
@@ -230,7 +218,7 @@ class Directions:
 
 
 def choose_directions(
-    fit: TwoSidedFit, spread: TwoSidedSpread, *, n_forward: int | None = None
+    fit: TwoSidedFit, spread: SpreadSums, *, n_forward: int | None = None
 ) -> Directions:
     r"""Partition the units by the evidence of rows and columns.
 
@@ -246,9 +234,13 @@ def choose_directions(
     Parameters
     ----------
     fit : TwoSidedFit
-    spread : TwoSidedSpread
+    spread : SpreadSums
     n_forward : int, optional
-        Size of the forward part, if it is known: the units of most evidence for it.
+        Size of the forward part, if it is known: the units with most evidence for it.
+
+    Returns
+    -------
+    Directions
     """
     k, width = fit.coefficients.shape
     past, future = fit.coefficients[:, :k], fit.coefficients[:, k : 2 * k]
@@ -262,27 +254,25 @@ def choose_directions(
             theta = fit.coefficients.ravel()[index]
             wald[i, side] = theta @ _solve_scaled(covariance[np.ix_(index, index)], theta)
     squared = fit.coefficients**2 / np.maximum(variances, 1e-300) - 1.0
-    heard = squared[:, :k], squared[:, k : 2 * k]
+    columns = squared[:, :k], squared[:, k : 2 * k]
     rows = wald[:, 0] - wald[:, 1]
     forward = rows >= 0
     for _ in range(SWEEPS):
-        changed = False
+        before = forward.copy()
         for i in range(k):
-            side = _evidence(rows, heard, forward, i) >= 0
-            changed |= bool(side != forward[i])
-            forward[i] = side
-        if not changed:
+            forward[i] = _evidence(rows, columns, forward, i) >= 0
+        if (forward == before).all():
             break
-    evidence = np.array([_evidence(rows, heard, forward, i) for i in range(k)])
+    evidence = np.array([_evidence(rows, columns, forward, i) for i in range(k)])
     if n_forward is not None:
         forward = np.zeros(k, dtype=bool)
         forward[np.argsort(-evidence, kind="stable")[:n_forward]] = True
-        evidence = np.array([_evidence(rows, heard, forward, i) for i in range(k)])
+        evidence = np.array([_evidence(rows, columns, forward, i) for i in range(k)])
     undetermined = np.zeros(k, dtype=bool)
     limit = chi2.ppf(CERTAIN, 2 * k - 1) + 4.0 * (2 * k - 1)
     own = np.where(forward, wald[:, 0], wald[:, 1])
     for i in range(k):
-        column = np.where(forward, heard[0][:, i], heard[1][:, i]) + 1.0
+        column = np.where(forward, columns[0][:, i], columns[1][:, i]) + 1.0
         column[i] = 0.0
         undetermined[i] = own[i] + column[forward == forward[i]].sum() < limit
     idle = undetermined & (np.abs(evidence) < SLIGHT)
@@ -296,18 +286,17 @@ def choose_directions(
 
 def _solve_scaled(gram: Array, right: Array) -> Array:
     """Least-norm solution with G scaled to unit diagonal: units may be of very different size."""
-    scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = unit_scale(gram)
     inverse = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-12, hermitian=True)
     solution: Array = (inverse / np.outer(scale, scale)) @ right
     return solution
 
 
-def _evidence(rows: Array, heard: tuple[Array, Array], forward: BoolArray, i: int) -> float:
+def _evidence(rows: Array, columns: tuple[Array, Array], forward: BoolArray, i: int) -> float:
     """Evidence that unit i is forward, given the directions of the others."""
     others = np.arange(forward.shape[0]) != i
-    columns = heard[0][forward & others, i].sum() - heard[1][~forward & others, i].sum()
-    return float(rows[i] + columns)
+    column = columns[0][forward & others, i].sum() - columns[1][~forward & others, i].sum()
+    return float(rows[i] + column)
 
 
 def bidirectional_model(model: Network, found: Directions, *, lags: int = 1) -> BRNN:
@@ -316,30 +305,34 @@ def bidirectional_model(model: Network, found: Directions, *, lags: int = 1) -> 
     Parameters
     ----------
     model : IORNN
-        Without recurrence, on the windows that a `BRNN` of these lags has as its joint ones.
+        Without recurrence, on the joint windows of a `BRNN` of these lags.
     found : Directions
     lags : int, default 1
         With windows, units keep only the inputs that their direction sees.
 
+    Returns
+    -------
+    BRNN
+
     Notes
     -----
     U and V are scaled down to a spectral norm of at most `LARGEST_NORM`: the regression is of
-    first order, and a recurrence beyond that may run away.
+    first order, and a larger recurrence may explode.
     """
     order, cut = found.order, int(found.forward.sum())
     ahead, behind = order[:cut], order[cut:]
     C, n_inputs = model.input_weights, model.n_columns // (2 * lags - 1)
     future = np.r_[0:n_inputs, lags * n_inputs : model.n_columns]
-    U, calm_ahead = _capped(found.past[np.ix_(ahead, ahead)])
-    V, calm_behind = _capped(found.future[np.ix_(behind, behind)])
-    calm = np.repeat((calm_ahead, calm_behind), (ahead.size, behind.size))
+    U, u_factor = _capped(found.past[np.ix_(ahead, ahead)])
+    V, v_factor = _capped(found.future[np.ix_(behind, behind)])
+    factors = np.repeat((u_factor, v_factor), (ahead.size, behind.size))
     return BRNN(
         C[ahead, : lags * n_inputs],
         U,
         C[np.ix_(behind, future)],
         V,
         model.output_weights[order],
-        model.hidden_bias[order] + calm * found.bias_change[order],
+        model.hidden_bias[order] + factors * found.bias_change[order],
         model.output_bias,
         model.direct_weights,
         activation=model.activation,
@@ -348,6 +341,7 @@ def bidirectional_model(model: Network, found: Directions, *, lags: int = 1) -> 
 
 
 def _capped(recurrent: Array) -> tuple[Array, float]:
+    """Matrix scaled to a norm of at most `LARGEST_NORM`, and the factor."""
     norm = float(np.linalg.norm(recurrent, 2)) if recurrent.size else 0.0
     factor = min(1.0, LARGEST_NORM / norm) if norm > 0 else 1.0
     return factor * recurrent, factor

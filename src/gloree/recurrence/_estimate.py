@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TypeVar
 
 from numpy.typing import ArrayLike
@@ -18,8 +17,8 @@ from gloree.recurrence._estimators import (
     FreeWeights,
     RecurrenceEstimator,
 )
+from gloree.recurrence._linearised import WeightChange
 from gloree.sequences import Batch, as_sequences
-from gloree.states import residual_rows, run_states
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
@@ -41,8 +40,8 @@ def estimate(
 
     .. math:: (U, b) \mathrel{+}= E[(z - \hat z) g]\, E[(\hat h_{t-1}, 1) g]^{-1}
 
-    for ``instrument``, or the solution of the other estimators (see the module). Output weights
-    are left as they are.
+    for ``instrument``, or the solution of the other estimators (see `gloree.recurrence`). Output
+    weights stay as they are.
 
     Parameters
     ----------
@@ -53,10 +52,10 @@ def estimate(
     model : IORNN or BRNN
         Current weights; usually with U = 0.
     method : {"instrument", "least-squares", "cross", "score"} or RecurrenceEstimator
-        ``score`` is the paper's, from U = 0; the sign of each row of U, which its moment leaves
-        open, is that along which the squared error falls.
+        ``score`` is the paper's, from U = 0. Its moment leaves the sign of each row of U open; the
+        sign along which the squared error falls is taken.
     sweeps : int, default 2
-        Two are enough when the recurrence contracts.
+        Two are enough if the recurrence is a contraction.
     bias : bool, default True
         Whether b is estimated too.
     lengths : sequence of int, optional
@@ -86,54 +85,33 @@ def estimate(
     >>> metrics.weight_errors(found, truth)["recurrent_weights"] < 0.1
     True
     """
-    estimator = recurrence_estimator(method)
-    estimator.check(model, bidirectional=model.n_forward < model.n_hidden)
+    if isinstance(method, str) and method not in RECURRENCES:
+        raise ValueError(
+            f"`method` must be one of {', '.join(map(repr, RECURRENCES))}, or a "
+            f"RecurrenceEstimator, got {method!r}"
+        )
+    estimator = RECURRENCES[method] if isinstance(method, str) else method
     law: HermiteLaw | None = None
     if estimator.uses_scores:
         order = estimator.score_order(top_degree(model)[0])
         purpose = f"method={estimator.name!r}"
         law = require(chain, order=order, hermite=True, edges=True, purpose=purpose)
+    estimator.check(model, bidirectional=model.n_forward < model.n_hidden)
     engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
     free = FreeWeights(bias=bias, unit_bias=bias)
-    for _ in range(sweeps):
+
+    def change(model: Network) -> WeightChange:
         contraction = None if law is None else Contraction.of(model, law.precision_blocks(0))
-        function = partial(
-            _sums_at, model=model, estimator=estimator, law=law, contraction=contraction, free=free
-        )
-        change = estimator.update(engine.run(function, source), model, free)
+
+        def sums(batch: Batch) -> Sums:
+            return estimator.sums(BatchAtWeights(batch, model, free, law, contraction))
+
+        return estimator.update(engine.run(sums, source), model, free)
+
+    for _ in range(sweeps):
+        found = change(model)
         model = model.replace(
-            recurrent_weights=model.recurrent_weights + change.recurrent,
-            hidden_bias=model.hidden_bias + change.bias,
+            recurrent_weights=model.recurrent_weights + found.recurrent,
+            hidden_bias=model.hidden_bias + found.bias,
         )
     return model
-
-
-def recurrence_estimator(method: str | RecurrenceEstimator) -> RecurrenceEstimator:
-    """Estimator by its name, or one's own.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name.
-    """
-    if not isinstance(method, str):
-        return method
-    if method not in RECURRENCES:
-        raise ValueError(
-            f"`method` must be one of {', '.join(map(repr, RECURRENCES))}, or a "
-            f"RecurrenceEstimator, got {method!r}"
-        )
-    return RECURRENCES[method]
-
-
-def _sums_at(
-    batch: Batch,
-    model: Network,
-    estimator: RecurrenceEstimator,
-    law: HermiteLaw | None,
-    contraction: Contraction | None,
-    free: FreeWeights,
-) -> Sums:
-    states = run_states(model, batch)
-    residuals = residual_rows(model, batch, states)
-    return estimator.sums(BatchAtWeights(batch, model, states, residuals, free, law, contraction))

@@ -9,7 +9,8 @@ wherever a name is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,15 @@ from gloree._sums import Sums
 from gloree.chains import HermiteLaw
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, top_degree
-from gloree.recurrence._cross import CrossSums, cross_sums, cross_update
+from gloree.recurrence._higher_scores import (
+    CrossSums,
+    ScoreSums,
+    check_score_method,
+    cross_sums,
+    cross_update,
+    score_sums,
+    score_update,
+)
 from gloree.recurrence._instrument import InstrumentSums, instrument_sums, instrument_update
 from gloree.recurrence._linearised import (
     LinearisedSums,
@@ -26,9 +35,10 @@ from gloree.recurrence._linearised import (
     linearised_update,
     output_update,
 )
-from gloree.recurrence._score import ScoreSums, check_score_method, score_sums, score_update
 from gloree.sequences import Array, Batch
-from gloree.states import States
+from gloree.states import States, residual_rows, run_states
+
+Moment = TypeVar("Moment", CrossSums, ScoreSums, None)
 
 MOST_FEEDBACK = 1000
 """Recurrent weights up to which later rounds solve for all of them together."""
@@ -40,14 +50,8 @@ class FreeWeights:
 
     Attributes
     ----------
-    recurrent : bool
-        U.
-    bias : bool
-        The output bias c.
-    unit_bias : bool
-        The hidden biases b.
-    direct : bool
-        D.
+    recurrent, bias, unit_bias, direct : bool
+        Whether U, the output bias c, the hidden biases b, and D are free.
     ridge : float
         Relative ridge of the regressions.
     """
@@ -61,17 +65,13 @@ class FreeWeights:
 
 @dataclass(frozen=True)
 class BatchAtWeights:
-    """One batch of the data, seen with the current weights.
+    """One batch of the data, with what the current weights make of it.
 
     Attributes
     ----------
     batch : Batch
     model : IORNN or BRNN
         With the current weights.
-    states : States
-        Of the model on the batch.
-    residuals : ndarray of shape (n_rows, n_outputs)
-        y - y^.
     free : FreeWeights
     law : HermiteLaw or None
         Law of the inputs; given to estimators that use scores.
@@ -81,13 +81,29 @@ class BatchAtWeights:
 
     batch: Batch
     model: Network
-    states: States
-    residuals: Array
     free: FreeWeights
     law: HermiteLaw | None = None
     contraction: Contraction | None = None
 
-    def linearised(self, *, recurrent: bool, bias: bool) -> LinearisedSums:
+    @cached_property
+    def states(self) -> States:
+        """States of the model on the batch."""
+        return run_states(self.model, self.batch)
+
+    @cached_property
+    def residuals(self) -> Array:
+        """Residuals y - y^, shape (n_rows, n_outputs)."""
+        return residual_rows(self.model, self.batch, self.states)
+
+    @property
+    def scored(self) -> tuple[Batch, Network, HermiteLaw, Contraction, States, Array]:
+        """Arguments of `instrument_sums` and `cross_sums`; for estimators that use scores."""
+        assert self.law is not None
+        assert self.contraction is not None
+        given = (self.batch, self.model, self.law, self.contraction)
+        return (*given, self.states, self.residuals)
+
+    def linearised(self, *, recurrent: bool = False, bias: bool = False) -> LinearisedSums:
         """Normal equations of the outputs, and of U and b where these are asked for."""
         return linearised_sums(
             self.batch,
@@ -103,15 +119,14 @@ class BatchAtWeights:
 class RecurrenceEstimator(Protocol):
     """What a fit asks of an estimator of the recurrence.
 
-    A class of your own writes `name`, `sums` and `update`; deriving it from this one gives the
-    rest.
+    A class of your own defines `name`, `sums` and `update`; the rest it can inherit from this one.
 
     Attributes
     ----------
     name : str
-        Stands in the report.
+        Shown in reports and messages.
     uses_scores : bool
-        Whether `sums` needs the law of the inputs.
+        Whether `sums` needs the law of the inputs; False by default.
     """
 
     name: str
@@ -131,24 +146,47 @@ class RecurrenceEstimator(Protocol):
         top_degree(model)
 
     def score_order(self, degree: int) -> int:
-        """Order of the score tensors that it rests on, for an activation of this degree."""
+        """Order of the score tensors that `sums` needs, for an activation of this degree."""
         del degree
         return 1
 
     def sums(self, seen: BatchAtWeights) -> Sums:
-        """Sums of one batch; a pure function."""
+        """Sums of one batch: a pure function.
+
+        Parameters
+        ----------
+        seen : BatchAtWeights
+
+        Returns
+        -------
+        Sums
+            A frozen dataclass whose fields add over batches.
+        """
         ...
 
     def update(self, sums: Any, model: Network, free: FreeWeights) -> WeightChange:
-        """Change of the weights of `model` from the sums of a pass with these weights."""
+        """Change of the weights of `model` from the sums of a pass with these weights.
+
+        Parameters
+        ----------
+        sums : Sums
+            What `sums` gave, merged over all batches.
+        model : IORNN or BRNN
+        free : FreeWeights
+            The change has to be zero for all other weights.
+
+        Returns
+        -------
+        WeightChange
+        """
         ...
 
     def without_scores(self) -> RecurrenceEstimator | None:
-        """Estimator to use where no score can be trusted; None where there is no other."""
+        """Estimator to use where the score is missing or wrong; None where there is none."""
         return None if self.uses_scores else self
 
     def later(self, n_hidden: int) -> RecurrenceEstimator:
-        """Estimator of the rounds that follow a start by this one."""
+        """Estimator for the rounds after the first estimate."""
         del n_hidden
         return self
 
@@ -157,13 +195,22 @@ class RecurrenceEstimator(Protocol):
 
 
 @dataclass(frozen=True)
-class SecondMomentSums(Sums):
-    """Output regression beside the moments of an estimator."""
+class SecondMomentSums(Sums, Generic[Moment]):
+    """Sums of an estimator that uses scores.
+
+    Attributes
+    ----------
+    outputs : LinearisedSums
+        Regression of the residual on states and inputs.
+    instrument : InstrumentSums
+        From which b comes, if not U too.
+    moment : CrossSums, ScoreSums or None
+        From which U comes otherwise.
+    """
 
     outputs: LinearisedSums = field(metadata={"nested": True})
-    instrument: InstrumentSums | None = field(default=None, metadata={"nested": True})
-    cross: CrossSums | None = field(default=None, metadata={"nested": True})
-    score: ScoreSums | None = field(default=None, metadata={"nested": True})
+    instrument: InstrumentSums = field(metadata={"nested": True})
+    moment: Moment = field(metadata={"nested": True})
 
 
 class OutputsOnly(RecurrenceEstimator):
@@ -171,13 +218,13 @@ class OutputsOnly(RecurrenceEstimator):
 
     name = "none"
 
-    def sums(self, seen: BatchAtWeights) -> SecondMomentSums:
+    def sums(self, seen: BatchAtWeights) -> LinearisedSums:
         """Regression of the residual on states and inputs."""
-        return SecondMomentSums(seen.linearised(recurrent=False, bias=False))
+        return seen.linearised()
 
-    def update(self, sums: SecondMomentSums, model: Network, free: FreeWeights) -> WeightChange:
-        """Change of the outputs."""
-        return output_update(sums.outputs, model, bias=free.bias, ridge=free.ridge)
+    def update(self, sums: LinearisedSums, model: Network, free: FreeWeights) -> WeightChange:
+        """See `output_update`."""
+        return output_update(sums, model, bias=free.bias, ridge=free.ridge)
 
 
 class LeastSquares(RecurrenceEstimator):
@@ -185,21 +232,21 @@ class LeastSquares(RecurrenceEstimator):
 
     name = "least-squares"
 
-    def sums(self, seen: BatchAtWeights) -> SecondMomentSums:
-        """Normal equations of U, b, A2, c and D (see `LinearisedSums`)."""
-        free = seen.free
-        return SecondMomentSums(seen.linearised(recurrent=free.recurrent, bias=free.unit_bias))
+    def sums(self, seen: BatchAtWeights) -> LinearisedSums:
+        """Normal equations of U, b, A2, c and D; see `LinearisedSums`."""
+        return seen.linearised(recurrent=seen.free.recurrent, bias=seen.free.unit_bias)
 
-    def update(self, sums: SecondMomentSums, model: Network, free: FreeWeights) -> WeightChange:
-        """Joint solution (see `linearised_update`)."""
-        return linearised_update(sums.outputs, model, bias=free.bias, ridge=free.ridge)
+    def update(self, sums: LinearisedSums, model: Network, free: FreeWeights) -> WeightChange:
+        """See `linearised_update`."""
+        return linearised_update(sums, model, bias=free.bias, ridge=free.ridge)
 
 
 class Instrument(RecurrenceEstimator):
     """Moments of order l - 1 with the model's own previous states as instruments: the default.
 
-    With A1 and A2 of a first round, least squares beats it, since all of its unknowns are solved
-    for together; later rounds use that, unless its matrix would cost more than everything else.
+    Once A1 and A2 are known from a first round, least squares is more accurate, since it solves for
+    all unknowns together; later rounds use it, unless its matrix would cost more than everything
+    else.
     """
 
     name = "instrument"
@@ -209,19 +256,19 @@ class Instrument(RecurrenceEstimator):
         """Return l - 1."""
         return max(degree - 1, 1)
 
-    def sums(self, seen: BatchAtWeights) -> SecondMomentSums:
+    def sums(self, seen: BatchAtWeights) -> SecondMomentSums[None]:
         """See `InstrumentSums`."""
-        outputs = seen.linearised(recurrent=False, bias=False)
-        return SecondMomentSums(outputs, instrument=_instrument(seen))
+        return SecondMomentSums(seen.linearised(), instrument_sums(*seen.scored), None)
 
-    def update(self, sums: SecondMomentSums, model: Network, free: FreeWeights) -> WeightChange:
+    def update(
+        self, sums: SecondMomentSums[None], model: Network, free: FreeWeights
+    ) -> WeightChange:
         """See `instrument_update`."""
-        assert sums.instrument is not None
         dU, db = instrument_update(sums.instrument, bias=free.unit_bias, n_forward=model.n_forward)
-        if not free.recurrent:
-            dU = np.zeros_like(dU)
-            db = _remaining_bias(sums.instrument, dU, free)
-        return _with_units(sums, model, free, dU, db)
+        if free.recurrent:
+            outputs = output_update(sums.outputs, model, bias=free.bias, ridge=free.ridge)
+            return replace(outputs, recurrent=dU, bias=db)
+        return _with_recurrent(np.zeros_like(dU), sums, model, free)
 
     def without_scores(self) -> RecurrenceEstimator:
         """Linearised least squares."""
@@ -242,29 +289,24 @@ class Cross(RecurrenceEstimator):
         """Return 2 l - 1."""
         return 2 * degree - 1
 
-    def sums(self, seen: BatchAtWeights) -> SecondMomentSums:
+    def sums(self, seen: BatchAtWeights) -> SecondMomentSums[CrossSums]:
         """See `CrossSums`; biases come from the moments of `Instrument`."""
-        assert seen.law is not None
-        assert seen.contraction is not None
-        outputs = seen.linearised(recurrent=False, bias=False)
-        given = (seen.batch, seen.model, seen.law, seen.contraction)
-        cross = cross_sums(*given, seen.states, seen.residuals)
-        return SecondMomentSums(outputs, instrument=_instrument(seen), cross=cross)
+        outputs, cross = seen.linearised(), cross_sums(*seen.scored)
+        return SecondMomentSums(outputs, instrument_sums(*seen.scored), cross)
 
-    def update(self, sums: SecondMomentSums, model: Network, free: FreeWeights) -> WeightChange:
+    def update(
+        self, sums: SecondMomentSums[CrossSums], model: Network, free: FreeWeights
+    ) -> WeightChange:
         """See `cross_update`."""
-        assert sums.cross is not None
-        assert sums.instrument is not None
-        dU = cross_update(sums.cross, *top_degree(model)) * free.recurrent
-        db = _remaining_bias(sums.instrument, dU, free)
-        return _with_units(sums, model, free, dU, db)
+        dU = cross_update(sums.moment, *top_degree(model)) * free.recurrent
+        return _with_recurrent(dU, sums, model, free)
 
 
 class Score(RecurrenceEstimator):
     """The paper's: order l^2 in the step before, quadratic in U, from U = 0 only. A baseline.
 
-    Its moment leaves the sign of each row of U open; that along which the squared error falls is
-    taken.
+    Its moment leaves the sign of each row of U open; the sign along which the squared error falls
+    is taken.
     """
 
     name = "score"
@@ -288,27 +330,26 @@ class Score(RecurrenceEstimator):
                 "'instrument' to improve them"
             )
 
-    def sums(self, seen: BatchAtWeights) -> SecondMomentSums:
-        """See `ScoreSums`."""
-        assert seen.law is not None
-        outputs = seen.linearised(recurrent=seen.free.recurrent, bias=False)
-        score = score_sums(seen.batch, seen.model, seen.law, seen.residuals)
-        return SecondMomentSums(outputs, instrument=_instrument(seen), score=score)
+    def sums(self, seen: BatchAtWeights) -> SecondMomentSums[ScoreSums]:
+        """See `ScoreSums`; biases come from the moments of `Instrument`."""
+        batch, model, law, *_ = seen.scored
+        outputs = seen.linearised(recurrent=seen.free.recurrent)
+        score = score_sums(batch, model, law, seen.residuals)
+        return SecondMomentSums(outputs, instrument_sums(*seen.scored), score)
 
-    def update(self, sums: SecondMomentSums, model: Network, free: FreeWeights) -> WeightChange:
+    def update(
+        self, sums: SecondMomentSums[ScoreSums], model: Network, free: FreeWeights
+    ) -> WeightChange:
         """See `score_update`; once U is not zero only the other weights change."""
-        assert sums.score is not None
-        assert sums.instrument is not None
         dU = np.zeros_like(model.recurrent_weights)
         if free.recurrent and not model.recurrent_weights.any():
-            dU = score_update(sums.score, top_degree(model)[1])
+            dU = score_update(sums.moment, top_degree(model)[1])
             k = model.n_hidden
             slope = np.einsum(
                 "ia,ija->ij", model.output_weights, sums.outputs.unit_cross.reshape(k, k, -1)
             )
             dU = dU * np.where(np.sum(dU * slope, axis=1) < 0, -1.0, 1.0)[:, None]
-        db = _remaining_bias(sums.instrument, dU, free)
-        return _with_units(sums, model, free, dU, db)
+        return _with_recurrent(dU, sums, model, free)
 
 
 RECURRENCES: dict[str, RecurrenceEstimator] = {
@@ -317,24 +358,12 @@ RECURRENCES: dict[str, RecurrenceEstimator] = {
 """Estimators by name."""
 
 
-def _instrument(seen: BatchAtWeights) -> InstrumentSums:
-    assert seen.law is not None
-    assert seen.contraction is not None
-    given = (seen.batch, seen.model, seen.law, seen.contraction)
-    return instrument_sums(*given, seen.states, seen.residuals)
-
-
-def _remaining_bias(sums: InstrumentSums, dU: Array, free: FreeWeights) -> Array:
-    """Change of b that matches E[z - z^] once U has changed."""
-    if not free.unit_bias:
-        return np.zeros(dU.shape[0])
-    mean = (sums.cross[:, -1] - dU @ sums.gram[:-1, -1]) / sums.n_rows
-    return np.asarray(mean)
-
-
-def _with_units(
-    sums: SecondMomentSums, model: Network, free: FreeWeights, dU: Array, db: Array
+def _with_recurrent(
+    dU: Array, sums: SecondMomentSums[Moment], model: Network, free: FreeWeights
 ) -> WeightChange:
-    """Changes of U and b beside those of the output regression."""
+    """Change of U, the change of b that then matches E[z - z^], and the output regression."""
     outputs = output_update(sums.outputs, model, bias=free.bias, ridge=free.ridge)
+    cross, gram = sums.instrument.cross, sums.instrument.gram
+    mean = (cross[:, -1] - dU @ gram[:-1, -1]) / sums.instrument.n_rows
+    db = mean if free.unit_bias else np.zeros(dU.shape[0])
     return replace(outputs, recurrent=dU, bias=db)

@@ -38,11 +38,7 @@ class InstrumentSums(Sums):
 
 
 def pseudo_observations(
-    batch: Batch,
-    model: Network,
-    chain: HermiteLaw,
-    residuals: Array,
-    contraction: Contraction,
+    batch: Batch, model: Network, chain: HermiteLaw, residuals: Array, contraction: Contraction
 ) -> Array:
     r"""Unbiased surrogates of z_t - z^_t for every unit.
 
@@ -92,11 +88,7 @@ def instrument_sums(
     p = pseudo_observations(batch, model, chain, residuals, contraction)
     g = beside((states.previous, ones(states.h, (batch.n_rows, 1))))
     p, g = take_rows(p, batch.counted), take_rows(g, batch.counted)
-    return InstrumentSums(
-        float(batch.n_counted),
-        to_host(p.T @ g),
-        to_host(g.T @ g),
-    )
+    return InstrumentSums(float(batch.n_counted), to_host(p.T @ g), to_host(g.T @ g))
 
 
 def instrument_update(
@@ -104,8 +96,8 @@ def instrument_update(
 ) -> tuple[Array, Array]:
     """Changes of U and b: (dU, db) = E[(z - z^) g] E[(h^_{t-1}, 1) g]^-1.
 
-    Units of a bidirectional network are solved for direction by direction, each with the
-    entering states of its own as instruments.
+    Each direction of a bidirectional network is solved for separately, with the states that enter
+    its units as instruments.
 
     Parameters
     ----------
@@ -113,8 +105,7 @@ def instrument_update(
     bias : bool, default True
         Whether b is free.
     ridge : float
-        Relative ridge of the solve; states that never vary get no weight instead of a division
-        by zero.
+        Relative ridge of the solve: a state that never varies gets no weight.
     n_forward : int, optional
         Forward units; all by default.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import (
     beside,
@@ -94,9 +95,8 @@ def linearised_sums(
     free = np.zeros((k, k + 1), dtype=bool)
     free[:cut, :cut] = free[cut:, cut:k] = recurrent
     free[:, k] = bias
-    owner, source = np.nonzero(free)
     entering = beside((states.previous, ones(states.h, (batch.n_rows, 1))))
-    return normal_equations(batch, model, states, residuals, entering, owner, source, direct=direct)
+    return normal_equations(batch, model, states, residuals, entering, free, direct=direct)
 
 
 def normal_equations(
@@ -105,18 +105,18 @@ def normal_equations(
     states: States,
     residuals: Array,
     entering: Array,
-    owner: IntArray,
-    source: IntArray,
+    free: NDArray[np.bool_],
     *,
     direct: bool,
 ) -> LinearisedSums:
-    """`LinearisedSums` for any states `entering` the units, shape (n_rows, n_sources)."""
+    """Sums for any regressors `entering` the units, `free` (n_hidden, n_sources) among them."""
+    owner, source = np.nonzero(free)
     counted = batch.counted
     r = take_rows(residuals, counted)
     phi = take_rows(output_regressors(batch, states, direct=direct), counted)
-    m, n_outputs, n_phi = owner.shape[0], r.shape[1], phi.shape[1]
-    unit_gram, unit_cross = zeros(r, (m, m)), zeros(r, (m, n_outputs))
-    mixed = zeros(r, (m, n_phi))
+    m = owner.shape[0]
+    unit_gram, unit_cross = zeros(r, (m, m)), zeros(r, (m, r.shape[1]))
+    mixed = zeros(r, (m, phi.shape[1]))
     if m:
         z, g = take_rows(states.z, counted), take_rows(entering, counted)
         for part in row_blocks(r.shape[0], m, room(r)):
@@ -124,21 +124,14 @@ def normal_equations(
             unit_gram += Q.T @ Q
             unit_cross += Q.T @ r[part]
             mixed += Q.T @ phi[part]
+    products = (unit_gram, unit_cross, mixed, phi.T @ phi, phi.T @ r)
     return LinearisedSums(
-        owner,
-        source,
-        float(batch.n_counted),
-        total_square(r),
-        to_host(unit_gram),
-        to_host(unit_cross),
-        to_host(mixed),
-        to_host(phi.T @ phi),
-        to_host(phi.T @ r),
+        owner, source, float(batch.n_counted), total_square(r), *map(to_host, products)
     )
 
 
 def row_blocks(n_rows: int, width: int, room: int = 1) -> list[slice]:
-    """Slices of rows such that a block of so many columns stays in `room` times the cache."""
+    """Slices of rows, so that blocks of `width` columns stay within `room` times the cache."""
     step = max(64, room * 2**17 // width)
     return [slice(begin, begin + step) for begin in range(0, n_rows, step)]
 
@@ -155,8 +148,8 @@ def unit_regressors(
 
 def output_regressors(batch: Batch, states: States, *, direct: bool) -> Array:
     """Return phi = (h_t, 1, x_t) of all rows."""
-    constant = ones(states.h, (batch.n_rows, 1))
-    phi: Array = beside((states.h, constant, batch.X) if direct else (states.h, constant))
+    parts = [states.h, ones(states.h, (batch.n_rows, 1)), batch.X]
+    phi: Array = beside(parts if direct else parts[:2])
     return phi
 
 
@@ -185,18 +178,26 @@ class WeightChange:
     direct: Array | None
 
     def apply(self, model: Network, fraction: float = 1.0, *, units: bool = True) -> Network:
-        """Model after this fraction of the change (of U and b; outputs change in full)."""
-        U, b = model.recurrent_weights, model.hidden_bias
+        """Model after `fraction` of the changes of U and b, and all of the others.
+
+        Parameters
+        ----------
+        model : IORNN or BRNN
+        fraction : float, default 1
+        units : bool, default True
+            Whether U and b change.
+
+        Returns
+        -------
+        IORNN or BRNN
+        """
+        U, b, D = model.recurrent_weights, model.hidden_bias, model.direct_weights
         return model.replace(
             recurrent_weights=U + fraction * self.recurrent if units else U,
             hidden_bias=b + fraction * self.bias if units else b,
             output_weights=model.output_weights + self.output,
             output_bias=model.output_bias + self.output_bias,
-            direct_weights=(
-                model.direct_weights
-                if self.direct is None or model.direct_weights is None
-                else model.direct_weights + self.direct
-            ),
+            direct_weights=D if self.direct is None or D is None else D + self.direct,
         )
 
 
@@ -211,11 +212,7 @@ def output_update(
 
 
 def linearised_update(
-    sums: LinearisedSums,
-    model: Network,
-    *,
-    bias: bool = True,
-    ridge: float = 1e-10,
+    sums: LinearisedSums, model: Network, *, bias: bool = True, ridge: float = 1e-10
 ) -> WeightChange:
     r"""Joint least-squares change of U, b, A2, c and D.
 
@@ -241,13 +238,12 @@ def linearised_update(
 def solve_normal_equations(
     sums: LinearisedSums, model: Network, *, bias: bool, ridge: float
 ) -> tuple[Array, Array]:
-    """Joint solution for the unknowns of the units, (m,), and the outputs, (n_phi, n_outputs)."""
+    """Joint solution: unknowns of the units, (m,), and of the outputs, (n_phi, n_outputs)."""
     q, A2 = model.n_outputs, model.output_weights
     phi = _kept_regressors(sums, model, bias)
     n_units, n_phi = sums.owner.shape[0], phi.shape[0]
     size = n_units + n_phi * q
-    gram = np.zeros((size, size))
-    right = np.zeros(size)
+    gram, right = np.zeros((size, size)), np.zeros(size)
     gram[:n_units, :n_units] = sums.unit_gram * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
     right[:n_units] = np.einsum("ma,ma->m", sums.unit_cross, A2[sums.owner])
     # outputs are ordered (output, regressor)

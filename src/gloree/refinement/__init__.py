@@ -1,10 +1,11 @@
 """Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
+from gloree.recurrence import SpreadSums
+from gloree.refinement._curvature import hessian_pass
 from gloree.refinement._gauss_newton import GaussNewton
-from gloree.refinement._held_out import split_held_out
 from gloree.refinement._layout import Layout, polynomial_powers
-from gloree.refinement._lbfgs import LBFGS
-from gloree.refinement._levenberg_marquardt import LevenbergMarquardt, NormalSums, normal_sums
+from gloree.refinement._lbfgs import LBFGS, split_held_out
+from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import (
     LOSSES,
     CrossEntropy,
@@ -13,14 +14,12 @@ from gloree.refinement._losses import (
     SquaredError,
     softmax,
 )
-from gloree.refinement._matrix import hessian_pass
 from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
     RoundSums,
     evaluate,
-    evaluate_batch,
     first_model,
     polished,
     residual_round,
@@ -34,11 +33,10 @@ from gloree.refinement._sensitivities import (
     SquareSums,
     gradient_sums,
     hessian_sums,
+    spread_sums,
     square_sums,
 )
-from gloree.refinement._solution import Progress, RefinementStatus, Solution, Step
-from gloree.refinement._solvers import Solver
-from gloree.refinement._spread import SpreadSums, spread_sums
+from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
@@ -53,7 +51,6 @@ __all__ = [
     "LevenbergMarquardt",
     "Loss",
     "LossSums",
-    "NormalSums",
     "Progress",
     "RefinementStatus",
     "RoundSums",
@@ -66,13 +63,11 @@ __all__ = [
     "StandardErrors",
     "Step",
     "evaluate",
-    "evaluate_batch",
     "first_model",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
     "logistic_readout",
-    "normal_sums",
     "polished",
     "polynomial_powers",
     "residual_round",

@@ -1,17 +1,24 @@
-"""J^T J as Gauss-Newton uses it, and the rows that it is taken from."""
+"""J^T J as Gauss-Newton uses it, and the rows that it is computed from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
-from gloree.engine import Source, Subset
+from gloree.engine import Engine, Source, Subset
 from gloree.models import Network
 from gloree.refinement._layout import Layout
-from gloree.refinement._sensitivities import GradientSums, HessianSums
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    HessianSums,
+    hessian_sums,
+    rows_at_once,
+    segments_at_once,
+)
 from gloree.sequences import Array, Batch, Segments
 
 RESIDUALS_PER_PARAMETER = 100
@@ -24,53 +31,30 @@ LEAST_ROWS = 4000
 """Rows of the subsample, at least."""
 
 GRADIENT_SHARE = 6
-"""Rows of the subsample, if that is more, as a multiple of all rows over the weights: that takes
-about as long as a gradient, since a row takes a seventh of the weights as long."""
+"""Rows of the subsample as a multiple of all rows over the weights, if that is more. J^T J then
+takes about as long as a gradient, since each row takes (weights / 7) times as long."""
 
 ENOUGH, ENOUGH_ROWS = 150, 20_000
-"""Rows for each weight, and rows, beyond which the number of all rows adds no more: a step then
-gains about a hundredth of what the one before did, and the second is the last."""
+"""Rows for each weight, and rows, beyond which `GRADIENT_SHARE` adds no more: a step then gains
+about a hundredth of what the one before did, and the second is the last."""
 
 MOST_ROWS = 2**18
-"""Rows beyond which it does not, either: what is kept of them has to stay small."""
+"""Rows beyond which it adds no more in any case: what is kept of them has to stay small."""
 
 LEAST_SEGMENTS = 32
-"""Segments of a chunk, at least, where the pass could do with fewer of them."""
+"""Segments of a chunk, at least, even if the pass needs fewer."""
 
 LEAST_CURVATURE = 0.1
 """Curvature along a step, relative to the expected one, from which a BFGS correction is safe."""
-
-
-class Curvature(Protocol):
-    """J^T J of all the data at a model; after steps from there corrected, or taken anew."""
-
-    @property
-    def hessian(self) -> HessianSums | None:
-        """The matrix, if it was formed."""
-
-    def step(self, model: Network, gradient: Array, damping: float) -> Array:
-        """Gauss-Newton step (J^T J)^+ J^T r of a damped matrix."""
-
-    def correct(self, step: Array, change: Array) -> None:
-        """Take in a step and the change of the gradient along it."""
 
 
 @dataclass(frozen=True)
 class Strata:
     """Segments that stand for all the data, in two strata.
 
-    The segments of largest leverage |f'| (1 + |h|), half of the rows, are all of their kind and
-    count once; the others are picked systematically, and reweighted. (A plain subsample misses the
-    few segments that carry most of J^T J when f is a polynomial.)
-
-    Attributes
-    ----------
-    segments : Segments
-        All of them, in the order of the data.
-    heavy : ndarray of bool of shape (n_segments,)
-        Those of large leverage.
-    weight : float
-        What the rows of the others count.
+    The `heavy` segments, those of largest leverage |f'| (1 + |h|) that hold half of the rows, count
+    once. The others are a systematic sample, whose rows count `weight` times. (A plain subsample
+    misses the few segments that carry most of J^T J when f is a polynomial.)
     """
 
     segments: Segments
@@ -79,7 +63,7 @@ class Strata:
 
     @classmethod
     def of(cls, source: Source, current: GradientSums, wanted: int) -> Strata:
-        """Choose about so many rows; all there are, as heavy ones, if that is half of them."""
+        """Choose about `wanted` rows; all rows, as heavy ones, if that is half of them or more."""
         if 2 * wanted >= source.n_rows:
             everything = source.sample(source.n_segments)
             return cls(everything, np.ones(len(everything), dtype=bool), 1.0)
@@ -89,7 +73,7 @@ class Strata:
         cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
         top = leverage.segments[np.sort(order[:cut])]
         covered = top.n_counted
-        # so many that about half of what is wanted remains without those of the top
+        # so many that about half of what is wanted remains once the top ones are left out
         rest = max(source.data.n_rows - covered, 1)
         picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
         picked = picked[~np.isin(picked.start, top.start)]
@@ -99,37 +83,122 @@ class Strata:
         return cls(both[place], place < len(top), weight)
 
     def weights_of(self, batch: Batch) -> Array:
-        """What the rows of each segment of a batch count."""
+        """Weight of the rows of each segment of a batch."""
         heavy = self.heavy[np.searchsorted(self.segments.start, batch.segments.start)]
         return np.where(heavy, 1.0, self.weight)
 
 
 def hessian_rows(layout: Layout, n_rows: int) -> int:
-    """Rows of the subsample that J^T J is taken from, of so many."""
-    return max(
-        LEAST_ROWS,
-        ROWS_PER_PARAMETER * layout.size,
-        RESIDUALS_PER_PARAMETER * layout.size // layout.n_outputs,
-        min(
-            GRADIENT_SHARE * n_rows // layout.size,
-            max(ENOUGH * layout.size, ENOUGH_ROWS),
-            MOST_ROWS,
-        ),
-    )
+    """Rows of the subsample for J^T J, out of `n_rows`."""
+    size = layout.size
+    residuals = RESIDUALS_PER_PARAMETER * size // layout.n_outputs
+    share = min(GRADIENT_SHARE * n_rows // size, max(ENOUGH * size, ENOUGH_ROWS), MOST_ROWS)
+    return max(LEAST_ROWS, ROWS_PER_PARAMETER * size, residuals, share)
 
 
 def n_segments_of(source: Source, n_rows: int) -> int:
-    """Segments that hold so many rows, on average."""
+    """Segments that hold `n_rows` rows, on average."""
     return max(1, -(-n_rows * source.n_segments // source.data.n_rows))
 
 
 def chunks(source: Source, segments: Segments, n_segments: int, n_rows: int) -> Subset:
-    """Batches of at most so many segments and rows, about.
+    """Batches of about `n_segments` segments and `n_rows` rows, at most.
 
-    Four for the workers at least, but of `LEAST_SEGMENTS` times the `room` where the data are: the
-    steps of a few segments take as long as those of one.
+    At least four, for the workers, but of `LEAST_SEGMENTS` times the `room` where the data are: a
+    step takes as long for one segment as for a few.
     """
     total = len(segments)
     least = min(4, total // (LEAST_SEGMENTS * source.room))
     wanted = max(1, least, -(-total // n_segments), -(-segments.n_rows // n_rows))
     return Subset(source, segments.split_evenly(wanted))
+
+
+class Matrix:
+    """J^T J as a matrix, from a stratified subsample, corrected by the BFGS formula.
+
+    Notes
+    -----
+    Time of the pass O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), of a step O(size^3).
+    """
+
+    def __init__(
+        self, model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+    ) -> None:
+        self.layout = layout
+        self.hessian = hessian_pass(model, layout, engine, source, current)
+        self._corrected = self.hessian.hessian.copy()
+
+    def step(self, model: Network, gradient: Array, damping: float) -> Array:
+        """Gauss-Newton step (J^T J)^+ J^T r of the damped matrix, by one Cholesky factor."""
+        constraints = self.layout.scale_constraints(model)
+        return solve_step(self._corrected, gradient, constraints, damping)
+
+    def correct(self, step: Array, change: Array) -> None:
+        """Take in a step and the change of the gradient along it."""
+        along = float(step @ change)
+        curved = self._corrected @ step
+        expected = float(step @ curved)
+        if along > LEAST_CURVATURE * expected > 0:
+            self._corrected += np.outer(change, change) / along
+            self._corrected -= np.outer(curved, curved) / expected
+
+
+def _stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
+    return hessian_sums(batch, model, layout, strata.weights_of(batch))
+
+
+def hessian_pass(
+    model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
+) -> HessianSums:
+    """J^T J of all data from a stratified subsample of segments.
+
+    Parameters
+    ----------
+    model : IORNN or BRNN
+    layout : Layout
+    engine : Engine
+    source : Source
+    current : GradientSums
+        What `gradient_sums` gives for the same model.
+
+    Returns
+    -------
+    HessianSums
+
+    Notes
+    -----
+    Time as for `hessian_sums`, on the rows of the subsample.
+    """
+    strata = Strata.of(source, current, hessian_rows(layout, source.n_rows))
+    room = source.room
+    n_segments = room * segments_at_once(layout)
+    n_rows = min(source.batch_size, max(1, room // 8) * rows_at_once(layout))
+    return engine.run(
+        partial(_stratified_sums, model=model, layout=layout, strata=strata),
+        chunks(source, strata.segments, n_segments, n_rows),
+        label="J^T J",
+    )
+
+
+def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
+    """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
+    diagonal = np.diag(curvature).copy()
+    diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
+    scale = 1.0 / np.sqrt(diagonal)
+    matrix = curvature * np.outer(scale, scale)
+    fixed = constraints * scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    fixed = fixed / np.where(norms > 0, norms, 1.0)
+    matrix += fixed.T @ fixed
+    matrix[np.diag_indices_from(matrix)] += damping
+    right = scale * gradient
+    ridge = 0.0
+    for _ in range(12):
+        try:
+            factor = linalg.cho_factor(matrix + ridge * np.eye(matrix.shape[0]))
+        except linalg.LinAlgError:
+            ridge = max(10 * ridge, 1e-12)
+            continue
+        solved: Array = scale * linalg.cho_solve(factor, right)
+        return solved
+    return np.asarray(scale * np.linalg.lstsq(matrix, right, rcond=None)[0])

@@ -32,33 +32,19 @@ def polynomial_powers(activation: Activation, n_hidden: int) -> tuple[tuple[int,
     Returns
     -------
     tuple of tuples of int
-        Empty for units of other kinds, linear ones among them: their slope is the scale of
-        their weights.
+        Empty for all other units; the slope of a linear one is the scale of its weights.
     """
-    return tuple(
-        tuple(range(1, kind.degree + 1)) if kind.degree is not None and kind.degree >= 2 else ()
-        for kind in _units_of(activation, n_hidden)
-    )
+    degrees = [unit.degree or 0 for unit in _units_of(activation, n_hidden)]
+    return tuple(tuple(range(1, degree + 1)) if degree >= 2 else () for degree in degrees)
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Units that run the same way through time: a block of the parameter vector.
+    """Units that run the same way through time: a block of the parameter vector from `start` on.
 
-    Attributes
-    ----------
-    prefix : {"", "forward_", "backward_"}
-        Of the names of the weights; empty for an `IORNN`.
-    units : slice
-        The units among all hidden ones.
-    columns : ndarray of int of shape (n_columns,)
-        Columns of the inputs that they see.
-    width : int
-        Parameters that enter one unit: (a_i, U_i, b_i).
-    start : int
-        Where the block begins.
-    owners, powers : ndarray of int of shape (n_coefficients,)
-        Unit, counted from the first one of the direction, and power of each free coefficient.
+    `prefix` ("", "forward_" or "backward_") begins the names of their weights. They see `columns`
+    of the inputs; `width` parameters (a_i, U_i, b_i) enter each. `owners` and `powers` are the
+    unit, counted within the direction, and the power of each free coefficient.
     """
 
     prefix: str
@@ -71,12 +57,12 @@ class Direction:
 
     @property
     def n_units(self) -> int:
-        """Units."""
+        """Number of units."""
         return int(self.units.stop - self.units.start)
 
     @property
     def n_entering(self) -> int:
-        """Parameters that enter the units; those after them in the block are coefficients."""
+        """Parameters that enter the units; the rest of the block are coefficients."""
         return self.n_units * self.width
 
     @property
@@ -110,7 +96,7 @@ class Layout:
     n_backward : int or None
         Backward units of a `BRNN` (0 too); None for an `IORNN`.
     lags : int
-        Of a `BRNN`, whose windows look both ways.
+        Of a `BRNN`, whose windows cover steps before and after.
     free_coefficients : tuple of tuples of int
         Powers of each unit's polynomial whose coefficients are free (see `polynomial_powers`);
         empty where the activation is fixed. The constant term cannot be free: it acts as the
@@ -157,35 +143,24 @@ class Layout:
     def directions(self) -> tuple[Direction, ...]:
         """Blocks of units, one for each direction."""
         everything = np.arange(self.n_inputs, dtype=np.int64)
-        if self.n_backward is None:
-            width = self.n_inputs + self.recurrent * self.n_hidden + self.unit_bias
-            units = slice(0, self.n_hidden)
-            return (Direction("", units, everything, width, 0, *self._coefficients(units)),)
-        cut, step = self.n_hidden - self.n_backward, self.n_inputs // (2 * self.lags - 1)
-        past = everything[: self.lags * step]
-        future = np.concatenate((everything[:step], everything[self.lags * step :]))
+        sides = [("", slice(0, self.n_hidden), everything)]
+        if self.n_backward is not None:
+            cut, step = self.n_hidden - self.n_backward, self.n_inputs // (2 * self.lags - 1)
+            past, future = everything[: self.lags * step], everything[self.lags * step :]
+            future = np.concatenate((everything[:step], future))
+            sides = [
+                ("forward_", slice(0, cut), past),
+                ("backward_", slice(cut, self.n_hidden), future),
+            ]
         parts: list[Direction] = []
-        for prefix, units, columns in (
-            ("forward_", slice(0, cut), past),
-            ("backward_", slice(cut, self.n_hidden), future),
-        ):
-            n_units = units.stop - units.start
-            width = columns.shape[0] + self.recurrent * n_units + self.unit_bias
+        for prefix, units, columns in sides:
+            width = columns.shape[0] + self.recurrent * (units.stop - units.start) + self.unit_bias
+            free = enumerate(self.free_coefficients[units])
+            pairs = [(owner, power) for owner, powers in free for power in powers]
+            owners, powers = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
             start = parts[-1].block.stop if parts else 0
-            parts.append(
-                Direction(prefix, units, columns, width, start, *self._coefficients(units))
-            )
+            parts.append(Direction(prefix, units, columns, width, start, owners, powers))
         return tuple(parts)
-
-    def _coefficients(self, units: slice) -> tuple[IntArray, IntArray]:
-        """Owners and powers of the free coefficients of some units."""
-        pairs = [
-            (owner, power)
-            for owner, powers in enumerate(self.free_coefficients[units])
-            for power in powers
-        ]
-        owners, powers = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        return owners, powers
 
     @property
     def output_width(self) -> int:
@@ -203,15 +178,10 @@ class Layout:
         return self.n_unit_parameters + self.n_outputs * self.output_width
 
     def join(self, units: Sequence[Array], coefficients: Sequence[Array], outputs: Array) -> Array:
-        """Vector from its parts.
+        """Parameter vector from its parts.
 
-        Parameters
-        ----------
-        units : sequence of ndarray of shape (n_units, width)
-            One a direction.
-        coefficients : sequence of ndarray of shape (n_coefficients,)
-            One a direction.
-        outputs : ndarray of shape (n_outputs, output_width)
+        For each direction what enters its units, (n_units, width), and its free coefficients,
+        (n_coefficients,); for the outputs what enters them, (n_outputs, output_width).
         """
         blocks = [part.ravel() for pair in zip(units, coefficients, strict=True) for part in pair]
         return np.concatenate([*blocks, outputs.ravel()])
@@ -226,7 +196,7 @@ class Layout:
         return units, coefficients, outputs.reshape(self.n_outputs, self.output_width)
 
     def move(self, model: Network, step: Array) -> Network:
-        """Return the model after a step in the free parameters.
+        """Model after a step in the free parameters.
 
         Raises
         ------
@@ -286,37 +256,35 @@ class Layout:
 
     def _coefficients_of(self, model: Network) -> Array:
         values = []
-        kinds = _units_of(model.activation, self.n_hidden)
-        for unit, (kind, powers) in enumerate(zip(kinds, self.free_coefficients, strict=True)):
-            if not powers:
-                continue
-            if not isinstance(kind, Polynomial) or kind.degree < max(powers):
+        units = _units_of(model.activation, self.n_hidden)
+        for i, (unit, powers) in enumerate(zip(units, self.free_coefficients, strict=True)):
+            if powers and (not isinstance(unit, Polynomial) or unit.degree < max(powers)):
                 raise ValueError(
-                    f"`free_coefficients` of unit {unit} is {powers}, but the unit is "
-                    f"{kind.name!r}: expected a polynomial of degree {max(powers)} or more"
+                    f"`free_coefficients` of unit {i} is {powers}, but the unit is "
+                    f"{unit.name!r}: expected a polynomial of degree {max(powers)} or more"
                 )
-            values += [kind.coefficients[power] for power in powers]
+            if isinstance(unit, Polynomial):
+                values += [unit.coefficients[power] for power in powers]
         return np.array(values)
 
     def _activation(self, model: Network, values: Array) -> PerUnit:
         """Activation of a model with other values of the free coefficients."""
-        kinds, given = [], iter(values.tolist())
+        units, given = [], iter(values.tolist())
         old = _units_of(model.activation, self.n_hidden)
-        for kind, powers in zip(old, self.free_coefficients, strict=True):
-            if powers:
-                assert isinstance(kind, Polynomial)
-                coefficients = list(kind.coefficients)
+        for unit, powers in zip(old, self.free_coefficients, strict=True):
+            if powers and isinstance(unit, Polynomial):
+                coefficients = list(unit.coefficients)
                 for power in powers:
                     coefficients[power] = next(given)
                 # a leading coefficient of exactly zero would be a polynomial of lower degree
                 coefficients[-1] = coefficients[-1] or float(np.finfo(np.float64).tiny)
-                kind = Polynomial(coefficients)
-            kinds.append(kind)
-        return PerUnit(kinds)
+                unit = Polynomial(coefficients)
+            units.append(unit)
+        return PerUnit(units)
 
     @cached_property
     def indices(self) -> dict[str, IntArray]:
-        """Places of every weight in the parameter vector, in the shapes of the weights."""
+        """Index of every weight in the parameter vector, in the shapes of the weights."""
         places = self.named(np.arange(self.size, dtype=np.float64))
         return {name: index.astype(np.int64) for name, index in places.items()}
 
@@ -326,8 +294,8 @@ class Layout:
         Returns
         -------
         ndarray of shape (n_hidden or 0, size)
-            Row i is a_i in the place of unit i's input weights; empty where scales are not free.
-            They are for monomials, and (but for h_0) for any parabola with free biases.
+            Row i is a_i / |a_i| in the place of unit i's input weights; empty unless scales are
+            free, as for monomials and (but for h_0) for any parabola with free biases.
         """
         parabola = model.activation.degree == 2 and self.bias
         if not (model.activation.is_monomial or parabola):
@@ -337,7 +305,6 @@ class Layout:
             weights = model.input_weights[direction.units][:, direction.columns]
             for i, a in enumerate(weights):
                 start = direction.start + i * direction.width
-                norm = float(np.linalg.norm(a))
-                place = slice(start, start + a.shape[0])
-                rows[direction.units.start + i, place] = a / (norm if norm > 0 else 1.0)
+                norm = float(np.linalg.norm(a)) or 1.0
+                rows[direction.units.start + i, start : start + a.shape[0]] = a / norm
         return rows

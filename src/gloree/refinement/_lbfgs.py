@@ -11,22 +11,25 @@ from typing import ClassVar
 import numpy as np
 from scipy import optimize
 
-from gloree.engine import Engine, Selection
+from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss, LossSums
-from gloree.refinement._solution import Progress, RefinementStatus, Solution, Trace
+from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Trace
 from gloree.sequences import Array
 
+HELD_OUT = 10
+"""One segment in this many is held out for early stopping."""
+
 PATIENCE = 10
-"""Iterations without a gain on the held-out segments after which the search ends."""
+"""Iterations without a gain on held-out data after which the search ends."""
 
 MEMORY = 20
 """Pairs of steps and gradient changes that L-BFGS keeps."""
 
 EXPLODED = 1e3
-"""Loss a row that the line search is told of a model that explodes, or ten times that of the start
-if this is more."""
+"""Loss per row that stands for that of a model that explodes, or ten times that of the start if
+this is more."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class LBFGS:
     ----------
     max_steps : int, default 200
     penalty : float, default 1e-6
-        Of the squared change of the weights, each in units of the root mean square of its kind,
-        beside the loss of one row.
+        Added to the loss per row for each unit of squared change of a weight, in units of the root
+        mean square of the weight matrix that it belongs to.
 
     Notes
     -----
@@ -89,44 +92,38 @@ class LBFGS:
             callback=problem.judge,
             options={"maxiter": self.max_steps, "maxcor": MEMORY, "maxfun": 4 * self.max_steps},
         )
-        status = RefinementStatus.CONVERGED
-        if problem.patience_ended:
-            status = RefinementStatus.HELD_OUT
-        elif found.status == 1:
-            status = RefinementStatus.STEP_LIMIT
+        limited = RefinementStatus.STEP_LIMIT if found.status == 1 else RefinementStatus.CONVERGED
+        status = RefinementStatus.HELD_OUT if problem.patience_ended else limited
         return trace.solution(status, problem.sums.n_rows)
 
 
+@dataclass
 class _Problem:
     """The objective of a minimisation, and the judge of its iterates."""
 
-    def __init__(
-        self,
-        loss: Loss,
-        start: Network,
-        layout: Layout,
-        engine: Engine,
-        data: Selection,
-        held_out: Selection | None,
-        penalty: float,
-        trace: Trace,
-    ) -> None:
-        self.loss, self.start, self.layout, self.engine = loss, start, layout, engine
-        self.data, self.held_out, self.penalty, self.trace = data, held_out, penalty, trace
-        self.scale = _scales(layout, start)
-        self.sums: LossSums  # of the point seen last: that of an iterate once it is one
+    loss: Loss
+    start: Network
+    layout: Layout
+    engine: Engine
+    data: Selection
+    held_out: Selection | None
+    penalty: float
+    trace: Trace
+
+    def __post_init__(self) -> None:
+        self.scale = _scales(self.layout, self.start)
+        self.sums: LossSums  # of the latest point: that of an iterate once it is one
         self.exploded = EXPLODED
-        self.outside = self._outside(start)
+        self.outside = self._outside(self.start)
 
     @property
     def patience_ended(self) -> bool:
         """Whether held-out data have gained nothing for too long."""
-        waited = self.trace.n_steps - self.trace.best_at
-        return self.held_out is not None and waited >= PATIENCE
+        return self.held_out is not None and self.trace.waited >= PATIENCE
 
     def objective(self, change: Array) -> tuple[float, Array]:
-        """Loss a row with the penalty, and its gradient, in units of the scales."""
-        moved = self._moved(change)
+        """Loss per row with the penalty, and its gradient, in units of the scales."""
+        moved = self.layout.move(self.start, self.scale * change)
         function = partial(self.loss.sums, model=moved, layout=self.layout)
         try:
             sums = self.engine.run(function, self.data, label=self.loss.name)
@@ -142,39 +139,57 @@ class _Problem:
         return value, self.scale * sums.gradient / sums.n_rows + 2.0 * self.penalty * change
 
     def judge(self, change: Array) -> None:
-        """Note an iterate; end the search where held-out data gain no more."""
-        moved = self._moved(change)
+        """Note an iterate; end the search once held-out data gain no more."""
+        moved = self.layout.move(self.start, self.scale * change)
         self.outside = self._outside(moved)
         self._note(moved)
         if self.patience_ended:
             raise StopIteration
 
-    def _moved(self, change: Array) -> Network:
-        return self.layout.move(self.start, self.scale * change)
-
     def _outside(self, model: Network) -> tuple[float, float]:
-        """Loss a row and share correct on the held-out data."""
+        """Loss per row and share correct on the held-out data."""
         if self.held_out is None:
             return math.nan, math.nan
-        function = partial(self.loss.sums, model=model)
-        sums = self.engine.run(function, self.held_out, label="held out")
+        held_out = partial(self.loss.sums, model=model)
+        sums = self.engine.run(held_out, self.held_out, label="held out")
         loss = sums.loss / sums.n_rows
         return loss if math.isfinite(loss) else math.inf, sums.share_correct
 
     def _note(self, model: Network) -> None:
         sums, (held_out, share) = self.sums, self.outside
         squares = 2.0 * sums.losses if self.loss.least_squares else None
-        loss = sums.loss / sums.n_rows
-        self.trace.note(model, loss, squares, held_out=held_out, share=share)
+        self.trace.note(model, sums.loss / sums.n_rows, squares, held_out=held_out, share=share)
 
 
 def _scales(layout: Layout, model: Network) -> Array:
-    """Unit of each weight: the root mean square of those of its kind."""
+    """Unit of each weight: the root mean square of its weight matrix."""
     scale = np.ones(layout.size)
-    weights = layout.weights(model)
-    for name, places in layout.indices.items():
-        if not places.size:
-            continue
-        size = float(np.sqrt(np.mean(weights[name] ** 2)))
-        scale[places] = size if size > 0 else 0.1
+    for name, weights in layout.weights(model).items():
+        if weights.size:
+            scale[layout.indices[name]] = float(np.sqrt(np.mean(weights**2))) or 0.1
     return scale
+
+
+def split_held_out(selection: Selection) -> tuple[Subset, Subset]:
+    """Batches without every tenth segment, and batches of these.
+
+    Raises
+    ------
+    ValueError
+        If there is only one segment.
+    """
+    whole = selection.as_subset()
+    if whole.n_visited < 2:
+        raise ValueError(
+            "one segment cannot be split into training and held-out data: give more sequences"
+        )
+    every = min(HELD_OUT, whole.n_visited)
+    training, held_out, count = [], [], 0
+    for segments in whole.batches:
+        chosen = (count + np.arange(len(segments))) % every == every - 1
+        count += len(segments)
+        if not chosen.all():
+            training.append(segments[~chosen])
+        if chosen.any():
+            held_out.append(segments[chosen])
+    return Subset(whole.source, training), Subset(whole.source, held_out)

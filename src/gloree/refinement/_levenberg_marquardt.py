@@ -26,22 +26,27 @@ from gloree.refinement._sensitivities import (
     hessian_sums,
     square_sums,
 )
-from gloree.refinement._solution import Progress, RefinementStatus, Solution, Trace
-from gloree.refinement._solvers import refuse_other_losses
-from gloree.sequences import Array, Batch
+from gloree.refinement._solvers import (
+    Progress,
+    RefinementStatus,
+    Solution,
+    Trace,
+    refuse_other_losses,
+)
+from gloree.sequences import Array, Batch, IntArray
 
 FORGET = 0.9
-"""What a step keeps of the diagonal that scales the damping."""
+"""Fraction of the diagonal that scales the damping which a step keeps."""
 
 LEAST_GAIN = 1e-5
 """Steps that lower the error by less than this fraction are slow; five in a row end the search."""
 
 UNDAMPED = 1e-8
-"""Damping up to which a step says what there is left to gain."""
+"""Damping up to which the predicted gain of a step is all that is left to gain."""
 
 WORTHLESS = 0.01
-"""A gain in the sum of squares of this many variances of a residual is none: what is left would
-move no weight by more than a tenth of its standard error."""
+"""The search ends when less than this is left to gain in the sum of squares, in variances of a
+residual: it would move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
 """Steps without a gain on held-out data after which the search ends."""
@@ -73,13 +78,13 @@ class LevenbergMarquardt:
     max_steps : int, default 200
     max_seconds : float, optional
     damping : float, default 1e-3
-        First lambda: small where the start is known to be close to the optimum.
+        First lambda: small if the start is known to be close to the optimum.
     free : ndarray of bool of shape (size,), optional
         Weights that may move; all by default.
     admit : callable, optional
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     clock : callable, optional
-        Gives seconds; see `gloree.engine.Clock` for a search that may go on from a checkpoint.
+        Gives seconds; see `gloree.engine.Clock` for a search that can resume from a checkpoint.
 
     Notes
     -----
@@ -128,108 +133,97 @@ class LevenbergMarquardt:
         """
         refuse_other_losses(self.name, loss)
         trace = Trace(self.clock or time.perf_counter, progress)
-        search = _Search(self, layout, engine, data, held_out, trace)
-        status = RefinementStatus.STEP_LIMIT
+        chosen = np.arange(layout.size) if self.free is None else np.flatnonzero(self.free)
+        search = _Search(self, layout, engine, data, held_out, trace, chosen)
+        status, state = RefinementStatus.STEP_LIMIT, search.start(model)
         try:
-            state = search.start(model)
             while state.status is None:
                 state = search.step(state)
             status = state.status
         except KeyboardInterrupt:
-            if not trace.steps or engine.checkpoint is not None:
+            if engine.checkpoint is not None:
                 raise
-        return trace.solution(status, search.n_rows)
+        return trace.solution(status, state.sums.gradient.n_rows)
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a search stands."""
+    """Where a search stands.
+
+    `scale` is what the damping multiplies, (n_free,), `slow` the number of steps in a row that
+    gained little; `status` is set at the end.
+    """
 
     model: Network
     sums: NormalSums
-    error: float  # squared error of a row, summed over outputs
+    squares: SquareSums
     damping: float
-    scale: Array  # what the damping is multiplied by, for each free weight
-    slow: int = 0  # steps in a row that gained little
+    scale: Array
+    slow: int = 0
     status: RefinementStatus | None = None
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """A step that lowers the error, by `ratio` times what it was to gain."""
-
-    model: Network
-    sums: SquareSums
-    error: float
-    damping: float
-    ratio: float
-
-
 class _Search:
-    """The steps of one minimisation."""
+    """The steps of one minimisation of the `chosen` weights."""
 
-    def __init__(
-        self,
-        solver: LevenbergMarquardt,
-        layout: Layout,
-        engine: Engine,
-        data: Selection,
-        held_out: Selection | None,
-        trace: Trace,
-    ) -> None:
-        self.solver, self.layout, self.engine = solver, layout, engine
-        self.data, self.held_out, self.trace = data, held_out, trace
-        free = np.ones(layout.size, dtype=bool) if solver.free is None else solver.free
-        self.chosen = np.flatnonzero(free)
-        self.n_rows = math.nan
+    solver: LevenbergMarquardt
+    layout: Layout
+    engine: Engine
+    data: Selection
+    held_out: Selection | None
+    trace: Trace
+    chosen: IntArray
 
     def start(self, model: Network) -> _State:
         """Return the state at the start."""
         sums = self._normal(model)
-        self.n_rows = sums.gradient.n_rows
-        error = self._note(model, sums.gradient)
-        return _State(model, sums, error, self.solver.damping, np.zeros(self.chosen.size))
+        self._note(model, sums.gradient)
+        nothing = np.zeros(self.chosen.size)
+        return _State(model, sums, sums.gradient, self.solver.damping, nothing)
 
     def step(self, state: _State) -> _State:
         """Take one step, or end the search."""
-        trace = self.trace
+        trace, before = self.trace, state.squares
         if trace.n_steps >= self.solver.max_steps:
             return replace(state, status=RefinementStatus.STEP_LIMIT)
         if trace.steps[-1].seconds >= self.solver.max_seconds:
             return replace(state, status=RefinementStatus.TIME_LIMIT)
-        curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / self.n_rows
+        curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / before.n_rows
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
-        trial = self._trial(state)
-        if trial is None:
+        found = self._trial(state)
+        if found is None:
             return replace(state, status=RefinementStatus.CONVERGED)
-        self._note(trial.model, trial.sums)
-        slow = state.slow + 1 if state.error - trial.error < LEAST_GAIN * state.error else 0
+        model, squares, damping = found
+        self._note(model, squares)
+        slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
-        if trace.n_steps - trace.best_at >= PATIENCE:
+        if trace.waited >= PATIENCE:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        factor = 1 / 9 if trial.ratio > 0.75 else 1 if trial.ratio > 0.25 else 3
-        damping = max(trial.damping * factor, 1e-10)
-        sums = self._normal(trial.model)
-        return _State(trial.model, sums, trial.error, damping, state.scale, slow)
+        return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
-    def _trial(self, state: _State) -> _Trial | None:
-        """Damp a step until it gains enough; None where it would gain nothing that matters."""
-        H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / self.n_rows
-        g = state.sums.gradient.gradient[self.chosen] / self.n_rows
-        worthless = WORTHLESS / (self.n_rows * self.layout.n_outputs)
-        damping = state.damping
+    def _trial(self, state: _State) -> tuple[Network, SquareSums, float] | None:
+        """Model and error after a step damped until it gains enough, and the next damping.
+
+        None if it would gain nothing that matters.
+        """
+        before, damping = state.squares, state.damping
+        H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / before.n_rows
+        g = state.sums.gradient.gradient[self.chosen] / before.n_rows
+        worthless = WORTHLESS / (before.n_rows * self.layout.n_outputs)
         for _ in range(14):
             step = _damped_step(H, g, state.scale, damping)
             predicted = float(2.0 * step @ g - step @ H @ step)
-            if damping <= UNDAMPED and predicted <= worthless * state.error:
+            if damping <= UNDAMPED and predicted <= worthless * before.mean:
                 return None
             moved = self._moved(state.model, step)
             sums, error = self._squares(moved, self.data)
-            ratio = (state.error - error) / max(predicted, 1e-300)
+            ratio = (before.mean - error) / max(predicted, 1e-300)
             if sums is not None and ratio > 0.01:
-                return _Trial(moved, sums, error, damping, ratio)
+                factor = 1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3
+                return moved, sums, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
@@ -245,25 +239,17 @@ class _Search:
         return self.engine.run(function, self.data, label="J^T J")
 
     def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
-        """Squared error, and that of a row; infinite where the model explodes."""
+        """Squared error, and that per row; infinite where the model explodes."""
         try:
             sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
         except ExplosionError:
             return None, math.inf
-        error = _mean_square(sums)
-        return sums, error if math.isfinite(error) else math.inf
+        return sums, sums.mean if math.isfinite(sums.mean) else math.inf
 
-    def _note(self, model: Network, sums: SquareSums | GradientSums) -> float:
-        """Note the start or a step taken; return its squared error of a row."""
-        error, outside = _mean_square(sums), math.nan
-        if self.held_out is not None:
-            _, outside = self._squares(model, self.held_out)
-        self.trace.note(model, error / 2, sums.squares, held_out=outside / 2)
-        return error
-
-
-def _mean_square(sums: SquareSums | GradientSums) -> float:
-    return float(sums.squares.sum()) / sums.n_rows
+    def _note(self, model: Network, sums: SquareSums) -> None:
+        """Note the start or a step taken."""
+        outside = math.nan if self.held_out is None else self._squares(model, self.held_out)[1]
+        self.trace.note(model, sums.mean / 2, sums.squares, held_out=outside / 2)
 
 
 def _damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:

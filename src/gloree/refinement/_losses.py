@@ -14,7 +14,7 @@ from gloree._arrays import column_sums, index, namespace, take_rows, to_host, ze
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Layout
-from gloree.refinement._sensitivities import backpropagate
+from gloree.refinement._linearisation import Linearisation
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import predict_rows, run_states
 
@@ -27,7 +27,7 @@ class LossSums(Sums):
     ----------
     n_rows : float
     losses : ndarray of shape (n_outputs,) or (1,)
-        Of each output, where outputs have losses of their own.
+        Loss of each output, or of all together.
     correct : float
         Rows whose label is predicted correctly; NaN where there are no labels.
     gradient : ndarray of shape (size,) or (0,)
@@ -54,12 +54,12 @@ class LossSums(Sums):
 class Loss(Protocol):
     """What a solver minimises: a sum over the rows that count.
 
-    A loss of one's own derives from this class, and has a `name` and `rows`.
+    A loss of your own derives from this class, and defines `name` and `rows`.
 
     Attributes
     ----------
     name : str
-        Shown in messages and beside progress bars.
+        Shown in messages and progress bars.
     least_squares : bool
         Whether the loss is half the sum of the squared residuals, as `GaussNewton` and
         `LevenbergMarquardt` need; False by default.
@@ -102,7 +102,10 @@ class Loss(Protocol):
         """
 
     def correct(self, outputs: Array, targets: Array) -> NDArray[np.bool_] | None:
-        """Whether the label of each row is predicted correctly; None if targets are no labels."""
+        """Whether the label of each row is predicted correctly; None if there are no labels.
+
+        Parameters and shapes are those of `rows`; the result has shape (n_rows,).
+        """
         return None
 
     def sums(self, batch: Batch, model: Network, layout: Layout | None = None) -> LossSums:
@@ -139,14 +142,13 @@ class Loss(Protocol):
             raise ValueError(
                 f"`rows` of the {self.name} gave values of shape {tuple(values.shape)} and a "
                 f"signal of shape {tuple(signal.shape)} for outputs of shape "
-                f"{tuple(outputs.shape)}: give one value a row, and a signal like the outputs"
+                f"{tuple(outputs.shape)}: return one value per row, and a signal like the outputs"
             )
         right = self.correct(outputs, targets)
         gradient = np.zeros(0)
         if layout is not None:
-            slopes = model.activation.derivative(states.z, 1)
-            signal = _on_all_rows(batch, signal)
-            gradient = -backpropagate(batch, model, layout, states, slopes, signal)
+            at = Linearisation.of(batch, model, layout, states)
+            gradient = -at.pulled_back(_on_all_rows(batch, signal))
         return LossSums(
             float(batch.n_counted),
             np.atleast_1d(to_host(values.sum() if values.ndim == 1 else column_sums(values))),
@@ -156,7 +158,7 @@ class Loss(Protocol):
 
 
 def _on_all_rows(batch: Batch, signal: Array) -> Array:
-    """Zeros on the rows of context."""
+    """Signal of all rows, zero for context."""
     if not batch.has_context:
         return signal
     rows: Array = zeros(signal, (batch.n_rows, signal.shape[1]))
@@ -220,9 +222,8 @@ class CrossEntropy(Loss):
 
     def correct(self, outputs: Array, targets: Array) -> NDArray[np.bool_]:
         """Whether the label has the largest output."""
-        right: NDArray[np.bool_] = namespace(outputs).argmax(outputs, axis=1) == _label_numbers(
-            targets
-        )
+        largest: IntArray = namespace(outputs).argmax(outputs, axis=1)
+        right: NDArray[np.bool_] = largest == _label_numbers(targets)
         return right
 
 
@@ -242,7 +243,17 @@ def _label_numbers(targets: Array) -> IntArray:
 
 
 def softmax(logits: Array) -> tuple[Array, Array]:
-    """Probabilities, and the logarithm of what the exponentials sum to."""
+    """Probabilities of each row, and the logarithm of the sum of its exponentials.
+
+    Parameters
+    ----------
+    logits : ndarray or tensor of shape (n_rows, n_classes)
+
+    Returns
+    -------
+    probabilities : ndarray or tensor of shape (n_rows, n_classes)
+    log_total : ndarray or tensor of shape (n_rows,)
+    """
     xp = namespace(logits)
     largest = xp.max(logits, axis=1)
     probabilities = xp.exp(logits - largest[:, None])

@@ -19,18 +19,13 @@ MAX_STEPS = 100
 """Iterations of the logistic regression."""
 
 MOST_ROWS = 2**18
-"""Rows that it is fitted to, at most: evenly spread ones of more."""
+"""Rows that it is fitted to, at most; of more, evenly spread ones."""
 
 INVERSE_RIDGE = 1.0
 """Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
 
 
-def logistic_readout(
-    model: Network,
-    engine: Engine,
-    data: Selection,
-    n_classes: int,
-) -> Network:
+def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes: int) -> Network:
     """Replace the outputs of a network by logits: logistic regression on its states.
 
     Parameters
@@ -39,7 +34,7 @@ def logistic_readout(
         With a direct path, the inputs (windows included) are regressors too.
     engine : Engine
     data : Source or Subset
-        The outputs of the data are the numbers of the labels, from 0 on.
+        Its outputs are the numbers of the labels, from 0.
     n_classes : int
 
     Returns
@@ -51,8 +46,8 @@ def logistic_readout(
     -----
     Features are scaled to unit variance, and the scale is undone in the weights. Time
     O(n_rows (n_hidden + n_inputs) n_classes) for each of at most 100 iterations of scikit-learn's
-    `LogisticRegression`, on 2^18 evenly spread rows of more; memory 4 n_rows (n_hidden + n_inputs)
-    bytes. They are not kept in a checkpoint.
+    `LogisticRegression`, on at most 2^18 evenly spread rows; memory 4 n_rows (n_hidden + n_inputs)
+    bytes. The states are not kept in a checkpoint.
     """
     direct = model.direct_weights is not None
 
@@ -71,7 +66,7 @@ def logistic_readout(
     X /= scale.astype(np.float32)
     regression = LogisticRegression(C=INVERSE_RIDGE, max_iter=MAX_STEPS, tol=1e-4)
     with warnings.catch_warnings():
-        # stopping early does no harm to a readout, whose accuracy is reported
+        # an early stop does no harm to a readout whose accuracy is reported
         warnings.simplefilter("ignore", category=ConvergenceWarning)
         regression.fit(X, labels)
     present = regression.classes_

@@ -1,15 +1,13 @@
 """Rounds of residual moments: the model as control variate of its own estimate.
 
-Every quantity a round needs is a sum over batches at frozen weights, so `evaluate` is one pass
-that returns them together with the squared error; the rest is small linear algebra. A change is
-kept only if the squared error, measured by the next pass, falls. Rounds are functions from one
-`Iterate` to the next.
+All that a round needs are sums over batches at frozen weights: `evaluate` is one pass that returns
+them together with the squared error; the rest is small linear algebra. A change is kept only if
+the squared error, measured by the next pass, falls.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import factorial
 
 import numpy as np
@@ -29,12 +27,10 @@ from gloree.recurrence import (
     FreeWeights,
     OutputsOnly,
     RecurrenceEstimator,
-    SecondMomentSums,
     top_degree,
 )
 from gloree.refinement._layout import Layout
 from gloree.sequences import Array, Batch
-from gloree.states import residual_rows, run_states
 
 SHORTENINGS = 7
 """Lengths 1, 1/2, 1/4, .. of a change of U and b that are tried."""
@@ -42,7 +38,7 @@ SHORTENINGS = 7
 
 @dataclass(frozen=True)
 class RoundSums(Sums):
-    """What one pass at frozen weights returns.
+    """Sums of one pass at frozen weights.
 
     Attributes
     ----------
@@ -76,7 +72,7 @@ class RoundSums(Sums):
 
 @dataclass(frozen=True)
 class Rounds:
-    """What the rounds of a fit run on.
+    """Settings and data of the rounds of a fit.
 
     Attributes
     ----------
@@ -90,7 +86,7 @@ class Rounds:
         Input law, where a score is used.
     engine : Engine
     data : Source or Subset
-        What passes see: all of the data, or a part.
+        All of the data, or a part.
     ridge : float
         Relative ridge of the regressions on states and inputs.
     """
@@ -106,19 +102,17 @@ class Rounds:
     @property
     def free(self) -> FreeWeights:
         """Weights that an estimator may change."""
-        layout = self.layout
-        return FreeWeights(
-            layout.recurrent, layout.bias, layout.unit_bias, layout.direct, self.ridge
-        )
+        free = self.layout
+        return FreeWeights(free.recurrent, free.bias, free.unit_bias, free.direct, self.ridge)
 
     def later(self) -> Rounds:
-        """The same with the estimator of later rounds."""
+        """Rounds with the estimator of later rounds."""
         return replace(self, estimator=self.estimator.later(self.layout.n_hidden))
 
 
 @dataclass(frozen=True)
 class Iterate:
-    """A model, what a pass with it found, and how the squared error came to be.
+    """A model, the sums of a pass with it, and the squared errors on the way to it.
 
     Attributes
     ----------
@@ -133,32 +127,9 @@ class Iterate:
     history: tuple[tuple[str, float], ...] = ()
 
     def noted(self, label: str) -> Iterate:
-        """With its squared error in the history."""
+        """Iterate with its squared error in the history."""
         mean_square = float(self.sums.squares.mean()) / self.sums.n_rows
         return replace(self, history=(*self.history, (label, mean_square)))
-
-
-def evaluate_batch(
-    batch: Batch,
-    model: Network,
-    estimator: RecurrenceEstimator,
-    free: FreeWeights,
-    law: HermiteLaw | None,
-    contraction: Contraction | None,
-    moment: ResidualMoment | None,
-) -> RoundSums:
-    """Map of a round's pass: squared error, and the moments asked for."""
-    states = run_states(model, batch)
-    residuals = residual_rows(model, batch, states)
-    counted = take_rows(residuals, batch.counted)
-    seen = BatchAtWeights(batch, model, states, residuals, free, law, contraction)
-    return RoundSums(
-        to_host(column_squares(counted)),
-        float(batch.n_counted),
-        to_host(counted.T @ counted),
-        estimator.sums(seen),
-        None if moment is None else moment.sums(batch, residuals),
-    )
 
 
 def evaluate(
@@ -175,25 +146,33 @@ def evaluate(
     output_moment : ndarray of shape (n_outputs, n_outputs), optional
         Metric of the outputs for the contraction: E[r r^T] of the pass before.
 
+    Returns
+    -------
+    RoundSums
+
     Raises
     ------
     ExplosionError
         If the model explodes.
     """
-    estimator, contraction = rounds.estimator, None
-    if estimator.uses_scores and rounds.law is not None:
-        covariances = rounds.law.precision_blocks(0)
-        contraction = Contraction.of(model, covariances, output_moment)
-    function = partial(
-        evaluate_batch,
-        model=model,
-        estimator=estimator,
-        free=rounds.free,
-        law=rounds.law if estimator.uses_scores else None,
-        contraction=contraction,
-        moment=rounds.moment if tensor else None,
-    )
-    return rounds.engine.run(function, rounds.data, label="moments")
+    estimator, free = rounds.estimator, rounds.free
+    moment = rounds.moment if tensor else None
+    law, contraction = rounds.law if estimator.uses_scores else None, None
+    if law is not None:
+        contraction = Contraction.of(model, law.precision_blocks(0), output_moment)
+
+    def sums(batch: Batch) -> RoundSums:
+        seen = BatchAtWeights(batch, model, free, law, contraction)
+        counted = take_rows(seen.residuals, batch.counted)
+        return RoundSums(
+            to_host(column_squares(counted)),
+            float(batch.n_counted),
+            to_host(counted.T @ counted),
+            estimator.sums(seen),
+            None if moment is None else moment.sums(batch, seen.residuals),
+        )
+
+    return rounds.engine.run(sums, rounds.data, label="moments")
 
 
 def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
@@ -219,13 +198,12 @@ def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
 
 
 def start_rounds(rounds: Rounds, model: Network, sweeps: int = 2) -> Iterate:
-    """Outputs, U and b from the first moment's A1 and A2 (start at U = 0)."""
+    """Outputs, U and b from A1 and A2 of the first moment, starting at U = 0."""
     if rounds.layout.direct:
-        # a linear path may be most of the outputs: the units are sought in what it leaves
-        outputs = OutputsOnly()
-        sums = evaluate(replace(rounds, estimator=outputs), model)
-        assert isinstance(sums.recurrence, SecondMomentSums)
-        change = outputs.update(sums.recurrence, model, rounds.free)
+        # the direct path may make up most of the outputs: it is fitted before the units
+        outputs = replace(rounds, estimator=OutputsOnly())
+        sums = evaluate(outputs, model)
+        change = outputs.estimator.update(sums.recurrence, model, rounds.free)
         model = change.apply(model, units=False)
     current = Iterate(model, evaluate(rounds, model)).noted("first moment")
     for i in range(sweeps):
@@ -235,9 +213,12 @@ def start_rounds(rounds: Rounds, model: Network, sweeps: int = 2) -> Iterate:
 
 
 def residual_round(rounds: Rounds, start: Iterate) -> Iterate:
-    """One round: residual first moment, polish, sweep. The argument itself if the error stays.
+    """One round: residual first moment, `polished`, `sweep`; for the rounds of `Rounds.later`.
 
-    Give it the rounds of `Rounds.later`.
+    Returns
+    -------
+    Iterate
+        The argument itself if the error does not fall.
     """
     seen = start
     if start.sums.moment is None:
@@ -252,7 +233,7 @@ def residual_round(rounds: Rounds, start: Iterate) -> Iterate:
 
 
 def polished(rounds: Rounds, start: Iterate) -> Network:
-    """A1 and A2 from the residual moment plus the model's own."""
+    """Model with A1 and A2 from the residual moment plus the model's own moment."""
     model, sums, coordinates = start.model, start.sums, rounds.moment.coordinates
     degree, leading = top_degree(model)
     tensor = coordinates.model_tensor(model, degree, leading) + rounds.moment.tensor(sums.moment)
@@ -270,25 +251,23 @@ def polished(rounds: Rounds, start: Iterate) -> Network:
 def with_components(
     model: Network, found: Decomposition, coordinates: Coordinates, layout: Layout
 ) -> Network:
-    """Model with A1 and A2 replaced by a decomposition's units, signed and ordered like its own.
+    """Model with A1 and A2 from a decomposition, in the order of its own units.
 
-    Components keep the norm and sign of the rows they replace, so U and b stay valid.
+    Rows keep the norm and sign of those they replace, so U and b stay valid.
     """
     degree, leading = top_degree(model)
     old = coordinates.components(model)
-    cosines = old @ found.components.T
-    _, order = linear_sum_assignment(-np.abs(cosines / np.linalg.norm(old, axis=1)[:, None]))
-    sign = np.where(cosines[np.arange(len(order)), order] < 0, -1.0, 1.0)
-    size = np.linalg.norm(old, axis=1) * sign
+    cosines, norms = old @ found.components.T, np.linalg.norm(old, axis=1)
+    _, order = linear_sum_assignment(-np.abs(cosines / norms[:, None]))
+    size = norms * np.where(cosines[np.arange(len(order)), order] < 0, -1.0, 1.0)
     seen = np.zeros(model.input_weights.shape, dtype=bool)
     for direction in layout.directions:
         seen[direction.units, direction.columns] = True
+    rows = (size[:, None] * found.components[order]) @ coordinates.to_inputs
+    scale = factorial(degree) * leading * size**degree
     return model.replace(
-        input_weights=np.where(
-            seen, (size[:, None] * found.components[order]) @ coordinates.to_inputs, 0.0
-        ),
-        output_weights=found.loadings[order]
-        / (factorial(degree) * leading * size**degree)[:, None],
+        input_weights=np.where(seen, rows, 0.0),
+        output_weights=found.loadings[order] / scale[:, None],
     )
 
 

@@ -1,10 +1,9 @@
-"""Exact derivatives of the prediction error: gradient by the adjoint, J^T J by sensitivities."""
+"""Exact derivatives of the squared error: gradient by the adjoint, J^T J by sensitivities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from gloree._arrays import (
     beside,
     column_squares,
-    column_sums,
     contiguous,
     empty,
     index,
@@ -27,36 +25,56 @@ from gloree._arrays import (
 )
 from gloree._sums import Sums
 from gloree.models import Network
+from gloree.recurrence import SpreadSums
 from gloree.refinement._layout import Direction, Layout
-from gloree.sequences import Array, Batch, IntArray, LargestSegments, Packing
-from gloree.states import (
-    States,
-    chains_of,
-    residual_rows,
-    run_states,
-    step_after,
-    step_before,
-    without_context,
-)
+from gloree.refinement._linearisation import Linearisation
+from gloree.sequences import Array, Batch, IntArray, LargestSegments
+from gloree.states import residual_rows
 
 
 @dataclass(frozen=True)
-class GradientSums(Sums):
-    """Squared error and its gradient.
+class SquareSums(Sums):
+    """Squared error.
 
     Attributes
     ----------
     n_rows : float
     squares : ndarray of shape (n_outputs,)
         Sum of (y - y^)^2 of each output.
+    """
+
+    n_rows: float
+    squares: Array
+
+    @property
+    def total(self) -> float:
+        """Sum over all outputs."""
+        return float(self.squares.sum())
+
+    @property
+    def mean(self) -> float:
+        """Squared error per row, summed over outputs."""
+        return self.total / self.n_rows
+
+
+def square_sums(batch: Batch, model: Network) -> SquareSums:
+    """Squared error of one batch: a forward pass."""
+    residuals = take_rows(residual_rows(model, batch), batch.counted)
+    return SquareSums(float(batch.n_counted), to_host(column_squares(residuals)))
+
+
+@dataclass(frozen=True)
+class GradientSums(SquareSums):
+    """`SquareSums`, and the gradient of the squared error.
+
+    Attributes
+    ----------
     gradient : ndarray of shape (size,)
         J^T r, minus half the gradient of the squared error.
     leverage : LargestSegments
         Largest |f'(z_t)| (1 + |h_t|) of each segment.
     """
 
-    n_rows: float
-    squares: Array
     gradient: Array = field(repr=False)
     leverage: LargestSegments = field(repr=False, metadata={"nested": True})
 
@@ -66,7 +84,7 @@ def gradient_sums(
 ) -> GradientSums:
     r"""Sums of one batch for the gradient of the squared error.
 
-    The leverage of `n_largest` segments is kept (None: of all).
+    The leverage of `n_largest` segments is kept, or that of all.
 
     .. math::
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
@@ -79,137 +97,16 @@ def gradient_sums(
     -----
     Time O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
-    states = run_states(model, batch)
-    residuals = without_context(batch, residual_rows(model, batch, states))
-    slopes = model.activation.derivative(states.z, 1)
-    sqrt = namespace(slopes).sqrt
-    leverage = sqrt(row_squares(slopes)) * (1.0 + sqrt(row_squares(states.h)))
+    at = Linearisation.of(batch, model, layout)
+    residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
+    leverage = sqrt(row_squares(at.slopes)) * (1.0 + sqrt(row_squares(at.states.h)))
+    largest = to_host(stretch_maxima(leverage, batch.starts))
     return GradientSums(
         float(batch.n_counted),
         to_host(column_squares(residuals)),
-        backpropagate(batch, model, layout, states, slopes, residuals),
-        LargestSegments.of(
-            to_host(stretch_maxima(leverage, batch.starts)), batch.segments, n_largest
-        ),
+        at.pulled_back(residuals),
+        LargestSegments.of(largest, batch.segments, n_largest),
     )
-
-
-def backpropagate(
-    batch: Batch, model: Network, layout: Layout, states: States, slopes: Array, residuals: Array
-) -> Array:
-    """Return J^T r for any r of shape (n_rows, n_outputs), zero on rows that do not count."""
-    delta = adjoint_rows(model, batch, slopes, residuals, recurrent=layout.recurrent)
-    coefficients = [
-        to_host(column_sums(products))
-        for products in coefficient_products(batch, model, layout, states, delta, residuals)
-    ]
-    units = []
-    for direction in layout.directions:
-        own = delta[:, direction.units]
-        parts = [own.T @ seen_inputs(batch, direction)]
-        if layout.recurrent:
-            parts.append(own.T @ states.previous[:, direction.units])
-        if layout.unit_bias:
-            parts.append(column_sums(own)[:, None])
-        units.append(to_host(beside(parts)))
-    outputs = [residuals.T @ states.h]
-    if layout.bias:
-        outputs.append(column_sums(residuals)[:, None])
-    if layout.direct:
-        outputs.append(residuals.T @ batch.X)
-    return layout.join(units, coefficients, to_host(beside(outputs)))
-
-
-def coefficient_slopes(states: States, direction: Direction) -> Array:
-    """Slope of a unit in each free coefficient of its polynomial, (n_rows, n_coefficients).
-
-    d f(z) / d c_m = z^m for f(z) = sum_m c_m z^m.
-    """
-    z = states.z[:, direction.units]
-    powers: Array = z[:, index(z, direction.owners)] ** like(z, direction.powers)
-    return powers
-
-
-def coefficient_products(
-    batch: Batch, model: Network, layout: Layout, states: States, delta: Array, residuals: Array
-) -> list[Array]:
-    """Terms of J^T r of the free coefficients, (n_rows, n_coefficients) of each direction.
-
-    (A2 r_t + U^T delta_{t+1})_i z_{ti}^m: the adjoint of h_t, which delta_t = f'(z_t) times it
-    does not give back where f' is zero.
-    """
-    if not layout.free_coefficients:
-        return [zeros(residuals, (batch.n_rows, 0)) for _ in layout.directions]
-    adjoint = residuals @ like(residuals, model.output_weights.T)
-    if layout.recurrent:
-        for direction in layout.directions:
-            follow = step_before if direction.prefix == "backward_" else step_after
-            U = like(delta, model.recurrent_weights[direction.units, direction.units])
-            adjoint[:, direction.units] += follow(batch, delta[:, direction.units]) @ U
-    return [
-        adjoint[:, direction.units][:, index(adjoint, direction.owners)]
-        * coefficient_slopes(states, direction)
-        for direction in layout.directions
-    ]
-
-
-def seen_inputs(batch: Batch, direction: Direction) -> Array:
-    """Return the inputs that the units of a direction see."""
-    if direction.columns.shape[0] == batch.X.shape[1]:
-        return batch.X
-    columns: IntArray = index(batch.X, direction.columns)
-    return batch.X[:, columns]
-
-
-@dataclass(frozen=True)
-class SquareSums(Sums):
-    """Squared error alone.
-
-    Attributes
-    ----------
-    n_rows : float
-    squares : ndarray of shape (n_outputs,)
-        Sum of (y - y^)^2 of each output.
-    """
-
-    n_rows: float
-    squares: Array
-
-
-def square_sums(batch: Batch, model: Network) -> SquareSums:
-    """Squared error of one batch: a forward pass."""
-    residuals = take_rows(residual_rows(model, batch), batch.counted)
-    return SquareSums(float(batch.n_counted), to_host(column_squares(residuals)))
-
-
-def adjoint_rows(
-    model: Network, batch: Batch, slopes: Array, residuals: Array, *, recurrent: bool
-) -> Array:
-    """Adjoint states delta_t of all rows, shape (n_rows, n_hidden)."""
-    signal: Array = residuals @ like(residuals, model.output_weights.T)
-    if not recurrent or not model.recurrent_weights.any():
-        signal *= slopes
-        return signal
-    chains = chains_of(model, batch)
-    if len(chains) == 1:
-        return _adjoint_chain(model, signal, slopes, *chains[0])
-    for units, packing in chains:
-        signal[:, units] = _adjoint_chain(model, signal[:, units], slopes[:, units], units, packing)
-    return signal
-
-
-def _adjoint_chain(
-    model: Network, signal: Array, slopes: Array, units: slice, packing: Packing
-) -> Array:
-    U = like(signal, model.recurrent_weights[units, units])
-    delta, slope = packing.pack(signal), packing.pack(slopes)
-    bounds = packing.step_starts.tolist()
-    delta[bounds[-2] :] *= slope[bounds[-2] :]
-    for t in range(packing.n_steps - 2, -1, -1):
-        begin, end, stop = bounds[t], bounds[t + 1], bounds[t + 2]
-        delta[begin : begin + stop - end] += delta[end:stop] @ U
-        delta[begin:end] *= slope[begin:end]
-    return packing.unpack(delta)
 
 
 @dataclass(frozen=True)
@@ -250,9 +147,8 @@ def hessian_sums(
         \frac{\partial h_t}{\partial c_{im}} = e_i z_{ti}^m + f'(z_t) \circ
             U \frac{\partial h_{t-1}}{\partial c_{im}}
 
-    Of two chains, those of the forward one are found first and kept: the other one walks the
-    steps in the opposite order. All this is linear in what enters a unit, so weights of segments
-    enter there, as their roots.
+    Of two chains, the forward one is run first and its sensitivities are kept: the other one walks
+    the steps in the opposite order.
 
     Parameters
     ----------
@@ -268,104 +164,60 @@ def hessian_sums(
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
     subsample of the data.
     """
-    states = run_states(model, batch)
-    roots = None
-    if weights is not None:
-        roots = like(states.h, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
-    counted = np.zeros(batch.n_rows, dtype=bool)
-    counted[batch.counted_rows] = True
-    slopes = model.activation.derivative(states.z, 1)
-    regressors = _scaled(output_regressors(batch, states, layout), roots)
+    at = Linearisation.of(batch, model, layout)
+    slopes = at.slopes
+    weights = np.ones(batch.lengths.shape[0]) if weights is None else weights
+    # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
+    roots = like(slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
+    regressors = at.leaving() * roots
     root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
     root = like(slopes, root)
-    *others, last = [direction for direction in layout.directions if direction.n_units]
-    run = partial(_sensitivity_steps, batch, model, layout, states, slopes, roots)
-    kept = [_all_rows(run(other), other, batch, slopes) for other in others]
+    parts = [direction for direction in layout.directions if direction.n_units]
+    kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
+    counted = np.zeros(batch.n_rows, dtype=bool)
+    counted[batch.counted_rows] = True
 
-    q, width = layout.n_outputs, layout.n_unit_parameters
+    width, n_regressors = layout.n_unit_parameters, layout.output_width
     units = zeros(slopes, (width, width))
-    mixed = [
-        zeros(slopes, (part.n_units, part.size, layout.output_width)) for part in (*others, last)
-    ]
-    for rows, sensitivity in run(last):
+    mixed = [zeros(slopes, (part.n_units, part.size, n_regressors)) for part in parts]
+    for rows, sensitivity in _sensitivity_steps(at, roots, parts[-1]):
         chosen = np.flatnonzero(counted[rows])
         if chosen.size == 0:
             continue
         whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
         own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
-        parts = [*(values[:, place] for values in kept), own]
+        each = [*(values[:, place] for values in kept), own]
         seen = [
             (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
-            for part, values in zip((*others, last), parts, strict=True)
+            for part, values in zip(parts, each, strict=True)
         ]
         joined = seen[0] if len(seen) == 1 else beside(seen)
         units += joined.T @ joined
-        for total, values in zip(mixed, parts, strict=True):
+        for total, values in zip(mixed, each, strict=True):
             total += values.swapaxes(1, 2) @ regressors[place]
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = to_host(units)
-    for part, total in zip((*others, last), mixed, strict=True):
+    for part, total in zip(parts, mixed, strict=True):
         coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], to_host(total))
         hessian[part.block, width:] = coupling.reshape(part.size, -1)
     hessian[width:, :width] = hessian[:width, width:].T
     phi = regressors[index(regressors, counted)]
-    hessian[width:, width:] = np.kron(np.eye(q), to_host(phi.T @ phi))
-    rows_of = batch.lengths - batch.before - batch.after
-    n_rows = batch.n_counted if weights is None else weights @ rows_of
-    return HessianSums(float(n_rows), hessian)
-
-
-def _scaled(values: Array, roots: Array | None) -> Array:
-    """Rows times the roots of their weights."""
-    return values if roots is None else values * roots
-
-
-def entering_unit(batch: Batch, states: States, layout: Layout, direction: Direction) -> Array:
-    """What enters a unit of a direction: (x_t, h_{t-1}, 1)."""
-    parts = [seen_inputs(batch, direction)]
-    if layout.recurrent:
-        parts.append(states.previous[:, direction.units])
-    if layout.unit_bias:
-        parts.append(ones(states.h, (batch.n_rows, 1)))
-    joined: Array = beside(parts)
-    return joined
-
-
-def output_regressors(batch: Batch, states: States, layout: Layout) -> Array:
-    """What enters an output: (h_t, 1, x_t)."""
-    parts = [states.h]
-    if layout.bias:
-        parts.append(ones(states.h, (batch.n_rows, 1)))
-    if layout.direct:
-        parts.append(batch.X)
-    joined: Array = beside(parts)
-    return joined
-
-
-def _packing_of(batch: Batch, direction: Direction) -> Packing:
-    return batch.mirrored if direction.prefix == "backward_" else batch.packing
+    hessian[width:, width:] = np.kron(np.eye(layout.n_outputs), to_host(phi.T @ phi))
+    return HessianSums(float(weights @ (batch.lengths - batch.before - batch.after)), hessian)
 
 
 def _sensitivity_steps(
-    batch: Batch,
-    model: Network,
-    layout: Layout,
-    states: States,
-    slopes: Array,
-    roots: Array | None,
-    direction: Direction,
+    at: Linearisation, roots: Array, direction: Direction
 ) -> Iterator[tuple[IntArray, Array]]:
-    """Rows of each step and d h_t / d theta there, shape (n_units, n_rows, size).
-
-    Times the `roots` of their weights, of shape (n_rows, 1).
-    """
+    """Rows of each step, and d h_t / d theta there times their roots, (n_units, n_rows, size)."""
     k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
-    U = like(slopes, model.recurrent_weights[direction.units, direction.units])
-    recurrent = layout.recurrent and bool(U.any())
-    packing = _packing_of(batch, direction)
-    entering = packing.pack(_scaled(entering_unit(batch, states, layout, direction), roots))
-    steep = packing.pack(slopes[:, direction.units])
-    own = packing.pack(_scaled(coefficient_slopes(states, direction), roots))
+    slopes, units = at.slopes, direction.units
+    U = like(slopes, at.model.recurrent_weights[units, units])
+    recurrent = at.layout.recurrent and bool(U.any())
+    packing = at.batch.mirrored if direction.prefix == "backward_" else at.batch.packing
+    entering = packing.pack(at.entering(direction) * roots)
+    steep = packing.pack(slopes[:, units])
+    own = packing.pack(at.powers(direction) * roots)
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
     current: Array | None = None
     for begin, end in pairwise(packing.step_starts.tolist()):
@@ -383,11 +235,42 @@ def _sensitivity_steps(
         yield packing.rows[begin:end], current
 
 
-def _all_rows(
-    steps: Iterator[tuple[IntArray, Array]], direction: Direction, batch: Batch, slopes: Array
-) -> Array:
+def _all_rows(at: Linearisation, roots: Array, direction: Direction) -> Array:
     """Sensitivities of all rows of a batch, shape (n_units, n_rows, size)."""
-    kept: Array = empty(slopes, (direction.n_units, batch.n_rows, direction.size))
-    for rows, values in steps:
+    kept: Array = empty(at.slopes, (direction.n_units, at.batch.n_rows, direction.size))
+    for rows, values in _sensitivity_steps(at, roots, direction):
         kept[:, index(kept, rows)] = values
     return kept
+
+
+def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
+    """Sums of one batch for the spread of the score, by the adjoint.
+
+    Notes
+    -----
+    Time O(n_rows n_hidden (n_inputs + n_hidden) + n_segments size^2), memory O(n_segments size).
+    """
+    at = Linearisation.of(batch, model, layout)
+    residuals = at.residuals()
+    delta, constant = at.adjoint(residuals), ones(residuals, (batch.n_rows, 1))
+    terms, scores = at.coefficient_terms(residuals, delta), []
+    for direction, values in zip(layout.directions, terms, strict=True):
+        own = delta[:, direction.units]
+        scores.append(_segment_products(batch, own, at.entering(direction)))
+        scores.append(_segment_products(batch, values, constant))
+    joined = beside([*scores, _segment_products(batch, residuals, at.leaving())])
+    return SpreadSums(float(batch.lengths.shape[0]), to_host(joined.T @ joined))
+
+
+def _segment_products(batch: Batch, left: Array, right: Array) -> Array:
+    """Sum of left_t (x) right_t over each segment, shape (n_segments, n_left * n_right)."""
+    n_segments, n_left, n_right = batch.lengths.shape[0], left.shape[1], right.shape[1]
+    length = int(batch.lengths[0])
+    if bool((batch.lengths == length).all()):
+        stacked = left.reshape(n_segments, length, n_left).swapaxes(1, 2)
+        total: Array = stacked @ right.reshape(n_segments, length, n_right)
+    else:
+        total = zeros(left, (n_segments, n_left, n_right))
+        for i, (begin, end) in enumerate(pairwise([*batch.starts.tolist(), batch.n_rows])):
+            total[i] = left[begin:end].T @ right[begin:end]
+    return total.reshape(n_segments, n_left * n_right)

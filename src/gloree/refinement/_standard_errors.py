@@ -13,13 +13,13 @@ from gloree.models import CanonicalUnits, Network
 from gloree.refinement._curvature import chunks
 from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
-from gloree.refinement._solution import Solution
-from gloree.refinement._spread import spread_sums
+from gloree.refinement._sensitivities import spread_sums
+from gloree.refinement._solvers import Solution
 from gloree.sequences import Array, IntArray
 
 SPREAD_SEGMENTS, SPREAD_ROWS = (400, 1000), 100_000
-"""Least and largest number of segments behind the spread of the score, and their rows: standard
-errors are then right to about 2 %, or 4 % where a thousand segments would have more rows."""
+"""Least and largest number of segments for the spread of the score, and their rows: standard errors
+are then right to about 2 %, or 4 % where a thousand segments would have more rows."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,21 @@ class StandardErrors:
 
         The network fitted on x - m has b - A1 m and c - D^T m on x.
         """
-        errors = dict(self.weights)
-        index = layout.indices
+        errors, index = dict(self.weights), layout.indices
         if layout.unit_bias:
-            places = index["hidden_bias"]
             values = []
             for part in layout.directions:
+                biases = index["hidden_bias"][part.units]
                 rows = index[f"{part.prefix}input_weights"]
-                own = centre[part.columns]
-                values.append(self._of_sum(places[part.units], rows, own))
+                values.append(self._of_sum(biases, rows, centre[part.columns]))
             errors["hidden_bias"] = np.concatenate(values)
         if layout.direct:
-            places = index["output_bias"]
-            errors["output_bias"] = self._of_sum(places, index["direct_weights"].T, centre)
+            rows = index["direct_weights"].T
+            errors["output_bias"] = self._of_sum(index["output_bias"], rows, centre)
         return StandardErrors(self.covariance, errors)
 
     def _of_sum(self, places: IntArray, rows: IntArray, centre: Array) -> Array:
-        """Standard errors of bias_i - weights_i . centre, for the places of both."""
+        """Standard errors of bias_i - weights_i . centre, from the indices of both."""
         direction = np.concatenate(([1.0], -centre))
         values = np.empty(places.shape[0])
         for i, (place, row) in enumerate(zip(places, rows, strict=True)):
@@ -86,12 +84,12 @@ class StandardErrors:
 
     def relative(self, model: Network, layout: Layout) -> dict[str, float]:
         """Predicted relative error of each weight matrix: root sum of variances over its norm."""
-        weights, predicted = layout.weights(model), {}
-        for name, errors in self.weights.items():
-            size = float(np.linalg.norm(weights[name]))
-            if size > 0:
-                predicted[name] = float(np.linalg.norm(errors)) / size
-        return predicted
+        norms = {name: np.linalg.norm(values) for name, values in layout.weights(model).items()}
+        return {
+            name: float(np.linalg.norm(errors) / norms[name])
+            for name, errors in self.weights.items()
+            if norms[name] > 0
+        }
 
 
 def standard_errors(
@@ -130,8 +128,7 @@ def standard_errors(
     spread = sums.spread * (source.n_visited / sums.n_segments) * np.outer(scale, scale)
     try:
         factor = linalg.cho_factor(matrix)
-        half = linalg.cho_solve(factor, spread)
-        covariance = linalg.cho_solve(factor, half.T)
+        covariance = linalg.cho_solve(factor, linalg.cho_solve(factor, spread).T)
     except linalg.LinAlgError:
         inverse = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True)
         covariance = inverse @ spread @ inverse
