@@ -25,8 +25,9 @@ from gloree.recurrence import (
     LinearisedSums,
     ScoreSums,
     SecondMomentSums,
+    SpreadSums,
 )
-from gloree.refinement import GradientSums, HessianSums, RoundSums, SpreadSums
+from gloree.refinement import GradientSums, HessianSums, RoundSums
 from gloree.sequences import LargestSegments, Segments, as_sequences
 
 LAW = np.array([[[2.0, 1.0], [1.0, 3.0]]])

@@ -1,6 +1,5 @@
 """Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
-from gloree.recurrence import SpreadSums
 from gloree.refinement._curvature import hessian_pass
 from gloree.refinement._gauss_newton import GaussNewton
 from gloree.refinement._layout import Layout, polynomial_powers
@@ -57,7 +56,6 @@ __all__ = [
     "Rounds",
     "Solution",
     "Solver",
-    "SpreadSums",
     "SquareSums",
     "SquaredError",
     "StandardErrors",
