@@ -16,7 +16,7 @@ from gloree._arrays import (
     take_rows,
     to_host,
 )
-from gloree._sums import MergeError
+from gloree._sums import MergeError, Sums
 from gloree.sequences import Array, Batch
 
 
@@ -59,7 +59,7 @@ class LagCovariances:
 
 
 @dataclass(frozen=True)
-class LagMoments:
+class LagMoments(Sums):
     """Sums over steps and over windows of neighbouring steps; a monoid under `merge`.
 
     All sums are taken of x - centre, with a provisional centre near the mean, so that nothing

@@ -5,6 +5,7 @@ A *pass function* takes a `Batch` and returns a mergeable statistic: an object w
 finishes first and wherever it runs, so every engine gives bit-equal results for the same batches.
 """
 
+from gloree._sums import Sums
 from gloree.engine._batching import BatchTransform
 from gloree.engine._checkpoint import Checkpoint, CheckpointError
 from gloree.engine._choice import get_engine
@@ -27,6 +28,7 @@ __all__ = [
     "Selection",
     "Source",
     "Subset",
+    "Sums",
     "every_nth",
     "get_engine",
     "halves",

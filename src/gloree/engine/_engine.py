@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import chain, islice
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
@@ -218,8 +218,7 @@ class Engine:
             self.checkpoint.append(label, result)
         if isinstance(result, PassFailure):
             raise result
-        known: Result = result
-        return known
+        return cast(Result, result)
 
     def collect(self, function: Callable[[Batch], Item], data: Selection) -> list[Item]:
         """Keep what a function makes of each batch, for sums that are taken over it many times.

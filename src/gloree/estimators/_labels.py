@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import without_tensors
-from gloree.engine import Engine, Source
+from gloree.engine import Engine, Source, Sums
 from gloree.sequences import Batch, Data, IntArray, Sequences
 
 Labels: TypeAlias = NDArray[np.generic]
@@ -105,7 +105,7 @@ def numbers_of(flat: list[object], classes: Labels) -> IntArray:
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(Sums):
     """Distinct whole numbers among the labels of some batches."""
 
     values: IntArray
