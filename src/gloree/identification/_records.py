@@ -40,7 +40,9 @@ def read_records(u: Any, y: Any = None, lengths: ArrayLike | None = None) -> Seq
     """
     if is_source(u, y):
         with messages_of_u_and_y():
-            return in_memory(as_data(u, y, lengths=lengths))
+            records = in_memory(as_data(u, y, lengths=lengths))
+        if records.Y is not None:
+            return records
     if y is None:
         raise ValueError("`y` is missing: an output record is needed")
     for name, values in (("u", u), ("y", y)):

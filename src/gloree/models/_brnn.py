@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree.activations import Activation, get_activation
-from gloree.models._batches import Chain
 from gloree.models._network import Network
+from gloree.models._recursion import Recursion
 from gloree.models._validation import check_activation, check_lags, frozen_array
 
 Array = NDArray[np.float64]
@@ -226,10 +226,12 @@ class BRNN(Network):
         stacks = ("input_weights", "recurrent_weights")
         return {name: value for name, value in changes.items() if name not in stacks} | parts
 
-    def _chains(self) -> tuple[Chain, ...]:
+    @property
+    def recursions(self) -> tuple[Recursion, ...]:
+        """The recursions of the network, forward first."""
         forward, backward = slice(0, self.n_forward), slice(self.n_forward, self.n_hidden)
         return (
-            Chain(
+            Recursion(
                 self.forward_input_weights,
                 self.forward_recurrent_weights,
                 self.hidden_bias[forward],
@@ -237,7 +239,7 @@ class BRNN(Network):
                 self.lags,
                 forward,
             ),
-            Chain(
+            Recursion(
                 self.backward_input_weights,
                 self.backward_recurrent_weights,
                 self.hidden_bias[backward],

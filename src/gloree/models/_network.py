@@ -13,18 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from gloree._extras import require
 from gloree.activations import Activation, from_spec
-from gloree.models._batches import (
-    Chain,
-    Explosions,
-    OnExplosion,
-    check_columns,
-    guarded_batches,
-    run_batches,
-)
-from gloree.models._forward import EXPLOSION_LIMIT, multiply_rows
+from gloree.models._forward import EXPLOSION_LIMIT
+from gloree.models._prediction import check_columns, predict_data, predict_rows
+from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._storage import read_model, write_model
 from gloree.models._symmetry import canonical_units
 from gloree.sequences import Sequences, as_sequences
+from gloree.sources import as_data
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -88,8 +83,9 @@ class Network(ABC):
     def n_forward(self) -> int:
         """Hidden units of the forward chain."""
 
+    @property
     @abstractmethod
-    def _chains(self) -> tuple[Chain, ...]:
+    def recursions(self) -> tuple[Recursion, ...]:
         """Recursions of the network, forward first."""
 
     @property
@@ -238,8 +234,12 @@ class Network(ABC):
         O(n_rows n_hidden (n_inputs + n_hidden)) time. Sequences run side by side; long ones are
         cut into blocks that run side by side, with the same result up to rounding.
         """
-        data = self._read(X, lengths)
-        return data.restore(self._state_rows(data, on_explosion))
+        data, explosions = self._read(X, lengths), Explosions(on_explosion)
+        states = np.empty((data.n_rows, self.n_hidden))
+        for batch in run_recursions(data, self.recursions, explosions):
+            states[batch.rows, batch.recursion.units] = batch.states
+        explosions.warn(data.n_sequences)
+        return data.restore(states)
 
     def predict(
         self,
@@ -247,22 +247,26 @@ class Network(ABC):
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
+        engine: object = None,
     ) -> Any:
         """Predict E[y_t | x] at every step.
 
         Parameters
         ----------
         X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
+            Input sequences; or data kept anywhere else (see `gloree.sources.as_data`), with
+            outputs, which are not used, or without.
         lengths : sequence of int, optional
             Steps of each sequence in a flat `X`.
         on_explosion : {"raise", "nan"}, default "raise"
             See `hidden_states`.
+        engine : None, "threads", "serial", "dask", distributed.Client or Engine
+            Where predictions for data in several parts are computed, batch by batch.
 
         Returns
         -------
         ndarray of shape (..., n_outputs), or list of them
-            In the form of `X`.
+            In the form of `X`; for data in several parts a list, one array for each sequence.
 
         Raises
         ------
@@ -274,10 +278,12 @@ class Network(ABC):
         Notes
         -----
         O(n_rows n_hidden (n_inputs + n_hidden + n_outputs)) time; beside the predictions only a
-        batch of rows is held.
+        batch of rows is held (of data in several parts, a few parts).
         """
-        data = self._read(X, lengths)
-        return data.restore(self._predict_rows(data, on_explosion))
+        data, explosions = as_data(X, lengths=lengths, keep_tensors=False), Explosions(on_explosion)
+        predictions = predict_data(self, data, explosions, engine=engine)
+        explosions.warn(data.n_sequences)
+        return predictions
 
     def simulate(
         self,
@@ -327,7 +333,7 @@ class Network(ABC):
                 f"{self.n_outputs} of them, one for each output"
             )
         data = self._read(X, lengths)
-        outputs = self._predict_rows(data, "raise")
+        outputs = predict_rows(self, data, Explosions())
         if spread.any():
             draws = np.random.default_rng(random_state).standard_normal(outputs.shape)
             draws *= spread
@@ -374,11 +380,10 @@ class Network(ABC):
         if not limit > 0.0:
             raise ValueError(f"`limit` is {limit}, expected a positive number")
         data = self._read(X, lengths)
-        found = Explosions()
-        for chain in self._chains():
-            for _ in run_batches(data, chain, limit, found):
-                pass
-        return found.table()
+        explosions = Explosions("nan", limit)
+        for _ in run_recursions(data, self.recursions, explosions):
+            pass
+        return explosions.table()
 
     def canonical(self: N) -> N:
         """Choose one representative among the equivalent weights; predictions stay the same.
@@ -514,26 +519,5 @@ class Network(ABC):
 
     def _read(self, X: Any, lengths: ArrayLike | None) -> Sequences:
         data = as_sequences(X, lengths=lengths)
-        check_columns(data, self.n_inputs, self.n_columns)
+        check_columns(self, data)
         return data
-
-    def _state_rows(self, data: Sequences, on_explosion: OnExplosion) -> Array:
-        states = np.empty((data.n_rows, self.n_hidden))
-        for batch in guarded_batches(data, self._chains(), on_explosion):
-            states[batch.rows, batch.chain.units] = batch.states
-        return states
-
-    def _predict_rows(self, data: Sequences, on_explosion: OnExplosion) -> Array:
-        outputs = np.empty((data.n_rows, self.n_outputs))
-        outputs[:] = self.output_bias
-        cut = self.lags * self.n_inputs
-        for batch in guarded_batches(data, self._chains(), on_explosion):
-            chain = batch.chain
-            part = multiply_rows(batch.states, self.output_weights[chain.units])
-            if self.direct_weights is not None:
-                # the forward chain sees the present too: the backward one adds only the future
-                seen = slice(self.n_inputs, None) if chain.backward else slice(None)
-                direct = self.direct_weights[cut:] if chain.backward else self.direct_weights[:cut]
-                part += multiply_rows(batch.windows[:, seen], direct)
-            outputs[batch.rows] += part
-        return outputs
