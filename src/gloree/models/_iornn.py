@@ -130,12 +130,5 @@ class IORNN(Network):
     @property
     def recursions(self) -> tuple[Recursion, ...]:
         """The recursions of the network, forward first."""
-        recursion = Recursion(
-            self.input_weights,
-            self.recurrent_weights,
-            self.hidden_bias,
-            self.activation,
-            self.lags,
-            slice(0, self.n_hidden),
-        )
-        return (recursion,)
+        A1, U, b = self.input_weights, self.recurrent_weights, self.hidden_bias
+        return (Recursion(A1, U, b, self.activation, self.lags, slice(0, self.n_hidden)),)

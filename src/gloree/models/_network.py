@@ -1,4 +1,7 @@
-"""What networks of one direction and of both have in common."""
+"""What networks of one direction and of both have in common.
+
+(One module: one class, most of it documentation.)
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gloree._extras import require
 from gloree.activations import Activation, from_spec
@@ -18,11 +21,12 @@ from gloree.models._prediction import check_columns, predict_data, predict_rows
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._storage import read_model, write_model
 from gloree.models._symmetry import canonical_units
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Array, IntArray, Sequences, as_sequences
 from gloree.sources import as_data
 
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+if TYPE_CHECKING:
+    from torch.nn import Module
+
 N = TypeVar("N", bound="Network")
 
 
@@ -125,37 +129,27 @@ class Network(ABC):
             return NotImplemented
         if (self.activation, self.lags) != (other.activation, other.lags):
             return False
-        theirs = other.arrays()
-        for name, mine in self.arrays().items():
-            their = theirs[name]
-            if mine is None or their is None:
-                if mine is not their:
-                    return False
-            elif not np.array_equal(mine, their):
-                return False
-        return True
+        pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
+        return all(
+            mine is their if mine is None or their is None else np.array_equal(mine, their)
+            for mine, their in pairs
+        )
 
     # equal models hold mutable-looking arrays: no hash, as for arrays themselves
     __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # through the constructor, so that arrays come back read-only
         return partial(type(self), **self._arguments()), ()
 
     def arrays(self) -> dict[str, Array | None]:
-        """Weights by name, as the constructor takes them.
-
-        Returns
-        -------
-        dict of str to ndarray
-            None for a direct path that is not there.
-        """
+        """Weights by name, as the constructor takes them; None for no direct path."""
         return {name: getattr(self, name) for name in self.weight_names}
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, object]:
         return {**self.arrays(), "activation": self.activation, "lags": self.lags}
 
-    def replace(self: N, **changes: Any) -> N:
+    def replace(self: N, **changes: object) -> N:
         """Make a model with some arguments changed.
 
         Parameters
@@ -183,22 +177,20 @@ class Network(ABC):
         >>> model.replace(recurrent_weights=None).recurrent_weights
         array([[0.]])
         """
-        arguments = self._arguments()
+        arguments: dict[str, Any] = self._arguments()
         changes = self._unstacked(changes)
-        unknown = sorted(set(changes) - set(arguments))
-        if unknown:
-            raise TypeError(
-                f"`replace` got {unknown[0]!r}, expected some of {', '.join(arguments)}"
-            )
+        for name in sorted(changes):
+            if name not in arguments:
+                raise TypeError(f"`replace` got {name!r}, expected some of {', '.join(arguments)}")
         return type(self)(**{**arguments, **changes})
 
-    def _unstacked(self, changes: dict[str, Any]) -> dict[str, Any]:
+    def _unstacked(self, changes: dict[str, object]) -> dict[str, object]:
         """Changes in terms of the arguments of the constructor."""
         return changes
 
     def hidden_states(
         self,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
@@ -243,7 +235,7 @@ class Network(ABC):
 
     def predict(
         self,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
@@ -256,10 +248,8 @@ class Network(ABC):
         X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
             Input sequences; or data kept anywhere else (see `gloree.sources.as_data`), with
             outputs, which are not used, or without.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
-        on_explosion : {"raise", "nan"}, default "raise"
-            See `hidden_states`.
+        lengths, on_explosion
+            As in `hidden_states`.
         engine : None, "threads", "serial", "dask", distributed.Client or Engine
             Where predictions for data in several parts are computed, batch by batch.
 
@@ -287,7 +277,7 @@ class Network(ABC):
 
     def simulate(
         self,
-        X: Any,
+        X: object,
         *,
         noise: ArrayLike = 0.0,
         lengths: ArrayLike | None = None,
@@ -297,12 +287,10 @@ class Network(ABC):
 
         Parameters
         ----------
-        X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
+        X, lengths
+            As in `hidden_states`.
         noise : float or ndarray of shape (n_outputs,), default 0.0
             Standard deviation, of all outputs or of each.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
         random_state : int, Generator or None
             Seed of the noise.
 
@@ -341,16 +329,14 @@ class Network(ABC):
         return data.restore(outputs)
 
     def explosions(
-        self, X: Any, *, lengths: ArrayLike | None = None, limit: float = EXPLOSION_LIMIT
+        self, X: object, *, lengths: ArrayLike | None = None, limit: float = EXPLOSION_LIMIT
     ) -> IntArray:
         """List the sequences whose states run away, with the first such step.
 
         Parameters
         ----------
-        X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
+        X, lengths
+            As in `hidden_states`.
         limit : float, default EXPLOSION_LIMIT
             Largest size of a state that still counts as sound.
 
@@ -422,17 +408,8 @@ class Network(ABC):
     def rearranged(self: N, order: IntArray, scale: Array, state_scale: Array) -> N:
         """Scale the units, then reorder them (see `CanonicalUnits`).
 
-        Parameters
-        ----------
-        order : ndarray of int of shape (n_hidden,)
-            Old unit at each new place, of the same direction.
-        scale, state_scale : ndarray of shape (n_hidden,)
-            s_i and t_i with f(s_i z) = t_i f(z): z_i is multiplied by s_i and h_i by t_i.
-
-        Returns
-        -------
-        Network
-            Of the same class and predictions.
+        `order` is the old unit (of the same direction) at each new place; with f(s_i z) = t_i f(z)
+        for `scale` s and `state_scale` t, z_i is multiplied by s_i and h_i by t_i.
         """
         recurrent = self.recurrent_weights * np.outer(scale, 1.0 / state_scale)
         # adding zero turns -0.0 into 0.0
@@ -490,12 +467,11 @@ class Network(ABC):
         missing = sorted(set(cls.weight_names) - {"direct_weights"} - set(arrays))
         if missing:
             raise ValueError(f"{os.fspath(path)!r} is damaged: it has no {missing[0]!r}")
-        arguments: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
-        arguments["activation"] = from_spec(settings["activation"])
-        arguments["lags"] = settings["lags"]
-        return cls(**arguments)
+        weights: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
+        settings["activation"] = from_spec(settings["activation"])
+        return cls(**weights, **settings)
 
-    def to_torch(self) -> Any:
+    def to_torch(self) -> Module:
         """Copy the model into a `torch.nn.Module` in float64, ready to be trained further.
 
         Returns
@@ -513,11 +489,12 @@ class Network(ABC):
             If the activation is not one of this library's.
         """
         require("torch", "torch", "to_torch")
-        from gloree.models._torch import torch_module
+        from gloree.models._torch import TorchBRNN, TorchIORNN
 
-        return torch_module(self)
+        network = TorchBRNN if "forward_input_weights" in self.weight_names else TorchIORNN
+        return network(self.arrays(), self.activation, self.lags)
 
-    def _read(self, X: Any, lengths: ArrayLike | None) -> Sequences:
+    def _read(self, X: object, lengths: ArrayLike | None) -> Sequences:
         data = as_sequences(X, lengths=lengths)
         check_columns(self, data)
         return data
