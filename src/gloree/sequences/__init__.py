@@ -10,7 +10,7 @@ one contiguous block, so a step is one matrix product whatever the lengths are.
 from gloree._arrays import Array, IntArray
 from gloree.sequences._batch import FAR, Batch, Packing
 from gloree.sequences._cut import Cut, spread_over
-from gloree.sequences._data import Data, Part, walk
+from gloree.sequences._data import Data, Part, Readable, walk
 from gloree.sequences._segments import LargestSegments, Segments
 from gloree.sequences._sequences import Form, Sequences
 from gloree.sequences._validation import as_sequences
@@ -27,6 +27,7 @@ __all__ = [
     "LargestSegments",
     "Packing",
     "Part",
+    "Readable",
     "Segments",
     "Sequences",
     "as_sequences",

@@ -69,7 +69,7 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
     return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
 
 
-def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
+def require_same(name: str, data: Sequences, checksum: int | None) -> Sequences:
     """Give a part back, if it is what the scan has found.
 
     Raises
@@ -77,7 +77,7 @@ def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
     SourceError
         Naming the part.
     """
-    if data.checksum != checksum:
+    if checksum is not None and data.checksum != checksum:
         raise SourceError(f"{name} is not what it was in the first pass: {ADVICE}")
     return data
 
