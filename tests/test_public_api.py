@@ -105,7 +105,7 @@ SIGNATURES = {
     "weight_errors": (metrics.weight_errors, [("model", EMPTY), ("truth", EMPTY)]),
     "fit": (SpectralRNNRegressor.fit, [("X", EMPTY), ("Y", None)]),
     "predict": (SpectralRNNRegressor.predict, [("X", EMPTY)]),
-    "score": (SpectralRNNRegressor.score, [("X", EMPTY), ("Y", EMPTY)]),
+    "score": (SpectralRNNRegressor.score, [("X", EMPTY), ("Y", None)]),
 }
 
 

@@ -3,26 +3,32 @@
 A pass function runs where its batch is. For NumPy arrays every function here is the NumPy call
 that it is named after; for tensors it is its counterpart in the array API standard (as
 array-api-compat provides it), on the device of the tensor. Statistics come back as NumPy arrays,
-so nothing outside the pass functions knows of tensors.
+so nothing outside the pass functions knows of tensors, and types name arrays where either may be.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gloree._extras import require
 
+Array: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = "IntArray | NDArray[np.bool_] | slice"
+Values = TypeVar("Values")
+
 DEVICE_ROOM = 64
 """Rows of a block on an accelerator, for each row of a block that suits a processor's cache:
 there is no such cache to stay in, and every operation costs a launch."""
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> bool:
     """Whether this is a PyTorch tensor (PyTorch is not imported to find out)."""
     if type(value) is np.ndarray:
         return False
@@ -30,77 +36,75 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def namespace(x: Any) -> Any:
+def namespace(x: object) -> ModuleType:
     """Functions for arrays like `x`: NumPy, or PyTorch under the names of the standard."""
     if not is_tensor(x):
         return np
-    return require("array_api_compat.torch", "torch", "work on tensors")
+    found: ModuleType = require("array_api_compat.torch", "torch", "work on tensors")
+    return found
 
 
-def to_host(values: Any) -> NDArray[Any]:
+def to_host(values: Values) -> Values:
     """NumPy array with the values of an array or tensor (NumPy arrays as they are)."""
-    if not is_tensor(values):
-        return np.asarray(values)
-    values = values.detach().cpu()
-    # NumPy has no such numbers
-    return np.asarray((values.float() if "bfloat16" in str(values.dtype) else values).numpy())
+    host: Any = values
+    if is_tensor(host):
+        host = host.detach().cpu()
+        # NumPy has no such numbers
+        host = (host.float() if "bfloat16" in str(host.dtype) else host).numpy()
+    return cast(Values, np.asarray(host))
 
 
-def without_tensors(value: Any) -> Any:
+def without_tensors(value: object) -> object:
     """NumPy arrays in place of tensors, in a list too."""
     if isinstance(value, (list, tuple)) and any(map(is_tensor, value)):
         return [to_host(part) if is_tensor(part) else part for part in value]
     return to_host(value) if is_tensor(value) else value
 
 
-def like(x: Any, values: Any) -> Any:
-    """Put an array where `x` is.
-
-    Parameters
-    ----------
-    x : ndarray or tensor
-    values : ndarray or tensor
-        Small, as a rule: weights, or the indices of rows.
-
-    Returns
-    -------
-    ndarray or tensor
-        `values` themselves for NumPy arrays, else a copy on the device of `x`.
-    """
+def like(x: object, values: Values) -> Values:
+    """Put a small array (weights, indices of rows) where `x` is; a copy if that is a device."""
     if not is_tensor(x) or is_tensor(values):
         return values
-    return namespace(x).asarray(np.array(values, order="C"), device=x.device)
+    xp, where = namespace(x), _device(x)
+    return cast(Values, xp.asarray(np.array(values, order="C"), device=where))
 
 
-def index(x: Any, rows: Any) -> Any:
+def _device(x: object) -> object:
+    return cast(Any, x).device
+
+
+def index(x: object, rows: Rows) -> IntArray:
     """Indices (or a mask, or a slice) of rows of `x`, where `x` is."""
-    if isinstance(rows, slice) or not is_tensor(x):
-        return rows
-    # a mask would have to come back from the device, to be counted
-    return like(x, np.flatnonzero(rows) if rows.dtype == np.bool_ else rows)
+    if not isinstance(rows, slice) and is_tensor(x):
+        # a mask would have to come back from the device, to be counted
+        rows = like(x, np.flatnonzero(rows) if rows.dtype == np.bool_ else rows)
+    return cast(IntArray, rows)
 
 
-def rows_where(mask: NDArray[np.bool_]) -> NDArray[np.int64] | slice:
+def rows_where(mask: NDArray[np.bool_]) -> IntArray | slice:
     """Rows for which a mask holds; the slice of all of them if they are."""
     return slice(None) if mask.all() else np.flatnonzero(mask)
 
 
-def take_rows(x: Any, rows: Any) -> Any:
+def take_rows(x: Values, rows: Rows) -> Values:
     """Some rows of `x`: indices, a mask, or a slice, which gives a view.
 
     Where rows are narrow and stand one after another, ``take`` is several times as fast as an
     index in brackets; it would first copy all of any other array.
     """
-    if isinstance(rows, slice):
-        return x[rows]
-    if is_tensor(x):
-        return x[index(x, rows)]
-    if not (x.flags.c_contiguous and x.flags.aligned):
-        return x[rows]
-    return x.take(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows, axis=0)
+    values: Any = x
+    if (
+        isinstance(rows, slice)
+        or is_tensor(x)
+        or not (values.flags.c_contiguous and values.flags.aligned)
+    ):
+        return cast(Values, values[index(x, rows)])
+    return cast(
+        Values, values.take(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows, axis=0)
+    )
 
 
-def float_rows(values: Any, rows: Any) -> Any:
+def float_rows(values: NDArray[np.generic], rows: Rows) -> Array:
     """Some rows as contiguous float64; a view where they are that already.
 
     Aligned too: arrays that have come over a network need not be, and NumPy multiplies those by
@@ -109,103 +113,109 @@ def float_rows(values: Any, rows: Any) -> Any:
     if not is_tensor(values):
         return np.require(take_rows(values, rows), np.float64, ("C", "A"))
     xp = namespace(values)
-    return xp.astype(values[index(values, rows)], xp.float64, copy=False).contiguous()
+    taken: Array = xp.astype(values[index(values, rows)], xp.float64, copy=False).contiguous()
+    return taken
 
 
-def empty(x: Any, shape: Sequence[int]) -> Any:
+def _made(name: str, x: object, shape: Sequence[int]) -> Array:
+    if not is_tensor(x):
+        made: Array = getattr(np, name)(shape)
+    else:
+        xp = namespace(x)
+        made = getattr(xp, name)(tuple(shape), dtype=xp.float64, device=_device(x))
+    return made
+
+
+def empty(x: object, shape: Sequence[int]) -> Array:
     """Array of float64 beside `x`, with any values."""
-    if not is_tensor(x):
-        return np.empty(shape)
-    xp = namespace(x)
-    return xp.empty(tuple(shape), dtype=xp.float64, device=x.device)
+    return _made("empty", x, shape)
 
 
-def zeros(x: Any, shape: Sequence[int]) -> Any:
+def zeros(x: object, shape: Sequence[int]) -> Array:
     """Array of float64 zeros beside `x`."""
-    if not is_tensor(x):
-        return np.zeros(shape)
-    xp = namespace(x)
-    return xp.zeros(tuple(shape), dtype=xp.float64, device=x.device)
+    return _made("zeros", x, shape)
 
 
-def ones(x: Any, shape: Sequence[int]) -> Any:
+def ones(x: object, shape: Sequence[int]) -> Array:
     """Array of float64 ones beside `x`."""
-    return np.ones(shape) if not is_tensor(x) else zeros(x, shape) + 1.0
+    return _made("ones", x, shape)
 
 
-def copied(x: Any) -> Any:
+def copied(x: Values) -> Values:
     """A copy."""
-    return x.copy() if not is_tensor(x) else x.clone()
+    values: Any = x
+    return cast(Values, values.clone() if is_tensor(x) else values.copy())
 
 
-def contiguous(x: Any) -> Any:
+def contiguous(x: Values) -> Values:
     """The same values in the order of their axes."""
-    return np.ascontiguousarray(x) if not is_tensor(x) else x.contiguous()
+    values: Any = x
+    return cast(Values, values.contiguous() if is_tensor(x) else np.ascontiguousarray(values))
 
 
-def beside(parts: Sequence[Any]) -> Any:
+def beside(parts: Sequence[Array]) -> Array:
     """Columns of 2-D arrays, side by side."""
     if not is_tensor(parts[0]):
         return np.column_stack(parts)
-    return namespace(parts[0]).concat(list(parts), axis=1)
+    joined: Array = namespace(parts[0]).concat(list(parts), axis=1)
+    return joined
 
 
-def row_squares(x: Any) -> Any:
+def row_squares(x: Array) -> Array:
     """Sum of the squares in each row."""
     return (x * x) @ np.ones(x.shape[1]) if not is_tensor(x) else (x * x).sum(axis=1)
 
 
-def column_sums(x: Any) -> Any:
+def column_sums(x: Array) -> Array:
     """Sum of each column of a matrix with many rows: a product, faster than NumPy's sums."""
     return np.ones(x.shape[0]) @ x if not is_tensor(x) else x.sum(axis=0)
 
 
-def column_squares(x: Any) -> Any:
+def column_squares(x: Array) -> Array:
     """Sum of the squares in each column."""
     return column_sums(x * x)
 
 
-def total_square(x: Any) -> float:
+def total_square(x: Array) -> float:
     """Sum of all squares."""
     return float(np.vdot(x, x)) if not is_tensor(x) else float((x * x).sum())
 
 
-def column_minima(x: Any) -> Any:
+def column_minima(x: Array) -> Array:
     """Smallest entry of each column."""
-    return namespace(x).min(x, axis=0)
+    found: Array = namespace(x).min(x, axis=0)
+    return found
 
 
-def column_maxima(x: Any) -> Any:
+def column_maxima(x: Array) -> Array:
     """Largest entry of each column."""
-    return namespace(x).max(x, axis=0)
+    found: Array = namespace(x).max(x, axis=0)
+    return found
 
 
-def stretch_sums(x: Any, first: NDArray[np.int64]) -> Any:
+def stretch_sums(x: Array, first: IntArray) -> Array:
     """Sums over stretches of rows that begin at `first` (and end where the next one begins)."""
-    if not is_tensor(x):
-        return np.add.reduceat(x, first, axis=0)
-    return _reduced(x, first, "sum")
+    return _reduced(x, first, "sum") if is_tensor(x) else np.add.reduceat(x, first, axis=0)
 
 
-def stretch_maxima(x: Any, first: NDArray[np.int64]) -> Any:
+def stretch_maxima(x: Array, first: IntArray) -> Array:
     """Column maxima over stretches of rows."""
-    if not is_tensor(x):
-        return np.maximum.reduceat(x, first, axis=0)
-    return _reduced(x, first, "max")
+    return _reduced(x, first, "max") if is_tensor(x) else np.maximum.reduceat(x, first, axis=0)
 
 
-def _reduced(x: Any, first: NDArray[np.int64], operation: str) -> Any:
-    lengths = np.diff(first, append=x.shape[0])
+def _reduced(x: Array, first: IntArray, operation: str) -> Array:
+    lengths = like(x, np.diff(first, append=x.shape[0]))
     # the standard has no reduction over stretches
     torch = require("torch", "torch", "work on tensors")
-    return torch.segment_reduce(x.contiguous(), operation, lengths=like(x, lengths), axis=0)
+    reduced: Array = torch.segment_reduce(contiguous(x), operation, lengths=lengths, axis=0)
+    return reduced
 
 
-def on_accelerator(x: Any) -> bool:
+def on_accelerator(x: object) -> bool:
     """Whether this is a tensor outside the memory of the processor."""
-    return is_tensor(x) and x.device.type != "cpu"
+    return is_tensor(x) and getattr(_device(x), "type", "cpu") != "cpu"
 
 
-def room(x: Any) -> int:
+def room(x: object) -> int:
     """How many times as many rows as fit into a processor's cache go into a block."""
     return DEVICE_ROOM if on_accelerator(x) else 1

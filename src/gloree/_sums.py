@@ -7,7 +7,7 @@ merging statistics of different kinds is a typed error that names the field.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,27 @@ class MergeError(TypeError):
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over rows. Fields of dtype float arrays or numbers add; others must be equal."""
+    """Sums over rows, fields of which are arrays, numbers, strings, None or other statistics.
+
+    Arrays and numbers add, unless the metadata of a field say otherwise: a ``setting`` must be
+    equal on both sides, what is ``nested`` merges, and arrays to ``concatenate`` are joined.
+
+    Attributes
+    ----------
+    known : dict of str to type
+        All statistics by qualified name: those that a checkpoint may hold.
+    """
+
+    known: ClassVar[dict[str, type[Sums]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Sums.known[cls.qualified_name()] = cls
+
+    @classmethod
+    def qualified_name(cls) -> str:
+        """Name by which a checkpoint finds the class."""
+        return f"{cls.__module__}.{cls.__qualname__}"
 
     def merge(self: Self, other: object) -> Self:
         """Return the statistic of both data sets together.

@@ -2,7 +2,8 @@
 
 The moment identities hold for polynomials, f(z) = sum_m c_m z^m, and the quadratic is the main
 case. `tanh` and `softplus` follow the same interface. All are frozen values: they compare by
-content, can be pickled, and `spec` writes them as JSON.
+content, can be pickled, and `spec` writes them as JSON. (One module: five classes of one interface,
+half of it their documentation.)
 """
 
 from __future__ import annotations
@@ -10,34 +11,27 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import is_tensor, namespace
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
 Parity = Literal["even", "odd"]
+Spec: TypeAlias = dict[str, object]
 
+# fmt: off
 __all__ = [
-    "Activation",
-    "PerUnit",
-    "Polynomial",
-    "Softplus",
-    "Tanh",
-    "cubic",
-    "from_spec",
-    "get_activation",
-    "linear",
-    "quadratic",
-    "softplus",
-    "tanh",
+    "Activation", "PerUnit", "Polynomial", "Softplus", "Tanh", "cubic", "from_spec",
+    "get_activation", "linear", "quadratic", "softplus", "tanh",
 ]
+# fmt: on
 
 
 class Activation(ABC):
@@ -89,33 +83,14 @@ class Activation(ABC):
 
     @abstractmethod
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
-        """Evaluate the derivative f^(order)(z) elementwise (order 0 is f itself).
-
-        Parameters
-        ----------
-        z : ndarray of any shape
-        order : int, default 1
-
-        Returns
-        -------
-        ndarray of the same shape
-        """
+        """Evaluate f^(order)(z) elementwise (order 0 is f itself), in the shape of z."""
 
     def value_and_derivative(self, z: ArrayLike) -> tuple[Array, Array]:
-        """Evaluate f(z) and f'(z) together.
-
-        Parameters
-        ----------
-        z : ndarray of any shape
-
-        Returns
-        -------
-        value, slope : ndarray of the same shape
-        """
+        """Evaluate f(z) and f'(z) together, each of the shape of z."""
         return self(z), self.derivative(z)
 
     @abstractmethod
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Describe the activation in JSON types; `from_spec` reads it."""
 
     @property
@@ -170,13 +145,16 @@ def _horner(coefficients: tuple[float, ...], z: Array, out: Array | None = None)
     return out
 
 
-def _tensor_horner(coefficients: tuple[float, ...], z: Any, out: Any = None) -> Array:
+def _tensor_horner(
+    coefficients: tuple[float, ...], z: ArrayLike, out: Array | None = None
+) -> Array:
     """The same for a tensor, where it is."""
+    tensor = cast(Array, z)
     if coefficients == _SQUARE:
-        return _deliver(z * z, out)
-    value = namespace(z).zeros_like(z) + coefficients[-1]
+        return _deliver(tensor * tensor, out)
+    value: Array = namespace(tensor).zeros_like(tensor) + coefficients[-1]
     for c in coefficients[-2::-1]:
-        value = value * z if c == 0.0 else value * z + c
+        value = value * tensor if c == 0.0 else value * tensor + c
     return _deliver(value, out)
 
 
@@ -302,7 +280,7 @@ class Polynomial(Activation):
             return _tensor_horner(coefficients, z)
         return _horner(coefficients, np.asarray(z, dtype=np.float64))
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Describe the polynomial in JSON types."""
         return {"kind": "polynomial", "coefficients": list(self.coefficients)}
 
@@ -331,15 +309,8 @@ class Tanh(Activation):
     array([-2.])
     """
 
-    @property
-    def name(self) -> str:
-        """The name "tanh"."""
-        return "tanh"
-
-    @property
-    def parity(self) -> Parity:
-        """The parity "odd"."""
-        return "odd"
+    name = "tanh"
+    parity = "odd"
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""
@@ -362,7 +333,7 @@ class Tanh(Activation):
         value = self(z)
         return value, np.asarray(1.0 - value * value)
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Describe the activation in JSON types."""
         return {"kind": "tanh"}
 
@@ -380,27 +351,23 @@ class Softplus(Activation):
     array([6.93147181e-01, 1.00000000e+03])
     """
 
-    @property
-    def name(self) -> str:
-        """The name "softplus"."""
-        return "softplus"
+    name = "softplus"
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""
         values = np.asarray(z, dtype=np.float64)
-        decay = np.exp(-np.abs(values))
-        return _deliver(np.asarray(np.maximum(values, 0.0) + np.log1p(decay)), out)
+        return _deliver(np.maximum(values, 0.0) + np.log1p(np.exp(-np.abs(values))), out)
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise, any order (see `Activation`)."""
         values = np.asarray(z, dtype=np.float64)
         if _check_order(order) == 0:
             return self(values)
-        decay = np.exp(-np.abs(values))
-        logistic = np.asarray(np.where(values >= 0.0, 1.0, decay) / (1.0 + decay))
+        logistic = self.value_and_derivative(values)[1]
         if order == 1:
             return logistic
-        slope = np.asarray(decay / (1.0 + decay) ** 2)
+        decay = np.exp(-np.abs(values))
+        slope = decay / (1.0 + decay) ** 2
         return np.asarray(slope * _horner(_slope_chain((0.0, 1.0, -1.0), order - 1), logistic))
 
     def value_and_derivative(self, z: ArrayLike) -> tuple[Array, Array]:
@@ -408,23 +375,16 @@ class Softplus(Activation):
         values = np.asarray(z, dtype=np.float64)
         decay = np.exp(-np.abs(values))
         value = np.maximum(values, 0.0) + np.log1p(decay)
-        slope = np.where(values >= 0.0, 1.0, decay) / (1.0 + decay)
-        return np.asarray(value), np.asarray(slope)
+        return np.asarray(value), np.where(values >= 0.0, 1.0, decay) / (1.0 + decay)
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Describe the activation in JSON types."""
         return {"kind": "softplus"}
 
 
 @dataclass(frozen=True)
 class _Polynomials:
-    """Different polynomials of one degree l, each on its own column, by Horner's rule.
-
-    Attributes
-    ----------
-    coefficients : ndarray of shape (l + 1, n_units)
-        Row m holds the c_m of all units.
-    """
+    """Polynomials of one degree l, one for each column; row m of `coefficients` holds the c_m."""
 
     coefficients: Array
 
@@ -448,6 +408,17 @@ def _shared(unit: Activation) -> Activation | int:
     if isinstance(unit, Polynomial) and unit.degree >= 2:
         return unit.degree
     return unit
+
+
+def _stretches(
+    units: Sequence[Activation], shared: Callable[[Activation], object]
+) -> Iterator[tuple[slice, list[Activation]]]:
+    """Neighbouring units that share something, and where they stand."""
+    begin = 0
+    for _, group in groupby(units, shared):
+        members = list(group)
+        yield slice(begin, begin + len(members)), members
+        begin += len(members)
 
 
 @dataclass(frozen=True)
@@ -492,13 +463,7 @@ class PerUnit(Activation):
     @property
     def runs(self) -> list[tuple[slice, Activation]]:
         """Stretches of units that share an activation."""
-        found: list[tuple[slice, Activation]] = []
-        begin = 0
-        for unit, members in groupby(self.units):
-            end = begin + sum(1 for _ in members)
-            found.append((slice(begin, end), unit))
-            begin = end
-        return found
+        return [(units, members[0]) for units, members in _stretches(self.units, lambda unit: unit)]
 
     @property
     def name(self) -> str:
@@ -534,14 +499,10 @@ class PerUnit(Activation):
     def _parts(self) -> list[tuple[slice, Activation | _Polynomials]]:
         """Stretches of units that are evaluated at once: of one kind, or of one degree."""
         found: list[tuple[slice, Activation | _Polynomials]] = []
-        begin = 0
-        for _, group in groupby(self.units, _shared):
-            members = list(group)
-            units = slice(begin, begin + len(members))
+        for units, members in _stretches(self.units, _shared):
             polynomials = [unit.coefficients for unit in members if isinstance(unit, Polynomial)]
             alike = all(unit == members[0] for unit in members)
             found.append((units, members[0] if alike else _Polynomials(np.array(polynomials).T)))
-            begin = units.stop
         return found
 
     def _checked(self, values: Array) -> list[tuple[slice, Activation | _Polynomials]]:
@@ -551,7 +512,7 @@ class PerUnit(Activation):
             )
         return self._parts
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Describe the activation in JSON types."""
         return {"kind": "per-unit", "units": [unit.spec() for unit in self.units]}
 
@@ -616,7 +577,7 @@ def get_activation(
     )
 
 
-def from_spec(spec: Mapping[str, Any]) -> Activation:
+def from_spec(spec: Mapping[str, object]) -> Activation:
     """Rebuild an activation from what its `spec` returned.
 
     Parameters
@@ -639,12 +600,13 @@ def from_spec(spec: Mapping[str, Any]) -> Activation:
     True
     """
     kind = spec.get("kind")
-    if kind == "polynomial" and "coefficients" in spec:
-        return Polynomial(spec["coefficients"])
-    if isinstance(kind, str) and kind in ("tanh", "softplus"):
-        return _KNOWN[kind]
-    if kind == "per-unit" and "units" in spec:
-        return PerUnit([from_spec(unit) for unit in spec["units"]])
+    coefficients, units = spec.get("coefficients"), spec.get("units")
+    if kind == "polynomial" and isinstance(coefficients, Iterable):
+        return Polynomial(coefficients)
+    if kind in ("tanh", "softplus"):
+        return _KNOWN[str(kind)]
+    if kind == "per-unit" and isinstance(units, Iterable):
+        return PerUnit([from_spec(unit) for unit in units])
     raise ValueError(
         f"`spec` is {dict(spec)!r}, expected a 'kind' of 'polynomial' (with 'coefficients'), "
         f"'tanh' or 'softplus'"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from gloree.models import IORNN, Network
-from gloree.sequences import Array, IntArray, Sequences, as_sequences
+from gloree._sums import Sums
+from gloree.models import IORNN, Network, sum_predictions
+from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
 
 __all__ = [
     "WEIGHTS",
@@ -226,27 +228,104 @@ def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | No
     0.5
     """
     difference, counted = _differences(Y, predictions, skip, lengths)
-    return _r2(_as_rows(Y, lengths)[0][counted], difference[counted])
+    return SquaredErrors.of(_as_rows(Y, lengths)[0][counted], difference[counted]).r2()
 
 
-def _r2(values: Array, difference: Array) -> float:
-    residual = np.sum(difference**2, axis=0)
-    total = np.sum((values - values.mean(axis=0)) ** 2, axis=0)
-    varies = total > values.shape[0] * (1e-12 * np.abs(values).max(axis=0)) ** 2
-    if not varies.any():
-        raise ValueError("`Y` is constant: R^2 is not defined")
-    return float(np.mean(1.0 - residual[varies] / total[varies]))
+@dataclass(frozen=True)
+class SquaredErrors(Sums):
+    """Sums that R^2 is made of, for each output.
+
+    Attributes
+    ----------
+    n_rows : float
+    mean : ndarray of shape (n_outputs,)
+        Mean of the outputs.
+    spread : ndarray of shape (n_outputs,)
+        Sum of their squares about the mean.
+    residual : ndarray of shape (n_outputs,)
+        Sum of the squares of the errors.
+    largest : ndarray of shape (n_outputs,)
+        Largest magnitude of an output.
+    """
+
+    n_rows: float
+    mean: Array
+    spread: Array
+    residual: Array
+    largest: Array
+
+    @classmethod
+    def of(cls, values: Array, errors: Array) -> SquaredErrors:
+        """Sums of some rows, of shape (n_rows, n_outputs)."""
+        n_rows = values.shape[0]
+        mean = values.mean(axis=0) if n_rows else np.zeros(values.shape[1])
+        return cls(
+            float(n_rows),
+            mean,
+            np.sum((values - mean) ** 2, axis=0),
+            np.sum(errors**2, axis=0),
+            np.abs(values).max(axis=0, initial=0.0),
+        )
+
+    def merge(self, other: object) -> SquaredErrors:
+        """Return the sums of both: squares about the joint mean, so that nothing cancels."""
+        both = super().merge(other)
+        assert isinstance(other, SquaredErrors)
+        share = other.n_rows / max(both.n_rows, 1.0)
+        moved = other.mean - self.mean
+        return replace(
+            both,
+            mean=self.mean + moved * share,
+            spread=both.spread + moved**2 * self.n_rows * share,
+            largest=np.maximum(self.largest, other.largest),
+        )
+
+    def r2(self) -> float:
+        """R^2, averaged over the outputs that vary."""
+        varies = self.spread > self.n_rows * (1e-12 * self.largest) ** 2
+        if not varies.any():
+            raise ValueError("`Y` is constant: R^2 is not defined")
+        return float(np.mean(1.0 - self.residual[varies] / self.spread[varies]))
 
 
-def score_rows(data: Sequences, predictions: Array, skip: int) -> float:
-    """R^2 of predictions for the rows of `data` (used by the estimators)."""
+def score_model(
+    model: Network, data: Data, *, skip: int = 0, engine: object = None, verbose: int = 0
+) -> float:
+    """R^2 of the predictions of a network for data kept anywhere.
+
+    Parameters
+    ----------
+    model : IORNN or BRNN
+    data : Data
+        With outputs.
+    skip : int, default 0
+        Steps to leave out at the start of every sequence.
+    engine, verbose
+        As in `gloree.models.predict_data`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ExplosionError, ValueError
+    """
+    _check_skip(skip, data.longest)
+    if data.n_outputs == 0:
+        raise ValueError("`Y` is missing: score needs outputs")
+    if data.n_outputs != model.n_outputs:
+        raise ValueError(
+            f"`Y` has {data.n_outputs} columns, the model has n_outputs = {model.n_outputs}"
+        )
+    function = partial(_squared_errors, skip=skip)
+    return sum_predictions(function, model, data, engine=engine, verbose=verbose).r2()
+
+
+def _squared_errors(predictions: Array, data: Sequences, skip: int) -> SquaredErrors:
     counted = _counted_rows(data.lengths, skip)
     values = np.asarray(data.Y, dtype=np.float64)
-    if values.shape != predictions.shape:
-        raise ValueError(
-            f"`Y` has {values.shape[1]} columns, the model has n_outputs = {predictions.shape[1]}"
-        )
-    return _r2(values[counted], (values - predictions)[counted])
+    return SquaredErrors.of(values[counted], (values - predictions)[counted])
 
 
 def _as_rows(values: Any, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
@@ -267,14 +346,17 @@ def _differences(
         raise ValueError(f"`Y` has shape {truth.shape}, `predictions` {estimate.shape}")
     if not np.array_equal(sizes, own):
         raise ValueError(f"sequences of `Y` have {sizes} steps, those of `predictions` {own}")
+    _check_skip(skip, int(sizes.max()))
     return truth - estimate, _counted_rows(sizes, skip)
 
 
-def _counted_rows(sizes: IntArray, skip: int) -> IntArray:
+def _check_skip(skip: int, longest: int) -> None:
     if isinstance(skip, bool) or not isinstance(skip, (int, np.integer)) or skip < 0:
         raise ValueError(f"`skip` must be an integer of at least 0, got {skip!r}")
+    if skip >= longest:
+        raise ValueError(f"`skip`={skip} leaves no steps: the longest sequence has {longest}")
+
+
+def _counted_rows(sizes: IntArray, skip: int) -> IntArray:
     steps = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    counted = np.flatnonzero(steps >= skip)
-    if counted.size == 0:
-        raise ValueError(f"`skip`={skip} leaves no steps: the longest sequence has {sizes.max()}")
-    return counted
+    return np.flatnonzero(steps >= skip)

@@ -7,17 +7,25 @@ import itertools
 import json
 import os
 import pickle
+import pickletools
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gloree
 import gloree.engine._checkpoint as checkpoint_module
 import gloree.engine._engine as engine_module
 from gloree import GaussianVAR, SpectralRNNRegressor, SystemIdentifier, datasets
-from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, PassFailure, Source
+from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, PassFailure, Source, Sums
+from gloree.engine._records import RecordError, from_bytes, to_bytes
 from gloree.models import ExplosionError
 from gloree.refinement import RefinementStatus, _gauss_newton
-from gloree.sequences import as_sequences
+from gloree.sequences import LargestSegments, Segments, as_sequences
 from gloree.sources import batches, shards
 
 
@@ -228,10 +236,8 @@ class TooLong(PassFailure):
     ],
     ids=repr,
 )
-def test_a_failure_comes_back_from_what_json_holds_of_it(failure):
-    record = json.loads(json.dumps(failure.record()))
-    assert PassFailure.is_record(record) and not PassFailure.is_record({"failure": 1})
-    again = PassFailure.from_record(record)
+def test_a_failure_comes_back_from_its_record(failure):
+    again = from_bytes(to_bytes(failure))
     assert type(again) is type(failure)
     assert again.args == failure.args and str(again) == str(failure)
     assert vars(again) == vars(failure)
@@ -328,6 +334,251 @@ def test_an_identification_of_other_data_or_settings_is_refused(record, tmp_path
     refused("checksum of the data", identifier(max_seconds=0.1), changed, path)
     with pytest.raises(TypeError, match="`checkpoint` must be the path of a file, got 3"):
         identifier().fit(*record, checkpoint=3)
+
+
+# ------------------------------------------------------------------- records, without pickles
+
+
+@dataclass(frozen=True)
+class Inner(Sums):
+    """Somebody's statistic, nested in another one."""
+
+    peaks: np.ndarray = field(metadata={"concatenate": True})
+
+
+@dataclass(frozen=True)
+class Outer(Sums):
+    """Somebody's statistic with a field of every sort."""
+
+    name: str = field(metadata={"setting": True})
+    n_rows: float
+    gram: np.ndarray
+    inner: Inner | None = field(metadata={"nested": True})
+    nothing: Inner | None = field(metadata={"nested": True})
+    largest: LargestSegments = field(metadata={"nested": True})
+
+
+def same(one, other):
+    """Equal in type, value and order of the bytes."""
+    assert type(one) is type(other)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, Sums):
+        return all(same(getattr(one, name), getattr(other, name)) for name in vars(one))
+    if isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert other.flags.c_contiguous == (not one.flags.fnc)
+        assert other.flags.aligned and other.flags.writeable
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return one == other or one != one
+
+
+SEGMENTS = Segments(np.arange(10, dtype=np.int64).reshape(2, 5))
+VALUES = [
+    None,
+    True,
+    -3,
+    2**130,
+    0.1,
+    float("inf"),
+    float("nan"),
+    "words, \u00fc",
+    np.float64(1 / 3),
+    np.float32(1 / 3),
+    np.int64(-5),
+    np.bool_(True),
+    np.arange(6.0).reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(12, dtype=np.int32)[::2],
+    np.array([[1 + 2j]]),
+    np.array(3.5),
+    np.empty((0, 4)),
+    np.array([True, False]),
+    np.arange(3, dtype=">f8"),
+    [1, (2.0, "a"), {"a": np.ones(2), "b": [None]}],
+    SEGMENTS,
+    Outer(
+        "x", np.float64(3), np.eye(2), Inner(np.arange(3.0)), None,
+        LargestSegments(np.array([1.0, 2.0]), SEGMENTS, 2),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_record_gives_its_value_back(value):
+    again = from_bytes(to_bytes(value))
+    assert same(value, again)
+
+
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_a_generator_draws_and_spawns_as_before(kind):
+    rng = np.random.Generator(kind(np.random.SeedSequence(3, spawn_key=(1, 2))))
+    rng.spawn(2)
+    rng.standard_normal(7)
+    again = from_bytes(to_bytes(rng))
+    np.testing.assert_array_equal(rng.standard_normal(5), again.standard_normal(5))
+    child, other = rng.spawn(1)[0], again.spawn(1)[0]
+    np.testing.assert_array_equal(child.standard_normal(5), other.standard_normal(5))
+
+
+class Counts:
+    """A statistic that merges, but is no `Sums`."""
+
+    def merge(self, other):
+        return self
+
+
+@pytest.mark.parametrize(
+    "value, name",
+    [
+        (Counts(), "test_checkpoint.Counts"),
+        ([{"a": Counts()}], "test_checkpoint.Counts"),
+        (np.array([object()]), "numpy.ndarray"),
+        (np.array(["a"]), "numpy.ndarray"),
+        ({1: 2}, "builtins.dict"),
+        (len, "builtin"),
+    ],
+    ids=repr,
+)
+def test_what_no_record_can_hold_is_refused_by_its_type(value, name, tmp_path):
+    with pytest.raises(RecordError, match=name):
+        to_bytes(value)
+    log = Checkpoint(tmp_path / "fit", {}, {})
+    size = (tmp_path / "fit").stat().st_size
+    with pytest.raises(
+        CheckpointError, match=rf"cannot hold the result of pass 'p': .*{name}.*engine\.Sums"
+    ):
+        log.append("p", value)
+    assert (tmp_path / "fit").stat().st_size == size and log.n_passes == 0
+
+
+def test_random_numbers_that_cannot_spawn_are_refused(tmp_path):
+    class Own(np.random.PCG64):
+        pass
+
+    with pytest.raises(CheckpointError, match="random numbers of a Own"):
+        Checkpoint(tmp_path / "fit", {}, {"rng": np.random.Generator(Own(3))})
+    assert not (tmp_path / "fit").exists()
+
+
+def test_a_file_holds_json_and_numbers_only(finished):
+    place, n_records = len(checkpoint_module.MAGIC), 0
+    while place < len(finished):
+        size, _ = struct.unpack_from("<QI", finished, place)
+        record = finished[place + 12 : place + 12 + size]
+        (length,) = struct.unpack_from("<I", record)
+        assert record[4 : 4 + length].decode().startswith('{"value": {"tuple": [')
+        with pytest.raises(Exception, match=r".+"):
+            list(pickletools.genops(record))
+        with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, KeyError, IndexError)):
+            pickle.loads(record)
+        place, n_records = place + 12 + size, n_records + 1
+    assert place == len(finished) and n_records > 10
+
+
+def test_no_module_of_the_package_imports_pickle():
+    package = Path(gloree.__file__).parent
+    imports = re.compile(r"^\s*(import|from)\s+(c?pickle|dill|cloudpickle|marshal|shelve)\b", re.M)
+    assert not [path for path in package.rglob("*.py") if imports.search(path.read_text())]
+
+
+def test_a_checkpoint_of_version_0_1_0_is_refused(data, tmp_path):
+    path = tmp_path / "fit"
+    payload = pickle.dumps(({}, {}))
+    head = struct.pack("<QI", len(payload), zlib.crc32(payload))
+    path.write_bytes(b"gloree checkpoint 1\n" + head + payload)
+    error = refused(
+        "is a checkpoint of gloree 0.1.0, which this version does not", regressor(), data, path
+    )
+    assert "finish its fit with that version, or remove it to begin anew" in str(error)
+
+
+def written(path, text, content=b""):
+    """Checkpoint whose second record is this, with a checksum that is right."""
+    Checkpoint(path, {}, {})
+    text = text if isinstance(text, bytes) else json.dumps(text).encode()
+    payload = struct.pack("<I", len(text)) + text + content
+    with open(path, "ab") as file:
+        file.write(struct.pack("<QI", len(payload), zlib.crc32(payload)) + payload)
+    return Checkpoint(path, {}, {})
+
+
+def pair(value, *arrays):
+    return {"value": {"tuple": ["p", value]}, "arrays": list(arrays)}
+
+
+PICKLED = pickle.dumps(np.array([object()], dtype=object))
+
+
+@pytest.mark.parametrize(
+    "text, content",
+    [
+        (b"", b""),
+        (b"{", b""),
+        (b"[" * 100_000, b""),
+        (b"\xff\xfe", b""),
+        (b"9" * 5000, b""),
+        ({"value": 3}, b""),
+        ({"value": {"tuple": [1]}, "arrays": []}, b""),
+        (pair({"array": 0}), b""),
+        (pair({"array": 0}, ["<f8", [2**60], "C"]), bytes(8)),
+        (pair({"array": 0}, ["<f8", [2**40, 2**40, 0], "C"]), b""),
+        (pair({"array": 0}, ["<f8", [10**30, 0], "C"]), b""),
+        (pair({"array": 0}, ["<f8", [-1], "C"]), bytes(8)),
+        (pair({"array": 0}, ["<f8", ["a"], "C"]), bytes(8)),
+        (pair({"array": 0}, ["<f8", 1, "C"]), bytes(8)),
+        (pair({"array": 0}, ["<f8", [1], "A"]), bytes(8)),
+        (pair({"array": 0}, ["<f8", [1], "C"]), bytes(9)),
+        (pair({"array": 0}, ["|O", [1], "C"]), bytes(8)),
+        (pair({"array": 0}, ["|O", [1], "C"]), PICKLED),
+        (pair({"array": 0}, ["(9,9)<f8", [1], "C"]), bytes(648)),
+        (pair({"array": 0}, ["<f8,<f8", [1], "C"]), bytes(16)),
+        (pair({"array": 0}, ["|V8", [1], "C"]), bytes(8)),
+        (pair({"array": 0}, ["<U9999999", [1], "C"]), bytes(8)),
+        (pair({"array": "x"}, ["<f8", [1], "C"]), bytes(8)),
+        (pair({"scalar": 0}, ["<f8", [2], "C"], ["<f8", [2], "C"]), bytes(16)),
+        (pair({"call": ["os.system", "true"]}), b""),
+        (pair({"Sums": ["os.system", {}]}), b""),
+        (pair({"Sums": ["gloree.sequences._segments.Segments", {}]}), b""),
+        (pair({"Sums": ["gloree.sequences._segments.Segments", {"values": 3}]}), b""),
+        (pair({"Sums": ["gloree.sequences._segments.Segments", {"__class__": 3}]}), b""),
+        (pair({"PassFailure": ["SystemExit", [3]]}), b""),
+        (pair({"PassFailure": ["ExplosionError", ["a", "b", "c"]]}), b""),
+        (pair({"PassFailure": ["ExplosionError", []]}), b""),
+        (pair({"Generator": {"dict": {"state": 1, "seed": 2}}}), b""),
+        (pair({"Generator": {"dict": {"state": {"dict": {"bit_generator": "os"}}}}}), b""),
+        (pair({}), b""),
+        (pair({"a": 1, "b": 2}), b""),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_hostile_records_are_refused_and_nothing_else(text, content, tmp_path):
+    log = written(tmp_path / "fit", text, content)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(.*remove it to begin anew"):
+        log.take("p")
+
+
+def test_a_statistic_whose_class_is_not_there_is_refused(tmp_path):
+    log = written(tmp_path / "fit", pair({"Sums": ["elsewhere.Theirs", {}]}))
+    with pytest.raises(
+        CheckpointError, match=r"Sums of class elsewhere\.Theirs, which has not been imported"
+    ):
+        log.take("p")
+
+
+def test_a_flipped_byte_gives_no_other_error():
+    """Of a record whose checksum was made anew for the damaged bytes."""
+    whole = to_bytes(("p", VALUES))
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 400):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        try:
+            from_bytes(bytes(damaged))
+        except RecordError:
+            continue
 
 
 # --------------------------------------------------------------------------------- other fits

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 import gloree.sequences._sequences as sequences_module
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, sources
-from gloree.engine import DaskEngine, Engine, Source, Subset, _dask, get_engine
-from gloree.engine._dask import Picked
+from gloree.engine import DaskEngine, Engine, Source, Subset, _dask, _tasks, get_engine
+from gloree.engine._tasks import Picked
 from gloree.models import ExplosionError
 from gloree.refinement import _gauss_newton
 from gloree.sequences import as_sequences
@@ -388,11 +388,11 @@ def test_freed_memory_is_kept_only_against_the_setting_of_dask(value, calls, mon
         def mallopt(self, name, number):
             seen.append((name, number))
 
-    monkeypatch.setattr(_dask.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.setattr(_tasks.ctypes, "CDLL", lambda _: Library())
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     if value is not None:
         monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", value)
-    _dask._keep_freed_memory.__wrapped__()
+    _tasks._keep_freed_memory.__wrapped__()
     assert len(seen) == calls
 
 

@@ -14,8 +14,8 @@ from gloree.models import (
     IORNN,
     ExplosionError,
     ExplosionWarning,
-    _batches,
     _blocks,
+    _recursion,
     find_explosions,
     forward_blocks,
     forward_packed,
@@ -34,10 +34,10 @@ BLOCK_TOLERANCE = 1e-12
 def tiny_blocks(block=8, warm_up=4, rows=32):
     """Make blocks and batches so small that every path through them is taken."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_batches, "BLOCK_STEPS", block)
-        patch.setattr(_batches, "_ROWS_PER_STEP", 1)
-        patch.setattr(_batches, "_MIN_BATCH_ROWS", rows)
-        patch.setattr(_batches, "_MAX_BATCH_ENTRIES", 1)
+        patch.setattr(_recursion, "BLOCK_STEPS", block)
+        patch.setattr(_recursion, "_ROWS_PER_STEP", 1)
+        patch.setattr(_recursion, "_MIN_BATCH_ROWS", rows)
+        patch.setattr(_recursion, "_MAX_BATCH_ENTRIES", 1)
         patch.setattr(_blocks, "WARM_UP_STEPS", warm_up)
         yield
 

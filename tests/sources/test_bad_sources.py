@@ -109,7 +109,8 @@ def test_after_a_failed_pass_an_iterable_starts_anew():
 @pytest.mark.parametrize(
     "item, message",
     [
-        (np.ones((3, 2)), r"batch 1: expected \(X, Y\).*got a ndarray"),
+        (3, r"batch 1: expected \(X, Y\).*got a int"),
+        (np.ones((3, 3)), "batch 1 has no output columns, batch 0 has 2: all parts need"),
         ((np.ones((3, 2)),), "batch 1: .*got a tuple of 1"),
         ([], "batch 1: it holds no sequences"),
         ([(1, 2, 3)], r"batch 1: element 0 is a tuple of 3, expected a pair \(x, y\)"),
@@ -183,13 +184,19 @@ def test_a_shard_without_outputs_is_named(tmp_path):
         regressor().fit(tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["X", "Y"])
-def test_a_pair_without_its_other_half_is_named(missing, tmp_path):
+@pytest.mark.parametrize(
+    "missing, message",
+    [
+        ("X", r"1\.\*\.npy: holds \['Y'\], expected arrays X and Y"),
+        ("Y", r"1\.\*\.npy has no output columns, 0\.\*\.npy has 2: all parts need"),
+    ],
+)
+def test_a_pair_without_its_other_half_is_named(missing, message, tmp_path):
     for i in range(2):
         for key, values in zip("XY", block(i), strict=True):
             np.save(tmp_path / f"{i}.{key}.npy", values)
     (tmp_path / f"1.{missing}.npy").unlink()
-    with pytest.raises(SourceError, match=r"1\.\*\.npy: holds \['[XY]'\], expected arrays X and Y"):
+    with pytest.raises(SourceError, match=message):
         regressor().fit(tmp_path)
 
 

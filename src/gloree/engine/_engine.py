@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from itertools import chain, islice
-from typing import Any, Literal, Protocol, TypeVar
+from functools import cache, partial, reduce
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
@@ -54,12 +55,12 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Generic[Item]):
     """Items in the order of the data, which merge by standing one after another."""
 
-    items: list[Any]
+    items: list[Item]
 
-    def merge(self, other: object) -> Collection:
+    def merge(self, other: object) -> Collection[Item]:
         """Return the items of both."""
         if not isinstance(other, Collection):
             raise MergeError(f"cannot merge Collection with {type(other).__name__}")
@@ -84,48 +85,29 @@ class Clock:
         return seconds
 
 
-class Merger:
-    """Merges statistics in order: those of a group first, then the groups.
+def merge_all(each: Iterable[tuple[int, Statistic]]) -> Statistic | None:
+    """Everything merged, of pairs of a group and a statistic in the order of the data.
 
-    The order, and so the rounding, is the same whoever sums a group.
+    Statistics of a group join first, then the groups: the order, and so the rounding, is the same
+    whoever sums a group. None if there is nothing.
     """
-
-    def __init__(self) -> None:
-        self._total: Any = None
-        self._group: Any = None
-        self._current: int | None = None
-
-    def add(self, group: int, statistic: Any) -> None:
-        """Add the statistic of the next batch, or of a whole group."""
-        if group == self._current:
-            self._group = self._group.merge(statistic)
-            return
-        self._close()
-        self._current, self._group = group, statistic
-
-    def _close(self) -> None:
-        if self._current is not None:
-            self._total = self._group if self._total is None else self._total.merge(self._group)
-
-    @property
-    def any(self) -> bool:
-        """Whether there was anything to merge."""
-        return self._current is not None
-
-    def result(self) -> Any:
-        """Everything merged."""
-        self._close()
-        if self._total is None:
-            raise ValueError("a pass over no batches: the data are empty")
-        return self._total
+    total: Statistic | None = None
+    for _, group in groupby(each, key=itemgetter(0)):
+        summed = reduce(_merge, (statistic for _, statistic in group))
+        total = summed if total is None else _merge(total, summed)
+    return total
 
 
-def merged(each: Iterable[tuple[int, Any]]) -> Any:
-    """Everything merged, of pairs of a group and a statistic in the order of the data."""
-    merger = Merger()
-    for group, statistic in each:
-        merger.add(group, statistic)
-    return merger.result()
+def merged(each: Iterable[tuple[int, Statistic]]) -> Statistic:
+    """The same of data that are not empty."""
+    total = merge_all(each)
+    if total is None:
+        raise ValueError("a pass over no batches: the data are empty")
+    return total
+
+
+def _merge(first: Statistic, second: Statistic) -> Statistic:
+    return cast(Statistic, first.merge(second))
 
 
 @dataclass(frozen=True)
@@ -226,8 +208,7 @@ class Engine:
             self.checkpoint.append(label, result)
         if isinstance(result, PassFailure):
             raise result
-        known: Result = result
-        return known
+        return cast(Result, result)
 
     def collect(self, function: Callable[[Batch], Item], data: Selection) -> list[Item]:
         """Keep what a function makes of each batch, for sums that are taken over it many times.
@@ -239,8 +220,7 @@ class Engine:
     def add_up(self, function: Callable[[Item], Statistic], items: Sequence[Item]) -> Statistic:
         """Sum a function of items in memory, such as what `collect` kept, in their order."""
         each = self._spread(function, items, len(items), "sums of rows in memory")
-        total: Statistic = merged((0, statistic) for statistic in each)
-        return total
+        return merged((0, statistic) for statistic in each)
 
     def _keeps(self, subset: Subset) -> bool:
         """Whether rows of a subset are kept in memory."""
@@ -257,15 +237,13 @@ class Engine:
         groups, batches = zip(*subset.kept_rows(self._read), strict=True)
         alone = is_tensor(batches[0].X)
         each = self._spread(function, batches, len(batches), label, alone=alone)
-        total: Statistic = merged(zip(groups, each, strict=True))
-        return total
+        return merged(zip(groups, each, strict=True))
 
     def _sum(
         self, function: Callable[[Batch], Statistic], selection: Selection, label: str
     ) -> Statistic:
         """Map and merge."""
-        total: Statistic = merged(self._each(function, selection, label))
-        return total
+        return merged(self._each(function, selection, label))
 
     def _each(
         self, function: Callable[[Batch], Result], selection: Selection, label: str
@@ -335,5 +313,5 @@ def copied_batch(batch: Batch) -> Batch:
     return replace(batch, X=copied(batch.X), Y=outputs)
 
 
-def _collected(batch: Batch, function: Callable[[Batch], Any]) -> Collection:
+def _collected(batch: Batch, function: Callable[[Batch], Item]) -> Collection[Item]:
     return Collection([function(batch)])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import InputLaw, require
@@ -17,11 +19,12 @@ from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degr
 from gloree.engine import Engine, get_engine
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
-from gloree.models import Network
+from gloree.models import Explosions, Network, predict_data
 from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
 from gloree.recurrence import RECURRENCES, RecurrenceEstimator
 from gloree.refinement import LOSSES, Loss, Solver
-from gloree.sequences import Data
+from gloree.sequences import Array, Data
+from gloree.sources import as_data
 
 MOMENTS_BY_SIZE = ("auto", "regression")
 """First moments that are chosen by the sizes of the data."""
@@ -58,6 +61,21 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
 
     _solvers: Mapping[str, Solver]
     _fits_linear = False
+
+    def _predictions(
+        self, X: object, lengths: ArrayLike | None, convert: Callable[[Array], NDArray[Any]]
+    ) -> Any:
+        """What `convert` makes of the outputs of the network, in the form of `X`."""
+        check_is_fitted(self, "model_")
+        data = as_data(X, lengths=lengths, keep_tensors=False)
+        return predict_data(
+            self.model_,
+            data,
+            Explosions(),
+            engine=self.engine,
+            verbose=self.verbose,
+            convert=convert,
+        )
 
     def _problem(self, data: Data) -> FitProblem:
         """Check the parameters and resolve names; which engine None means depends on the data."""

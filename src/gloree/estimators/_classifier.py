@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,20 @@ from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning, emit, warn_caller
 from gloree.estimators._base import RandomState, SpectralRNN, check_choice
-from gloree.estimators._labels import Labels, distinct, flatten_labels, label_numbers, numbers_of
+from gloree.estimators._labels import (
+    Labels,
+    accuracy,
+    distinct,
+    flatten_labels,
+    label_numbers,
+    numbers_of,
+)
 from gloree.fitting import LabelCoding, Labelling, run_fit
+from gloree.models import sum_predictions
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
 from gloree.refinement import LBFGS, Loss, Solver, softmax
-from gloree.sequences import Array, Sequences, as_sequences
+from gloree.sequences import Array, Sequences
 from gloree.sources import as_data
 
 _READOUTS = ("logistic", "least-squares")
@@ -226,9 +235,8 @@ class SpectralRNNClassifier(SpectralRNN):
         return self
 
     def decision_function(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
-        """Outputs of the network for every label, in the form of `X`."""
-        check_is_fitted(self, "model_")
-        return self.model_.predict(X, lengths=lengths)
+        """Outputs of the network for every label; parameters and form as in `predict`."""
+        return self._predictions(X, lengths, np.asarray)
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
         """Most probable label of every step.
@@ -236,25 +244,31 @@ class SpectralRNNClassifier(SpectralRNN):
         Parameters
         ----------
         X : array or list
+            Inputs; or data kept anywhere else, in every form that `fit` takes (labels that they
+            hold are not used), or inputs alone in these forms.
         lengths : sequence of int, optional
 
         Returns
         -------
         ndarray or list of ndarray
-            Labels in the form of `X`, without its last axis.
+            Labels in the form of `X`, without its last axis. For data in several parts a list, one
+            array for each sequence in the order of the data.
+
+        Notes
+        -----
+        Data in several parts are read twice, a few parts at a time, where the `engine` runs: the
+        predictions have to fit into memory, the data have not.
         """
-        outputs = self.decision_function(X, lengths=lengths)
-        if isinstance(outputs, list):
-            return [self.classes_[part.argmax(axis=-1)] for part in outputs]
-        return self.classes_[outputs.argmax(axis=-1)]
+        check_is_fitted(self, "model_")
+        return self._predictions(X, lengths, partial(_most_probable, classes=self.classes_))
 
     def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
         """Probabilities of the labels at every step, in the order of `classes_`.
 
         Parameters
         ----------
-        X : array or list
-        lengths : sequence of int, optional
+        X, lengths
+            As in `predict`.
 
         Returns
         -------
@@ -262,24 +276,17 @@ class SpectralRNNClassifier(SpectralRNN):
             Rows sum to one. With the least-squares readout, estimates below zero are cut off and
             the rest is scaled to sum to one.
         """
-        outputs = self.decision_function(X, lengths=lengths)
-        if isinstance(outputs, list):
-            return [self._probabilities(part) for part in outputs]
-        return self._probabilities(outputs)
+        convert = _softmax if self.readout == "logistic" else _cut_off
+        return self._predictions(X, lengths, convert)
 
-    def _probabilities(self, outputs: Array) -> Array:
-        if self.readout == "logistic":
-            rows = outputs.reshape(-1, outputs.shape[-1])
-            return softmax(rows)[0].reshape(outputs.shape)
-        positive = np.maximum(outputs, 1e-12)
-        return np.asarray(positive / positive.sum(axis=-1, keepdims=True))
-
-    def score(self, X: Any, labels: Any, *, lengths: ArrayLike | None = None) -> float:
+    def score(self, X: Any, labels: Any = None, *, lengths: ArrayLike | None = None) -> float:
         """Share of the steps that are labelled correctly.
 
         Parameters
         ----------
         X : array or list
+            Or inputs and labels together, kept anywhere else, in every form that `fit` takes; of
+            those only sums are kept.
         labels : sequence, or sequence of sequences
             Labels that were not seen in `fit` count as errors, with a warning.
         lengths : sequence of int, optional
@@ -289,16 +296,40 @@ class SpectralRNNClassifier(SpectralRNN):
         float
         """
         check_is_fitted(self, "model_")
-        data = as_sequences(X, lengths=lengths)
-        flat = flatten_labels(labels, data)
-        codes = numbers_of(flat, self.classes_)
-        unseen = sorted({str(flat[i]) for i in np.flatnonzero(codes < 0)})
-        if unseen:
+        data = as_data(X, lengths=lengths, keep_tensors=False)
+        if isinstance(data, Sequences) and data.Y is None:
+            flat = flatten_labels(labels, data)
+            codes = numbers_of(flat, self.classes_)
+            unseen = sorted({str(flat[i]) for i in np.flatnonzero(codes < 0)})
+            data = replace(data, Y=codes[:, None])
+            function = partial(accuracy, classes=None)
+        elif labels is not None:
+            raise ValueError("`labels` were given beside data that hold labels: leave them out")
+        else:
+            function, unseen = partial(accuracy, classes=self.classes_), None
+        sums = sum_predictions(
+            function, self.model_, data, engine=self.engine, verbose=self.verbose
+        )
+        if sums.n_unseen:
+            names = list(map(str, sums.unseen.values)) if unseen is None else unseen
             warn_caller(
-                f"{int((codes < 0).sum())} steps have labels that were not seen in `fit` "
-                f"({', '.join(unseen[:5])}{', ..' if len(unseen) > 5 else ''}): they count as "
+                f"{int(sums.n_unseen)} steps have labels that were not seen in `fit` "
+                f"({', '.join(names[:5])}{', ..' if len(names) > 5 else ''}): they count as "
                 f"errors",
                 LabelWarning,
             )
-        outputs = self.model_.predict(data.X, lengths=data.lengths)
-        return float(np.mean(outputs.argmax(axis=1) == codes))
+        return sums.n_correct / sums.n_rows
+
+
+def _most_probable(outputs: Array, classes: Labels) -> Labels:
+    labels: Labels = classes[outputs.argmax(axis=1)]
+    return labels
+
+
+def _softmax(outputs: Array) -> Array:
+    return softmax(outputs)[0]
+
+
+def _cut_off(outputs: Array) -> Array:
+    positive = np.maximum(outputs, 1e-12)
+    return np.asarray(positive / positive.sum(axis=1, keepdims=True))

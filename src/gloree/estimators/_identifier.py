@@ -27,8 +27,10 @@ from gloree.identification import (
     read_inputs,
     read_records,
 )
-from gloree.metrics import score_rows
-from gloree.models import IORNN
+from gloree.metrics import score_model
+from gloree.models import IORNN, Explosions, predict_data
+from gloree.sequences import Array
+from gloree.sources import as_data, is_source
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -188,33 +190,41 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         u : array or list, as in `fit`
+            Or data kept anywhere else, in every form that `fit` takes, with outputs (which are not
+            used) or without.
         lengths : sequence of int, optional
 
         Returns
         -------
         array or list
-            In the form of `u`; without channels if `fit` was given outputs without them.
+            In the form of `u`; without channels if `fit` was given outputs without them. For data
+            in several parts a list of arrays, one for each record.
         """
         check_is_fitted(self, "model_")
-        inputs = read_inputs(u)
         with messages_of_u_and_y():
-            outputs = self.model_.predict(inputs, lengths=lengths)
-        if not self._flat_outputs:
-            return outputs
-        if isinstance(outputs, list):
-            return [part[..., 0] for part in outputs]
-        return outputs[..., 0]
+            data = as_data(u if is_source(u) else read_inputs(u), lengths=lengths)
+            return predict_data(
+                self.model_,
+                data,
+                Explosions(),
+                engine=self.engine,
+                verbose=self.verbose,
+                convert=_first_channel if self._flat_outputs else np.asarray,
+            )
 
     def simulate(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
         """Simulate (another name of `predict`, usual in system identification)."""
         return self.predict(u, lengths=lengths)
 
-    def score(self, u: Any, y: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
+    def score(
+        self, u: Any, y: Any = None, *, skip: int = 0, lengths: ArrayLike | None = None
+    ) -> float:
         """Coefficient of determination R^2 of the free run, averaged over outputs.
 
         Parameters
         ----------
         u, y : array or list, as in `fit`
+            Or data kept anywhere else, in every form that `fit` takes; of those only sums are kept.
         skip : int, default 0
             Samples to leave out at the start of every record, while the state forgets its start.
         lengths : sequence of int, optional
@@ -224,9 +234,11 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         float
         """
         check_is_fitted(self, "model_")
-        data = read_records(u, y, lengths)
-        outputs = self.model_.predict(data.X, lengths=data.lengths)
-        return score_rows(data, outputs, skip)
+        data = as_data(u, y, lengths=lengths) if is_source(u, y) else read_records(u, y, lengths)
+        with messages_of_u_and_y():
+            return score_model(
+                self.model_, data, skip=skip, engine=self.engine, verbose=self.verbose
+            )
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
@@ -268,3 +280,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
             max_seconds=float(seconds),
             verbose=self.verbose,
         )
+
+
+def _first_channel(rows: Array) -> Array:
+    return rows[:, 0]

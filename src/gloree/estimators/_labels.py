@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import without_tensors
-from gloree.engine import Engine, Source
-from gloree.sequences import Batch, Data, IntArray, Sequences
+from gloree.engine import Engine, Source, Sums
+from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
 Labels: TypeAlias = NDArray[np.generic]
 
@@ -29,7 +29,7 @@ def flatten_labels(labels: object, data: Sequences) -> list[object]:
         If there are not as many labels as steps, naming the sequence, or a label is missing.
     """
     if labels is None:
-        raise ValueError("`labels` are missing: fit needs a label for every step")
+        raise ValueError("`labels` are missing: a label for every step is needed")
     labels = without_tensors(labels)
     if data.form in ("single", "flat"):
         flat = _one_a_step(labels, data.n_rows, "`labels`", "`X`")
@@ -105,7 +105,7 @@ def numbers_of(flat: list[object], classes: Labels) -> IntArray:
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(Sums):
     """Distinct whole numbers among the labels of some batches."""
 
     values: IntArray
@@ -118,7 +118,11 @@ class LabelSet:
 
 def label_set(batch: Batch) -> LabelSet:
     """Map of the pass that looks for labels."""
-    labels = batch.targets[batch.counted]
+    return LabelSet(np.unique(_whole_numbers(batch.targets[batch.counted])))
+
+
+def _whole_numbers(labels: Array) -> IntArray:
+    """Labels that the data hold, one a step."""
     if labels.shape[1] != 1 or bool((labels != np.round(labels)).any()):
         raise ValueError(
             "labels must be one whole number a step where the data hold them: number them, and "
@@ -130,7 +134,32 @@ def label_set(batch: Batch) -> LabelSet:
             f"tells whole numbers apart, got {float(abs(labels).max()):.17g}: number the classes "
             f"from 0"
         )
-    return LabelSet(np.unique(labels.astype(np.int64)))
+    return np.asarray(labels[:, 0].astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Accuracy(Sums):
+    """Steps, those that are labelled correctly, and those with labels not seen in `fit`."""
+
+    n_rows: float
+    n_correct: float
+    n_unseen: float
+    unseen: LabelSet = field(metadata={"nested": True})
+
+
+def accuracy(outputs: Array, data: Sequences, classes: Labels | None) -> Accuracy:
+    """Compare outputs with the labels that the data hold, or their places in `classes` if None."""
+    if data.Y is None:
+        raise ValueError("`labels` are missing: a label for every step is needed")
+    labels = _whole_numbers(data.Y)
+    codes = labels if classes is None else numbers_of(labels.tolist(), classes)
+    is_unseen = codes < 0
+    return Accuracy(
+        float(codes.size),
+        float(np.sum(outputs.argmax(axis=1) == codes)),
+        float(np.sum(is_unseen)),
+        LabelSet(np.unique(labels[is_unseen])),
+    )
 
 
 def label_numbers(data: Data, engine: Engine) -> IntArray:

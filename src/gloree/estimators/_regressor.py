@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,12 +16,12 @@ from gloree.diagnostics import IdentificationReport, emit
 from gloree.estimators._base import RandomState, SpectralRNN
 from gloree.fitting import FitProblem, Regression, run_fit
 from gloree.identification import IdentificationProblem, IdentificationSettings, identify
-from gloree.metrics import score_rows
+from gloree.metrics import score_model
 from gloree.models import Network
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
 from gloree.refinement import GaussNewton, Loss, Solver
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Array, Sequences
 from gloree.sources import as_data, in_memory
 
 
@@ -241,27 +242,32 @@ class SpectralRNNRegressor(SpectralRNN):
         Parameters
         ----------
         X : array or list
+            Inputs; or data kept anywhere else, in every form that `fit` takes (outputs that they
+            hold are not used), or inputs alone in these forms.
         lengths : sequence of int, optional
 
         Returns
         -------
         array or list
-            Without the last axis, if `fit` was given outputs without it.
-        """
-        check_is_fitted(self, "model_")
-        predictions = self.model_.predict(X, lengths=lengths)
-        if not self._flat_outputs:
-            return predictions
-        if isinstance(predictions, list):
-            return [part[..., 0] for part in predictions]
-        return predictions[..., 0]
+            Without the last axis, if `fit` was given outputs without it. For data in several parts
+            a list of arrays, one for each sequence in the order of the data.
 
-    def score(self, X: Any, Y: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
+        Notes
+        -----
+        Data in several parts are read twice, a few parts at a time, where the `engine` runs: the
+        predictions have to fit into memory, the data have not.
+        """
+        return self._predictions(X, lengths, _first_column if self._flat_outputs else np.asarray)
+
+    def score(
+        self, X: Any, Y: Any = None, *, skip: int = 0, lengths: ArrayLike | None = None
+    ) -> float:
         """Coefficient of determination R^2, averaged over outputs.
 
         Parameters
         ----------
         X, Y : array or list
+            Or data kept anywhere else, in every form that `fit` takes; of those only sums are kept.
         skip : int, default 0
             Steps to leave out at the start of every sequence.
         lengths : sequence of int, optional
@@ -271,8 +277,9 @@ class SpectralRNNRegressor(SpectralRNN):
         float
         """
         check_is_fitted(self, "model_")
-        data = as_sequences(X, Y, lengths=lengths)
-        if data.Y is None:
-            raise ValueError("`Y` is missing: score needs outputs")
-        predictions = self.model_.predict(data.X, lengths=data.lengths)
-        return score_rows(data, predictions, skip)
+        data = as_data(X, Y, lengths=lengths, keep_tensors=False)
+        return score_model(self.model_, data, skip=skip, engine=self.engine, verbose=self.verbose)
+
+
+def _first_column(rows: Array) -> Array:
+    return rows[:, 0]

@@ -39,7 +39,9 @@ def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) 
     """
     if is_source(u, y):
         with messages_of_u_and_y():
-            return in_memory(as_data(u, y, lengths=lengths))
+            records = in_memory(as_data(u, y, lengths=lengths))
+        if records.Y is not None:
+            return records
     if y is None:
         raise ValueError("`y` is missing: an output record is needed")
     inputs, outputs = read_inputs(u), read_inputs(y, "y")
@@ -65,7 +67,7 @@ def read_inputs(u: object, name: str = "u") -> object:
                 f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
                 f"come first: transpose it"
             )
-    given = without_tensors(u)
+    given = cast(ArrayLike, without_tensors(u))
     if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) == 1:
         return [np.asarray(part)[:, None] for part in given]
     return np.asarray(given)[:, None] if np.ndim(given) == 1 else given

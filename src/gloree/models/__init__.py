@@ -12,6 +12,8 @@ from gloree.models._forward import (
 )
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
+from gloree.models._prediction import predict_data, sum_predictions
+from gloree.models._recursion import Explosions, Recursion
 from gloree.models._symmetry import CanonicalUnits, canonical_units
 from gloree.sequences import joint_windows, lag_windows
 
@@ -23,7 +25,9 @@ __all__ = [
     "CanonicalUnits",
     "ExplosionError",
     "ExplosionWarning",
+    "Explosions",
     "Network",
+    "Recursion",
     "canonical_units",
     "find_explosions",
     "forward_blocks",
@@ -31,4 +35,6 @@ __all__ = [
     "joint_windows",
     "lag_windows",
     "multiply_rows",
+    "predict_data",
+    "sum_predictions",
 ]

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from gloree.activations import Activation
 from gloree.models._forward import EXPLOSION_LIMIT, find_explosions, forward_packed
-from gloree.sequences import Packing
+from gloree.sequences import Array, IntArray, Packing
 
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 BLOCK_STEPS = 512

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gloree.activations import Activation, get_activation
-from gloree.models._batches import Chain
 from gloree.models._network import Network
+from gloree.models._recursion import Recursion
 from gloree.models._validation import check_activation, check_lags, frozen_array
-
-Array = NDArray[np.float64]
+from gloree.sequences import Array, IntArray
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -119,31 +118,24 @@ class BRNN(Network):
         *,
         lags: int = 1,
     ) -> None:
-        name = "forward_input_weights"
-        A1 = frozen_array(forward_input_weights, name, (None, None), no_rows=True)
+        ahead, behind = "forward_input_weights", "backward_input_weights"
+        A1 = frozen_array(forward_input_weights, ahead, (None, None), no_rows=True)
         n_forward, n_seen = A1.shape
-        check_lags(lags, n_seen, name)
-        B1 = frozen_array(
-            backward_input_weights, "backward_input_weights", (None, n_seen), no_rows=True
-        )
+        check_lags(lags, n_seen, ahead)
+        B1 = frozen_array(backward_input_weights, behind, (None, n_seen), no_rows=True)
         n_backward = B1.shape[0]
         n_hidden = n_forward + n_backward
         if n_hidden == 0:
             raise ValueError(
-                "`forward_input_weights` and `backward_input_weights` have no rows, expected a "
-                "hidden unit in at least one of them"
+                f"`{ahead}` and `{behind}` have no rows, expected a hidden unit in at least one of "
+                f"them"
             )
-        U = frozen_array(
-            forward_recurrent_weights,
-            "forward_recurrent_weights",
-            (n_forward, n_forward),
-            default=True,
-        )
-        V = frozen_array(
-            backward_recurrent_weights,
-            "backward_recurrent_weights",
-            (n_backward, n_backward),
-            default=True,
+        U, V = (
+            frozen_array(weights, f"{name}_recurrent_weights", (size, size), default=True)
+            for name, weights, size in (
+                ("forward", forward_recurrent_weights, n_forward),
+                ("backward", backward_recurrent_weights, n_backward),
+            )
         )
         A2 = frozen_array(output_weights, "output_weights", (n_hidden, None))
         n_outputs = A2.shape[1]
@@ -185,71 +177,52 @@ class BRNN(Network):
         """Hidden units of the forward chain."""
         return int(self.forward_input_weights.shape[0])
 
-    def _unstacked(self, changes: dict[str, Any]) -> dict[str, Any]:
-        parts: dict[str, Any] = {}
-        k = self.n_forward
+    def _unstacked(self, changes: dict[str, object]) -> dict[str, object]:
+        stacks: dict[str, tuple[Array, IntArray, IntArray, str]] = {}
         if "input_weights" in changes:
             C = frozen_array(changes["input_weights"], "input_weights", (self.n_hidden, None))
-            lags = changes.get("lags", self.lags)
-            check_lags(lags, self.n_inputs * lags)
+            lags = check_lags(changes.get("lags", self.lags))
             if C.shape[1] % (2 * lags - 1):
                 raise ValueError(
                     f"`input_weights` has {C.shape[1]} columns, expected a multiple of "
                     f"2 * lags - 1 = {2 * lags - 1}: the joint window of all units"
                 )
-            forward, backward = _seen_columns(C.shape[1], lags)
-            parts["forward_input_weights"] = C[:k, forward]
-            parts["backward_input_weights"] = C[k:, backward]
-            unseen = C.copy()
-            unseen[:k, forward] = 0.0
-            unseen[k:, backward] = 0.0
-            _require_zeros(unseen, "input_weights", "what the unit does not see")
+            ahead, behind = _seen_columns(C.shape[1], lags)
+            stacks["input_weights"] = (C, ahead, behind, "what the unit does not see")
         if "recurrent_weights" in changes:
-            W = frozen_array(
-                changes["recurrent_weights"],
-                "recurrent_weights",
-                (self.n_hidden, self.n_hidden),
-                default=True,
-            )
-            parts["forward_recurrent_weights"] = W[:k, :k]
-            parts["backward_recurrent_weights"] = W[k:, k:]
-            across = W.copy()
-            across[:k, :k] = 0.0
-            across[k:, k:] = 0.0
-            _require_zeros(across, "recurrent_weights", "units of different directions")
-        for name in parts:
-            if name in changes:
-                raise TypeError(
-                    f"`replace` got {name!r} and the stack of both directions that holds it: give "
-                    f"one of them"
-                )
-        stacks = ("input_weights", "recurrent_weights")
-        return {name: value for name, value in changes.items() if name not in stacks} | parts
+            given, shape = changes["recurrent_weights"], (self.n_hidden, self.n_hidden)
+            W = frozen_array(given, "recurrent_weights", shape, default=True)
+            ahead, behind = np.split(np.arange(self.n_hidden), [self.n_forward])
+            stacks["recurrent_weights"] = (W, ahead, behind, "units of different directions")
+        kept = {name: value for name, value in changes.items() if name not in stacks}
+        for name, (stack, ahead, behind, place) in stacks.items():
+            other = stack.copy()
+            rows = (slice(0, self.n_forward), ahead), (slice(self.n_forward, None), behind)
+            for direction, block in zip(("forward", "backward"), rows, strict=True):
+                if f"{direction}_{name}" in kept:
+                    raise TypeError(
+                        f"`replace` got '{direction}_{name}' and the stack of both directions that "
+                        f"holds it: give one of them"
+                    )
+                kept[f"{direction}_{name}"] = stack[block]
+                other[block] = 0.0
+            _require_zeros(other, name, place)
+        return kept
 
-    def _chains(self) -> tuple[Chain, ...]:
+    @property
+    def recursions(self) -> tuple[Recursion, ...]:
+        """The recursions of the network, forward first."""
         forward, backward = slice(0, self.n_forward), slice(self.n_forward, self.n_hidden)
+        A1, U = self.forward_input_weights, self.forward_recurrent_weights
+        B1, V = self.backward_input_weights, self.backward_recurrent_weights
+        b, f, lags = self.hidden_bias, self.activation, self.lags
         return (
-            Chain(
-                self.forward_input_weights,
-                self.forward_recurrent_weights,
-                self.hidden_bias[forward],
-                self.activation.select(forward),
-                self.lags,
-                forward,
-            ),
-            Chain(
-                self.backward_input_weights,
-                self.backward_recurrent_weights,
-                self.hidden_bias[backward],
-                self.activation.select(backward),
-                self.lags,
-                backward,
-                backward=True,
-            ),
+            Recursion(A1, U, b[forward], f.select(forward), lags, forward),
+            Recursion(B1, V, b[backward], f.select(backward), lags, backward, backward=True),
         )
 
 
-def _seen_columns(n_columns: int, lags: int) -> tuple[Any, Any]:
+def _seen_columns(n_columns: int, lags: int) -> tuple[IntArray, IntArray]:
     """Columns of the joint window that forward units and backward units see."""
     n_inputs = n_columns // (2 * lags - 1)
     columns = np.arange(n_columns)

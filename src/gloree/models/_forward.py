@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gloree._arrays import is_tensor, like, namespace, to_host
 from gloree.activations import Activation
 from gloree.engine import PassFailure
-from gloree.sequences import Packing
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from gloree.sequences import Array, IntArray, Packing
 
 EXPLOSION_LIMIT = 1e16
 """Hidden states beyond this size count as exploded: drives of unit size are below their rounding

@@ -8,8 +8,8 @@ from typing import ClassVar
 from numpy.typing import ArrayLike
 
 from gloree.activations import Activation, get_activation
-from gloree.models._batches import Chain
 from gloree.models._network import Network
+from gloree.models._recursion import Recursion
 from gloree.models._validation import check_activation, check_lags, frozen_array
 
 
@@ -127,13 +127,8 @@ class IORNN(Network):
         """Hidden units, all of them forward."""
         return self.n_hidden
 
-    def _chains(self) -> tuple[Chain, ...]:
-        chain = Chain(
-            self.input_weights,
-            self.recurrent_weights,
-            self.hidden_bias,
-            self.activation,
-            self.lags,
-            slice(0, self.n_hidden),
-        )
-        return (chain,)
+    @property
+    def recursions(self) -> tuple[Recursion, ...]:
+        """The recursions of the network, forward first."""
+        A1, U, b = self.input_weights, self.recurrent_weights, self.hidden_bias
+        return (Recursion(A1, U, b, self.activation, self.lags, slice(0, self.n_hidden)),)

@@ -1,4 +1,7 @@
-"""What networks of one direction and of both have in common."""
+"""What networks of one direction and of both have in common.
+
+(One module: one class, most of it documentation.)
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,24 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gloree._extras import require
 from gloree.activations import Activation, from_spec
-from gloree.models._batches import (
-    Chain,
-    Explosions,
-    OnExplosion,
-    check_columns,
-    guarded_batches,
-    run_batches,
-)
-from gloree.models._forward import EXPLOSION_LIMIT, multiply_rows
+from gloree.models._forward import EXPLOSION_LIMIT
+from gloree.models._prediction import check_columns, predict_data, predict_rows
+from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._storage import read_model, write_model
 from gloree.models._symmetry import canonical_units
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Array, IntArray, Sequences, as_sequences
+from gloree.sources import as_data
 
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+if TYPE_CHECKING:
+    from torch.nn import Module
+
 N = TypeVar("N", bound="Network")
 
 
@@ -88,8 +87,9 @@ class Network(ABC):
     def n_forward(self) -> int:
         """Hidden units of the forward chain."""
 
+    @property
     @abstractmethod
-    def _chains(self) -> tuple[Chain, ...]:
+    def recursions(self) -> tuple[Recursion, ...]:
         """Recursions of the network, forward first."""
 
     @property
@@ -129,37 +129,27 @@ class Network(ABC):
             return NotImplemented
         if (self.activation, self.lags) != (other.activation, other.lags):
             return False
-        theirs = other.arrays()
-        for name, mine in self.arrays().items():
-            their = theirs[name]
-            if mine is None or their is None:
-                if mine is not their:
-                    return False
-            elif not np.array_equal(mine, their):
-                return False
-        return True
+        pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
+        return all(
+            mine is their if mine is None or their is None else np.array_equal(mine, their)
+            for mine, their in pairs
+        )
 
     # equal models hold mutable-looking arrays: no hash, as for arrays themselves
     __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # through the constructor, so that arrays come back read-only
         return partial(type(self), **self._arguments()), ()
 
     def arrays(self) -> dict[str, Array | None]:
-        """Weights by name, as the constructor takes them.
-
-        Returns
-        -------
-        dict of str to ndarray
-            None for a direct path that is not there.
-        """
+        """Weights by name, as the constructor takes them; None for no direct path."""
         return {name: getattr(self, name) for name in self.weight_names}
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, object]:
         return {**self.arrays(), "activation": self.activation, "lags": self.lags}
 
-    def replace(self: N, **changes: Any) -> N:
+    def replace(self: N, **changes: object) -> N:
         """Make a model with some arguments changed.
 
         Parameters
@@ -187,22 +177,20 @@ class Network(ABC):
         >>> model.replace(recurrent_weights=None).recurrent_weights
         array([[0.]])
         """
-        arguments = self._arguments()
+        arguments: dict[str, Any] = self._arguments()
         changes = self._unstacked(changes)
-        unknown = sorted(set(changes) - set(arguments))
-        if unknown:
-            raise TypeError(
-                f"`replace` got {unknown[0]!r}, expected some of {', '.join(arguments)}"
-            )
+        for name in sorted(changes):
+            if name not in arguments:
+                raise TypeError(f"`replace` got {name!r}, expected some of {', '.join(arguments)}")
         return type(self)(**{**arguments, **changes})
 
-    def _unstacked(self, changes: dict[str, Any]) -> dict[str, Any]:
+    def _unstacked(self, changes: dict[str, object]) -> dict[str, object]:
         """Changes in terms of the arguments of the constructor."""
         return changes
 
     def hidden_states(
         self,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
@@ -238,31 +226,37 @@ class Network(ABC):
         O(n_rows n_hidden (n_inputs + n_hidden)) time. Sequences run side by side; long ones are
         cut into blocks that run side by side, with the same result up to rounding.
         """
-        data = self._read(X, lengths)
-        return data.restore(self._state_rows(data, on_explosion))
+        data, explosions = self._read(X, lengths), Explosions(on_explosion)
+        states = np.empty((data.n_rows, self.n_hidden))
+        for batch in run_recursions(data, self.recursions, explosions):
+            states[batch.rows, batch.recursion.units] = batch.states
+        explosions.warn(data.n_sequences)
+        return data.restore(states)
 
     def predict(
         self,
-        X: Any,
+        X: object,
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
+        engine: object = None,
     ) -> Any:
         """Predict E[y_t | x] at every step.
 
         Parameters
         ----------
         X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
-        on_explosion : {"raise", "nan"}, default "raise"
-            See `hidden_states`.
+            Input sequences; or data kept anywhere else (see `gloree.sources.as_data`), with
+            outputs, which are not used, or without.
+        lengths, on_explosion
+            As in `hidden_states`.
+        engine : None, "threads", "serial", "dask", distributed.Client or Engine
+            Where predictions for data in several parts are computed, batch by batch.
 
         Returns
         -------
         ndarray of shape (..., n_outputs), or list of them
-            In the form of `X`.
+            In the form of `X`; for data in several parts a list, one array for each sequence.
 
         Raises
         ------
@@ -274,14 +268,16 @@ class Network(ABC):
         Notes
         -----
         O(n_rows n_hidden (n_inputs + n_hidden + n_outputs)) time; beside the predictions only a
-        batch of rows is held.
+        batch of rows is held (of data in several parts, a few parts).
         """
-        data = self._read(X, lengths)
-        return data.restore(self._predict_rows(data, on_explosion))
+        data, explosions = as_data(X, lengths=lengths, keep_tensors=False), Explosions(on_explosion)
+        predictions = predict_data(self, data, explosions, engine=engine)
+        explosions.warn(data.n_sequences)
+        return predictions
 
     def simulate(
         self,
-        X: Any,
+        X: object,
         *,
         noise: ArrayLike = 0.0,
         lengths: ArrayLike | None = None,
@@ -291,12 +287,10 @@ class Network(ABC):
 
         Parameters
         ----------
-        X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
+        X, lengths
+            As in `hidden_states`.
         noise : float or ndarray of shape (n_outputs,), default 0.0
             Standard deviation, of all outputs or of each.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
         random_state : int, Generator or None
             Seed of the noise.
 
@@ -327,7 +321,7 @@ class Network(ABC):
                 f"{self.n_outputs} of them, one for each output"
             )
         data = self._read(X, lengths)
-        outputs = self._predict_rows(data, "raise")
+        outputs = predict_rows(self, data, Explosions())
         if spread.any():
             draws = np.random.default_rng(random_state).standard_normal(outputs.shape)
             draws *= spread
@@ -335,16 +329,14 @@ class Network(ABC):
         return data.restore(outputs)
 
     def explosions(
-        self, X: Any, *, lengths: ArrayLike | None = None, limit: float = EXPLOSION_LIMIT
+        self, X: object, *, lengths: ArrayLike | None = None, limit: float = EXPLOSION_LIMIT
     ) -> IntArray:
         """List the sequences whose states run away, with the first such step.
 
         Parameters
         ----------
-        X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D
-            Input sequences.
-        lengths : sequence of int, optional
-            Steps of each sequence in a flat `X`.
+        X, lengths
+            As in `hidden_states`.
         limit : float, default EXPLOSION_LIMIT
             Largest size of a state that still counts as sound.
 
@@ -374,11 +366,10 @@ class Network(ABC):
         if not limit > 0.0:
             raise ValueError(f"`limit` is {limit}, expected a positive number")
         data = self._read(X, lengths)
-        found = Explosions()
-        for chain in self._chains():
-            for _ in run_batches(data, chain, limit, found):
-                pass
-        return found.table()
+        explosions = Explosions("nan", limit)
+        for _ in run_recursions(data, self.recursions, explosions):
+            pass
+        return explosions.table()
 
     def canonical(self: N) -> N:
         """Choose one representative among the equivalent weights; predictions stay the same.
@@ -417,17 +408,8 @@ class Network(ABC):
     def rearranged(self: N, order: IntArray, scale: Array, state_scale: Array) -> N:
         """Scale the units, then reorder them (see `CanonicalUnits`).
 
-        Parameters
-        ----------
-        order : ndarray of int of shape (n_hidden,)
-            Old unit at each new place, of the same direction.
-        scale, state_scale : ndarray of shape (n_hidden,)
-            s_i and t_i with f(s_i z) = t_i f(z): z_i is multiplied by s_i and h_i by t_i.
-
-        Returns
-        -------
-        Network
-            Of the same class and predictions.
+        `order` is the old unit (of the same direction) at each new place; with f(s_i z) = t_i f(z)
+        for `scale` s and `state_scale` t, z_i is multiplied by s_i and h_i by t_i.
         """
         recurrent = self.recurrent_weights * np.outer(scale, 1.0 / state_scale)
         # adding zero turns -0.0 into 0.0
@@ -485,12 +467,11 @@ class Network(ABC):
         missing = sorted(set(cls.weight_names) - {"direct_weights"} - set(arrays))
         if missing:
             raise ValueError(f"{os.fspath(path)!r} is damaged: it has no {missing[0]!r}")
-        arguments: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
-        arguments["activation"] = from_spec(settings["activation"])
-        arguments["lags"] = settings["lags"]
-        return cls(**arguments)
+        weights: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
+        settings["activation"] = from_spec(settings["activation"])
+        return cls(**weights, **settings)
 
-    def to_torch(self) -> Any:
+    def to_torch(self) -> Module:
         """Copy the model into a `torch.nn.Module` in float64, ready to be trained further.
 
         Returns
@@ -508,32 +489,12 @@ class Network(ABC):
             If the activation is not one of this library's.
         """
         require("torch", "torch", "to_torch")
-        from gloree.models._torch import torch_module
+        from gloree.models._torch import TorchBRNN, TorchIORNN
 
-        return torch_module(self)
+        network = TorchBRNN if "forward_input_weights" in self.weight_names else TorchIORNN
+        return network(self.arrays(), self.activation, self.lags)
 
-    def _read(self, X: Any, lengths: ArrayLike | None) -> Sequences:
+    def _read(self, X: object, lengths: ArrayLike | None) -> Sequences:
         data = as_sequences(X, lengths=lengths)
-        check_columns(data, self.n_inputs, self.n_columns)
+        check_columns(self, data)
         return data
-
-    def _state_rows(self, data: Sequences, on_explosion: OnExplosion) -> Array:
-        states = np.empty((data.n_rows, self.n_hidden))
-        for batch in guarded_batches(data, self._chains(), on_explosion):
-            states[batch.rows, batch.chain.units] = batch.states
-        return states
-
-    def _predict_rows(self, data: Sequences, on_explosion: OnExplosion) -> Array:
-        outputs = np.empty((data.n_rows, self.n_outputs))
-        outputs[:] = self.output_bias
-        cut = self.lags * self.n_inputs
-        for batch in guarded_batches(data, self._chains(), on_explosion):
-            chain = batch.chain
-            part = multiply_rows(batch.states, self.output_weights[chain.units])
-            if self.direct_weights is not None:
-                # the forward chain sees the present too: the backward one adds only the future
-                seen = slice(self.n_inputs, None) if chain.backward else slice(None)
-                direct = self.direct_weights[cut:] if chain.backward else self.direct_weights[:cut]
-                part += multiply_rows(batch.windows[:, seen], direct)
-            outputs[batch.rows] += part
-        return outputs

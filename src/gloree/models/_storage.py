@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from gloree.sequences import Array
 
 FORMAT_NAME = "gloree-model"
 FORMAT_VERSION = 1
@@ -22,19 +22,9 @@ def write_model(
     path: str | os.PathLike[str],
     kind: str,
     arrays: Mapping[str, Array | None],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
 ) -> None:
-    """Write a model; entries of `arrays` that are None are left out.
-
-    Parameters
-    ----------
-    path : path-like
-        Written as it stands: no suffix is added.
-    kind : str
-        Name of the class, checked on reading.
-    arrays : mapping of str to ndarray
-    settings : mapping of str to JSON values
-    """
+    """Write a model of class `kind`; entries of `arrays` that are None are left out."""
     description = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -47,26 +37,10 @@ def write_model(
         np.savez(file, allow_pickle=False, **{_DESCRIPTION: text}, **content)
 
 
-def read_model(
-    path: str | os.PathLike[str], kind: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `write_model` wrote.
+def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read arrays and settings that `write_model` wrote, of class `kind`, without any pickles.
 
-    Parameters
-    ----------
-    path : path-like
-    kind : str
-        The class expected.
-
-    Returns
-    -------
-    arrays, settings : dict
-
-    Raises
-    ------
-    ValueError
-        If the file is not one of this library's, is of another kind, or has a version that this
-        release does not read. Nothing in a file is ever unpickled.
+    Raises a `ValueError` for any other file, class, or version.
     """
     try:
         with open(path, "rb") as file:
@@ -91,7 +65,7 @@ def _foreign(path: str | os.PathLike[str]) -> ValueError:
     )
 
 
-def _parse(text: NDArray[Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+def _parse(text: NDArray[np.generic], path: str | os.PathLike[str]) -> dict[str, Any]:
     if text.dtype.kind != "U" or text.ndim != 0:
         raise _foreign(path)
     try:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gloree.activations import Activation
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from gloree.sequences import Array, IntArray
 
 
 @dataclass(frozen=True)

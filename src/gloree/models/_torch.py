@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
-from gloree.models._brnn import BRNN
-from gloree.models._network import Network
+from gloree.sequences import Array
 
 # torch is optional and not always typed: its base class is Any by decree, in both cases alike
 _Module: Any = torch.nn.Module
 
 
-def activate(activation: Activation, z: Any) -> Any:
+def activate(activation: Activation, z: Tensor) -> Tensor:
     """Evaluate an activation of this library on a tensor, with gradients."""
     if isinstance(activation, Polynomial):
         value = torch.full_like(z, activation.coefficients[-1])
@@ -37,7 +38,7 @@ def activate(activation: Activation, z: Any) -> Any:
     )
 
 
-def lag_windows(values: Any, lags: int) -> Any:
+def lag_windows(values: Tensor, lags: int) -> Tensor:
     """Join each step with the `lags` - 1 steps before it, zeros before the start."""
     if lags == 1:
         return values
@@ -47,7 +48,7 @@ def lag_windows(values: Any, lags: int) -> Any:
     return torch.cat(parts, dim=-1)
 
 
-def run_chain(drive: Any, recurrent_weights: Any, activation: Activation) -> Any:
+def run_chain(drive: Tensor, recurrent_weights: Tensor, activation: Activation) -> Tensor:
     """States of h_t = f(d_t + U h_(t-1)) for a tensor of shape (n_sequences, n_steps, n_units)."""
     state = activate(activation, drive[:, 0])
     states = [state]
@@ -58,47 +59,47 @@ def run_chain(drive: Any, recurrent_weights: Any, activation: Activation) -> Any
 
 
 class TorchNetwork(_Module, ABC):  # type: ignore[misc]
-    """`Network` with trainable parameters of the same names, in float64.
+    """`Network` with trainable parameters of the same names, in float64."""
 
-    Parameters
-    ----------
-    model : Network
-    """
-
-    def __init__(self, model: Network) -> None:
+    def __init__(
+        self, weights: Mapping[str, Array | None], activation: Activation, lags: int
+    ) -> None:
         super().__init__()
-        self.activation = model.activation
-        self.lags = model.lags
-        activate(self.activation, torch.zeros(model.n_hidden, dtype=torch.float64))
-        for name, values in model.arrays().items():
+        self.activation, self.lags = activation, lags
+        for name, values in weights.items():
             tensor = None if values is None else torch.tensor(values, dtype=torch.float64)
             parameter = None if tensor is None else torch.nn.Parameter(tensor)
             self.register_parameter(name, parameter)
+        # an activation without a form for tensors is refused now
+        activate(activation, torch.zeros_like(self.hidden_bias))
 
-    def hidden_states(self, inputs: Any) -> Any:
+    def hidden_states(self, inputs: Tensor) -> Tensor:
         """Hidden states of a tensor of shape ([n_sequences,] n_steps, n_inputs)."""
-        batched = inputs if inputs.ndim == 3 else inputs[None]
-        states, _ = self._run(batched.to(self.output_weights.dtype))
-        return states if inputs.ndim == 3 else states[0]
+        states, _ = self._states_and_windows(inputs)
+        return states
 
-    def forward(self, inputs: Any) -> Any:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Predictions for a tensor of shape ([n_sequences,] n_steps, n_inputs)."""
-        batched = inputs if inputs.ndim == 3 else inputs[None]
-        states, windows = self._run(batched.to(self.output_weights.dtype))
-        outputs = states @ self.output_weights + self.output_bias
+        states, windows = self._states_and_windows(inputs)
+        outputs: Tensor = states @ self.output_weights + self.output_bias
         if self.direct_weights is not None:
             outputs = outputs + windows @ self.direct_weights
-        return outputs if inputs.ndim == 3 else outputs[0]
+        return outputs
+
+    def _states_and_windows(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        batched = inputs if inputs.ndim == 3 else inputs[None]
+        states, windows = self._run(batched.to(self.output_weights.dtype))
+        return (states, windows) if inputs.ndim == 3 else (states[0], windows[0])
 
     @abstractmethod
-    def _run(self, batched: Any) -> tuple[Any, Any]:
+    def _run(self, batched: Tensor) -> tuple[Tensor, Tensor]:
         """States and input windows."""
 
 
 class TorchIORNN(TorchNetwork):
     """`IORNN` with trainable parameters of the same names, in float64."""
 
-    def _run(self, batched: Any) -> tuple[Any, Any]:
+    def _run(self, batched: Tensor) -> tuple[Tensor, Tensor]:
         windows = lag_windows(batched, self.lags)
         drive = windows @ self.input_weights.T + self.hidden_bias
         return run_chain(drive, self.recurrent_weights, self.activation), windows
@@ -107,7 +108,7 @@ class TorchIORNN(TorchNetwork):
 class TorchBRNN(TorchNetwork):
     """`BRNN` with trainable parameters of the same names, in float64."""
 
-    def _run(self, batched: Any) -> tuple[Any, Any]:
+    def _run(self, batched: Tensor) -> tuple[Tensor, Tensor]:
         past, future = (lag_windows(each, self.lags) for each in (batched, batched.flip(1)))
         k = self.forward_input_weights.shape[0]
         forward = past @ self.forward_input_weights.T + self.hidden_bias[:k]
@@ -119,8 +120,3 @@ class TorchBRNN(TorchNetwork):
         )
         windows = (past, future.flip(1)[..., batched.shape[-1] :])
         return torch.cat(states, dim=-1), torch.cat(windows, dim=-1)
-
-
-def torch_module(model: Network) -> TorchNetwork:
-    """Copy a network into the module of its class."""
-    return TorchBRNN(model) if isinstance(model, BRNN) else TorchIORNN(model)

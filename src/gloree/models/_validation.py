@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from gloree.activations import Activation
-
-Array = NDArray[np.float64]
+from gloree.sequences import Array
 
 
 def frozen_array(
-    value: ArrayLike | None,
+    value: object,
     name: str,
     shape: tuple[int | None, ...],
     *,
@@ -49,7 +45,7 @@ def frozen_array(
     return array
 
 
-def _real_copy(value: Any, name: str, expected: str) -> Array:
+def _real_copy(value: object, name: str, expected: str) -> Array:
     try:
         given = np.asarray(value)
     except ValueError as error:
@@ -78,7 +74,7 @@ def check_activation(activation: Activation, n_hidden: int) -> Activation:
     return activation
 
 
-def check_lags(lags: int, n_columns: int, name: str = "input_weights") -> None:
+def check_lags(lags: object, n_columns: int = 0, name: str = "input_weights") -> int:
     """Raise unless `lags` is a positive integer that divides the columns of the weights."""
     if isinstance(lags, bool) or not isinstance(lags, (int, np.integer)):
         raise TypeError(f"`lags` is {lags!r}, expected an integer of at least 1")
@@ -89,3 +85,4 @@ def check_lags(lags: int, n_columns: int, name: str = "input_weights") -> None:
             f"`{name}` has {n_columns} columns, expected a multiple of `lags` = {lags}: "
             f"lags * n_inputs"
         )
+    return int(lags)

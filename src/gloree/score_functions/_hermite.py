@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,7 +32,8 @@ def hermite_along(projection: ArrayLike, variance: ArrayLike, order: int) -> Arr
     array([-2.,  2.])
     """
     check_order(order, "order", minimum=0)
-    x, q = (like(projection, value) for value in (projection, variance))
+    x: Array = like(projection, cast(Array, projection))
+    q: Array = like(projection, cast(Array, variance))
     if not is_tensor(x):
         x, q = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(q, np.float64))
     previous, current = namespace(x).ones_like(x), copied(x)

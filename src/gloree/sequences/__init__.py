@@ -7,10 +7,11 @@ Recurrences run in *time-major* order (`Packing`): step t of every segment that 
 one contiguous block, so a step is one matrix product whatever the lengths are.
 """
 
-from gloree.sequences._batch import FAR, Array, Batch, Packing
+from gloree._arrays import Array, IntArray
+from gloree.sequences._batch import FAR, Batch, Packing
 from gloree.sequences._cut import Cut, spread_over
-from gloree.sequences._data import Data, Part, walk
-from gloree.sequences._segments import IntArray, LargestSegments, Segments
+from gloree.sequences._data import Data, Part, Readable, walk
+from gloree.sequences._segments import LargestSegments, Segments
 from gloree.sequences._sequences import Form, Sequences
 from gloree.sequences._validation import as_sequences
 from gloree.sequences._windows import joint_windows, lag_windows
@@ -26,6 +27,7 @@ __all__ = [
     "LargestSegments",
     "Packing",
     "Part",
+    "Readable",
     "Segments",
     "Sequences",
     "as_sequences",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,14 @@ from gloree._arrays import float_rows
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._segments import IntArray, Segments
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What a task on another machine reads a part from."""
+
+    def read(self) -> Flat:
+        """All rows of the part, as they were in the scan."""
 
 
 class Flat(Protocol):
@@ -166,10 +174,10 @@ class Data(ABC):
         del verbose
         return None
 
-    def remote(self, index: int) -> Any:
+    def remote(self, index: int) -> object:
         """What a task on another machine reads a part from; None if it must be sent its rows.
 
-        A future of the part's value, or something with a method ``read``.
+        A future of the part's value, or something `Readable`.
         """
         del index
         return None

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._sums import MergeError, Sums
+from gloree._sums import Sums
 
 IntArray = NDArray[np.int64]
 Index: TypeAlias = "int | np.integer | slice | NDArray[np.bool_] | IntArray | list[int]"
@@ -19,7 +19,7 @@ _COLUMNS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Segments:
+class Segments(Sums):
     """Stretches of rows of the whole data, each within one sequence.
 
     Rows ``start`` to before ``stop`` of a segment count in sums; a pass also reads the *context*
@@ -35,7 +35,7 @@ class Segments:
         this module uses the attributes of these names.
     """
 
-    values: IntArray
+    values: IntArray = field(metadata={"concatenate": True})
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -153,12 +153,6 @@ class Segments:
             places = np.linspace(start, stop, n_parts + 1).astype(np.int64)
             parts += [(sequence, first, a, b, min(b, end)) for a, b in pairwise(places.tolist())]
         return Segments(np.array([part for part in parts if part[3] > part[2]], dtype=np.int64))
-
-    def merge(self, other: object) -> Segments:
-        """Segments of both, those of `other` last."""
-        if not isinstance(other, Segments):
-            raise MergeError(f"cannot merge Segments with {type(other).__name__}")
-        return Segments.concatenate((self, other))
 
 
 def _progression(first: IntArray, step: IntArray, count: int) -> Segments:

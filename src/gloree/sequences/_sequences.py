@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree._arrays import index, is_tensor, to_host
+from gloree._arrays import IntArray, index, is_tensor, to_host
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
-from gloree.sequences._segments import IntArray, Segments
+from gloree.sequences._segments import Segments
 
 GROUP_ROWS = 2**17
 """Rows of a group of batches (see `Sequences.group_of`)."""
@@ -29,7 +29,7 @@ CHECKSUM_WORDS = 2**8
 Form = Literal["single", "array", "list", "flat"]
 
 
-def checksum_of(values: NDArray[Any], code: int = 0) -> int:
+def checksum_of(values: NDArray[np.generic], code: int = 0) -> int:
     """Checksum of the bytes of an array, faster than a CRC of them.
 
     Bytes are taken as 64-bit words w, in blocks of 256 rows and columns; the checksum is the CRC-32
@@ -146,7 +146,7 @@ class Sequences(Data):
             self.X[index(self.X, rows)], outputs, self.lengths[chosen], "list", self.flat_outputs
         )
 
-    def restore(self, rows: NDArray[Any]) -> Any:
+    def restore(self, rows: NDArray[np.generic]) -> Any:
         """Give flat rows the form of the input: one array, a 3-D array or a list.
 
         Parameters

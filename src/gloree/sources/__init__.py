@@ -7,7 +7,7 @@ read a part at a time, so memory is bounded by the parts, whatever their number.
 from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
 from gloree.sources._files import memory_map
-from gloree.sources._partitions import Partitions, partitions
+from gloree.sources._partitions import Future, Partitions, partitions
 from gloree.sources._parts import (
     Parts,
     SourceError,
@@ -21,6 +21,7 @@ from gloree.sources._shards import Shards, shards
 
 __all__ = [
     "Batches",
+    "Future",
     "Partitions",
     "Parts",
     "Shards",

@@ -105,7 +105,8 @@ def batches(iterable: Iterable[Any]) -> Batches:
     ----------
     iterable : iterable of (X, Y) or (X, Y, lengths)
         Each item one part of the data, X and Y in any of the forms of
-        `gloree.sequences.as_sequences`, or a list of pairs (x, y) of sequences. A generator is
+        `gloree.sequences.as_sequences`, or a list of pairs (x, y) of sequences; for `predict` also
+        an array X alone, or (X, None). A generator is
         spent after one pass: give an object whose ``__iter__`` starts anew.
 
     Returns

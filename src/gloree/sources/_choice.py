@@ -14,8 +14,10 @@ from gloree.sources._partitions import partitions
 from gloree.sources._shards import shards
 
 
-def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
-    """Data in any form that a fit takes.
+def as_data(
+    X: Any, Y: Any = None, *, lengths: ArrayLike | None = None, keep_tensors: bool = True
+) -> Data:
+    """Data in any form that `fit`, `predict` and `score` take.
 
     Parameters
     ----------
@@ -23,11 +25,13 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
         Arrays (or tensors, which stay on their device) with their outputs in `Y` (see
         `gloree.sequences.as_sequences`). Without a `Y`: what
         a function of `gloree.sources` gives; the path of a directory of shards; a Dask bag, or a
-        list of delayed values; any object that iterates over batches (X, Y). The path of an
-        ``.npy`` file goes with that of its outputs in `Y`.
+        list of delayed values; any object that iterates over batches (X, Y), or X alone for
+        `predict`. The path of an ``.npy`` file goes with that of its outputs in `Y`.
     Y : array, list or path, optional
     lengths : sequence of int, optional
         Steps of each sequence, for flat arrays.
+    keep_tensors : bool, default True
+        Whether tensors given as `X` and `Y` stay tensors.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def as_data(X: Any, Y: Any = None, *, lengths: ArrayLike | None = None) -> Data:
             "the inputs and the outputs as two lists"
         )
     if not is_source(X, Y):
-        return as_sequences(X, Y, lengths=lengths, keep_tensors=True)
+        return as_sequences(X, Y, lengths=lengths, keep_tensors=keep_tensors)
     source = _source_of(X, Y, lengths)
     if isinstance(X, (str, Path)) and isinstance(source, Sequences):
         return source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from gloree._extras import require
 from gloree.sequences import Part
@@ -28,6 +28,13 @@ def scan_part(name: str, value: Any, first: bool) -> Summary:
 def is_future(value: Any) -> bool:
     """Whether this is the future of a value on a cluster (delayed values have any attribute)."""
     return type(value).__module__.partition(".")[0] == "distributed"
+
+
+class Future(Protocol):
+    """Future of a value on a cluster, or a delayed value."""
+
+    def result(self) -> object:
+        """Compute the value and fetch it."""
 
 
 class Partitions(Parts):
@@ -91,7 +98,7 @@ class Partitions(Parts):
         """Fetch a partition: for engines that run in this process."""
         return self.checked(index, own_part_of_values(self.name(index), self.value(index)))
 
-    def remote(self, index: int) -> Any:
+    def remote(self, index: int) -> object:
         """Future of a partition on its worker."""
         return None if self.futures is None else self.futures[index]
 

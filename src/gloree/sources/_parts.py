@@ -69,7 +69,7 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
     return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
 
 
-def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
+def require_same(name: str, data: Sequences, checksum: int | None) -> Sequences:
     """Give a part back, if it is what the scan has found.
 
     Raises
@@ -77,7 +77,7 @@ def require_same(name: str, data: Sequences, checksum: int) -> Sequences:
     SourceError
         Naming the part.
     """
-    if data.checksum != checksum:
+    if checksum is not None and data.checksum != checksum:
         raise SourceError(f"{name} is not what it was in the first pass: {ADVICE}")
     return data
 
@@ -90,7 +90,7 @@ def compact(lengths: IntArray) -> IntArray:
 
 
 def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Sequences:
-    """Validate one part: (X, Y), (X, Y, lengths) or a list of such pairs.
+    """Validate one part: (X, Y), (X, Y, lengths), a list of pairs (x, y), or an array X alone.
 
     Its arrays may be those of the caller, who may write into them again: see `own_part_of_values`.
 
@@ -102,6 +102,8 @@ def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Seque
     try:
         if isinstance(value, list):
             value = _columns(value)
+        elif hasattr(value, "__array__"):
+            value = (value, None)
         if not isinstance(value, tuple) or len(value) not in (2, 3):
             raise ValueError(
                 f"expected (X, Y), (X, Y, lengths) or a list of pairs (x, y), got "
@@ -246,6 +248,6 @@ def _require_same_columns(first: Summary, other: Summary) -> None:
     ):
         if expected != found:
             raise SourceError(
-                f"{other.name} has {found} {what} columns, {first.name} has {expected}: all parts "
-                f"need the same columns"
+                f"{other.name} has {found or 'no'} {what} columns, {first.name} has "
+                f"{expected or 'none'}: all parts need the same columns"
             )

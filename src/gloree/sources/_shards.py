@@ -58,12 +58,12 @@ class Shard:
             names, values = self._arrays()
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise SourceError(f"{self.name}: cannot be read ({error})") from error
-        if not {"X", "Y"} <= values.keys():
+        if not {"X", "Y"} <= values.keys() and not {"X"} <= set(names) <= {"X", "lengths"}:
             raise SourceError(
                 f"{self.name}: holds {sorted(names) or 'nothing'}, expected arrays X and Y (and "
                 f"lengths, for sequences one after another)"
             )
-        parts = (values["X"], values["Y"])
+        parts = (values["X"], values.get("Y"))
         return part_of_values(
             self.name,
             (*parts, values["lengths"]) if "lengths" in values else parts,
@@ -188,10 +188,10 @@ def shards(directory: str | Path) -> Shards:
     ----------
     directory : str or Path
         Files ``NAME.npz`` with arrays ``X`` and ``Y``, or pairs ``NAME.X.npy`` and ``NAME.Y.npy``
-        (mapped into memory, not read at once). X and Y have any of the forms of
-        `gloree.sequences.as_sequences`; ``lengths`` beside them tells sequences apart that stand
-        one after another. Shards are visited in the order of their names, and no sequence goes on
-        from one shard to the next.
+        (mapped into memory, not read at once); for `predict`, ``X`` alone will do. X and Y have
+        any of the forms of `gloree.sequences.as_sequences`; ``lengths`` beside them tells
+        sequences apart that stand one after another. Shards are visited in the order of their
+        names, and no sequence goes on from one shard to the next.
 
     Returns
     -------

@@ -1,0 +1,172 @@
+"""Predictions for data kept anywhere: in memory at once, from other sources batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from gloree._arrays import to_host
+from gloree.engine import Engine, Mergeable, Source, get_engine
+from gloree.models._forward import ExplosionError, multiply_rows
+from gloree.models._recursion import Explosions, OnExplosion, run_recursions
+from gloree.sequences import Array, Batch, Data, Sequences
+
+if TYPE_CHECKING:
+    from gloree.models._network import Network
+
+Statistic = TypeVar("Statistic", bound=Mergeable)
+
+
+def predict_rows(model: Network, data: Sequences, explosions: Explosions) -> Array:
+    """Predictions for all rows of data in memory, of shape (n_rows, n_outputs)."""
+    outputs = np.empty((data.n_rows, model.n_outputs))
+    outputs[:] = model.output_bias
+    cut = model.lags * model.n_inputs
+    for batch in run_recursions(data, model.recursions, explosions):
+        backward = batch.recursion.backward
+        part = multiply_rows(batch.states, model.output_weights[batch.recursion.units])
+        if model.direct_weights is not None:
+            # the forward recursion sees the present too: the backward one adds only the future
+            seen = slice(model.n_inputs, None) if backward else slice(None)
+            direct = model.direct_weights[cut:] if backward else model.direct_weights[:cut]
+            part += multiply_rows(batch.windows[:, seen], direct)
+        outputs[batch.rows] += part
+    return outputs
+
+
+def predict_data(
+    model: Network,
+    data: Data,
+    explosions: Explosions,
+    *,
+    engine: object = None,
+    verbose: int = 0,
+    convert: Callable[[Array], Any] = np.asarray,
+) -> Any:
+    """Predictions for data kept anywhere, in the form of the data.
+
+    Parameters
+    ----------
+    model : IORNN or BRNN
+    data : Data
+        Outputs that it may hold are not used.
+    explosions : Explosions
+        What to do about states that run away, and a list of them in the end.
+    engine : None, "threads", "serial", "dask", distributed.Client or Engine
+        Where predictions for data in several parts are computed.
+    verbose : int
+    convert : callable
+        What to make of the predictions of some rows, shape (n_rows, n_outputs): one value or one
+        row for each.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        For `Sequences` in their own form. For data in several parts a list of arrays, one for
+        each sequence, in the order of the data.
+
+    Raises
+    ------
+    ExplosionError, ValueError
+    """
+    if isinstance(data, Sequences):
+        data = data.on_host()
+        check_columns(model, data)
+        return data.restore(convert(predict_rows(model, data, explosions)))
+    runner, source = _plan(model, data, engine, verbose)
+    function = partial(
+        _sequences_of_batch, model=model, on_explosion=explosions.on_explosion, convert=convert
+    )
+    predictions = []
+    for listed, found in runner.collect(function, source):
+        predictions += listed
+        explosions.found.update(found)
+    return predictions
+
+
+def sum_predictions(
+    function: Callable[[Array, Sequences], Statistic],
+    model: Network,
+    data: Data,
+    *,
+    engine: object = None,
+    verbose: int = 0,
+) -> Statistic:
+    """Statistic of predictions and of the data beside them, such as a sum of squared errors.
+
+    Parameters
+    ----------
+    function : callable
+        Predictions, of shape (n_rows, n_outputs), and the sequences that they are for, to a
+        mergeable statistic.
+    model, data, engine, verbose
+        As in `predict_data`.
+
+    Returns
+    -------
+    statistic
+        Of everything at once for `Sequences`; else merged over batches of whole sequences, a few
+        of which are in memory at a time.
+
+    Raises
+    ------
+    ExplosionError, ValueError
+    """
+    if isinstance(data, Sequences):
+        data = data.on_host()
+        check_columns(model, data)
+        return function(predict_rows(model, data, Explosions()), data)
+    runner, source = _plan(model, data, engine, verbose)
+    # a score is no pass of a fit: it has no place in a checkpoint
+    runner = replace(runner, checkpoint=None)
+    return runner.run(partial(_sum_of_batch, model=model, function=function), source, label="score")
+
+
+def check_columns(model: Network, data: Data) -> None:
+    """Raise unless the data have the inputs of the model."""
+    if data.n_inputs == model.n_inputs:
+        return
+    hint = ""
+    if data.n_inputs == model.n_columns:
+        hint = ": give plain inputs, the model builds the windows of its lags itself"
+    raise ValueError(
+        f"`X` has {data.n_inputs} columns, the model expects n_inputs = {model.n_inputs}{hint}"
+    )
+
+
+def _plan(model: Network, data: Data, engine: object, verbose: int) -> tuple[Engine, Source]:
+    """Engine, and batches of whole sequences."""
+    runner = get_engine(engine, verbose=verbose, data=data)
+    runner.scan(data)
+    check_columns(model, data)
+    rows = min(recursion.batch_rows(data.longest) for recursion in model.recursions)
+    return runner, Source(data, rows)
+
+
+def _of_batch(model: Network, batch: Batch, explosions: Explosions) -> tuple[Array, Sequences]:
+    """Predictions for a batch of whole sequences, and the batch as data in memory."""
+    outputs = None if batch.Y is None else to_host(batch.Y)
+    data = Sequences(to_host(batch.X), outputs, batch.lengths, "list")
+    try:
+        return predict_rows(model, data, explosions), data
+    except ExplosionError as error:
+        raise ExplosionError(int(batch.sequence[error.sequence]), error.step, error.size) from None
+
+
+def _sequences_of_batch(
+    batch: Batch, model: Network, on_explosion: OnExplosion, convert: Callable[[Array], Any]
+) -> tuple[list[Any], dict[int, tuple[int, float]]]:
+    explosions = Explosions(on_explosion)
+    predictions, data = _of_batch(model, batch, explosions)
+    found = {int(batch.sequence[i]): first for i, first in explosions.found.items()}
+    return data.restore(convert(predictions)), found
+
+
+def _sum_of_batch(
+    batch: Batch, model: Network, function: Callable[[Array, Sequences], Statistic]
+) -> Statistic:
+    return function(*_of_batch(model, batch, Explosions()))
