@@ -17,10 +17,11 @@ from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
 __all__ = [
     "WEIGHTS",
     "Alignment",
+    "SquaredErrors",
     "align",
     "r2_score",
     "root_mean_square_error",
-    "score_rows",
+    "score_model",
     "weight_errors",
 ]
 
