@@ -11,8 +11,7 @@ from math import comb, factorial
 
 import numpy as np
 
-from gloree._arrays import empty, namespace
-from gloree.sequences import Array, IntArray
+from gloree._arrays import Array, IntArray, empty, namespace
 
 BLOCK_ENTRIES = 2**18
 """Feature entries held at once: 2 MiB, about one core's second-level cache."""
