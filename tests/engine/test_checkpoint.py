@@ -440,7 +440,7 @@ class Counts:
         ({1: 2}, "builtins.dict"),
         (len, "builtin"),
     ],
-    ids=repr,
+    ids=["statistic", "nested statistic", "objects", "text", "keys", "function"],
 )
 def test_what_no_record_can_hold_is_refused_by_its_type(value, name, tmp_path):
     with pytest.raises(RecordError, match=name):
