@@ -9,10 +9,7 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
-from gloree.identification._markov import (
-    ImpulseResponse,
-    impulse_response,
-)
+from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
     linear_model,
@@ -28,11 +25,7 @@ from gloree.identification._problem import (
     IdentificationProblem,
     IdentificationSettings,
 )
-from gloree.identification._realisation import (
-    Realisation,
-    ho_kalman,
-    least_squares_realisation,
-)
+from gloree.identification._realisation import Realisation, ho_kalman, least_squares_realisation
 from gloree.identification._records import (
     check_records,
     find_drift,

@@ -169,10 +169,7 @@ def _record(values: ArrayLike, name: str) -> Array:
 
 
 def plot_nonlinearity(
-    z: ArrayLike,
-    contribution: ArrayLike | Callable[[Array], ArrayLike],
-    *,
-    ax: Axes | None = None,
+    z: ArrayLike, contribution: ArrayLike | Callable[[Array], ArrayLike], *, ax: Axes | None = None
 ) -> Axes:
     """Draw the value of one unit against its pre-activation, over the range that the data reach.
 
