@@ -48,15 +48,10 @@ FILTER_RIDGE = 1e-6  # relative ridge of the least squares for g
 class LagTensors:
     """Second- and third-order moments of a residual at several lags.
 
-    Attributes
-    ----------
-    whitening : ndarray of shape (n_columns, n_whitened)
-        x~ = (z - mean) W for z = [h_{t-1}, u_t].
-    mean : ndarray of shape (n_columns,)
-    second : ndarray of shape (n_lags, n_outputs, n_whitened, n_whitened)
-    third : ndarray of shape (n_lags, n_outputs, n_whitened, n_whitened, n_whitened)
-    shifts : ndarray of shape (n_shifts, n_whitened, n_whitened)
-        R(s) for s from -44 on.
+    The whitened regressors are x~ = (z - mean) W, z = [h_{t-1}, u_t]. Shapes: `whitening` W
+    (n_columns, n_whitened), `mean` (n_columns,), `second` (n_lags, n_outputs, n_whitened,
+    n_whitened), `third` with one axis of n_whitened more, and `shifts`, the R(s) for s from -44 on,
+    (n_shifts, n_whitened, n_whitened).
     """
 
     whitening: Array
@@ -67,28 +62,11 @@ class LagTensors:
 
 
 def lag_tensors(z: Array, residual: Array) -> LagTensors:
-    """Moments of one record.
+    """Moments of one record, from z = [h_{t-1}, u_t] and the residual of the linear model.
 
-    Parameters
-    ----------
-    z : ndarray of shape (n_rows, n_columns)
-        [h_{t-1}, u_t] of neighbouring steps.
-    residual : ndarray of shape (n_rows, n_outputs)
-        Outputs minus those of the linear model, at the same steps.
-
-    Returns
-    -------
-    LagTensors
-
-    Raises
-    ------
-    ValueError
-        If the record is shorter than `LAG_WINDOW`.
-
-    Notes
-    -----
-    Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for `BLOCK_ROWS` rows of
-    n_columns^3 products.
+    The rows of both, (n_rows, n_columns) and (n_rows, n_outputs), are neighbouring steps; fewer
+    than `LAG_WINDOW` raise a ValueError. Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3),
+    and memory for `BLOCK_ROWS` rows of n_columns^3 products.
     """
     n = z.shape[0]
     if n < LAG_WINDOW:
@@ -120,11 +98,10 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
 
 
 def _hermite_moments(targets: Array, X: Array, order: int) -> Array:
-    """E[targets (x) He(x)]: products of so many columns, less their constant and linear parts.
+    """E[targets (x) He(x)], (t, d, .., d), of targets (n, t) and X (n, d), in one pass over blocks.
 
-    With F the products and E[X] = 0, E[X X^T] = I in the sample, the Hermite polynomials of the
-    sample are F - E[F] - X E[X^T F], so that a single pass over blocks of rows gives the moments.
-    Shapes: targets (n, t), X (n, d); result (t, d, .., d).
+    With F the products of so many columns and E[X] = 0, E[X X^T] = I in the sample, the Hermite
+    polynomials of the sample are F - E[F] - X E[X^T F].
     """
     (n, d), t = X.shape, targets.shape[1]
     places = np.array(list(combinations_with_replacement(range(d), order)))
@@ -148,11 +125,10 @@ def _hermite_moments(targets: Array, X: Array, order: int) -> Array:
 
 
 class ShiftStructure:
-    """Shares of lag moments that given directions explain.
+    """Shares of lag moments that given directions explain; the ridge is relative to mean diag G.
 
-    The ridge is relative to the mean diagonal of G. `totals` are sum_k |T_k|^2 / m! for m = 2, 3:
-    Hermite tensors of order m have variances up to m!, and each order then counts by its part in
-    the output.
+    `totals` are sum_k |T_k|^2 / m! for m = 2, 3: Hermite tensors of order m have variances up to
+    m!, and each order then counts by its part in the output.
     """
 
     def __init__(self, tensors: LagTensors, *, ridge: float = FILTER_RIDGE) -> None:
@@ -254,15 +230,10 @@ GRADIENT = 1e-8  # a descent ends when no entry of the gradient of the share is 
 class NonlinearDirection:
     """The linear combination that one nonlinearity of a system sees.
 
-    Attributes
-    ----------
-    weights : ndarray of shape (n_columns,)
-        v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one.
-    offset : float
-    explained : tuple of float
-        Shares of the second- and third-order moments that shifted copies of this direction, and of
-        those found together with it, explain: near 1 if there are no more static nonlinearities
-        than directions, however the linear parts around them look.
+    v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one. `explained` are the
+    shares of the second- and third-order moments that shifted copies of this direction, and of
+    those found together with it, explain: near 1 if there are no more static nonlinearities than
+    directions, however the linear parts around them look.
     """
 
     weights: Array
@@ -273,32 +244,18 @@ class NonlinearDirection:
 def find_directions(
     tensors: LagTensors, n_directions: int, *, ridge: float = FILTER_RIDGE
 ) -> tuple[NonlinearDirection, ...]:
-    """Fit one or several directions w_i jointly, with their filters eliminated.
+    """Fit `n_directions` directions w_i jointly, with their filters eliminated.
 
-    Parameters
-    ----------
-    tensors : LagTensors
-    n_directions : int
-    ridge : float, default 1e-6
-        Relative ridge of the least squares for the filters.
-
-    Returns
-    -------
-    tuple of NonlinearDirection
-        In the order in which each adds most to the share that the ones before it explain.
-
-    Raises
-    ------
-    ValueError
-        If `n_directions` is below 1.
+    They come in the order in which each adds most to the share that the ones before it explain.
+    `ridge` is that of the least squares for the filters. Fewer than one raises a ValueError.
 
     Notes
     -----
-    For each further direction a few starts are followed, with all directions moving: the best
-    ones, apart from each other, of the eigenvectors of sum_k T_k T_k^T and of fixed random vectors.
-    One and two directions were found from exact moments in all systems that were tried; the search
-    for three may end at a local minimum. Moments of order two of nonlinearities with the same
-    filter g determine only the plane of their directions: other filters, or moments of order three,
+    For each further direction a few starts are followed, with all directions moving: the best ones,
+    apart from each other, of the eigenvectors of sum_k T_k T_k^T and of fixed random vectors. One
+    and two directions were found from exact moments in all systems that were tried; the search for
+    three may end at a local minimum. Moments of order two of nonlinearities with the same filter g
+    determine only the plane of their directions: other filters, or moments of order three,
     determine the directions themselves.
     """
     if n_directions < 1:

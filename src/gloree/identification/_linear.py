@@ -133,10 +133,7 @@ def without_weak_slow_modes(part: LinearModel) -> LinearModel:
 
 
 def memory_of(model: IORNN) -> int:
-    """Steps after which the share `TAIL` of the energy of the impulse response is left.
-
-    A slow pole of small weight does not count: with it records could not be cut into segments.
-    """
+    """Steps after which the share `TAIL` of the energy is left: weak slow poles do not count."""
     state = model.input_weights.copy()
     energy = np.empty(LONGEST_WARM_UP)
     for step in range(LONGEST_WARM_UP):

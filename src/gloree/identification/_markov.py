@@ -54,19 +54,10 @@ def response_sums(batch: Batch) -> ResponseSums:
 class ImpulseResponse:
     """Estimated Markov parameters g_j in y_t = c + sum_j g_j u_{t-j} + noise.
 
-    Attributes
-    ----------
-    parameters : ndarray of shape (n_lags, n_outputs, n_inputs)
-        g_0, g_1, ...
-    constant : ndarray of shape (n_outputs,)
-    ridge : float
-        Relative ridge of the solve; 0 for plain least squares.
-    condition : float
-        Condition number of the covariance of the input windows.
-    held_out_error : ndarray of shape (n_outputs,)
-        Root mean square error on data that were not used to choose the ridge.
-    sums : ResponseSums
-        Of all data: the windows of the inputs against the outputs.
+    `parameters` (n_lags, n_outputs, n_inputs) are the g_j, `constant` (n_outputs,) is c. `ridge` is
+    relative, 0 for plain least squares, `condition` that of the covariance of the input windows.
+    `held_out_error` (n_outputs,) is a root mean square on data that did not choose the ridge.
+    `sums` are those behind the response, of all data.
     """
 
     parameters: Array
@@ -81,30 +72,13 @@ def impulse_response(data: Sequences, n_lags: int, engine: Engine) -> ImpulseRes
     r"""Markov parameters by (ridge) least squares.
 
     For inputs of any law, :math:`E[(y - \bar y) w^T] Cov(w)^{-1}` with w the window of the last
-    inputs: for Gaussian inputs that is the moment :math:`E[y_t \otimes s_{t-j}]` with their
-    score s, for others its robust form. Where the windows are nearly collinear (band-limited
-    inputs) a ridge takes the place of the plain inverse, chosen by the error on the last fifth.
+    inputs: for Gaussian inputs that is the moment :math:`E[y_t \otimes s_{t-j}]` with their score
+    s, for others its robust form. Where the windows are nearly collinear (band-limited inputs) a
+    ridge takes the place of the plain inverse, chosen by the error on the last fifth.
 
-    Parameters
-    ----------
-    data : Sequences
-        Inputs and outputs.
-    n_lags : int
-    engine : Engine
-
-    Returns
-    -------
-    ImpulseResponse
-
-    Raises
-    ------
-    ValueError
-        If no sequence has `n_lags` steps.
-
-    Notes
-    -----
-    One pass, O(n_rows (n_lags n_inputs)^2) time; memory is bounded by the windows of the batches
-    that the engine has at once, beside (n_lags n_inputs)^2 for their sums.
+    A ValueError says that no sequence has `n_lags` steps. One pass, O(n_rows (n_lags n_inputs)^2)
+    time; memory is bounded by the windows of the batches that the engine has at once, beside
+    (n_lags n_inputs)^2 for their sums.
     """
     source = Source(data, BATCH, segment=BATCH, before=n_lags - 1, lags=n_lags)
     if source.as_subset().n_visited < 5:
@@ -143,9 +117,6 @@ def _solve(sums: ResponseSums, ridge: float) -> Array:
 
 
 def _error_on(sums: ResponseSums, solution: Array) -> Array:
-    left = (
-        sums.squares
-        - 2.0 * np.einsum("pa,pa->a", solution, sums.cross)
-        + np.einsum("pa,pq,qa->a", solution, sums.gram, solution)
-    )
+    fitted = 2.0 * np.einsum("pa,pa->a", solution, sums.cross)
+    left = sums.squares - fitted + np.einsum("pa,pq,qa->a", solution, sums.gram, solution)
     return np.asarray(np.sqrt(np.maximum(left / sums.n_rows, 0.0)))

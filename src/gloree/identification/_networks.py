@@ -33,14 +33,9 @@ RIDGE, OUTPUT_RIDGE = 1e-8, 1e-10  # relative, of the least squares for injectio
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A realisation with output weights, and its states on some rows of one record.
+    """A realisation with output weights, and its inputs, outputs and states on rows of one record.
 
-    Attributes
-    ----------
-    realisation : Realisation
-    model : IORNN
-    u, y, h : ndarray of shape (n_rows, n_inputs), (n_rows, n_outputs) and (n_rows, order)
-        Inputs, outputs and states.
+    Shapes: `u` (n_rows, n_inputs), `y` (n_rows, n_outputs) and `h` (n_rows, order).
     """
 
     realisation: Realisation
@@ -68,18 +63,7 @@ class LinearModel:
 
 
 def linear_model(realisation: Realisation, u: Array, y: Array) -> LinearModel:
-    """Complete a realisation by output weights, and scale its modes to root mean squares of one.
-
-    Parameters
-    ----------
-    realisation : Realisation
-    u : ndarray of shape (n_rows, n_inputs)
-    y : ndarray of shape (n_rows, n_outputs)
-
-    Returns
-    -------
-    LinearModel
-    """
+    """Add output weights, fitted to u and y, and scale modes to root mean squares of one."""
     U, B, n = realisation.transition, realisation.inputs, realisation.order
     D = np.zeros((u.shape[1], y.shape[1]))
     model = IORNN(B, U, np.zeros((n, y.shape[1])), direct_weights=D, activation="linear")
@@ -152,19 +136,8 @@ def with_shared_states(
 ) -> IORNN:
     """One set of states: the units see some of them and drive some of them.
 
-    Parameters
-    ----------
-    linear_part : LinearModel
-    directions : sequence of NonlinearDirection
-        They share the units equally, the first ones with one more if need be.
-    unit : Activation
-    biases : ndarray of shape (n_units,)
-    seen, driven : ndarray of int
-        Numbers of the states; each direction is fitted again to those that are seen.
-
-    Returns
-    -------
-    IORNN
+    The directions share the units equally, the first ones with one more if need be, and are fitted
+    again to the states that are seen; `seen` and `driven` are numbers of states.
     """
     transition, q = linear_part.realisation.transition, biases.shape[0]
     entering = np.column_stack((linear_part.entering, np.ones(linear_part.u.shape[0])))
@@ -180,10 +153,9 @@ def with_shared_states(
 def nested_partitions(
     linear_part: LinearModel, directions: Directions
 ) -> list[tuple[IntArray, IntArray]]:
-    """Pairs of seen and driven states, the modes ordered by their share in the variance of v.
+    """Pairs of seen and driven states, modes in the order of their share in the variance of the v.
 
-    Several directions count together. In the last pair all states are both seen and driven
-    (feedback).
+    In the last pair all states are both seen and driven (feedback).
     """
     found, n = linear_part.realisation, linear_part.realisation.order
     weights = np.column_stack([one.weights for one in directions])[:n]

@@ -31,12 +31,8 @@ N_STAGES = 5  # stages of an identification, at most
 class Identified:
     """Outcome of an identification, with networks in the units of the original records.
 
-    Attributes
-    ----------
-    model, linear_model, moments_model : IORNN
-        The network that is kept, the linear model of least simulation error, and the network made
-        from moments alone.
-    report : IdentificationReport
+    `model` is the network that is kept, `linear_model` the linear one of least simulation error,
+    and `moments_model` the one made from moments alone.
     """
 
     model: IORNN
@@ -48,20 +44,8 @@ class Identified:
 def identify(problem: IdentificationProblem) -> Identified:
     """Run all stages.
 
-    Parameters
-    ----------
-    problem : IdentificationProblem
-
-    Returns
-    -------
-    Identified
-
-    Raises
-    ------
-    ValueError
-        If the samples do not support as many linear states as were asked for.
-    TooFewSamplesError
-        If no record is long enough.
+    Raises a ValueError if the samples do not support as many linear states as were asked for, and a
+    TooFewSamplesError if no record is long enough.
     """
     settings, clock = problem.settings, Clock(problem.engine)
     with problem.engine.small_matrices(), stage_runner(N_STAGES, settings.verbose) as stages:

@@ -24,17 +24,9 @@ single unit turn into either an even or an odd function."""
 class IdentificationSettings:
     """Settings of an identification, already checked.
 
-    Attributes
-    ----------
-    n_linear, n_nonlinear, n_directions : int or None
-        Numbers of linear states, nonlinear units, and directions that these units see; None lets
-        the data choose.
-    unit : Activation
-        Activation of the nonlinear units.
-    free_coefficients : bool
-        Whether the coefficients of polynomial units are fitted.
-    max_seconds : float
-    verbose : int
+    Numbers of linear states, nonlinear units, and directions that these units see are left to the
+    data where they are None. `unit` is the activation of the nonlinear units; `free_coefficients`
+    says whether the coefficients of polynomial units are fitted.
     """
 
     n_linear: int | None = None
@@ -50,16 +42,9 @@ class IdentificationSettings:
 class IdentificationProblem:
     """Everything that an identification depends on.
 
-    Attributes
-    ----------
-    records : Sequences
-        Inputs and outputs with means of zero and standard deviations of one.
-    input_mean, input_size, output_mean, output_size : ndarray of shape (n_channels,)
-        Means and standard deviations of the original records.
-    settings : IdentificationSettings
-    engine : Engine
-    findings : tuple of Finding
-        Warnings about the records.
+    `records` have inputs and outputs with means of zero and standard deviations of one; those of
+    the original records are `input_mean`, `input_size`, `output_mean` and `output_size`,
+    (n_channels,). `findings` are warnings about the records.
     """
 
     records: Sequences
@@ -79,15 +64,10 @@ class IdentificationProblem:
         engine: Engine,
         findings: tuple[Finding, ...] = (),
     ) -> IdentificationProblem:
-        """Normalise records in their original units.
+        """Normalise records in their original units; a constant channel raises a ValueError.
 
         The records are copied: scaling them as they are read would make each of some hundred passes
         up to a tenth slower (three inputs and outputs, four units).
-
-        Raises
-        ------
-        ValueError
-            If an input or output is constant.
         """
         u, y = _as_floats(data)
         for name, values, remedy in (

@@ -37,18 +37,10 @@ LARGEST_RADIUS = 0.999
 class Realisation:
     """States of a linear system in block-diagonal coordinates, h_t = U h_{t-1} + B u_t.
 
-    Attributes
-    ----------
-    transition : ndarray of shape (order, order)
-        U, real with blocks of one or two rows: the modes.
-    inputs : ndarray of shape (order, n_inputs)
-        B.
-    modes : tuple of ndarray of int
-        States of each mode: one for a real pole, two for a complex pair.
-    singular_values : ndarray
-        Of the block Hankel matrix.
-    n_moved : int
-        Unstable poles that were moved inside the unit circle.
+    `transition` is U (order, order), real with blocks of one row for a real pole and two for a
+    complex pair; `modes` are the states of each block. `inputs` is B (order, n_inputs).
+    `singular_values` are those of the block Hankel matrix, and `n_moved` counts the unstable poles
+    that were moved inside the unit circle.
     """
 
     transition: Array
@@ -83,24 +75,11 @@ def supported_order(n_lags: int, n_outputs: int, n_inputs: int) -> int:
 
 
 def ho_kalman(parameters: Array, order: int) -> Realisation:
-    """Realise Markov parameters by a stable system of a given order.
+    """Realise Markov parameters, (n_lags, n_outputs, n_inputs), by a stable system [1]_.
 
-    Parameters
-    ----------
-    parameters : ndarray of shape (n_lags, n_outputs, n_inputs)
-        g_0, g_1, .. with n_lags of at least twice the order over the number of inputs (outputs).
-    order : int
-
-    Returns
-    -------
-    Realisation
-        Always stable; `n_moved` says how many poles had to be moved for that. Output weights are
-        left to a least-squares fit on its states.
-
-    Raises
-    ------
-    ValueError
-        If the order is not supported by so many lags.
+    There must be at least twice as many lags as the order over the number of inputs (outputs), else
+    a ValueError is raised. `n_moved` says how many poles had to be moved for stability. Output
+    weights are left to a least-squares fit on the states.
 
     References
     ----------
@@ -127,10 +106,7 @@ def ho_kalman(parameters: Array, order: int) -> Realisation:
 
 
 def stabilised(U: Array) -> tuple[Array, int]:
-    """Reflect poles outside the unit circle into it, pull those near it below the limit, and count.
-
-    The matrix itself is returned where no pole had to be moved.
-    """
+    """Reflect poles outside the unit circle, pull others below the limit, and count them."""
     poles, vectors = np.linalg.eig(U)
     size = np.abs(poles)
     bad = size > LARGEST_RADIUS
@@ -229,8 +205,7 @@ class CompressedRecord:
 class _Fit:
     """One (U, B), and C by least squares given these: g_j = C U^{j-1} B.
 
-    `states` (n_lags, n, n_inputs) are U^{j-1} B for lag j from 1 on; `basis` spans the columns of
-    the regressors R [U^{j-1} B].
+    `states` are U^{j-1} B, (n_lags, n, n_inputs); `basis` spans the regressors R [U^{j-1} B].
     """
 
     U: Array
@@ -262,11 +237,9 @@ def _fit_outputs(record: CompressedRecord, U: Array, B: Array) -> _Fit:
 
 
 def _normal_equations(record: CompressedRecord, fit: _Fit) -> tuple[Array, Array]:
-    r"""J^T J and J^T r over (U, B), C eliminated (variable projection, Kaufman's form).
+    """J^T J and J^T r over (U, B), C eliminated: variable projection in Kaufman's form.
 
-    .. math:: d(CU^{j-1}B)=\sum_{i+l=j-2}(CU^i)\,dU\,(U^lB)+CU^{j-1}\,dB,
-
-    a convolution over lags, of which the part within the span of the regressors is left out.
+    d(C U^{j-1} B) = sum_{i+l=j-2} (C U^i) dU (U^l B) + C U^{j-1} dB, a convolution over lags.
     """
     n, n_inputs = fit.B.shape
     n_lags, n_free = fit.states.shape[0], n * (n + n_inputs)
@@ -342,24 +315,10 @@ def least_squares_realisation(response: ImpulseResponse, order: int) -> Realisat
     are realisations of Hankel matrices of several sizes. All descend for a few steps on the
     compressed record, the best of them to convergence.
 
-    Parameters
-    ----------
-    response : ImpulseResponse
-    order : int
+    The realisation is stable; `singular_values` are those of the start that it came from, and
+    `n_moved` counts the poles held at the limit of stability. An order that so many lags do not
+    support raises a ValueError.
 
-    Returns
-    -------
-    Realisation
-        Stable; `singular_values` are those of the start that it came from, and `n_moved` counts
-        the poles held at the limit of stability.
-
-    Raises
-    ------
-    ValueError
-        If the order is not supported by so many lags.
-
-    Notes
-    -----
     A step costs O(q^2 n_outputs n (n + n_inputs)) for windows of q = n_lags n_inputs columns,
     whatever the length of the record. The output weights are eliminated: variable projection [1]_
     in the form of Kaufman [2]_. Changes of the states' coordinates are left to the damping.

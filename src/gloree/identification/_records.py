@@ -30,13 +30,7 @@ deviations within a fifth."""
 
 
 def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) -> Sequences:
-    """Gather inputs and outputs of one or several records, or from a source, in memory.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If they are not usable; messages call them `u` and `y`.
-    """
+    """Gather one or several records, or a source, in memory; errors call them `u` and `y`."""
     if is_source(u, y):
         with messages_of_u_and_y():
             records = in_memory(as_data(u, y, lengths=lengths))
@@ -53,13 +47,7 @@ def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) 
 
 
 def read_inputs(u: object, name: str = "u") -> object:
-    """Turn tensors into arrays, and vectors (records of one channel) into columns.
-
-    Raises
-    ------
-    ValueError
-        If channels come first.
-    """
+    """Turn tensors into arrays and vectors into columns; refuse arrays with channels first."""
     for part in u if isinstance(u, (list, tuple)) else [u]:
         shape = np.shape(cast(ArrayLike, part))
         if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
@@ -86,12 +74,7 @@ def messages_of_u_and_y() -> Iterator[None]:
 
 
 def check_records(data: Sequences, settings: IdentificationSettings) -> None:
-    """Refuse records that are too short for the settings.
-
-    Raises
-    ------
-    TooFewSamplesError
-    """
+    """Raise a TooFewSamplesError for records that are too short for the settings."""
     needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
     if data.n_rows < needed:
         raise TooFewSamplesError(
