@@ -32,16 +32,7 @@ def make_chain(
 ) -> GaussianVAR:
     """Random stationary Gaussian VAR(1) of zero mean and unit variances.
 
-    Parameters
-    ----------
-    n_inputs : int
-    memory : float, default 0.5
-        Spectral radius of the coefficients, below 1.
-    random_state : None, int or numpy.random.Generator
-
-    Returns
-    -------
-    GaussianVAR
+    `memory` is the spectral radius of the coefficients, below 1.
     """
     rng = np.random.default_rng(random_state)
     rotation, _ = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))
@@ -66,22 +57,9 @@ def random_rnn(
 ) -> IORNN:
     """Random network in canonical form.
 
-    Rows of A1 are uniform on the unit sphere, U is Gaussian and scaled to a given spectral norm,
-    A2 is Gaussian of variance 1 / n_hidden.
-
-    Parameters
-    ----------
-    n_inputs, n_hidden, n_outputs : int
-    recurrence_norm : float, default 0.1
-        |U|, the spectral norm.
-    activation : str or Activation
-    bias : float, default 0
-        Standard deviation of the hidden biases.
-    random_state : None, int or numpy.random.Generator
-
-    Returns
-    -------
-    IORNN
+    Rows of A1 are uniform on the unit sphere, U is Gaussian and scaled to the spectral norm
+    `recurrence_norm`, A2 is Gaussian of variance 1 / n_hidden. `bias` is the standard deviation of
+    the hidden biases.
     """
     rng = np.random.default_rng(random_state)
     A1, U = _random_units(rng, n_hidden, n_inputs, recurrence_norm)
@@ -101,23 +79,11 @@ def random_brnn(
     bias: float = 0.0,
     random_state: RandomState = None,
 ) -> BRNN:
-    """Random bidirectional network in canonical form.
+    """Random bidirectional network in canonical form, of which one direction may have no units.
 
-    Rows of A1 and B1 are uniform on the unit sphere, U and V are Gaussian and scaled to a given
-    spectral norm, A2 is Gaussian of variance 1 / n_hidden.
-
-    Parameters
-    ----------
-    n_inputs, n_forward, n_backward, n_outputs : int
-        One direction may have no units.
-    recurrence_norm : float, default 0.1
-        |U| and |V|, the spectral norms.
-    activation, bias, random_state
-        As in `random_rnn`.
-
-    Returns
-    -------
-    BRNN
+    Rows of A1 and B1 are uniform on the unit sphere, U and V are Gaussian and scaled to the
+    spectral norm `recurrence_norm`, A2 is Gaussian of variance 1 / n_hidden; the rest is as in
+    `random_rnn`.
 
     Examples
     --------
@@ -233,7 +199,9 @@ def make_rnn(
 def make_inputs(
     law: str, n_sequences: int, n_steps: int, n_inputs: int, *, random_state: RandomState = None
 ) -> Array:
-    """Stationary inputs of unit variance from a law that need not be Gaussian.
+    """Stationary inputs from a law that need not be Gaussian, (n_sequences, n_steps, n_inputs).
+
+    Every input has mean 0 and variance 1 over the sample.
 
     Parameters
     ----------
@@ -241,19 +209,9 @@ def make_inputs(
         ``gaussian`` (VAR(1)), ``var2`` (Gaussian VAR(2)); VAR(1) with innovations ``laplace``,
         ``t5`` (Student, 5 degrees of freedom), ``uniform`` or ``exponential``; ``switching`` (two
         regimes of volatility and coefficients); ``tanh`` (nonlinear autoregression); ``tokens``
-        (a Markov chain over 200 fixed vectors).
+        (a Markov chain over 200 fixed vectors). Others raise a ValueError.
     n_sequences, n_steps, n_inputs : int
     random_state : None, int or numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (n_sequences, n_steps, n_inputs)
-        Every input has mean 0 and variance 1 over the sample.
-
-    Raises
-    ------
-    ValueError
-        If `law` is not one of these.
     """
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")

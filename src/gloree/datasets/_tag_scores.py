@@ -45,9 +45,8 @@ def regress_scores(
     """Weights of the features by ridge regression of the tags; arguments as in `fit_scores`.
 
     Minimizes ``sum_t |e_{y_t} - F[index_{t+o}] W_o|^2 + penalties_o |W_o|^2`` for each offset o,
-    with e the indicators of the tags: one linear system with the counts of (feature, feature) on
-    the left and those of (feature, tag) on the right, by conjugate gradients from zero, stopped
-    after `max_iter` steps to regularise. Scores of an offset sum to zero over the tags.
+    with e the indicators of the tags, by conjugate gradients from zero, stopped after `max_iter`
+    steps to regularise. Scores of an offset sum to zero over the tags.
     """
     n_kinds, n_features = F.shape
     width = len(penalties) // 2
@@ -91,12 +90,11 @@ def fit_scores(
 ) -> Weights:
     """Weights of the features, for every offset in the window and every tag.
 
-    Maximizes ``sum_t log p(y_t) - sum_o penalties_o / 2 |W_o|^2`` with
-    ``p(y_t = k) ~ exp(sum_o F[index_{t+o}] W_{o,k})`` over the offsets o from -width to width
-    that stay inside the sentence, by L-BFGS from zero. `F` (n_kinds, n_features) holds the
-    features of the different words, `index` (n_tokens,) the row of F and `tags` (n_tokens,) the
-    tag of each word of the text. There are 2 width + 1 penalties, and the result has the shape
-    (n_features, (2 width + 1) n_tags).
+    Maximizes ``sum_t log p(y_t) - sum_o penalties_o / 2 |W_o|^2`` with ``p(y_t = k) ~ exp(sum_o
+    F[index_{t+o}] W_{o,k})`` over the offsets o from -width to width that stay inside the sentence,
+    by L-BFGS from zero. `F` (n_kinds, n_features) holds the features of the different words,
+    `index` (n_tokens,) the row of F and `tags` (n_tokens,) the tag of each word of the text.
+    Shapes: penalties (2 width + 1,), result (n_features, (2 width + 1) n_tags).
     """
     n_kinds, n_features = F.shape
     n_tokens, n_offsets = len(index), len(penalties)

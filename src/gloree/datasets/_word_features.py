@@ -30,15 +30,8 @@ def features(token: Token) -> list[str]:
     """Names of the features of a token."""
     word, initial = token
     lower, case = word.lower(), _case(word)
-    found = [
-        "bias",
-        f"word {word}",
-        f"lower {lower}",
-        f"shape {_shape(word)}",
-        f"case {case}",
-        f"case {case} initial {initial}",
-        f"length {min(len(word), LONGEST_LENGTH)}",
-    ]
+    found = ["bias", f"word {word}", f"lower {lower}", f"shape {_shape(word)}", f"case {case}"]
+    found += f"case {case} initial {initial}", f"length {min(len(word), LONGEST_LENGTH)}"
     for length in range(1, min(LONGEST_AFFIX, len(lower) - 1) + 1):
         found += f"prefix {lower[:length]}", f"suffix {lower[-length:]}"
         if length <= LONGEST_CASED_SUFFIX:
@@ -106,9 +99,8 @@ class FeatureTable:
     def frequent(self, inside: BoolArray, min_count: int) -> IntArray:
         """Numbers of the features that are frequent enough in a part of the text.
 
-        A word or its lower-cased form must occur `min_count` times there, all other features in
-        `min_count` different words: a rare word then has only features that an unknown word may
-        have.
+        A word or its lower-cased form must occur `min_count` times there, all others in as many
+        different words: a rare word then has only features that an unknown word may have.
         """
         counts = np.bincount(self.word[inside], minlength=self.of_words.shape[0])
         in_text = counts @ self.of_words

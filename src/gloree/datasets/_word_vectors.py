@@ -146,11 +146,9 @@ class WordVectors:
 
         Raises
         ------
-        TypeError
-            If a sentence is not a list of strings, or an option is of another type.
-        ValueError
-            If the text is empty, sentences and tags have different lengths, there are fewer than
-            two tags, or a number is out of range.
+        TypeError, ValueError
+            If sentences are not lists of strings, the text is empty, sentences and tags have
+            different lengths, there are fewer than two tags, or an option is not what it may be.
 
         Notes
         -----
@@ -187,23 +185,16 @@ class WordVectors:
         y = np.array([number_of[tag] for tag in chain(*tags)], dtype=np.int64)
         table = FeatureTable.of(tokens(sentences))
         size: Array = np.where(identities(table.names), IDENTITY, 1.0)
-        penalties = [
-            penalty * neighbour_penalty ** abs(offset) for offset in range(-width, width + 1)
-        ]
+        distances = map(abs, range(-width, width + 1))
+        penalties = [penalty * neighbour_penalty**distance for distance in distances]
 
         def fitted(inside: BoolArray) -> tuple[IntArray, Array]:
             """Features and their weights from a part of the sentences."""
             words = np.repeat(inside, lengths)
             chosen = table.frequent(words, min_count)
-            weights = fit(
-                table.of_tokens[:, chosen] @ sparse.diags(size[chosen]),
-                table.token[words],
-                lengths[inside],
-                y[words],
-                len(number_of),
-                penalties=penalties,
-                max_iter=max_iter,
-            )
+            F = table.of_tokens[:, chosen] @ sparse.diags(size[chosen])
+            text = (table.token[words], lengths[inside], y[words], len(number_of))
+            weights = fit(F, *text, penalties=penalties, max_iter=max_iter)
             return chosen, np.asarray(weights * size[chosen, None])
 
         scores = np.empty((len(y), len(penalties) * len(number_of)))
@@ -225,27 +216,11 @@ class WordVectors:
         return len(self.offset)
 
     def transform(self, sentences: Sequence[Sequence[str]]) -> list[Array]:
-        """Vectors of the words of a text that was not used in the fit.
+        """Vectors of a text that was not used in the fit, (n_words, n_dimensions) a sentence.
 
-        Parameters
-        ----------
-        sentences : list of list of str
-
-        Returns
-        -------
-        list of ndarray of shape (n_words, n_dimensions)
-
-        Raises
-        ------
-        TypeError
-            If a sentence is not a list of strings.
-        ValueError
-            If there is no sentence, or one without words.
-
-        Notes
-        -----
-        Hundreds of thousands of words a second: each different word is computed once and kept for
-        later calls, which takes memory for ``n_dimensions`` numbers.
+        Sentences are not empty lists of strings; others raise a TypeError or a ValueError. Hundreds
+        of thousands of words a second: each different word is computed once and kept for later
+        calls, which takes memory for ``n_dimensions`` numbers.
         """
         check_sentences(sentences, "sentences")
         rows = self._vectors(tokens(sentences))
@@ -271,29 +246,20 @@ class WordVectors:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> WordVectors:
-        """Read a file that `save` wrote.
-
-        Raises
-        ------
-        gloree._storage.FormatError
-            If the file holds something else.
-        """
+        """Read a file that `save` wrote; another one raises a `gloree._storage.FormatError`."""
         arrays = load_arrays(path, FORMAT, VERSION)
-        features, tags = (
-            tuple(json.loads(arrays[name].tobytes())) for name in ("feature_names", "tag_names")
-        )
-        return cls(features, arrays["weights"], arrays["offset"], tags)
+        texts = (arrays[name].tobytes() for name in ("feature_names", "tag_names"))
+        names, tags = (tuple(json.loads(text)) for text in texts)
+        return cls(names, arrays["weights"], arrays["offset"], tags)
 
     def _vectors(self, words: Sequence[Token]) -> Array:
         """Vectors of tokens, each different one computed once."""
         different = numbered(words)
-        new = [token for token in different if token not in self._cache]
-        if new:
+        if new := [token for token in different if token not in self._cache]:
             names = (features(token) for token in new)
-            columns = [
-                [self._index[name] for name in each if name in self._index] for each in names
-            ]
-            rows = indicators(columns, len(self._index)) @ self.weights - self.offset
+            index = self._index
+            columns = [[index[name] for name in each if name in index] for each in names]
+            rows = indicators(columns, len(index)) @ self.weights - self.offset
             self._cache.update(zip(new, rows, strict=True))
         table = np.array([self._cache[token] for token in different])
         return np.asarray(table[[different[word] for word in words]])

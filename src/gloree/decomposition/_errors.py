@@ -1,33 +1,23 @@
-r"""Predicted standard errors, and the certificate that rests on them.
+"""Predicted standard errors, and the certificate that rests on them.
 
 **Standard errors.** With noise of variance sigma^2 per independent entry (isotropic on symmetric
 tensors), the covariance of (A, W) is sigma^2 (J^T J)^+ with the lengths of the rows of A fixed.
 Eliminating W leaves sigma^2 / |T|^2 H^+ for A, H the Gauss-Newton Hessian of `_least_squares`, and
 W follows A through dW = C^-1 (noise) - p C^-1 B_j dA_j.
 
-**Certificate.** White noise of standard deviation sigma on the tensors symmetric in p modes of
-size d with n outputs contains rank-one terms u (x) x^{(x) p}, |u| = |x| = 1, of weight
+**Certificate.** Noise of standard deviation sigma has rank-one terms of an expected weight up to
+the ceiling, sigma (sqrt(n) + sqrt(p d)) (:eq:`noise-ceiling`), and beyond the ceiling + t sigma
+with a probability below exp(-t^2 / 2). A minimum is taken for the answer under two conditions:
 
-    E max_{u, x} <u (x) x^{(x) p}, noise>  <=  sigma (sqrt(n) + sqrt(p d))
-
-because |u (x) x^{(x) p} - v (x) y^{(x) p}|^2 <= |u - v|^2 + p |x - y|^2: the Sudakov-Fernique
-inequality with two independent normal vectors. Call the right-hand side the ceiling; by Gaussian
-concentration the maximum exceeds the ceiling + t sigma with a probability below exp(-t^2 / 2). What
-the right fit leaves of the noise is a projection of it, with the same bounds. Two conditions:
-
-* *The component could not be noise.* A lone component of weight w has the standard error
+* *No component could be noise.* A lone component of weight w has the standard error
   sigma sqrt((d - 1) / p) / w of its direction and sigma sqrt(n) / w of its loadings (relative). A
-  component is determined if its own errors are below those of w = ceiling + 3 sigma. Wrong minima,
-  which merge two components and spend the one set free on noise or on cancelling, violate this.
+  component is determined if its own errors are below those of w = ceiling + 3 sigma.
 * *No component is left in the residual.* Its largest rank-one term is below the ceiling.
 
-If both hold for all components the minimum is taken for the answer. sigma^2 is the residual's mean
-square; structure left in it raises it, and with it all the errors. No theorem says that a wrong
-minimum cannot pass; `benchmarks/decompose.py --certificate` counts those that do.
-
-References
-----------
-R. Vershynin, High-Dimensional Probability, Cambridge University Press (2018), chapters 5 and 7.
+sigma^2 is the residual's mean square; structure left in it raises it, and with it all the errors.
+No theorem says that a wrong minimum cannot pass; `benchmarks/decompose.py --certificate` counts
+those that do. See :ref:`theory-agreement`, and R. Vershynin, High-Dimensional Probability,
+Cambridge University Press (2018), chapters 5 and 7.
 """
 
 from __future__ import annotations
@@ -171,9 +161,8 @@ def determined_components(problem: Problem, point: Point) -> NDArray[np.bool_]:
 def largest_term(residual: FloatArray, size: int) -> float:
     """Return the weight of the largest rank-one term found in R, (n_slices, size^p).
 
-    The largest of some local maxima of |R(., x, .., x)| over unit x, approached by the shifted
-    power iteration x <- sum_a u_a R_a(., x, .., x) + |u|^2 x, u = R(., x, .., x); O(n d^p) time for
-    each step and start.
+    It is approached by x <- sum_a u_a R_a(., x, .., x) + |u|^2 x, u = R(., x, .., x), the shifted
+    power iteration; O(n d^p) time for each step and start.
     """
     n_slices = len(residual)
     matrix = residual.reshape(-1, size)

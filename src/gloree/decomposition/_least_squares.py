@@ -76,9 +76,8 @@ class Problem:
         loss = float(np.vdot(residual, residual))
         if self.penalty:
             loss += self.penalty * float(np.vdot(loadings, loadings))
-        return Point(
-            components, gram, factor, loadings, contraction, loss / (2 * self.squared_norm)
-        )
+        loss /= 2 * self.squared_norm
+        return Point(components, gram, factor, loadings, contraction, loss)
 
     def residual(self, point: Point) -> FloatArray:
         """Return R as a (n_slices, n^p) matrix."""
@@ -146,14 +145,10 @@ def add_gauge(hessian: FloatArray, components: FloatArray, scales: FloatArray) -
 def exact_hessian(problem: Problem, point: Point) -> FloatArray:
     """Return the Riemannian Hessian of f, (rank n, rank n), zero along each row of A.
 
-    With S_j[a] = p R_a(., A_j, .., A_j), the joint Hessian over (A, W) has two terms more than its
-    Gauss-Newton part,
-
-        d2/dA_j dA_j : p (p-1) sum_a W[j, a] R_a(., ., A_j, ..)        d2/dW_ja dA_j : S_j[a]
-
-    and eliminating W gives the Hessian here. f does not change with the length of a row, so on unit
-    rows the Riemannian Hessian is the projection on the tangent space (less the radial slope, which
-    is zero unless there is a ridge).
+    With S_j[a] = p R_a(., A_j, .., A_j), the joint Hessian over (A, W) has two terms more than that
+    of Gauss-Newton, from which W is eliminated: d2/dA_j dA_j : p (p-1) sum_a W[j, a] R_a(., ., A_j,
+    ..) and d2/dW_ja dA_j : S_j[a]. On unit rows it is projected on the tangent space (less the
+    radial slope, zero unless there is a ridge), since f does not change with the length of a row.
     """
     components, weights, order = point.components, point.loadings, problem.order
     rank, size = components.shape
@@ -196,10 +191,7 @@ def exact_hessian(problem: Problem, point: Point) -> FloatArray:
 
 
 def solve_loadings(tensor: FloatArray, components: FloatArray) -> FloatArray | None:
-    """Solve sum_m W_m (x) A_m^{(x) p} = T for W by QR, not by the squared Gram matrix.
-
-    None if the powers of the components are linearly dependent.
-    """
+    """Solve sum_m W_m (x) A_m^{(x) p} = T for W by QR; None if the powers are dependent."""
     rank, size = components.shape
     inside = components
     if size > rank:
@@ -219,9 +211,8 @@ def solve_loadings(tensor: FloatArray, components: FloatArray) -> FloatArray | N
 def matrix_minimum(problem: Problem, rank: int) -> Point | None:
     """Return a minimum of the problem of a matrix, and None where the problem is none of a matrix.
 
-    With two symmetric modes and output slices that are all multiples of one, components are
-    determined up to a rotation only. Here they are the `rank` eigenvectors with the largest
-    |eigenvalues|.
+    With p = 2 and slices that are multiples of one, components are determined up to a rotation
+    only: here the `rank` eigenvectors with the largest |eigenvalues|.
     """
     flat = problem.flat
     if problem.order != 2 or rank == 1:

@@ -77,9 +77,7 @@ def minimise(
     to that minimum and above its loss, where it could only arrive at the same point.
     """
     point = problem.evaluate(components / np.linalg.norm(components, axis=1, keepdims=True))
-    growth, last_decrease = 2.0, np.inf
-    newton = False
-    iteration = 0
+    growth, last_decrease, newton, iteration = 2.0, np.inf, False, 0
     while iteration < max_iterations:
         if point.loss < LOSS_FLOOR:
             return Minimum(point, iteration, Ending.CONVERGED)

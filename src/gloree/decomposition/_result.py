@@ -70,31 +70,13 @@ class DecompositionStatus(enum.Enum):
 def cp_tensor(
     loadings: ArrayLike, components: ArrayLike, order: int, *, output_mode: bool = True
 ) -> FloatArray:
-    r"""Build a moment tensor from its components.
+    r"""Build a moment tensor from loadings W (rank, n_outputs) and components A (rank, n_inputs).
 
     .. math:: T[a, i_1, \dots, i_p] = \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
 
-    Parameters
-    ----------
-    loadings : array_like of shape (rank, n_outputs)
-        Output weights W.
-    components : array_like of shape (rank, n_inputs)
-        Input directions A.
-    order : int
-        Number p of symmetric modes.
-    output_mode : bool, default True
-        With False the tensor has the p symmetric modes only, and W one column.
-
-    Returns
-    -------
-    ndarray of shape (n_outputs, n_inputs, ..., n_inputs)
-        The tensor, in O(rank n_outputs n_inputs^p) time; of shape (n_inputs, ..., n_inputs) without
-        an output mode.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not belong together.
+    in O(rank n_outputs n_inputs^p) time. `order` is the number p of symmetric modes; without an
+    output mode W has one column, and T the symmetric modes only. Raises a ValueError if the shapes
+    do not belong together.
 
     Examples
     --------

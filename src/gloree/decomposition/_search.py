@@ -48,9 +48,8 @@ class Core(NamedTuple):
 def compress(problem: Problem, rank: int) -> Core:
     """Project on min(rank, d) input directions and min(rank, n_outputs) output directions.
 
-    The residual of the right solution inside the core has the noise level that is seen outside of
-    it. `noise_band` is the interval for the core's loss |R|^2 / (2 |core|^2) in which a residual
-    agrees with it within three standard deviations.
+    `noise_band` is where the core's loss |R|^2 / (2 |core|^2) agrees, within three standard
+    deviations, with the noise level that is seen outside of the core.
     """
     n_outputs, n_inputs, order = problem.n_slices, problem.size, problem.order
     n_kept, n_directions = min(rank, n_outputs), min(rank, n_inputs)
@@ -69,11 +68,8 @@ def compress(problem: Problem, rank: int) -> Core:
     if total - kept < MIN_OUTSIDE * total:
         return Core(core, basis)
     inside = degrees_of_freedom(n_kept, n_directions, rank, order)
-    captured = (
-        n_kept * n_monomials(n_directions, order)
-        + n_directions * (n_inputs - n_directions)
-        + n_kept * (n_outputs - n_kept)
-    )
+    captured = n_kept * n_monomials(n_directions, order)
+    captured += n_directions * (n_inputs - n_directions) + n_kept * (n_outputs - n_kept)
     outside = n_outputs * n_monomials(n_inputs, order) - captured
     if min(inside, outside) < MIN_DEGREES:
         return Core(core, basis, is_whole=False)
@@ -226,12 +222,7 @@ def uwedge(slices: FloatArray, components: FloatArray, n_iterations: int = 10) -
 
     With V = A^-T, the matrices V T_a V^T are nearly diagonal, D_a. The mixing left over, I + E, is
     fitted to their off-diagonal entries, M_a[i, j] = E[i, j] D_a[j] + E[j, i] D_a[i], pair by pair,
-    and V becomes (I + E)^-1 V.
-
-    References
-    ----------
-    P. Tichavsky, A. Yeredor, Fast approximate joint diagonalization incorporating weight
-    matrices, IEEE Transactions on Signal Processing 57 (2009).
+    and V becomes (I + E)^-1 V (Tichavsky, Yeredor, IEEE Trans. Signal Processing 57, 2009).
     """
     size = slices.shape[1]
     mixing = components.T

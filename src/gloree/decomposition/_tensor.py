@@ -108,20 +108,8 @@ def degrees_of_freedom(n_outputs: int, n_inputs: int, rank: int, order: int = 2)
 
     .. math:: \mathrm{dof} = n \binom{d + p - 1}{p} - k (d + n - 1)
 
-    with n outputs, d inputs, k components and p symmetric modes. It must be clearly positive for
-    the components to be recoverable under noise.
-
-    Parameters
-    ----------
-    n_outputs, n_inputs, rank : int
-        Sizes n, d and k; n is 1 for a tensor without an output mode.
-    order : int, default 2
-        Number p of symmetric modes.
-
-    Returns
-    -------
-    int
-        The number of degrees of freedom left for noise; may be negative.
+    with `n_outputs` n (1 without an output mode), `n_inputs` d, `rank` k and p symmetric modes. It
+    must be clearly positive for the components to be recoverable under noise, and may be negative.
 
     Examples
     --------
@@ -137,10 +125,9 @@ class NoiseMetric:
     """Coordinates in which the noise of a moment tensor is roughly isotropic.
 
     T~ is T with L^-1 applied to every symmetric mode, L L^T = K the covariance of the scores, and
-    each output divided by its scale. The component a~ of T~ is the component L a~ of T. With
-    output scales of 25 : 1 and a K of condition 100 this made the error of the components four
-    times smaller. It whitens the *noise*; the paper's whitening of the *signal* is a step of
-    `tensor_power_iteration`. `NoiseMetric()` changes nothing.
+    each output divided by its scale. The component a~ of T~ is the component L a~ of T. With output
+    scales of 25 : 1 and a K of condition 100 this made the error of the components four times
+    smaller. `NoiseMetric()` changes nothing.
     """
 
     factor: FloatArray | None = None  # L

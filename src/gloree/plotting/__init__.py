@@ -1,8 +1,9 @@
 """Figures of fits and checks: every function draws on one set of axes and returns it.
 
-matplotlib is imported on use and comes with the extra ``plot``. Nothing global is changed: no
-style, no backend, no default. Colours are those of Okabe and Ito, which colour-blind readers can
-distinguish, and every series has its own marker or line style as well.
+The axes are `ax`, or those of a new figure where it is None. matplotlib is imported on use and
+comes with the extra ``plot``. Nothing global is changed: no style, no backend, no default. Colours
+are those of Okabe and Ito, which colour-blind readers can distinguish, and every series has its
+marker or line style as well.
 """
 
 from gloree.plotting._fits import (

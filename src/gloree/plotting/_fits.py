@@ -38,25 +38,13 @@ MAX_NAMED = 40  # labels of units on the axis, at most
 def plot_directions(directions: Directions, *, ax: Axes | None = None) -> Axes:
     """Draw the evidence for the direction of every hidden unit.
 
-    Parameters
-    ----------
-    directions : Directions
-        ``report_.directions`` of the fit of a bidirectional network.
-    ax : matplotlib.axes.Axes, optional
+    A row for each unit shows the margin of its direction, to the right for forward units and to the
+    left for backward ones, linear up to 5 and logarithmic beyond. Within the grey band a direction
+    is a guess, outside the dashed lines (20) it is beyond doubt. Forward units come first, the
+    surest one on top; undetermined units are grey. Units are numbered as in `directions`, which are
+    ``report_.directions`` of the fit of a bidirectional network, not as in the fitted model.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        A row for each unit: the margin of its direction, to the right for forward units and to
-        the left for backward ones, linear up to 5 and logarithmic beyond. Within the grey band a
-        direction is a guess, outside the dashed lines (20) it is beyond doubt. Forward units come
-        first, the surest one on top; undetermined units are grey. Units are numbered as in
-        `directions`, not as in the fitted model.
-
-    Raises
-    ------
-    ValueError
-        If there are no directions, as after the fit of a network of one direction.
+    Raises a ValueError for None, the directions of a network of one direction.
     """
     if directions is None:
         raise ValueError(
@@ -104,18 +92,9 @@ def plot_directions(directions: Directions, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_singular_values(choice: RankChoice, *, ax: Axes | None = None) -> Axes:
-    """Draw the singular values behind a choice of the number of hidden units.
+    """Draw the singular values behind a result of `gloree.decomposition.choose_rank`.
 
-    Parameters
-    ----------
-    choice : RankChoice
-        The result of `gloree.decomposition.choose_rank`.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Singular values of the moment's unfoldings, the largest one of the noise, and the choice.
+    They are those of the moment's unfoldings, with the largest one of the noise, and the choice.
     """
     ax = new_axes(ax)
     both = (("inputs", choice.singular_values), ("outputs", choice.output_singular_values))
@@ -141,22 +120,9 @@ def plot_score_check(
 ) -> Axes:
     """Draw the Stein defect and the radius rho of one or several score checks.
 
-    Parameters
-    ----------
-    check : ScoreCheck or mapping of str to ScoreCheck
-        Results of `gloree.score_functions.check_score`; a mapping draws a row for each name.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Bars are two standard errors. The score may be used where the defect lies in the white
-        part and rho left of its line.
-
-    Raises
-    ------
-    ValueError
-        If the mapping is empty.
+    A mapping of names to results of `gloree.score_functions.check_score` gives a row for each; an
+    empty one raises a ValueError. Bars are two standard errors. The score may be used where the
+    defect lies in the white part and rho left of its line.
     """
     from gloree.score_functions import DOUBTFUL, FINE
 
@@ -185,22 +151,9 @@ def plot_score_check(
 
 
 def plot_report(report: FitReport, *, ax: Axes | None = None) -> Axes:
-    """Draw the time that each stage of a fit took.
+    """Draw the time that each stage of a fit took, from ``report_`` of a fitted estimator.
 
-    Parameters
-    ----------
-    report : FitReport
-        ``report_`` of a fitted estimator.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    Raises
-    ------
-    ValueError
-        If the report has no stages.
+    Raises a ValueError if the report has no stages.
     """
     if not report.stages:
         raise ValueError("`report` has no stages: it is not the report of a finished fit")
@@ -220,24 +173,9 @@ def plot_report(report: FitReport, *, ax: Axes | None = None) -> Axes:
 def plot_history(report: FitReport, *, unit: str = "", ax: Axes | None = None) -> Axes:
     """Draw how the root mean square residual fell with each step of the moment estimates.
 
-    Parameters
-    ----------
-    report : FitReport
-        ``report_`` of a fitted estimator.
-    unit : str
-        Of the outputs, for the label.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Steps up to the best one, with lines for the outputs themselves and for the residual after
-        refinement.
-
-    Raises
-    ------
-    ValueError
-        If the report has no history.
+    `report` is ``report_`` of a fitted estimator, `unit` that of the outputs, for the label. Steps
+    go up to the best one, with lines for the outputs themselves and for the residual after
+    refinement. Raises a ValueError if the report has no history.
     """
     if not report.history or report.moments_rmse is None or report.output_std is None:
         raise ValueError("`report` has no history: it is not the report of a finished fit")

@@ -28,6 +28,10 @@ def plot_confusion(
 ) -> Axes:
     """Draw how often each class was predicted as which.
 
+    Rows are true classes, with their counts where there is room, and columns predicted ones. The
+    shade of a cell grows with the square root of its share of the row. Cells with at least 1 % of
+    their row hold their number, where there is room.
+
     Parameters
     ----------
     truth, predicted : sequence or sequence of sequences
@@ -37,14 +41,6 @@ def plot_confusion(
         Classes in the order of rows and columns; by default all that occur, sorted.
     normalise : bool, default True
         Whether cells are percent of their row; counts otherwise.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Rows are true classes, with their counts where there is room, and columns predicted ones.
-        The shade of a cell grows with the square root of its share of the row. Cells with at least
-        1 % of their row hold their number, where there is room.
 
     Raises
     ------

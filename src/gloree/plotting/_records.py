@@ -47,11 +47,6 @@ def plot_prediction(
         Of the output, for the label.
     residual : bool, default True
         Whether to draw the difference as well.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------
@@ -92,23 +87,15 @@ def plot_residuals(
 ) -> Axes:
     """Draw residuals against predictions; they should show no pattern.
 
+    At most 5,000 points are drawn, evenly spaced; line and band are the mean and the standard
+    deviation of all residuals in twenty ranges of the predictions.
+
     Parameters
     ----------
-    Y, predictions : array or list
-        In the same form.
-    output : int, default 0
+    Y, predictions, output, lengths, name, unit
+        As in `plot_prediction`.
     skip : int, default 0
         Steps to leave out at the start of every sequence.
-    lengths : sequence of int, optional
-    name, unit : str
-        Of the output, for the labels.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        At most 5,000 points, evenly spaced; line and band are the mean and the standard deviation
-        of all residuals in twenty ranges of the predictions.
 
     Raises
     ------
@@ -119,9 +106,8 @@ def plot_residuals(
     steps = np.arange(truth.size) - np.repeat(starts[:-1], np.diff(starts))
     counted = np.flatnonzero(steps >= skip)
     if counted.size == 0:
-        raise ValueError(
-            f"`skip`={skip} leaves no steps: the longest sequence has {steps.max() + 1}"
-        )
+        longest = steps.max() + 1
+        raise ValueError(f"`skip`={skip} leaves no steps: the longest sequence has {longest}")
     x, r = estimate[counted], (truth - estimate)[counted]
     ax = new_axes(ax)
     shown = np.linspace(0, x.size - 1, min(x.size, MAX_POINTS)).astype(np.int64)

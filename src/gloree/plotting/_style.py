@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gloree._extras import require
@@ -37,14 +38,8 @@ def series(i: int) -> tuple[str, str]:
 
 def top_legend(ax: Axes, ncols: int = 3, columnspacing: float | None = None) -> None:
     """Draw the legend above the axes, at their left end."""
-    ax.legend(
-        frameon=False,
-        ncols=ncols,
-        columnspacing=columnspacing,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        borderaxespad=0.2,
-    )
+    draw = partial(ax.legend, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    draw(frameon=False, ncols=ncols, columnspacing=columnspacing)
 
 
 def tidy(ax: Axes) -> Axes:

@@ -24,24 +24,9 @@ STRIP = 0.14  # height of the strip of densities, as a part of that of the axes
 def plot_poles(poles: ArrayLike, *, truth: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
     """Draw poles of a discrete-time system in the complex plane, with the unit circle.
 
-    Parameters
-    ----------
-    poles : array of complex
-        Of any shape, for instance the eigenvalues of a state matrix.
-    truth : array of complex, optional
-        True poles, where they are known.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Crosses are the poles, circles the true ones; the title has the largest modulus, and how
-        many poles lie on the unit circle or outside.
-
-    Raises
-    ------
-    ValueError
-        If there are no poles, or they are not finite.
+    Crosses are the poles, such as the eigenvalues of a state matrix, circles those of `truth`; the
+    title has the largest modulus, and how many poles lie on the unit circle or outside. Raises a
+    ValueError if there are no poles, or they are not finite.
     """
     found = _poles(poles, "poles")
     known = _poles([] if truth is None else truth, "truth", empty=truth is None)
@@ -89,7 +74,9 @@ def plot_spectrum(
 
     .. math:: 10 \log_{10} S(\nu), \qquad \int_0^{\nu_s / 2} S(\nu) \, d\nu = \text{variance},
 
-    by Welch's method.
+    by Welch's method: segments overlap by one half, carry a Hann window and have the largest power
+    of two that leaves eight or more of them side by side, 4,096 steps at most. Frequency 0 is left
+    out; the legend has the root mean square of each series.
 
     Parameters
     ----------
@@ -101,23 +88,12 @@ def plot_spectrum(
         Samples a second; with 1 frequencies are in cycles per step.
     skip : int, default 0
         Steps to leave out at the start.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Lines without frequency 0; the legend has the root mean square of each series.
 
     Raises
     ------
     ValueError
         If a series is not one record of the length of `y`, is not finite, or `skip` leaves fewer
         than 16 steps.
-
-    Notes
-    -----
-    Segments overlap by one half, carry a Hann window and have the largest power of two that
-    leaves eight or more of them side by side, 4,096 steps at most.
     """
     from scipy.signal import welch
 
@@ -173,19 +149,15 @@ def plot_nonlinearity(
 ) -> Axes:
     """Draw the value of one unit against its pre-activation, over the range that the data reach.
 
+    The line is solid between the quantiles of 1 and 99 % of `z`, and dotted beyond, where there are
+    few data; the strip below is the density of `z`.
+
     Parameters
     ----------
     z : array of shape (n_steps,)
         Pre-activations of the unit in the data, in any order.
     contribution : array of shape (n_steps,) or callable
         The part of the output that comes from the unit at each of them, or as a function of them.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The line is solid between the quantiles of 1 and 99 % of `z`, and dotted beyond, where there
-        are few data; the strip below is the density of `z`.
 
     Raises
     ------

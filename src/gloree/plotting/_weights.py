@@ -22,11 +22,8 @@ MATRICES = ("input_weights", "output_weights", "recurrent_weights")
 """Weights of a network of one direction that are shown by default."""
 
 DIRECTED_MATRICES = (
-    "forward_input_weights",
-    "backward_input_weights",
-    "output_weights",
-    "forward_recurrent_weights",
-    "backward_recurrent_weights",
+    *("forward_input_weights", "backward_input_weights", "output_weights"),
+    *("forward_recurrent_weights", "backward_recurrent_weights"),
 )
 """Weights of a bidirectional network that are shown by default."""
 
@@ -64,11 +61,6 @@ def plot_weights(
     weights : sequence of str, optional
         Weights to show, by their names in the constructor of the network; by default all input,
         recurrent and output weights.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------
@@ -107,23 +99,8 @@ def plot_weight_errors(
 ) -> Axes:
     """Draw (estimate - truth) / standard error of each weight: 95 % should lie within two.
 
-    Parameters
-    ----------
-    model, truth : IORNN or BRNN
-    standard_errors : mapping of str to array
-        `FitReport.standard_errors` of the fit that gave `model`.
-    weights : sequence of str, optional
-        Weights to show; by default all input, recurrent and output weights.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    Raises
-    ------
-    ValueError
-        If standard errors are missing, or weights are not those of the models.
+    The parameters are those of `plot_weights`. Raises a ValueError if standard errors are missing,
+    or weights are not those of the models.
     """
     ratios = {}
     for name, target, estimate, errors in weight_table(model, truth, standard_errors, weights):
@@ -220,11 +197,6 @@ def plot_error_curve(
         Whether to draw a line that falls like the square root of the sample size, below the
         lowest curve.
     xlabel, ylabel : str
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------
