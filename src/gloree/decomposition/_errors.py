@@ -16,8 +16,7 @@ with a probability below exp(-t^2 / 2). A minimum is taken for the answer under 
 
 sigma^2 is the residual's mean square; structure left in it raises it, and with it all the errors.
 No theorem says that a wrong minimum cannot pass; `benchmarks/decompose.py --certificate` counts
-those that do. See :ref:`theory-agreement`, and R. Vershynin, High-Dimensional Probability,
-Cambridge University Press (2018), chapters 5 and 7.
+those that do. See :ref:`theory-agreement`, and R. Vershynin, High-Dimensional Probability (2018).
 """
 
 from __future__ import annotations
