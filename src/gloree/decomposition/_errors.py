@@ -57,8 +57,7 @@ def predicted_errors(
     if covariance is None:
         return np.full(len(point.components), np.inf), np.full(len(point.components), np.inf)
     inside, basis, blocks, outside = covariance
-    rank, size = point.components.shape
-    order = problem.order
+    (rank, size), order = point.components.shape, problem.order
 
     # Components: a = L a~ / |L a~|, so da = P L da~ / |L a~| with P the projection off a.
     factor = np.eye(size) if metric.factor is None else metric.factor
@@ -99,12 +98,10 @@ def predicted_errors(
 
 def _component_covariance(problem: Problem, point: Point) -> _ComponentCovariance | None:
     """Return (J^T J)^+ of A, and None where J^T J has more null directions than the lengths."""
-    rank, size = point.components.shape
-    order = problem.order
+    (rank, size), order = point.components.shape, problem.order
     inside, basis = point.components, np.eye(size)
     omega = point.loadings @ point.loadings.T  # without 1 / |T|^2: H below is J^T J itself
-    outside = np.zeros(rank)
-    scales = order * omega.diagonal()
+    outside, scales = np.zeros(rank), order * omega.diagonal()
     if size > rank:
         inside, basis = coordinates_in_span(point.components)
     hessian = gauss_newton_hessian(inside, point.gram, point.factor, omega, order)

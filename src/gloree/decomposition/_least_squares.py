@@ -1,20 +1,14 @@
-r"""The least-squares problem with its loadings eliminated, and its derivatives.
+"""The least-squares problem with its loadings eliminated, and its derivatives.
 
 With A (rank x n, unit rows), p symmetric modes, g = A A^T and C = g^{o p} (elementwise power), the
-loadings are eliminated, W = C^-1 b with b[m, a] = T_a(A_m, .., A_m), and
+loadings W = C^-1 b, b[m, a] = T_a(A_m, .., A_m), are eliminated, and f(A) = |R|^2 / (2 |T|^2) with
+R_a = sum_m W[m, a] A_m^{(x) p} - T_a is minimised over A alone (:eq:`varpro`). Its gradient is
+:eq:`varpro-gradient`, and its Gauss-Newton Hessian, Om = W W^T / |T|^2, is :eq:`varpro-hessian`,
 
-    f(A) = |R|^2 / (2 |T|^2),    R_a = sum_m W[m, a] A_m^{(x) p} - T_a
+    H_jl = Om_jl ( p g_jl^(p-1) I + p (p-1) g_jl^(p-2) A_l A_j^T - p^2 B_j^T C^-1 B_l ).
 
-is minimised over A alone. With Om = W W^T / |T|^2 and B_j the matrix with rows g_ij^(p-1) A_i,
-
-    G_m  = p / |T|^2  sum_a W[m, a] R_a(., A_m, .., A_m)
-    H_jl = Om_jl ( p g_jl^(p-1) I + p (p-1) g_jl^(p-2) A_l A_j^T - p^2 B_j^T C^-1 B_l )
-
-are its gradient and its Gauss-Newton Hessian. B_j lies in the span of the rows of A, so outside
-that span H is the (rank x rank) matrix p Om o g^{o (p-1)} times the identity: a step costs
-O((rank min(rank, n))^3) however large n is.
-
-The derivation is in the documentation, section "Variable projection".
+B_j, with rows g_ij^(p-1) A_i, lies in the span of the rows of A. So outside that span H is the
+(rank x rank) matrix p Om o g^{o (p-1)} times the identity: a step costs O((rank min(rank, n))^3).
 """
 
 from __future__ import annotations
@@ -145,10 +139,8 @@ def add_gauge(hessian: FloatArray, components: FloatArray, scales: FloatArray) -
 def exact_hessian(problem: Problem, point: Point) -> FloatArray:
     """Return the Riemannian Hessian of f, (rank n, rank n), zero along each row of A.
 
-    With S_j[a] = p R_a(., A_j, .., A_j), the joint Hessian over (A, W) has two terms more than that
-    of Gauss-Newton, from which W is eliminated: d2/dA_j dA_j : p (p-1) sum_a W[j, a] R_a(., ., A_j,
-    ..) and d2/dW_ja dA_j : S_j[a]. On unit rows it is projected on the tangent space (less the
-    radial slope, zero unless there is a ridge), since f does not change with the length of a row.
+    It is that of Gauss-Newton with :eq:`newton-terms`, W eliminated, projected on the tangent space
+    of unit rows (less the radial slope, zero unless there is a ridge).
     """
     components, weights, order = point.components, point.loadings, problem.order
     rank, size = components.shape

@@ -1,12 +1,8 @@
 """Levenberg-Marquardt with Nielsen's damping, and Newton's method where Gauss-Newton is slow.
 
 Large noise and nearly parallel components make the second derivatives of the residual matter:
-Gauss-Newton then converges linearly, in hundreds of steps, where Newton needs a handful.
-
-References
-----------
-H. B. Nielsen, Damping parameter in Marquardt's method, report IMM-REP-1999-05, Technical University
-of Denmark (1999).
+Gauss-Newton then converges linearly, in hundreds of steps, where Newton needs a handful. The
+damping is that of H. B. Nielsen, report IMM-REP-1999-05, Technical University of Denmark (1999).
 """
 
 from __future__ import annotations
@@ -63,10 +59,10 @@ class Minimum(NamedTuple):
 def minimise(
     problem: Problem,
     components: FloatArray,
-    *,
     max_iterations: int = 200,
     tolerance: float = 1e-13,
     step_tolerance: float = 1e-7,
+    *,
     damping: float = FIRST_DAMPING,
     known: Point | None = None,
 ) -> Minimum:

@@ -155,10 +155,8 @@ def _whiten_signal(
     It comes from the best conditioned definite combination of the slices, or from an indefinite one
     if there is none.
     """
-    n_outputs, n_inputs = tensor.shape[:2]
-    order = tensor.ndim - 1
-    best: tuple[bool, float] = (False, -1.0)
-    matrix = np.eye(n_inputs, rank)
+    (n_outputs, n_inputs), order = tensor.shape[:2], tensor.ndim - 1
+    best, matrix = (False, -1.0), np.eye(n_inputs, rank)
     for trial in range(N_COMBINATIONS):
         combined = np.tensordot(rng.standard_normal(n_outputs), tensor, axes=1)
         for _ in range(order - 2):
@@ -173,8 +171,7 @@ def _whiten_signal(
         definite = bool((values > 0).all() or (values < 0).all())
         candidate = (definite, float(np.abs(values[-1] / values[0])))
         if candidate > best:
-            best = candidate
-            matrix = vectors / np.sqrt(np.abs(values))
+            best, matrix = candidate, vectors / np.sqrt(np.abs(values))
     return matrix, best[0]
 
 
@@ -191,8 +188,7 @@ def _power(
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
     rows = deflate(starts)
-    moved = np.full(len(rows), np.inf)
-    values = np.zeros(len(rows))
+    moved, values = np.full(len(rows), np.inf), np.zeros(len(rows))
     n_done, settled = 0, False
     while n_done < n_iterations and not settled:
         n_done += 1

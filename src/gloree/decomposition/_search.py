@@ -26,10 +26,9 @@ MIN_AGREEING, MIN_STARTS = 3, 6
 NEARBY, MIN_STARTS_NEARBY = 1.1, 12
 MAX_CANDIDATES = 5
 N_PENCILS = 8
-# Starts that take longer are in valleys of cancelling components.
-MAX_ITERATIONS = 100
-# Starts only have to tell minima apart, to AGREEMENT; the polish converges to rounding.
-START_TOLERANCE, START_STEP = 1e-9, 1e-2
+# Iterations, tolerance and step of a start: those that take longer are in valleys of cancelling
+# components. Starts only have to tell minima apart, to AGREEMENT; the polish converges to rounding.
+START_LIMITS = (100, 1e-9, 1e-2)
 # The test of the residual against the noise outside needs enough entries on both sides.
 MIN_DEGREES = 20
 # Below this share of |T|^2 the complement is rounding error, not noise.
@@ -165,14 +164,8 @@ def run_starts(
             rows = pencil_start(core.problem, child)
         else:
             rows = np.vstack([kept, child.standard_normal((rank - len(kept), size))])
-        end = minimise(
-            core.problem,
-            rows,
-            max_iterations=MAX_ITERATIONS,
-            tolerance=START_TOLERANCE,
-            step_tolerance=START_STEP,
-            known=starts.best if starts.minima else None,
-        )
+        known = starts.best if starts.minima else None
+        end = minimise(core.problem, rows, *START_LIMITS, known=known)
         starts = starts.followed_by(end)
         if starts.status(core) is not DecompositionStatus.NO_AGREEMENT:
             break

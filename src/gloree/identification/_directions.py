@@ -1,24 +1,18 @@
-r"""The directions that nonlinearities see, from moments of order two and three over output lags.
+"""The directions that nonlinearities see, from moments of order two and three over output lags.
 
 Let x~ be the whitened [h_{t-1}, u_t] of the linear model, with R(s) = E[x~_t x~_{t+s}^T], and let
 its residual be a sum of filtered functions of one direction each, r_t = sum_ij g_ij f_i(w_i .
-x~_{t-j}). For Gaussian inputs its moments at output lag k are shifted copies of one rank-one family
-for each direction,
+x~_{t-j}). For Gaussian inputs its moments of order m = 2, 3 at output lag k are, with the shifted
+directions x_{is} = R(s) w_i (:eq:`si-rank`),
 
-.. math:: T_k = E[r_{t+k}\, He_m(\tilde x_t)] = \sum_{i=1}^r c_{im} \sum_j g_{ij}\,
-          (R(k-j)\, w_i)^{\otimes m}, \qquad m = 2, 3.
+    T_k = E[r_{t+k} He_m(x~_t)] = sum_i c_im sum_j g_ij x_{i,k-j}^{(x) m}.
 
-The w_i, of unit length, are fitted to both orders at once, so that even and odd nonlinearities are
-both seen. The moments are linear in the filters g, which are eliminated by least squares (variable
-projection, Golub and Pereyra 1973). With the shifted directions x_{is} = R(s) w_i,
+The unit w_i are fitted to both orders at once, so that even and odd nonlinearities are both seen.
+The filters g = G^-1 b are eliminated (variable projection, Golub and Pereyra 1973):
 
-.. math::
+    b_ij = sum_k <T_k, x_{i,k-j}^{(x) m}>,    G_{ij,i'j'} = sum_k (x_{i,k-j} . x_{i',k-j'})^m
 
-    b_{ij} = \sum_k \langle T_k, x_{i,k-j}^{\otimes m} \rangle, \qquad
-    G_{ij,i'j'} = \sum_k (x_{i,k-j} \cdot x_{i',k-j'})^m,
-
-the fit explains b^T G^{-1} b of sum_k |T_k|^2. Since g = G^{-1} b, a small change of the directions
-changes this by 2 g^T db - g^T dG g: no derivative of g is needed.
+explain b^T g of sum_k |T_k|^2, which changes by 2 g^T db - g^T dG g with the directions.
 """
 
 from __future__ import annotations
@@ -86,10 +80,8 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
         else:
             moved[-lag:, place] = residual[:lag]
     targets, d = moved.reshape(n, -1), X.shape[1]
-    second, third = (
-        _hermite_moments(targets, X, order).reshape(*moved.shape[1:], *(d,) * order)
-        for order in (2, 3)
-    )
+    second = _hermite_moments(targets, X, 2).reshape(*moved.shape[1:], d, d)
+    third = _hermite_moments(targets, X, 3).reshape(*moved.shape[1:], d, d, d)
     shifts = [
         X[: n - s].T @ X[s:] / n if s >= 0 else X[-s:].T @ X[: n + s] / n
         for s in range(FIRST_SHIFT, LAST_LAG + 1)

@@ -82,10 +82,8 @@ def with_outputs(model: IORNN, u: Array, y: Array) -> IORNN:
     """Output weights, bias and direct path by least squares on the states."""
     regressors = np.column_stack((model.hidden_states(u), u, np.ones(u.shape[0])))
     weights = _solve(regressors.T @ regressors, regressors.T @ y, OUTPUT_RIDGE)
-    k = model.n_hidden
-    return model.replace(
-        output_weights=weights[:k], direct_weights=weights[k:-1], output_bias=weights[-1]
-    )
+    A2, D, c = np.split(weights, (model.n_hidden, -1))
+    return model.replace(output_weights=A2, direct_weights=D, output_bias=c[0])
 
 
 def unit_biases(n_units: int, spread: float = 2.0, *, n_directions: int = 1) -> Array:
@@ -188,14 +186,9 @@ def _network(
     U[:n_states] = np.hstack((transition, injection))
     U[n_states:, :order] = weights[:order].T
     A1[:order], A1[n_states:] = inputs, weights[order:].T
-    model = IORNN(
-        A1,
-        U,
-        np.zeros((n_states + q, n_outputs)),
-        hidden_bias=np.concatenate((np.zeros(n_states), bias)),
-        direct_weights=np.zeros((d, n_outputs)),
-        activation=PerUnit([linear] * n_states + [unit] * q),
-    )
+    A2, D = np.zeros((n_states + q, n_outputs)), np.zeros((d, n_outputs))
+    b, f = np.concatenate((np.zeros(n_states), bias)), PerUnit([linear] * n_states + [unit] * q)
+    model = IORNN(A1, U, A2, hidden_bias=b, direct_weights=D, activation=f)
     return with_outputs(model, linear_part.u, linear_part.y)
 
 

@@ -53,9 +53,8 @@ def find_nonlinearity(problem: IdentificationProblem, fit: LinearFit, clock: Clo
     growing = growing_directions(lag_tensors(fit.linear.entering, fit.linear.residual))
     found = [next(islice(growing, (settings.n_directions or 1) - 1, None))]
     if not counts:
-        return Nonlinearity(
-            fit.linear.model, tuple(found), detail="too few samples for any nonlinear unit"
-        )
+        detail = "too few samples for any nonlinear unit"
+        return Nonlinearity(fit.linear.model, tuple(found), detail=detail)
     error, model = _best_cascade(problem, fit, found[-1], counts)
     linear_error = problem.error(fit.linear.model, split.held_out)
     while settings.n_directions is None and len(found[-1]) < min(MOST_DIRECTIONS, counts[0]):

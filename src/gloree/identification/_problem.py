@@ -70,10 +70,8 @@ class IdentificationProblem:
         up to a tenth slower (three inputs and outputs, four units).
         """
         u, y = _as_floats(data)
-        for name, values, remedy in (
-            ("u", u, "a constant input excites nothing, leave it out"),
-            ("y", y, "there is nothing to fit"),
-        ):
+        remedies = "a constant input excites nothing, leave it out", "there is nothing to fit"
+        for name, values, remedy in zip("uy", (u, y), remedies, strict=True):
             spread = values.std(axis=0)
             constant = np.flatnonzero(spread <= 1e-13 * np.abs(values).max(axis=0))
             if constant.size:

@@ -1,22 +1,13 @@
-r"""Linear states from Markov parameters: Ho-Kalman, and least squares of the output error.
+"""Linear states from Markov parameters: Ho-Kalman, and least squares of the output error.
 
-A network with f(z) = z has the response g_0 = A2^T A1 + D^T, g_k = A2^T U^k A1: the block Hankel
-matrix of g_1, g_2, .. has the rank of its state, and its singular vectors give the weights up to a
-similarity of the states.
+The block Hankel matrix of g_1, g_2, .. has the rank of the state, and its singular vectors give the
+weights up to a similarity (:eq:`si-hankel`). The squared error is |Z - R g|^2 + const, with as many
+rows as the window of inputs has columns in place of all steps of the record (:eq:`si-compressed`).
+The response beyond the lags is not taken into account.
 
-The squared error depends on the record only through the sums behind its impulse response. With the
-centred windows w_t of the last inputs, S = sum_t w_t w_t^T / N, S = V diag(s) V^T,
-
-.. math:: \frac1N\sum_t|y_t-\sum_jg_ju_{t-j}|^2=\|Z-R\,\bar g\|_F^2+\text{const},\qquad
-          R=s^{1/2}V^T,\quad Z=s^{-1/2}V^T\frac1N\sum_tw_ty_t^T,
-
-where row (j, i) of g^- is (g_j)_{:, i}: as many rows as the window has columns take the place of
-all steps of the record. R whitens the noise of the Markov parameters; the response beyond the lags
-is not taken into account.
-
-The descent has g_j = C U^{j-1} B, the form in which a pole may pass through zero. A network has
-g_j = A2^T U^j A1: the same poles, U and A1 = B, with A2^T = C U^{-1}, so that a pole near zero is
-hard to see in it.
+The descent has g_j = C U^{j-1} B, the form in which a pole may pass through zero. A network has g_j
+= A2^T U^j A1: the same poles, U and A1 = B, with A2^T = C U^{-1}, so that a pole near zero is hard
+to see in it.
 """
 
 from __future__ import annotations
@@ -226,9 +217,8 @@ def _fit_outputs(record: CompressedRecord, U: Array, B: Array) -> _Fit:
     states[0] = B
     for k in range(1, states.shape[0]):
         states[k] = U @ states[k - 1]
-    left, values, right = np.linalg.svd(
-        record.R @ states.transpose(0, 2, 1).reshape(-1, n), full_matrices=False
-    )
+    regressors = record.R @ states.transpose(0, 2, 1).reshape(-1, n)
+    left, values, right = np.linalg.svd(regressors, full_matrices=False)
     kept = values > 1e-13 * max(values[0], 1e-300)
     basis = left[:, kept]
     inside = basis.T @ record.Z

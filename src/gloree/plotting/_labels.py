@@ -44,10 +44,8 @@ def plot_confusion(
 
     Raises
     ------
-    TypeError
-        If labels are not hashable.
-    ValueError
-        If the two differ in length, there are none, or a label is not among `classes`.
+    TypeError, ValueError
+        If labels are not hashable or not among `classes`, or the two differ in length or are empty.
     """
     true, found = _sequences(truth, "truth"), _sequences(predicted, "predicted")
     if len(true) != len(found):
