@@ -31,6 +31,8 @@ def plot_prediction(
 ) -> Axes:
     """Draw measured and predicted outputs of one sequence over time.
 
+    Raises a ValueError if the two do not fit together, or there is no such output.
+
     Parameters
     ----------
     Y, predictions : array or list
@@ -47,11 +49,6 @@ def plot_prediction(
         Of the output, for the label.
     residual : bool, default True
         Whether to draw the difference as well.
-
-    Raises
-    ------
-    ValueError
-        If the two do not fit together, or there is no such output.
     """
     truth, estimate, starts = _columns(Y, predictions, lengths, output)
     ax = new_axes(ax)
@@ -90,17 +87,14 @@ def plot_residuals(
     At most 5,000 points are drawn, evenly spaced; line and band are the mean and the standard
     deviation of all residuals in twenty ranges of the predictions.
 
+    Raises a ValueError if the two do not fit together, or `skip` leaves no step.
+
     Parameters
     ----------
     Y, predictions, output, lengths, name, unit
         As in `plot_prediction`.
     skip : int, default 0
         Steps to leave out at the start of every sequence.
-
-    Raises
-    ------
-    ValueError
-        If the two do not fit together, or `skip` leaves no step.
     """
     truth, estimate, starts = _columns(Y, predictions, lengths, output)
     steps = np.arange(truth.size) - np.repeat(starts[:-1], np.diff(starts))

@@ -78,6 +78,9 @@ def plot_spectrum(
     of two that leaves eight or more of them side by side, 4,096 steps at most. Frequency 0 is left
     out; the legend has the root mean square of each series.
 
+    Raises a ValueError if a series is not one record of the length of `y`, is not finite, or `skip`
+    leaves fewer than 16 steps.
+
     Parameters
     ----------
     y : array of shape (n_steps,) or (n_steps, 1)
@@ -88,12 +91,6 @@ def plot_spectrum(
         Samples a second; with 1 frequencies are in cycles per step.
     skip : int, default 0
         Steps to leave out at the start.
-
-    Raises
-    ------
-    ValueError
-        If a series is not one record of the length of `y`, is not finite, or `skip` leaves fewer
-        than 16 steps.
     """
     from scipy.signal import welch
 
@@ -152,17 +149,14 @@ def plot_nonlinearity(
     The line is solid between the quantiles of 1 and 99 % of `z`, and dotted beyond, where there are
     few data; the strip below is the density of `z`.
 
+    Raises a ValueError if shapes differ, there are fewer than two values, or one is not finite.
+
     Parameters
     ----------
     z : array of shape (n_steps,)
         Pre-activations of the unit in the data, in any order.
     contribution : array of shape (n_steps,) or callable
         The part of the output that comes from the unit at each of them, or as a function of them.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, there are fewer than two values, or one is not finite.
     """
     seen = np.asarray(z, dtype=np.float64).ravel()
     if seen.size < 2 or not np.isfinite(seen).all():

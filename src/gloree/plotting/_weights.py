@@ -52,6 +52,9 @@ def plot_weights(
 ) -> Axes:
     """Draw estimated against true weights, after the symmetries have been undone.
 
+    Raises a ValueError if weights are not those of the models, or standard errors have other
+    shapes.
+
     Parameters
     ----------
     model, truth : IORNN or BRNN
@@ -61,11 +64,6 @@ def plot_weights(
     weights : sequence of str, optional
         Weights to show, by their names in the constructor of the network; by default all input,
         recurrent and output weights.
-
-    Raises
-    ------
-    ValueError
-        If weights are not those of the models, or standard errors have other shapes.
     """
     table = weight_table(model, truth, standard_errors, weights)
     ax = new_axes(ax)
@@ -187,6 +185,8 @@ def plot_error_curve(
 ) -> Axes:
     """Draw errors against sample size on logarithmic axes, with a guide of slope -1/2.
 
+    Raises a ValueError if there is no curve, or shapes do not fit together.
+
     Parameters
     ----------
     n_samples : array of shape (n_sizes,)
@@ -197,11 +197,6 @@ def plot_error_curve(
         Whether to draw a line that falls like the square root of the sample size, below the
         lowest curve.
     xlabel, ylabel : str
-
-    Raises
-    ------
-    ValueError
-        If there is no curve, or shapes do not fit together.
     """
     sizes = np.asarray(n_samples, dtype=np.float64)
     if sizes.ndim != 1 or not errors:
