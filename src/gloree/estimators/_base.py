@@ -179,11 +179,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
 
 
 def resumable(
-    engine: Engine,
-    path: str | Path,
-    estimator: BaseEstimator,
-    data: Data,
-    rng: np.random.Generator,
+    engine: Engine, path: str | Path, estimator: BaseEstimator, data: Data, rng: np.random.Generator
 ) -> tuple[Engine, np.random.Generator]:
     """Engine with the checkpoint of a fit, and the random numbers that the fit started from."""
     log = open_checkpoint(path, estimator, data, {"rng": rng})

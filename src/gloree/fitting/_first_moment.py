@@ -24,12 +24,7 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import Network
-from gloree.moments import (
-    BoundMoment,
-    FirstMomentEstimator,
-    MomentEstimate,
-    ResidualMoment,
-)
+from gloree.moments import BoundMoment, FirstMomentEstimator, MomentEstimate, ResidualMoment
 from gloree.refinement import Layout, first_model
 from gloree.sequences import Array
 

@@ -14,13 +14,7 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import Network, canonical_units
-from gloree.recurrence import (
-    Contraction,
-    Directions,
-    LeastSquares,
-    RecurrenceEstimator,
-    top_degree,
-)
+from gloree.recurrence import Contraction, Directions, LeastSquares, RecurrenceEstimator, top_degree
 from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
 
 START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
