@@ -224,15 +224,7 @@ def strategy(
     methods: tuple[str, ...],
     others: tuple[str, ...] = (),
 ) -> Strategy:
-    """Strategy by its name, or an object of somebody's own that has these methods.
-
-    Raises
-    ------
-    ValueError
-        If no strategy has this name.
-    TypeError
-        If the object lacks a method.
-    """
+    """Strategy by its name, or an object that has its methods; else a ValueError or TypeError."""
     if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
         check_choice(name, value, (*others, *table), f"an object with {_listed(methods)}")
         return table[str(value)]

@@ -69,7 +69,7 @@ class FitSettings:
 
     @property
     def refinement(self) -> Solver | None:
-        """Solver of the refinement: polynomials with lower terms always take Gauss-Newton.
+        """Solver of the refinement: Gauss-Newton for polynomials with lower terms.
 
         Moments give their leading term alone, and the cubic start is too rough for few steps.
         """

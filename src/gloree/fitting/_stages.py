@@ -25,15 +25,7 @@ Value = TypeVar("Value", bound=Described)
 
 
 class StageRunner:
-    """Runs the stages of one fit.
-
-    Stages know nothing of it: they take values and return values.
-
-    Parameters
-    ----------
-    bar : tqdm
-        Progress bar, one step for each stage.
-    """
+    """Runs the stages of one fit, which know nothing of it: they take and return values."""
 
     def __init__(self, bar: tqdm[None]) -> None:
         self._bar = bar

@@ -198,14 +198,8 @@ class RecurrenceEstimator(Protocol):
 class SecondMomentSums(Sums, Generic[Moment]):
     """Sums of an estimator that uses scores.
 
-    Attributes
-    ----------
-    outputs : LinearisedSums
-        Regression of the residual on states and inputs.
-    instrument : InstrumentSums
-        From which b comes, if not U too.
-    moment : CrossSums, ScoreSums or None
-        From which U comes otherwise.
+    `outputs` are those of the regression of the residual on states and inputs, `instrument` those
+    that b comes from, if not U too, `moment` those that U comes from otherwise.
     """
 
     outputs: LinearisedSums = field(metadata={"nested": True})

@@ -25,12 +25,8 @@ from gloree.states import States, residual_rows, run_states
 class CrossSums(Sums):
     """Contracted joint-score moments E[(B y)_i He(D_i s_t, D_j s_{t-1})], summed.
 
-    Attributes
-    ----------
-    n_rows : float
-    moment : ndarray of shape (n_hidden, n_hidden)
-        Sum over steps with a predecessor (for backward units, a successor) of Psi_e^-1 times the
-        contracted moment.
+    `moment`, (n_hidden, n_hidden), is the sum over steps with a predecessor (for backward units, a
+    successor) of Psi_e^-1 times the contracted moment.
     """
 
     n_rows: float
@@ -123,11 +119,7 @@ def cross_update(sums: CrossSums, degree: int, leading: float) -> Array:
 class ScoreSums(Sums):
     """Contracted fourth-order moments E[(A2^+ y_t)_i S_4(t-1)(v_m, v_m, v_n, v_n)], summed.
 
-    Attributes
-    ----------
-    n_rows : float
-    moment : ndarray of shape (n_hidden, n_hidden, n_hidden)
-        Indices i, m, n; v are the dual vectors of the rows of A1.
+    `moment` has the indices i, m, n; v are the dual vectors of the rows of A1.
     """
 
     n_rows: float
@@ -139,10 +131,7 @@ def score_sums(
 ) -> ScoreSums:
     """Sums of one batch for `score_update`.
 
-    Raises
-    ------
-    ValueError
-        If the activation is not quadratic, or n_hidden exceeds n_inputs or n_outputs.
+    A ValueError if the activation is not quadratic, or n_hidden exceeds n_inputs or n_outputs.
     """
     check_score_method(model)
     residuals = batch.targets if residuals is None else residuals
@@ -192,10 +181,6 @@ def score_update(sums: ScoreSums, leading: float) -> Array:
     The contraction along the dual vectors of A1 is
     :math:`4!\, c^3 (U_{im} U_{in} + 2 \delta_{mn} U_{im}^2) / 3`: the leading eigenvector of a
     k x k matrix for each unit. The sign returned makes the largest entry of a row positive.
-
-    Returns
-    -------
-    ndarray of shape (n_hidden, n_hidden)
     """
     moment = sums.moment / (sums.n_rows * factorial(4) * leading**3)
     k = moment.shape[0]

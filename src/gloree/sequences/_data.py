@@ -37,15 +37,9 @@ class Flat(Protocol):
 class Part:
     """Rows of the data that are at hand, and where they stand in the whole.
 
-    Attributes
-    ----------
-    X : ndarray or tensor of shape (n_rows, n_inputs)
-        Inputs, in the dtype they were given in.
-    Y : ndarray or tensor of shape (n_rows, n_outputs) or None
-    starts : ndarray of shape (n_sequences + 1,)
-        Rows, in the whole, at which the sequences of this part begin, and where the last one ends.
-    first_row, first_sequence : int
-        Place of the first row, and of the first sequence in `starts`, in the whole.
+    `X` and `Y` keep the dtype they were given in. `starts`, (n_sequences + 1,), are the rows, in
+    the whole, at which the sequences of this part begin, and where the last one ends; `first_row`
+    and `first_sequence` are the place of the first row, and of the first sequence in `starts`.
     """
 
     X: NDArray[Any]

@@ -167,16 +167,7 @@ def _progression(first: IntArray, step: IntArray, count: int) -> Segments:
 
 @dataclass(frozen=True)
 class LargestSegments(Sums):
-    """Segments with the largest values of something, at most `limit` of them.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_kept,)
-    segments : Segments
-        In the order of the data.
-    limit : int or None
-        None keeps all.
-    """
+    """Segments with the `limit` largest values of something (None: all), in order of the data."""
 
     values: NDArray[np.float64] = field(metadata={"concatenate": True})
     segments: Segments = field(metadata={"nested": True})
