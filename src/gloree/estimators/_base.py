@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import InputLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
-from gloree.engine import Engine, get_engine
+from gloree.engine import get_engine
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
 from gloree.models import Network
@@ -160,8 +160,10 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         self._check_law(problem)
         if checkpoint is None:
             return problem
-        engine, rng = resumable(problem.engine, checkpoint, self, problem.data, problem.rng)
-        return replace(problem, engine=engine, rng=rng)
+        log = open_checkpoint(checkpoint, self, problem.data, {"rng": problem.rng})
+        return replace(
+            problem, engine=replace(problem.engine, checkpoint=log), rng=log.start["rng"]
+        )
 
     def _check_law(self, problem: FitProblem) -> None:
         """Check a given input law against the inputs."""
@@ -176,14 +178,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
             )
-
-
-def resumable(
-    engine: Engine, path: str | Path, estimator: BaseEstimator, data: Data, rng: np.random.Generator
-) -> tuple[Engine, np.random.Generator]:
-    """Engine with the checkpoint of a fit, and the random numbers that the fit started from."""
-    log = open_checkpoint(path, estimator, data, {"rng": rng})
-    return replace(engine, checkpoint=log), log.start["rng"]
 
 
 def _generator(random_state: RandomState) -> np.random.Generator:

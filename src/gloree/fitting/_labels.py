@@ -218,7 +218,6 @@ def refine_labels(
     assert solver is not None
 
     def progress(step: int, loss: float, share: float) -> None:
-        del loss
         show(f"step {step}, held-out accuracy {share:.4f}")
 
     result = solver.minimise(

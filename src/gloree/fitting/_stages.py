@@ -18,7 +18,6 @@ class Described(Protocol):
     @property
     def detail(self) -> str:
         """Outcome in words and figures."""
-        ...
 
 
 Value = TypeVar("Value", bound=Described)

@@ -86,8 +86,7 @@ def ridge_solve(gram: Array, right: Array, ridge: float) -> Array:
     """Solve (G + ridge diag(G)) x = right, with G scaled to unit diagonal."""
     scale = unit_scale(gram)
     scaled = gram / np.outer(scale, scale) + ridge * np.eye(gram.shape[0])
-    solution: Array = np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
-    return solution
+    return np.asarray(np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None])
 
 
 def unit_scale(gram: Array) -> Array:

@@ -140,19 +140,11 @@ def two_sided_spread(
 class Directions:
     """Direction of every hidden unit, and how sure it is.
 
-    Attributes
-    ----------
-    forward : ndarray of bool of shape (n_hidden,)
-    margin : ndarray of shape (n_hidden,)
-        Evidence for the chosen side less that for the other one, in units of a chi-square
-        statistic: 20 is beyond doubt, below 5 is a guess.
-    undetermined : ndarray of bool of shape (n_hidden,)
-        Units whose row and column are both noise: the data do not show which way they run, and
-        nothing depends on it. They join the larger part of the others.
-    past, future : ndarray of shape (n_hidden, n_hidden)
-        Coefficients of each unit on the states of the step before, and of the step after.
-    bias_change : ndarray of shape (n_hidden,)
-        Changes of the biases that go with these coefficients.
+    `margin`, (n_hidden,), is the evidence for the chosen side less that for the other one, in units
+    of a chi-square statistic: 20 is beyond doubt, below 5 is a guess. Units are `undetermined` if
+    their row and column are both noise: the data do not show which way they run, and nothing
+    depends on it; they join the larger part of the others. `past` and `future` are the coefficients,
+    (n_hidden, n_hidden), on the states of the step before and after, `bias_change` those of biases.
     """
 
     forward: BoolArray
@@ -248,8 +240,7 @@ def _solve_scaled(gram: Array, right: Array) -> Array:
     """Least-norm solution with G scaled to unit diagonal: units may be of very different size."""
     scale = unit_scale(gram)
     inverse = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-12, hermitian=True)
-    solution: Array = (inverse / np.outer(scale, scale)) @ right
-    return solution
+    return np.asarray((inverse / np.outer(scale, scale)) @ right)
 
 
 def _evidence(rows: Array, columns: tuple[Array, Array], forward: BoolArray, i: int) -> float:

@@ -111,8 +111,7 @@ def cross_update(sums: CrossSums, degree: int, leading: float) -> Array:
 
     E[y_t (x) S_{l-1,l}(t, t-1)] = (l!)^2 c_l^2 sum_ij U_ij A2_i (x) a_i^(l-1) (x) a_j^l.
     """
-    change: Array = sums.moment / (sums.n_rows * factorial(degree) ** 2 * leading**2)
-    return change
+    return np.asarray(sums.moment / (sums.n_rows * factorial(degree) ** 2 * leading**2))
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,8 @@ def score_sums(
     rows = batch.counted_rows
     rows = rows[batch.local[rows] >= 1]
     dual = np.linalg.pinv(model.input_weights).T
-    signal = residuals[index(residuals, rows)] @ like(
-        residuals, np.linalg.pinv(model.output_weights)
-    )
+    inverse = like(residuals, np.linalg.pinv(model.output_weights))
+    signal = residuals[index(residuals, rows)] @ inverse
     k = model.n_hidden
     total = np.zeros((k, k, k))
     before = types[rows - 1]

@@ -75,21 +75,11 @@ class Layout:
     left out. A unit of a bidirectional network has the recurrent weights of its own direction
     only, and with lags the windows of its own direction.
 
-    Attributes
-    ----------
-    n_inputs, n_hidden, n_outputs : int
-        `n_inputs` counts the columns that a batch holds, windows included.
-    recurrent, bias, direct : bool
-        Whether U, the biases b and c, and D are free.
-    hidden_bias : bool
-        Whether b is among the free biases.
-    n_backward : int or None
-        Backward units of a `BRNN` (0 too); None for an `IORNN`.
-    lags : int
-        Of a `BRNN`, whose windows cover steps before and after.
-    free_coefficients : tuple of tuples of int
-        Powers of each unit's polynomial whose coefficients are free (see `polynomial_powers`); not
-        0, as the constant term acts as the biases do. Empty where the activation is fixed.
+    `n_inputs` counts the columns that a batch holds, windows included. `recurrent`, `bias` (of
+    hidden units only with `hidden_bias`) and `direct` say whether U, b and c, and D are free.
+    `n_backward` is None for an `IORNN`, `lags` is that of a `BRNN`. `free_coefficients` are powers
+    of each unit's polynomial (see `polynomial_powers`), not 0: the constant term acts as the biases
+    do. They are empty where the activation is fixed.
     """
 
     n_inputs: int

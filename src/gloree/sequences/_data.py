@@ -63,15 +63,12 @@ class Part:
         if bool(np.all(first[1:] == end[:-1])):
             rows: Any = slice(int(first[0]) - self.first_row, int(end[-1]) - self.first_row)
         else:
-            offsets = np.cumsum(lengths) - lengths
-            rows = np.arange(int(lengths.sum())) + np.repeat(
-                first - offsets - self.first_row, lengths
-            )
-        outputs = None if self.Y is None else float_rows(self.Y, rows)
+            shifts = first - (np.cumsum(lengths) - lengths) - self.first_row
+            rows = np.arange(int(lengths.sum())) + np.repeat(shifts, lengths)
         starts, index = self.starts, sequence - self.first_sequence
         return Batch(
             X=float_rows(self.X, rows),
-            Y=outputs,
+            Y=None if self.Y is None else float_rows(self.Y, rows),
             lengths=lengths,
             before=start - first,
             after=end - stop,
@@ -157,7 +154,6 @@ class Data(ABC):
 
     def scan(self, *, verbose: int = 0) -> object:
         """Find out what there is, where that needs a first pass over the data."""
-        del verbose
         return None
 
     def remote(self, index: int) -> Any:
@@ -165,12 +161,10 @@ class Data(ABC):
 
         A future of the part's value, or something with a method ``read``.
         """
-        del index
         return None
 
     def part_checksum(self, index: int) -> int | None:
         """Number that tells a part from other data, if it is read anew in every pass."""
-        del index
         return None
 
     def name(self, index: int) -> str:
@@ -183,10 +177,8 @@ class Data(ABC):
 
     def n_interior(self, before: int, after: int) -> int:
         """Steps with at least so many steps of their sequence before and after them."""
-        return sum(
-            int(np.maximum(lengths.astype(np.int64) - before - after, 0).sum())
-            for lengths in self.part_lengths
-        )
+        inside = (lengths.astype(np.int64) - before - after for lengths in self.part_lengths)
+        return sum(int(np.maximum(counts, 0).sum()) for counts in inside)
 
     def head(self, n_rows: int) -> Part:
         """About so many rows at the start, for first guesses of location and scale."""

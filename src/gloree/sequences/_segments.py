@@ -26,13 +26,8 @@ class Segments:
     around them, from ``context_start`` to before ``context_stop``, to warm up states and to fill
     windows: context_start <= start <= stop <= context_stop.
 
-    Segments index like an array, by mask, slice, indices or one number, and give segments.
-
-    Parameters
-    ----------
-    values : ndarray of int of shape (n_segments, 5)
-        A segment in each row: sequence, context_start, start, stop, context_stop. Code outside of
-        this module uses the attributes of these names.
+    Segments index like an array, by mask, slice, indices or one number, and give segments. Code
+    outside of this module uses the attributes, not the columns of `values`, (n_segments, 5).
     """
 
     values: IntArray

@@ -157,10 +157,7 @@ class Sequences(Data):
         after: int = 0,
     ) -> Iterator[Batch]:
         """Iterate over the data in batches (see `segments`)."""
-        for segments in self.segments(
-            batch_size=batch_size, segment=segment, before=before, after=after
-        ):
-            yield self.batch(segments)
+        yield from map(self.batch, Cut(self.lengths, segment, before, after).batches(batch_size))
 
     def whole(self) -> Batch:
         """All sequences as one batch (small data, tests, teaching)."""
