@@ -225,7 +225,7 @@ MOMENTS = {
     "xreg of degree 3": partial(
         regression_sums,
         features=RegressionFeatures(WHITENING, 3),
-        targets=centred_outputs(MEAN),
+        targets=partial(centred_outputs, mean=MEAN),
     ),
     "union": partial(regression_sums, features=RegressionFeatures(WHITENING, 2, CHAIN)),
     "right-hand side": of_residuals,
@@ -233,14 +233,14 @@ MOMENTS = {
     "projected score moment": partial(
         cross_moment_sums, chain=CHAIN_2, order=3, projection=RNG.standard_normal((N_INPUTS, 2))
     ),
-    "slopes": partial(slope_sums, mean=WHITENING.mean, outputs=centred_outputs(MEAN)),
+    "slopes": partial(slope_sums, mean=WHITENING.mean, outputs=partial(centred_outputs, mean=MEAN)),
     "range of a linear fit": partial(
         range_sums,
         vectors=partial(centred_inputs, mean=WHITENING.mean),
         targets=partial(
             linear_residuals,
             mean=WHITENING.mean,
-            outputs=centred_outputs(MEAN),
+            outputs=partial(centred_outputs, mean=MEAN),
             slopes=RNG.standard_normal((N_INPUTS, 2)),
             weights=MIX,
             directions=RNG.standard_normal((N_INPUTS, 2)),

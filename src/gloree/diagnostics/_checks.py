@@ -14,13 +14,7 @@ CONDITION_LIMIT = 1e6
 
 
 def recoverable_degree(activation: Activation) -> tuple[int, float]:
-    """Degree and leading coefficient of an activation that `fit` can recover.
-
-    Raises
-    ------
-    ValueError
-        If it cannot, saying what can.
-    """
+    """Degree and leading coefficient of an activation that `fit` can recover; else a ValueError."""
     if not isinstance(activation, Polynomial):
         raise ValueError(
             f"`activation`={activation.name!r}: recovery from moments is implemented for "
@@ -45,17 +39,9 @@ def recoverable_degree(activation: Activation) -> tuple[int, float]:
 def check_identifiable(
     n_inputs: int, n_hidden: int, n_outputs: int, degree: int, *, recurrent: bool
 ) -> bool:
-    """Check that a network of these sizes is determined by its moments.
+    """Raise an `IdentifiabilityError` if these sizes leave the weights undetermined.
 
-    Returns
-    -------
-    bool
-        Whether the units are determined (False: only up to a rotation, see `RotationWarning`).
-
-    Raises
-    ------
-    IdentifiabilityError
-        If the sizes leave the weights undetermined.
+    Returns whether the units are determined (False: only up to a rotation, see `RotationWarning`).
     """
     if degree == 2 and n_outputs == 1:
         if recurrent:
@@ -86,13 +72,7 @@ def check_identifiable(
 
 
 def check_samples(n_rows: int, n_outputs: int, n_parameters: int, n_inputs: int) -> None:
-    """Check that there are clearly more numbers than unknowns.
-
-    Raises
-    ------
-    TooFewSamplesError
-        If not.
-    """
+    """Raise a `TooFewSamplesError` unless there are clearly more numbers than unknowns."""
     needed = max(2 * n_parameters // n_outputs, 10 * (n_inputs + 1))
     if n_rows < needed:
         raise TooFewSamplesError(
@@ -105,17 +85,9 @@ def check_samples(n_rows: int, n_outputs: int, n_parameters: int, n_inputs: int)
 def check_covariance(
     covariance: Array, mean: Array | None = None, *, allow_singular: bool = False
 ) -> float:
-    """Check that inputs vary, and in all directions.
+    """Check that inputs vary, in all directions: condition number of their correlation matrix.
 
-    Returns
-    -------
-    float
-        Condition number of the correlation matrix.
-
-    Raises
-    ------
-    ValueError
-        If a column is constant, or columns are linearly dependent (unless `allow_singular`).
+    A ValueError if a column is constant, or (unless `allow_singular`) columns are dependent.
     """
     variances = np.diag(covariance)
     if not np.all(np.isfinite(covariance)):

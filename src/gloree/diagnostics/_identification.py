@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree.diagnostics._findings import Finding
-from gloree.diagnostics._report import Stage
+from gloree.diagnostics._report import Report, Stage
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OrderTrial:
-    """One order of the linear model.
+    """One order of the linear model: the last singular value of the Hankel matrix that it keeps.
 
-    Attributes
-    ----------
-    order : int
-    singular_value : float
-        Of the Hankel matrix: the last one that this order keeps.
-    error : float
-        Root mean square simulation error on held-out data, in units of the outputs' size.
-    n_moved : int
-        Unstable poles that were moved inside the unit circle.
+    `error` is the root mean square simulation error on held-out data, in units of the outputs'
+    size, `n_moved` the number of unstable poles that were moved inside the unit circle.
     """
 
     order: int
@@ -38,7 +31,7 @@ class OrderTrial:
 
 
 @dataclass(frozen=True)
-class IdentificationReport:
+class IdentificationReport(Report):
     """What a system identification did and how well; printing it gives a table.
 
     All errors are root mean squares of the simulation (free-run) error on the last fifth of the
@@ -94,16 +87,6 @@ class IdentificationReport:
     output_size: Array
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        """Time of all stages."""
-        return sum(stage.seconds for stage in self.stages)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The findings as text."""
-        return [str(finding) for finding in self.findings]
 
     def __str__(self) -> str:
         lines = ["gloree system identification"]

@@ -19,23 +19,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a fit.
-
-    Attributes
-    ----------
-    name : str
-    seconds : float
-    detail : str
-        What came out, in words and figures.
-    """
+    """One stage of a fit, with its outcome in words and figures."""
 
     name: str
     seconds: float
     detail: str
 
 
+class Report:
+    """What the reports have in common."""
+
+    stages: tuple[Stage, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The findings as text."""
+        return [str(finding) for finding in self.findings]
+
+
 @dataclass(frozen=True)
-class FitReport:
+class FitReport(Report):
     """What a fit did, how well, and what to be careful about; printing it gives a table.
 
     Attributes
@@ -99,16 +108,6 @@ class FitReport:
     findings: tuple[Finding, ...] = ()
     plan: str = ""
 
-    @property
-    def seconds(self) -> float:
-        """Time of all stages."""
-        return sum(stage.seconds for stage in self.stages)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The findings as text."""
-        return [str(finding) for finding in self.findings]
-
     def __str__(self) -> str:
         lines = ["gloree fit", "  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())]
         lines.append(f"  first moment: {self.moment}; recurrence: {self.recurrence}")
@@ -142,6 +141,5 @@ class FitReport:
                 f"  Gaussian score: Stein defect {check.defect:.2f} "
                 f"(standard error {check.defect_error:.2f}), rho {check.radius:.2f}"
             )
-        for message in self.warnings:
-            lines.append(f"  warning: {message}")
+        lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)

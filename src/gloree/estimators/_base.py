@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import InputLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
-from gloree.engine import Engine, get_engine
+from gloree.engine import get_engine
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
 from gloree.models import Explosions, Network, predict_data
@@ -178,8 +178,10 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         self._check_law(problem)
         if checkpoint is None:
             return problem
-        engine, rng = resumable(problem.engine, checkpoint, self, problem.data, problem.rng)
-        return replace(problem, engine=engine, rng=rng)
+        log = open_checkpoint(checkpoint, self, problem.data, {"rng": problem.rng})
+        return replace(
+            problem, engine=replace(problem.engine, checkpoint=log), rng=log.start["rng"]
+        )
 
     def _check_law(self, problem: FitProblem) -> None:
         """Check a given input law against the inputs."""
@@ -194,18 +196,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
             )
-
-
-def resumable(
-    engine: Engine,
-    path: str | Path,
-    estimator: BaseEstimator,
-    data: Data,
-    rng: np.random.Generator,
-) -> tuple[Engine, np.random.Generator]:
-    """Engine with the checkpoint of a fit, and the random numbers that the fit started from."""
-    log = open_checkpoint(path, estimator, data, {"rng": rng})
-    return replace(engine, checkpoint=log), log.start["rng"]
 
 
 def _generator(random_state: RandomState) -> np.random.Generator:
@@ -246,15 +236,7 @@ def strategy(
     methods: tuple[str, ...],
     others: tuple[str, ...] = (),
 ) -> Strategy:
-    """Strategy by its name, or an object of somebody's own that has these methods.
-
-    Raises
-    ------
-    ValueError
-        If no strategy has this name.
-    TypeError
-        If the object lacks a method.
-    """
+    """Strategy by its name, or an object that has its methods; else a ValueError or TypeError."""
     if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
         check_choice(name, value, (*others, *table), f"an object with {_listed(methods)}")
         return table[str(value)]

@@ -145,24 +145,12 @@ class SpectralRNNClassifier(SpectralRNN):
         engine: object = None,
         verbose: int = 0,
     ) -> None:
-        self.n_hidden = n_hidden
-        self.bidirectional = bidirectional
-        self.activation = activation
-        self.chain = chain
-        self.moment = moment
-        self.direct = direct
-        self.fit_bias = fit_bias
-        self.recurrence = recurrence
-        self.lags = lags
-        self.max_rounds = max_rounds
-        self.refine = refine
-        self.loss = loss
-        self.readout = readout
-        self.batch_size = batch_size
-        self.memory_limit = memory_limit
-        self.random_state = random_state
-        self.engine = engine
-        self.verbose = verbose
+        self.n_hidden, self.bidirectional, self.activation = n_hidden, bidirectional, activation
+        self.chain, self.moment, self.direct, self.fit_bias = chain, moment, direct, fit_bias
+        self.recurrence, self.lags, self.max_rounds = recurrence, lags, max_rounds
+        self.refine, self.loss, self.readout = refine, loss, readout
+        self.batch_size, self.memory_limit = batch_size, memory_limit
+        self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
     def fit(
         self,

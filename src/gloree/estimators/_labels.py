@@ -21,13 +21,7 @@ LARGEST_LABEL = 2.0**53
 
 
 def flatten_labels(labels: object, data: Sequences) -> list[object]:
-    """Labels of all steps, one after another, checked against the sequences of the inputs.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many labels as steps, naming the sequence, or a label is missing.
-    """
+    """Labels of all steps, one after another, as many as the inputs have steps, none missing."""
     if labels is None:
         raise ValueError("`labels` are missing: a label for every step is needed")
     labels = without_tensors(labels)
@@ -163,13 +157,7 @@ def accuracy(outputs: Array, data: Sequences, classes: Labels | None) -> Accurac
 
 
 def label_numbers(data: Data, engine: Engine) -> IntArray:
-    """Distinct labels of data that hold them, in one pass.
-
-    Raises
-    ------
-    ValueError
-        If they are not one whole number a step.
-    """
+    """Distinct labels of data that hold them, in one pass; each must be a whole number."""
     if not data.n_outputs:
         raise ValueError("`labels` are missing: fit needs a label for every step")
     return engine.run(label_set, Source(data), label="labels").values

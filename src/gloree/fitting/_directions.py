@@ -20,7 +20,6 @@ from gloree.recurrence import (
     two_sided_sums,
 )
 from gloree.refinement import Iterate, Rounds, residual_round, start_rounds
-from gloree.sequences import Array
 
 MEMORYLESS_ROUNDS = 2
 """Residual rounds before directions are looked for: they sharpen A1 and A2, which are right
@@ -192,7 +191,10 @@ def doubtful(found: Directions) -> list[int]:
 
 def _shared_inputs(model: Network) -> tuple[Finding, ...]:
     """Pairs of units with the same inputs, whose directions cannot be told apart."""
-    cosines = _cosines(model.input_weights)
+    rows = model.input_weights
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, 0.0)
     i, j = np.unravel_index(int(np.argmax(np.abs(cosines))), cosines.shape)
     if abs(cosines[i, j]) <= SAME_INPUTS:
         return ()
@@ -203,10 +205,3 @@ def _shared_inputs(model: Network) -> tuple[Finding, ...]:
         f"directions and output weights are not to be trusted",
     )
     return (finding,)
-
-
-def _cosines(rows: Array) -> Array:
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
-    cosines: Array = unit @ unit.T
-    np.fill_diagonal(cosines, 0.0)
-    return cosines

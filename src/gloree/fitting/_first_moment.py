@@ -24,12 +24,7 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import Network
-from gloree.moments import (
-    BoundMoment,
-    FirstMomentEstimator,
-    MomentEstimate,
-    ResidualMoment,
-)
+from gloree.moments import BoundMoment, FirstMomentEstimator, MomentEstimate, ResidualMoment
 from gloree.refinement import Layout, first_model
 from gloree.sequences import Array
 
@@ -88,7 +83,8 @@ def estimate_first_moment(
         whitening = find_range(problem, outputs, inputs, planned.n_directions)
         details.append(f"{whitening.n_directions} directions found")
     n_features = estimator.n_features(whitening.n_directions, problem.degree)
-    estimator = estimator.suited_to(_n_interior(problem, inputs), n_features)
+    context = (0, 0) if inputs.law is None else inputs.law.context
+    estimator = estimator.suited_to(problem.data.n_interior(*context), n_features)
     bound = estimator.bind(problem.degree, whitening, inputs.law)
     n_hidden, wanted, rank_reason = settings.n_hidden, planned.first_rows, None
     if n_hidden is None or settings.solver is None:
@@ -125,8 +121,7 @@ def take_moment(
 ) -> MomentEstimate:
     """One pass, and what it tells."""
     function = partial(bound.sums, output_mean=outputs.mean)
-    sums = problem.engine.run(function, rows, label=label)
-    return bound.estimate(sums)
+    return bound.estimate(problem.engine.run(function, rows, label=label))
 
 
 def output_scale(outputs: OutputSummary, noise: Array | None) -> Array:
@@ -236,32 +231,22 @@ def _identification_findings(
 ) -> tuple[Finding, ...]:
     findings = []
     if not determined:
-        findings.append(
-            Finding(
-                RotationWarning,
-                "one output and a quadratic activation: the hidden units are determined only up "
-                "to a rotation (the eigenvectors of the quadratic form are returned); "
-                "predictions do not depend on it",
-            )
+        text = (
+            "one output and a quadratic activation: the hidden units are determined only up to a "
+            "rotation (the eigenvectors of the quadratic form are returned); predictions do not "
+            "depend on it"
         )
+        findings.append(Finding(RotationWarning, text))
     if not found.accepted and not _free_to_rotate(problem, found):
-        findings.append(
-            Finding(
-                AcceptanceWarning,
-                f"the first moment's decomposition does not meet its accept rule (status "
-                f"{found.status.name}, predicted errors {found.component_error:.2g} and "
-                f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest "
-                f"|W|/|T| {found.max_loading:.2g}): the units may be wrong",
-                "use more data, more outputs or fewer units",
-            )
+        text = (
+            f"the first moment's decomposition does not meet its accept rule (status "
+            f"{found.status.name}, predicted errors {found.component_error:.2g} and "
+            f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest |W|/|T| "
+            f"{found.max_loading:.2g}): the units may be wrong"
         )
+        remedy = "use more data, more outputs or fewer units"
+        findings.append(Finding(AcceptanceWarning, text, remedy))
     return tuple(findings)
-
-
-def _n_interior(problem: FitProblem, inputs: InputSummary) -> int:
-    """Steps far enough from both ends for an interior score."""
-    before, after = (0, 0) if inputs.law is None else inputs.law.context
-    return problem.data.n_interior(before, after)
 
 
 def _next_rows(

@@ -248,22 +248,16 @@ def _scale_findings(moments: Moments) -> list[Finding]:
     """What the sizes and correlations of the inputs let expect."""
     findings = []
     if moments.condition > CONDITION_LIMIT:
-        findings.append(
-            Finding(
-                ConditionWarning,
-                f"the inputs are nearly collinear (condition number {moments.condition:.1e})",
-                "errors along their weak directions are large; see the standard errors",
-            )
-        )
+        text = f"the inputs are nearly collinear (condition number {moments.condition:.1e})"
+        remedy = "errors along their weak directions are large; see the standard errors"
+        findings.append(Finding(ConditionWarning, text, remedy))
     spread = np.sqrt(np.diag(moments.covariance))
     if spread.max() > SCALE_LIMIT * spread.min():
-        findings.append(
-            Finding(
-                ConditionWarning,
-                f"the columns of `X` have standard deviations from {spread.min():.1e} to "
-                f"{spread.max():.1e}",
-                "bring them to similar units, or weights of the small ones will be found badly "
-                "or not at all",
-            )
+        sizes = f"{spread.min():.1e} to {spread.max():.1e}"
+        text = f"the columns of `X` have standard deviations from {sizes}"
+        remedy = (
+            "bring them to similar units, or weights of the small ones will be found badly or not "
+            "at all"
         )
+        findings.append(Finding(ConditionWarning, text, remedy))
     return findings

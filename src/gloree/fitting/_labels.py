@@ -18,12 +18,7 @@ from gloree.fitting._problem import Encoding, FitProblem
 from gloree.fitting._recurrence import MomentFit
 from gloree.fitting._refine import RefinedFit, on_given_inputs
 from gloree.models import Network
-from gloree.refinement import (
-    CrossEntropy,
-    RefinementStatus,
-    logistic_readout,
-    split_held_out,
-)
+from gloree.refinement import CrossEntropy, RefinementStatus, logistic_readout, split_held_out
 from gloree.sequences import Array, Batch, IntArray
 
 LINEAR_RIDGE = 1e-4
@@ -223,7 +218,6 @@ def refine_labels(
     assert solver is not None
 
     def progress(step: int, loss: float, share: float) -> None:
-        del loss
         show(f"step {step}, held-out accuracy {share:.4f}")
 
     result = solver.minimise(

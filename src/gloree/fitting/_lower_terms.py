@@ -42,10 +42,8 @@ def with_lower_terms(
     if activation.degree == 2:
         starts = [_quadratic(model, activation, bias=bias)]
     else:
-        starts = [
-            _cubic(model, activation, scale)
-            for scale in _cubic_scales(model, activation, bias=bias)
-        ]
+        scales = _cubic_scales(model, activation, bias=bias)
+        starts = [_cubic(model, activation, scale) for scale in scales]
     free: dict[str, Array | None] = {} if direct else {"direct_weights": None}
     if not bias:
         free["hidden_bias"] = np.zeros(model.n_hidden)
@@ -118,7 +116,5 @@ def _cubic(model: Network, activation: Polynomial, scale: Array) -> Network:
 def _shares(model: Network, direct: Array) -> Array:
     """Least-squares e in D^T = sum_i e_i A2_i a_i^T."""
     columns = np.einsum("id,ia->dai", model.input_weights, model.output_weights)
-    shares: Array = np.linalg.lstsq(
-        columns.reshape(-1, model.n_hidden), direct.ravel(), rcond=None
-    )[0]
-    return shares
+    matrix = columns.reshape(-1, model.n_hidden)
+    return np.asarray(np.linalg.lstsq(matrix, direct.ravel(), rcond=None)[0])

@@ -96,8 +96,7 @@ def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
 def output_peaks(batch: Batch, centre: Array) -> Array:
     """Largest |y - centre| in each segment, its context included."""
     sizes = abs(batch.targets - like(batch.targets, centre))
-    peaks: Array = to_host(stretch_maxima(sizes, batch.starts)).max(axis=1)
-    return peaks
+    return np.asarray(to_host(stretch_maxima(sizes, batch.starts)).max(axis=1))
 
 
 def segments_beyond(batch: Batch, centre: Array, limit: float) -> Segments:

@@ -37,13 +37,11 @@ class Task(Protocol):
 
     def outputs(self, problem: FitProblem, stages: StageRunner) -> FitProblem:
         """Problem with the outputs that moments are taken of."""
-        ...
 
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
         """What becomes of the network that moments give; `problem` is the one of `outputs`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ class Regression:
 
     def outputs(self, problem: FitProblem, stages: StageRunner) -> FitProblem:
         """Nothing to do."""
-        del stages
         return problem
 
     def refined(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -27,11 +26,9 @@ class Encoding(Protocol):
     @property
     def n_outputs(self) -> int:
         """Columns of the outputs."""
-        ...
 
     def __call__(self, values: Array, /) -> Array:
         """Outputs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class FitSettings:
 
     @property
     def refinement(self) -> Solver | None:
-        """Solver of the refinement: polynomials with lower terms always take Gauss-Newton.
+        """Solver of the refinement: Gauss-Newton for polynomials with lower terms.
 
         Moments give their leading term alone, and the cubic start is too rough for few steps.
         """
@@ -157,11 +154,7 @@ class FitProblem:
         check_samples(n_rows, self.n_outputs, unknowns, self.n_inputs)
 
 
-def centred_outputs(mean: Array) -> Callable[[Batch], Array]:
-    """What gives the outputs of a batch less a mean."""
-    return partial(_centred, mean=mean)
-
-
-def _centred(batch: Batch, mean: Array) -> Array:
+def centred_outputs(batch: Batch, mean: Array) -> Array:
+    """Outputs of a batch less a mean."""
     values: Array = batch.targets - like(batch.targets, mean)
     return values

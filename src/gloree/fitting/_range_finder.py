@@ -73,7 +73,7 @@ def find_range(
         targets = partial(
             linear_residuals,
             mean=whitening.mean,
-            outputs=centred_outputs(outputs.mean),
+            outputs=partial(centred_outputs, mean=outputs.mean),
             slopes=whitening.matrix.T @ _linear_fit(problem, outputs, whitening, some) @ weights,
             weights=weights,
             directions=None if directions is None else whitening.matrix.T @ directions,
@@ -148,11 +148,10 @@ def _linear_fit(
     problem: FitProblem, outputs: OutputSummary, whitening: Whitening, some: Selection
 ) -> Array:
     """Least squares of y on the whitened inputs, shape (n_directions, n_outputs)."""
-    targets = centred_outputs(outputs.mean)
+    targets = partial(centred_outputs, mean=outputs.mean)
     function = partial(slope_sums, mean=whitening.mean, outputs=targets)
     sums = problem.engine.run(function, some, label="linear")
-    slopes: Array = whitening.matrix @ sums.cross / sums.n_rows
-    return slopes
+    return np.asarray(whitening.matrix @ sums.cross / sums.n_rows)
 
 
 def _model_columns(model: Network, whitening: Whitening, weights: Array, probes: Array) -> Array:

@@ -13,14 +13,8 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
-from gloree.models import Network, canonical_units
-from gloree.recurrence import (
-    Contraction,
-    Directions,
-    LeastSquares,
-    RecurrenceEstimator,
-    top_degree,
-)
+from gloree.models import CanonicalUnits, Network, canonical_units
+from gloree.recurrence import Contraction, Directions, LeastSquares, RecurrenceEstimator, top_degree
 from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
 
 START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
@@ -107,8 +101,11 @@ def start_recurrence(
         findings += found.findings
     else:
         current = start_rounds(rounds, first.model)
-    if first.reduced and _units_are_determined(problem, current.model):
-        rounds = range_once_more(problem, outputs, inputs, first, rounds, current.model)
+    if first.reduced and top_degree(current.model)[0] == 2 and problem.n_outputs > 1:
+        # second moments of the residual say which directions the units span, once more
+        size = outputs.plan.n_directions
+        whitening = find_range(problem, outputs, inputs, size, current.model)
+        rounds = replace(rounds, moment=plain_residual(problem, whitening, first.rows))
         current = replace(current, sums=evaluate(rounds, current.model, tensor=True))
     name = "none" if problem.settings.recurrence is None else estimator.name
     return RecurrentStart(current, rounds, name, overlap, directions, findings)
@@ -128,11 +125,15 @@ def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
             break
     directions, model = start.directions, current.model
     if directions is not None:
-        units = canonical_units(
-            model.input_weights, model.output_weights, model.activation, model.n_forward
-        )
-        directions = directions.reordered(units.order)
+        directions = directions.reordered(units_of(model).order)
     return MomentFit(model.canonical(), current, directions, kept)
+
+
+def units_of(model: Network) -> CanonicalUnits:
+    """How the units of a model become canonical."""
+    return canonical_units(
+        model.input_weights, model.output_weights, model.activation, model.n_forward
+    )
 
 
 def recurrence_estimator(
@@ -174,22 +175,3 @@ def start_rows(problem: FitProblem, inputs: InputSummary, first: FirstMoment) ->
     if first.residual.prepared:
         wanted = max(wanted, first.n_rows)
     return first.rows if wanted == first.n_rows else inputs.inliers.subset(wanted, keep=True)
-
-
-def range_once_more(
-    problem: FitProblem,
-    outputs: OutputSummary,
-    inputs: InputSummary,
-    first: FirstMoment,
-    rounds: Rounds,
-    model: Network,
-) -> Rounds:
-    """Find the directions of the units once more, from residual moments, for the rounds to use."""
-    size = outputs.plan.n_directions
-    found = find_range(problem, outputs, inputs, size, model)
-    return replace(rounds, moment=plain_residual(problem, found, first.rows))
-
-
-def _units_are_determined(problem: FitProblem, model: Network) -> bool:
-    """Whether second moments of the residual say which directions the units span."""
-    return top_degree(model)[0] == 2 and problem.n_outputs > 1

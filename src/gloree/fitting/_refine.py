@@ -14,8 +14,8 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit
-from gloree.models import CanonicalUnits, ExplosionError, Network, canonical_units
+from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
     Layout,
@@ -199,13 +199,6 @@ def find_errors(
     if source.centre is not None:
         errors = errors.shifted(layout, source.centre)
     return errors.canonical(units, layout)
-
-
-def units_of(model: Network) -> CanonicalUnits:
-    """How the units of a model become canonical."""
-    return canonical_units(
-        model.input_weights, model.output_weights, model.activation, model.n_forward
-    )
 
 
 def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Network:

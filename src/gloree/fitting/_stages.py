@@ -18,22 +18,13 @@ class Described(Protocol):
     @property
     def detail(self) -> str:
         """Outcome in words and figures."""
-        ...
 
 
 Value = TypeVar("Value", bound=Described)
 
 
 class StageRunner:
-    """Runs the stages of one fit.
-
-    Stages know nothing of it: they take values and return values.
-
-    Parameters
-    ----------
-    bar : tqdm
-        Progress bar, one step for each stage.
-    """
+    """Runs the stages of one fit, which know nothing of it: they take and return values."""
 
     def __init__(self, bar: tqdm[None]) -> None:
         self._bar = bar

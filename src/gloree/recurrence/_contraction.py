@@ -13,13 +13,7 @@ from gloree.sequences import Array
 
 
 def top_degree(model: Network) -> tuple[int, float]:
-    """Degree l and leading coefficient c_l of a model's polynomial activation.
-
-    Raises
-    ------
-    TypeError
-        If the activation is not a polynomial.
-    """
+    """Degree l and leading coefficient c_l of a polynomial activation; else a TypeError."""
     activation = model.activation
     if not isinstance(activation, Polynomial):
         raise TypeError(
@@ -36,14 +30,8 @@ class Contraction:
 
         Psi_e = (B A2^T) o (D_e A1^T)^{o(l-1)}.
 
-    Attributes
-    ----------
-    outputs : ndarray of shape (n_hidden, n_outputs)
-        B.
-    inputs : ndarray of shape (n_boundary_types, n_hidden, n_inputs)
-        D_e.
-    overlap : ndarray of shape (n_boundary_types, n_hidden, n_hidden)
-        Psi_e.
+    `outputs` holds B, (n_hidden, n_outputs); `inputs` D_e, (n_boundary_types, n_hidden, n_inputs);
+    `overlap` Psi_e, (n_boundary_types, n_hidden, n_hidden).
     """
 
     outputs: Array
@@ -73,12 +61,9 @@ class Contraction:
 
 
 def solve_overlap(overlap: Array, values: Array) -> Array:
-    """Solve Psi x = values, with an error that explains a singular Psi.
+    """Solve Psi x = values.
 
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If two units have parallel input *and* output weights.
+    A singular Psi is a LinAlgError: two units have parallel input *and* output weights.
     """
     try:
         return np.asarray(np.linalg.solve(overlap, values), dtype=np.float64)
@@ -101,8 +86,7 @@ def ridge_solve(gram: Array, right: Array, ridge: float) -> Array:
     """Solve (G + ridge diag(G)) x = right, with G scaled to unit diagonal."""
     scale = unit_scale(gram)
     scaled = gram / np.outer(scale, scale) + ridge * np.eye(gram.shape[0])
-    solution: Array = np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
-    return solution
+    return np.asarray(np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None])
 
 
 def unit_scale(gram: Array) -> Array:

@@ -56,26 +56,10 @@ def two_sided_sums(
 ) -> LinearisedSums:
     """Sums of one batch for the regression on both neighbours of every unit.
 
-    Parameters
-    ----------
-    batch : Batch
-    model : IORNN
-        Without recurrence: its states are those of single steps, whatever the directions.
-    bias : bool, default False
-        Whether the biases of the units are among the unknowns: free biases of a model without
-        recurrence hold the means of what the neighbours add.
-    direct : bool, default False
-        Whether x_t is among the output regressors.
-
-    Returns
-    -------
-    LinearisedSums
-        Unknowns (i, j) with j < n_hidden for h_{j,t-1}, n_hidden + j for h_{j,t+1}, and
-        2 n_hidden for the bias.
-
-    Notes
-    -----
-    Time O(n_rows n_hidden^4): twice as many regressors as `linearised_sums`.
+    `model` has no recurrence: its states are those of single steps, whatever the directions. With
+    free biases, these hold the means of what the neighbours add. Unknown (i, j) belongs to
+    h_{j,t-1} for j < n_hidden, n_hidden + j to h_{j,t+1}, and 2 n_hidden to the bias. Time
+    O(n_rows n_hidden^4): twice as many regressors as `linearised_sums`.
     """
     states = run_states(model, batch)
     residuals = residual_rows(model, batch, states)
@@ -94,15 +78,10 @@ def _entering(batch: Batch, h: Array) -> Array:
 class TwoSidedFit:
     """Solution of the regression on both neighbours.
 
-    Attributes
-    ----------
-    coefficients : ndarray of shape (n_hidden, 2 n_hidden or 2 n_hidden + 1)
-        [Theta^-, Theta^+], and the changes of the biases where these are free.
-    information : ndarray of shape (m, m)
-        Gram matrix of the unknowns of the units, with the regressors of the outputs projected out.
-    projection : ndarray of shape (m, n_regressors)
-        Regression of Q on phi = (h_t, 1, x_t).
-    output_change : ndarray of shape (n_regressors, n_outputs)
+    `coefficients`, (n_hidden, 2 n_hidden or 2 n_hidden + 1), are [Theta^-, Theta^+] and the changes
+    of free biases; `information`, (m, m), is the Gram matrix of the unknowns of the units, with the
+    regressors phi = (h_t, 1, x_t) of the outputs projected out; `projection`, (m, n_regressors),
+    the regression of Q on phi; `output_change` has shape (n_regressors, n_outputs).
     """
 
     coefficients: Array
@@ -122,14 +101,7 @@ class TwoSidedFit:
 
 @dataclass(frozen=True)
 class SpreadSums(Sums):
-    """Spread of the score over segments, the middle of a sandwich covariance.
-
-    Attributes
-    ----------
-    n_segments : float
-    spread : ndarray of shape (size, size)
-        Sum over segments of g g^T, with g the sum of the score in the segment.
-    """
+    """Sum over segments of g g^T, (size, size), with g the sum of the score in the segment."""
 
     n_segments: float
     spread: Array = field(repr=False)
@@ -140,8 +112,6 @@ def two_sided_spread(
 ) -> SpreadSums:
     """Sums of one batch for the covariance of the coefficients, clustered by segment.
 
-    Notes
-    -----
     Time O(n_rows n_hidden^2 (n_inputs + n_outputs) + n_segments n_hidden^4).
     """
     states = run_states(model, batch)
@@ -170,19 +140,11 @@ def two_sided_spread(
 class Directions:
     """Direction of every hidden unit, and how sure it is.
 
-    Attributes
-    ----------
-    forward : ndarray of bool of shape (n_hidden,)
-    margin : ndarray of shape (n_hidden,)
-        Evidence for the chosen side less that for the other one, in units of a chi-square
-        statistic: 20 is beyond doubt, below 5 is a guess.
-    undetermined : ndarray of bool of shape (n_hidden,)
-        Units whose row and column are both noise: the data do not show which way they run, and
-        nothing depends on it. They join the larger part of the others.
-    past, future : ndarray of shape (n_hidden, n_hidden)
-        Coefficients of each unit on the states of the step before, and of the step after.
-    bias_change : ndarray of shape (n_hidden,)
-        Changes of the biases that go with these coefficients.
+    `margin`, (n_hidden,), is the evidence for the chosen side less that for the other one, in units
+    of a chi-square statistic: 20 is beyond doubt, below 5 is a guess. Units are `undetermined` if
+    their row and column are both noise: the data do not show which way they run, and nothing
+    depends on it; they join the larger part of the others. `past` and `future` are the coefficients,
+    (n_hidden, n_hidden), on the states of the step before and after, `bias_change` those of biases.
     """
 
     forward: BoolArray
@@ -229,18 +191,8 @@ def choose_directions(
         (W^+_i - K) + \sum_{j \in B \setminus i} (z^+_{ji})^2 - 1,
 
     with W the Wald statistics of the two halves of its row, z the t-values of its column, F and B
-    the current partition, which starts from the rows alone.
-
-    Parameters
-    ----------
-    fit : TwoSidedFit
-    spread : SpreadSums
-    n_forward : int, optional
-        Size of the forward part, if it is known: the units with most evidence for it.
-
-    Returns
-    -------
-    Directions
+    the current partition, which starts from the rows alone. If the size `n_forward` of the forward
+    part is known, it gets the units with most evidence for it.
     """
     k, width = fit.coefficients.shape
     past, future = fit.coefficients[:, :k], fit.coefficients[:, k : 2 * k]
@@ -288,8 +240,7 @@ def _solve_scaled(gram: Array, right: Array) -> Array:
     """Least-norm solution with G scaled to unit diagonal: units may be of very different size."""
     scale = unit_scale(gram)
     inverse = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-12, hermitian=True)
-    solution: Array = (inverse / np.outer(scale, scale)) @ right
-    return solution
+    return np.asarray((inverse / np.outer(scale, scale)) @ right)
 
 
 def _evidence(rows: Array, columns: tuple[Array, Array], forward: BoolArray, i: int) -> float:
@@ -300,24 +251,11 @@ def _evidence(rows: Array, columns: tuple[Array, Array], forward: BoolArray, i: 
 
 
 def bidirectional_model(model: Network, found: Directions, *, lags: int = 1) -> BRNN:
-    """Network of a partition of the units, with U and V from the regression on both neighbours.
+    """BRNN of a partition of the units, with U and V from the regression on both neighbours.
 
-    Parameters
-    ----------
-    model : IORNN
-        Without recurrence, on the joint windows of a `BRNN` of these lags.
-    found : Directions
-    lags : int, default 1
-        With windows, units keep only the inputs that their direction sees.
-
-    Returns
-    -------
-    BRNN
-
-    Notes
-    -----
-    U and V are scaled down to a spectral norm of at most `LARGEST_NORM`: the regression is of
-    first order, and a larger recurrence may explode.
+    `model` has no recurrence; with lags it is on the joint windows, of which units keep the inputs
+    that their direction sees. U and V are scaled down to a spectral norm of at most `LARGEST_NORM`:
+    the regression is of first order, and a larger recurrence may explode.
     """
     order, cut = found.order, int(found.forward.sum())
     ahead, behind = order[:cut], order[cut:]

@@ -142,12 +142,10 @@ class RecurrenceEstimator(Protocol):
         bidirectional : bool, default False
             Whether some of them will run backward.
         """
-        del bidirectional
         top_degree(model)
 
     def score_order(self, degree: int) -> int:
         """Order of the score tensors that `sums` needs, for an activation of this degree."""
-        del degree
         return 1
 
     def sums(self, seen: BatchAtWeights) -> Sums:
@@ -162,7 +160,6 @@ class RecurrenceEstimator(Protocol):
         Sums
             A frozen dataclass whose fields add over batches.
         """
-        ...
 
     def update(self, sums: Any, model: Network, free: FreeWeights) -> WeightChange:
         """Change of the weights of `model` from the sums of a pass with these weights.
@@ -179,7 +176,6 @@ class RecurrenceEstimator(Protocol):
         -------
         WeightChange
         """
-        ...
 
     def without_scores(self) -> RecurrenceEstimator | None:
         """Estimator to use where the score is missing or wrong; None where there is none."""
@@ -187,7 +183,6 @@ class RecurrenceEstimator(Protocol):
 
     def later(self, n_hidden: int) -> RecurrenceEstimator:
         """Estimator for the rounds after the first estimate."""
-        del n_hidden
         return self
 
     def __repr__(self) -> str:
@@ -198,14 +193,8 @@ class RecurrenceEstimator(Protocol):
 class SecondMomentSums(Sums, Generic[Moment]):
     """Sums of an estimator that uses scores.
 
-    Attributes
-    ----------
-    outputs : LinearisedSums
-        Regression of the residual on states and inputs.
-    instrument : InstrumentSums
-        From which b comes, if not U too.
-    moment : CrossSums, ScoreSums or None
-        From which U comes otherwise.
+    `outputs` are those of the regression of the residual on states and inputs, `instrument` those
+    that b comes from, if not U too, `moment` those that U comes from otherwise.
     """
 
     outputs: LinearisedSums = field(metadata={"nested": True})
@@ -345,9 +334,8 @@ class Score(RecurrenceEstimator):
         if free.recurrent and not model.recurrent_weights.any():
             dU = score_update(sums.moment, top_degree(model)[1])
             k = model.n_hidden
-            slope = np.einsum(
-                "ia,ija->ij", model.output_weights, sums.outputs.unit_cross.reshape(k, k, -1)
-            )
+            cross = sums.outputs.unit_cross.reshape(k, k, -1)
+            slope = np.einsum("ia,ija->ij", model.output_weights, cross)
             dU = dU * np.where(np.sum(dU * slope, axis=1) < 0, -1.0, 1.0)[:, None]
         return _with_recurrent(dU, sums, model, free)
 

@@ -25,12 +25,8 @@ from gloree.states import States, residual_rows, run_states
 class CrossSums(Sums):
     """Contracted joint-score moments E[(B y)_i He(D_i s_t, D_j s_{t-1})], summed.
 
-    Attributes
-    ----------
-    n_rows : float
-    moment : ndarray of shape (n_hidden, n_hidden)
-        Sum over steps with a predecessor (for backward units, a successor) of Psi_e^-1 times the
-        contracted moment.
+    `moment`, (n_hidden, n_hidden), is the sum over steps with a predecessor (for backward units, a
+    successor) of Psi_e^-1 times the contracted moment.
     """
 
     n_rows: float
@@ -115,19 +111,14 @@ def cross_update(sums: CrossSums, degree: int, leading: float) -> Array:
 
     E[y_t (x) S_{l-1,l}(t, t-1)] = (l!)^2 c_l^2 sum_ij U_ij A2_i (x) a_i^(l-1) (x) a_j^l.
     """
-    change: Array = sums.moment / (sums.n_rows * factorial(degree) ** 2 * leading**2)
-    return change
+    return np.asarray(sums.moment / (sums.n_rows * factorial(degree) ** 2 * leading**2))
 
 
 @dataclass(frozen=True)
 class ScoreSums(Sums):
     """Contracted fourth-order moments E[(A2^+ y_t)_i S_4(t-1)(v_m, v_m, v_n, v_n)], summed.
 
-    Attributes
-    ----------
-    n_rows : float
-    moment : ndarray of shape (n_hidden, n_hidden, n_hidden)
-        Indices i, m, n; v are the dual vectors of the rows of A1.
+    `moment` has the indices i, m, n; v are the dual vectors of the rows of A1.
     """
 
     n_rows: float
@@ -139,10 +130,7 @@ def score_sums(
 ) -> ScoreSums:
     """Sums of one batch for `score_update`.
 
-    Raises
-    ------
-    ValueError
-        If the activation is not quadratic, or n_hidden exceeds n_inputs or n_outputs.
+    A ValueError if the activation is not quadratic, or n_hidden exceeds n_inputs or n_outputs.
     """
     check_score_method(model)
     residuals = batch.targets if residuals is None else residuals
@@ -151,9 +139,8 @@ def score_sums(
     rows = batch.counted_rows
     rows = rows[batch.local[rows] >= 1]
     dual = np.linalg.pinv(model.input_weights).T
-    signal = residuals[index(residuals, rows)] @ like(
-        residuals, np.linalg.pinv(model.output_weights)
-    )
+    inverse = like(residuals, np.linalg.pinv(model.output_weights))
+    signal = residuals[index(residuals, rows)] @ inverse
     k = model.n_hidden
     total = np.zeros((k, k, k))
     before = types[rows - 1]
@@ -192,10 +179,6 @@ def score_update(sums: ScoreSums, leading: float) -> Array:
     The contraction along the dual vectors of A1 is
     :math:`4!\, c^3 (U_{im} U_{in} + 2 \delta_{mn} U_{im}^2) / 3`: the leading eigenvector of a
     k x k matrix for each unit. The sign returned makes the largest entry of a row positive.
-
-    Returns
-    -------
-    ndarray of shape (n_hidden, n_hidden)
     """
     moment = sums.moment / (sums.n_rows * factorial(4) * leading**3)
     k = moment.shape[0]

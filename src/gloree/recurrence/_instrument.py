@@ -21,15 +21,9 @@ from gloree.states import States, residual_rows, run_states
 class InstrumentSums(Sums):
     """Sums behind E[(z - z^) g] and E[(h_{t-1}, 1) g], with g = (h^_{t-1}, 1).
 
-    For backward units w^_{t+1} stands in the place of h^_{t-1}.
-
-    Attributes
-    ----------
-    n_rows : float
-    cross : ndarray of shape (n_hidden, n_hidden + 1)
-        Sum of p_t g_t^T, where p_t has the mean of z_t - z^_t given everything but x_t.
-    gram : ndarray of shape (n_hidden + 1, n_hidden + 1)
-        Sum of (h_{t-1}, 1) g_t^T.
+    For backward units w^_{t+1} stands in the place of h^_{t-1}. `cross`, (n_hidden, n_hidden + 1),
+    is the sum of p_t g_t^T, where p_t has the mean of z_t - z^_t given everything but x_t; `gram`,
+    (n_hidden + 1, n_hidden + 1), that of (h_{t-1}, 1) g_t^T.
     """
 
     n_rows: float
@@ -40,7 +34,7 @@ class InstrumentSums(Sums):
 def pseudo_observations(
     batch: Batch, model: Network, chain: HermiteLaw, residuals: Array, contraction: Contraction
 ) -> Array:
-    r"""Unbiased surrogates of z_t - z^_t for every unit.
+    r"""Unbiased surrogates of z_t - z^_t for every unit, shape (n_rows, n_hidden).
 
     .. math::
         p_t = \frac{1}{l!\, c_l} \Psi^{-1}
@@ -48,10 +42,6 @@ def pseudo_observations(
 
     has E[p_t g] = E[(z_t - z^_t) g] for every g that does not depend on x_t, provided A1 and A2
     are right.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_hidden)
     """
     degree, leading = top_degree(model)
     scores = chain.scores(batch)
@@ -79,8 +69,6 @@ def instrument_sums(
 ) -> InstrumentSums:
     """Sums of one batch for `instrument_update`.
 
-    Notes
-    -----
     Time O(n_rows n_hidden (n_inputs + n_outputs + n_hidden)): the cheapest of the estimators.
     """
     states = run_states(model, batch) if states is None else states
@@ -97,23 +85,8 @@ def instrument_update(
     """Changes of U and b: (dU, db) = E[(z - z^) g] E[(h^_{t-1}, 1) g]^-1.
 
     Each direction of a bidirectional network is solved for separately, with the states that enter
-    its units as instruments.
-
-    Parameters
-    ----------
-    sums : InstrumentSums
-    bias : bool, default True
-        Whether b is free.
-    ridge : float
-        Relative ridge of the solve: a state that never varies gets no weight.
-    n_forward : int, optional
-        Forward units; all by default.
-
-    Returns
-    -------
-    recurrent : ndarray of shape (n_hidden, n_hidden)
-        Block diagonal where there are two directions.
-    bias : ndarray of shape (n_hidden,)
+    its units as instruments, so dU is block diagonal. `ridge` is relative: a state that never
+    varies gets no weight.
     """
     k = sums.cross.shape[0]
     cut = k if n_forward is None else n_forward

@@ -35,24 +35,9 @@ class LinearisedSums(Sums):
 
     (the effect of dU on later states is left out: it is of second order in |U|). Unknown m of the
     units adds f'(z_i) g_j to unit i = owner[m], where g_j is the entering state of unit
-    j = source[m] of the same direction, or 1 (the bias) for j = n_hidden.
-
-    Attributes
-    ----------
-    owner, source : ndarray of int of shape (m,)
-    n_rows : float
-    squares : float
-        Sum of |y - y^|^2.
-    unit_gram : ndarray of shape (m, m)
-        Sum of Q Q^T, Q = (f'(z_i) g_j).
-    unit_cross : ndarray of shape (m, n_outputs)
-        Sum of Q r^T.
-    mixed : ndarray of shape (m, n_regressors)
-        Sum of Q phi^T, phi = (h_t, 1, x_t).
-    gram : ndarray of shape (n_regressors, n_regressors)
-        Sum of phi phi^T.
-    cross : ndarray of shape (n_regressors, n_outputs)
-        Sum of phi r^T.
+    j = source[m] of the same direction, or 1 (the bias) for j = n_hidden. With Q = (f'(z_i) g_j),
+    phi = (h_t, 1, x_t) and the residual r, the sums are `squares` of r^T r, `unit_gram` of Q Q^T,
+    `unit_cross` of Q r^T, `mixed` of Q phi^T, `gram` of phi phi^T and `cross` of phi r^T.
     """
 
     owner: IntArray = field(metadata={"setting": True}, repr=False)
@@ -78,16 +63,9 @@ def linearised_sums(
 ) -> LinearisedSums:
     """Sums of one batch for `linearised_update` and for the output regression.
 
-    Parameters
-    ----------
-    recurrent, bias : bool, default True
-        Whether U (and V), and b, are among the unknowns.
-    direct : bool, default False
-        Whether x_t is among the output regressors.
-
-    Notes
-    -----
-    Time O(n_rows n_hidden^2 (n_hidden^2 / 2 + n_outputs + n_inputs)).
+    `recurrent` and `bias` say whether U (and V), and b, are among the unknowns, `direct` whether
+    x_t is among the output regressors. Time O(n_rows n_hidden^2 (n_hidden^2 / 2 + n_outputs +
+    n_inputs)).
     """
     states = run_states(model, batch) if states is None else states
     residuals = residual_rows(model, batch, states) if residuals is None else residuals
@@ -214,20 +192,11 @@ def output_update(
 def linearised_update(
     sums: LinearisedSums, model: Network, *, bias: bool = True, ridge: float = 1e-10
 ) -> WeightChange:
-    r"""Joint least-squares change of U, b, A2, c and D.
+    r"""Joint least-squares change of U, b, A2, c (unless `bias` is False) and D.
 
     The part of U and b has the Gram matrix
     :math:`(A_2 A_2^T \otimes 1 1^T) \circ E[Q Q^T]`, the rest is the output regression.
-
-    Parameters
-    ----------
-    sums : LinearisedSums
-    model : IORNN
-        The model of the pass.
-    bias : bool, default True
-        Whether c is free.
-    ridge : float
-        Relative ridge of the solve.
+    `ridge` is relative.
     """
     solution, output_change = solve_normal_equations(sums, model, bias=bias, ridge=ridge)
     unit_change = np.zeros((model.n_hidden, model.n_hidden + 1))

@@ -5,14 +5,7 @@ from gloree.refinement._gauss_newton import GaussNewton
 from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
-from gloree.refinement._losses import (
-    LOSSES,
-    CrossEntropy,
-    Loss,
-    LossSums,
-    SquaredError,
-    softmax,
-)
+from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
 from gloree.refinement._readout import logistic_readout
 from gloree.refinement._rounds import (
     Iterate,

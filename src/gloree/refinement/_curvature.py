@@ -116,8 +116,6 @@ def chunks(source: Source, segments: Segments, n_segments: int, n_rows: int) -> 
 class Matrix:
     """J^T J as a matrix, from a stratified subsample, corrected by the BFGS formula.
 
-    Notes
-    -----
     Time of the pass O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), of a step O(size^3).
     """
 
@@ -150,25 +148,7 @@ def _stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strat
 def hessian_pass(
     model: Network, layout: Layout, engine: Engine, source: Source, current: GradientSums
 ) -> HessianSums:
-    """J^T J of all data from a stratified subsample of segments.
-
-    Parameters
-    ----------
-    model : IORNN or BRNN
-    layout : Layout
-    engine : Engine
-    source : Source
-    current : GradientSums
-        What `gradient_sums` gives for the same model.
-
-    Returns
-    -------
-    HessianSums
-
-    Notes
-    -----
-    Time as for `hessian_sums`, on the rows of the subsample.
-    """
+    """J^T J of all data from a stratified subsample of segments, chosen by `gradient_sums`."""
     strata = Strata.of(source, current, hessian_rows(layout, source.n_rows))
     room = source.room
     n_segments = room * segments_at_once(layout)

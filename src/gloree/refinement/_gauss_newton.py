@@ -115,12 +115,7 @@ class GaussNewton:
     ) -> Solution:
         """Minimise half the sum of squares; see `Solver.minimise`.
 
-        Raises
-        ------
-        ValueError
-            If the loss is no sum of squares, or there are held-out data.
-        TypeError
-            If the data are a subset.
+        Other losses and held-out data raise a ValueError, a subset of the data a TypeError.
         """
         refuse_other_losses("Gauss-Newton", loss)
         if held_out is not None:

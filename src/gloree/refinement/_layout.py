@@ -22,17 +22,7 @@ def _units_of(activation: Activation, n_hidden: int) -> tuple[Activation, ...]:
 def polynomial_powers(activation: Activation, n_hidden: int) -> tuple[tuple[int, ...], ...]:
     """Powers 1, ..., l of each unit whose activation is a polynomial of degree l >= 2.
 
-    What `Layout` takes as `free_coefficients` where all of them are to be free.
-
-    Parameters
-    ----------
-    activation : Activation
-    n_hidden : int
-
-    Returns
-    -------
-    tuple of tuples of int
-        Empty for all other units; the slope of a linear one is the scale of its weights.
+    Empty for all other units: the slope of a linear one is the scale of its weights.
     """
     degrees = [unit.degree or 0 for unit in _units_of(activation, n_hidden)]
     return tuple(tuple(range(1, degree + 1)) if degree >= 2 else () for degree in degrees)
@@ -85,27 +75,11 @@ class Layout:
     left out. A unit of a bidirectional network has the recurrent weights of its own direction
     only, and with lags the windows of its own direction.
 
-    Attributes
-    ----------
-    n_inputs, n_hidden, n_outputs : int
-        `n_inputs` counts the columns that a batch holds, windows included.
-    recurrent, bias, direct : bool
-        Whether U, the biases b and c, and D are free.
-    hidden_bias : bool
-        Whether b is among the free biases.
-    n_backward : int or None
-        Backward units of a `BRNN` (0 too); None for an `IORNN`.
-    lags : int
-        Of a `BRNN`, whose windows cover steps before and after.
-    free_coefficients : tuple of tuples of int
-        Powers of each unit's polynomial whose coefficients are free (see `polynomial_powers`);
-        empty where the activation is fixed. The constant term cannot be free: it acts as the
-        biases do.
-
-    Raises
-    ------
-    ValueError
-        If `free_coefficients` is not made for the units.
+    `n_inputs` counts the columns that a batch holds, windows included. `recurrent`, `bias` (of
+    hidden units only with `hidden_bias`) and `direct` say whether U, b and c, and D are free.
+    `n_backward` is None for an `IORNN`, `lags` is that of a `BRNN`. `free_coefficients` are powers
+    of each unit's polynomial (see `polynomial_powers`), not 0: the constant term acts as the biases
+    do. They are empty where the activation is fixed.
     """
 
     n_inputs: int
@@ -196,13 +170,7 @@ class Layout:
         return units, coefficients, outputs.reshape(self.n_outputs, self.output_width)
 
     def move(self, model: Network, step: Array) -> Network:
-        """Model after a step in the free parameters.
-
-        Raises
-        ------
-        ValueError
-            If coefficients are free of a unit that is no polynomial of such a degree.
-        """
+        """Model after a step in the free parameters; a ValueError as for `weights`."""
         weights, changes = self.weights(model), self.named(step)
         moved: dict[str, Any] = {name: weights[name] + change for name, change in changes.items()}
         if self.free_coefficients:
@@ -210,10 +178,7 @@ class Layout:
         return model.replace(**moved)
 
     def named(self, vector: Array) -> dict[str, Array]:
-        """Parts of a parameter vector in the shapes of the weights they belong to.
-
-        Free coefficients are one vector, `coefficients`, unit after unit.
-        """
+        """Parts of a parameter vector, shaped as the weights; `coefficients` are one vector."""
         units, coefficients, outputs = self.split(vector)
         parts = {}
         for direction, block in zip(self.directions, units, strict=True):
@@ -236,10 +201,7 @@ class Layout:
     def weights(self, model: Network) -> dict[str, Array]:
         """Free weights of a model, named and shaped as by `named`.
 
-        Raises
-        ------
-        ValueError
-            If coefficients are free of a unit that is no polynomial of such a degree.
+        A ValueError if coefficients are free of a unit that is no polynomial of such a degree.
         """
         return {
             name: self._coefficients_of(model) if name == "coefficients" else getattr(model, name)
@@ -289,13 +251,10 @@ class Layout:
         return {name: index.astype(np.int64) for name, index in places.items()}
 
     def scale_constraints(self, model: Network) -> Array:
-        """Directions that fix the free scale of each unit: a_i stays on its sphere.
+        """Rows a_i / |a_i| in the place of unit i's input weights: a_i stays on its sphere.
 
-        Returns
-        -------
-        ndarray of shape (n_hidden or 0, size)
-            Row i is a_i / |a_i| in the place of unit i's input weights; empty unless scales are
-            free, as for monomials and (but for h_0) for any parabola with free biases.
+        None unless scales are free, as for monomials and (but for h_0) for any parabola with free
+        biases. Shape (n_hidden or 0, size).
         """
         parabola = model.activation.degree == 2 and self.bias
         if not (model.activation.is_monomial or parabola):

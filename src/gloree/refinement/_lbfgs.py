@@ -75,13 +75,7 @@ class LBFGS:
         held_out: Selection | None = None,
         progress: Progress | None = None,
     ) -> Solution:
-        """Minimise a loss; see `Solver.minimise`.
-
-        Raises
-        ------
-        ExplosionError
-            If the start itself explodes.
-        """
+        """Minimise a loss; see `Solver.minimise`. A start that explodes is an `ExplosionError`."""
         trace = Trace(time.perf_counter, progress)
         problem = _Problem(loss, model, layout, engine, data, held_out, self.penalty, trace)
         found = optimize.minimize(
@@ -171,13 +165,7 @@ def _scales(layout: Layout, model: Network) -> Array:
 
 
 def split_held_out(selection: Selection) -> tuple[Subset, Subset]:
-    """Batches without every tenth segment, and batches of these.
-
-    Raises
-    ------
-    ValueError
-        If there is only one segment.
-    """
+    """Batches without every tenth segment, and batches of these; one segment is a ValueError."""
     whole = selection.as_subset()
     if whole.n_visited < 2:
         raise ValueError(

@@ -124,12 +124,7 @@ class LevenbergMarquardt:
     ) -> Solution:
         """Minimise half the sum of squares; see `Solver.minimise`.
 
-        Raises
-        ------
-        ExplosionError
-            If the start itself explodes.
-        ValueError
-            If the loss is no sum of squares.
+        Other losses raise a ValueError, a start that explodes an `ExplosionError`.
         """
         refuse_other_losses(self.name, loss)
         trace = Trace(self.clock or time.perf_counter, progress)
@@ -205,10 +200,7 @@ class _Search:
         return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
     def _trial(self, state: _State) -> tuple[Network, SquareSums, float] | None:
-        """Model and error after a step damped until it gains enough, and the next damping.
-
-        None if it would gain nothing that matters.
-        """
+        """Model, error and next damping after a step damped until it gains enough, or None."""
         before, damping = state.squares, state.damping
         H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / before.n_rows
         g = state.sums.gradient.gradient[self.chosen] / before.n_rows

@@ -23,15 +23,8 @@ from gloree.states import predict_rows, run_states
 class LossSums(Sums):
     """A loss summed over rows, and its gradient.
 
-    Attributes
-    ----------
-    n_rows : float
-    losses : ndarray of shape (n_outputs,) or (1,)
-        Loss of each output, or of all together.
-    correct : float
-        Rows whose label is predicted correctly; NaN where there are no labels.
-    gradient : ndarray of shape (size,) or (0,)
-        Of the loss in the parameter vector; empty where it was not asked for.
+    `losses` are those of each output, or one of all together, `correct` the rows whose label is
+    predicted correctly (NaN without labels); `gradient` is empty where it was not asked for.
     """
 
     n_rows: float
@@ -243,17 +236,7 @@ def _label_numbers(targets: Array) -> IntArray:
 
 
 def softmax(logits: Array) -> tuple[Array, Array]:
-    """Probabilities of each row, and the logarithm of the sum of its exponentials.
-
-    Parameters
-    ----------
-    logits : ndarray or tensor of shape (n_rows, n_classes)
-
-    Returns
-    -------
-    probabilities : ndarray or tensor of shape (n_rows, n_classes)
-    log_total : ndarray or tensor of shape (n_rows,)
-    """
+    """Probabilities of each row, and the logarithm of the sum of its exponentials."""
     xp = namespace(logits)
     largest = xp.max(logits, axis=1)
     probabilities = xp.exp(logits - largest[:, None])

@@ -112,13 +112,9 @@ class Products:
 
     The rows of a stratified subsample are gathered once, with the states on them. A step comes from
     conjugate gradients on these rows, in coordinates in which the blocks of single units and of
-    outputs are about the identity (see `Blocks`): about 15 products, whatever the number of
-    weights. Corrections by the BFGS formula are kept as the vectors that they are made of.
-
-    Notes
-    -----
-    Time of a product O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)), with n_rows in
-    proportion to the weights; memory that of these rows.
+    outputs are about the identity (see `Blocks`): about 15 products of time O(n_rows
+    (n_hidden + n_outputs) (n_inputs + n_hidden)), whatever the number of weights. Corrections by
+    the BFGS formula are kept as the vectors that they are made of.
     """
 
     hessian: None = None

@@ -26,24 +26,11 @@ INVERSE_RIDGE = 1.0
 
 
 def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes: int) -> Network:
-    """Replace the outputs of a network by logits: logistic regression on its states.
+    """Replace the outputs of a network by `n_classes` logits: logistic regression on its states.
 
-    Parameters
-    ----------
-    model : IORNN or BRNN
-        With a direct path, the inputs (windows included) are regressors too.
-    engine : Engine
-    data : Source or Subset
-        Its outputs are the numbers of the labels, from 0.
-    n_classes : int
+    With a direct path, the inputs (windows included) are regressors too; the outputs of `data` are
+    the numbers of the labels, from 0.
 
-    Returns
-    -------
-    IORNN or BRNN
-        With `n_classes` outputs.
-
-    Notes
-    -----
     Features are scaled to unit variance, and the scale is undone in the weights. Time
     O(n_rows (n_hidden + n_inputs) n_classes) for each of at most 100 iterations of scikit-learn's
     `LogisticRegression`, on at most 2^18 evenly spread rows; memory 4 n_rows (n_hidden + n_inputs)

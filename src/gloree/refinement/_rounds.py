@@ -40,17 +40,8 @@ SHORTENINGS = 7
 class RoundSums(Sums):
     """Sums of one pass at frozen weights.
 
-    Attributes
-    ----------
-    squares : ndarray of shape (n_outputs,)
-        Sum of squared residuals.
-    n_rows : float
-    output_moment : ndarray of shape (n_outputs, n_outputs)
-        Sum of r r^T.
-    recurrence : Sums or None
-        Of the recurrence estimator.
-    moment : Sums or None
-        Of the first moment of the residuals.
+    `squares`, (n_outputs,), and `output_moment`, (n_outputs, n_outputs), are the sums of r^2 and of
+    r r^T; the others those of the recurrence estimator and of the first moment of the residuals.
     """
 
     squares: Array
@@ -72,23 +63,9 @@ class RoundSums(Sums):
 
 @dataclass(frozen=True)
 class Rounds:
-    """Settings and data of the rounds of a fit.
+    """Settings and data of the rounds of a fit; `law` is None where no score is used.
 
-    Attributes
-    ----------
-    layout : Layout
-        Free weights.
-    estimator : RecurrenceEstimator
-        Of U and b.
-    moment : ResidualMoment
-        First moment of the residuals.
-    law : HermiteLaw or None
-        Input law, where a score is used.
-    engine : Engine
-    data : Source or Subset
-        All of the data, or a part.
-    ridge : float
-        Relative ridge of the regressions on states and inputs.
+    `ridge` is that of the regressions on states and inputs, relative.
     """
 
     layout: Layout
@@ -114,12 +91,7 @@ class Rounds:
 class Iterate:
     """A model, the sums of a pass with it, and the squared errors on the way to it.
 
-    Attributes
-    ----------
-    model : IORNN or BRNN
-    sums : RoundSums
-    history : tuple of (str, float)
-        Mean squared error after the first moment and after each step kept.
+    `history` holds the mean squared error after the first moment and after each step kept.
     """
 
     model: Network
@@ -135,25 +107,10 @@ class Iterate:
 def evaluate(
     rounds: Rounds, model: Network, *, tensor: bool = False, output_moment: Array | None = None
 ) -> RoundSums:
-    """Run one pass at frozen weights.
+    """Run one pass at frozen weights; an `ExplosionError` if the model explodes.
 
-    Parameters
-    ----------
-    rounds : Rounds
-    model : IORNN or BRNN
-    tensor : bool, default False
-        Whether to take the first moment of the residuals too.
-    output_moment : ndarray of shape (n_outputs, n_outputs), optional
-        Metric of the outputs for the contraction: E[r r^T] of the pass before.
-
-    Returns
-    -------
-    RoundSums
-
-    Raises
-    ------
-    ExplosionError
-        If the model explodes.
+    With `tensor`, the first moment of the residuals is taken too. `output_moment` is the metric of
+    the outputs for the contraction, (n_outputs, n_outputs): E[r r^T] of the pass before.
     """
     estimator, free = rounds.estimator, rounds.free
     moment = rounds.moment if tensor else None
@@ -176,13 +133,7 @@ def evaluate(
 
 
 def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
-    """One update of U, b, A2, c and D, shortened until the squared error falls.
-
-    Returns
-    -------
-    Iterate
-        The argument itself where nothing helps.
-    """
+    """One update of U, b, A2, c and D, shortened until the error falls; else `start` itself."""
     model, sums = start.model, start.sums
     change = rounds.estimator.update(sums.recurrence, model, rounds.free)
     output_moment = sums.output_moment / sums.n_rows
@@ -215,10 +166,7 @@ def start_rounds(rounds: Rounds, model: Network, sweeps: int = 2) -> Iterate:
 def residual_round(rounds: Rounds, start: Iterate) -> Iterate:
     """One round: residual first moment, `polished`, `sweep`; for the rounds of `Rounds.later`.
 
-    Returns
-    -------
-    Iterate
-        The argument itself if the error does not fall.
+    Returns `start` itself if the error does not fall.
     """
     seen = start
     if start.sums.moment is None:

@@ -34,14 +34,7 @@ from gloree.states import residual_rows
 
 @dataclass(frozen=True)
 class SquareSums(Sums):
-    """Squared error.
-
-    Attributes
-    ----------
-    n_rows : float
-    squares : ndarray of shape (n_outputs,)
-        Sum of (y - y^)^2 of each output.
-    """
+    """Squared error: the sum of (y - y^)^2 of each output."""
 
     n_rows: float
     squares: Array
@@ -65,14 +58,9 @@ def square_sums(batch: Batch, model: Network) -> SquareSums:
 
 @dataclass(frozen=True)
 class GradientSums(SquareSums):
-    """`SquareSums`, and the gradient of the squared error.
+    """`SquareSums`, and J^T r, minus half the gradient of the squared error.
 
-    Attributes
-    ----------
-    gradient : ndarray of shape (size,)
-        J^T r, minus half the gradient of the squared error.
-    leverage : LargestSegments
-        Largest |f'(z_t)| (1 + |h_t|) of each segment.
+    `leverage` is the largest |f'(z_t)| (1 + |h_t|) of each segment.
     """
 
     gradient: Array = field(repr=False)
@@ -91,11 +79,8 @@ def gradient_sums(
         J^T r = \Big( \sum_t \delta_t (x_t, h_{t-1}, 1)^T,\; \sum_t r_t (h_t, 1, x_t)^T \Big)
 
     and for backward units with :math:`V^T \delta_{t-1}` and :math:`w_{t+1}`. The coefficient of
-    :math:`z^m` in unit i has :math:`\sum_t (A_2 r_t + U^T \delta_{t+1})_i z_{ti}^m`.
-
-    Notes
-    -----
-    Time O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
+    :math:`z^m` in unit i has :math:`\sum_t (A_2 r_t + U^T \delta_{t+1})_i z_{ti}^m`. Time
+    O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
     at = Linearisation.of(batch, model, layout)
     residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
@@ -111,14 +96,7 @@ def gradient_sums(
 
 @dataclass(frozen=True)
 class HessianSums(Sums):
-    """Gauss-Newton Hessian.
-
-    Attributes
-    ----------
-    n_rows : float
-    hessian : ndarray of shape (size, size)
-        Sum of J^T J.
-    """
+    """Gauss-Newton Hessian: the sum of J^T J, (size, size)."""
 
     n_rows: float
     hessian: Array = field(repr=False)
@@ -148,18 +126,7 @@ def hessian_sums(
             U \frac{\partial h_{t-1}}{\partial c_{im}}
 
     Of two chains, the forward one is run first and its sensitivities are kept: the other one walks
-    the steps in the opposite order.
-
-    Parameters
-    ----------
-    batch : Batch
-    model : IORNN or BRNN
-    layout : Layout
-    weights : ndarray of shape (n_segments,), optional
-        What the rows of each segment count; 1 by default.
-
-    Notes
-    -----
+    the steps in the opposite order. The rows of a segment count `weights`, (n_segments,), or 1.
     Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
     subsample of the data.
@@ -246,8 +213,6 @@ def _all_rows(at: Linearisation, roots: Array, direction: Direction) -> Array:
 def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     """Sums of one batch for the spread of the score, by the adjoint.
 
-    Notes
-    -----
     Time O(n_rows n_hidden (n_inputs + n_hidden) + n_segments size^2), memory O(n_segments size).
     """
     at = Linearisation.of(batch, model, layout)

@@ -117,10 +117,7 @@ class Solution:
 
     @property
     def best_share(self) -> float:
-        """Largest share of held-out labels that were predicted correctly after a step.
-
-        Where no step was taken, that of the start; NaN without labels or held-out data.
-        """
+        """Largest share of held-out labels predicted correctly after a step, or at a lone start."""
         return max(step.share for step in self.history[1:] or self.history)
 
 

@@ -26,23 +26,15 @@ are then right to about 2 %, or 4 % where a thousand segments would have more ro
 class StandardErrors:
     """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
 
-    Attributes
-    ----------
-    covariance : ndarray of shape (size, size)
-        Sandwich covariance of the parameter vector, clustered by sequence (by segment in long
-        ones).
-    weights : dict of str to ndarray
-        Standard errors in the shapes of the weights.
+    `covariance` of the parameter vector, (size, size), is a sandwich, clustered by sequence (by
+    segment in long ones); `weights` are standard errors in the shapes of the weights.
     """
 
     covariance: Array = field(repr=False)
     weights: dict[str, Array]
 
     def shifted(self, layout: Layout, centre: Array) -> StandardErrors:
-        """Standard errors of the biases for inputs that were not centred.
-
-        The network fitted on x - m has b - A1 m and c - D^T m on x.
-        """
+        """Those for inputs as given: b - A1 m and c - D^T m, where the fit is on x - m."""
         errors, index = dict(self.weights), layout.indices
         if layout.unit_bias:
             values = []
@@ -99,12 +91,7 @@ def standard_errors(
 
     M is the spread of the score summed over segments, from one more pass over (a systematic part
     of) the data; it needs neither equal nor Gaussian noise, and allows errors of one sequence to
-    depend on each other.
-
-    Raises
-    ------
-    ValueError
-        If the solver formed no J^T J: it is not `GaussNewton`, or there were too many weights.
+    depend on each other. A ValueError if the solver formed no J^T J.
     """
     if solution.hessian is None:
         raise ValueError(

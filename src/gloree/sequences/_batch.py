@@ -22,15 +22,9 @@ FAR = np.int64(2**40)
 class Packing:
     """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.
 
-    Attributes
-    ----------
-    rows : ndarray of shape (n_rows,)
-        Flat row that stands at each packed position.
-    step_starts : ndarray of shape (n_steps_max + 1,)
-        Packed position at which step t begins; segments stand in order of decreasing length, so
-        the segments alive at step t + 1 are a prefix of those alive at step t.
-    order : ndarray of shape (n_segments,)
-        Index of the segment that stands at each place of a step.
+    `rows`, (n_rows,), is the flat row at each packed position, `step_starts`, (n_steps_max + 1,),
+    the position at which step t begins, `order` the segment at each place of a step. Segments stand
+    in order of decreasing length, so those alive at step t + 1 are a prefix of those at step t.
     """
 
     rows: IntArray

@@ -24,19 +24,9 @@ def spread_over(total: int, wanted: int) -> IntArray:
 class Cut:
     """How sequences that stand one after another in flat rows are cut into segments.
 
-    A sequence longer than `segment` is cut into equal pieces of at most that many rows; each piece
-    carries up to `before` and `after` rows of context from its own sequence.
-
-    Attributes
-    ----------
-    lengths : ndarray of int of shape (n_sequences,)
-        Steps of each sequence.
-    segment : int or None
-        Longest piece; None cuts nothing.
-    before, after : int
-        Rows of context on either side of a piece.
-    first_row, first_sequence : int
-        Where the sequences stand in the whole of the data.
+    A sequence longer than `segment` (None cuts nothing) is cut into equal pieces of at most that
+    many rows; each piece carries up to `before` and `after` rows of context from its own sequence.
+    `first_row` and `first_sequence` say where the sequences stand in the whole of the data.
     """
 
     lengths: IntArray
@@ -85,10 +75,7 @@ class Cut:
         )
 
     def batches(self, batch_size: int) -> Iterator[Segments]:
-        """All segments in order, in batches of about `batch_size` counted rows.
-
-        A batch holds at least one segment.
-        """
+        """All segments in order, in batches of about `batch_size` counted rows, or one segment."""
         waiting: list[Segments] = []
         batch, counted = 0, 0
         for first in range(0, self.n_segments, SEGMENTS_AT_ONCE):

@@ -45,15 +45,9 @@ class Flat(Protocol):
 class Part:
     """Rows of the data that are at hand, and where they stand in the whole.
 
-    Attributes
-    ----------
-    X : ndarray or tensor of shape (n_rows, n_inputs)
-        Inputs, in the dtype they were given in.
-    Y : ndarray or tensor of shape (n_rows, n_outputs) or None
-    starts : ndarray of shape (n_sequences + 1,)
-        Rows, in the whole, at which the sequences of this part begin, and where the last one ends.
-    first_row, first_sequence : int
-        Place of the first row, and of the first sequence in `starts`, in the whole.
+    `X` and `Y` keep the dtype they were given in. `starts`, (n_sequences + 1,), are the rows, in
+    the whole, at which the sequences of this part begin, and where the last one ends; `first_row`
+    and `first_sequence` are the place of the first row, and of the first sequence in `starts`.
     """
 
     X: NDArray[Any]
@@ -77,15 +71,12 @@ class Part:
         if bool(np.all(first[1:] == end[:-1])):
             rows: Any = slice(int(first[0]) - self.first_row, int(end[-1]) - self.first_row)
         else:
-            offsets = np.cumsum(lengths) - lengths
-            rows = np.arange(int(lengths.sum())) + np.repeat(
-                first - offsets - self.first_row, lengths
-            )
-        outputs = None if self.Y is None else float_rows(self.Y, rows)
+            shifts = first - (np.cumsum(lengths) - lengths) - self.first_row
+            rows = np.arange(int(lengths.sum())) + np.repeat(shifts, lengths)
         starts, index = self.starts, sequence - self.first_sequence
         return Batch(
             X=float_rows(self.X, rows),
-            Y=outputs,
+            Y=None if self.Y is None else float_rows(self.Y, rows),
             lengths=lengths,
             before=start - first,
             after=end - stop,
@@ -171,7 +162,6 @@ class Data(ABC):
 
     def scan(self, *, verbose: int = 0) -> object:
         """Find out what there is, where that needs a first pass over the data."""
-        del verbose
         return None
 
     def remote(self, index: int) -> object:
@@ -179,12 +169,10 @@ class Data(ABC):
 
         A future of the part's value, or something `Readable`.
         """
-        del index
         return None
 
     def part_checksum(self, index: int) -> int | None:
         """Number that tells a part from other data, if it is read anew in every pass."""
-        del index
         return None
 
     def name(self, index: int) -> str:
@@ -197,10 +185,8 @@ class Data(ABC):
 
     def n_interior(self, before: int, after: int) -> int:
         """Steps with at least so many steps of their sequence before and after them."""
-        return sum(
-            int(np.maximum(lengths.astype(np.int64) - before - after, 0).sum())
-            for lengths in self.part_lengths
-        )
+        inside = (lengths.astype(np.int64) - before - after for lengths in self.part_lengths)
+        return sum(int(np.maximum(counts, 0).sum()) for counts in inside)
 
     def head(self, n_rows: int) -> Part:
         """About so many rows at the start, for first guesses of location and scale."""

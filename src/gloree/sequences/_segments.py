@@ -26,13 +26,8 @@ class Segments(Sums):
     around them, from ``context_start`` to before ``context_stop``, to warm up states and to fill
     windows: context_start <= start <= stop <= context_stop.
 
-    Segments index like an array, by mask, slice, indices or one number, and give segments.
-
-    Parameters
-    ----------
-    values : ndarray of int of shape (n_segments, 5)
-        A segment in each row: sequence, context_start, start, stop, context_stop. Code outside of
-        this module uses the attributes of these names.
+    Segments index like an array, by mask, slice, indices or one number, and give segments. Code
+    outside of this module uses the attributes, not the columns of `values`, (n_segments, 5).
     """
 
     values: IntArray = field(metadata={"concatenate": True})
@@ -161,16 +156,7 @@ def _progression(first: IntArray, step: IntArray, count: int) -> Segments:
 
 @dataclass(frozen=True)
 class LargestSegments(Sums):
-    """Segments with the largest values of something, at most `limit` of them.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_kept,)
-    segments : Segments
-        In the order of the data.
-    limit : int or None
-        None keeps all.
-    """
+    """Segments with the `limit` largest values of something (None: all), in order of the data."""
 
     values: NDArray[np.float64] = field(metadata={"concatenate": True})
     segments: Segments = field(metadata={"nested": True})

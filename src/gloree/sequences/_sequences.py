@@ -30,19 +30,13 @@ Form = Literal["single", "array", "list", "flat"]
 
 
 def checksum_of(values: NDArray[np.generic], code: int = 0) -> int:
-    """Checksum of the bytes of an array, faster than a CRC of them.
+    """Checksum of the bytes of an array and of those before it (`code`), faster than a CRC of them.
 
     Bytes are taken as 64-bit words w, in blocks of 256 rows and columns; the checksum is the CRC-32
     of the sums of w xor w / 2^32, modulo 2^64, over all rows and columns. Another word changes a
     sum of either kind, two words that change places those of one kind at least. (Sums of w itself
     would not see a sign or a power of two that changes in an even number of words: it adds the same
     to each, and 2^64 in all.) Several changes that leave all sums as they were would go unseen.
-
-    Parameters
-    ----------
-    values : ndarray
-    code : int, default 0
-        Checksum of what comes before.
     """
     raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     words = raw[: raw.size // 8 * 8].view(np.uint64)
@@ -61,20 +55,10 @@ def checksum_of(values: NDArray[np.generic], code: int = 0) -> int:
 class Sequences(Data):
     """Validated data: flat rows with lengths, and the form in which the caller gave them.
 
-    Build it with `as_sequences`.
-
-    Attributes
-    ----------
-    X : ndarray or tensor of shape (n_rows, n_inputs)
-        All inputs, sequence after sequence, in the caller's dtype (a view where possible).
-    Y : ndarray or tensor of shape (n_rows, n_outputs) or None
-        All outputs.
-    lengths : ndarray of shape (n_sequences,)
-        Steps of each sequence.
-    form : {"single", "array", "list", "flat"}
-        Form of the input; `restore` gives predictions the same one.
-    flat_outputs : bool
-        Whether outputs came without their last axis (one output given as a vector).
+    Build it with `as_sequences`. `X` and `Y` are flat rows in the caller's dtype (views where
+    possible), `lengths` the steps of each sequence. `form` is "single", "array", "list" or "flat",
+    and `restore` gives it to predictions; `flat_outputs` says whether the one output was given
+    without its last axis.
     """
 
     X: NDArray[Any]
@@ -147,16 +131,7 @@ class Sequences(Data):
         )
 
     def restore(self, rows: NDArray[np.generic]) -> Any:
-        """Give flat rows the form of the input: one array, a 3-D array or a list.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_columns)
-
-        Returns
-        -------
-        ndarray or list of ndarray
-        """
+        """Give flat rows the form of the input: one array, a 3-D array or a list."""
         if self.form in ("single", "flat"):
             return rows
         if self.form == "array":
@@ -166,22 +141,7 @@ class Sequences(Data):
     def segments(
         self, *, batch_size: int, segment: int | None = None, before: int = 0, after: int = 0
     ) -> list[Segments]:
-        """Cut the data into batches of segments.
-
-        Parameters
-        ----------
-        batch_size : int
-            Rows that count in a batch, about; a batch holds at least one segment.
-        segment : int or None
-            Longest piece; None cuts nothing.
-        before, after : int
-            Rows of context on either side of a piece.
-
-        Returns
-        -------
-        list of Segments
-            One for each batch.
-        """
+        """Cut the data into batches of about `batch_size` counted rows, otherwise as `Cut`."""
         return list(Cut(self.lengths, segment, before, after).batches(batch_size))
 
     def batch(self, segments: Segments) -> Batch:
@@ -197,10 +157,7 @@ class Sequences(Data):
         after: int = 0,
     ) -> Iterator[Batch]:
         """Iterate over the data in batches (see `segments`)."""
-        for segments in self.segments(
-            batch_size=batch_size, segment=segment, before=before, after=after
-        ):
-            yield self.batch(segments)
+        yield from map(self.batch, Cut(self.lengths, segment, before, after).batches(batch_size))
 
     def whole(self) -> Batch:
         """All sequences as one batch (small data, tests, teaching)."""

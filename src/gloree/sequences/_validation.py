@@ -39,11 +39,7 @@ def as_sequences(
         Refuse NaN and infinity, naming the sequence and step.
     keep_tensors : bool, default False
         Leave PyTorch tensors where they are, for passes over the data on their device; otherwise
-        they are copied to NumPy arrays.
-
-    Returns
-    -------
-    Sequences
+        they are copied to NumPy arrays. These are not copied; a list is joined once.
 
     Raises
     ------
@@ -51,10 +47,6 @@ def as_sequences(
         If `X` or `Y` is not numeric, or tensors that are kept are not all on one device.
     ValueError
         If shapes, lengths or values do not fit together.
-
-    Notes
-    -----
-    Arrays are not copied; a list is joined once. Time O(n_rows (n_inputs + n_outputs)).
 
     Examples
     --------

@@ -15,25 +15,9 @@ def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:
     """Join every row with the rows before it in its own sequence.
 
     The window at step t is [x_t, x_(t-1), ..., x_(t-lags+1)], most recent first, with zeros in
-    place of steps before the start.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, n_columns)
-        Rows of sequences (or of segments of them), one after another.
-    local_steps : ndarray of int of shape (n_rows,)
-        Rows of the same sequence that stand before each row; rows before the first one of
-        `values` count as zeros.
-    lags : int
-        Rows in a window; 1 returns `values` itself.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, lags * n_columns)
-
-    Notes
-    -----
-    O(n_rows * lags * n_columns) in time and memory: use it batch by batch.
+    place of steps before the start. `local_steps`, (n_rows,), counts the rows of the same sequence
+    before each row. Returns (n_rows, lags * n_columns); time and memory are of this size: use it
+    batch by batch.
 
     Examples
     --------
@@ -59,25 +43,8 @@ def joint_windows(values: Array, steps_before: IntArray, steps_after: IntArray, 
 
     The window at step t is [x_t, x_(t-1), ..., x_(t-lags+1), x_(t+1), ..., x_(t+lags-1)], what
     the units of a bidirectional network see between them, with zeros in place of steps beyond the
-    ends of the sequence.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, n_columns)
-        Rows of sequences (or of segments of them), one after another.
-    steps_before, steps_after : ndarray of int of shape (n_rows,)
-        Rows of the same sequence that stand before and after each row; rows outside `values`
-        count as zeros.
-    lags : int
-        Rows in a window on either side, the current one included; 1 returns `values` itself.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, (2 * lags - 1) * n_columns)
-
-    Notes
-    -----
-    O(n_rows * lags * n_columns) in time and memory: use it batch by batch.
+    ends of the sequence. `steps_before` and `steps_after`, (n_rows,), count the rows of the same
+    sequence on either side of each row. Returns (n_rows, (2 * lags - 1) * n_columns).
 
     Examples
     --------
