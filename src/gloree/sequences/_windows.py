@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gloree._arrays import index, zeros
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from gloree._arrays import Array, IntArray, index, zeros
 
 
 def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:
@@ -63,21 +57,15 @@ def joint_windows(values: Array, steps_before: IntArray, steps_after: IntArray, 
 
     Parameters
     ----------
-    values : ndarray of shape (n_rows, n_columns)
-        Rows of sequences (or of segments of them), one after another.
+    values, lags
+        As in `lag_windows`.
     steps_before, steps_after : ndarray of int of shape (n_rows,)
         Rows of the same sequence that stand before and after each row; rows outside `values`
         count as zeros.
-    lags : int
-        Rows in a window on either side, the current one included; 1 returns `values` itself.
 
     Returns
     -------
     ndarray of shape (n_rows, (2 * lags - 1) * n_columns)
-
-    Notes
-    -----
-    O(n_rows * lags * n_columns) in time and memory: use it batch by batch.
 
     Examples
     --------
