@@ -14,6 +14,9 @@ from gloree._arrays import (
     take_rows,
 )
 
+# Sums of a dozen numbers in another order.
+ROUNDING = 1e-13
+
 RNG = np.random.default_rng(0)
 VALUES = RNG.standard_normal((12, 6))
 
@@ -75,7 +78,7 @@ def test_sums_are_those_of_numpy():
         (row_squares(VALUES), (VALUES**2).sum(axis=1)),
         (column_sums(VALUES[:0]), np.zeros(6)),
     ):
-        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(2, 9), np.array([3, 0, 11, 3])])

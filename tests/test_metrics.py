@@ -11,6 +11,11 @@ from gloree import IORNN, datasets, metrics
 from gloree.activations import Polynomial
 from gloree.models import BRNN
 
+# Algebra on small matrices: roundings, and roundings divided by a change of 0.001.
+ROUNDING, OF_A_CHANGE = 1e-12, 1e-9
+# Predictions of networks whose weights differ by roundings, through a recursion.
+PREDICTED = 1e-8
+
 # scales within [1/4, 4], cubed, times products of about 10 terms
 ALGEBRA_TOLERANCE = 1e-11
 
@@ -69,7 +74,7 @@ def test_equivalent_networks_have_no_weight_error(activation, symmetry, seed):
     truth = truth_of(activation, seed=seed, direct=True)
     model = equivalent(truth, *symmetry)
     X = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 5))
-    np.testing.assert_allclose(model.predict(X), truth.predict(X), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(model.predict(X), truth.predict(X), rtol=PREDICTED, atol=PREDICTED)
     errors = metrics.weight_errors(model, truth)
     assert set(errors) == set(metrics.WEIGHTS)
     assert max(errors.values()) < ALGEBRA_TOLERANCE
@@ -99,8 +104,8 @@ def test_the_error_of_a_known_perturbation_is_its_relative_size(name):
     values = getattr(truth, name)
     model = truth.replace(**{name: 1.001 * values})
     errors = metrics.weight_errors(model, truth)
-    assert errors[name] == pytest.approx(0.001, rel=1e-9)
-    assert all(error < 1e-12 for other, error in errors.items() if other != name)
+    assert errors[name] == pytest.approx(0.001, rel=OF_A_CHANGE)
+    assert all(error < ROUNDING for other, error in errors.items() if other != name)
 
 
 def test_the_error_of_turned_rows_is_the_length_of_the_chord():
@@ -109,7 +114,7 @@ def test_the_error_of_turned_rows_is_the_length_of_the_chord():
     model = truth.replace(input_weights=[[np.cos(angle), np.sin(angle)]])
     chord = 2 * np.sin(angle / 2)
     errors = metrics.weight_errors(model, truth)
-    assert errors["input_weights"] == pytest.approx(chord, rel=1e-9)
+    assert errors["input_weights"] == pytest.approx(chord, rel=OF_A_CHANGE)
 
 
 def test_where_the_truth_is_zero_the_error_is_absolute():
@@ -167,7 +172,7 @@ def test_rmse_and_r2_are_their_definitions():
     assert metrics.r2_score(Y, P) == pytest.approx(r2.mean())
     assert metrics.r2_score(Y, Y) == 1.0
     mean = np.broadcast_to(rows.mean(axis=0), Y.shape)
-    assert metrics.r2_score(Y, mean) == pytest.approx(0.0, abs=1e-12)
+    assert metrics.r2_score(Y, mean) == pytest.approx(0.0, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("skip", [0, 2])
@@ -299,7 +304,7 @@ def test_the_error_of_a_known_perturbation_of_one_direction_is_its_own():
     truth = bidirectional_truth(direct=False).canonical()
     model = truth.replace(backward_recurrent_weights=1.001 * truth.backward_recurrent_weights)
     errors = metrics.weight_errors(model, truth)
-    assert errors["backward_recurrent_weights"] == pytest.approx(0.001, rel=1e-9)
+    assert errors["backward_recurrent_weights"] == pytest.approx(0.001, rel=OF_A_CHANGE)
     assert errors["forward_recurrent_weights"] < ALGEBRA_TOLERANCE
     assert "direct_weights" not in errors
 

@@ -1,7 +1,7 @@
 """The base of mergeable statistics: frozen dataclasses whose arrays add.
 
 A statistic is a commutative monoid: `merge` adds the sums, reading never changes them, and
-merging statistics of different kinds is a typed error that names the field.
+merging statistics of different types is a typed error that names the field.
 """
 
 from __future__ import annotations

@@ -467,7 +467,7 @@ class PerUnit(Activation):
 
     @property
     def name(self) -> str:
-        """How many units there are of each kind, in their order."""
+        """How many units there are of each activation, in their order."""
         return ", ".join(f"{units.stop - units.start} {f.name}" for units, f in self.runs)
 
     @property
@@ -497,7 +497,7 @@ class PerUnit(Activation):
 
     @cached_property
     def _parts(self) -> list[tuple[slice, Activation | _Polynomials]]:
-        """Stretches of units that are evaluated at once: of one kind, or of one degree."""
+        """Stretches of units that are evaluated at once: of one activation, or of one degree."""
         found: list[tuple[slice, Activation | _Polynomials]] = []
         for units, members in _stretches(self.units, _shared):
             polynomials = [unit.coefficients for unit in members if isinstance(unit, Polynomial)]
@@ -591,7 +591,7 @@ def from_spec(spec: Mapping[str, object]) -> Activation:
     Raises
     ------
     ValueError
-        If the description is not of a known kind.
+        If the description is of no known kind.
 
     Examples
     --------

@@ -177,7 +177,7 @@ def weight_errors(model: Network, truth: Network) -> dict[str, float]:
 
 
 def root_mean_square_error(
-    Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | None = None
+    Y: object, predictions: object, *, skip: int = 0, lengths: ArrayLike | None = None
 ) -> Array:
     """Root mean square of Y - predictions for each output.
 
@@ -205,7 +205,9 @@ def root_mean_square_error(
     return rms
 
 
-def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | None = None) -> float:
+def r2_score(
+    Y: object, predictions: object, *, skip: int = 0, lengths: ArrayLike | None = None
+) -> float:
     """Coefficient of determination, averaged over outputs that vary.
 
     Parameters
@@ -234,19 +236,15 @@ def r2_score(Y: Any, predictions: Any, *, skip: int = 0, lengths: ArrayLike | No
 
 @dataclass(frozen=True)
 class SquaredErrors(Sums):
-    """Sums that R^2 is made of, for each output.
+    """What R^2 is made of, for each output.
 
     Attributes
     ----------
     n_rows : float
-    mean : ndarray of shape (n_outputs,)
-        Mean of the outputs.
-    spread : ndarray of shape (n_outputs,)
-        Sum of their squares about the mean.
+    mean, spread, largest : ndarray of shape (n_outputs,)
+        Mean of the outputs, sum of their squares about it, and the largest magnitude.
     residual : ndarray of shape (n_outputs,)
         Sum of the squares of the errors.
-    largest : ndarray of shape (n_outputs,)
-        Largest magnitude of an output.
     """
 
     n_rows: float
@@ -329,7 +327,8 @@ def _squared_errors(predictions: Array, data: Sequences, skip: int) -> SquaredEr
     return SquaredErrors.of(values[counted], (values - predictions)[counted])
 
 
-def _as_rows(values: Any, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
+def _as_rows(given: object, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
+    values: Any = given
     if np.ndim(values[0]) == 0:
         values = np.asarray(values)[:, None]
     elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
@@ -339,7 +338,7 @@ def _as_rows(values: Any, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
 
 
 def _differences(
-    Y: Any, predictions: Any, skip: int, lengths: ArrayLike | None
+    Y: object, predictions: object, skip: int, lengths: ArrayLike | None
 ) -> tuple[Array, IntArray]:
     truth, sizes = _as_rows(Y, lengths)
     estimate, own = _as_rows(predictions, lengths)

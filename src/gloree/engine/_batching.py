@@ -64,13 +64,7 @@ class BatchTransform:
 
 @dataclass(frozen=True)
 class Batching:
-    """How parts of the data are cut into batches, for tasks that hold a part.
-
-    Attributes
-    ----------
-    batch_size, segment, before, after, stride, left_out, skipped
-        See `Source`.
-    """
+    """How parts of the data are cut into batches, for tasks that hold a part (see `Source`)."""
 
     batch_size: int
     segment: int | None

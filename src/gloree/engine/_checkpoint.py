@@ -1,8 +1,8 @@
-"""Checkpoints: what the passes of a fit have found, so that an interrupted fit can go on.
+"""Checkpoints: what the passes of a fit have found, so that an interrupted fit can be resumed.
 
 Between passes a fit is a deterministic function of what they return, so a file of those results,
 in order, is all that has to be kept: a fit that is started again is handed them one by one, as
-fast as they are read, and goes on with its data where they end.
+fast as they are read, and continues with its data where they end.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 from gloree._extras import require
 from gloree.engine._dask import DaskEngine
@@ -70,11 +69,11 @@ def get_engine(engine: object, *, verbose: int = 0, data: Data | None = None) ->
     )
 
 
-def _is_client(value: Any) -> bool:
+def _is_client(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "distributed" and hasattr(value, "submit")
 
 
-def _running_client() -> Any:
+def _running_client() -> object:
     distributed = require("distributed", "dask", "engine='dask'")
     try:
         return distributed.default_client()

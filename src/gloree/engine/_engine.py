@@ -32,7 +32,7 @@ SHORT = 0.03
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Thread pools of the libraries that are loaded; to look for them takes milliseconds."""
+    """Thread pools of the libraries that are loaded; finding them takes milliseconds."""
     return ThreadpoolController()
 
 
@@ -70,7 +70,7 @@ class Collection(Generic[Item]):
 class Clock:
     """Seconds since it was made, for a search that ends with its time.
 
-    With a checkpoint its times are on file among the passes: a fit that goes on is handed them
+    With a checkpoint its times are on file among the passes: a resumed fit is handed them
     with these, decides by them what the interrupted one decided, and counts on from the last.
     """
 

@@ -25,15 +25,11 @@ from gloree.engine._failure import PassFailure
 NUMERIC = "biufc"
 """Types of arrays that a record may hold, by `numpy.dtype.kind`: none whose values are objects."""
 
+_KINDS = (
+    np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64
+)  # fmt: skip
 BIT_GENERATORS: Mapping[str, type[np.random.BitGenerator]] = {
-    each.__name__: each
-    for each in (
-        np.random.PCG64,
-        np.random.PCG64DXSM,
-        np.random.MT19937,
-        np.random.Philox,
-        np.random.SFC64,
-    )
+    kind.__name__: kind for kind in _KINDS
 }
 
 _LENGTH = struct.Struct("<I")

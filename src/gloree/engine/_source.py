@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
@@ -85,7 +85,7 @@ class Source:
 
     @classmethod
     def around(cls, data: Data, before: int, after: int) -> Source:
-        """Cut data for a pass that looks so many rows before and after each step."""
+        """Cut data for a pass that needs so many rows before and after each step."""
         segment = max(BATCH_ROWS, 4 * max(before, after))
         return cls(data, BATCH_ROWS, segment, before, after)
 
@@ -97,15 +97,7 @@ class Source:
     @property
     def batching(self) -> Batching:
         """How the data are cut into batches, without the data."""
-        return Batching(
-            batch_size=self.batch_size,
-            segment=self.segment,
-            before=self.before,
-            after=self.after,
-            stride=self.stride,
-            left_out=self.left_out,
-            skipped=self.skipped,
-        )
+        return Batching(**{each.name: getattr(self, each.name) for each in fields(Batching)})
 
     def batching_of(self, part: int) -> Batching:
         """The same for a task that holds one part: it needs what is left out of that part only."""

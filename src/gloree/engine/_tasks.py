@@ -1,4 +1,4 @@
-"""Tasks of a Dask cluster: what workers run, and how they are told which rows to sum."""
+"""Tasks of a Dask cluster: what workers run, and how they learn which rows to sum."""
 
 from __future__ import annotations
 

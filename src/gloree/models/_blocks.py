@@ -161,7 +161,7 @@ def forward_blocks(
     lengths : ndarray of int of shape (n_blocks,)
         Rows of each block.
     continues : ndarray of bool of shape (n_blocks,)
-        Whether a block goes on where the one before it ended (the first: from `carried`); the
+        Whether a block continues where the one before it ended (the first: from `carried`); the
         others begin at h = 0.
     recurrent_weights : ndarray of shape (n_hidden, n_hidden) or None
         U.

@@ -71,7 +71,7 @@ class BRNN(Network):
     The arrays are float64 copies, read-only: a model is a value. Use `replace` for a changed one.
 
     Weights are determined only up to symmetries of the network, within each direction; see
-    `canonical`. A unit that takes no part in a recurrence has no direction of its own: it computes
+    `canonical`. A unit that takes no part in a recurrence has no direction: it computes
     the same in either chain (with `lags` of 1).
 
     Examples

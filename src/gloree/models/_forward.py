@@ -37,9 +37,9 @@ class ExplosionError(PassFailure, ArithmeticError):
         return (
             f"the hidden state of sequence {self.sequence} reached {self.size:.1e} at step "
             f"{self.step}: the recurrence explodes. Use smaller recurrent weights (a spectral norm "
-            f"of 0.05 to 0.2 is calm for a polynomial activation and inputs of unit variance), "
-            f"scale the inputs down, or ask `predict` for on_explosion='nan' to go on without such "
-            f"paths"
+            f"of 0.05 to 0.2 is safe for a polynomial activation and inputs of unit variance), "
+            f"scale the inputs down, or ask `predict` for on_explosion='nan' to continue without "
+            f"such paths"
         )
 
 
@@ -215,7 +215,7 @@ def find_explosions(states: Array, packing: Packing, limit: float = EXPLOSION_LI
 
     Notes
     -----
-    The largest and the smallest entry where all is well; rows are looked at only otherwise.
+    The largest and the smallest entry where all is well; rows are searched only otherwise.
     """
     with np.errstate(invalid="ignore"):
         # written so that NaN does not pass

@@ -77,7 +77,7 @@ def _parse(text: NDArray[np.generic], path: str | os.PathLike[str]) -> dict[str,
     return description
 
 
-def _check(description: dict[str, Any], kind: str, path: str | os.PathLike[str]) -> None:
+def _check(description: dict[str, object], kind: str, path: str | os.PathLike[str]) -> None:
     version = description.get("version")
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION

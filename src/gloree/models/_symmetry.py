@@ -53,7 +53,7 @@ def canonical_units(
     """
     n_hidden = input_weights.shape[0]
     if activation.n_units is not None:
-        # units of different kinds keep their places
+        # units with different activations keep their places
         return CanonicalUnits(np.arange(n_hidden), np.ones(n_hidden), np.ones(n_hidden))
     scale = np.ones(n_hidden)
     state_scale = np.ones(n_hidden)

@@ -143,7 +143,7 @@ class Directions:
     `margin`, (n_hidden,), is the evidence for the chosen side less that for the other one, in units
     of a chi-square statistic: 20 is beyond doubt, below 5 is a guess. Units are `undetermined` if
     their row and column are both noise: the data do not show which way they run, and nothing
-    depends on it; they join the larger part of the others. `past` and `future` are the coefficients,
+    depends on it; they join the larger part of the others. `past` and `future` are coefficients,
     (n_hidden, n_hidden), on the states of the step before and after, `bias_change` those of biases.
     """
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import contiguous, index, is_tensor, like, namespace, take_rows
-from gloree.sequences._segments import IntArray, Segments
-
-Array = NDArray[np.float64]
+from gloree._arrays import (
+    Array,
+    IntArray,
+    contiguous,
+    index,
+    is_tensor,
+    like,
+    namespace,
+    take_rows,
+)
+from gloree.sequences._segments import Segments
 
 FAR = np.int64(2**40)
 """Added to the step index of a segment that does not start (or end) where its sequence does."""
@@ -207,19 +214,13 @@ class Batch:
         if chosen.all():
             return self
         rows = np.flatnonzero(np.repeat(chosen, self.lengths))
-        return Batch(
-            X=take_rows(self.X, rows),
-            Y=None if self.Y is None else take_rows(self.Y, rows),
-            lengths=self.lengths[chosen],
-            before=self.before[chosen],
-            after=self.after[chosen],
-            from_start=self.from_start[chosen],
-            to_end=self.to_end[chosen],
-            sequence=self.sequence[chosen],
-            first_step=self.first_step[chosen],
-            segments=self.segments[chosen],
-            weights=None if self.weights is None else self.weights[rows],
-        )
+        of_rows: dict[str, Any] = {
+            name: None if values is None else take_rows(values, rows)
+            for name, values in (("X", self.X), ("Y", self.Y), ("weights", self.weights))
+        }
+        names = ("lengths", "before", "after", "from_start", "to_end", "sequence", "first_step")
+        each: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
+        return replace(self, **of_rows, **each, segments=self.segments[chosen])
 
     @property
     def targets(self) -> Array:

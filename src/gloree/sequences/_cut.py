@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gloree.sequences._segments import IntArray, Segments
+from gloree._arrays import IntArray
+from gloree.sequences._segments import Segments
 
 SEGMENTS_AT_ONCE = 2**16
 """Segments that `Cut.batches` lists at a time."""

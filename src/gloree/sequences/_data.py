@@ -11,10 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import float_rows
+from gloree._arrays import IntArray, float_rows
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
-from gloree.sequences._segments import IntArray, Segments
+from gloree.sequences._segments import Segments
 
 
 @runtime_checkable
@@ -29,11 +29,11 @@ class Flat(Protocol):
     """Flat rows and the rows at which sequences begin."""
 
     @property
-    def X(self) -> NDArray[Any]:
+    def X(self) -> NDArray[np.generic]:
         """Inputs."""
 
     @property
-    def Y(self) -> NDArray[Any] | None:
+    def Y(self) -> NDArray[np.generic] | None:
         """Outputs."""
 
     @property
@@ -158,7 +158,7 @@ class Data(ABC):
     @property
     @abstractmethod
     def checksum(self) -> int:
-        """Number that tells these data from others."""
+        """Number that distinguishes these data from others."""
 
     def scan(self, *, verbose: int = 0) -> object:
         """Find out what there is, where that needs a first pass over the data."""

@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._arrays import IntArray
 from gloree._sums import Sums
 
-IntArray = NDArray[np.int64]
 Index: TypeAlias = "int | np.integer | slice | NDArray[np.bool_] | IntArray | list[int]"
 
 _COLUMNS = 5

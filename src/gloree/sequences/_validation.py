@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree._arrays import is_tensor, namespace, room, to_host, without_tensors
-from gloree.sequences._segments import IntArray
+from gloree._arrays import IntArray, is_tensor, namespace, room, to_host, without_tensors
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")
@@ -17,8 +16,8 @@ LAZY = ("dask", "distributed")
 
 
 def as_sequences(
-    X: Any,
-    Y: Any = None,
+    X: object,
+    Y: object = None,
     *,
     lengths: ArrayLike | None = None,
     check_finite: bool = True,
@@ -88,29 +87,32 @@ def as_sequences(
     return data
 
 
-def _require_together(first: Any, other: Any, name: str, other_name: str) -> None:
+def _require_together(first: object, other: object, name: str, other_name: str) -> None:
     """Refuse tensors beside arrays, or on another device."""
-    kinds = [f"a tensor on {x.device}" if is_tensor(x) else "an array" for x in (first, other)]
-    if kinds[0] != kinds[1]:
+
+    def described(x: Any) -> str:
+        return f"a tensor on {x.device}" if is_tensor(x) else "an array"
+
+    if described(first) != described(other):
         raise TypeError(
-            f"`{name}` is {kinds[0]} and `{other_name}` is {kinds[1]}: give both as NumPy arrays, "
-            f"or both as tensors on one device"
+            f"`{name}` is {described(first)} and `{other_name}` is {described(other)}: give both "
+            f"as NumPy arrays, or both as tensors on one device"
         )
 
 
-def _numeric(value: Any, name: str) -> NDArray[Any]:
+def _numeric(value: object, name: str) -> NDArray[np.generic]:
+    split = " (complex numbers: split them into real and imaginary columns)"
     if is_tensor(value):
-        if value.is_complex():
-            raise TypeError(
-                f"`{name}` has dtype {value.dtype}, expected real numbers (complex numbers: split "
-                f"them into real and imaginary columns)"
-            )
-        kept: NDArray[Any] = value.detach()
+        tensor: Any = value
+        if tensor.is_complex():
+            raise TypeError(f"`{name}` has dtype {tensor.dtype}, expected real numbers{split}")
+        kept: NDArray[np.generic] = tensor.detach()
         return kept
     if type(value).__module__.partition(".")[0] in LAZY and not hasattr(type(value), "__array__"):
         raise TypeError(
-            f"`{name}` is a {type(value).__name__} of Dask, which only `fit` takes, in place of "
-            f"inputs and outputs: compute it first, {name}.compute() or {name}.result()"
+            f"`{name}` is a {type(value).__name__} of Dask, which only `fit`, `predict` and "
+            f"`score` take, in place of inputs and outputs: compute it first, {name}.compute() or "
+            f"{name}.result()"
         )
     try:
         array = np.asarray(value)
@@ -122,15 +124,12 @@ def _numeric(value: Any, name: str) -> NDArray[Any]:
     if hasattr(value, "nnz"):
         raise TypeError(f"`{name}` is a sparse matrix: pass a dense array, {name}.toarray()")
     if array.dtype.kind not in "biuf":
-        hint = " (complex numbers: split them into real and imaginary columns)"
-        raise TypeError(
-            f"`{name}` has dtype {array.dtype}, expected real numbers"
-            f"{hint if array.dtype.kind == 'c' else ''}"
-        )
+        hint = split if array.dtype.kind == "c" else ""
+        raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers{hint}")
     return array
 
 
-def _flatten(value: Any, name: str) -> tuple[NDArray[Any], IntArray, Form]:
+def _flatten(value: object, name: str) -> tuple[NDArray[np.generic], IntArray, Form]:
     """Rows, lengths and form of one argument (vectors stay vectors)."""
     if isinstance(value, (list, tuple)) and len(value) == 0:
         raise ValueError(f"`{name}` is an empty list")
@@ -149,7 +148,7 @@ def _flatten(value: Any, name: str) -> tuple[NDArray[Any], IntArray, Form]:
     )
 
 
-def _join(value: Sequence[Any], name: str) -> tuple[NDArray[Any], IntArray, Form]:
+def _join(value: Sequence[object], name: str) -> tuple[NDArray[np.generic], IntArray, Form]:
     parts = [_numeric(part, f"{name}[{i}]") for i, part in enumerate(value)]
     ndim = parts[0].ndim
     if ndim > 2:
@@ -188,7 +187,7 @@ def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
     return sizes.astype(np.int64)
 
 
-def _match_outputs(Y: Any, sizes: IntArray, form: Form) -> tuple[NDArray[Any], bool]:
+def _match_outputs(Y: object, sizes: IntArray, form: Form) -> tuple[NDArray[np.generic], bool]:
     """Rows of the outputs, checked against the sequences of the inputs."""
     if form == "array":
         array = _numeric(Y, "Y")
@@ -222,8 +221,9 @@ def _match_outputs(Y: Any, sizes: IntArray, form: Form) -> tuple[NDArray[Any], b
     return rows, flat
 
 
-def _require_finite(values: Any, name: str, data: Sequences) -> None:
-    xp: Any = namespace(values)
+def _require_finite(rows: object, name: str, data: Sequences) -> None:
+    values: Any = rows
+    xp = namespace(values)
     if not (values.dtype.is_floating_point if xp is not np else values.dtype.kind == "f"):
         return
     block = max(1, room(values) * 2**18 // values.shape[1])
@@ -234,14 +234,10 @@ def _require_finite(values: Any, name: str, data: Sequences) -> None:
         if np.isfinite(float(total)):
             continue
         part = to_host(part)
-        bad = np.argwhere(~np.isfinite(part))
-        if bad.size == 0:
-            continue
-        found, column = part[tuple(bad[0])], int(bad[0, 1])
-        row = int(bad[0, 0]) + start
-        sequence = int(np.searchsorted(data.starts, row, side="right") - 1)
-        raise ValueError(
-            f"`{name}` holds {found} at sequence {sequence}, step "
-            f"{row - int(data.starts[sequence])}, column {column}: fill or leave out such steps "
-            f"before fitting"
-        )
+        for row, column in np.argwhere(~np.isfinite(part))[:1].tolist():
+            sequence = int(np.searchsorted(data.starts, start + row, side="right") - 1)
+            raise ValueError(
+                f"`{name}` holds {part[row, column]} at sequence {sequence}, step "
+                f"{start + row - int(data.starts[sequence])}, column {column}: fill or leave out "
+                f"such steps before fitting"
+            )

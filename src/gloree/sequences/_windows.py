@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gloree._arrays import index, zeros
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from gloree._arrays import Array, IntArray, index, zeros
 
 
 def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:

@@ -18,18 +18,21 @@ from gloree.sources._parts import (
     summarise,
 )
 
+NOTHING = object()
+"""What follows the last item of an iterable."""
+
 
 class Batches(Parts):
     """Data from an iterable (see `gloree.sources.batches`)."""
 
-    def __init__(self, iterable: Iterable[Any]) -> None:
+    def __init__(self, iterable: Iterable[object]) -> None:
         self._iterable = iterable
         self._position = 0
         self._iterator: Iterator[Any] | None = None
 
     @property
     def n_parts(self) -> int | None:
-        """Batches, if the iterable tells."""
+        """Batches, if the iterable has a length."""
         try:
             return len(self._iterable)  # type: ignore[arg-type]
         except TypeError:
@@ -37,68 +40,56 @@ class Batches(Parts):
 
     def scan_parts(self) -> Iterator[Summary]:
         """Iterate once."""
-        iterator, nothing = iter(self._iterable), object()
+        iterator = iter(self._iterable)
         for index in count():
             name = f"batch {index}"
-            value = _following(iterator, name, nothing)
-            if value is nothing:
+            value = _following(iterator, name)
+            if value is NOTHING:
                 return
             yield summarise(name, part_of_values(name, value), first=index == 0)
 
     def open(self, index: int) -> Part:
-        """Go on to a batch; back to the start for an earlier one.
-
-        Raises
-        ------
-        SourceError
-            If the data are not those of the first pass.
-        """
+        """Go on to a batch; back to the start for an earlier one."""
         if self._iterator is None or index < self._position:
             self._iterator, self._position = iter(self._iterable), 0
-        # an iteration that has failed cannot go on: the next one starts anew
+        # an iteration that has failed cannot continue: the next one starts anew
         iterator, self._iterator = self._iterator, None
         for position in range(self._position, index):
             self._next(iterator, position)
         value = self._next(iterator, index)
         # finite then is finite now, if the checksum is the same
         part = self.checked(index, own_part_of_values(self.name(index), value))
-        if index + 1 == len(self.summaries):
-            self._require_end(iterator)
-        else:
+        if index + 1 < len(self.summaries):
             self._iterator, self._position = iterator, index + 1
-        return part
-
-    def _next(self, iterator: Iterator[Any], position: int) -> Any:
-        name, nothing = self.name(position), object()
-        value = _following(iterator, name, nothing)
-        if value is nothing:
-            raise SourceError(
-                f"the data ended before {name}, of {len(self.summaries)} in the first pass: "
-                f"{ADVICE}"
-            )
-        return value
-
-    def _require_end(self, iterator: Iterator[Any]) -> None:
-        nothing = object()
-        if _following(iterator, "the end of the data", nothing) is not nothing:
+        elif _following(iterator, "the end of the data") is not NOTHING:
             raise SourceError(
                 f"the data have more than the {len(self.summaries)} batches of the first pass: "
                 f"{ADVICE}"
             )
+        return part
+
+    def _next(self, iterator: Iterator[object], position: int) -> object:
+        value = _following(iterator, self.name(position))
+        if value is NOTHING:
+            raise SourceError(
+                f"the data ended before {self.name(position)}, of {len(self.summaries)} in the "
+                f"first pass: {ADVICE}"
+            )
+        return value
 
     def __str__(self) -> str:
         return "the iterable"
 
 
-def _following(iterator: Iterator[Any], name: str, nothing: object) -> Any:
-    """Next item, or `nothing` at the end; an error of the iterable names the batch."""
+def _following(iterator: Iterator[object], name: str) -> object:
+    """Next item, or `NOTHING` at the end; an error of the iterable names the batch."""
     try:
-        return next(iterator, nothing)
+        return next(iterator, NOTHING)
     except Exception as error:
         raise part_failure(name, error) from error
 
 
-def batches(iterable: Iterable[Any]) -> Batches:
+def batches(iterable: object) -> Batches:
     """Data from any object that can be iterated over again and again.
 
     Parameters
@@ -146,6 +137,6 @@ def batches(iterable: Iterable[Any]) -> Batches:
             "fit reads the data many times: give an object whose __iter__ starts anew, such as a "
             "list, or a class with a generator method __iter__"
         )
-    if not hasattr(iterable, "__iter__"):
+    if not isinstance(iterable, Iterable):
         raise TypeError(f"the data are a {type(iterable).__name__}, which cannot be iterated over")
     return Batches(iterable)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import ArrayLike
 
-from gloree.sequences import Data, Sequences, as_sequences
+from gloree.sequences import Data, as_sequences
 from gloree.sources._batches import batches
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import partitions
@@ -15,7 +14,7 @@ from gloree.sources._shards import shards
 
 
 def as_data(
-    X: Any, Y: Any = None, *, lengths: ArrayLike | None = None, keep_tensors: bool = True
+    X: object, Y: object = None, *, lengths: ArrayLike | None = None, keep_tensors: bool = True
 ) -> Data:
     """Data in any form that `fit`, `predict` and `score` take.
 
@@ -49,41 +48,33 @@ def as_data(
         )
     if not is_source(X, Y):
         return as_sequences(X, Y, lengths=lengths, keep_tensors=keep_tensors)
-    source = _source_of(X, Y, lengths)
-    if isinstance(X, (str, Path)) and isinstance(source, Sequences):
-        return source
+    if isinstance(X, (str, Path)) and Path(X).suffix == ".npy":
+        return memory_map(X, Y, lengths=lengths)
     for name, value in (("Y", Y), ("lengths", lengths)):
         if value is not None:
             raise ValueError(
                 f"`{name}` was given beside a source of data, whose parts hold inputs and outputs "
                 f"(and lengths): leave it out"
             )
-    return source
+    if isinstance(X, Data):
+        return X
+    if isinstance(X, (str, Path)):
+        return shards(X)
+    return partitions(X) if _are_delayed(X) else batches(X)
 
 
-def is_source(X: Any, Y: Any = None) -> bool:
-    """Whether these are not arrays, but tell where parts (X, Y) of the data are to be found."""
+def is_source(X: object, Y: object = None) -> bool:
+    """Whether these are not arrays, but say where parts (X, Y) of the data are to be found."""
     if isinstance(X, (Data, str, Path)) or _are_delayed(X):
         return True
     arrays = isinstance(X, (list, tuple)) or hasattr(X, "__array__") or hasattr(X, "nnz")
     return Y is None and not arrays and hasattr(X, "__iter__")
 
 
-def _source_of(X: Any, Y: Any, lengths: ArrayLike | None) -> Data:
-    if isinstance(X, Data):
-        return X
-    if isinstance(X, (str, Path)):
-        path = Path(X)
-        if path.suffix == ".npy":
-            return memory_map(path, Y, lengths=lengths)
-        return shards(path)
-    return partitions(X) if _are_delayed(X) else batches(X)
-
-
-def _are_delayed(X: Any) -> bool:
+def _are_delayed(X: object) -> bool:
     return _is_delayed(X) or (isinstance(X, (list, tuple)) and bool(X) and _is_delayed(X[0]))
 
 
-def _is_delayed(value: Any) -> bool:
+def _is_delayed(value: object) -> bool:
     """Whether this is a Dask bag, a delayed value or a future."""
     return type(value).__module__.partition(".")[0] in ("dask", "distributed")

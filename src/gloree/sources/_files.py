@@ -11,9 +11,7 @@ from gloree.sequences import Sequences, as_sequences
 from gloree.sources._parts import SourceError
 
 
-def memory_map(
-    X: str | Path, Y: str | Path | None = None, *, lengths: ArrayLike | None = None
-) -> Sequences:
+def memory_map(X: object, Y: object = None, *, lengths: ArrayLike | None = None) -> Sequences:
     """Data in ``.npy`` files, of which passes read a batch at a time.
 
     Parameters
@@ -53,7 +51,7 @@ def memory_map(
     return as_sequences(_mapped(X, "X"), None if Y is None else _mapped(Y, "Y"), lengths=lengths)
 
 
-def _mapped(path: str | Path, name: str) -> np.ndarray:
+def _mapped(path: object, name: str) -> np.ndarray:
     if not isinstance(path, (str, Path)):
         raise TypeError(f"`{name}` is a {type(path).__name__}, expected the path of an .npy file")
     try:

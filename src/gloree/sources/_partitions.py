@@ -20,12 +20,12 @@ from gloree.sources._parts import (
 )
 
 
-def scan_part(name: str, value: Any, first: bool) -> Summary:
+def scan_part(name: str, value: object, first: bool) -> Summary:
     """Task of the scan of a partition."""
     return summarise(name, part_of_values(name, value), first=first)
 
 
-def is_future(value: Any) -> bool:
+def is_future(value: object) -> bool:
     """Whether this is the future of a value on a cluster (delayed values have any attribute)."""
     return type(value).__module__.partition(".")[0] == "distributed"
 
@@ -40,8 +40,8 @@ class Future(Protocol):
 class Partitions(Parts):
     """Data in the partitions of a Dask collection (see `gloree.sources.partitions`)."""
 
-    def __init__(self, delayed: Sequence[Any]) -> None:
-        self.delayed = list(delayed)
+    def __init__(self, delayed: Sequence[object]) -> None:
+        self.delayed: list[Any] = list(delayed)
         self.client: Any = None
         self.futures: list[Any] | None = None
 
@@ -49,14 +49,14 @@ class Partitions(Parts):
         """Name of a partition, for messages."""
         return f"partition {index}"
 
-    def keep_on(self, client: Any) -> None:
+    def keep_on(self, client: object) -> None:
         """Compute the partitions on the workers of a client, and leave them there."""
         if self.client is client and self.futures is not None:
             return
         # all at once: partitions of one collection share a graph
-        delayed = [each for each in self.delayed if not is_future(each)]
-        computed = iter(client.compute(delayed))
         self.client = client
+        delayed = [each for each in self.delayed if not is_future(each)]
+        computed = iter(self.client.compute(delayed))
         self.futures = [each if is_future(each) else next(computed) for each in self.delayed]
 
     @property
@@ -64,7 +64,7 @@ class Partitions(Parts):
         """Partitions."""
         return len(self.delayed)
 
-    def value(self, index: int) -> Any:
+    def value(self, index: int) -> object:
         """Fetch a partition to this process."""
         each = self.delayed[index]
         try:
@@ -106,14 +106,14 @@ class Partitions(Parts):
         return "the Dask collection"
 
 
-def partitions(collection: Any) -> Partitions:
+def partitions(collection: object) -> Partitions:
     """Data in the partitions of a Dask bag, or in a list of delayed values or futures.
 
     Parameters
     ----------
     collection : dask.bag.Bag, or list of dask.delayed.Delayed or distributed.Future
         Each delayed value (X, Y), (X, Y, lengths) or a list of pairs (x, y) of sequences; the
-        elements of a bag are such pairs. No sequence goes on from one partition to the next.
+        elements of a bag are such pairs. No sequence continues from one partition to the next.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def partitions(collection: Any) -> Partitions:
     """
     dask = require("dask", "dask", "a Dask collection")
     if type(collection).__name__ == "Bag":
-        collection = collection.to_delayed()
+        collection = collection.to_delayed()  # type: ignore[attr-defined]
     elif is_future(collection) or (
         dask.is_dask_collection(collection) and type(collection).__name__ == "Delayed"
     ):

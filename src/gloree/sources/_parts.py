@@ -19,7 +19,6 @@ from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
 HEAD_ROWS = 10_000
 """Rows of the first part that are kept for first guesses of location and scale."""
 
-
 ADVICE = (
     "a fit reads the data many times, and each time they must be the same, in the same order (no "
     "shuffling, fixed seeds, no file that is still written to)"
@@ -37,20 +36,9 @@ def part_failure(name: str, error: BaseException) -> SourceError:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the scan of a part finds.
+    """What the scan of a part finds: its name for messages, sizes, checksum, and first rows.
 
-    Attributes
-    ----------
-    name : str
-        For messages: the file, or the number of the batch or partition.
-    lengths : ndarray of int
-        Steps of its sequences; sequences of equal length share one number in memory.
-    n_inputs, n_outputs : int
-        Columns.
-    checksum : int
-        CRC-32 of lengths, inputs and outputs.
-    head : tuple of ndarray or None
-        First rows of inputs and outputs; kept of the first part only.
+    Lengths that are equal share one number in memory; only the first part has a `head`.
     """
 
     name: str
@@ -70,13 +58,7 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
 
 
 def require_same(name: str, data: Sequences, checksum: int | None) -> Sequences:
-    """Give a part back, if it is what the scan has found.
-
-    Raises
-    ------
-    SourceError
-        Naming the part.
-    """
+    """Give a part back, if it is what the scan has found; else a `SourceError` that names it."""
     if checksum is not None and data.checksum != checksum:
         raise SourceError(f"{name} is not what it was in the first pass: {ADVICE}")
     return data
@@ -89,15 +71,11 @@ def compact(lengths: IntArray) -> IntArray:
     return lengths.astype(np.min_scalar_type(int(lengths.max())))
 
 
-def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Sequences:
+def part_of_values(name: str, value: object, *, check_finite: bool = True) -> Sequences:
     """Validate one part: (X, Y), (X, Y, lengths), a list of pairs (x, y), or an array X alone.
 
     Its arrays may be those of the caller, who may write into them again: see `own_part_of_values`.
-
-    Raises
-    ------
-    SourceError
-        Naming the part, and what is wrong with it.
+    A `SourceError` names the part, and what is wrong with it.
     """
     try:
         if isinstance(value, list):
@@ -109,37 +87,35 @@ def part_of_values(name: str, value: Any, *, check_finite: bool = True) -> Seque
                 f"expected (X, Y), (X, Y, lengths) or a list of pairs (x, y), got "
                 f"{_describe(value)}"
             )
-        X, Y, *rest = value
-        return as_sequences(X, Y, lengths=rest[0] if rest else None, check_finite=check_finite)
+        X, Y, lengths = (*value, None)[:3]
+        return as_sequences(X, Y, lengths=lengths, check_finite=check_finite)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: {error}") from error
 
 
-def own_part_of_values(name: str, value: Any) -> Sequences:
+def own_part_of_values(name: str, value: object) -> Sequences:
     """Part from values that are read again for a pass, in arrays that nobody else can write into.
 
     Whoever handed them over may fill the same buffers with what comes next, while batches of this
     part still wait for a thread. Whether the values are finite is not checked again.
-
-    Raises
-    ------
-    SourceError
-        Naming the part, and what is wrong with it.
     """
     data = part_of_values(name, value, check_finite=False)
     return replace(data, X=copied(data.X), Y=None if data.Y is None else copied(data.Y))
 
 
-def _columns(pairs: list[Any]) -> tuple[Any, Any]:
+def _columns(pairs: list[object]) -> tuple[list[object], list[object]]:
     if not pairs:
         raise ValueError("it holds no sequences")
+    inputs, outputs = [], []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(f"element {i} is {_describe(pair)}, expected a pair (x, y)")
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        inputs.append(pair[0])
+        outputs.append(pair[1])
+    return inputs, outputs
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -28,26 +28,21 @@ KEYS = ("X", "Y", "lengths")
 MAGIC = b"\x93NUMPY"
 """How a file of a single array begins."""
 
+Stamp: TypeAlias = tuple[tuple[int, int], ...]
+
 AT_ONCE = 3
 """Files that the scan has in memory at once: as many as a pass."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of arrays X, Y (and lengths), or a file for each of them.
-
-    Attributes
-    ----------
-    name : str
-    paths : dict of str to Path
-        Either {"npz": path}, or the paths of "X", "Y" and, if there is one, "lengths".
-    """
+    """One file of arrays, with `paths` {"npz": path}, or a file for each of X, Y and lengths."""
 
     name: str
     paths: dict[str, Path]
 
     @property
-    def stamp(self) -> tuple[tuple[int, int], ...]:
+    def stamp(self) -> Stamp:
         """Size and time of the last change of each file."""
         found = (path.stat() for path in self.paths.values())
         return tuple((each.st_size, each.st_mtime_ns) for each in found)
@@ -70,7 +65,7 @@ class Shard:
             check_finite=check_finite,
         )
 
-    def _arrays(self) -> tuple[list[str], dict[str, Any]]:
+    def _arrays(self) -> tuple[list[str], dict[str, object]]:
         """Names of all arrays that there are, and those that are wanted."""
         if "npz" in self.paths:
             with open(self.paths["npz"], "rb") as handle:
@@ -90,29 +85,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class SeenShard:
-    """A shard as the scan has found it.
-
-    Attributes
-    ----------
-    shard : Shard
-    stamp : tuple
-        Of its files, then.
-    checksum : int
-        Of its values.
-    """
+    """A shard as the scan has found it: the stamp of its files, the checksum of its values."""
 
     shard: Shard
-    stamp: tuple[tuple[int, int], ...]
+    stamp: Stamp
     checksum: int
 
     def read(self) -> Sequences:
-        """Read it again; its values are compared only if its files have been written to.
-
-        Raises
-        ------
-        SourceError
-            If they are not what they were.
-        """
+        """Read it again; its values are compared only if its files have been written to."""
         try:
             untouched = self.shard.stamp == self.stamp
         except OSError as error:
@@ -126,7 +106,7 @@ class Shards(Parts):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._stamps: list[tuple[tuple[int, int], ...]] = []
+        self._stamps: list[Stamp] = []
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -162,7 +142,7 @@ class Shards(Parts):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _scan(self, index: int) -> tuple[Summary, tuple[tuple[int, int], ...]]:
+    def _scan(self, index: int) -> tuple[Summary, Stamp]:
         shard = self.shards[index]
         # of the file as it is before it is read: one that changes meanwhile is compared later
         stamp = shard.stamp
@@ -189,9 +169,9 @@ def shards(directory: str | Path) -> Shards:
     directory : str or Path
         Files ``NAME.npz`` with arrays ``X`` and ``Y``, or pairs ``NAME.X.npy`` and ``NAME.Y.npy``
         (mapped into memory, not read at once); for `predict`, ``X`` alone will do. X and Y have
-        any of the forms of `gloree.sequences.as_sequences`; ``lengths`` beside them tells
-        sequences apart that stand one after another. Shards are visited in the order of their
-        names, and no sequence goes on from one shard to the next.
+        any of the forms of `gloree.sequences.as_sequences`; ``lengths`` beside them
+        separates sequences that stand one after another. Shards are visited in the order of their
+        names, and no sequence continues from one shard to the next.
 
     Returns
     -------
