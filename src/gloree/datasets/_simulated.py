@@ -210,8 +210,6 @@ def make_inputs(
         ``t5`` (Student, 5 degrees of freedom), ``uniform`` or ``exponential``; ``switching`` (two
         regimes of volatility and coefficients); ``tanh`` (nonlinear autoregression); ``tokens``
         (a Markov chain over 200 fixed vectors). Others raise a ValueError.
-    n_sequences, n_steps, n_inputs : int
-    random_state : None, int or numpy.random.Generator
     """
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")

@@ -109,12 +109,14 @@ class WordVectors:
     ) -> tuple[WordVectors, list[Array]]:
         """Fit vectors to a training text, and return those of the text itself as if it were new.
 
+        Raises a TypeError or ValueError if sentences are not lists of strings, the text is empty,
+        sentences and tags have different lengths, there are fewer than two tags, or an option is
+        not what it may be.
+
         Parameters
         ----------
-        sentences : list of list of str
-            Words of the training text.
-        tags : list of list of str
-            A tag for every word.
+        sentences, tags : list of list of str
+            Words of the training text, and a tag for every word.
         n_dimensions : int, optional
             By default, and at most, ``(2 width + 1) (n_tags - 1)``.
         method : {"least-squares", "log-linear"}, default "least-squares"
@@ -140,15 +142,8 @@ class WordVectors:
 
         Returns
         -------
-        vectors : WordVectors
-        X : list of ndarray of shape (n_words, n_dimensions)
-            Vectors of the training sentences to train a tagger on.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If sentences are not lists of strings, the text is empty, sentences and tags have
-            different lengths, there are fewer than two tags, or an option is not what it may be.
+        WordVectors, list of ndarray of shape (n_words, n_dimensions)
+            The second are vectors of the training sentences to train a tagger on.
 
         Notes
         -----
