@@ -30,25 +30,11 @@ def n_monomials(n_variables: int, degree: int) -> int:
 
 
 def symmetric_powers(columns: Array, degree: int, out: Array | None = None) -> Array:
-    """All monomials of exactly `degree` of the rows of `columns`.
+    """All monomials x_i x_j .. of exactly `degree`, with i <= j <= .., ordered lexicographically.
 
-    Parameters
-    ----------
-    columns : ndarray of shape (n_variables, n_samples)
-        Variables along the first axis, so that every monomial is one contiguous row.
-    degree : int
-        m >= 0.
-    out : ndarray of shape (C(n_variables + degree - 1, degree), n_samples), optional
-        Where to write.
-
-    Returns
-    -------
-    ndarray of shape (C(n_variables + degree - 1, degree), n_samples)
-        Monomials x_i x_j .. with i <= j <= .., ordered lexicographically.
-
-    Notes
-    -----
-    One multiplication for each entry: time and memory O(C(d + m - 1, m) n).
+    `columns`, (n_variables, n_samples), has variables along the first axis, so that every monomial
+    is one contiguous row of the result, (C(n_variables + degree - 1, degree), n_samples). One
+    multiplication for each entry.
     """
     n_variables, n_samples = columns.shape
     if out is None:

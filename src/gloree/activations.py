@@ -578,20 +578,7 @@ def get_activation(
 
 
 def from_spec(spec: Mapping[str, object]) -> Activation:
-    """Rebuild an activation from what its `spec` returned.
-
-    Parameters
-    ----------
-    spec : mapping
-
-    Returns
-    -------
-    Activation
-
-    Raises
-    ------
-    ValueError
-        If the description is of no known kind.
+    """Rebuild an activation from what its `spec` returned; ValueError for no known kind.
 
     Examples
     --------

@@ -290,25 +290,10 @@ class SquaredErrors(Sums):
 def score_model(
     model: Network, data: Data, *, skip: int = 0, engine: object = None, verbose: int = 0
 ) -> float:
-    """R^2 of the predictions of a network for data kept anywhere.
+    """R^2 of the predictions of a network for data kept anywhere, in sums over batches.
 
-    Parameters
-    ----------
-    model : IORNN or BRNN
-    data : Data
-        With outputs.
-    skip : int, default 0
-        Steps to leave out at the start of every sequence.
-    engine, verbose
-        As in `gloree.models.predict_data`.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ExplosionError, ValueError
+    `skip` steps at the start of every sequence are left out; `engine` and `verbose` are those of
+    `gloree.models.predict_data`, which also lists the errors.
     """
     _check_skip(skip, data.longest)
     if data.n_outputs == 0:

@@ -1,6 +1,6 @@
 """Gaussian vector autoregressions of any order, with exact scores at the ends of sequences.
 
-One class, half of it documentation: its parts share the derived matrices.
+One module because it is one class, half of it documentation, whose parts share derived matrices.
 """
 
 from __future__ import annotations

@@ -147,13 +147,10 @@ class WordVectors:
 
         Notes
         -----
-        The time is that of ``n_folds + 1`` fits, each of ``max_iter`` passes over the text: some
-        20 s on one core for 200,000 words, 20,000 different ones and 17 tags. The memory is a
-        few arrays of as many numbers as there are features times ``(2 width + 1) n_tags``. There
-        is no randomness: the parts are consecutive sentences, and the fit starts from zero.
-
-        Dimensions are the principal directions of the scores of the training text, in falling order
-        of variance; scores of one offset matter only up to a constant.
+        The time is that of ``n_folds + 1`` fits, each of ``max_iter`` passes over the text, the
+        memory a few arrays of ``n_features (2 width + 1) n_tags`` numbers. There is no randomness:
+        parts are consecutive sentences, and the fit starts from zero. Dimensions are the principal
+        directions of the scores of the training text, in falling order of variance.
         """
         check_sentences(sentences, "sentences")
         check_tags(sentences, tags)

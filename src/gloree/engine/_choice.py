@@ -14,26 +14,11 @@ NAMES = ("threads", "serial", "dask")
 
 
 def get_engine(engine: object, *, verbose: int = 0, data: Data | None = None) -> Engine:
-    """Resolve the `engine` argument of an estimator.
+    """Engine from the `engine` argument of an estimator.
 
-    Parameters
-    ----------
-    engine : None, "threads", "serial", "dask", distributed.Client or Engine
-        None means threads, or the running Dask client for partitions of a Dask collection.
-        "dask" is the running client.
-    verbose : int
-        Passed on to an engine made here.
-    data : Data, optional
-        What it is to run on.
-
-    Returns
-    -------
-    Engine
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or "dask" without a running client.
+    It is None, "threads", "serial", "dask", a distributed.Client or an Engine. None means threads,
+    or the running Dask client where `data` are partitions of a Dask collection; "dask" is the
+    running client. ValueError for anything else, or without a running client.
     """
     if isinstance(engine, Engine):
         return engine

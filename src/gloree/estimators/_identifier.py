@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from gloree.activations import Activation, PerUnit, get_activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
-from gloree.estimators._base import check_integer
+from gloree.estimators._base import RandomState, check_integer
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
     FREE_POLYNOMIAL,
@@ -121,8 +121,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         *,
         n_directions: int | None = None,
         max_seconds: float = 60,
-        random_state: Any = None,
-        engine: Any = None,
+        random_state: RandomState = None,
+        engine: object = None,
         verbose: int = 0,
     ) -> None:
         self.n_linear = n_linear
@@ -136,8 +136,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
 
     def fit(
         self,
-        u: Any,
-        y: Any = None,
+        u: object,
+        y: object = None,
         *,
         lengths: ArrayLike | None = None,
         checkpoint: str | Path | None = None,
@@ -184,7 +184,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         emit(found.report.findings)
         return self
 
-    def predict(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
         """Simulate the outputs from the inputs alone, from rest.
 
         Parameters
@@ -212,12 +212,12 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 convert=_first_channel if self._flat_outputs else np.asarray,
             )
 
-    def simulate(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def simulate(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
         """Simulate (another name of `predict`, usual in system identification)."""
         return self.predict(u, lengths=lengths)
 
     def score(
-        self, u: Any, y: Any = None, *, skip: int = 0, lengths: ArrayLike | None = None
+        self, u: object, y: object = None, *, skip: int = 0, lengths: ArrayLike | None = None
     ) -> float:
         """Coefficient of determination R^2 of the free run, averaged over outputs.
 

@@ -22,28 +22,7 @@ _OBJECTS = ("chain", "moment", "recurrence", "refine", "loss")
 def open_checkpoint(
     path: str | Path, estimator: BaseEstimator, data: Data, start: dict[str, Any]
 ) -> Checkpoint:
-    """Checkpoint of the fit of an estimator to data.
-
-    Parameters
-    ----------
-    path : str or Path
-        As it was given.
-    estimator : BaseEstimator
-    data : Data
-    start : dict
-        What else the fit starts from.
-
-    Returns
-    -------
-    Checkpoint
-
-    Raises
-    ------
-    TypeError
-        If the path is none.
-    CheckpointError
-        If the file belongs to another fit, or cannot be read or written.
-    """
+    """Checkpoint of the fit of an estimator to data; `start` is what else the fit starts from."""
     if not isinstance(path, (str, Path)):
         raise TypeError(f"`checkpoint` must be the path of a file, got {path!r}")
     seed = estimator.random_state

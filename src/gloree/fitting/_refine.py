@@ -110,9 +110,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         errors,
         {} if errors is None else errors.relative(canonical, layout),
         findings=tuple(findings),
-        detail=steps
-        if errors is not None
-        else f"{steps}; no standard errors of so many weights ({layout.size:,})",
+        detail=steps if errors is not None else f"{steps}; no standard errors: J^T J not formed",
     )
 
 

@@ -170,10 +170,6 @@ def forward_blocks(
         State before the first block, if it continues an earlier one.
     limit : float, default EXPLOSION_LIMIT
 
-    Returns
-    -------
-    BlockRun
-
     Notes
     -----
     O(n_rows n_hidden^2) time in max(lengths) steps when memory fades within a block, in n_rows

@@ -51,9 +51,8 @@ def predict_data(
 
     Parameters
     ----------
-    model : IORNN or BRNN
-    data : Data
-        Outputs that it may hold are not used.
+    model, data : Network, Data
+        Outputs that the data may hold are not used.
     explosions : Explosions
         What to do about states that run away, and a list of them in the end.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -68,10 +67,6 @@ def predict_data(
     ndarray or list of ndarray
         For `Sequences` in their own form. For data in several parts a list of arrays, one for
         each sequence, in the order of the data.
-
-    Raises
-    ------
-    ExplosionError, ValueError
     """
     if isinstance(data, Sequences):
         data = data.on_host()
@@ -98,23 +93,9 @@ def sum_predictions(
 ) -> Statistic:
     """Statistic of predictions and of the data beside them, such as a sum of squared errors.
 
-    Parameters
-    ----------
-    function : callable
-        Predictions, of shape (n_rows, n_outputs), and the sequences that they are for, to a
-        mergeable statistic.
-    model, data, engine, verbose
-        As in `predict_data`.
-
-    Returns
-    -------
-    statistic
-        Of everything at once for `Sequences`; else merged over batches of whole sequences, a few
-        of which are in memory at a time.
-
-    Raises
-    ------
-    ExplosionError, ValueError
+    `function` makes a mergeable statistic of predictions, (n_rows, n_outputs), and the sequences
+    that they are for: of everything at once for `Sequences`, else batch by batch, a few of which
+    are in memory at a time. The other arguments, and the errors, are those of `predict_data`.
     """
     if isinstance(data, Sequences):
         data = data.on_host()

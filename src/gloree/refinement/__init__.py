@@ -1,7 +1,7 @@
 """Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
 from gloree.refinement._curvature import hessian_pass
-from gloree.refinement._gauss_newton import GaussNewton
+from gloree.refinement._gauss_newton import GaussNewton, gauss_newton
 from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
@@ -55,6 +55,7 @@ __all__ = [
     "Step",
     "evaluate",
     "first_model",
+    "gauss_newton",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",

@@ -12,7 +12,7 @@ from gloree.engine import Engine, Selection, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Matrix, hessian_rows, n_segments_of
 from gloree.refinement._layout import Layout
-from gloree.refinement._losses import Loss
+from gloree.refinement._losses import Loss, SquaredError
 from gloree.refinement._products import Products
 from gloree.refinement._sensitivities import GradientSums, SquareSums, gradient_sums, square_sums
 from gloree.refinement._solvers import (
@@ -313,3 +313,17 @@ class _Descent:
 def _as_expected(fall: float, gain: float) -> bool:
     """Whether the squared error fell by about as much as a step was to gain."""
     return 0.5 * gain < fall < 2.0 * gain
+
+
+def gauss_newton(
+    model: Network,
+    layout: Layout,
+    engine: Engine,
+    data: Selection,
+    *,
+    to_convergence: bool = False,
+    max_steps: int | None = None,
+) -> Solution:
+    """Minimise the squared error by `GaussNewton`, in one call."""
+    solver = GaussNewton(to_convergence, max_steps)
+    return solver.minimise(SquaredError(), model, layout, engine, data)

@@ -32,10 +32,6 @@ def as_data(
     keep_tensors : bool, default True
         Whether tensors given as `X` and `Y` stay tensors.
 
-    Returns
-    -------
-    Data
-
     Raises
     ------
     TypeError, ValueError
