@@ -143,15 +143,9 @@ def by_windows(problem: FitProblem, model: Network) -> Directions:
     if problem.settings.n_forward is not None:
         forward = np.zeros(k, dtype=bool)
         forward[np.argsort(-evidence, kind="stable")[: problem.settings.n_forward]] = True
+    margin, undetermined = np.where(forward, evidence, -evidence), np.full(k, lags == 1)
     nothing = np.zeros((k, k))
-    return Directions(
-        forward,
-        np.where(forward, evidence, -evidence),
-        np.full(k, lags == 1),
-        nothing,
-        nothing,
-        np.zeros(k),
-    )
+    return Directions(forward, margin, undetermined, nothing, nothing, np.zeros(k))
 
 
 def run_both_ways(

@@ -233,12 +233,8 @@ def _check_score(
         return None
     settings = problem.settings
     final = settings.asks_for_score or settings.solver is None
-    function = partial(
-        stein_statistic,
-        chain=law,
-        whitening=SymmetricWhitening.from_moments(mean, covariance, max_inputs=CHECKED_INPUTS),
-        block=SEGMENT,
-    )
+    whitening = SymmetricWhitening.from_moments(mean, covariance, max_inputs=CHECKED_INPUTS)
+    function = partial(stein_statistic, chain=law, whitening=whitening, block=SEGMENT)
     some = source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
     sums = problem.engine.run(function, some, label="score")
     return sums.finalize(law) if np.count_nonzero(sums.counts) >= 2 else None

@@ -220,15 +220,9 @@ def refine_labels(
     def progress(step: int, loss: float, share: float) -> None:
         show(f"step {step}, held-out accuracy {share:.4f}")
 
-    result = solver.minimise(
-        problem.settings.loss,
-        model,
-        problem.layout_of(model),
-        problem.engine,
-        readout.training,
-        held_out=readout.held_out,
-        progress=progress,
-    )
+    layout, loss = problem.layout_of(model), problem.settings.loss
+    given = (loss, model, layout, problem.engine, readout.training)
+    result = solver.minimise(*given, held_out=readout.held_out, progress=progress)
     findings: tuple[Finding, ...] = ()
     if result.status is RefinementStatus.STEP_LIMIT:
         finding = Finding(
@@ -243,10 +237,7 @@ def refine_labels(
         "refined, training": accuracy(problem, readout.source, result.model),
     }
     return RefinedFit(
-        result.model.canonical(),
-        moments.directions,
-        result.status,
-        result.n_steps,
+        *(result.model.canonical(), moments.directions, result.status, result.n_steps),
         accuracies=accuracies,
         findings=findings,
         detail=f"{result.n_steps} steps, {result.status.value}",

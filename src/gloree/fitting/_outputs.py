@@ -83,14 +83,9 @@ def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
     counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
     peaks = output_peaks(batch, centre)
-    return OutputSums(
-        centre,
-        float(batch.n_counted),
-        to_host(column_sums(counted)),
-        to_host(column_squares(counted)),
-        LargestSegments.of(peaks, batch.segments, 1),
-        peaks[::every],
-    )
+    sums = (to_host(column_sums(counted)), to_host(column_squares(counted)))
+    largest = LargestSegments.of(peaks, batch.segments, 1)
+    return OutputSums(centre, float(batch.n_counted), *sums, largest, peaks[::every])
 
 
 def output_peaks(batch: Batch, centre: Array) -> Array:

@@ -85,15 +85,9 @@ def start_recurrence(
         law = require(inputs.law, hermite=True, purpose=f"recurrence={estimator.name!r}")
         overlap = Contraction.of(first.model, law.precision_blocks(0)).condition
     final = problem.settings.solver is None
-    rounds = Rounds(
-        first.layout,
-        estimator,
-        first.residual,
-        law,
-        problem.engine,
-        inputs.inliers if final else start_rows(problem, inputs, first),
-        WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE,
-    )
+    data = inputs.inliers if final else start_rows(problem, inputs, first)
+    ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
+    rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
     directions = None
     if problem.settings.bidirectional:
         found = find_directions(problem, inputs, first.model, rounds, enough=ROUND_GAIN)

@@ -99,7 +99,9 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     canonical = on_given_inputs(problem, source, result.model.canonical())
     errors = find_errors(problem, result, layout, source, units)
     directions = moments.directions
-    steps = f"{result.n_steps} steps, {result.status.value}"
+    detail = f"{result.n_steps} steps, {result.status.value}"
+    if errors is None:
+        detail += f"; no standard errors of so many weights ({layout.size:,})"
     return RefinedFit(
         canonical,
         None if directions is None else directions.reordered(units.order),
@@ -110,7 +112,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         errors,
         {} if errors is None else errors.relative(canonical, layout),
         findings=tuple(findings),
-        detail=steps if errors is not None else f"{steps}; no standard errors: J^T J not formed",
+        detail=detail,
     )
 
 

@@ -29,6 +29,7 @@ def fit_report(
     if start.overlap is not None:
         conditions["overlap"] = start.overlap
     errors = refined.errors
+    findings = (*outputs.findings, *inputs.findings, *first.findings, *start.findings)
     return FitReport(
         sizes=_sizes(problem, first),
         moment=first.moment,
@@ -49,13 +50,7 @@ def fit_report(
         predicted_errors=refined.predicted_errors,
         conditions=conditions,
         accuracies=refined.accuracies,
-        findings=(
-            *outputs.findings,
-            *inputs.findings,
-            *first.findings,
-            *start.findings,
-            *refined.findings,
-        ),
+        findings=(*findings, *refined.findings),
         plan=str(outputs.plan),
     )
 

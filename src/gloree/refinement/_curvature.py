@@ -153,11 +153,9 @@ def hessian_pass(
     room = source.room
     n_segments = room * segments_at_once(layout)
     n_rows = min(source.batch_size, max(1, room // 8) * rows_at_once(layout))
-    return engine.run(
-        partial(_stratified_sums, model=model, layout=layout, strata=strata),
-        chunks(source, strata.segments, n_segments, n_rows),
-        label="J^T J",
-    )
+    function = partial(_stratified_sums, model=model, layout=layout, strata=strata)
+    some = chunks(source, strata.segments, n_segments, n_rows)
+    return engine.run(function, some, label="J^T J")
 
 
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:

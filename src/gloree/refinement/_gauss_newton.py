@@ -142,15 +142,10 @@ class GaussNewton:
             model, gained = end.model, first / np.maximum(end.squares.squares, tiny)
             del end  # and the rows that its J^T J keeps
         first, end = descent.run(model, limit, trace)
-        return Solution(
-            end.model,
-            end.status or RefinementStatus.STEP_LIMIT,
-            end.current.n_rows,
-            tuple(trace.steps),
-            end.squares.squares,
-            gained * first,
-            end.curvature.hessian,
-        )
+        status = end.status or RefinementStatus.STEP_LIMIT
+        squares, steps = (end.squares.squares, gained * first), tuple(trace.steps)
+        hessian = end.curvature.hessian
+        return Solution(end.model, status, end.current.n_rows, steps, *squares, hessian)
 
 
 @dataclass(frozen=True)

@@ -121,13 +121,10 @@ def evaluate(
     def sums(batch: Batch) -> RoundSums:
         seen = BatchAtWeights(batch, model, free, law, contraction)
         counted = take_rows(seen.residuals, batch.counted)
-        return RoundSums(
-            to_host(column_squares(counted)),
-            float(batch.n_counted),
-            to_host(counted.T @ counted),
-            estimator.sums(seen),
-            None if moment is None else moment.sums(batch, seen.residuals),
-        )
+        squares, products = to_host(column_squares(counted)), to_host(counted.T @ counted)
+        recurrence = estimator.sums(seen)
+        moments = None if moment is None else moment.sums(batch, seen.residuals)
+        return RoundSums(squares, float(batch.n_counted), products, recurrence, moments)
 
     return rounds.engine.run(sums, rounds.data, label="moments")
 
@@ -186,13 +183,8 @@ def polished(rounds: Rounds, start: Iterate) -> Network:
     degree, leading = top_degree(model)
     tensor = coordinates.model_tensor(model, degree, leading) + rounds.moment.tensor(sums.moment)
     scale = np.sqrt(np.maximum(np.diag(sums.output_moment) / sums.n_rows, 1e-300))
-    found = decompose(
-        tensor,
-        model.n_hidden,
-        output_scale=scale,
-        initial=coordinates.components(model),
-        ridge=None,
-    )
+    initial = coordinates.components(model)
+    found = decompose(tensor, model.n_hidden, output_scale=scale, initial=initial, ridge=None)
     return with_components(model, found, coordinates, rounds.layout)
 
 

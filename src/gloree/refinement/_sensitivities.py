@@ -86,12 +86,9 @@ def gradient_sums(
     residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
     leverage = sqrt(row_squares(at.slopes)) * (1.0 + sqrt(row_squares(at.states.h)))
     largest = to_host(stretch_maxima(leverage, batch.starts))
-    return GradientSums(
-        float(batch.n_counted),
-        to_host(column_squares(residuals)),
-        at.pulled_back(residuals),
-        LargestSegments.of(largest, batch.segments, n_largest),
-    )
+    kept = LargestSegments.of(largest, batch.segments, n_largest)
+    n_rows, squares = float(batch.n_counted), to_host(column_squares(residuals))
+    return GradientSums(n_rows, squares, at.pulled_back(residuals), kept)
 
 
 @dataclass(frozen=True)

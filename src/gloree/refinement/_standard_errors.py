@@ -102,11 +102,8 @@ def standard_errors(
     least, most = SPREAD_SEGMENTS
     wanted = SPREAD_ROWS * source.n_segments // source.data.n_rows
     chosen = source.sample(min(max(wanted, least), most))
-    sums = engine.run(
-        partial(spread_sums, model=model, layout=layout),
-        chunks(source, chosen, source.room * 2**19 // layout.size, source.batch_size),
-        label="spread",
-    )
+    some = chunks(source, chosen, source.room * 2**19 // layout.size, source.batch_size)
+    sums = engine.run(partial(spread_sums, model=model, layout=layout), some, label="spread")
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
     fixed = layout.scale_constraints(model) * scale

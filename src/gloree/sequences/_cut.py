@@ -67,13 +67,8 @@ class Cut:
         first, end = self._starts[sequence], self._starts[sequence + 1]
         start = first + index * (end - first) // pieces
         stop = first + (index + 1) * (end - first) // pieces
-        return Segments.of(
-            sequence + self.first_sequence,
-            np.maximum(start - self.before, first),
-            start,
-            stop,
-            np.minimum(stop + self.after, end),
-        )
+        before, after = np.maximum(start - self.before, first), np.minimum(stop + self.after, end)
+        return Segments.of(sequence + self.first_sequence, before, start, stop, after)
 
     def batches(self, batch_size: int) -> Iterator[Segments]:
         """All segments in order, in batches of about `batch_size` counted rows, or one segment."""

@@ -92,13 +92,8 @@ class Part:
         rows = slice(first - self.first_row, end - self.first_row)
         begin = int(np.searchsorted(self.starts, first, side="right") - 1)
         stop = int(np.searchsorted(self.starts, end, side="left"))
-        return Part(
-            self.X[rows],
-            None if self.Y is None else self.Y[rows],
-            self.starts[begin : stop + 1],
-            first,
-            self.first_sequence + begin,
-        )
+        X, Y = self.X[rows], None if self.Y is None else self.Y[rows]
+        return Part(X, Y, self.starts[begin : stop + 1], first, self.first_sequence + begin)
 
 
 class Data(ABC):
