@@ -222,11 +222,11 @@ class SpectralRNNClassifier(SpectralRNN):
         emit(fitted.report.findings)
         return self
 
-    def decision_function(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def decision_function(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
         """Outputs of the network for every label; parameters and form as in `predict`."""
         return self._predictions(X, lengths, np.asarray)
 
-    def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
         """Most probable label of every step.
 
         Parameters
@@ -250,7 +250,7 @@ class SpectralRNNClassifier(SpectralRNN):
         check_is_fitted(self, "model_")
         return self._predictions(X, lengths, partial(_most_probable, classes=self.classes_))
 
-    def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def predict_proba(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
         """Probabilities of the labels at every step, in the order of `classes_`.
 
         Parameters
@@ -267,7 +267,7 @@ class SpectralRNNClassifier(SpectralRNN):
         convert = _softmax if self.readout == "logistic" else _cut_off
         return self._predictions(X, lengths, convert)
 
-    def score(self, X: Any, labels: Any = None, *, lengths: ArrayLike | None = None) -> float:
+    def score(self, X: object, labels: object = None, *, lengths: ArrayLike | None = None) -> float:
         """Share of the steps that are labelled correctly.
 
         Parameters

@@ -184,7 +184,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         emit(found.report.findings)
         return self
 
-    def predict(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
         """Simulate the outputs from the inputs alone, from rest.
 
         Parameters
@@ -212,12 +212,12 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 convert=_first_channel if self._flat_outputs else np.asarray,
             )
 
-    def simulate(self, u: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def simulate(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
         """Simulate (another name of `predict`, usual in system identification)."""
         return self.predict(u, lengths=lengths)
 
     def score(
-        self, u: Any, y: Any = None, *, skip: int = 0, lengths: ArrayLike | None = None
+        self, u: object, y: object = None, *, skip: int = 0, lengths: ArrayLike | None = None
     ) -> float:
         """Coefficient of determination R^2 of the free run, averaged over outputs.
 

@@ -225,7 +225,7 @@ class SpectralRNNRegressor(SpectralRNN):
         found = identify(IdentificationProblem.of(records, wanted, problem.engine))
         return found.moments_model if settings.solver is None else found.model, found.report
 
-    def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
         """Outputs expected given the inputs, in the form of `X`.
 
         Parameters
@@ -246,10 +246,11 @@ class SpectralRNNRegressor(SpectralRNN):
         Data in several parts are read twice, a few parts at a time, where the `engine` runs: the
         predictions have to fit into memory, the data have not.
         """
+        check_is_fitted(self, "model_")
         return self._predictions(X, lengths, _first_column if self._flat_outputs else np.asarray)
 
     def score(
-        self, X: Any, Y: Any = None, *, skip: int = 0, lengths: ArrayLike | None = None
+        self, X: object, Y: object = None, *, skip: int = 0, lengths: ArrayLike | None = None
     ) -> float:
         """Coefficient of determination R^2, averaged over outputs.
 
