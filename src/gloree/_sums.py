@@ -82,11 +82,11 @@ class Sums:
         return type(self)(**merged)
 
 
-def _same(mine: Any, theirs: Any) -> bool:
+def _same(mine: object, theirs: object) -> bool:
     if isinstance(mine, np.ndarray) or isinstance(theirs, np.ndarray):
-        return mine is theirs or bool(np.array_equal(mine, theirs))
+        return mine is theirs or np.array_equal(np.asarray(mine), np.asarray(theirs))
     return bool(mine == theirs)
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     return f"array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)

@@ -330,11 +330,13 @@ def test_pairs_in_a_list_and_a_path_that_is_none_are_named():
         SpectralRNNRegressor(1).fit(x, x, checkpoint=True)
 
 
-def test_values_of_dask_are_for_fit_alone():
+def test_values_of_dask_are_for_estimators_alone():
     dask = pytest.importorskip("dask")
     x = np.random.default_rng(0).standard_normal((60, 5, 2))
     for X in (dask.delayed(x), [dask.delayed(x)]):
-        with pytest.raises(TypeError, match=r"is a Delayed\w* of Dask, which only `fit` takes"):
+        with pytest.raises(
+            TypeError, match=r"is a Delayed\w* of Dask, which only `fit`, `predict` and"
+        ):
             as_sequences(X)
     array = pytest.importorskip("dask.array").from_array(x)
     np.testing.assert_array_equal(as_sequences(array).X, x.reshape(-1, 2))

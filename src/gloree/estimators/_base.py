@@ -63,7 +63,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     _fits_linear = False
 
     def _predictions(
-        self, X: object, lengths: ArrayLike | None, convert: Callable[[Array], NDArray[Any]]
+        self, X: object, lengths: ArrayLike | None, convert: Callable[[Array], NDArray[np.generic]]
     ) -> Any:
         """What `convert` makes of the outputs of the network, in the form of `X`."""
         check_is_fitted(self, "model_")

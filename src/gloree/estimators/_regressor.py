@@ -246,6 +246,7 @@ class SpectralRNNRegressor(SpectralRNN):
         Data in several parts are read twice, a few parts at a time, where the `engine` runs: the
         predictions have to fit into memory, the data have not.
         """
+        check_is_fitted(self, "model_")
         return self._predictions(X, lengths, _first_column if self._flat_outputs else np.asarray)
 
     def score(

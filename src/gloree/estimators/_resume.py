@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -20,7 +19,7 @@ _OBJECTS = ("chain", "moment", "recurrence", "refine", "loss")
 
 
 def open_checkpoint(
-    path: str | Path, estimator: BaseEstimator, data: Data, start: dict[str, Any]
+    path: str | Path, estimator: BaseEstimator, data: Data, start: dict[str, object]
 ) -> Checkpoint:
     """Checkpoint of the fit of an estimator to data; `start` is what else the fit starts from."""
     if not isinstance(path, (str, Path)):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import to_host
 from gloree.engine import Engine, Mergeable, Source, get_engine
@@ -45,7 +46,7 @@ def predict_data(
     *,
     engine: object = None,
     verbose: int = 0,
-    convert: Callable[[Array], Any] = np.asarray,
+    convert: Callable[[Array], NDArray[np.generic]] = np.asarray,
 ) -> Any:
     """Predictions for data kept anywhere, in the form of the data.
 
@@ -139,12 +140,16 @@ def _of_batch(model: Network, batch: Batch, explosions: Explosions) -> tuple[Arr
 
 
 def _sequences_of_batch(
-    batch: Batch, model: Network, on_explosion: OnExplosion, convert: Callable[[Array], Any]
-) -> tuple[list[Any], dict[int, tuple[int, float]]]:
+    batch: Batch,
+    model: Network,
+    on_explosion: OnExplosion,
+    convert: Callable[[Array], NDArray[np.generic]],
+) -> tuple[list[NDArray[np.generic]], dict[int, tuple[int, float]]]:
     explosions = Explosions(on_explosion)
     predictions, data = _of_batch(model, batch, explosions)
     found = {int(batch.sequence[i]): first for i, first in explosions.found.items()}
-    return data.restore(convert(predictions)), found
+    listed: list[NDArray[np.generic]] = data.restore(convert(predictions))
+    return listed, found
 
 
 def _sum_of_batch(
