@@ -56,7 +56,7 @@ def test_any_segments_can_be_asked_for(lengths, segment, data):
     assert cut.segments(numbers) == plain(lengths, segment, 2, 3)[numbers]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LENGTHS, SEGMENTS, st.integers(1, 200), st.integers(1, 9))
 def test_batches_do_not_depend_on_how_many_segments_are_listed_at_once(
     lengths, segment, batch_size, at_once

@@ -42,7 +42,7 @@ def parts_of(lengths, n_inputs=2, seed=0):
 # ------------------------------------------------------------------------------------ segments
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS)
 def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
     data, together = parts_of(lengths)
@@ -54,7 +54,7 @@ def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
     assert mine.choose(numbers[1::3][:1]) == theirs.choose(numbers[1::3][:1])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.integers(1, 400))
 def test_samples_and_subsets_do_not_depend_on_the_parts(lengths, cut, wanted):
     data, together = parts_of(lengths)
@@ -63,7 +63,7 @@ def test_samples_and_subsets_do_not_depend_on_the_parts(lengths, cut, wanted):
     assert mine.subset(wanted).segments == theirs.subset(wanted).segments
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.data())
 def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
     data, together = parts_of(lengths)
@@ -81,7 +81,7 @@ def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
     assert source.n_segments == len(whole)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.data(), st.integers(1, 3))
 def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw, stride):
     data, together = parts_of(lengths)
@@ -100,7 +100,7 @@ def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw,
     assert mine == source.as_subset().batches
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.integers(1, 5), st.integers(1, 60))
 def test_a_stride_picks_the_same_segments_whatever_the_batches(lengths, cut, stride, batch_size):
     data, _ = parts_of(lengths)
@@ -122,7 +122,7 @@ def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
 # ------------------------------------------------------------------------------------- batches
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS)
 def test_batches_never_reach_over_two_parts_and_hold_the_right_rows(lengths, cut):
     data, together = parts_of(lengths)
@@ -140,7 +140,7 @@ def test_batches_never_reach_over_two_parts_and_hold_the_right_rows(lengths, cut
         assert Segments.concatenate(seen) == subset.segments
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(PARTS, CUTS, st.data())
 def test_an_excerpt_gives_the_same_batches(lengths, cut, draw):
     _, together = parts_of(lengths)

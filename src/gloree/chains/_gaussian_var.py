@@ -175,7 +175,7 @@ class GaussianVAR:
         return algebra.frozen(self._companion_covariance[: self.n_inputs, : self.n_inputs].copy())
 
     @cached_property
-    def _first_steps_covariance(self) -> Array:
+    def first_steps_covariance(self) -> Array:
         """Covariance of (x_1, .., x_p), oldest first: the stationary one, unless one was given."""
         if self.initial_covariance is not None:
             return self.initial_covariance
@@ -205,7 +205,7 @@ class GaussianVAR:
     @cached_property
     def _start_precisions(self) -> list[Array]:
         """Inverse covariance of the first m of the first p steps, for m = 0, .., p."""
-        covariance, d = self._first_steps_covariance, self.n_inputs
+        covariance, d = self.first_steps_covariance, self.n_inputs
         sizes = range(d, (self.order + 1) * d, d)
         return [np.zeros((0, 0)), *(algebra.inverse(covariance[:n, :n]) for n in sizes)]
 
@@ -279,10 +279,11 @@ class GaussianVAR:
         Lag 0 gives K, which is computed once. Zero for boundary types of steps that may have no
         step t - lag before them.
         """
-        return self._score_covariances if lag == 0 else self._blocks(lag)
+        return self.score_covariances if lag == 0 else self._blocks(lag)
 
     @cached_property
-    def _score_covariances(self) -> Array:
+    def score_covariances(self) -> Array:
+        """Covariance K of the score of every boundary type: `precision_blocks` of lag 0."""
         return algebra.frozen(self._blocks(0))
 
     def _blocks(self, lag: int) -> Array:
@@ -310,7 +311,7 @@ class GaussianVAR:
 
     # -- scores, density, samples -----------------------------------------------------------
 
-    def _residuals(self, batch: Batch) -> Array:
+    def residuals(self, batch: Batch) -> Array:
         """Innovations e_t, shape (n_rows, n_inputs); zero for the first p rows of a segment."""
         centred = batch.X - like(batch.X, self.mean)
         residuals: Array = copied(centred)
@@ -338,11 +339,11 @@ class GaussianVAR:
         Time O(n_rows p n_inputs^2), memory O(n_rows n_inputs).
         """
         self._check_batch(batch)
-        residuals = self._residuals(batch)
+        residuals = self.residuals(batch)
         weighted = residuals @ like(residuals, self.precision)
         scores: Array = copied(weighted)
         for lag, coefficient in enumerate(self.coefficients, start=1):
-            # Rows beyond the segment's end fall on zeros, see `_residuals`.
+            # Rows beyond the segment's end fall on zeros, see `residuals`.
             scores[:-lag] -= weighted[lag:] @ like(weighted, coefficient)
         for _, rows, start, weights in self._starts(batch):
             scores[rows] += (start @ like(scores, weights)).reshape(-1, self.n_inputs)
@@ -384,7 +385,7 @@ class GaussianVAR:
 
     def _log_density(self, batch: Batch) -> Array:
         self._check_batch(batch)
-        residuals = self._residuals(batch)
+        residuals = self.residuals(batch)
         squares = np.einsum("ni,ni->n", residuals @ self.precision, residuals)
         quadratic = np.add.reduceat(squares, batch.starts)
         later = np.maximum(batch.lengths - self.order, 0)
@@ -437,7 +438,7 @@ class GaussianVAR:
         steps = rng.standard_normal((n_steps, n_sequences, d))
         n_first = min(p, n_steps)
         if n_first:
-            covariance = self._first_steps_covariance[: n_first * d, : n_first * d]
+            covariance = self.first_steps_covariance[: n_first * d, : n_first * d]
             noise = steps[:n_first].transpose(1, 0, 2).reshape(n_sequences, n_first * d)
             start = noise @ np.linalg.cholesky(covariance).T
             steps[:n_first] = start.reshape(n_sequences, n_first, d).transpose(1, 0, 2)

@@ -101,7 +101,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     directions = moments.directions
     detail = f"{result.n_steps} steps, {result.status.value}"
     if errors is None:
-        detail += f"; no standard errors: J^T J not formed"
+        detail += "; no standard errors: J^T J not formed"
     return RefinedFit(
         canonical,
         None if directions is None else directions.reordered(units.order),
