@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 Self = TypeVar("Self", bound="Sums")
+Kind = TypeVar("Kind")
 
 
 class MergeError(TypeError):
@@ -90,3 +91,10 @@ def _same(mine: object, theirs: object) -> bool:
 
 def _brief(value: object) -> str:
     return f"array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def required(value: object, kind: type[Kind], what: str) -> Kind:
+    """Value that an object of the user returned, if it is of the kind; else a TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} returned {value!r:.100}, expected a {kind.__name__}")
+    return value

@@ -17,21 +17,10 @@ class LagCovariances:
 
     Covariances divide by the count. Where a count is 0, mean and covariance are NaN.
 
-    Attributes
-    ----------
-    order, n_inputs : int
-    n_windows, n_rows, n_starts : float
-        Number of windows (x_t, x_{t-1}, .., x_{t-order}) that lie within a sequence, of steps, and
-        of sequences with at least `order` steps.
-    window_mean : ndarray of shape ((order + 1) n_inputs,)
-    window_covariance : ndarray of shape ((order + 1) n_inputs, (order + 1) n_inputs)
-        Of the windows, most recent step first.
-    mean : ndarray of shape (n_inputs,)
-    covariance : ndarray of shape (n_inputs, n_inputs)
-        Of all steps.
-    start_mean : ndarray of shape (order n_inputs,)
-    start_covariance : ndarray of shape (order n_inputs, order n_inputs)
-        Of the first steps (x_1, .., x_order) of sequences, *oldest* first.
+    There are `n_windows` windows (x_t, x_{t-1}, .., x_{t-order}) within sequences, most recent step
+    first, `n_rows` steps, and `n_starts` sequences with at least `order` steps. `window_mean` and
+    `window_covariance` have (order + 1) n_inputs entries and rows, `mean` and `covariance`
+    n_inputs, and those of the first steps (x_1, .., x_order), *oldest* first, order n_inputs.
     """
 
     order: int

@@ -240,7 +240,13 @@ def strategy(
     if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
         check_choice(name, value, (*others, *table), f"an object with {_listed(methods)}")
         return table[str(value)]
-    lacking = [each for each in methods if not callable(getattr(value, each, None))]
+    stubs = (FirstMomentEstimator, RecurrenceEstimator, Solver)
+    lacking = [
+        each
+        for each in methods
+        if not callable(getattr(value, each, None))
+        or any(getattr(type(value), each) is getattr(stub, each, None) for stub in stubs)
+    ]
     if isinstance(value, type) or lacking:
         what = f"the class {value.__name__}" if isinstance(value, type) else f"{value!r}"
         raise TypeError(

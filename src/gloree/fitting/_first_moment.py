@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._sums import required
 from gloree.decomposition import Decomposition, RankChoice, choose_rank, decompose
 from gloree.diagnostics import (
     AcceptanceWarning,
@@ -121,7 +122,15 @@ def take_moment(
 ) -> MomentEstimate:
     """One pass, and what it tells."""
     function = partial(bound.sums, output_mean=outputs.mean)
-    return bound.estimate(problem.engine.run(function, rows, label=label))
+    found = bound.estimate(problem.engine.run(function, rows, label=label))
+    found = required(found, MomentEstimate, f"`estimate` of {bound!r:.100}")
+    shape = (problem.n_outputs, *[bound.coordinates.n_directions] * problem.degree)
+    if np.shape(found.tensor) != shape or not np.isfinite(found.tensor).all():
+        raise ValueError(
+            f"the first moment of {bound!r:.100} has a tensor of shape {np.shape(found.tensor)}, "
+            f"expected finite numbers in shape {shape}: (n_outputs, n_directions, ..)"
+        )
+    return found
 
 
 def output_scale(outputs: OutputSummary, noise: Array | None) -> Array:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from gloree._arrays import is_tensor, like, namespace, to_host, zeros
-from gloree._sums import Sums
+from gloree._sums import Sums, required
 from gloree.diagnostics import ConvergenceWarning, Finding
 from gloree.engine import Selection, Source
 from gloree.fitting._inputs import InputSummary
@@ -18,7 +18,13 @@ from gloree.fitting._problem import Encoding, FitProblem
 from gloree.fitting._recurrence import MomentFit
 from gloree.fitting._refine import RefinedFit, on_given_inputs
 from gloree.models import Network
-from gloree.refinement import CrossEntropy, RefinementStatus, logistic_readout, split_held_out
+from gloree.refinement import (
+    CrossEntropy,
+    RefinementStatus,
+    Solution,
+    logistic_readout,
+    split_held_out,
+)
 from gloree.sequences import Array, Batch, IntArray
 
 LINEAR_RIDGE = 1e-4
@@ -222,7 +228,8 @@ def refine_labels(
 
     layout, loss = problem.layout_of(model), problem.settings.loss
     given = (loss, model, layout, problem.engine, readout.training)
-    result = solver.minimise(*given, held_out=readout.held_out, progress=progress)
+    found = solver.minimise(*given, held_out=readout.held_out, progress=progress)
+    result = required(found, Solution, f"`minimise` of {solver!r:.100}")
     findings: tuple[Finding, ...] = ()
     if result.status is RefinementStatus.STEP_LIMIT:
         finding = Finding(

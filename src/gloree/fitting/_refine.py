@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._sums import required
 from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, RotationWarning
 from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
@@ -84,7 +85,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
             findings.append(_free_scale(asked.name))
 
     def descend(start: Network, source: Source) -> Solution:
-        return solver.minimise(settings.loss, start, layout, problem.engine, source)
+        found = solver.minimise(settings.loss, start, layout, problem.engine, source)
+        return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
     result, source, remembers = settle(problem, inputs, model, descend)
     # lower terms are not what the moments were fitted with

@@ -170,6 +170,12 @@ class WeightChange:
         IORNN or BRNN
         """
         U, b, D = model.recurrent_weights, model.hidden_bias, model.direct_weights
+        A2, c = model.output_weights, model.output_bias
+        for (name, change), weights in zip(vars(self).items(), (U, b, A2, c, D), strict=True):
+            shape = () if weights is None else weights.shape
+            if change is not None and np.shape(change) != shape:
+                found = np.shape(change)
+                raise ValueError(f"`{name}` of a WeightChange has shape {found}, expected {shape}")
         return model.replace(
             recurrent_weights=U + fraction * self.recurrent if units else U,
             hidden_bias=b + fraction * self.bias if units else b,

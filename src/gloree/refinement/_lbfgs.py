@@ -87,6 +87,8 @@ class LBFGS:
             options={"maxiter": self.max_steps, "maxcor": MEMORY, "maxfun": 4 * self.max_steps},
         )
         limited = RefinementStatus.STEP_LIMIT if found.status == 1 else RefinementStatus.CONVERGED
+        if found.status == 2 and not trace.n_steps:  # the line search found nothing lower
+            limited = RefinementStatus.NO_DECREASE
         status = RefinementStatus.HELD_OUT if problem.patience_ended else limited
         return trace.solution(status, problem.sums.n_rows)
 

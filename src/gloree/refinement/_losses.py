@@ -10,13 +10,17 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import column_sums, index, namespace, take_rows, to_host, zeros
+from gloree._arrays import column_sums, index, is_tensor, namespace, take_rows, to_host, zeros
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Layout
 from gloree.refinement._linearisation import Linearisation
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import predict_rows, run_states
+
+CHECKED_ROWS, CHECKED_STEP, CHECKED_OFF = 5, 1e-6, 0.5
+"""Rows of a batch on which the slope of a user's loss is compared with a difference, the relative
+step, and what they may be off: kinks between two rows are no error, a wrong sign is."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +134,7 @@ class Loss(Protocol):
         states = run_states(model, batch)
         outputs = take_rows(predict_rows(model, batch, states), batch.counted)
         targets = take_rows(batch.targets, batch.counted)
-        values, signal = self.rows(outputs, targets)
-        if values.shape[0] != outputs.shape[0] or signal.shape != outputs.shape:
-            raise ValueError(
-                f"`rows` of the {self.name} gave values of shape {tuple(values.shape)} and a "
-                f"signal of shape {tuple(signal.shape)} for outputs of shape "
-                f"{tuple(outputs.shape)}: return one value per row, and a signal like the outputs"
-            )
+        values, signal = _checked(self, outputs, targets)
         right = self.correct(outputs, targets)
         gradient = np.zeros(0)
         if layout is not None:
@@ -148,6 +146,36 @@ class Loss(Protocol):
             np.nan if right is None else float(right.sum()),
             gradient,
         )
+
+
+def _checked(loss: Loss, outputs: Array, targets: Array) -> tuple[Array, Array]:
+    """Values and signal of `Loss.rows`; an error that names the loss if they cannot be right."""
+    found: object = loss.rows(outputs, targets)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"`rows` of the loss {loss.name!r} must return (values, signal): {found!r}")
+    values, signal = found
+    n_rows = outputs.shape[0]
+    if np.shape(values)[:1] != (n_rows,) or np.shape(signal) != tuple(outputs.shape):
+        raise ValueError(
+            f"`rows` of the {loss.name} gave values of shape {np.shape(values)} and a "
+            f"signal of shape {np.shape(signal)} for outputs of shape "
+            f"{tuple(outputs.shape)}: return one value per row, and a signal like the outputs"
+        )
+    if type(loss).__module__ == __name__ or is_tensor(outputs):
+        return values, signal
+    if np.isfinite(outputs).all() and not (np.isfinite(values).all() and np.isfinite(signal).all()):
+        raise ValueError(f"`rows` of the loss {loss.name!r} is not finite for finite outputs")
+    # the slope along one direction at a few rows, by a central difference
+    few, step = slice(0, CHECKED_ROWS), CHECKED_STEP * (1.0 + np.abs(outputs[:CHECKED_ROWS]))
+    ahead, behind = (loss.rows(outputs[few] + s * step, targets[few])[0] for s in (1.0, -1.0))
+    expected, given = float(np.sum(behind - ahead) / 2.0), float(np.sum(signal[few] * step))
+    if abs(expected - given) > CHECKED_OFF * max(float(np.abs(signal[few] * step).sum()), 1e-12):
+        raise ValueError(
+            f"`rows` of the loss {loss.name!r}: its signal is not minus the derivative of its "
+            f"values ({given:.3g} against {expected:.3g} by differences). Return (values, signal), "
+            f"with signal = -d values / d outputs"
+        )
+    return values, signal
 
 
 def _on_all_rows(batch: Batch, signal: Array) -> Array:
@@ -176,6 +204,11 @@ class SquaredError(Loss):
 
     def rows(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """Half the square of each residual, and the residuals; see `Loss.rows`."""
+        if targets.shape != outputs.shape:
+            raise ValueError(
+                f"the squared error needs targets like the outputs, got {targets.shape} and "
+                f"{outputs.shape}: labels take the cross-entropy"
+            )
         residuals = targets - outputs
         return 0.5 * residuals * residuals, residuals
 

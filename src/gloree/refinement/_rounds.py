@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from gloree._arrays import column_squares, take_rows, to_host
-from gloree._sums import Sums
+from gloree._sums import Sums, required
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.decomposition import Decomposition, decompose
@@ -27,6 +27,7 @@ from gloree.recurrence import (
     FreeWeights,
     OutputsOnly,
     RecurrenceEstimator,
+    WeightChange,
     top_degree,
 )
 from gloree.refinement._layout import Layout
@@ -122,7 +123,7 @@ def evaluate(
         seen = BatchAtWeights(batch, model, free, law, contraction)
         counted = take_rows(seen.residuals, batch.counted)
         squares, products = to_host(column_squares(counted)), to_host(counted.T @ counted)
-        recurrence = estimator.sums(seen)
+        recurrence = required(estimator.sums(seen), Sums, f"`sums` of {estimator!r}")
         moments = None if moment is None else moment.sums(batch, seen.residuals)
         return RoundSums(squares, float(batch.n_counted), products, recurrence, moments)
 
@@ -132,7 +133,9 @@ def evaluate(
 def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
     """One update of U, b, A2, c and D, shortened until the error falls; else `start` itself."""
     model, sums = start.model, start.sums
-    change = rounds.estimator.update(sums.recurrence, model, rounds.free)
+    estimator = rounds.estimator
+    change = estimator.update(sums.recurrence, model, rounds.free)
+    change = required(change, WeightChange, f"`update` of {estimator!r}")
     output_moment = sums.output_moment / sums.n_rows
     for halvings in range(SHORTENINGS):
         moved = change.apply(model, 0.5**halvings)

@@ -61,22 +61,10 @@ class SteinStatistic(Sums):
     The products of S_2 with x~ x~^T are kept in `n_groups` groups of sequences (of blocks of
     steps, in long ones), which give the standard errors.
 
-    Attributes
-    ----------
-    block : int
-        Steps of a sequence that share a group.
-    counts : ndarray of shape (n_groups,)
-    tensor_sums, square_sums : ndarray of shape (n_groups, n_pairs)
-        Sums of vech S_2~ and vech x~ x~^T.
-    products : ndarray of shape (n_groups, n_pairs, n_pairs)
-        Sums of their outer products.
-    boundary_counts : ndarray of shape (n_boundary_types,)
-    boundary_scores : ndarray of shape (n_boundary_types, n_inputs)
-    boundary_products : ndarray of shape (n_boundary_types, n_inputs, n_inputs)
-        Number of steps of every boundary type (interior, first, last, ..), and their sums of s and
-        of s s^T.
-    input_products : ndarray of shape (n_inputs, n_inputs)
-        Sum of s (x - centre)^T over all steps.
+    `block` steps of a sequence share a group of `counts` rows. `tensor_sums` and `square_sums`,
+    (n_groups, n_pairs), are sums of vech S_2~ and vech x~ x~^T, `products` of their outer products;
+    `boundary_counts`, `_scores` and `_products` are the steps of every boundary type and their sums
+    of s and s s^T, `input_products` the sum of s (x - centre)^T over all steps.
     """
 
     block: int = field(metadata={"setting": True})
