@@ -168,4 +168,7 @@ def start_rows(problem: FitProblem, inputs: InputSummary, first: FirstMoment) ->
     wanted = max(START_ROWS, min(wanted, START_WORK // problem.n_inputs))
     if first.residual.prepared:
         wanted = max(wanted, first.n_rows)
-    return first.rows if wanted == first.n_rows else inputs.inliers.subset(wanted, keep=True)
+    if min(wanted, problem.data.n_rows) == first.n_rows:
+        return first.rows
+    first.rows.forget_rows()
+    return inputs.inliers.subset(wanted, keep=True)
