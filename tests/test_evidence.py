@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import _record  # noqa: E402
 import run_all  # noqa: E402
 
-OTHERS = {"reference_fits"}
+OTHERS = {"reference_fits", "reference_times"}
 """Files of results that are no records: weights of fits, to the last bit."""
 
 NAMES = sorted({path.stem for path in _record.RESULTS.glob("*.json")} - OTHERS)

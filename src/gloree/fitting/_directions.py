@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from gloree.diagnostics import DirectionWarning, Finding
+from gloree.engine import Source
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
@@ -116,7 +117,9 @@ def _directions_from(
     problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, n_rows: int
 ) -> Directions:
     """Two passes: the regression on both neighbours, and the spread of its score."""
-    some = inputs.inliers.subset(n_rows, keep=True)
+    some, whole = rounds.data, inputs.inliers.n_visited
+    if n_rows < problem.data.n_rows or isinstance(some, Source) or some.n_visited < whole:
+        some = inputs.inliers.subset(n_rows, keep=True)
     bias, direct = rounds.layout.unit_bias, rounds.layout.direct
     function = partial(two_sided_sums, model=model, bias=bias, direct=direct)
     fit = TwoSidedFit.of(problem.engine.run(function, some, label="directions"), model)

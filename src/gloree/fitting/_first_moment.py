@@ -152,7 +152,7 @@ def number_of_units(
     if whole.n_visited < FEWEST_SEGMENTS:
         whole = replace(source, segment=max(20, outputs.n_rows // 8)).as_subset()
     try:
-        quarters = [each for half in halves(whole) for each in halves(half, keep=True)]
+        quarters = [each for half in halves(whole) for each in halves(half)]
     except ValueError as error:
         raise ValueError(
             "`n_hidden=None` compares four parts of the data, and these are a few short pieces: "

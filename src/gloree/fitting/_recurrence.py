@@ -86,6 +86,8 @@ def start_recurrence(
         overlap = Contraction.of(first.model, law.precision_blocks(0)).condition
     final = problem.settings.solver is None
     data = inputs.inliers if final else start_rows(problem, inputs, first)
+    if final:
+        first.rows.forget_rows()
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
     rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
     directions = None
