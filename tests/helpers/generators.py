@@ -4,6 +4,7 @@ import numpy as np
 
 from gloree.chains import GaussianVAR
 from gloree.models import BRNN, IORNN
+from gloree.refinement import Layout
 
 LENGTHS = (5, 1, 8, 2, 3)
 """Steps of ragged sequences: one of a single step, some shorter than a window."""
@@ -62,3 +63,27 @@ def with_biases(model, seed, scale=0.3):
     """The network with normal hidden biases."""
     b = scale * np.random.default_rng(seed).standard_normal(model.n_hidden)
     return model.replace(hidden_bias=b)
+
+
+def model_and_layout(rng, n_outputs, *, lags=1, both_ways=False):
+    """A network of two inputs with every coefficient free, drawn from `rng`, and its layout."""
+    draw, q = rng.standard_normal, n_outputs
+    if both_ways:
+        model = BRNN(
+            draw((2, 2 * lags)) / 2, 0.2 * draw((2, 2)), draw((2, 2 * lags)) / 2,
+            0.2 * draw((2, 2)), draw((4, q)), 0.3 * draw(4), draw(q),
+            draw(((2 * lags - 1) * 2, q)), lags=lags,
+        )  # fmt: skip
+    else:
+        model = IORNN(
+            draw((3, 2)) / 2, 0.2 * draw((3, 3)), draw((3, q)), 0.3 * draw(3), draw(q), draw((2, q))
+        )
+    layout = Layout(
+        model.n_columns,
+        model.n_hidden,
+        q,
+        direct=True,
+        n_backward=model.n_backward if both_ways else None,
+        lags=lags,
+    )
+    return model, layout

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.generators import model_and_layout
 
 from gloree import datasets
 from gloree.engine import Engine, Source
-from gloree.models import BRNN, IORNN
 from gloree.refinement import (
     LBFGS,
     CrossEntropy,
@@ -36,25 +36,7 @@ def make_case(kind, seed=0):
     X = [rng.standard_normal((n, 2)) for n in LENGTHS]
     codes = [rng.integers(N_CLASSES, size=(n, 1)) for n in LENGTHS]
     both_ways, lags = kind != "forward", 2 if kind == "windows" else 1
-    draw, q = rng.standard_normal, N_CLASSES
-    if both_ways:
-        model = BRNN(
-            draw((2, 2 * lags)) / 2, 0.2 * draw((2, 2)), draw((2, 2 * lags)) / 2,
-            0.2 * draw((2, 2)), draw((4, q)), 0.3 * draw(4), draw(q),
-            draw(((2 * lags - 1) * 2, q)), lags=lags,
-        )  # fmt: skip
-    else:
-        model = IORNN(
-            draw((3, 2)) / 2, 0.2 * draw((3, 3)), draw((3, q)), 0.3 * draw(3), draw(q), draw((2, q))
-        )
-    layout = Layout(
-        model.n_columns,
-        model.n_hidden,
-        q,
-        direct=True,
-        n_backward=model.n_backward if both_ways else None,
-        lags=lags,
-    )
+    model, layout = model_and_layout(rng, N_CLASSES, lags=lags, both_ways=both_ways)
     return model, layout, Source(as_sequences(X, codes), lags=lags, both_ways=both_ways)
 
 

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from helpers.generators import model_and_layout
 from scipy.optimize import least_squares
 
 from gloree.engine import Engine, Source, split_after
-from gloree.models import BRNN, IORNN, ExplosionError
+from gloree.models import IORNN, ExplosionError
 from gloree.refinement import (
     LBFGS,
     LOSSES,
@@ -69,24 +70,7 @@ def make_case(kind, loss, seed=0):
     else:
         Y = [3.0 * draw((n, q)) for n in LENGTHS]
     both_ways, lags = kind == "windows", 2 if kind == "windows" else 1
-    if both_ways:
-        model = BRNN(
-            draw((2, 2 * lags)) / 2, 0.2 * draw((2, 2)), draw((2, 2 * lags)) / 2,
-            0.2 * draw((2, 2)), draw((4, q)), 0.3 * draw(4), draw(q),
-            draw(((2 * lags - 1) * 2, q)), lags=lags,
-        )  # fmt: skip
-    else:
-        model = IORNN(
-            draw((3, 2)) / 2, 0.2 * draw((3, 3)), draw((3, q)), 0.3 * draw(3), draw(q), draw((2, q))
-        )
-    layout = Layout(
-        model.n_columns,
-        model.n_hidden,
-        q,
-        direct=True,
-        n_backward=model.n_backward if both_ways else None,
-        lags=lags,
-    )
+    model, layout = model_and_layout(rng, N_OUTPUTS, lags=lags, both_ways=both_ways)
     cut = {"segment": 4, "before": 2} if kind == "pieces" else {}
     return model, layout, Source(as_sequences(X, Y), lags=lags, both_ways=both_ways, **cut)
 
