@@ -181,18 +181,6 @@ def total_square(x: Array) -> float:
     return float(np.vdot(x, x)) if not is_tensor(x) else float((x * x).sum())
 
 
-def column_minima(x: Array) -> Array:
-    """Smallest entry of each column."""
-    found: Array = namespace(x).min(x, axis=0)
-    return found
-
-
-def column_maxima(x: Array) -> Array:
-    """Largest entry of each column."""
-    found: Array = namespace(x).max(x, axis=0)
-    return found
-
-
 def stretch_sums(x: Array, first: IntArray) -> Array:
     """Sums over stretches of rows that begin at `first` (and end where the next one begins)."""
     return _reduced(x, first, "sum") if is_tensor(x) else np.add.reduceat(x, first, axis=0)

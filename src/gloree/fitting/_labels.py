@@ -247,5 +247,5 @@ def refine_labels(
         *(result.model.canonical(), moments.directions, result.status, result.n_steps),
         accuracies=accuracies,
         findings=findings,
-        detail=f"{result.n_steps} steps, {result.status.value}",
+        detail=result.outcome,
     )

@@ -101,9 +101,9 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     canonical = on_given_inputs(problem, source, result.model.canonical())
     errors = find_errors(problem, result, layout, source, units)
     directions = moments.directions
-    detail = f"{result.n_steps} steps, {result.status.value}"
+    detail = result.outcome
     if errors is None:
-        detail += "; no standard errors: J^T J not formed"
+        detail += "; no standard errors: too many weights to form their covariance"
     return RefinedFit(
         canonical,
         None if directions is None else directions.reordered(units.order),
