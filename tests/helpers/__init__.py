@@ -4,8 +4,11 @@
 * `quadrature`: exact expectations over short Gaussian sequences, and networks for them that share
   nothing with the library.
 * `differences`: derivatives by central differences.
+* `batches`: sums over the batches of a source.
+* `blocks`: blocks of a recursion so small that every path through them is taken.
 * `planted`: tensors with known components.
 * `generators`: ragged data, stable chains, networks of given sizes.
 * `recovery`: the first stage of a fit from a moment in closed form, and errors of all weights.
+* `estimates`: fits of the regressor, and least squares from the truth.
 * `comparisons`: closeness relative to the largest entry.
 """
