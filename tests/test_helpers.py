@@ -8,6 +8,7 @@ from helpers import naive
 from helpers.batches import merged, only_batch
 from helpers.comparisons import assert_close, assert_same_sums
 from helpers.differences import by_weights, central
+from helpers.tensors import contract, power, rank_one_sum, symmetrise
 
 from gloree.engine import Source
 from gloree.models import BRNN, IORNN
@@ -97,3 +98,12 @@ def test_closeness_is_relative_to_the_largest_entry():
     assert_close(np.array([1e6, 1.0]), np.array([1e6, 0.0]), 1e-5)
     with pytest.raises(AssertionError):
         assert_close(np.array([1.0]), np.array([1.1]), 1e-2)
+
+
+def test_tensors_are_those_worked_out_by_hand():
+    np.testing.assert_array_equal(power([1.0, 2.0], 2), [[1.0, 2.0], [2.0, 4.0]])
+    total = rank_one_sum([[2.0], [3.0]], [[1.0, 0.0], [0.0, 1.0]], 2)
+    np.testing.assert_array_equal(total, [[[2.0, 0.0], [0.0, 3.0]]])
+    matrix = np.array([[1.0, 2.0], [4.0, 8.0]])
+    assert contract(matrix, [1.0, 0.0], [0.0, 1.0]) == 2.0
+    np.testing.assert_array_equal(symmetrise(matrix), [[1.0, 3.0], [3.0, 8.0]])

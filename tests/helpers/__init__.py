@@ -6,6 +6,7 @@
 * `differences`: derivatives by central differences.
 * `batches`: sums over the batches of a source.
 * `blocks`: blocks of a recursion so small that every path through them is taken.
+* `tensors`: outer products and contractions, written out.
 * `planted`: tensors with known components.
 * `generators`: ragged data, stable chains, networks of given sizes.
 * `recovery`: the first stage of a fit from a moment in closed form, and errors of all weights.

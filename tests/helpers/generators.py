@@ -10,6 +10,10 @@ LENGTHS = (5, 1, 8, 2, 3)
 """Steps of ragged sequences: one of a single step, some shorter than a window."""
 
 
+MONOMIALS = {1: "linear", 2: "quadratic", 3: "cubic"}
+"""Activations by their degree."""
+
+
 def ragged(n_inputs, n_outputs, lengths=LENGTHS, seed=1, mean=0.0):
     """Lists X and Y of sequences of normal numbers; those of Y have this mean."""
     rng = np.random.default_rng(seed)
@@ -95,6 +99,20 @@ def two_way_network(
         lags=lags,
     )
     return model.replace(**changes)
+
+
+def memoryless(model, order=None):
+    """The units of a network without their recurrence, in this order."""
+    order = np.arange(model.n_hidden) if order is None else np.asarray(order)
+    return IORNN(
+        model.input_weights[order],
+        None,
+        model.output_weights[order],
+        model.hidden_bias[order],
+        model.output_bias,
+        model.direct_weights,
+        activation=model.activation,
+    )
 
 
 def with_biases(model, seed, scale=0.3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.tensors import power
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.linalg import solve_discrete_lyapunov
 
@@ -55,11 +56,6 @@ def quadrature(function, n_nodes=40):
 
 
 HERMITE = {2: lambda v: v**2 - 1, 3: lambda v: v**3 - 3 * v}
-
-
-def power(x, order):
-    letters = "abc"[:order]
-    return np.einsum(",".join(letters) + "->" + letters, *[x] * order)
 
 
 def population(branches, n_outputs=1):
