@@ -101,6 +101,38 @@ def two_way_network(
     return model.replace(**changes)
 
 
+def restricted(model, *, recurrent=True, bias=True, direct=True, hidden_bias=True):
+    """The network with zeros for the weights that a layout of these flags leaves out."""
+    left_out = {
+        "recurrent_weights": not recurrent,
+        "hidden_bias": not (bias and hidden_bias),
+        "output_bias": not bias,
+        "direct_weights": not direct,
+    }
+    return model.replace(**{name: None for name, is_out in left_out.items() if is_out})
+
+
+def mirrored(model):
+    """The network that computes the same on sequences read backwards."""
+    k, past = model.n_forward, model.lags * model.n_inputs
+    D = model.direct_weights
+    if D is not None:
+        now = model.n_inputs
+        D = np.concatenate((D[:now], D[past:], D[now:past]))
+    return BRNN(
+        model.backward_input_weights,
+        model.backward_recurrent_weights,
+        model.forward_input_weights,
+        model.forward_recurrent_weights,
+        np.roll(model.output_weights, -k, axis=0),
+        np.roll(model.hidden_bias, -k),
+        model.output_bias,
+        D,
+        model.activation,
+        lags=model.lags,
+    )
+
+
 def memoryless(model, order=None):
     """The units of a network without their recurrence, in this order."""
     order = np.arange(model.n_hidden) if order is None else np.asarray(order)

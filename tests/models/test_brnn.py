@@ -14,7 +14,7 @@ import pytest
 from helpers import naive
 from helpers.blocks import tiny_blocks
 from helpers.comparisons import assert_close, assert_same_in_torch, assert_same_weights
-from helpers.generators import two_way_network, uniform_inputs
+from helpers.generators import mirrored, two_way_network, uniform_inputs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -49,27 +49,6 @@ ACTIVATIONS = {
 }
 SPLITS = [(3, 2), (2, 3), (1, 1), (4, 0), (0, 4)]
 make_model = partial(two_way_network, norm=0.1, direct=True)
-
-
-def mirrored(model):
-    """The network that computes the same on sequences read backwards."""
-    k, past = model.n_forward, model.lags * model.n_inputs
-    D = model.direct_weights
-    if D is not None:
-        now = model.n_inputs
-        D = np.concatenate((D[:now], D[past:], D[now:past]))
-    return BRNN(
-        model.backward_input_weights,
-        model.backward_recurrent_weights,
-        model.forward_input_weights,
-        model.forward_recurrent_weights,
-        np.roll(model.output_weights, -k, axis=0),
-        np.roll(model.hidden_bias, -k),
-        model.output_bias,
-        D,
-        model.activation,
-        lags=model.lags,
-    )
 
 
 # ------------------------------------------------------------------------------ forward passes

@@ -19,7 +19,7 @@ ALGEBRA = 1e-11
 
 
 def make_data(n_inputs=3, lengths=LENGTHS):
-    return ragged(n_inputs, 2, lengths, mean=2.0)
+    return ragged(n_inputs, 2, lengths, seed=9, mean=2.0)
 
 
 @pytest.mark.parametrize("var_order", [1, 2])
