@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.parts import PerPass
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -337,16 +338,11 @@ def test_labels_beyond_the_whole_numbers_of_a_float_are_refused_in_a_source():
         SpectralRNNClassifier(1).fit(sources.batches([(X, labels)]))
 
 
-class Stream:
+def stream(n_parts):
     """So many parts of labelled sequences."""
-
-    def __init__(self, n_parts):
-        self.n_parts = n_parts
-
-    def __iter__(self):
-        for seed in range(self.n_parts):
-            x = np.random.default_rng(seed).standard_normal((50, 20, 4))
-            yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
+    for seed in range(n_parts):
+        x = np.random.default_rng(seed).standard_normal((50, 20, 4))
+        yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
 
 
 @pytest.mark.parametrize("n_parts", [4, 16])
@@ -361,8 +357,8 @@ def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_
     )
     path = tmp_path / "fit"
     clf = SpectralRNNClassifier(2, random_state=0, refine=None, max_rounds=1)
-    clf.fit(sources.batches(Stream(n_parts)), checkpoint=path)
+    clf.fit(sources.batches(PerPass(lambda _: stream(n_parts))), checkpoint=path)
     assert seen == [2000]
     assert path.stat().st_size < 250_000
-    x, labels = next(iter(Stream(1)))
+    x, labels = next(stream(1))
     assert clf.score(x, labels) > 0.75

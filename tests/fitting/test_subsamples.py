@@ -1,11 +1,10 @@
 """How many rows the start of a fit takes: few where these are clear, more where they are not."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
+from helpers.engines import Counted
 
-from gloree import Engine, SpectralRNNRegressor, datasets, metrics
+from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.diagnostics import AcceptanceWarning
 from gloree.fitting import _directions, _first_moment
 from gloree.refinement import _gauss_newton
@@ -15,20 +14,6 @@ ROUNDING = 1e-9
 
 # 3,000 sequences of 20 steps; a first moment of 5 inputs begins with 8,000 of these steps
 N_ROWS, FIRST_ROWS = 60_000, 8_000
-
-
-@dataclass(frozen=True)
-class Counted(Engine):
-    """Notes label and rows of its passes."""
-
-    passes: list[tuple[str, int]] = field(default_factory=list)
-
-    def run(self, function, data, *, label="pass"):
-        self.passes.append((label, data.as_subset().n_counted))
-        return super().run(function, data, label=label)
-
-    def rows_of(self, label):
-        return [rows for name, rows in self.passes if name == label]
 
 
 def simulate(noise, **options):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.generators import MONOMIALS, forward_network, ragged
 
 from gloree.chains import GaussianVAR
 from gloree.models import IORNN
@@ -37,23 +38,12 @@ SINGULAR = 1e15
 LENGTHS = (30, 25, 1, 40, 2)
 
 
-def make_model(seed=0, degree=2, direct=False, n_outputs=2):
-    rng = np.random.default_rng(seed)
-    return IORNN(
-        rng.standard_normal((2, 3)) / 2,
-        0.15 * rng.standard_normal((2, 2)),
-        rng.standard_normal((2, n_outputs)),
-        0.4 * rng.standard_normal(2),
-        rng.standard_normal(n_outputs),
-        rng.standard_normal((3, n_outputs)) if direct else None,
-        activation="quadratic" if degree == 2 else "cubic",
-    )
+def make_model(degree=2, n_outputs=2, **options):
+    return forward_network(3, 2, n_outputs, activation=MONOMIALS[degree], **options)
 
 
-def make_batch(seed=1, n_outputs=2):
-    rng = np.random.default_rng(seed)
-    X = [rng.standard_normal((n, 3)) for n in LENGTHS]
-    return as_sequences(X, [rng.standard_normal((n, n_outputs)) for n in LENGTHS]).whole()
+def make_batch(n_outputs=2):
+    return as_sequences(*ragged(3, n_outputs, LENGTHS)).whole()
 
 
 def explicit_jacobian(model, batch, *, recurrent, bias, output_bias, direct):
