@@ -2,10 +2,13 @@
 
 from gloree.diagnostics._checks import (
     CONDITION_LIMIT,
+    SMALLEST_SIZE,
     check_covariance,
     check_identifiable,
     check_samples,
+    check_size,
     recoverable_degree,
+    rows_for,
 )
 from gloree.diagnostics._findings import (
     AcceptanceWarning,
@@ -28,6 +31,7 @@ from gloree.diagnostics._report import FitReport, Stage
 
 __all__ = [
     "CONDITION_LIMIT",
+    "SMALLEST_SIZE",
     "AcceptanceWarning",
     "ConditionWarning",
     "ConvergenceWarning",
@@ -47,7 +51,9 @@ __all__ = [
     "check_covariance",
     "check_identifiable",
     "check_samples",
+    "check_size",
     "emit",
     "recoverable_degree",
+    "rows_for",
     "warn_caller",
 ]

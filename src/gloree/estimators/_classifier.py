@@ -193,7 +193,7 @@ class SpectralRNNClassifier(SpectralRNN):
         check_choice("readout", self.readout, _READOUTS)
         if self.readout == "least-squares" and self.refine is not None:
             raise ValueError(
-                "readout='least-squares' goes with refine=None: the refinement minimises the "
+                "`readout='least-squares'` goes with `refine=None`: the refinement minimises the "
                 "cross-entropy of a logistic readout"
             )
         problem = self._problem(as_data(X, lengths=lengths))
@@ -212,7 +212,7 @@ class SpectralRNNClassifier(SpectralRNN):
             problem = problem.with_outputs(LabelCoding(classes))
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
+                f"all {data.n_rows} `labels` are {classes.tolist()[0]!r}: there is nothing to "
                 f"tell apart"
             )
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))

@@ -11,7 +11,7 @@ import numpy as np
 from gloree._arrays import like, to_host
 from gloree.activations import Polynomial
 from gloree.chains import InputLaw
-from gloree.diagnostics import check_samples, recoverable_degree
+from gloree.diagnostics import TooFewSamplesError, check_samples, recoverable_degree, rows_for
 from gloree.engine import Engine
 from gloree.models import BRNN, Network
 from gloree.moments import FirstMomentEstimator
@@ -146,6 +146,24 @@ class FitProblem:
         """Free weights of a network of this fit."""
         backward = model.n_backward if isinstance(model, BRNN) else None
         return replace(self.layout(model.n_hidden, backward), n_outputs=model.n_outputs)
+
+    def check_shapes(self) -> None:
+        """Refuse windows longer than all sequences, and more inputs than the steps can tell of.
+
+        Before anything of that size is allocated.
+        """
+        lags, n_rows = self.settings.lags, self.data.n_rows
+        if lags > self.data.longest:
+            raise ValueError(
+                f"no sequence has {lags} steps, the length of one window: lower `lags`"
+            )
+        needed = rows_for(self.n_inputs)
+        if n_rows < needed:
+            windows = f" ({self.data.n_inputs} in each of the `lags`={lags} steps)"
+            raise TooFewSamplesError(
+                f"{n_rows} steps for {self.n_inputs} inputs{windows if lags > 1 else ''}: at least "
+                f"{needed} steps are needed. Give more data or fewer inputs"
+            )
 
     def check_samples(self, n_rows: int, n_hidden: int) -> None:
         """Refuse data that are too few for this many units."""

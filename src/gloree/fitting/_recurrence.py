@@ -146,7 +146,7 @@ def recurrence_estimator(
     if inputs.law is None:
         if other is None:
             raise ValueError(
-                f"recurrence={asked.name!r} needs an input law, and lag windows have none: use "
+                f"`recurrence={asked.name!r}` needs an input law, and lag windows have none: use "
                 f"'instrument', which falls back on least squares"
             )
         return other, ()
