@@ -257,7 +257,7 @@ def test_labels_of_another_length_are_named(labelled):
 
 def test_one_class_only_is_refused(labelled):
     X, labels, _, _ = labelled
-    with pytest.raises(ValueError, match=r"all 8000 `labels` are 'x'.*nothing to tell apart"):
+    with pytest.raises(ValueError, match=r"all 8000 labels are 'x'.*nothing to tell apart"):
         classifier().fit(X, np.full(labels.shape, "x"))
 
 

@@ -462,8 +462,8 @@ def test_windows_do_not_cross_sequences(record):
     "options, message",
     [
         ({"moment": "score"}, "`moment='score'` needs an input law.*use moment='regression'"),
-        ({"recurrence": "cross"}, "recurrence='cross'` needs an input law.*'instrument'"),
-        ({"recurrence": "score"}, "recurrence='score'` needs an input law.*'instrument'"),
+        ({"recurrence": "cross"}, "recurrence='cross' needs an input law.*'instrument'"),
+        ({"recurrence": "score"}, "recurrence='score' needs an input law.*'instrument'"),
     ],
 )
 def test_what_needs_an_input_law_is_refused_for_windows(options, message, record):
@@ -675,5 +675,5 @@ def test_a_linear_network_is_realised_up_to_a_similarity_of_its_states(n_steps):
 @pytest.mark.parametrize("option", [{"bidirectional": True}, {"lags": 2}, {"recurrence": None}])
 def test_options_without_meaning_for_a_linear_network_are_refused(option, simulated):
     X, Y, _, _ = simulated
-    with pytest.raises(ValueError, match="activation='linear'` is realised from its impulse"):
+    with pytest.raises(ValueError, match="activation='linear' is realised from its impulse"):
         SpectralRNNRegressor(2, activation="linear", **option).fit(X, Y)

@@ -184,7 +184,9 @@ def draw(seed):
         "moment": pick(rng, "auto", "regression", "score", "xreg", "union", usual=0.6 + tame),
         "direct": bool(rng.random() < 0.3),
         "fit_bias": bool(rng.random() < 0.8),
-        "recurrence": pick(rng, "instrument", None, "least-squares", "cross", "score", usual=0.5 + tame),
+        "recurrence": pick(
+            rng, "instrument", None, "least-squares", "cross", "score", usual=0.5 + tame
+        ),
         "lags": pick(rng, 1, 2, 3, 30, 1000, 10**9, usual=0.6 + tame),
         "max_rounds": pick(rng, 5, 0, 1, usual=0.8 + tame),
         "batch_size": pick(rng, None, 1, 7, 10**12, usual=0.8 + tame),
@@ -242,4 +244,3 @@ def fault(seed):
         if some.dtype.kind == "f" and not np.isfinite(some).all():
             return f"{text}\n    predictions are not finite", "fault"
     return None, f"model, {time.perf_counter() - begin:.0f} s"
-

@@ -124,5 +124,5 @@ def test_every_tenth_segment_is_held_out(simulated):
 
 def test_one_segment_cannot_be_split():
     source = Source(as_sequences(np.ones((5, 1)), np.zeros((5, 1))))
-    with pytest.raises(ValueError, match="is one segment, which cannot be split"):
+    with pytest.raises(ValueError, match="one segment cannot be split"):
         split_held_out(source)

@@ -193,8 +193,8 @@ class SpectralRNNClassifier(SpectralRNN):
         check_choice("readout", self.readout, _READOUTS)
         if self.readout == "least-squares" and self.refine is not None:
             raise ValueError(
-                "`readout='least-squares'` goes with `refine=None`: the refinement minimises the "
-                "cross-entropy of a logistic readout"
+                "readout='least-squares' goes with refine=None: the refinement minimises the "
+                "cross-entropy of a logistic readout. Change `readout` or `refine`"
             )
         problem = self._problem(as_data(X, lengths=lengths))
         data = problem.data
@@ -212,8 +212,8 @@ class SpectralRNNClassifier(SpectralRNN):
             problem = problem.with_outputs(LabelCoding(classes))
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {data.n_rows} `labels` are {classes.tolist()[0]!r}: there is nothing to "
-                f"tell apart"
+                f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
+                f"tell apart in `labels`"
             )
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report

@@ -215,13 +215,13 @@ class SpectralRNNRegressor(SpectralRNN):
         settings = problem.settings
         if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
             raise ValueError(
-                "`activation='linear'` is realised from its impulse response, forward in time: "
+                "activation='linear' is realised from its impulse response, forward in time: "
                 "leave `bidirectional`, `lags` and `recurrence` as they are by default"
             )
         given = (self.moment, self.recurrence, self.refine, self.loss)
         if not all(value is None or isinstance(value, str) for value in given):
             raise ValueError(
-                "`activation='linear'` uses neither `moment` nor `recurrence`, and has a refinement "
+                "activation='linear' uses neither `moment` nor `recurrence`, and has a refinement "
                 "of its own: leave `moment`, `recurrence`, `refine` and `loss` to their names"
             )
         wanted = IdentificationSettings(

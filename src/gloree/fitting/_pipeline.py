@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport
 from gloree.fitting._first_moment import estimate_first_moment
@@ -29,6 +30,7 @@ from gloree.fitting._refine import RefinedFit, keep_moments, refine
 from gloree.fitting._report import fit_report
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
+from gloree.sequences import Data
 
 N_STAGES = 8
 """Stages of a fit, at most."""
@@ -60,6 +62,7 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
     problem.check_shapes()
     verbose = problem.settings.verbose
     with (
+        same_data(problem.data),
         explosions_explained(),
         problem.engine.small_matrices(),
         stage_runner(N_STAGES, verbose) as stages,
@@ -73,6 +76,20 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         refined = task.refined(problem, inputs, moments, stages)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
+
+
+@contextmanager
+def same_data(data: Data) -> Iterator[None]:
+    """Raise a `SourceError` if data in files have changed, whatever else came of it."""
+    before = data.content()
+    try:
+        yield
+    except SourceError:
+        raise
+    except Exception:
+        data.require_unchanged(before)
+        raise
+    data.require_unchanged(before)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from gloree._arrays import like, to_host
+from gloree._mapped import loaded
 from gloree.activations import Polynomial
 from gloree.chains import InputLaw
 from gloree.diagnostics import TooFewSamplesError, check_samples, recoverable_degree, rows_for
@@ -124,7 +125,7 @@ class FitProblem:
         """About so many inputs and outputs at the start of the data."""
         part = self.data.head(n_rows)
         assert part.Y is not None
-        X, Y = (to_host(values).astype(np.float64) for values in (part.X, part.Y))
+        X, Y = (to_host(loaded(values)).astype(np.float64) for values in (part.X, part.Y))
         return X, Y if self.encode is None else self.encode(Y)
 
     def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:

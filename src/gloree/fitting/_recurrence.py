@@ -146,8 +146,8 @@ def recurrence_estimator(
     if inputs.law is None:
         if other is None:
             raise ValueError(
-                f"`recurrence={asked.name!r}` needs an input law, and lag windows have none: use "
-                f"'instrument', which falls back on least squares"
+                f"recurrence={asked.name!r} needs an input law, and lag windows have none: use "
+                f"`recurrence`='instrument', which falls back on least squares"
             )
         return other, ()
     if not inputs.score_is_wrong:

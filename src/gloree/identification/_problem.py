@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
 from gloree.diagnostics import SMALLEST_SIZE, Finding, check_size
 from gloree.engine import Engine, Selection
@@ -122,4 +123,5 @@ def percent(error: float) -> str:
 
 def _as_floats(data: Sequences, rows: slice = slice(None)) -> tuple[Array, Array]:
     assert data.Y is not None
-    return np.asarray(data.X[rows], np.float64), np.asarray(data.Y[rows], np.float64)
+    u, y = (np.asarray(loaded(values[rows]), np.float64) for values in (data.X, data.Y))
+    return u, y

@@ -198,8 +198,8 @@ def _choose(
         entries = named.n_features(n_inputs, degree)
         if entries > MAX_ENTRIES:
             raise ValueError(
-                f"`moment={named.name!r}` of order {degree} has {entries:,} entries for {n_inputs} "
-                f"inputs: use 'regression', which finds the directions of the units first"
+                f"moment={named.name!r} of order {degree} has {entries:,} entries for {n_inputs} "
+                f"inputs: use `moment`='regression', which finds the directions of the units first"
             )
         return named, n_inputs
     plain, union = FIRST_MOMENTS["xreg"], FIRST_MOMENTS["union"]

@@ -309,14 +309,14 @@ class Score(RecurrenceEstimator):
         """Refuse degrees other than 2, sizes that are too large, backward units, and a given U."""
         if bidirectional or model.n_forward < model.n_hidden:
             raise ValueError(
-                "`recurrence='score'` gives U without the signs of its rows, and V not at all: use "
-                "'instrument' or 'cross' for bidirectional networks"
+                "recurrence='score' gives U without the signs of its rows, and V not at all: use "
+                "'instrument' or 'cross' as `recurrence` of bidirectional networks"
             )
         check_score_method(model)
         if model.recurrent_weights.any():
             raise ValueError(
-                "`recurrence='score'` starts from U = 0, and the model has recurrent weights: use "
-                "'instrument' to improve them"
+                "recurrence='score' starts from U = 0, and the model has recurrent weights: use "
+                "`recurrence`='instrument' to improve them"
             )
 
     def sums(self, seen: BatchAtWeights) -> SecondMomentSums[ScoreSums]:

@@ -174,8 +174,8 @@ def split_held_out(selection: Selection) -> tuple[Subset, Subset]:
     whole = selection.as_subset()
     if whole.n_visited < 2:
         raise ValueError(
-            "`X` is one segment, which cannot be split into training and held-out data: give more "
-            "sequences, or `refine=None`"
+            "one segment cannot be split into training and held-out data: give more sequences, or "
+            "`refine`=None"
         )
     every = min(HELD_OUT, whole.n_visited)
     training, held_out, count = [], [], 0
