@@ -27,6 +27,10 @@ Stamp: TypeAlias = tuple[int, ...]
 may set the first of the times back, and nobody the second."""
 
 
+CAN_READ = hasattr(os, "preadv")
+"""Whether this system reads at a place of a file; one that does not lets nobody cut a map short."""
+
+
 class SourceError(ValueError):
     """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
@@ -56,9 +60,8 @@ class MappedFile:
         place = values.__array_interface__["data"][0] - self.address
         return self.offset + place if 0 <= place < self.n_bytes else None
 
-    def read(self, place: int, values: Values) -> None:
-        """Fill an array with what stands in the file from a byte on."""
-        view = memoryview(values.reshape(-1).view(np.uint8))
+    def read(self, place: int, view: memoryview) -> None:
+        """Fill memory with what stands in the file from a byte on."""
         while len(view):
             n_read = os.preadv(self.descriptor, [view], place)
             if n_read == 0:
@@ -124,7 +127,7 @@ def loaded(values: Values) -> Values:
         return _copied_map(values)
     mapped = cast(MappedArray, values).mapped
     assert mapped is not None
-    if not hasattr(os, "preadv"):  # on systems that let nobody cut a mapped file
+    if not CAN_READ:
         return np.array(np.asarray(values))
     if values.ndim > 1 and values.strides[0] < 0:
         return loaded(values[::-1])[::-1]
@@ -144,16 +147,24 @@ def loaded(values: Values) -> Values:
 
 def loaded_rows(values: Values, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Values:
     """Rows of a mapped array (indices or a mask), in memory: neighbours are read together."""
-    if rows.dtype == np.bool_:
-        rows = np.flatnonzero(rows)
+    rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
     if not rows.size:
         return np.asarray(values[:0])
-    ends = np.flatnonzero(np.diff(rows) != 1) + 1
-    bounds = zip((0, *ends.tolist()), (*ends.tolist(), rows.size), strict=True)
+    if isinstance(values, np.memmap):
+        return _copied_map(values, rows)
     found = np.empty((rows.size, *values.shape[1:]), values.dtype)
-    for start, stop in bounds:
-        first = int(rows[start])
-        found[start:stop] = loaded(values[first : first + stop - start])
+    begins = np.concatenate(([0], np.flatnonzero(np.diff(rows) != 1) + 1, [rows.size]))
+    mapped = cast(MappedArray, values).mapped
+    place = None if mapped is None else mapped.place_of(values)
+    if mapped is None or place is None or not values.flags.c_contiguous or not CAN_READ:
+        for start, stop in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
+            first = int(rows[start])
+            found[start:stop] = loaded(values[first : first + stop - start])
+        return found
+    view, width = memoryview(found.reshape(-1).view(np.uint8)), values.strides[0]
+    places, bounds = (place + rows[begins[:-1]] * width).tolist(), (begins * width).tolist()
+    for first, start, stop in zip(places, bounds[:-1], bounds[1:], strict=True):
+        mapped.read(first, view[start:stop])
     return found
 
 
@@ -169,21 +180,22 @@ def _read_into(mapped: MappedFile, values: Values, found: Values) -> None:
     place = mapped.place_of(values)
     if values.size:
         assert place is not None
-        mapped.read(place, found)
+        mapped.read(place, memoryview(found.reshape(-1).view(np.uint8)))
 
 
-def _copied_map(values: np.memmap[Any, Any]) -> Values:
+def _copied_map(
+    values: np.memmap[Any, Any], rows: NDArray[np.int64] | slice = slice(None)
+) -> Values:
     """Copy part of a map that the caller has made, whose file has to be as long as it was."""
     kept: Any = values
     pages, granularity = kept._mmap, mmap.ALLOCATIONGRANULARITY
     if pages.size() < kept.offset // granularity * granularity + len(pages):
         raise cut_short(kept.filename)
-    found = np.array(np.asarray(values))
-    if kept.mode == "r" and values.size and hasattr(pages, "madvise"):
-        # pages that have been read count among the memory of this process until they are let go
+    found = np.array(np.asarray(values)[rows])
+    if kept.mode == "r" and values.flags.c_contiguous and values.size and CAN_READ:
+        # pages that were read count among the memory of this process until they are let go
         begin = values.__array_interface__["data"][0]
         begin -= np.frombuffer(pages, np.uint8, 1).__array_interface__["data"][0]
         first = begin // mmap.PAGESIZE * mmap.PAGESIZE
-        if values.flags.c_contiguous:
-            pages.madvise(mmap.MADV_DONTNEED, first, begin - first + values.nbytes)
+        pages.madvise(mmap.MADV_DONTNEED, first, begin - first + values.nbytes)
     return found

@@ -2,7 +2,6 @@
 
 from gloree.diagnostics._checks import (
     CONDITION_LIMIT,
-    SMALLEST_SIZE,
     check_covariance,
     check_identifiable,
     check_samples,
@@ -31,7 +30,6 @@ from gloree.diagnostics._report import FitReport, Stage
 
 __all__ = [
     "CONDITION_LIMIT",
-    "SMALLEST_SIZE",
     "AcceptanceWarning",
     "ConditionWarning",
     "ConvergenceWarning",

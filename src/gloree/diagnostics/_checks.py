@@ -105,7 +105,7 @@ def check_covariance(
             f"`X` is constant in column(s) {', '.join(map(str, constant[:10]))}: leave constant "
             f"inputs out (biases are fitted without them)"
         )
-    check_size("X", variances, least=SMALLEST_SIZE)
+    check_size("X", variances, small=False)
     scale = np.sqrt(variances)
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     condition = float(values[-1] / values[0]) if values[0] > 0 else np.inf
@@ -119,8 +119,11 @@ def check_covariance(
     return condition
 
 
-def check_size(name: str, squares: Array, least: float = 0.0) -> None:
-    """Raise a ValueError unless these mean squares are those of numbers to compute with."""
+def check_size(name: str, squares: Array, *, small: bool = True) -> None:
+    """Raise a ValueError if these mean squares are those of numbers too large to compute with.
+
+    Or too small, unless `small` numbers may be among them.
+    """
     what = "inputs" if name in "Xu" else "outputs"
     sizes = np.sqrt(np.abs(squares))
     if not np.all(sizes <= LARGEST_SIZE):
@@ -128,7 +131,7 @@ def check_size(name: str, squares: Array, least: float = 0.0) -> None:
             f"`{name}` holds values so large (of the order of {sizes.max():.0e}) that powers of "
             f"them overflow: bring the {what} to a scale near 1"
         )
-    if not np.all(sizes >= least):
+    if not small and not np.all(sizes >= SMALLEST_SIZE):
         raise ValueError(
             f"`{name}` holds values so small (they vary by {sizes.min():.0e}) that powers of them "
             f"vanish: bring the {what} to a scale near 1"

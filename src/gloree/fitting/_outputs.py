@@ -17,7 +17,7 @@ from gloree._arrays import (
     to_host,
 )
 from gloree._sums import Sums
-from gloree.diagnostics import SMALLEST_SIZE, Finding, OutlierWarning, check_size
+from gloree.diagnostics import Finding, OutlierWarning, check_size
 from gloree.engine import Source
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
@@ -148,7 +148,7 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     n_rows, mean, std = int(sums.n_rows), sums.centre + offset, np.sqrt(variance)
     if not np.any(std > 1e-14 * np.abs(mean)):
         raise ValueError("`Y` is constant: there is nothing to fit")
-    check_size("Y", variance[std > 1e-14 * np.abs(mean)], least=SMALLEST_SIZE)
+    check_size("Y", variance[std > 1e-14 * np.abs(mean)], small=False)
     problem.check_samples(n_rows, settings.n_hidden or 1)
     return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
 

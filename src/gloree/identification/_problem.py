@@ -10,7 +10,7 @@ import numpy as np
 
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
-from gloree.diagnostics import SMALLEST_SIZE, Finding, check_size
+from gloree.diagnostics import Finding, check_size
 from gloree.engine import Engine, Selection
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
@@ -80,7 +80,7 @@ class IdentificationProblem:
             if constant.size:
                 channels = ", ".join(map(str, constant[:10]))
                 raise ValueError(f"`{name}` is constant in column(s) {channels}: {remedy}")
-            check_size(name, np.square(spread), least=SMALLEST_SIZE)
+            check_size(name, np.square(spread), small=False)
         scales = u.mean(axis=0), u.std(axis=0), y.mean(axis=0), y.std(axis=0)
         u, y = (u - scales[0]) / scales[1], (y - scales[2]) / scales[3]
         records = Sequences(u, y, data.lengths, data.form)
