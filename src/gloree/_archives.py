@@ -160,6 +160,8 @@ def _read_members(file: BinaryIO, wanted: Collection[str] | None, *, others: boo
         unknown = [] if others else sorted(set(members) - set(chosen))
         if unknown:
             raise ValueError(f"it holds {unknown[0]!r}, which does not belong there")
+        for name in set(members) - set(chosen):
+            archive.open(members[name]).close()  # compares the name with that beside the content
         arrays = {name: _read_member(archive, members[name], size) for name in chosen}
     return Archive(list(members), arrays, {name: members[name].CRC for name in chosen})
 

@@ -54,7 +54,7 @@ def read_model(
         _check(description, kind, path)
         arrays: dict[str, Any] = dict(read_archive(path, (_DESCRIPTION, *known)).arrays)
         del arrays[_DESCRIPTION]
-    return arrays, description["settings"]
+        return arrays, description["settings"]
 
 
 def _foreign(path: str | os.PathLike[str]) -> FormatError:
