@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._extras import require
+from gloree._mapped import is_mapped, loaded, loaded_rows
 
 Array: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -105,11 +106,14 @@ def take_rows(x: Values, rows: Rows) -> Values:
 
 
 def float_rows(values: NDArray[np.generic], rows: Rows) -> Array:
-    """Some rows as contiguous float64; a view where they are that already.
+    """Some rows as contiguous float64; a view where they are that already, in memory.
 
     Aligned too: arrays that have come over a network need not be, and NumPy multiplies those by
     another routine, with other last bits.
     """
+    if is_mapped(values):
+        some = loaded(values[rows]) if isinstance(rows, slice) else loaded_rows(values, rows)
+        return np.require(some, np.float64, ("C", "A"))
     if not is_tensor(values):
         return np.require(take_rows(values, rows), np.float64, ("C", "A"))
     xp = namespace(values)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
+from gloree._mapped import loaded
 from gloree._sums import Sums
 from gloree.models import IORNN, Network, sum_predictions
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
@@ -319,7 +320,7 @@ def _as_rows(given: object, lengths: ArrayLike | None) -> tuple[Array, IntArray]
     elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
         values = [np.asarray(part)[:, None] for part in values]
     data = as_sequences(values, lengths=lengths)
-    return np.asarray(data.X, dtype=np.float64), data.lengths
+    return np.asarray(loaded(data.X), dtype=np.float64), data.lengths
 
 
 def _differences(

@@ -5,7 +5,9 @@ from gloree.diagnostics._checks import (
     check_covariance,
     check_identifiable,
     check_samples,
+    check_size,
     recoverable_degree,
+    rows_for,
 )
 from gloree.diagnostics._findings import (
     AcceptanceWarning,
@@ -47,7 +49,9 @@ __all__ = [
     "check_covariance",
     "check_identifiable",
     "check_samples",
+    "check_size",
     "emit",
     "recoverable_degree",
+    "rows_for",
     "warn_caller",
 ]

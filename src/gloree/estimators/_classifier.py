@@ -194,7 +194,7 @@ class SpectralRNNClassifier(SpectralRNN):
         if self.readout == "least-squares" and self.refine is not None:
             raise ValueError(
                 "readout='least-squares' goes with refine=None: the refinement minimises the "
-                "cross-entropy of a logistic readout"
+                "cross-entropy of a logistic readout. Change `readout` or `refine`"
             )
         problem = self._problem(as_data(X, lengths=lengths))
         data = problem.data
@@ -213,7 +213,7 @@ class SpectralRNNClassifier(SpectralRNN):
         if classes.shape[0] < 2:
             raise ValueError(
                 f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
-                f"tell apart"
+                f"tell apart in `labels`"
             )
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report

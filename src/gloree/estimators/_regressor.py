@@ -216,7 +216,7 @@ class SpectralRNNRegressor(SpectralRNN):
         if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
             raise ValueError(
                 "activation='linear' is realised from its impulse response, forward in time: "
-                "leave bidirectional, lags and recurrence as they are by default"
+                "leave `bidirectional`, `lags` and `recurrence` as they are by default"
             )
         given = (self.moment, self.recurrence, self.refine, self.loss)
         if not all(value is None or isinstance(value, str) for value in given):

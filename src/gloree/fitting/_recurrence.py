@@ -144,7 +144,7 @@ def recurrence_estimator(
         if other is None:
             raise ValueError(
                 f"recurrence={asked.name!r} needs an input law, and lag windows have none: use "
-                f"'instrument', which falls back on least squares"
+                f"`recurrence`='instrument', which falls back on least squares"
             )
         return other, ()
     if not inputs.score_is_wrong:

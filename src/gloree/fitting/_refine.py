@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -164,9 +165,13 @@ def _washout_error(problem: FitProblem, model: Network, source: Source, longer: 
     squares = []
     for tried in (source, longer):
         some = Subset(source, tried.sample(WASHOUT_PIECES).split_evenly(4))
-        sums = problem.engine.run(partial(square_sums, model=model), some)
+        try:
+            sums = problem.engine.run(partial(square_sums, model=model), some)
+        except ExplosionError:
+            return np.inf
         squares.append(float(sums.squares.sum()))
-    return abs(squares[0] - squares[1]) / squares[1]
+    difference = abs(squares[0] - squares[1])
+    return difference / squares[1] if difference else 0.0
 
 
 def _warmed_up(source: Source) -> Source:
@@ -180,9 +185,10 @@ def with_outliers(
 ) -> tuple[Solution, Source, list[Finding]]:
     """Go on with all data; stay with the inliers, and say so, where that does not settle."""
     everything = replace(inliers, skipped=None)
-    whole = descend(result.model, everything)
-    if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
-        return whole, everything, []
+    with contextlib.suppress(ExplosionError):
+        whole = descend(result.model, everything)
+        if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
+            return whole, everything, []
     finding = Finding(
         OutlierWarning,
         f"the {outliers.shape[0]} segments of largest outputs were left out of the fit: with "

@@ -56,8 +56,9 @@ def read_inputs(u: object, name: str = "u") -> object:
                 f"come first: transpose it"
             )
     given = cast(ArrayLike, without_tensors(u))
-    if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) == 1:
-        return [np.asarray(part)[:, None] for part in given]
+    if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) > 0:
+        columns = np.ndim(given[0]) == 1
+        return [np.asarray(part)[:, None] for part in given] if columns else given
     return np.asarray(given)[:, None] if np.ndim(given) == 1 else given
 
 
@@ -87,6 +88,14 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
             f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower "
             f"it"
         )
+    units = settings.n_nonlinear or 0
+    # at least: those of the linear states not counted
+    unknowns = units * (units + (settings.n_linear or 1) + data.n_inputs + data.n_outputs + 1)
+    if data.n_rows * data.n_outputs < unknowns:
+        raise TooFewSamplesError(
+            f"{data.n_rows} samples of {data.n_outputs} output(s) are too few for "
+            f"`n_nonlinear`={units}, with {unknowns} unknown weights: give more data, or lower it"
+        )
     if settings.n_nonlinear != 0 and longest < LAG_WINDOW:
         raise TooFewSamplesError(
             f"the longest record has {longest} samples, and the nonlinear part is found from "
@@ -96,6 +105,7 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values that overflow are refused later
 def find_drift(data: Sequences) -> tuple[Finding, ...]:
     """Warn of the first output that drifts along the longest record."""
     y = longest_record(data, data.n_rows)[1]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, index, is_tensor, to_host
+from gloree._mapped import is_mapped, loaded
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
@@ -112,8 +113,13 @@ class Sequences(Data):
         for values in (self.X, self.Y):
             if values is not None:
                 for start in range(0, self.n_rows, CHECKSUM_ROWS):
-                    code = checksum_of(to_host(values[start : start + CHECKSUM_ROWS]), code)
+                    rows = loaded(values[start : start + CHECKSUM_ROWS])
+                    code = checksum_of(to_host(rows), code)
         return code
+
+    def content(self) -> int | None:
+        """Checksum of values in files that are mapped, where somebody may write to them."""
+        return self.checksum if is_mapped(self.X) or is_mapped(self.Y) else None
 
     def on_host(self) -> Sequences:
         """The same data as NumPy arrays."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, is_tensor, namespace, room, to_host, without_tensors
+from gloree._mapped import is_mapped, loaded
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")
@@ -115,7 +116,8 @@ def _numeric(value: object, name: str) -> NDArray[np.generic]:
             f"{name}.result()"
         )
     try:
-        array = np.asarray(value)
+        # a map is recognised by its type, where it is read
+        array = cast(NDArray[Any], value) if is_mapped(value) else np.asarray(value)
     except ValueError as error:
         raise ValueError(
             f"`{name}` is not a regular array: {error}. Sequences of unequal length go into a "
@@ -228,7 +230,7 @@ def _require_finite(rows: object, name: str, data: Sequences) -> None:
         return
     block = max(1, room(values) * 2**18 // values.shape[1])
     for start in range(0, values.shape[0], block):
-        part = values[start : start + block]
+        part = loaded(values[start : start + block])
         with np.errstate(invalid="ignore", over="ignore"):
             total = xp.sum(part, dtype=xp.float64)
         if np.isfinite(float(total)):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from gloree._extras import require
+from gloree._mapped import SourceError
 from gloree.sequences import Part
 from gloree.sources._parts import (
     Parts,
-    SourceError,
     Summary,
     compact,
     own_part_of_values,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from gloree._arrays import copied
+from gloree._mapped import SourceError, loaded
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
 
 HEAD_ROWS = 10_000
@@ -23,10 +24,6 @@ ADVICE = (
     "a fit reads the data many times, and each time they must be the same, in the same order (no "
     "shuffling, fixed seeds, no file that is still written to)"
 )
-
-
-class SourceError(ValueError):
-    """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
 
 def part_failure(name: str, error: BaseException) -> SourceError:
@@ -53,7 +50,8 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
     """Scan one part that is in memory, and keep the head of the first one."""
     rows, head = slice(0, HEAD_ROWS), None
     if first:
-        head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
+        Y = None if data.Y is None else np.array(loaded(data.Y[rows]))
+        head = (np.array(loaded(data.X[rows])), Y)
     return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
 
 
@@ -213,8 +211,9 @@ def in_memory(data: Data) -> Sequences:
     parts = [data.open(index) for index in range(len(data.part_lengths))]
     outputs = [part.Y for part in parts if part.Y is not None]
     lengths = np.concatenate(data.part_lengths).astype(np.int64)
-    X = np.concatenate([part.X for part in parts])
-    return Sequences(X, np.concatenate(outputs) if outputs else None, lengths, "list")
+    X = np.concatenate([loaded(part.X) for part in parts])
+    Y = np.concatenate([loaded(values) for values in outputs]) if outputs else None
+    return Sequences(X, Y, lengths, "list")
 
 
 def _require_same_columns(first: Summary, other: Summary) -> None:
