@@ -46,6 +46,16 @@ def test_naive_runs_of_many_sequences_are_those_of_each():
     np.testing.assert_array_equal(naive.predictions(model, x), expected)
 
 
+def test_naive_explosions_are_the_first_on_the_way_of_a_unit():
+    # h = x + 10 h before: 1, 11, 111 from the left; the other unit the same from the right
+    model = BRNN([[1.0]], [[10.0]], [[1.0]], [[10.0]], [[1.0], [1.0]], activation="linear")
+    one_way = model.replace(forward_recurrent_weights=None)
+    X = np.ones((2, 3, 1)) * [[[1.0]], [[0.0]]]
+    np.testing.assert_array_equal(naive.explosions(model, X, limit=10.0), [[0, 1]])
+    np.testing.assert_array_equal(naive.explosions(one_way, X, limit=100.0), [[0, 0]])
+    assert naive.explosions(model, X, limit=111.0).shape == (0, 2)
+
+
 def test_naive_outputs_of_pieces_start_from_zero_in_their_context():
     # steps 0 and 1: h = 1, 2; steps 2 and 3 after step 1 as context: h = 1, 2, 3
     model = IORNN([[1.0]], [[1.0]], [[1.0]], activation="linear")

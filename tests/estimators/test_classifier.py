@@ -21,6 +21,12 @@ from gloree.sequences import as_sequences
 SHARE_TOLERANCE = 0.021
 # two programs for the same sums of a few thousand terms
 ALGEBRA = 1e-10
+# the ridge of slopes of labels, relative to the variance: it changes the residual by its size
+RIDGE = 1e-4
+# the readout ends at a gradient of 1e-4 a row, in single precision, and its ridge is smaller
+RIDGE_OF_THE_READOUT = 1e-3
+# linear systems of condition 1e3 or so, by normal equations
+LINEAR_SYSTEM = 1e-8
 
 # labels are noisy outputs: whether single units are certain is not the matter here
 pytestmark = [
@@ -94,14 +100,14 @@ def test_logistic_probabilities_are_right_in_the_mean(labelled):
     X, labels, _, _ = labelled
     P = classifier(refine=None).fit(X, labels).predict_proba(X)
     shares = [np.mean(labels == name) for name in sorted(NAMES)]
-    np.testing.assert_allclose(P.mean(axis=(0, 1)), shares, atol=1e-3)
+    np.testing.assert_allclose(P.mean(axis=(0, 1)), shares, atol=RIDGE_OF_THE_READOUT)
 
 
 def test_least_squares_readout_gives_the_least_squares_estimates(labelled):
     """Outputs estimate probabilities: they sum to one at every step."""
     X, labels, _, _ = labelled
     clf = classifier(readout="least-squares", refine=None).fit(X, labels)
-    np.testing.assert_allclose(clf.decision_function(X).sum(axis=2), 1.0, atol=1e-8)
+    np.testing.assert_allclose(clf.decision_function(X).sum(axis=2), 1.0, atol=LINEAR_SYSTEM)
 
 
 def test_two_labels_are_enough(labelled):
@@ -133,12 +139,11 @@ def test_whitened_indicators_have_uncorrelated_residuals_of_unit_size(labelled, 
     Y = whitening(codes[:, None].astype(float))
     rows = data.X - data.X.mean(axis=0)
     if direct:
-        ridge = 1e-4 * np.diag(np.var(rows, axis=0)) * len(rows)
+        ridge = RIDGE * np.diag(np.var(rows, axis=0)) * len(rows)
         Y = Y - rows @ np.linalg.solve(rows.T @ rows + ridge, rows.T @ Y)
-    # the ridge changes the residual by its relative size
-    np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(3), atol=10 * RIDGE)
     back = whitening(codes[:, None].astype(float)) @ whitening.inverse + whitening.frequencies
-    np.testing.assert_allclose(back, indicators(codes, 4), atol=1e-8)
+    np.testing.assert_allclose(back, indicators(codes, 4), atol=LINEAR_SYSTEM)
 
 
 # ---------------------------------------------------------------------------------- kinds of labels

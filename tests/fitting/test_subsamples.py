@@ -11,6 +11,8 @@ from gloree.refinement import _gauss_newton
 
 # the order of summation, through a few steps of Gauss-Newton
 ROUNDING = 1e-9
+# least squares leaves .05 under noise of 10: four of these
+LOUD = 0.2
 
 # 3,000 sequences of 20 steps; a first moment of 5 inputs begins with 8,000 of these steps
 N_ROWS, FIRST_ROWS = 60_000, 8_000
@@ -44,7 +46,7 @@ def test_a_first_moment_that_is_not_accepted_is_taken_again_from_more_rows():
     assert est.report_.decomposition.accepted
     assert est.report_.stages[2].detail.endswith(f"from {taken[-1]:,} steps")
     assert min(engine.rows_of("moments")) == taken[-1]
-    assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.2
+    assert metrics.weight_errors(est.model_, truth)["input_weights"] < LOUD
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")

@@ -2,9 +2,13 @@
 
 import contextlib
 
+import numpy as np
 import pytest
+from hypothesis import assume
 
 from gloree.models import _blocks, _recursion
+from helpers import naive
+from helpers.comparisons import assert_close
 
 
 @contextlib.contextmanager
@@ -17,3 +21,14 @@ def tiny_blocks(block=8, warm_up=4, rows=32):
         patch.setattr(_recursion, "_MAX_BATCH_ENTRIES", 1)
         patch.setattr(_blocks, "WARM_UP_STEPS", warm_up)
         yield
+
+
+def assert_blocks_are_the_loop(model, X, rows, tolerance):
+    """States and outputs of tiny blocks are those of a loop over the steps of each sequence."""
+    runs = [naive.run(model, x) for x in X]
+    assume(all(np.all(np.abs(run.h) < 1e3) for run in runs))
+    with tiny_blocks(rows=rows):
+        states, outputs = model.hidden_states(X), model.predict(X)
+    for h, y, run in zip(states, outputs, runs, strict=True):
+        assert_close(h, run.h, tolerance)
+        assert_close(y, run.outputs, tolerance)

@@ -4,6 +4,7 @@ import numpy as np
 
 from gloree.chains import GaussianVAR
 from gloree.models import BRNN, IORNN
+from gloree.moments import Whitening
 from gloree.refinement import Layout
 
 LENGTHS = (5, 1, 8, 2, 3)
@@ -24,6 +25,12 @@ def ragged(n_inputs, n_outputs, lengths=LENGTHS, seed=1, mean=0.0):
 def uniform_inputs(n_sequences=5, n_steps=8, n_inputs=3, seed=1):
     """Inputs between -1 and 1, for which no network of small weights explodes."""
     return np.random.default_rng(seed).uniform(-1, 1, (n_sequences, n_steps, n_inputs))
+
+
+def whitening_of(X):
+    """Whitening of all rows of some sequences."""
+    rows = np.concatenate(list(X))
+    return Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
 
 
 def stable_chain(seed, n_inputs, order=1):

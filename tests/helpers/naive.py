@@ -73,6 +73,18 @@ def predictions(model, x, start=0.0):
     return run(model, x, start).outputs
 
 
+def explosions(model, X, limit=1e16):
+    """(sequence, step) where states pass the limit: forward units first, then backward ones."""
+    found = []
+    for i, x in enumerate(X):
+        bad = ~(np.abs(run(model, x).h) <= limit)
+        ahead, behind = bad[:, : model.n_forward], bad[:, model.n_forward :]
+        ahead, behind = (np.flatnonzero(side.any(axis=1)) for side in (ahead, behind))
+        if ahead.size or behind.size:
+            found.append((i, ahead[0] if ahead.size else behind[-1]))
+    return np.array(found, dtype=int).reshape(-1, 2)
+
+
 def counted(model, batch, data):
     """Outputs of the counted rows of a batch, and the segment of each.
 

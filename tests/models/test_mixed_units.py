@@ -153,7 +153,7 @@ def test_errors_of_the_activation_say_what_was_seen():
 # ------------------------------------------------------------------------------- the models
 
 
-@pytest.mark.parametrize("make", [make_iornn, make_brnn])
+@pytest.mark.parametrize("make", [make_iornn, make_brnn], ids=["make_iornn", "make_brnn"])
 def test_a_wrong_number_of_units_is_an_error(make):
     with pytest.raises(ValueError, match="`activation` is made for 2 units, the weights have 5"):
         make(activation=["linear", "tanh"])

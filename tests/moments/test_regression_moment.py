@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.batches import merged
 from helpers.comparisons import assert_same_sums
-from helpers.generators import stable_chain
+from helpers.generators import stable_chain, whitening_of
 from helpers.tensors import rank_one_sum
 
 from gloree.engine import MergeError
@@ -27,6 +27,8 @@ NORMAL_EQUATIONS = 1e-8
 DIFFERENCES = 1e-10
 # Sums of some hundred products of numbers near 1.
 ALGEBRA = 1e-10
+# Singular values of collinear features, relative to the largest, are rounding.
+COLLINEAR = 1e-7
 
 LENGTHS = (25, 40, 1, 2, 30, 12, 50)
 
@@ -35,11 +37,6 @@ def make_data(chain):
     rng = np.random.default_rng(1)
     X = [chain.sample(1, n, random_state=rng)[0] for n in LENGTHS]
     return X, [rng.standard_normal((len(x), 2)) + x[:, :1] ** 2 for x in X]
-
-
-def whitening_of(X):
-    rows = np.concatenate(X)
-    return Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
 
 
 def make_features(kind, degree, chain, X):
@@ -207,7 +204,7 @@ def test_singular_gram_takes_the_minimum_norm_fit():
     ends[0, 0] = ends[-1, 1] = 1.0
     design = np.column_stack((np.ones(200), ends, [monomials(row, 2) for row in whitened]))
     scale = np.sqrt(np.mean(design**2, axis=0))
-    expected = np.linalg.lstsq(design / scale, y, rcond=1e-7)[0] / scale[:, None]
+    expected = np.linalg.lstsq(design / scale, y, rcond=COLLINEAR)[0] / scale[:, None]
     assert solver.rank == np.linalg.matrix_rank(design) == 7 < features.size
     np.testing.assert_allclose(solver.coefficients(sums), expected, rtol=0, atol=NORMAL_EQUATIONS)
 

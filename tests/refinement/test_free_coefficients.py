@@ -90,7 +90,7 @@ def test_coefficients_stand_after_the_weights_that_enter_their_units():
     np.testing.assert_array_equal(np.delete(layout.vector(model), expected), plain.vector(model))
 
 
-@pytest.mark.parametrize("make", [network, bidirectional])
+@pytest.mark.parametrize("make", [network, bidirectional], ids=["network", "bidirectional"])
 def test_vector_and_move_undo_each_other(make):
     model = make()
     options = {} if make is network else {"n_backward": 2, "lags": 2}

@@ -47,6 +47,9 @@ TWO_ROUTES = 1e-6
 LEFT_TO_GAIN = 1e-8
 EXACT_WEIGHTS = 1e-6
 
+# Eigenvalues of J^T J below this share of the largest are rounding, of scales that are free.
+SINGULAR = 1e-10
+
 # Two minimisations agree to where a step no longer lowers the squared error: the tolerance of
 # the loop is 1e-12 of the error, or 1e-8 of the statistical error.
 SAME_LOSS = 1e-9
@@ -206,7 +209,7 @@ def test_a_step_moves_no_combination_by_more_than_it_gains():
     gain = step @ current.gradient
     assert gain == pytest.approx(step @ H @ step, rel=LEFT_TO_GAIN)
     rng = np.random.default_rng(0)
-    inverse = np.linalg.pinv(H, rcond=1e-10, hermitian=True)
+    inverse = np.linalg.pinv(H, rcond=SINGULAR, hermitian=True)
     combinations = [H @ step, *(rng.standard_normal((20, layout.size)) @ H)]
     ratios = [abs(v @ step) / np.sqrt(gain * (v @ inverse @ v)) for v in combinations]
     assert ratios[0] == pytest.approx(1.0, rel=TWO_ROUTES)

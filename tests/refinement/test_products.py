@@ -38,6 +38,8 @@ STEP, DIFFERENCES = 1e-6, 1e-7
 RIDGE = 1e-6
 # Conjugate gradients to 1e-10 of the gradient: what the step leaves is far below that.
 SOLVED = 1e-10
+# Damping of a step, as a share of the diagonal: any will do.
+DAMPING = 1e-3
 # The BFGS formula, with a matrix of condition 1e4 or so.
 SECANT = 1e-9
 # Both descents end where the error falls by less than 1e-8 of the noise variance.
@@ -201,7 +203,7 @@ def test_correction_satisfies_the_secant_equation(curve):
     current = gradient_of(model, layout, source)
     curvature = curve(model, layout, SERIAL, source, current)
     H = hessian_of(model, layout, source).hessian
-    step = curvature.step(model, current.gradient, 1e-3)
+    step = curvature.step(model, current.gradient, DAMPING)
     change = 1.3 * H @ step
     curvature.correct(step, change)
     product = curvature._corrected @ step if curve is Matrix else curvature.product(step)

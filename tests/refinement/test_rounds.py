@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.batches import SERIAL
 from helpers.comparisons import assert_same_sums
+from helpers.generators import whitening_of
 
 from gloree import datasets
 from gloree.decomposition import cp_tensor, decompose
@@ -15,7 +16,6 @@ from gloree.moments import (
     RegressionFeatures,
     RegressionSolver,
     ScoreResidual,
-    Whitening,
     cross_moment_sums,
     regression_sums,
     score_coordinates,
@@ -51,10 +51,8 @@ SIZES = (4, 3, 4)
 def make_problem(seed=0, n_sequences=300, *, regression=True, method="least-squares"):
     X, Y, truth, chain = datasets.make_rnn(n_sequences, 8, *SIZES, random_state=seed)
     source = Source(as_sequences(X, Y), batch_size=500)
-    rows = X.reshape(-1, SIZES[0])
-    whitening = Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
     if regression:
-        features = RegressionFeatures(whitening, 2)
+        features = RegressionFeatures(whitening_of(X), 2)
         sums = SERIAL.run(lambda b: regression_sums(b, features), source)
         moment = RegressionSolver.from_sums(features, sums)
     else:
