@@ -25,6 +25,10 @@ MOST_BLOCKS = 400
 """Blocks of all sequences together: those of long sequences are longer than the root of their
 steps, which only makes them more independent."""
 
+JOINED, LEAST_JOINED = 4, 5
+"""Blocks of a single sequence that are looked at as one as well, where these are so many at least:
+fewer say nothing."""
+
 SAMPLED, SAMPLED_ROWS = (400, 1000), 100_000
 """Least and largest number of sequences for the spread of the score, and their rows: standard
 errors are then known to about 4 % or 2 %."""
@@ -175,9 +179,9 @@ def segment_cluster_sums(batch: Batch, model: Network, layout: Layout, length: i
 class Clusters:
     """Sums over clusters, and what they stand for.
 
-    `sums` are those of the finest clusters. `coarse` are larger ones, or None where the finest are
-    the sequences: the sequences themselves, or for a single one four blocks as one. There are
-    `n_sequences` in all, `share` of which were looked at; the blocks are `length` steps long.
+    `sums` are those of the finest clusters. `coarse` are larger ones, the sequences, or some blocks
+    of a single one together; None where the finest are the sequences, or where there are too few.
+    There are `n_sequences`, `share` of which were looked at; blocks are `length` steps long.
     """
 
     sums: ClusterSums
@@ -222,6 +226,9 @@ def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source
         of_segments = partial(segment_cluster_sums, model=model, layout=layout, length=length)
         sums = engine.run(of_segments, some, label="spread")
     coarse = None
-    if length < WHOLE:
-        coarse = sums.coarser(4 if n_sequences == 1 else WHOLE)
+    if n_sequences == 1:
+        coarse = sums.coarser(JOINED)
+        coarse = coarse if coarse.n_clusters >= LEAST_JOINED else None
+    elif length < WHOLE:
+        coarse = sums.coarser(WHOLE)
     return Clusters(sums, coarse, n_sequences, share, length)

@@ -47,6 +47,9 @@ LEAST_DEGREES = 1.5
 PERSISTENT = 0.25
 """Share of a variance that blocks may miss, at the correlation of neighbouring steps, unwarned."""
 
+NOTICEABLE = 3.0
+"""Standard errors of such a correlation beyond which it is not chance."""
+
 SIGNIFICANT = 0.01
 """Level of the test for errors common to a sequence, over all weights."""
 
@@ -259,11 +262,11 @@ def spread(sums: ClusterSums, root: Array, contrasts: Array, n_rows: float) -> t
     power = np.where(left > SATURATED, 1.0 / np.sqrt(np.maximum(left, SATURATED)), 0.0)
     adjusted = (vectors * power[:, None, :]) @ vectors.swapaxes(1, 2)
     terms = np.einsum("qij,qj->qi", adjusted, scores) @ contrasts.T
-    expected, count = degrees(contrasts, blocks, adjusted)
+    expected, found = degrees(contrasts, blocks, adjusted)
     unseen = expected <= SEEN
     terms /= np.sqrt(np.where(unseen, 1.0, expected))
     terms[:, unseen] = 0.0
-    return terms, np.where(unseen, 0.0, count)
+    return terms, np.where(unseen, 0.0, found)
 
 
 def degrees(contrasts: Array, blocks: Array, adjusted: Array) -> tuple[Array, Array]:
@@ -327,13 +330,13 @@ def _persistence(clusters: Clusters) -> list[Finding]:
         return []
     used = sums.squares > 0
     correlation = np.clip(sums.lagged[used] / sums.squares[used], 0.0, 1.0 - 1e-6)
-    length = min(clusters.length, float(np.max(sums.n_rows)))
-    missed = float(np.max(2 * correlation / (1 - correlation**2))) / length
-    if missed < PERSISTENT:
+    length, strongest = float(np.max(sums.n_rows)), float(np.max(correlation))
+    missed = 2 * strongest / (1 - strongest**2) / length
+    if missed < PERSISTENT or strongest < NOTICEABLE / np.sqrt(np.sum(sums.n_rows)):
         return []
     text = (
         f"residuals persist: scores of neighbouring steps have a correlation of "
-        f"{np.max(correlation):.2f}, and blocks of {length:.0f} steps miss about "
+        f"{strongest:.2f}, and blocks of {length:.0f} steps miss about "
         f"{min(missed, 1.0):.0%} of the variance: standard errors are too small"
     )
     remedy = "give a longer record or more of them, or look for inputs and lags that are missing"
