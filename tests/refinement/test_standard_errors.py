@@ -571,3 +571,18 @@ def test_standard_errors_do_not_depend_on_batches_or_engines(fitted, engine):
         np.testing.assert_allclose(
             other.report_.standard_errors[name], errors, rtol=1e-3, err_msg=name
         )
+
+
+@pytest.mark.parametrize("name", ["biases", "both directions"])
+def test_clusters_of_tensors_are_those_of_arrays(name):
+    torch = pytest.importorskip("torch")
+    model, layout, data = make_data(name)
+    moved = as_sequences(torch.tensor(data.X), torch.tensor(data.Y), lengths=np.diff(data.starts))
+    works = (
+        partial(row_cluster_sums, model=model, layout=layout, length=3, hessians=True),
+        partial(segment_cluster_sums, model=model, layout=layout, length=WHOLE),
+    )
+    for work in works:
+        found, expected = work(moved.whole()), work(data.whole())
+        for entry in fields(ClusterSums):
+            close(getattr(found, entry.name), getattr(expected, entry.name))
