@@ -37,7 +37,8 @@ ROWS_TIMES_WEIGHTS = 2**20
 """Rows times weights up to which each row's sensitivities are found, for the leverage."""
 
 MOST_NUMBERS = 2**22
-"""Entries of the J^T J of all clusters together, at most: 32 MiB."""
+"""Entries of the J^T J of all blocks together, at most: 32 MiB. A fourth of that of sequences:
+where there are many, leverage matters less."""
 
 ROWS_NUMBERS = 2**21
 """Entries of the sensitivities of a batch, about: 16 MiB."""
@@ -134,25 +135,9 @@ def row_cluster_sums(
     first = _beginnings(labels)
     ends = np.append(first[1:], rows.shape[0])
     same = np.diff(np.repeat(np.arange(batch.lengths.shape[0]), batch.lengths)[rows]) == 0
-    size = layout.size if hessians else 0
-    matrices = np.zeros((first.shape[0], size, size))
+    matrices = np.zeros((first.shape[0], 0, 0))
     if hessians:
-        root = np.asarray(np.linalg.qr(A2.T, mode="r"))  # R^T R = A2 A2^T
-        seen = [
-            np.einsum("aj,jnp->nap", root[:, part.units], values)
-            for part, values in zip(parts, units, strict=True)
-        ]
-        joined, width = np.concatenate(seen, axis=2), layout.n_unit_parameters
-        for matrix, begin, end in zip(matrices, first, ends, strict=True):
-            own = joined[begin:end].reshape(-1, width)
-            matrix[:width, :width] = own.T @ own
-            for part, values in zip(parts, units, strict=True):
-                mixed = np.tensordot(values[:, begin:end], phi[begin:end], axes=(1, 0))
-                coupling = np.einsum("ja,jpf->paf", A2[part.units], mixed)
-                matrix[part.block, width:] = coupling.reshape(part.size, -1)
-            matrix[width:, :width] = matrix[:width, width:].T
-            gram = phi[begin:end].T @ phi[begin:end]
-            matrix[width:, width:] = np.kron(np.eye(layout.n_outputs), gram)
+        matrices = _hessians(layout, A2, units, phi, first, ends)
     return _by_label(
         labels[first],
         (ends - first).astype(np.float64),
@@ -161,6 +146,45 @@ def row_cluster_sums(
         np.einsum("np,np->p", each[1:][same], each[:-1][same]),
         np.einsum("np,np->p", each, each),
     )
+
+
+def _hessians(
+    layout: Layout, A2: Array, units: list[Array], phi: Array, first: IntArray, ends: IntArray
+) -> Array:
+    """J^T J of stretches of rows, from sensitivities of the units and what enters the outputs."""
+    parts = [part for part in layout.directions if part.n_units]
+    root = np.asarray(np.linalg.qr(A2.T, mode="r"))  # R^T R = A2 A2^T
+    seen = [
+        np.einsum("aj,jnp->nap", root[:, part.units], values)
+        for part, values in zip(parts, units, strict=True)
+    ]
+    n_blocks, n_rows, width = first.shape[0], phi.shape[0], layout.n_unit_parameters
+    found = np.zeros((n_blocks, layout.size, layout.size))
+    joined, times = np.concatenate(seen, axis=2).reshape(-1, width), root.shape[0]
+    found[:, :width, :width] = _products(joined, joined, times * first, times * ends)
+    for part, values in zip(parts, units, strict=True):
+        flat = values.swapaxes(0, 1).reshape(n_rows, -1)
+        mixed = _products(flat, phi, first, ends).reshape(n_blocks, part.n_units, part.size, -1)
+        coupling = np.einsum("ja,qjpf->qpaf", A2[part.units], mixed)
+        found[:, part.block, width:] = coupling.reshape(n_blocks, part.size, -1)
+    found[:, width:, :width] = found[:, :width, width:].swapaxes(1, 2)
+    gram = _products(phi, phi, first, ends)
+    for begin in range(width, layout.size, layout.output_width):
+        own = slice(begin, begin + layout.output_width)
+        found[:, own, own] = gram
+    return found
+
+
+def _products(left: Array, right: Array, first: IntArray, ends: IntArray) -> Array:
+    """Sum of left_t (x) right_t over stretches of all rows, (n_stretches, n_left, n_right)."""
+    n, length = first.shape[0], int(ends[0] - first[0]) if first.size else 0
+    if bool((ends - first == length).all()):
+        stacked = left.reshape(n, length, left.shape[1]).swapaxes(1, 2)
+        return np.asarray(stacked @ right.reshape(n, length, right.shape[1]))
+    found = np.empty((n, left.shape[1], right.shape[1]))
+    for i, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True)):
+        found[i] = left[begin:end].T @ right[begin:end]
+    return found
 
 
 def segment_cluster_sums(batch: Batch, model: Network, layout: Layout, length: int) -> ClusterSums:
@@ -212,10 +236,10 @@ def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source
 
     n_rows, size = chosen.n_counted, layout.size
     affordable = max(hessian_rows(layout, source.n_rows), ROWS_TIMES_WEIGHTS // size)
+    n_clusters, few = np.unique(chosen.sequence).size + n_rows // length, length < WHOLE
+    hessians = bool(n_clusters * size**2 <= (MOST_NUMBERS if few else MOST_NUMBERS // 4))
     n_segments = source.room * 2**19 // size
-    if n_rows <= affordable:
-        n_clusters = np.unique(chosen.sequence).size + n_rows // length
-        hessians = bool(n_clusters * size**2 <= MOST_NUMBERS)
+    if n_rows <= affordable and (hessians or few):
         at_once = max(256, ROWS_NUMBERS // ((layout.n_hidden + layout.n_outputs) * size))
         some = chunks(source, chosen, n_segments, min(at_once, source.batch_size))
         function = partial(row_cluster_sums, model=model, layout=layout, length=length)
@@ -229,6 +253,6 @@ def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source
     if n_sequences == 1:
         coarse = sums.coarser(JOINED)
         coarse = coarse if coarse.n_clusters >= LEAST_JOINED else None
-    elif length < WHOLE:
+    elif few:
         coarse = sums.coarser(WHOLE)
     return Clusters(sums, coarse, n_sequences, share, length)

@@ -29,6 +29,12 @@ SATURATED = 1e-6
 """A combination of weights of which other clusters hold less than this share of the information
 has no spread to be seen: without its cluster it could not be estimated."""
 
+SMALL = 0.1
+"""Norm of the leverage of a cluster below which a power series is as good as eigenvectors."""
+
+SERIES = tuple((2 * n - 1) / (2 * n) for n in range(6, 0, -1))
+"""Ratios of the coefficients of (1 - x)^{-1/2}, the last first: an error of 1e-7 at `SMALL`."""
+
 SEEN = 0.1
 """Least share of an expected variance that must be seen for a standard error to be finite."""
 
@@ -257,16 +263,27 @@ def spread(sums: ClusterSums, root: Array, contrasts: Array, n_rows: float) -> t
         terms = (scores / np.sqrt(left)[:, None]) @ contrasts.T
         return terms, np.full(contrasts.shape[0], count)
     blocks = root.T @ sums.hessians @ root
-    values, vectors = np.linalg.eigh(blocks)
-    left = 1.0 - np.clip(values, 0.0, 1.0)
-    power = np.where(left > SATURATED, 1.0 / np.sqrt(np.maximum(left, SATURATED)), 0.0)
-    adjusted = (vectors * power[:, None, :]) @ vectors.swapaxes(1, 2)
+    adjusted = inverse_roots(blocks)
     terms = np.einsum("qij,qj->qi", adjusted, scores) @ contrasts.T
     expected, found = degrees(contrasts, blocks, adjusted)
     unseen = expected <= SEEN
     terms /= np.sqrt(np.where(unseen, 1.0, expected))
     terms[:, unseen] = 0.0
     return terms, np.where(unseen, 0.0, found)
+
+
+def inverse_roots(blocks: Array) -> Array:
+    """(I - B)^{-1/2} of each matrix, 0 along what leaves nothing, by a series where B is small."""
+    size = blocks.shape[1]
+    found = np.zeros_like(blocks)
+    small = np.sum(blocks**2, axis=(1, 2)) < SMALL**2
+    for factor in SERIES:
+        found[small] = np.eye(size) + factor * blocks[small] @ found[small]
+    values, vectors = np.linalg.eigh(blocks[~small])
+    left = 1.0 - np.clip(values, 0.0, 1.0)
+    power = np.where(left > SATURATED, 1.0 / np.sqrt(np.maximum(left, SATURATED)), 0.0)
+    found[~small] = (vectors * power[:, None, :]) @ vectors.swapaxes(1, 2)
+    return found
 
 
 def degrees(contrasts: Array, blocks: Array, adjusted: Array) -> tuple[Array, Array]:
@@ -281,13 +298,14 @@ def degrees(contrasts: Array, blocks: Array, adjusted: Array) -> tuple[Array, Ar
     """
     shares, found = np.zeros(contrasts.shape[0]), np.zeros(contrasts.shape[0])
     plain = np.einsum("ci,ij,cj->c", contrasts, blocks.sum(axis=0), contrasts)
+    Q = contrasts @ adjusted
+    U = Q @ blocks
+    own, lengths = np.sum(Q * U, axis=2), np.sum(U**2, axis=2)
     for i, c in enumerate(contrasts):
-        q = adjusted @ c
-        u = np.einsum("qij,qj->qi", blocks, q)
-        own, lengths = np.sum(q * u, axis=1), np.sum(u * u, axis=1)
-        trace = np.sum(own - lengths)
+        u = U[:, i]
+        trace = np.sum(own[:, i] - lengths[:, i])
         gram = u.T @ u if u.shape[1] < u.shape[0] else u @ u.T
-        norm = own @ own - 2 * own @ lengths + np.sum(gram**2)
+        norm = own[:, i] @ own[:, i] - 2 * own[:, i] @ lengths[:, i] + np.sum(gram**2)
         if plain[i] <= FIXED * float(c @ c):
             shares[i], found[i] = 1.0, blocks.shape[0] - 1.0
         elif norm > 0:
