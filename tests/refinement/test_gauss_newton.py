@@ -1,7 +1,6 @@
 """Gauss-Newton: one step is enough, the limit does not depend on the start, nothing explodes."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,10 +16,7 @@ from gloree.models import IORNN, canonical_units
 from gloree.refinement import (
     Layout,
     RefinementStatus,
-    Solution,
-    Step,
     hessian_pass,
-    spread_sums,
     standard_errors,
 )
 from gloree.refinement import _curvature as matrix
@@ -450,30 +446,6 @@ def test_segments_of_largest_leverage_always_enter():
 
 
 # --------------------------------------------------------------------------- standard errors
-
-
-def test_standard_errors_are_the_sandwich():
-    """Without a free scale: H^-1 M H^-1."""
-    truth, _, source = make_problem(n_sequences=40)
-    layout = Layout(3, 2, 3)
-    model = truth.replace(activation="softplus")
-    sums = hessian_of(model, layout, source)
-    step = Step(0.0, 1.5 / sums.n_rows)
-    end = Solution(model, RefinementStatus.CONVERGED, sums.n_rows, (step,), hessian=sums)
-    found = standard_errors(end, layout, SERIAL, source)
-    inverse = np.linalg.inv(sums.hessian)
-    spread = SERIAL.run(partial(spread_sums, model=model, layout=layout), source).spread
-    expected = inverse @ spread @ inverse
-    scale = np.sqrt(np.diag(expected))
-    units = np.outer(scale, scale)
-    np.testing.assert_allclose(found.covariance / units, expected / units, atol=TWO_ROUTES)
-    parts = layout.named(scale)
-    assert set(found.weights) == set(parts)
-    for name, errors in found.weights.items():
-        np.testing.assert_allclose(errors, parts[name], rtol=TWO_ROUTES)
-    relative = found.relative(model, layout)["input_weights"]
-    size = np.linalg.norm(model.input_weights)
-    assert relative == pytest.approx(np.linalg.norm(parts["input_weights"]) / size, rel=TWO_ROUTES)
 
 
 def test_standard_errors_hold_the_norm_of_the_rows_fixed():

@@ -50,7 +50,8 @@ class RefinedFit:
     """The network that a fit ends with, in canonical form, on the inputs as they were given.
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
-    root mean square residuals with moments alone and after it.
+    root mean square residuals with moments alone and after it. `covariance` and `weights` are those
+    of the report.
     """
 
     model: Network
@@ -60,6 +61,8 @@ class RefinedFit:
     moments_rmse: Array | None = None
     rmse: Array | None = None
     errors: StandardErrors | None = None
+    covariance: Array | None = None
+    weights: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -105,6 +108,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     detail = result.outcome
     if errors is None:
         detail += "; no standard errors: too many weights to form their covariance"
+    else:
+        findings += errors.findings
     return RefinedFit(
         canonical,
         None if directions is None else directions.reordered(units.order),
@@ -113,6 +118,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         start,
         _rmse(problem, result, source),
         errors,
+        None if errors is None else errors.listed(layout),
+        {} if errors is None else layout.weights(canonical),
         {} if errors is None else errors.relative(canonical, layout),
         findings=tuple(findings),
         detail=detail,
@@ -203,9 +210,7 @@ def find_errors(
     """Standard errors in canonical form, on the inputs as given; None for very many weights."""
     if result.hessian is None:
         return None
-    errors = standard_errors(result, layout, problem.engine, source)
-    if source.centre is not None:
-        errors = errors.shifted(layout, source.centre)
+    errors = standard_errors(result, layout, problem.engine, source, centre=source.centre)
     return errors.canonical(units, layout)
 
 
