@@ -25,8 +25,8 @@ def flatten_labels(labels: object, data: Sequences) -> list[object]:
     """Labels of all steps, one after another, as many as the inputs have steps, none missing."""
     if labels is None:
         raise ValueError(
-            "`labels` are missing: a label for every step is needed (the estimator requires y to "
-            "be passed, but the target y is None)"
+            "`labels` are missing: a label for every step is needed (a fit requires y to be "
+            "passed, but the target y is None)"
         )
     labels = without_tensors(labels)
     refuse_masked(labels, "labels")

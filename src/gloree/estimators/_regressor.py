@@ -252,9 +252,9 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         needed = 2 * (n_inputs + n_hidden + 1)
         if n_rows < needed:
             raise TooFewSamplesError(
-                f"{n_rows} sample{'s' * (n_rows > 1)} of {n_inputs} inputs are too few for a linear "
-                f"network of {n_hidden} unit(s): at least {needed} are needed, twice as many as "
-                f"coefficients of an output"
+                f"{n_rows} sample{'s' * (n_rows > 1)} of {n_inputs} inputs are too few for a "
+                f"linear network of {n_hidden} unit(s): at least {needed} are needed, twice as "
+                f"many as coefficients of an output"
             )
         wanted = IdentificationSettings(
             n_linear=settings.n_hidden, n_nonlinear=0, verbose=settings.verbose

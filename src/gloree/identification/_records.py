@@ -38,8 +38,8 @@ def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) 
             return records
     if y is None:
         raise ValueError(
-            "`y` is missing: an output record is needed (the estimator requires y to be passed, but "
-            "the target y is None)"
+            "`y` is missing: an output record is needed (a fit requires y to be passed, but the "
+            "target y is None)"
         )
     inputs, outputs = read_inputs(u), read_inputs(y, "y")
     with messages_of_u_and_y():
