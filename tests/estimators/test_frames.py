@@ -91,7 +91,13 @@ def test_frames_in_lists_and_batches_are_those_of_flat_data(frame, data, fitted)
 @frames
 @pytest.mark.parametrize(
     "columns",
-    [INPUTS[::-1], ["wind", "sun", "rain", "snow"], INPUTS[:3], [*INPUTS, "snow"], list("abcdefgh")],
+    [
+        INPUTS[::-1],
+        ["wind", "sun", "rain", "snow"],
+        INPUTS[:3],
+        [*INPUTS, "snow"],
+        list("abcdefgh"),
+    ],
     ids=["order", "another", "missing", "more", "many"],
 )
 def test_other_columns_are_refused_in_the_words_of_scikit_learn(frame, columns, data):
@@ -113,7 +119,9 @@ def test_columns_of_the_outputs_in_another_order_are_refused(frame, data):
     X = frame(data[0], INPUTS)
     est = regressor(2).fit(X, frame(data[1], OUTPUTS), lengths=LENGTHS)
     turned = frame(data[1][:, ::-1], OUTPUTS[::-1])
-    with pytest.raises(ValueError, match=r"`Y` has the columns \['level', 'flow', 'price'\], in fit"):
+    with pytest.raises(
+        ValueError, match=r"`Y` has the columns \['level', 'flow', 'price'\], in fit"
+    ):
         est.score(X, turned, lengths=LENGTHS)
     # plain arrays have no names to differ
     assert est.score(X, data[1], lengths=LENGTHS) > 0.9
@@ -123,7 +131,9 @@ def test_columns_of_the_outputs_in_another_order_are_refused(frame, data):
 def test_tables_with_different_columns_do_not_make_one_set_of_data(frame, data):
     X, other = frame(data[0], INPUTS), frame(data[0], INPUTS[::-1])
     Y = frame(data[1], OUTPUTS)
-    with pytest.raises(ValueError, match=r"`X\[1\]` has the columns 'load', .* `X\[0\]` has the col"):
+    with pytest.raises(
+        ValueError, match=r"`X\[1\]` has the columns 'load', .* `X\[0\]` has the col"
+    ):
         as_sequences([X, other])
     with pytest.raises(ValueError, match=r"`Y\[1\]` has columns without names, `Y\[0\]` has the"):
         as_sequences([X, X], [Y, data[1]])
@@ -143,9 +153,13 @@ def test_names_that_are_missing_on_one_side_come_with_the_warning_of_scikit_lear
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         est.predict(X)
-        with pytest.raises(GloreeWarning, match="^X does not have valid feature names, but Spectral"):
+        with pytest.raises(
+            GloreeWarning, match=r"^X does not have valid feature names, but Spectral"
+        ):
             est.predict(data[0])
-        with pytest.raises(GloreeWarning, match="^X has feature names, but SpectralRNNRegressor was"):
+        with pytest.raises(
+            GloreeWarning, match=r"^X has feature names, but SpectralRNNRegressor was"
+        ):
             fitted.predict(X)
     # a fit without names forgets those of the fit before
     assert not hasattr(est.fit(*data, lengths=LENGTHS), "feature_names_in_")
@@ -172,7 +186,11 @@ def test_columns_of_whole_numbers_and_truth_values_are_numbers(frame):
     table = frame(values, ["n", "on"])
     if frame is pandas_frame:
         table = table.astype({"on": bool})
-        variants = [table, table.astype({"n": "Int64"}), table.astype({"n": "Int8", "on": "boolean"})]
+        variants = [
+            table,
+            table.astype({"n": "Int64"}),
+            table.astype({"n": "Int8", "on": "boolean"}),
+        ]
     else:
         polars = pytest.importorskip("polars")
         variants = [
@@ -362,10 +380,10 @@ def test_indicators_are_refused_with_what_to_give(data, labels):
 def test_labels_that_are_missing_are_refused_with_their_place(missing, data, labels):
     given = labels.tolist()
     given[13] = missing
-    with pytest.raises(ValueError, match="`labels` holds .* at sequence 1, step 3"):
+    with pytest.raises(ValueError, match=r"`labels` holds .* at sequence 1, step 3"):
         classifier().fit(data[0], given, lengths=LENGTHS)
     est = classifier().fit(data[0], labels, lengths=LENGTHS)
-    with pytest.raises(ValueError, match="`labels` holds .* at sequence 1, step 3"):
+    with pytest.raises(ValueError, match=r"`labels` holds .* at sequence 1, step 3"):
         est.score(data[0], given, lengths=LENGTHS)
 
 
@@ -379,7 +397,7 @@ def test_cells_without_a_label_are_refused(kind, data, labels):
         names, codes = np.unique(labels, return_inverse=True)
         column = pd.Series(codes if kind == "Int64" else names[codes]).astype(kind)
         column.iloc[13] = pd.NA
-    with pytest.raises(ValueError, match="`labels` holds .* at sequence 1, step 3"):
+    with pytest.raises(ValueError, match=r"`labels` holds .* at sequence 1, step 3"):
         classifier().fit(data[0], column, lengths=LENGTHS)
 
 
