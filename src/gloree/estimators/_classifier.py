@@ -96,7 +96,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
     chain_ : HermiteLaw or None
     report_ : FitReport
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
         Names of the inputs, if they came as data frames: other names, or another order, are an
         error in `predict` and `score`.
 

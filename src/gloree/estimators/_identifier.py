@@ -84,7 +84,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         The linear model of least simulation error, and the network before any refinement.
     report_ : IdentificationReport
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
         Names of the inputs, if they came as data frames.
 
     Notes

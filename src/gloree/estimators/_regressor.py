@@ -106,7 +106,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         `IdentificationReport` for a linear network).
     n_features_in_ : int
         Inputs seen in `fit`.
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
         Names of the inputs, if they came as data frames: other names, or another order, are an
         error in `predict` and `score`.
 

@@ -232,7 +232,7 @@ def fit_readout(
 def hold_out(source: Source) -> tuple[Subset, Subset]:
     """Training and held-out segments; a single one is cut into stretches first."""
     if source.n_visited == 1:
-        source = replace(source, segment=max(1, source.data.longest // STRETCHES))
+        source = replace(source, segment=-(-source.data.longest // STRETCHES))
     return split_held_out(source)
 
 
