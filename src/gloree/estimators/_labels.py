@@ -86,10 +86,11 @@ def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[o
     table: Any = labels
     if is_frame(labels):
         if len(table.columns) != 1:
+            turn = ", labels.idxmax(axis=1)" if hasattr(labels, "idxmax") else ""
             raise ValueError(
                 f"{name} is a {type(labels).__name__} of {len(table.columns)} columns "
-                f"({listing(map(repr, table.columns))}), expected one column of labels. If these "
-                f"are indicators (one-hot), give the names of the largest: labels.idxmax(axis=1)"
+                f"({listing(map(repr, table.columns))}), expected one column of labels. Of "
+                f"indicators (one-hot) give the name of the column with the one{turn}"
             )
         labels = columns_of(table)[0]
     values = _values(labels)
