@@ -104,7 +104,9 @@ def test_other_columns_are_refused_in_the_words_of_scikit_learn(frame, columns, 
     X = frame(data[0], INPUTS)
     other = frame(np.zeros((10, len(columns))), columns)
     with pytest.raises(ValueError, match="The feature names should match") as theirs:
-        Ridge().fit(X, data[1]).predict(other)
+        Ridge().fit(pandas_frame(data[0], INPUTS), data[1]).predict(
+            pandas_frame(np.zeros((10, len(columns))), columns)
+        )
     est = regressor(2).fit(X, data[1], lengths=LENGTHS)
     for action in (lambda: est.predict(other), lambda: est.score(other, data[1][:10])):
         with pytest.raises(ValueError, match="The feature names should match") as ours:
