@@ -8,7 +8,7 @@ have, so neither pandas nor polars is imported.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ Names = tuple[str, ...]
 FILL = "missing values are not understood: fill them, or leave such steps or sequences out"
 MOST_NAMES = 5
 """Columns that a message names."""
+
+
+class Column(Protocol):
+    """One column of a table."""
+
+    @property
+    def dtype(self) -> object:
+        """Type of its cells."""
+
+    def to_numpy(self) -> NDArray[np.generic]:
+        """Its cells."""
 
 
 def refuse_masked(value: object, name: str) -> None:
@@ -49,11 +60,12 @@ def is_column(value: object) -> bool:
     return missing and hasattr(kind, "to_numpy") and not is_frame(value)
 
 
-def columns_of(frame: Any) -> list[Any]:
+def columns_of(frame: object) -> list[Column]:
     """Columns of a table, one by one."""
-    if hasattr(frame, "get_columns"):  # polars
-        return list(frame.get_columns())
-    return [frame.iloc[:, j] for j in range(frame.shape[1])]
+    table: Any = frame
+    if hasattr(table, "get_columns"):  # polars
+        return list(table.get_columns())
+    return [table.iloc[:, j] for j in range(table.shape[1])]
 
 
 def feature_names(value: object, name: str) -> Names | None:
@@ -94,7 +106,8 @@ def plain(value: object, name: str) -> object:
     if is_frame(value):
         return _table_values(value, name)
     if is_column(value):
-        return _column_values(value, name)
+        column: Any = value
+        return _column_values(column, name)
     kind = type(value)
     for turn, mark in (("collect", "columns"), ("to_pandas", "column_names")):  # polars, pyarrow
         if hasattr(kind, turn) and hasattr(kind, mark):
@@ -127,7 +140,7 @@ def _with_columns(value: object, name: str) -> object:
         return given
 
 
-def _column_values(column: Any, name: str) -> NDArray[np.generic]:
+def _column_values(column: Column, name: str) -> NDArray[np.generic]:
     if not _holds_numbers(column.dtype):
         raise TypeError(
             f"`{name}` has dtype {column.dtype}, expected real numbers{_hint([column.dtype])}"
@@ -143,7 +156,8 @@ def _column_values(column: Any, name: str) -> NDArray[np.generic]:
     return values if values.dtype.kind in "biuf" else values.astype(np.float64)
 
 
-def _table_values(table: Any, name: str) -> NDArray[np.generic]:
+def _table_values(value: object, name: str) -> NDArray[np.generic]:
+    table: Any = value
     columns, names = columns_of(table), [repr(each) for each in table.columns]
     wrong = [j for j, column in enumerate(columns) if not _holds_numbers(column.dtype)]
     if wrong:
@@ -170,13 +184,14 @@ def _table_values(table: Any, name: str) -> NDArray[np.generic]:
     return np.column_stack([np.asarray(each.to_numpy()).astype(np.float64) for each in columns])
 
 
-def _holds_numbers(dtype: Any) -> bool:
-    if hasattr(dtype, "is_numeric"):  # polars
-        return bool(dtype.is_numeric()) or str(dtype) == "Boolean"
+def _holds_numbers(dtype: object) -> bool:
+    numeric = getattr(dtype, "is_numeric", None)
+    if numeric is not None:  # polars
+        return bool(numeric()) or str(dtype) == "Boolean"
     return getattr(dtype, "kind", "O") in "biuf"
 
 
-def _hint(kinds: Iterable[Any]) -> str:
+def _hint(kinds: Iterable[object]) -> str:
     texts = [str(kind).lower() for kind in kinds]
     if any("complex" in text for text in texts):
         return " (complex numbers: split them into real and imaginary columns)"
@@ -185,9 +200,10 @@ def _hint(kinds: Iterable[Any]) -> str:
     return ": leave them out, or make numbers of them (pandas.to_numeric, pandas.get_dummies)"
 
 
-def missing_places(column: Any) -> NDArray[np.int64]:
+def missing_places(column: Column) -> NDArray[np.int64]:
     """Rows in which a column has no value."""
-    found = column.is_null() if hasattr(column, "is_null") else column.isna()
+    asked: Any = column
+    found = asked.is_null() if hasattr(asked, "is_null") else asked.isna()
     return np.flatnonzero(np.asarray(found, dtype=bool))
 
 

@@ -138,8 +138,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.engine = engine
         self.verbose = verbose
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+    def __sklearn_tags__(self) -> object:
+        tags: Any = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 

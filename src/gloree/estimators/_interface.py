@@ -50,16 +50,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         new.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """State for a pickle: a Dask client stays here, and the engine is None where it is read."""
-        state: dict[str, Any] = dict(super().__getstate__())
+        state: dict[str, object] = dict(super().__getstate__())
         connected = isinstance(self.engine, DaskEngine) or not (
             self.engine is None or isinstance(self.engine, (str, Engine))
         )
         return {**state, "engine": None} if connected else state
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+    def __sklearn_tags__(self) -> object:
+        tags: Any = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
 

@@ -57,7 +57,7 @@ def flatten_labels(labels: object, data: Sequences) -> list[object]:
     return flat
 
 
-def is_missing(label: Any) -> bool:
+def is_missing(label: object) -> bool:
     """Whether this stands for no label: None, NaN, NaT or pandas' NA."""
     if label is None:
         return True

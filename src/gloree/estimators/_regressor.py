@@ -163,8 +163,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         self.batch_size, self.memory_limit = batch_size, memory_limit
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+    def __sklearn_tags__(self) -> object:
+        tags: Any = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
