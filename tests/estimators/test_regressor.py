@@ -606,59 +606,6 @@ def test_sequences_can_be_cross_validated(simulated):
     assert scores.min() > 0.9
 
 
-# scikit-learn's checks of any estimator that cannot hold for sequences, each with its reason
-TOO_SMALL = "20 to 30 rows of random data are fewer than the unknowns: refused"
-NOT_FOR_SEQUENCES = {
-    "check_fit_score_takes_y": TOO_SMALL,
-    "check_estimators_overwrite_params": TOO_SMALL,
-    "check_dont_overwrite_parameters": TOO_SMALL,
-    "check_estimators_fit_returns_self": TOO_SMALL,
-    "check_readonly_memmap_input": TOO_SMALL,
-    "check_n_features_in_after_fitting": TOO_SMALL,
-    "check_estimators_dtypes": TOO_SMALL,
-    "check_dtype_object": "object arrays are refused: they are mostly ragged sequences by mistake",
-    "check_pipeline_consistency": TOO_SMALL,
-    "check_estimators_pickle": TOO_SMALL,
-    "check_f_contiguous_array_estimator": TOO_SMALL,
-    "check_methods_sample_order_invariance": "the order of steps is the data",
-    "check_methods_subset_invariance": "predictions depend on the steps before",
-    "check_fit2d_1sample": "refused in our words, which do not speak of samples",
-    "check_fit2d_1feature": TOO_SMALL,
-    "check_dict_unchanged": TOO_SMALL,
-    "check_fit2d_predict1d": TOO_SMALL,
-    "check_complex_data": "refused in our words, with what to do",
-    "check_estimators_empty_data_messages": "refused in our words, which name n_inputs",
-    "check_estimators_nan_inf": "refused in our words, which locate the value",
-    "check_estimator_sparse_tag": "sparse matrices are refused as not numeric",
-    "check_estimator_sparse_array": "sparse matrices are refused as not numeric",
-    "check_estimator_sparse_matrix": "sparse matrices are refused as not numeric",
-}
-MUST_HOLD = {
-    "check_estimator_repr",
-    "check_no_attributes_set_in_init",
-    "check_estimators_unfitted",
-    "check_do_not_raise_errors_in_init_or_set_params",
-    "check_parameters_default_constructible",
-    "check_get_params_invariance",
-    "check_set_params",
-    "check_fit1d",
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_scikit_learn_checks_hold_but_for_those_that_cannot():
-    checks = pytest.importorskip("sklearn.utils.estimator_checks")
-    est = SpectralRNNRegressor(n_hidden=1, recurrence=None, random_state=0)
-    try:
-        results = checks.check_estimator(est, on_fail=None, on_skip=None)
-    except TypeError:
-        pytest.skip("this scikit-learn cannot report its checks one by one")
-    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
-    assert not {name: error for name, error in failed.items() if name not in NOT_FOR_SEQUENCES}
-    passed = {r["check_name"] for r in results if r["status"] == "passed"}
-    assert passed >= MUST_HOLD
-
-
 def test_sparse_matrices_are_refused_by_name():
     from scipy import sparse
 

@@ -11,7 +11,7 @@ import numpy as np
 from gloree._arrays import is_tensor, like, namespace, to_host, zeros
 from gloree._sums import Sums, required
 from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning
-from gloree.engine import Selection, Source
+from gloree.engine import Selection, Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
@@ -36,6 +36,9 @@ SHRINKS = (1.0, 0.5, 0.25, 0.125, 0.0)
 CLASS_FLOOR = 0.02
 """Least eigenvalue of the class covariance that is whitened in full, relative to the largest:
 a class of a few steps would otherwise outweigh all others."""
+
+STRETCHES = 10
+"""Pieces of a record that is all there is, the last of which is held out."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
     source = cut_data(problem, plan_moment(problem, n_classes - 1))
     if problem.settings.solver is not None:
         # an error now rather than after the moments
-        split_held_out(source)
+        hold_out(source)
     sums = problem.engine.run(partial(label_sums, n_classes=n_classes), source, label="labels")
     return ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
 
@@ -200,7 +203,7 @@ def fit_readout(
     training: Selection = source
     held_out: Selection | None = None
     if problem.settings.solver is not None:
-        training, held_out = split_held_out(source)
+        training, held_out = hold_out(source)
     n_classes = whitening.counts.shape[0]
     for shrink in SHRINKS:
         calmer = model.replace(recurrent_weights=shrink * model.recurrent_weights)
@@ -224,6 +227,13 @@ def fit_readout(
         remedy = "look for inputs of extreme size, or lower `n_hidden`"
         findings = (Finding(OutlierWarning, text, remedy),)
     return Readout(found, source, training, held_out, share, readout, findings)
+
+
+def hold_out(source: Source) -> tuple[Subset, Subset]:
+    """Training and held-out segments; a single one is cut into stretches first."""
+    if source.n_visited == 1:
+        source = replace(source, segment=-(-source.data.longest // STRETCHES))
+    return split_held_out(source)
 
 
 def accuracy(problem: FitProblem, source: Source, model: Network) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import IntArray, float_rows
+from gloree._frames import Names
 from gloree._mapped import SourceError
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
@@ -109,6 +110,16 @@ class Data(ABC):
     @abstractmethod
     def n_outputs(self) -> int:
         """Columns of the outputs (0 without outputs)."""
+
+    @property
+    def input_names(self) -> Names | None:
+        """Names of the columns of the inputs, where they came as data frames."""
+        return None
+
+    @property
+    def output_names(self) -> Names | None:
+        """Names of the columns of the outputs alike."""
+        return None
 
     @property
     @abstractmethod

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from gloree._arrays import copied
+from gloree._frames import Names
 from gloree._mapped import SourceError, loaded
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
 
@@ -43,6 +44,8 @@ class Summary:
     n_inputs: int
     n_outputs: int
     checksum: int
+    input_names: Names | None = None
+    output_names: Names | None = None
     head: tuple[NDArray[Any], NDArray[Any] | None] | None = field(default=None, repr=False)
 
 
@@ -52,7 +55,8 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
     if first:
         Y = None if data.Y is None else np.array(loaded(data.Y[rows]))
         head = (np.array(loaded(data.X[rows])), Y)
-    return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
+    sizes = (data.n_inputs, data.n_outputs, data.checksum, data.input_names, data.output_names)
+    return Summary(name, compact(data.lengths), *sizes, head)
 
 
 def require_same(name: str, data: Sequences, checksum: int | None) -> Sequences:
@@ -170,6 +174,16 @@ class Parts(Data):
         """Columns of the outputs."""
         return self.summaries[0].n_outputs
 
+    @property
+    def input_names(self) -> Names | None:
+        """Names of the columns of the inputs, the same in all parts."""
+        return self.summaries[0].input_names
+
+    @property
+    def output_names(self) -> Names | None:
+        """Names of the columns of the outputs."""
+        return self.summaries[0].output_names
+
     @cached_property
     def part_lengths(self) -> Sequence[IntArray]:
         """Steps of the sequences of each part."""
@@ -213,7 +227,7 @@ def in_memory(data: Data) -> Sequences:
     lengths = np.concatenate(data.part_lengths).astype(np.int64)
     X = np.concatenate([loaded(part.X) for part in parts])
     Y = np.concatenate([loaded(values) for values in outputs]) if outputs else None
-    return Sequences(X, Y, lengths, "list")
+    return Sequences(X, Y, lengths, "list", False, data.input_names, data.output_names)
 
 
 def _require_same_columns(first: Summary, other: Summary) -> None:
@@ -225,4 +239,14 @@ def _require_same_columns(first: Summary, other: Summary) -> None:
             raise SourceError(
                 f"{other.name} has {found or 'no'} {what} columns, {first.name} has "
                 f"{expected or 'none'}: all parts need the same columns"
+            )
+    for what, names, own in (
+        ("input", first.input_names, other.input_names),
+        ("output", first.output_names, other.output_names),
+    ):
+        if names != own:
+            raise SourceError(
+                f"{other.name} has the {what} columns {own or 'without names'}, {first.name} has "
+                f"{names or 'them without names'}: all parts need the same columns in the same "
+                f"order"
             )
