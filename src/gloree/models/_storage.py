@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._storage import replaced_file
 from gloree.sequences import Array
 
 FORMAT_NAME = "gloree-model"
@@ -33,7 +34,7 @@ def write_model(
     }
     content = {name: values for name, values in arrays.items() if values is not None}
     text = np.array(json.dumps(description))
-    with open(path, "wb") as file:
+    with replaced_file(path) as file:
         np.savez(file, allow_pickle=False, **{_DESCRIPTION: text}, **content)
 
 
