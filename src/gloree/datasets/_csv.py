@@ -31,7 +31,7 @@ Column: TypeAlias = str | int
 MISSING = ("error", "split", "nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Columns of a CSV file.
 
@@ -59,6 +59,11 @@ class Table:
     sequences: tuple[str, ...] = ()
     time: NDArray[np.generic] | None = None
     units: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        sequences = "" if self.lengths is None else f" of {len(self.lengths)} sequences"
+        columns = f"inputs={self.inputs}, outputs={self.outputs}"
+        return f"{type(self).__name__}({len(self.X)} rows{sequences}, {columns})"
 
 
 def read_csv(

@@ -6,6 +6,7 @@ read a part at a time, so memory is bounded by the parts, whatever their number.
 
 from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
+from gloree.sources._clients import ClientClosedError, ask
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import Future, Partitions, partitions
 from gloree.sources._parts import (
@@ -21,6 +22,7 @@ from gloree.sources._shards import Shards, shards
 
 __all__ = [
     "Batches",
+    "ClientClosedError",
     "Future",
     "Partitions",
     "Parts",
@@ -28,6 +30,7 @@ __all__ = [
     "SourceError",
     "Summary",
     "as_data",
+    "ask",
     "batches",
     "in_memory",
     "is_source",
