@@ -78,7 +78,7 @@ class WordVectors:
     >>> len(X), X[0].shape, vectors["dog"].shape
     (12, (3, 3), (3,))
     >>> vectors
-    WordVectors(n_dimensions=3, n_features=40, n_tags=3)
+    WordVectors(n_dimensions=3, n_features=21, n_tags=3)
     >>> vectors.transform([["the", "bird", "sleeps"]])[0].shape
     (3, 3)
     """
