@@ -29,7 +29,7 @@ from gloree.engine._tasks import (
     sum_kept,
 )
 from gloree.sequences import Batch, Data, Part, Sequences
-from gloree.sources import ClientClosedError, Future, Partitions, SourceError, ask, part_failure
+from gloree.sources import Future, Partitions, SourceError, ask, part_failure
 
 IN_FLIGHT = 4
 """Groups of a wave, for each thread of the workers; two waves are under way at once."""
@@ -109,7 +109,7 @@ class DaskEngine(Engine):
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict, repr=False, compare=False)
 
     def ask(self, call: Callable[..., Any], /, *arguments: object, **options: object) -> Any:
-        """Result of a function of the client; a `ClientClosedError` if that closes meanwhile."""
+        """Result of a function of the client; a `SourceError` if that closes meanwhile."""
         return ask(self.client, partial(call, *arguments, **options))
 
     def scan(self, data: Data) -> None:
@@ -137,8 +137,8 @@ class DaskEngine(Engine):
                 future = self.ask(self.client.submit, sum_kept, kept, function, pure=False)
             statistic: Statistic = self.ask(future.result)
             return statistic
-        except (PassFailure, ClientClosedError):
-            raise  # the first is part of the search for a step
+        except PassFailure:
+            raise  # part of the search for a step
         except Exception:
             # which part was lost, or has failed, shows where each of them is summed by itself
             subset.forget_rows()
@@ -283,8 +283,6 @@ class Tasks:
                 if None in own:
                     raise _errors().lost
                 statistics = self.engine.ask(self.engine.client.gather, own)
-            except ClientClosedError:
-                raise
             except Exception:
                 # which of them were lost, now or when they were sent, shows by itself
                 statistics = [self.alone(*each) for each in zip(some, own, strict=True)]
@@ -300,7 +298,7 @@ class Tasks:
                 if trial or future is None:
                     (future,) = self.submit([group])
                 return self.engine.ask(future.result)
-            except ClientClosedError:
+            except SourceError:
                 raise
             except errors.lost:
                 self.engine.forget(self.data, group)

@@ -6,7 +6,7 @@ read a part at a time, so memory is bounded by the parts, whatever their number.
 
 from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
-from gloree.sources._clients import ClientClosedError, ask
+from gloree.sources._clients import ask
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import Future, Partitions, partitions
 from gloree.sources._parts import (
@@ -22,7 +22,6 @@ from gloree.sources._shards import Shards, shards
 
 __all__ = [
     "Batches",
-    "ClientClosedError",
     "Future",
     "Partitions",
     "Parts",

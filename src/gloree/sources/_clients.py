@@ -7,21 +7,19 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Any, TypeVar
 
+from gloree.sources._parts import SourceError
+
 PATIENCE = 0.5
 """Seconds of waiting after which the client is looked at."""
 
 Answer = TypeVar("Answer")
 
 
-class ClientClosedError(RuntimeError):
-    """The Dask client was closed, or lost its scheduler, while a fit needed it."""
-
-
 def ask(client: Any, call: Callable[[], Answer]) -> Answer:
     """Result of a call that waits for the scheduler.
 
     It runs on a thread of its own. A client that closes leaves calls that are under way without an
-    answer for ever, or ends them in an error of something inside; both are a `ClientClosedError`
+    answer for ever, or ends them in an error of something inside; both are a `SourceError`
     here.
     """
     promised: Future[Answer] = Future()
@@ -39,13 +37,13 @@ def ask(client: Any, call: Callable[[], Answer]) -> Answer:
     try:
         return promised.result()
     except Exception as error:
-        if isinstance(error, ClientClosedError) or client.status == "running":
+        if isinstance(error, SourceError) or client.status == "running":
             raise
         raise _closed(client) from error
 
 
-def _closed(client: Any) -> ClientClosedError:
-    return ClientClosedError(
+def _closed(client: Any) -> SourceError:
+    return SourceError(
         f"the Dask client closed, or lost its scheduler, while it was needed (it is "
         f"{client.status!r}): keep client and cluster open until the call returns. With a "
         f"`checkpoint`, a fit that is called again with an open client goes on where this one ended"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from gloree._extras import require
 from gloree.sequences import Part
-from gloree.sources._clients import ClientClosedError, ask
+from gloree.sources._clients import ask
 from gloree.sources._parts import (
     Parts,
     SourceError,
@@ -73,7 +73,7 @@ class Partitions(Parts):
             if self.futures is not None and self.client.status == "running":
                 return ask(self.client, self.futures[index].result)
             return each.result() if is_future(each) else each.compute()
-        except ClientClosedError:
+        except SourceError:
             raise
         except Exception as error:
             raise part_failure(self.name(index), error) from error
@@ -95,7 +95,7 @@ class Partitions(Parts):
         for index, task in enumerate(tasks):
             try:
                 summary = ask(client, task.result)
-            except (SourceError, ClientClosedError):
+            except SourceError:
                 raise
             except Exception as error:
                 raise part_failure(self.name(index), error) from error
