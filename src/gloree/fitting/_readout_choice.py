@@ -50,7 +50,7 @@ INVERSE_RIDGES = (INVERSE_RIDGE, 0.1, 0.03, 0.01)
 """Inverse strengths of the ridge, for features of unit variance (scikit-learn's `C`)."""
 
 LEAST_SQUARES_RIDGE = 0.01
-"""Ridge of the least squares, relative to the variance of the features."""
+"""Ridge of the least squares, relative to the variance of each feature, or their mean variance."""
 
 CLEAR = 2.0
 """Standard errors by which a readout has to be better than a simpler one."""
@@ -128,10 +128,15 @@ def segments_of(batch: Batch) -> IntArray:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to fit a readout: on all features or inputs alone; None stands for least squares."""
+    """A way to fit a readout: on all features or inputs alone; None stands for least squares.
+
+    The ridge weighs all features alike, brought to variance 1, or as they are: then the directions
+    of little variance have to say the most to be heard.
+    """
 
     states: bool
     inverse_ridge: float | None
+    alike: bool = True
 
     def fit(self, rows: Rows, inside: NDArray[np.bool_]) -> Linear:
         """Fit to some rows; in logits, or estimates of probabilities by least squares."""
@@ -139,9 +144,11 @@ class Candidate:
         X, labels = rows.features[inside, first:], rows.labels[inside]
         weights = np.zeros((rows.features.shape[1], rows.n_classes))
         if self.inverse_ridge is None:
+            scale = rows.scale[first:] / np.sqrt(np.mean(rows.scale[first:] ** 2))
+            scale = np.ones_like(scale) if self.alike else scale
             ridge = Ridge(alpha=LEAST_SQUARES_RIDGE * len(X))
-            ridge.fit(X.astype(np.float64), np.eye(rows.n_classes)[labels])
-            weights[first:] = ridge.coef_.T
+            ridge.fit(X * scale, np.eye(rows.n_classes)[labels])
+            weights[first:] = ridge.coef_.T * scale[:, None]
             return Linear(weights, ridge.intercept_)
         regression = LogisticRegression(C=self.inverse_ridge, max_iter=100, tol=1e-4)
         with warnings.catch_warnings():
@@ -163,7 +170,7 @@ class Candidate:
 
 
 USUAL = Candidate(True, INVERSE_RIDGE)
-LINEAR = Candidate(False, None)
+LEAST_SQUARES = (Candidate(False, None, alike=False), Candidate(False, None))
 
 
 @dataclass(frozen=True)
@@ -215,15 +222,17 @@ def choose_readout(problem: FitProblem, readout: Readout, n_classes: int) -> Cho
     rows = Rows.of(problem, readout.source, readout.model, n_classes)
     direct = readout.model.direct_weights is not None
     tried = [Candidate(True, c) for c in INVERSE_RIDGES]
-    tried += [Candidate(False, c) for c in INVERSE_RIDGES] + [LINEAR] if direct else []
+    tried += [Candidate(False, c) for c in INVERSE_RIDGES] if direct else []
+    tried += LEAST_SQUARES if direct else ()
     fold = rows.segment * FOLDS // (int(rows.segment.max()) + 1)
     logits = {each: _unseen(each, rows, fold) for each in tried}
     correct = {each: rows.correct(values) for each, values in logits.items()}
-    chosen = _chosen(correct, LINEAR if direct else USUAL)
+    simplest = max(LEAST_SQUARES if direct else (USUAL,), key=lambda each: correct[each].sum())
+    chosen = _chosen(correct, simplest)
     shares = {
         f"{name}, parts held out in turn": float(correct[each].sum()) / len(rows.labels)
-        for name, each in (("linear model", LINEAR), ("readout", chosen))
-        if each in correct
+        for name, each in (("linear model", simplest), ("readout", chosen))
+        if direct or each != simplest
     }
     if chosen == USUAL:
         return Choice(readout, shares=shares)
