@@ -3,7 +3,7 @@ A file of your own
 ==================
 
 Fit a nonlinear model to a measured input and output, and see what it gains over a linear one.
-The file is a CSV with a header line:
+The file is a CSV, read by ``datasets.read_csv`` (with pandas), which finds out how it is written:
 
 .. code-block:: bash
 
@@ -52,7 +52,7 @@ def rows(text):
 
 
 parser = argparse.ArgumentParser(description="Fit a nonlinear model to a CSV file.")
-parser.add_argument("path", nargs="?", metavar="PATH", help="CSV file with a header line")
+parser.add_argument("path", nargs="?", metavar="PATH", help="CSV file")
 parser.add_argument("--inputs", type=names, help="input columns, as a,b (default: the first)")
 parser.add_argument("--outputs", type=names, help="output columns (default: the second)")
 parser.add_argument("--train", type=rows, metavar="A:B", help="rows to fit (default: first 2/3)")
@@ -92,7 +92,7 @@ try:
         table = datasets.read_csv(
             arguments.path, inputs=arguments.inputs, outputs=arguments.outputs
         )
-except (OSError, ValueError) as error:
+except (ImportError, OSError, ValueError) as error:
     raise SystemExit(str(error)) from None
 
 n_rows, n_inputs = table.X.shape

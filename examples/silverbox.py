@@ -28,7 +28,7 @@ def main() -> None:
     arguments = read_arguments()
     try:
         table = datasets.read_csv(arguments.path)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     u, y = table.X, table.Y
     if len(u) < MULTISINE.stop:

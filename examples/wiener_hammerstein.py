@@ -29,7 +29,7 @@ def main() -> None:
     arguments = read_arguments()
     try:
         table = datasets.read_csv(arguments.path)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     train = slice(arguments.start, arguments.start + arguments.samples)
     if table.X.shape[0] < TEST.stop or not 0 <= train.start < train.stop <= TEST.start:

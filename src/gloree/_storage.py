@@ -1,12 +1,15 @@
-"""Versioned .npz files: plain arrays, a format name and a version, never pickles."""
+"""Files that are whole or not there; versioned .npz files: plain arrays, never pickles."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,15 +20,46 @@ class FormatError(ValueError):
     """A file of a model, of moments or of word vectors that is none, or is damaged."""
 
 
+@contextlib.contextmanager
+def replaced_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """File to write to that takes the place of `path` once it is whole and on the disk.
+
+    It stands beside the old one, whose permissions it takes over, and goes away if anything fails:
+    a full disk, an interrupt or a loss of power leaves the old file as it was. What is no
+    regular file (a device, a pipe) is written to as it is.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.filename == str(beside):
+            # whoever saves knows the file by its own name
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+
+
 def save_arrays(
     path: str | PathLike[str], name: str, version: int, arrays: Mapping[str, Any]
 ) -> None:
     """Write arrays with the name and version of their format."""
-    with open(path, "wb") as file:
+    with replaced_file(path) as file:
         np.savez(file, format=np.array(name), version=np.array(version), **arrays)
 
 
-@contextmanager
+@contextlib.contextmanager
 def reading(path: str | PathLike[str], what: str) -> Iterator[None]:
     """Turn whatever is wrong with the content of a file into a `FormatError` that names it."""
     try:

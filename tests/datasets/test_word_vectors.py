@@ -306,3 +306,16 @@ def test_least_squares_scores_solve_the_ridge_regression():
         W = np.linalg.solve(gram, rows.T @ targets)
         W -= W.mean(axis=1, keepdims=True)
         np.testing.assert_allclose(found[:, 3 * place : 3 * place + 3], W, atol=CONJUGATE_GRADIENTS)
+
+
+def test_what_datasets_return_is_shown_in_a_line(tmp_path):
+    """Not as every feature, sentence or row: a notebook would print megabytes."""
+    words = [[f"word{i}{j}" for j in range(20)] for i in range(50)]
+    tags = [["A", "B"] * 10] * 50
+    vectors, _ = datasets.WordVectors.fit_transform(words, tags=tags)
+    sentences = datasets.TaggedSentences(words, tags, "text.conllu")
+    table = datasets.Table(np.zeros((1000, 1)), np.zeros((1000, 1)), ("u",), ("y",))
+    assert repr(vectors).startswith("WordVectors(n_dimensions=3, n_features=")
+    assert repr(sentences) == "TaggedSentences(50 sentences, 1000 words, path='text.conllu')"
+    assert repr(table) == "Table(1000 rows, inputs=('u',), outputs=('y',))"
+    assert max(len(repr(each)) for each in (vectors, sentences, table)) < 100

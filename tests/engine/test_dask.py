@@ -613,3 +613,63 @@ def test_a_single_future_is_one_partition(client, data):
     future = client.submit(tuple, data)
     expected = regressor(engine="serial").fit(sources.batches([tuple(data)])).model_
     assert regressor(engine=client).fit(future).model_ == expected
+
+
+@pytest.fixture
+def closing():
+    """Client of a cluster in this process, and what closes both in the middle of a pass."""
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    client = distributed.Client(processes=False, **options)
+    yield client
+    client.close()
+
+
+def _with_closing_client(client, monkeypatch, after, action):
+    """Run an action whose client closes when it has been asked so many times."""
+    asked = [0]
+    ask = _dask.ask
+
+    def counted(of, call):
+        asked[0] += 1
+        if asked[0] == after:
+            client.close()
+        return ask(of, call)
+
+    monkeypatch.setattr(_dask, "ask", counted)
+    return action()
+
+
+@pytest.mark.parametrize("after", [1, 2, 7, 20])
+@pytest.mark.parametrize("kind", ["arrays", "partitions"])
+def test_a_client_that_closes_is_named(after, kind, closing, data, items, monkeypatch):
+    given = data if kind == "arrays" else ([dask.delayed(item) for item in items],)
+    fit = partial(regressor(engine=closing).fit, *given)
+    with pytest.raises(sources.SourceError, match=r"Dask client closed.*checkpoint"):
+        _with_closing_client(closing, monkeypatch, after, fit)
+
+
+def test_a_call_without_an_answer_ends_once_the_client_is_closed():
+    """Futures of a client that closes may stay pending for ever."""
+    import threading
+
+    class Client:
+        status = "running"
+
+    client, forever = Client(), threading.Event()
+
+    def close():
+        client.status = "closed"
+
+    threading.Timer(0.2, close).start()
+    with pytest.raises(sources.SourceError, match="'closed'"):
+        sources.ask(client, forever.wait)
+    forever.set()
+
+
+def test_a_checkpoint_goes_on_with_another_client(closing, client, data, tmp_path, monkeypatch):
+    path = tmp_path / "fit.checkpoint"
+    whole = regressor(engine=client).fit(*data).model_
+    with monkeypatch.context() as patch, pytest.raises(sources.SourceError):
+        fit = partial(regressor(engine=closing).fit, *data, checkpoint=path)
+        _with_closing_client(closing, patch, 15, fit)
+    assert regressor(engine=client).fit(*data, checkpoint=path).model_ == whole

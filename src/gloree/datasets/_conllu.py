@@ -12,7 +12,7 @@ TAG_COLUMNS = {"upos": 3, "xpos": 4}
 PASSED_OVER = re.compile(r"[0-9]+[-.][0-9]+")  # ids of contractions (1-2) and empty nodes (1.1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaggedSentences:
     """Sentences as lists of words, with a tag for every word.
 
@@ -28,6 +28,10 @@ class TaggedSentences:
     words: list[list[str]]
     tags: list[list[str]]
     path: str
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self)} sentences, {self.n_words} words"
+        return f"{type(self).__name__}({sizes}, path={self.path!r})"
 
     def __len__(self) -> int:
         """Return the number of sentences."""

@@ -33,7 +33,7 @@ METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_score
 """Functions that fit scores, with default values of `penalty` and `neighbour_penalty`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WordVectors:
     """Dense vectors of words, known and unknown, from which tags can be predicted linearly.
 
@@ -77,6 +77,8 @@ class WordVectors:
     >>> vectors, X = datasets.WordVectors.fit_transform(words, tags=tags, n_dimensions=3)
     >>> len(X), X[0].shape, vectors["dog"].shape
     (12, (3, 3), (3,))
+    >>> vectors
+    WordVectors(n_dimensions=3, n_features=21, n_tags=3)
     >>> vectors.transform([["the", "bird", "sleeps"]])[0].shape
     (3, 3)
     """
@@ -201,6 +203,10 @@ class WordVectors:
         names = tuple(table.names[number] for number in chosen)
         vectors = cls(names, weights @ basis, mean @ basis, tuple(number_of))
         return vectors, np.split((scores - mean) @ basis, np.cumsum(lengths)[:-1])
+
+    def __repr__(self) -> str:
+        sizes = f"n_dimensions={self.n_dimensions}, n_features={len(self.feature_names)}"
+        return f"{type(self).__name__}({sizes}, n_tags={len(self.tag_names)})"
 
     @property
     def n_dimensions(self) -> int:

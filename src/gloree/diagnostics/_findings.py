@@ -43,6 +43,10 @@ class LabelWarning(GloreeWarning):
     """Some labels were not seen in the fit."""
 
 
+class LinearModelWarning(GloreeWarning):
+    """Hidden units have no part in the model: a linear one is as good on held-out sequences."""
+
+
 class ConditionWarning(GloreeWarning):
     """The inputs are nearly collinear, or of very different sizes."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gloree._archives import require_file
+from gloree._storage import replaced_file
 from gloree._version import __version__
 from gloree.engine._records import RecordError, from_bytes, to_bytes
 
@@ -192,16 +193,24 @@ class Checkpoint:
 
     def _write(self, content: bytes, when: str, advice: str) -> None:
         try:
-            with open(self.path, "r+b" if self._end else "wb") as file:
-                file.seek(self._end)
-                file.truncate()
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            if self._end:
+                self._append(content)
+            else:
+                with replaced_file(self.path) as file:
+                    file.write(content)
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(self.path, self._end)
+                if self._end:
+                    os.truncate(self.path, self._end)
             raise CheckpointError(
                 f"the checkpoint {self.path} could not be written {when} ({error}): {advice}"
             ) from error
         self._end += len(content)
+
+    def _append(self, content: bytes) -> None:
+        with open(self.path, "r+b") as file:
+            file.seek(self._end)
+            file.truncate()
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())

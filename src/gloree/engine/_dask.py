@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from gloree.engine._tasks import (
     sum_kept,
 )
 from gloree.sequences import Batch, Data, Part, Sequences
-from gloree.sources import Future, Partitions, SourceError, part_failure
+from gloree.sources import Future, Partitions, SourceError, ask, part_failure
 
 IN_FLIGHT = 4
 """Groups of a wave, for each thread of the workers; two waves are under way at once."""
@@ -107,6 +108,10 @@ class DaskEngine(Engine):
     client: Any = None
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict, repr=False, compare=False)
 
+    def ask(self, call: Callable[..., Any], /, *arguments: object, **options: object) -> Any:
+        """Result of a function of the client; a `SourceError` if that closes meanwhile."""
+        return ask(self.client, partial(call, *arguments, **options))
+
     def scan(self, data: Data) -> None:
         """Scan partitions where they are; forget the data of other fits."""
         for key, block in list(self._blocks.items()):
@@ -129,8 +134,8 @@ class DaskEngine(Engine):
         try:
             with unwarned():
                 kept = subset.kept_rows(self._keep)
-                future = self.client.submit(sum_kept, kept, function, pure=False)
-            statistic: Statistic = future.result()
+                future = self.ask(self.client.submit, sum_kept, kept, function, pure=False)
+            statistic: Statistic = self.ask(future.result)
             return statistic
         except PassFailure:
             raise  # part of the search for a step
@@ -142,14 +147,15 @@ class DaskEngine(Engine):
     def _keep(self, subset: Subset) -> Future:
         """Future of the batches of a subset, and their groups, on one worker."""
         groups = list(groups_of(subset))
-        each = self.client.map(
+        each = self.ask(
+            self.client.map,
             pick_group,
             *self.arguments(subset.data, groups),
             [group.number for group in groups],
             transform=subset.transform,
             pure=False,
         )
-        kept: Future = self.client.submit(joined, each, pure=False)
+        kept: Future = self.ask(self.client.submit, joined, each, pure=False)
         return kept
 
     def arguments(self, data: Data, groups: list[Group]) -> tuple[list[object], ...]:
@@ -183,7 +189,7 @@ class DaskEngine(Engine):
                 "engine='serial', which runs where the tensors are"
             )
         tasks = Tasks(self, selection.data, selection.transform, self._shared(function), label)
-        size = max(2, IN_FLIGHT * sum(self.client.nthreads().values()))
+        size = max(2, IN_FLIGHT * sum(self.ask(self.client.nthreads).values()))
         groups = groups_of(selection)
         under_way: deque[tuple[list[Group], list[Future | None]]] = deque()
         while wave := list(islice(groups, size)):
@@ -200,7 +206,7 @@ class DaskEngine(Engine):
         if len(pickled) <= LIGHT:
             return pickled
         with unwarned():
-            shared: Future = self.client.submit(as_it_is, function, pure=False)
+            shared: Future = self.ask(self.client.submit, as_it_is, function, pure=False)
         return shared
 
     def _rows(self, data: Data, group: Group) -> Future:
@@ -228,7 +234,7 @@ class DaskEngine(Engine):
         """Send rows to a worker: to another one, if it has just gone."""
         for pause in (*PAUSES, None):
             try:
-                future: Future = self.client.scatter(rows, hash=False)
+                future: Future = self.ask(self.client.scatter, rows, hash=False)
                 return future
             except OSError:
                 if pause is None:
@@ -250,7 +256,8 @@ class Tasks:
     def submit(self, groups: list[Group]) -> list[Future]:
         """Futures of some groups: one message for all of them."""
         with unwarned():
-            futures: list[Future] = self.engine.client.map(
+            futures: list[Future] = self.engine.ask(
+                self.engine.client.map,
                 sum_group,
                 *self.engine.arguments(self.data, groups),
                 transform=self.transform,
@@ -275,7 +282,7 @@ class Tasks:
             try:
                 if None in own:
                     raise _errors().lost
-                statistics = self.engine.client.gather(own)
+                statistics = self.engine.ask(self.engine.client.gather, own)
             except Exception:
                 # which of them were lost, now or when they were sent, shows by itself
                 statistics = [self.alone(*each) for each in zip(some, own, strict=True)]
@@ -290,7 +297,9 @@ class Tasks:
             try:
                 if trial or future is None:
                     (future,) = self.submit([group])
-                return future.result()
+                return self.engine.ask(future.result)
+            except SourceError:
+                raise
             except errors.lost:
                 self.engine.forget(self.data, group)
             except errors.killed as error:

@@ -106,6 +106,10 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
 
     Notes
     -----
+    With fewer than ten steps for each weight of the readout, five parts of the data that are held
+    out in turn choose its ridge, and whether the units have a part in it: a linear model of the
+    inputs stays unless another readout is clearly better (a `LinearModelWarning` says so).
+
     Of labels with equal outputs `predict` takes the one that comes first in `classes_`. A label
     that was not seen in `fit` is never predicted, and `score` counts it as an error.
 

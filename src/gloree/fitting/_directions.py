@@ -44,6 +44,14 @@ MOST_FLIPS = 3
 SAME_INPUTS = 0.98
 """|cos| of the input weights of two units beyond which their directions cannot be told apart."""
 
+RAISED = 1.1
+"""Squared error with recurrences, over that without, beyond which they are left out. Units that see
+their own side of the windows only may have a slightly larger one."""
+
+CANCELLING = 1e8
+"""Squares that the units add to the outputs one by one, over those of their sum, beyond which they
+cancel but for rounding, and a regression on them says nothing."""
+
 HEAD_ROWS = 10_000
 """Rows at the start of the data that tell the sizes of the inputs."""
 
@@ -67,12 +75,14 @@ def find_directions(
     gains less than the fraction `enough`.
     """
     current, rounds = _without_memory(model, rounds, enough)
+    findings = _shared_inputs(current.model)
     if problem.settings.recurrence is None:
         found = by_windows(problem, current.model)
     else:
         found = regress_both_sides(problem, inputs, current.model, rounds)
-    findings = _shared_inputs(current.model)
-    turned, both = run_both_ways(problem, current, rounds, found)
+        findings += _unknown(found)
+    turned, both, grown = start_both_ways(problem, current, rounds, found)
+    findings += grown
     fixed = problem.settings.n_forward is not None or problem.settings.recurrence is None
     for unit in [] if fixed else doubtful(found):
         forward = found.forward.copy()
@@ -123,6 +133,8 @@ def _directions_from(
     bias, direct = rounds.layout.unit_bias, rounds.layout.direct
     function = partial(two_sided_sums, model=model, bias=bias, direct=direct)
     fit = TwoSidedFit.of(problem.engine.run(function, some, label="directions"), model)
+    if not fit.cancellation <= CANCELLING:
+        return Directions.unknown(model.n_hidden, problem.settings.n_forward)
     spread = problem.engine.run(
         partial(two_sided_spread, model=model, fit=fit, direct=direct), some, label="directions"
     )
@@ -149,6 +161,26 @@ def by_windows(problem: FitProblem, model: Network) -> Directions:
     margin, undetermined = np.where(forward, evidence, -evidence), np.full(k, lags == 1)
     nothing = np.zeros((k, k))
     return Directions(forward, margin, undetermined, nothing, nothing, np.zeros(k))
+
+
+def start_both_ways(
+    problem: FitProblem, current: Iterate, rounds: Rounds, found: Directions
+) -> tuple[Iterate, Rounds, tuple[Finding, ...]]:
+    """Network of a partition, whose recurrences are left out where they raise the squared error."""
+    turned, both = run_both_ways(problem, current, rounds, found)
+    if turned.sums.total <= RAISED * current.sums.total:
+        return turned, both, ()
+    nothing = replace(found, past=0.0 * found.past, future=0.0 * found.future)
+    idle, _ = run_both_ways(problem, current, rounds, nothing)
+    if turned.sums.total <= idle.sums.total:
+        return turned, both, ()
+    finding = Finding(
+        DirectionWarning,
+        f"the recurrences that belong to the directions of the units raise the root mean square "
+        f"residual from {idle.sums.rms:.3g} to {turned.sums.rms:.3g}, so the fit went on without",
+        "the directions are not to be trusted: use more data or fewer units",
+    )
+    return idle, both, (finding,)
 
 
 def run_both_ways(
@@ -184,6 +216,19 @@ def doubtful(found: Directions) -> list[int]:
     order = np.argsort(found.margin)
     doubts = [int(i) for i in order if found.margin[i] < DOUBTFUL and not found.undetermined[i]]
     return doubts[:MOST_FLIPS]
+
+
+def _unknown(found: Directions) -> tuple[Finding, ...]:
+    """Units about whose directions nothing was found."""
+    if found.margin.any() or not found.undetermined.all():
+        return ()
+    finding = Finding(
+        DirectionWarning,
+        "the hidden units cancel each other all but exactly, so nothing can be said about their "
+        "directions, and they begin without recurrence",
+        "use more data or fewer units, and look for steps of extreme size",
+    )
+    return (finding,)
 
 
 def _shared_inputs(model: Network) -> tuple[Finding, ...]:

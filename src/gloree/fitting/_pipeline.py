@@ -25,6 +25,7 @@ from gloree.fitting._labels import (
 )
 from gloree.fitting._outputs import summarise_outputs
 from gloree.fitting._problem import FitProblem
+from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
 from gloree.fitting._recurrence import MomentFit, run_rounds, start_recurrence
 from gloree.fitting._refine import RefinedFit, keep_moments, refine
 from gloree.fitting._report import fit_report
@@ -32,7 +33,7 @@ from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Data
 
-N_STAGES = 8
+N_STAGES = 9
 """Stages of a fit, at most."""
 
 
@@ -144,6 +145,12 @@ class Labelling:
         arguments = (problem, inputs, moments, whitening, self.readout)
         readout = stages.run("readout", fit_readout, *arguments)
         problem = problem.with_outputs(whitening.coding)
+        choice = Choice(readout)
+        if steps_are_few(problem, readout, self.n_classes):
+            few = (problem, readout, self.n_classes)
+            choice = stages.run("held-out parts", choose_readout, *few)
+        readout, problem = choice.readout, choice.judging(problem)
         if problem.settings.solver is None:
-            return keep_readout(moments, readout)
-        return stages.run("cross-entropy", refine_labels, problem, moments, readout, stages.show)
+            return choice.noted(keep_readout(moments, readout))
+        given = (problem, moments, readout, stages.show)
+        return choice.noted(stages.run("cross-entropy", refine_labels, *given))

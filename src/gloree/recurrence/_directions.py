@@ -81,13 +81,16 @@ class TwoSidedFit:
     `coefficients`, (n_hidden, 2 n_hidden or 2 n_hidden + 1), are [Theta^-, Theta^+] and the changes
     of free biases; `information`, (m, m), is the Gram matrix of the unknowns of the units, with the
     regressors phi = (h_t, 1, x_t) of the outputs projected out; `projection`, (m, n_regressors),
-    the regression of Q on phi; `output_change` has shape (n_regressors, n_outputs).
+    the regression of Q on phi; `output_change` has shape (n_regressors, n_outputs). `cancellation`
+    is the sum of the squares that the units add to the outputs one by one, over those that they add
+    together: their logarithm counts the digits that are lost.
     """
 
     coefficients: Array
     information: Array = field(repr=False)
     projection: Array = field(repr=False)
     output_change: Array = field(repr=False)
+    cancellation: float = 1.0
 
     @classmethod
     def of(cls, sums: LinearisedSums, model: Network, *, ridge: float = 1e-8) -> TwoSidedFit:
@@ -96,7 +99,12 @@ class TwoSidedFit:
         projection = _solve_scaled(sums.gram, sums.mixed.T).T
         A2, left = model.output_weights, sums.unit_gram - projection @ sums.mixed.T
         information = left * (A2 @ A2.T)[np.ix_(sums.owner, sums.owner)]
-        return cls(solution.reshape(model.n_hidden, -1), information, projection, change)
+        gram = sums.gram[: model.n_hidden, : model.n_hidden]
+        apart = float(np.diag(gram) @ np.sum(A2**2, axis=1))
+        together = float(np.sum(A2 * (gram @ A2)))
+        cancellation = apart / max(together, 1e-300) if apart > 0 else 1.0
+        coefficients = solution.reshape(model.n_hidden, -1)
+        return cls(coefficients, information, projection, change, cancellation)
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,13 @@ class Directions:
     past: Array = field(repr=False)
     future: Array = field(repr=False)
     bias_change: Array = field(repr=False)
+
+    @classmethod
+    def unknown(cls, n_units: int, n_forward: int | None = None) -> Directions:
+        """Directions where nothing is known: those asked for, or all forward; no recurrence."""
+        forward = np.arange(n_units) < (n_units if n_forward is None else n_forward)
+        nothing, idle = np.zeros((n_units, n_units)), np.zeros(n_units)
+        return cls(forward, idle, np.ones(n_units, dtype=bool), nothing, nothing, idle)
 
     @property
     def order(self) -> IntArray:

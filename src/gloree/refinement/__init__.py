@@ -6,7 +6,7 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
-from gloree.refinement._readout import logistic_readout
+from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
@@ -32,6 +32,7 @@ from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Sol
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
+    "INVERSE_RIDGE",
     "LBFGS",
     "LOSSES",
     "CrossEntropy",

@@ -36,6 +36,11 @@ from gloree.sequences import Array, Batch
 SHORTENINGS = 7
 """Lengths 1, 1/2, 1/4, .. of a change of U and b that are tried."""
 
+LARGEST_GROWTH = 100.0
+"""Times by which the largest component of the first moment may grow in a round. Beyond it,
+components cancel that are nearly parallel: the least squares of a tensor of few or outlying rows
+may have no minimum, and its components then grow without end."""
+
 
 @dataclass(frozen=True)
 class RoundSums(Sums):
@@ -166,18 +171,29 @@ def start_rounds(rounds: Rounds, model: Network, sweeps: int = 2) -> Iterate:
 def residual_round(rounds: Rounds, start: Iterate) -> Iterate:
     """One round: residual first moment, `polished`, `sweep`; for the rounds of `Rounds.later`.
 
-    Returns `start` itself if the error does not fall.
+    Returns `start` itself if the error does not fall, or the components cancel each other.
     """
     seen = start
     if start.sums.moment is None:
         seen = replace(start, sums=evaluate(rounds, start.model, tensor=True))
     candidate = polished(rounds, seen)
+    if _largest_component(rounds, candidate) > LARGEST_GROWTH * _largest_component(
+        rounds, seen.model
+    ):
+        return start
     try:
         fresh = evaluate(rounds, candidate)
         after = sweep(rounds, replace(seen, model=candidate, sums=fresh), tensor=True)
     except ExplosionError:
         return start
     return after.noted("round") if after.sums.total < seen.sums.total else start
+
+
+def _largest_component(rounds: Rounds, model: Network) -> float:
+    """Largest norm of a component A2_i (x) a_i^(x)l, in whitened coordinates."""
+    degree, _ = top_degree(model)
+    sizes = np.linalg.norm(rounds.moment.coordinates.components(model), axis=1) ** degree
+    return float(np.max(sizes * np.linalg.norm(model.output_weights, axis=1), initial=0.0))
 
 
 def polished(rounds: Rounds, start: Iterate) -> Network:

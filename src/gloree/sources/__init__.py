@@ -7,6 +7,7 @@ read a part at a time, so memory is bounded by the parts, whatever their number.
 from gloree._mapped import SourceError
 from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
+from gloree.sources._clients import ask
 from gloree.sources._files import memory_map
 from gloree.sources._partitions import Future, Partitions, partitions
 from gloree.sources._parts import (
@@ -28,6 +29,7 @@ __all__ = [
     "SourceError",
     "Summary",
     "as_data",
+    "ask",
     "batches",
     "in_memory",
     "is_source",

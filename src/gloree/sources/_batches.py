@@ -8,6 +8,7 @@ from typing import Any
 
 from gloree._mapped import SourceError
 from gloree.sequences import Part
+from gloree.sources._items import check_loader, check_no_dataset
 from gloree.sources._parts import (
     ADVICE,
     Parts,
@@ -94,10 +95,11 @@ def batches(iterable: object) -> Batches:
 
     Parameters
     ----------
-    iterable : iterable of (X, Y) or (X, Y, lengths)
+    iterable : iterable of (X, Y) or (X, Y, lengths), such as a DataLoader of PyTorch
         Each item one part of the data, X and Y in any of the forms of
-        `gloree.sequences.as_sequences`, or a list of pairs (x, y) of sequences; for `predict` also
-        an array X alone, or (X, None). A generator is
+        `gloree.sequences.as_sequences` or as tensors; also a list of the two, a dictionary with
+        the keys "X" and "Y" (or "inputs" and "targets", "labels", ..), or a list of pairs (x, y)
+        of sequences; for `predict` an array X alone, or (X, None). A generator is
         spent after one pass: give an object whose ``__iter__`` starts anew.
 
     Returns
@@ -108,7 +110,9 @@ def batches(iterable: object) -> Batches:
     Raises
     ------
     TypeError
-        If the argument is an iterator, which ends after one pass.
+        If the argument is an iterator, which ends after one pass, or no iterable.
+    ValueError
+        If it is a DataLoader that shuffles.
     SourceError
         In a fit, if a later iteration gives other data than the first (compared by checksums), or
         a batch is not usable.
@@ -137,6 +141,8 @@ def batches(iterable: object) -> Batches:
             "fit reads the data many times: give an object whose __iter__ starts anew, such as a "
             "list, or a class with a generator method __iter__"
         )
+    check_no_dataset(iterable)
+    check_loader(iterable)
     if not isinstance(iterable, Iterable):
         raise TypeError(f"the data are a {type(iterable).__name__}, which cannot be iterated over")
     return Batches(iterable)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from gloree.sequences import Data, as_sequences
 from gloree.sources._batches import batches
 from gloree.sources._files import memory_map
+from gloree.sources._items import check_no_dataset
 from gloree.sources._partitions import partitions
 from gloree.sources._shards import shards
 
@@ -24,8 +25,9 @@ def as_data(
         Arrays (or tensors, which stay on their device) with their outputs in `Y` (see
         `gloree.sequences.as_sequences`). Without a `Y`: what
         a function of `gloree.sources` gives; the path of a directory of shards; a Dask bag, or a
-        list of delayed values; any object that iterates over batches (X, Y), or X alone for
-        `predict`. The path of an ``.npy`` file goes with that of its outputs in `Y`.
+        list of delayed values; any object that iterates over batches (X, Y), such as a
+        DataLoader of PyTorch, or over X alone for `predict`. The path of an ``.npy`` file goes
+        with that of its outputs in `Y`.
     Y : array, list or path, optional
     lengths : sequence of int, optional
         Steps of each sequence, for flat arrays.
@@ -42,6 +44,7 @@ def as_data(
             "`X[0]` is a tuple: give sources.batches(X) if these are parts (X, Y) of the data, or "
             "the inputs and the outputs as two lists"
         )
+    check_no_dataset(X)
     if not is_source(X, Y):
         return as_sequences(X, Y, lengths=lengths, keep_tensors=keep_tensors)
     if isinstance(X, (str, Path)) and Path(X).suffix == ".npy":

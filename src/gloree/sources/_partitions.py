@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from gloree._extras import require
 from gloree._mapped import SourceError
 from gloree.sequences import Part
+from gloree.sources._clients import ask
 from gloree.sources._parts import (
     Parts,
     Summary,
@@ -56,7 +58,7 @@ class Partitions(Parts):
         # all at once: partitions of one collection share a graph
         self.client = client
         delayed = [each for each in self.delayed if not is_future(each)]
-        computed = iter(self.client.compute(delayed))
+        computed = iter(ask(client, partial(self.client.compute, delayed)))
         self.futures = [each if is_future(each) else next(computed) for each in self.delayed]
 
     @property
@@ -69,8 +71,10 @@ class Partitions(Parts):
         each = self.delayed[index]
         try:
             if self.futures is not None and self.client.status == "running":
-                return self.futures[index].result()
+                return ask(self.client, self.futures[index].result)
             return each.result() if is_future(each) else each.compute()
+        except SourceError:
+            raise
         except Exception as error:
             raise part_failure(self.name(index), error) from error
 
@@ -80,13 +84,17 @@ class Partitions(Parts):
             for index in range(self.n_parts):
                 yield scan_part(self.name(index), self.value(index), index == 0)
             return
-        tasks = [
-            self.client.submit(scan_part, self.name(i), future, i == 0, pure=False)
-            for i, future in enumerate(self.futures)
-        ]
+        futures, client = self.futures, self.client
+        tasks = ask(
+            client,
+            lambda: [
+                client.submit(scan_part, self.name(i), future, i == 0, pure=False)
+                for i, future in enumerate(futures)
+            ],
+        )
         for index, task in enumerate(tasks):
             try:
-                summary = task.result()
+                summary = ask(client, task.result)
             except SourceError:
                 raise
             except Exception as error:

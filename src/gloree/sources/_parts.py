@@ -17,6 +17,7 @@ from gloree._arrays import copied
 from gloree._frames import Names
 from gloree._mapped import SourceError, loaded
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
+from gloree.sources._items import values_of
 
 HEAD_ROWS = 10_000
 """Rows of the first part that are kept for first guesses of location and scale."""
@@ -74,22 +75,13 @@ def compact(lengths: IntArray) -> IntArray:
 
 
 def part_of_values(name: str, value: object, *, check_finite: bool = True) -> Sequences:
-    """Validate one part: (X, Y), (X, Y, lengths), a list of pairs (x, y), or an array X alone.
+    """Validate one part in any of the forms of `values_of`.
 
     Its arrays may be those of the caller, who may write into them again: see `own_part_of_values`.
     A `SourceError` names the part, and what is wrong with it.
     """
     try:
-        if isinstance(value, list):
-            value = _columns(value)
-        elif hasattr(value, "__array__"):
-            value = (value, None)
-        if not isinstance(value, tuple) or len(value) not in (2, 3):
-            raise ValueError(
-                f"expected (X, Y), (X, Y, lengths) or a list of pairs (x, y), got "
-                f"{_describe(value)}"
-            )
-        X, Y, lengths = (*value, None)[:3]
+        X, Y, lengths = values_of(value)
         return as_sequences(X, Y, lengths=lengths, check_finite=check_finite)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: {error}") from error
@@ -103,24 +95,6 @@ def own_part_of_values(name: str, value: object) -> Sequences:
     """
     data = part_of_values(name, value, check_finite=False)
     return replace(data, X=copied(data.X), Y=None if data.Y is None else copied(data.Y))
-
-
-def _columns(pairs: list[object]) -> tuple[list[object], list[object]]:
-    if not pairs:
-        raise ValueError("it holds no sequences")
-    inputs, outputs = [], []
-    for i, pair in enumerate(pairs):
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise ValueError(f"element {i} is {_describe(pair)}, expected a pair (x, y)")
-        inputs.append(pair[0])
-        outputs.append(pair[1])
-    return inputs, outputs
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
 
 
 class Parts(Data):
