@@ -202,7 +202,7 @@ def test_damaged_files_hold_what_they_held_or_are_refused(name, tmp_path):
 @pytest.mark.parametrize("name", KINDS)
 def test_many_damaged_files_hold_what_they_held_or_are_refused(name, seed, tmp_path):
     ends = read_damaged(name, 500, seed, tmp_path)
-    assert ends["refused"] > 100
+    assert ends["refused"] > 50
 
 
 # ------------------------------------------------------------------------------- hostile files

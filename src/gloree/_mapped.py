@@ -31,6 +31,10 @@ CAN_READ = hasattr(os, "preadv")
 """Whether this system reads at a place of a file; one that does not lets nobody cut a map short."""
 
 
+RESIDENT_BYTES = 2**21
+"""Bytes of a map of the caller's that are in the memory of this process at a time."""
+
+
 class SourceError(ValueError):
     """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
@@ -183,19 +187,39 @@ def _read_into(mapped: MappedFile, values: Values, found: Values) -> None:
         mapped.read(place, memoryview(found.reshape(-1).view(np.uint8)))
 
 
-def _copied_map(
-    values: np.memmap[Any, Any], rows: NDArray[np.int64] | slice = slice(None)
-) -> Values:
+def _copied_map(values: np.memmap[Any, Any], rows: NDArray[np.int64] | None = None) -> Values:
     """Copy part of a map that the caller has made, whose file has to be as long as it was."""
-    kept: Any = values
+    kept, plain = cast(Any, values), np.asarray(values)
     pages, granularity = kept._mmap, mmap.ALLOCATIONGRANULARITY
     if pages.size() < kept.offset // granularity * granularity + len(pages):
         raise cut_short(kept.filename)
-    found = np.array(np.asarray(values)[rows])
-    if kept.mode == "r" and values.flags.c_contiguous and values.size and CAN_READ:
-        # pages that were read count among the memory of this process until they are let go
-        begin = values.__array_interface__["data"][0]
-        begin -= np.frombuffer(pages, np.uint8, 1).__array_interface__["data"][0]
-        first = begin // mmap.PAGESIZE * mmap.PAGESIZE
-        pages.madvise(mmap.MADV_DONTNEED, first, begin - first + values.nbytes)
+    ordered = rows is None or not np.any(rows[1:] < rows[:-1])
+    whole = values.size and values.flags.c_contiguous
+    if kept.mode != "r" or not (ordered and whole and CAN_READ):
+        return np.array(plain if rows is None else plain[rows])
+    # pages that were read count among the memory of this process until they are let go
+    step = max(1, RESIDENT_BYTES // (values.nbytes // values.shape[0]))
+    found = np.empty(
+        (values.shape[0] if rows is None else rows.size, *values.shape[1:]), values.dtype
+    )
+    place = 0
+    for start in range(0, values.shape[0], step):
+        stop = start + step
+        if rows is None:
+            some = plain[start:stop]
+        else:
+            inside = slice(*np.searchsorted(rows, (start, stop)).tolist())
+            some = plain[rows[inside]]
+        if some.shape[0]:
+            found[place : place + some.shape[0]] = some
+            place += some.shape[0]
+            _let_go(pages, plain[start:stop])
     return found
+
+
+def _let_go(pages: mmap.mmap, values: Values) -> None:
+    """Take the pages of contiguous values from those of this process; they stay with the system."""
+    begin = values.__array_interface__["data"][0]
+    begin -= np.frombuffer(pages, np.uint8, 1).__array_interface__["data"][0]
+    first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+    pages.madvise(mmap.MADV_DONTNEED, first, begin - first + values.nbytes)

@@ -65,63 +65,68 @@ def lengths_of(rng, tame):
     if kind == 0:
         return [int(rng.integers(1, 4))]
     if kind == 1:
-        return [int(rng.integers(100, 3000))]
+        return [int(rng.integers(100, 1500))]
     if kind == 2:
-        return [1] * int(rng.integers(1, 400))
+        return [1] * int(rng.integers(1, 300))
     if kind == 3:
         return [int(n) for n in rng.integers(1, 30, size=rng.integers(1, 80))]
-    return [int(rng.integers(2, 25))] * int(rng.integers(150 if tame else 2, 200))
+    return [int(rng.integers(2, 25))] * int(rng.integers(80 if tame else 2, 130))
+
+
+def one_column(values, place, content):
+    values[:, place[1]] = content
+    return values
+
+
+def one_value(values, place, content):
+    values[place] = content
+    return values
+
+
+def from_a_step_on(values, place, content):
+    values[place[0] :] += content
+    return values
+
+
+def powers(rng, low, high, size=None):
+    return 10.0 ** rng.integers(low, high, size=size)
+
+
+SPOILT = {
+    "none": lambda rng, v, at: v,
+    "constant": lambda rng, v, at: one_column(v, at, rng.choice([0.0, 1.0, 1e12])),
+    "duplicate": lambda rng, v, at: one_column(v, at, v[:, 0]),
+    "nan": lambda rng, v, at: one_value(v, at, np.nan),
+    "inf": lambda rng, v, at: one_value(v, at, np.inf),
+    "one": lambda rng, v, at: one_value(v, at, powers(rng, 3, 300)),
+    "large": lambda rng, v, at: v * powers(rng, 1, 20),
+    "huge": lambda rng, v, at: v * powers(rng, 20, 160),
+    "vast": lambda rng, v, at: v * powers(rng, 160, 307),
+    "small": lambda rng, v, at: v / powers(rng, 1, 20),
+    "tiny": lambda rng, v, at: v / powers(rng, 20, 160),
+    "minute": lambda rng, v, at: v / powers(rng, 160, 307) / 1e13,
+    "int8": lambda rng, v, at: np.round(v.clip(-5, 5)).astype(np.int8),
+    "int64": lambda rng, v, at: np.round(100 * v).astype(np.int64),
+    "float32": lambda rng, v, at: v.astype(np.float32),
+    "float16": lambda rng, v, at: v.clip(-6e4, 6e4).astype(np.float16),
+    "large float32": lambda rng, v, at: (v * 1e36).clip(-3e38, 3e38).astype(np.float32),
+    "zeros": lambda rng, v, at: 0.0 * v,
+    "scales": lambda rng, v, at: v * powers(rng, -12, 12, v.shape[1]),
+    "offset": lambda rng, v, at: v + powers(rng, 0, 20),
+    "binary": lambda rng, v, at: np.sign(v),
+    "few values": lambda rng, v, at: np.round(v),
+    "step": lambda rng, v, at: from_a_step_on(v, at, 100.0),
+    "dependent": lambda rng, v, at: one_column(v, (0, 0), v[:, -1] + v[:, v.shape[1] // 2]),
+    "Fortran order": lambda rng, v, at: np.asfortranarray(v),
+}
+"""What may be wrong with values, or only unusual."""
 
 
 def spoilt(rng, values, name, tame):
     """Values with a fault, or of another scale or type; and what was done."""
-    kinds = (
-        *("none", "constant", "duplicate", "nan", "inf", "huge", "huge", "vast", "tiny", "minute"),
-        *("integers", "float32", "one", "zeros", "scales", "offset", "binary", "few values"),
-        *("float16", "huge32", "step", "dependent"),
-    )
-    kind = pick(rng, *kinds, usual=0.45 + tame)
-    values = values.copy()
-    place, column = rng.integers(values.shape[0]), rng.integers(values.shape[1])
-    if kind == "constant":
-        values[:, column] = rng.choice([0.0, 1.0, 1e12])
-    elif kind == "duplicate":
-        values[:, column] = values[:, 0]
-    elif kind in ("nan", "inf"):
-        values[place, column] = float(kind)
-    elif kind == "huge":
-        values *= 10.0 ** rng.integers(10, 160)
-    elif kind == "vast":
-        values *= 10.0 ** rng.integers(160, 307)
-    elif kind == "tiny":
-        values *= 10.0 ** -rng.integers(10, 160)
-    elif kind == "minute":
-        values *= 10.0 ** -rng.integers(160, 320)
-    elif kind == "integers":
-        values = np.round(values * rng.choice([1, 100])).astype(rng.choice([np.int8, np.int64]))
-    elif kind == "float32":
-        values = values.astype(np.float32)
-    elif kind == "float16":
-        values = values.astype(np.float16)
-    elif kind == "huge32":
-        values = (values * 1e36).clip(-3e38, 3e38).astype(np.float32)
-    elif kind == "one":
-        values[place, column] = 10.0 ** rng.integers(3, 300)
-    elif kind == "zeros":
-        values[:] = 0.0
-    elif kind == "scales":
-        values *= 10.0 ** rng.integers(-12, 12, size=values.shape[1])
-    elif kind == "offset":
-        values += 10.0 ** rng.integers(0, 20)
-    elif kind == "binary":
-        values = np.sign(values)
-    elif kind == "few values":
-        values = np.round(values)
-    elif kind == "step":
-        values[place:] += 100.0
-    elif kind == "dependent" and values.shape[1] > 2:
-        values[:, 0] = values[:, 1:].sum(axis=1)
-    return values, f"{name} {kind}"
+    kind = pick(rng, *SPOILT, usual=0.45 + tame)
+    place = (rng.integers(values.shape[0]), rng.integers(values.shape[1]))
+    return SPOILT[kind](rng, values.copy(), place), f"{name} {kind}"
 
 
 def outputs_of(rng, X, n_outputs):

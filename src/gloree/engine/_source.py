@@ -62,6 +62,8 @@ class Source:
         Sequences to leave out, in increasing order.
     skipped : ndarray of int or None
         First counted rows of segments to leave out, in increasing order.
+    most_kept : int
+        Inputs and outputs of a subset that may be kept in memory, at most.
     """
 
     data: Data
@@ -76,6 +78,7 @@ class Source:
     stride: int = 1
     left_out: IntArray | None = None
     skipped: IntArray | None = None
+    most_kept: int = KEPT_NUMBERS
 
     def __post_init__(self) -> None:
         if self.segment is not None and self.before < self.lags - 1:
@@ -259,7 +262,7 @@ class Subset:
     @property
     def is_kept(self) -> bool:
         """Whether the rows are kept in memory: they may be, and are few."""
-        return self.keep and self.n_rows * self.source.n_columns <= KEPT_NUMBERS
+        return self.keep and self.n_rows * self.source.n_columns <= self.source.most_kept
 
     def iter_batches(self) -> Iterator[Segments]:
         """Segments of all batches, one batch at a time."""

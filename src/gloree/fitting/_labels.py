@@ -10,7 +10,7 @@ import numpy as np
 
 from gloree._arrays import is_tensor, like, namespace, to_host, zeros
 from gloree._sums import Sums, required
-from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning
+from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, check_size
 from gloree.engine import Selection, Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
@@ -160,6 +160,7 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
         # an error now rather than after the moments
         hold_out(source)
     sums = problem.engine.run(partial(label_sums, n_classes=n_classes), source, label="labels")
+    check_size("X", np.diagonal(sums.gram) / sums.n_rows)
     return ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
 
 

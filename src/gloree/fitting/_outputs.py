@@ -16,12 +16,13 @@ from gloree._arrays import (
     take_rows,
     to_host,
 )
+from gloree._cores import n_cores
 from gloree._sums import Sums
 from gloree.diagnostics import Finding, OutlierWarning, check_size
 from gloree.engine import Source
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
-from gloree.sequences import Array, Batch, IntArray, LargestSegments, Segments, Sequences
+from gloree.sequences import Array, Batch, Data, IntArray, LargestSegments, Segments, Sequences
 
 SEGMENT = 250
 """Rows of a piece of a long sequence."""
@@ -48,6 +49,15 @@ DEVICE_BATCH_ROWS = 2**18
 
 HEAD_ROWS = 1000
 """Rows at the start of the data from which first guesses of location are taken."""
+
+HEAD_KEPT = 10_000
+"""Rows at the start of a source that its scan keeps."""
+
+TWO_WAY_BYTES = 2**25
+"""Sensitivities of two chains that a worker holds at a time."""
+
+READOUT_ROWS = 2**18
+"""Rows that a readout of labels is fitted to, at most."""
 
 PEAKS = 20_000
 """Segments, evenly spread, whose largest outputs give the median and the quantiles of sizes."""
@@ -161,6 +171,8 @@ def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan
         n_workers = 1
         if settings.memory_limit is None:
             batch_size = batch_size or DEVICE_BATCH_ROWS
+    if problem.engine.name == "serial":
+        n_workers = 1
     return plan(
         problem.data.n_rows,
         problem.n_inputs,
@@ -172,7 +184,35 @@ def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan
         n_workers=n_workers,
         batch_size=batch_size,
         memory_limit=settings.memory_limit,
+        n_segments=number_of_segments(problem.data),
+        beside=bytes_beside(problem, n_outputs or problem.n_outputs, n_workers or n_cores()),
     )
+
+
+def number_of_segments(data: Data) -> int:
+    """Sequences, or pieces of long ones."""
+    if data.longest <= 2 * SEGMENT:
+        return data.n_sequences
+    return sum(
+        int(np.sum(-(-lengths.astype(np.int64) // SEGMENT))) for lengths in data.part_lengths
+    )
+
+
+def bytes_beside(problem: FitProblem, n_outputs: int, n_workers: int) -> int:
+    """Memory beside batches and sums: parts of the data, both directions, a readout of labels."""
+    data, settings = problem.data, problem.settings
+    columns = data.n_inputs + data.n_outputs
+    total = 0
+    if not isinstance(data, Sequences):
+        # those that the workers hold, the one that is read, and as many bytes that it is made of
+        largest = int(np.diff(data.part_rows).max())
+        total += 8 * columns * ((n_workers + 4) * largest + 2 * HEAD_KEPT)
+    if settings.bidirectional:
+        total += TWO_WAY_BYTES * n_workers
+    if problem.encode is not None and settings.n_hidden is not None:
+        rows = min(READOUT_ROWS, data.n_rows)
+        total += rows * (12 * (settings.n_hidden + problem.n_inputs) + 40 * (n_outputs + 1))
+    return total
 
 
 def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
@@ -181,7 +221,7 @@ def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
     past = 1 if settings.law is None else settings.law.context[0]
     washout = WASHOUT if settings.recurrence is not None else 0
     ahead = washout + settings.lags - 1 if settings.bidirectional else 0
-    return Source(
+    source = Source(
         data,
         batch_size=planned.batch_size,
         segment=SEGMENT if data.longest > 2 * SEGMENT else None,
@@ -191,6 +231,9 @@ def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
         both_ways=settings.bidirectional,
         encode=problem.encode,
     )
+    if settings.memory_limit is None:
+        return source
+    return replace(source, most_kept=planned.row_bytes // 8)
 
 
 def sum_outputs(problem: FitProblem, source: Source) -> OutputSums:

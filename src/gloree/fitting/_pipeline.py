@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
-from gloree.diagnostics import FitReport
+from gloree.diagnostics import FitReport, IdentifiabilityError
 from gloree.fitting._first_moment import estimate_first_moment
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
@@ -64,7 +66,7 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
     verbose = problem.settings.verbose
     with (
         same_data(problem.data),
-        explosions_explained(),
+        faults_explained(problem),
         problem.engine.small_matrices(),
         stage_runner(N_STAGES, verbose) as stages,
     ):
@@ -94,10 +96,15 @@ def same_data(data: Data) -> Iterator[None]:
 
 
 @contextmanager
-def explosions_explained() -> Iterator[None]:
-    """Turn an explosion that no smaller recurrence prevents into an error about the inputs."""
+def faults_explained(problem: FitProblem) -> Iterator[None]:
+    """Turn what no smaller step and no other method prevents into errors about the data."""
     try:
         yield
+    except np.linalg.LinAlgError as error:
+        raise IdentifiabilityError(
+            f"`n_hidden`={problem.settings.n_hidden} units cannot be told apart on these data "
+            f"({error}): lower it, and bring the columns of `X` and `Y` to similar sizes"
+        ) from error
     except ExplosionError as error:
         raise ValueError(
             f"`X` drives every network that was tried out of all bounds: a hidden state of "

@@ -33,6 +33,23 @@ LEAST_BATCH_ROWS = 2**11
 SMALLEST_BATCH = 256
 """Rows of a batch below which a memory limit is refused."""
 
+BASE_BYTES = 2**22
+"""What Python, its allocator and a report take for any fit."""
+
+SEGMENT_BYTES = 200
+"""What it takes to list a segment: its rows, its place, and copies of both where some are chosen
+(150 to 180 bytes were measured)."""
+
+KEPT_BYTES = 2**25
+"""Rows of the start that are kept in memory, at most."""
+
+SPARE_GRAMS, SPARE_HESSIANS = 8, 4
+"""Matrices of the size of the sums beside those of the workers: the total, and what solving takes
+(LAPACK's work areas, factors, scaled copies)."""
+
+MOST_WEIGHTS, MOST_ROW_BYTES = 1500, 2**30
+"""Weights up to which J^T J is formed, and what is kept in its place beyond, at most."""
+
 
 class MemoryLimitError(MemoryError):
     """A pass would need more memory than the limit set."""
@@ -57,7 +74,11 @@ class MomentPlan:
     gigaflops : float
         Multiplications and additions of the first moment, in 10^9.
     batch_bytes, sum_bytes : int
-        Memory of the batches in flight, and of the sums.
+        Memory of the batches in flight, and of the sums with what solving for them takes.
+    row_bytes : int
+        Memory of the rows that are kept for the first stages; more are read in every pass.
+    other_bytes : int
+        Memory of the segments' list, of parts of the data that are read, and of the rest.
     """
 
     n_rows: int
@@ -72,6 +93,8 @@ class MomentPlan:
     gigaflops: float
     batch_bytes: int
     sum_bytes: int
+    row_bytes: int = 0
+    other_bytes: int = 0
 
     @property
     def moment(self) -> str:
@@ -81,7 +104,7 @@ class MomentPlan:
     @property
     def total_bytes(self) -> int:
         """Peak memory beside the data."""
-        return self.batch_bytes + self.sum_bytes
+        return self.batch_bytes + self.sum_bytes + self.row_bytes + self.other_bytes
 
     def __str__(self) -> str:
         reduced = ""
@@ -92,7 +115,8 @@ class MomentPlan:
             f"features from {self.first_rows:,} of {self.n_rows:,} steps, "
             f"{self.gigaflops:.2g} GFLOP; batches of {self.batch_size:,} steps; memory beside the "
             f"data {self.total_bytes / 2**20:.1f} MiB (batches {self.batch_bytes / 2**20:.1f}, "
-            f"sums {self.sum_bytes / 2**20:.1f})"
+            f"sums {self.sum_bytes / 2**20:.1f}, rows {self.row_bytes / 2**20:.1f}, "
+            f"other {self.other_bytes / 2**20:.1f})"
         )
 
 
@@ -108,6 +132,8 @@ def plan(
     n_workers: int | None = None,
     batch_size: int | None = None,
     memory_limit: int | None = None,
+    n_segments: int = 0,
+    beside: int = 0,
 ) -> MomentPlan:
     """Plan the first moment: which features, how many rows, how much memory.
 
@@ -125,7 +151,12 @@ def plan(
         Rows of a batch; by default a quarter of the data, between 16,384 and 32,768, but about two
         million inputs at most, and fewer where `memory_limit` asks for it.
     memory_limit : int, optional
-        Bytes that batches and sums may take beside the data.
+        Bytes that the fit may take beside data in memory: batches, sums, rows that are kept, and
+        everything else.
+    n_segments : int, default 0
+        Sequences, or pieces of long ones.
+    beside : int, default 0
+        Bytes that are taken besides: parts of data that are read, a readout.
 
     Raises
     ------
@@ -154,29 +185,45 @@ def plan(
     first_rows = min(n_rows, enough) if estimator.regression else n_rows
     workers = n_workers or n_cores()
     row_bytes = 8 * (2 * n_inputs + 3 * n_outputs + 6 * n_hidden + 8)
-    sums = 8 * size * ((gram or 4) + n_outputs) * (workers + 2)
+    n_weights = n_hidden * (n_inputs + n_hidden + n_outputs + 1) + n_outputs * (n_inputs + 1)
+    formed = n_weights <= MOST_WEIGHTS
+    sums = max(
+        8 * size * ((gram or 4) + n_outputs) * (workers + SPARE_GRAMS),
+        8 * n_weights**2 * (workers + SPARE_HESSIANS) if formed else 0,
+        # windows of two steps, where there is a law
+        8 * n_inputs**2 * (4 if score else 1) * (workers + SPARE_HESSIANS),
+    )
     blocks = 8 * BLOCK_ENTRIES * 2 * workers
-    fixed = sums + blocks
+    other = BASE_BYTES + SEGMENT_BYTES * n_segments + beside
+    if not formed:
+        other += min(MOST_ROW_BYTES, n_rows * row_bytes) + 8 * n_weights * (workers + 40)
+    fixed = sums + blocks + other
+    kept = min(KEPT_BYTES, 8 * n_rows * (n_inputs + n_outputs))
     rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 4, 2 * DEFAULT_BATCH_ROWS))
     rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
     rows = rows if batch_size is None else batch_size
+    smallest = min(SMALLEST_BATCH if batch_size is None else batch_size, n_rows)
     if memory_limit is not None:
-        room = (memory_limit - fixed) // ((workers + 1) * row_bytes)
-        if batch_size is None:
-            rows = min(rows, room)
-        if rows > room or rows < SMALLEST_BATCH:
-            needed = fixed + (workers + 1) * row_bytes * max(SMALLEST_BATCH, batch_size or 0)
+        spare = memory_limit - fixed - (workers + 1) * row_bytes * smallest
+        if spare < 0:
+            needed = memory_limit - spare
             raise MemoryLimitError(
                 f"`memory_limit`={memory_limit:,} bytes: this fit needs at least {needed:,} "
-                f"({size:,} features take {fixed:,}); raise the limit, lower `batch_size` or "
-                f"n_workers, or use fewer inputs"
+                f"({size:,} features take {sums + blocks:,}, {n_segments:,} segments and parts of "
+                f"the data {other:,}); raise the limit, lower `batch_size` or n_workers, or use "
+                f"fewer inputs"
             )
+        kept = min(kept, spare // 4)
+        if batch_size is None:
+            rows = min(rows, smallest + (spare - kept) // ((workers + 1) * row_bytes))
     rows = max(1, min(rows, n_rows))
     return MomentPlan(
         *(n_rows, n_inputs, n_outputs, degree, estimator, directions, size, first_rows, rows),
         gigaflops=first_rows * size * (n_outputs * 2 + gram) / 1e9,
         batch_bytes=(workers + 1) * row_bytes * rows + blocks,
         sum_bytes=sums,
+        row_bytes=kept,
+        other_bytes=other,
     )
 
 
