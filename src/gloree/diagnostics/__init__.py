@@ -19,12 +19,14 @@ from gloree.diagnostics._findings import (
     OutlierWarning,
     RotationWarning,
     ScoreWarning,
+    SpecificationWarning,
     TooFewSamplesError,
     emit,
     warn_caller,
 )
 from gloree.diagnostics._identification import IdentificationReport, OrderTrial
 from gloree.diagnostics._report import FitReport, Stage
+from gloree.diagnostics._specification import SpecificationTest
 
 __all__ = [
     "CONDITION_LIMIT",
@@ -42,6 +44,8 @@ __all__ = [
     "OutlierWarning",
     "RotationWarning",
     "ScoreWarning",
+    "SpecificationTest",
+    "SpecificationWarning",
     "Stage",
     "TooFewSamplesError",
     "check_covariance",

@@ -9,13 +9,20 @@ from functools import partial
 import numpy as np
 
 from gloree._sums import required
-from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, RotationWarning
+from gloree.diagnostics import (
+    ConvergenceWarning,
+    Finding,
+    OutlierWarning,
+    RotationWarning,
+    SpecificationTest,
+)
 from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._specification import check_specification
 from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
@@ -61,6 +68,7 @@ class RefinedFit:
     errors: StandardErrors | None = None
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
+    specification: dict[str, SpecificationTest] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
@@ -100,6 +108,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     units = units_of(result.model)
     canonical = on_given_inputs(problem, source, result.model.canonical())
     errors = find_errors(problem, result, layout, source, units)
+    tested = check_specification(problem, result, layout, source, units)
     directions = moments.directions
     detail = f"{result.n_steps} steps, {result.status.value}"
     if errors is None:
@@ -113,7 +122,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         _rmse(problem, result, source),
         errors,
         {} if errors is None else errors.relative(canonical, layout),
-        findings=tuple(findings),
+        specification=tested.tests,
+        findings=(*findings, *tested.findings),
         detail=detail,
     )
 

@@ -48,6 +48,7 @@ def fit_report(
         refinement_steps=refined.n_steps,
         standard_errors={} if errors is None else errors.weights,
         predicted_errors=refined.predicted_errors,
+        specification=refined.specification,
         conditions=conditions,
         accuracies=refined.accuracies,
         findings=(*findings, *refined.findings),

@@ -29,12 +29,22 @@ from gloree.refinement._sensitivities import (
     square_sums,
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
+from gloree.refinement._specification import (
+    Alternatives,
+    EfficientScores,
+    coupling_sums,
+    flip_test,
+    score_rows,
+    unit_sums,
+)
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
     "LBFGS",
     "LOSSES",
+    "Alternatives",
     "CrossEntropy",
+    "EfficientScores",
     "GaussNewton",
     "GradientSums",
     "HessianSums",
@@ -53,7 +63,9 @@ __all__ = [
     "SquaredError",
     "StandardErrors",
     "Step",
+    "coupling_sums",
     "evaluate",
+    "flip_test",
     "first_model",
     "gauss_newton",
     "gradient_sums",
@@ -63,6 +75,7 @@ __all__ = [
     "polished",
     "polynomial_powers",
     "residual_round",
+    "score_rows",
     "softmax",
     "split_held_out",
     "spread_sums",
@@ -70,5 +83,6 @@ __all__ = [
     "standard_errors",
     "start_rounds",
     "sweep",
+    "unit_sums",
     "with_components",
 ]
