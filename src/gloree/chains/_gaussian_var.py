@@ -456,6 +456,23 @@ class GaussianVAR:
         given = self.coefficients, self.innovation_covariance, self.mean - moved
         return GaussianVAR(*given, initial_covariance=self.initial_covariance)
 
+    def scaled(self, scale: ArrayLike) -> GaussianVAR:
+        """Law of scale * x, with positive factors of shape (n_inputs,)."""
+        factors = algebra.read_only(scale, "scale")
+        if factors.shape != (self.n_inputs,) or not (factors > 0).all():
+            raise ValueError(
+                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and positive values"
+            )
+        start = self.initial_covariance
+        if start is not None:
+            start = start * np.outer(np.tile(factors, self.order), np.tile(factors, self.order))
+        return GaussianVAR(
+            self.coefficients * (factors[:, np.newaxis] / factors),
+            self.innovation_covariance * np.outer(factors, factors),
+            self.mean * factors,
+            initial_covariance=start,
+        )
+
     # -- estimation -------------------------------------------------------------------------
 
     @classmethod

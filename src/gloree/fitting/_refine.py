@@ -30,6 +30,7 @@ from gloree.refinement import (
     RefinementStatus,
     Solution,
     StandardErrors,
+    in_other_units,
     square_sums,
     standard_errors,
 )
@@ -75,8 +76,13 @@ class RefinedFit:
 
 def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
     """Network of moments alone, on the inputs as they were given."""
-    model = on_given_inputs(problem, inputs.source, moments.model)
-    return RefinedFit(model, moments.directions, moments_rmse=_rmse_of_moments(moments))
+    model = in_given_units(inputs.source, moments.model)
+    units, directions = units_of(model), moments.directions
+    if inputs.source.scale is not None:
+        model = model.canonical()
+        directions = None if directions is None else directions.reordered(units.order)
+    model = on_given_inputs(problem, inputs.source, model)
+    return RefinedFit(model, directions, moments_rmse=_rmse_of_moments(moments))
 
 
 def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
@@ -105,8 +111,9 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         result, source, apart = with_outliers(result, source, outliers, descend)
         findings += apart
     findings = [*findings, *remembers, *_convergence(result)]
-    units = units_of(result.model)
-    canonical = on_given_inputs(problem, source, result.model.canonical())
+    as_given = in_given_units(source, result.model)
+    units = units_of(as_given)
+    canonical = on_given_inputs(problem, source, as_given.canonical())
     errors = find_errors(problem, result, layout, source, units)
     tested = check_specification(problem, result, layout, source, units)
     directions = moments.directions
@@ -208,14 +215,43 @@ def find_errors(
     if result.hessian is None:
         return None
     errors = standard_errors(result, layout, problem.engine, source)
-    if source.centre is not None:
-        errors = errors.shifted(layout, source.centre)
+    if source.scale is not None:
+        scale = scale_of_columns(source)
+        errors = in_other_units(errors, layout, in_given_units(source, result.model), scale)
+    centre = given_centre(source)
+    if centre is not None:
+        errors = errors.shifted(layout, centre)
     return errors.canonical(units, layout)
 
 
+def scale_of_columns(source: Source) -> Array:
+    """Scale of every column that passes see, windows included."""
+    assert source.scale is not None
+    windows = 2 * source.lags - 1 if source.both_ways else source.lags
+    return np.tile(source.scale, windows)
+
+
+def given_centre(source: Source) -> Array | None:
+    """What is subtracted from the columns, in units of the data."""
+    if source.centre is None or source.scale is None:
+        return source.centre
+    return source.centre / scale_of_columns(source)
+
+
+def in_given_units(source: Source, model: Network) -> Network:
+    """Network for inputs in units of the data, of one for inputs as passes see them."""
+    if source.scale is None:
+        return model
+    scale, direct = scale_of_columns(source), model.direct_weights
+    return model.replace(
+        input_weights=model.input_weights * scale,
+        direct_weights=None if direct is None else direct * scale[:, None],
+    )
+
+
 def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Network:
-    """Return the network on the inputs as they were given: not centred, before windows."""
-    centre, lags = source.centre, problem.settings.lags
+    """Network on the inputs as given, not centred and before windows, of one in their units."""
+    centre, lags = given_centre(source), problem.settings.lags
     if centre is not None:
         direct = model.direct_weights
         model = model.replace(

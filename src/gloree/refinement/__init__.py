@@ -29,6 +29,7 @@ from gloree.refinement._sensitivities import (
     square_sums,
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
+from gloree.refinement._rescaling import in_other_units
 from gloree.refinement._specification import (
     Alternatives,
     EfficientScores,
@@ -71,6 +72,7 @@ __all__ = [
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "in_other_units",
     "logistic_readout",
     "polished",
     "polynomial_powers",
