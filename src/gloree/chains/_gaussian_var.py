@@ -461,7 +461,7 @@ class GaussianVAR:
         factors = algebra.read_only(scale, "scale")
         if factors.shape != (self.n_inputs,) or not (factors > 0).all():
             raise ValueError(
-                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and positive values"
+                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and values above 0"
             )
         start = self.initial_covariance
         if start is not None:

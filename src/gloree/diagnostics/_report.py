@@ -80,8 +80,9 @@ class FitReport(Report):
         Relative error of each weight matrix that the standard errors imply.
     specification : dict of str to SpecificationTest
         Whether the data contradict the class of networks: "activation" (other powers of the
-        pre-activations) and "lag" (inputs of one step further back). Empty without a refinement by
-        least squares, from 1,500 weights on, and where the residual is no noise.
+        pre-activations), "lag" (inputs of one step further back) and, where the outputs have no
+        free offset, "offset". Empty without a refinement by least squares that has settled, from
+        1,500 weights on, and where the residual is no noise.
     conditions : dict of str to float
         Condition numbers: inputs, components, overlap.
     accuracies : dict of str to float

@@ -170,19 +170,26 @@ def number_of_units(
     return choose_rank(mean + noise, mean - noise, output_scale=scale, random_state=problem.rng)
 
 
+def with_offset(problem: FitProblem, outputs: OutputSummary, first: FirstMoment) -> FirstMoment:
+    """The same units with a free offset of the outputs, which starts at their mean."""
+    layout = unit_layout(problem, first.layout.n_hidden)
+    return replace(first, layout=layout, model=first.model.replace(output_bias=outputs.mean))
+
+
 def unit_layout(problem: FitProblem, n_hidden: int) -> Layout:
     """Free weights while units are looked for."""
     settings = problem.settings
     lower_terms = not settings.activation.is_monomial
+    hidden = settings.bias or lower_terms
     return Layout(
         problem.n_inputs,
         n_hidden,
         problem.n_outputs,
         # directions are found among units without memory
         recurrent=settings.recurrence is not None and not settings.bidirectional,
-        bias=settings.bias or lower_terms,
+        bias=hidden or settings.offset,
         direct=settings.direct or (problem.degree == 3 and lower_terms),
-        hidden_bias=not settings.bias_is_direct,
+        hidden_bias=hidden and not settings.bias_is_direct,
     )
 
 

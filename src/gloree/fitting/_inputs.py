@@ -181,9 +181,9 @@ def unit_scale(moments: Moments, n_inputs: int) -> Array | None:
     within `LARGEST_UNIT` of 1 and within `SCALE_LIMIT` of each other stay as they are.
     """
     spread = np.sqrt(np.diag(moments.covariance)[:n_inputs])
-    if spread.min() >= 1.0 / LARGEST_UNIT and spread.max() <= LARGEST_UNIT:
-        if spread.max() <= SCALE_LIMIT * spread.min():
-            return None
+    near_one = spread.min() >= 1.0 / LARGEST_UNIT and spread.max() <= LARGEST_UNIT
+    if near_one and spread.max() <= SCALE_LIMIT * spread.min():
+        return None
     return np.exp2(-np.round(np.log2(spread)))
 
 
@@ -288,8 +288,8 @@ def _scale_findings(moments: Moments) -> list[Finding]:
         sizes = f"{spread.min():.1e} to {spread.max():.1e}"
         text = f"the columns of `X` have standard deviations from {sizes}"
         remedy = (
-            "bring them to similar units, or give the law (`chain`) a method `scaled`, or weights of "
-            "the small ones will be found badly or not at all"
+            "bring them to similar units, or give the law (`chain`) a method `scaled`, or weights "
+            "of the small ones will be found badly or not at all"
         )
         findings.append(Finding(ConditionWarning, text, remedy))
     return findings

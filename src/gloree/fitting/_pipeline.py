@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport
-from gloree.fitting._first_moment import estimate_first_moment
+from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
     ClassWhitening,
@@ -22,13 +22,13 @@ from gloree.fitting._labels import (
 )
 from gloree.fitting._outputs import summarise_outputs
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit, run_rounds, start_recurrence
+from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
 from gloree.fitting._refine import RefinedFit, keep_moments, refine
 from gloree.fitting._report import fit_report
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import Network
 
-N_STAGES = 8
+N_STAGES = 10
 """Stages of a fit, at most."""
 
 
@@ -63,6 +63,11 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
         start = stages.run("recurrence", start_recurrence, problem, outputs, inputs, first)
         moments = stages.run("rounds", run_rounds, problem, start)
+        if lacks_offset(problem, start, moments):
+            problem = problem.with_offset()
+            first = with_offset(problem, outputs, first)
+            start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
+            moments = stages.run("rounds", run_rounds, problem, start)
         refined = task.refined(problem, inputs, moments, stages)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)

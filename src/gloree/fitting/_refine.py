@@ -21,7 +21,7 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._recurrence import OFFSET_GAIN, MomentFit, units_of
 from gloree.fitting._specification import check_specification
 from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
@@ -93,12 +93,18 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     model, layout = moments.model, problem.layout_of(moments.model)
     findings: list[Finding] = []
     if not asked.is_monomial:
-        starts = with_lower_terms(model, asked, bias=settings.bias, direct=settings.direct)
-        model = best_start(problem, inputs, starts)
+        free = {"bias": settings.bias, "direct": settings.direct}
+        start, error = best_start(problem, inputs, with_lower_terms(model, asked, **free))
+        if not settings.bias:
+            starts = with_lower_terms(model, asked, **free, offset=True)
+            moved, with_one = best_start(problem, inputs, starts)
+            if with_one < (1.0 - OFFSET_GAIN) * error:
+                start, problem = moved, problem.with_offset()
+        model, layout = start, problem.layout_of(start)
         if asked.degree == 2 and settings.bias:
             findings.append(_free_scale(asked.name))
 
-    def descend(start: Network, source: Source) -> Solution:
+    def descend(start: Network, source: Source, layout: Layout = layout) -> Solution:
         found = solver.minimise(settings.loss, start, layout, problem.engine, source)
         return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
@@ -110,12 +116,18 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     if outliers is not None:
         result, source, apart = with_outliers(result, source, outliers, descend)
         findings += apart
-    findings = [*findings, *remembers, *_convergence(result)]
     as_given = in_given_units(source, result.model)
+    tested = check_specification(problem, result, layout, source, units_of(as_given))
+    if tested.lacks_offset:
+        problem = problem.with_offset()
+        layout = problem.layout_of(result.model)
+        result = descend(result.model, source, layout)
+        as_given = in_given_units(source, result.model)
+        tested = check_specification(problem, result, layout, source, units_of(as_given))
+    findings = [*findings, *remembers, *_convergence(result)]
     units = units_of(as_given)
     canonical = on_given_inputs(problem, source, as_given.canonical())
     errors = find_errors(problem, result, layout, source, units)
-    tested = check_specification(problem, result, layout, source, units)
     directions = moments.directions
     detail = f"{result.n_steps} steps, {result.status.value}"
     if errors is None:
@@ -135,8 +147,10 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     )
 
 
-def best_start(problem: FitProblem, inputs: InputSummary, starts: Sequence[Network]) -> Network:
-    """Return the start of least squared error on a subsample."""
+def best_start(
+    problem: FitProblem, inputs: InputSummary, starts: Sequence[Network]
+) -> tuple[Network, float]:
+    """Return the start of least squared error on a subsample, and that error."""
     some = inputs.source.subset(START_ROWS)
     errors = []
     for start in starts:
@@ -145,7 +159,8 @@ def best_start(problem: FitProblem, inputs: InputSummary, starts: Sequence[Netwo
             errors.append(float(sums.squares.sum()))
         except ExplosionError:
             errors.append(np.inf)
-    return starts[int(np.argmin(errors))]
+    best = int(np.argmin(errors))
+    return starts[best], errors[best]
 
 
 def settle(

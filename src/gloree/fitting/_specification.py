@@ -17,6 +17,7 @@ from gloree.refinement import (
     Alternatives,
     EfficientScores,
     Layout,
+    RefinementStatus,
     Solution,
     coupling_sums,
     score_rows,
@@ -54,6 +55,13 @@ LEVEL = 0.01
 calibrated at every level; at 5 % one fit of twenty would warn of nothing."""
 
 
+OFFSET_LEVEL = 1e-3
+"""p-value below which outputs get an offset that was not asked for."""
+
+TESTS = ("activation", "lag", "offset")
+"""Names of the tests, in the order of their components."""
+
+
 @dataclass(frozen=True)
 class Specification:
     """Tests by name, and what they found."""
@@ -61,17 +69,24 @@ class Specification:
     tests: dict[str, SpecificationTest]
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def lacks_offset(self) -> bool:
+        """Whether outputs have an offset that the network cannot make."""
+        return "offset" in self.tests and self.tests["offset"].p_value < OFFSET_LEVEL
+
 
 def check_specification(
     problem: FitProblem, result: Solution, layout: Layout, source: Source, units: CanonicalUnits
 ) -> Specification:
     """Test other powers of the pre-activations, and inputs of one step further back.
 
-    Both are tests of the refined network, on a part of the rows. Empty where there is no J^T J,
-    where blocks are few, and where the residual is not noise.
+    And an offset of the outputs, where there is none. These are tests at the optimum, on a part of
+    the rows. Empty where a refinement did not get there or formed no J^T J, where blocks are few,
+    and where the residual is not noise.
     """
     hessian, model, run = result.hessian, result.model, problem.engine.run
-    if hessian is None or not problem.settings.loss.least_squares:
+    settled = result.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
+    if hessian is None or not problem.settings.loss.least_squares or not settled:
         return Specification({})
     some = source.subset(SCORE_ROWS)
     n_segments = some.n_visited
@@ -92,24 +107,24 @@ def check_specification(
         for part in _coupling_rows(source, tried, layout)
     )
     found = EfficientScores.of(rows, (first, second), hessian, model, layout)
-    n_powers, tests, findings = layout.n_hidden * len(powers), {}, []
-    for name, first, end in (("activation", 0, n_powers), ("lag", n_powers, rows.others.shape[1])):
-        own = (found.kept >= first) & (found.kept < end)
+    n_powers, n_lagged, _ = tried.n_of(layout)
+    tests, findings = {}, []
+    cuts = (0, n_powers, n_powers + n_lagged, rows.others.shape[1])
+    for name, begin, end in zip(TESTS, cuts[:-1], cuts[1:], strict=True):
+        own = (found.kept >= begin) & (found.kept < end)
         if not own.any():
             continue
-        statistic, df, p_value = found.test(own)
-        gains = found.gains[own]
-        sizes = int(own.sum()), rows.weights.shape[0]
-        tests[name] = SpecificationTest(statistic, df, p_value, *sizes, float(gains.max()))
-        if p_value < LEVEL / 2:
-            component = int(found.kept[own][np.argmax(gains)])
-            place = int(np.flatnonzero(units.order == component % layout.n_hidden)[0])
-            what = (
-                _wrong_activation(tests[name], powers, powers[component // layout.n_hidden], place)
-                if name == "activation"
-                else _missing_lag(tests[name], problem.settings.lags)
-            )
-            findings.append(what)
+        gains, sizes = found.gains[own], (int(own.sum()), rows.weights.shape[0])
+        test = SpecificationTest(*found.test(own), *sizes, float(gains.max()))
+        tests[name] = test
+        if name == "offset" or not test.p_value < LEVEL / 2:
+            continue
+        if name == "activation":
+            power, unit = divmod(int(found.kept[own][np.argmax(gains)]), layout.n_hidden)
+            place = int(np.flatnonzero(units.order == unit)[0])
+            findings.append(_wrong_activation(test, powers, powers[power], place))
+        else:
+            findings.append(_missing_lag(test, problem.settings.lags))
     return Specification(tests, tuple(findings))
 
 
@@ -142,7 +157,7 @@ def _alternatives(
         mixed = np.random.default_rng(0).standard_normal((n_inputs, most)) / np.sqrt(n_inputs)
         columns = columns @ mixed
     scale = np.where(scale > 0, scale, 1.0)
-    return Alternatives(powers, centre, scale, columns, outputs=layout.direct)
+    return Alternatives(powers, centre, scale, columns, layout.direct, offset=not layout.bias)
 
 
 def _coupling_rows(source: Source, tried: Alternatives, layout: Layout) -> tuple[Subset, Subset]:
@@ -151,7 +166,8 @@ def _coupling_rows(source: Source, tried: Alternatives, layout: Layout) -> tuple
     numbers = some.n_rows * sum(tried.n_of(layout)) * (2 * layout.n_hidden + layout.n_outputs)
     n_batches = max(1, -(-numbers // (2 * COUPLING_NUMBERS)))
     first, second = some[::2], some[1::2] if len(some) > 1 else some
-    return tuple(Subset(source, half.split_evenly(n_batches)) for half in (first, second))
+    halves = (Subset(source, half.split_evenly(n_batches)) for half in (first, second))
+    return next(halves), next(halves)
 
 
 def _wrong_activation(

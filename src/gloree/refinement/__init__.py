@@ -7,6 +7,7 @@ from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
 from gloree.refinement._readout import logistic_readout
+from gloree.refinement._rescaling import in_other_units
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
@@ -29,7 +30,6 @@ from gloree.refinement._sensitivities import (
     square_sums,
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
-from gloree.refinement._rescaling import in_other_units
 from gloree.refinement._specification import (
     Alternatives,
     EfficientScores,
@@ -66,8 +66,8 @@ __all__ = [
     "Step",
     "coupling_sums",
     "evaluate",
-    "flip_test",
     "first_model",
+    "flip_test",
     "gauss_newton",
     "gradient_sums",
     "hessian_pass",

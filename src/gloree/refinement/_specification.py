@@ -7,8 +7,9 @@ pre-activations, or inputs of one step further back,
     h_{ti} = f(z_{ti}) + \sum_m \gamma_{im} He_m(u_{ti}), \qquad
     z_t \mathrel{+}= \Gamma x_{t-L}, \qquad \hat y_t \mathrel{+}= \Delta^T x_{t-L}
 
-(the last one beside a direct path only), where u is z in standard units, held within `LARGEST`,
-and He_m a Hermite polynomial: u^m, less what lower powers say of it. The efficient score of a component is
+(the last one beside a direct path only; in networks without biases an offset of the outputs
+alike), where u is z in standard units, held within `LARGEST`, and He_m a Hermite polynomial: u^m,
+less what lower powers say of it. The efficient score of a component is
 
 .. math::
     e_j = \sum_t \Big( \frac{\partial \hat y_t}{\partial \gamma_j}
@@ -82,6 +83,8 @@ class Alternatives:
         Combinations of the inputs of one step (without windows) that are tried.
     outputs : bool
         Whether they are tried at the outputs too.
+    offset : bool
+        Whether an offset of the outputs is tried.
     """
 
     powers: tuple[int, ...]
@@ -89,6 +92,7 @@ class Alternatives:
     scale: Array
     columns: Array
     outputs: bool
+    offset: bool = False
 
     def powers_of(self, at: Linearisation) -> Array:
         """Hermite polynomials of u of all rows, shape (n_rows, n_powers, n_hidden)."""
@@ -108,11 +112,19 @@ class Alternatives:
         backward = direction.prefix == "backward_"
         return step_after(at.batch, oldest) if backward else step_before(at.batch, oldest)
 
+    def at_outputs(self, at: Linearisation) -> Array:
+        """What might be added to every output, shape (n_rows, n): lagged inputs, and 1."""
+        parts = [np.zeros((at.batch.n_rows, 0))]
+        if self.outputs:
+            parts.append(self.inputs_before(at, at.layout.directions[0]))
+        if self.offset:
+            parts.append(np.ones((at.batch.n_rows, 1)))
+        return np.concatenate(parts, axis=1)
+
     def n_of(self, layout: Layout) -> tuple[int, int, int]:
-        """Number of components: powers, lagged inputs of units, and of outputs."""
-        lagged = self.columns.shape[1]
-        at_outputs = layout.n_outputs * lagged * self.outputs
-        return layout.n_hidden * len(self.powers), layout.n_hidden * lagged, at_outputs
+        """Number of components: powers, lagged inputs, offsets. They stand in this order."""
+        lagged = self.columns.shape[1] * (layout.n_hidden + layout.n_outputs * self.outputs)
+        return layout.n_hidden * len(self.powers), lagged, layout.n_outputs * self.offset
 
 
 @dataclass(frozen=True)
@@ -180,9 +192,9 @@ def coupling_sums(
 def _tangents(at: Linearisation, alternatives: Alternatives) -> Array:
     """Derivatives d y^_t / d gamma of all components, shape (n_rows, n, n_outputs)."""
     model, layout, n_rows = at.model, at.layout, at.batch.n_rows
-    n_powers, n_lagged, n_outer = alternatives.n_of(layout)
-    changes = np.zeros((n_rows, n_powers + n_lagged + n_outer, layout.n_outputs))
-    powers = alternatives.powers_of(at)
+    counts = alternatives.n_of(layout)
+    n_powers, changes = counts[0], np.zeros((n_rows, sum(counts), layout.n_outputs))
+    powers, outer = alternatives.powers_of(at), alternatives.at_outputs(at)
     recurrent = layout.recurrent and bool(model.recurrent_weights.any())
     parts = {part.units.start: part for part in layout.directions}
     for own, packing in chains_of(model, at.batch):
@@ -204,11 +216,9 @@ def _tangents(at: Linearisation, alternatives: Alternatives) -> Array:
             width = layout.n_hidden
             places = first + np.arange(count)[:, None] * width + np.arange(own.start, own.stop)
             changes[:, places.ravel()] = block.reshape(n_rows, -1, layout.n_outputs)
-    if n_outer:
-        lagged = alternatives.inputs_before(at, layout.directions[0])
-        for a in range(layout.n_outputs):
-            places = n_powers + n_lagged + np.arange(lagged.shape[1]) * layout.n_outputs + a
-            changes[:, places, a] = lagged
+    first = sum(counts) - outer.shape[1] * layout.n_outputs
+    for a in range(layout.n_outputs):
+        changes[:, first + np.arange(outer.shape[1]) * layout.n_outputs + a, a] = outer
     return changes
 
 
@@ -256,9 +266,7 @@ def score_rows(
             own = _block_products(starts, before, delta[:, part.units])
             lagged[:, :, part.units] = own.reshape(starts.shape[0], -1, part.n_units)
     parts.append(lagged.reshape(starts.shape[0], -1))
-    if alternatives.outputs:
-        before = alternatives.inputs_before(at, layout.directions[0])
-        parts.append(_block_products(starts, before, residuals))
+    parts.append(_block_products(starts, alternatives.at_outputs(at), residuals))
     squares = float(np.vdot(residuals, residuals))
     others = np.concatenate(parts, axis=1)
     return ScoreRows(float(batch.n_counted), squares, np.concatenate(scores, axis=1), others)
@@ -321,7 +329,7 @@ class EfficientScores:
         model: Network,
         layout: Layout,
     ) -> EfficientScores:
-        """Take from the scores what the weights imitate.
+        r"""Take from the scores what the weights imitate.
 
         b comes from two samples of rows. With :math:`H^{-1} b` off by :math:`\delta`, the scores
         of blocks are off by :math:`\delta^T \sum_t J_t^T r_t`, which enters V; their sum is not,
