@@ -111,7 +111,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     result, source, remembers = settle(problem, inputs, model, descend)
     # lower terms are not what the moments were fitted with
     known = asked.is_monomial and settings.loss.least_squares
-    start = result.start_rmse if known else _rmse_of_moments(moments)
+    before = result.start_rmse if known else _rmse_of_moments(moments)
     outliers = inputs.inliers.skipped
     if outliers is not None:
         result, source, apart = with_outliers(result, source, outliers, descend)
@@ -137,7 +137,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         None if directions is None else directions.reordered(units.order),
         result.status,
         result.n_steps,
-        start,
+        before,
         _rmse(problem, result, source),
         errors,
         {} if errors is None else errors.relative(canonical, layout),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -16,7 +17,7 @@ from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, 
 from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
 from gloree._storage import load_arrays, save_arrays
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, require
+from gloree.chains import HermiteLaw, fingerprint, require
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, as_sequences
 
@@ -46,6 +47,9 @@ class CrossMoment(Sums):
         Sums of y.
     sums : ndarray of shape (n_boundary_types, n_outputs + 1, n_entries)
         Sums of (y, 1) times the monomials of s of degree m, m - 2, ..
+    law : int
+        Checksum of the law and of the projection, so that sums under different ones are never
+        merged.
     """
 
     order: int = field(metadata={"setting": True})
@@ -53,6 +57,7 @@ class CrossMoment(Sums):
     counts: Array
     output_sums: Array
     sums: Array = field(repr=False)
+    law: int = field(default=0, metadata={"setting": True}, repr=False)
 
     @classmethod
     def identity(
@@ -65,7 +70,11 @@ class CrossMoment(Sums):
         types, n_inputs = covariances.shape[:2]
         entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(order))
         shapes = ((types,), (types, n_outputs), (types, n_outputs + 1, entries))
-        return cls(order, covariances, *map(np.zeros, shapes))
+        law = zlib.crc32(fingerprint(chain).encode())
+        if projection is not None:
+            law = zlib.crc32(np.ascontiguousarray(projection), law)
+        counts, output_sums, sums = map(np.zeros, shapes)
+        return cls(order, covariances, counts, output_sums, sums, law)
 
     @property
     def n_rows(self) -> float:
@@ -105,7 +114,7 @@ class CrossMoment(Sums):
     def load(cls, path: str | PathLike[str]) -> CrossMoment:
         """Read what `save` wrote."""
         arrays = load_arrays(path, _FORMAT, _VERSION)
-        arrays["order"] = int(arrays["order"])
+        arrays["order"], arrays["law"] = int(arrays["order"]), int(arrays.get("law", 0))
         return cls(**arrays)
 
 
@@ -240,7 +249,7 @@ def cross_moment(
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
     purpose = "cross_moment(chain, X, Y, order)"
-    require(chain, order=order, hermite=True, edges=True, purpose=purpose)
+    require(chain, order=order, hermite=True, edges=True, digits=True, purpose=purpose)
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a cross moment needs outputs")
