@@ -25,7 +25,13 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import Network
-from gloree.moments import BoundMoment, FirstMomentEstimator, MomentEstimate, ResidualMoment
+from gloree.moments import (
+    BoundMoment,
+    FirstMomentEstimator,
+    MomentEstimate,
+    ResidualMoment,
+    ScoreMoment,
+)
 from gloree.refinement import Layout, first_model
 from gloree.sequences import Array
 
@@ -100,7 +106,15 @@ def estimate_first_moment(
             choice = number_of_units(problem, outputs, bound, rows)
             n_hidden, rank_reason = choice.rank, str(choice)
         determined = check_sizes(problem, outputs, n_hidden)
-        found = decompose(estimate.tensor, n_hidden, output_scale=scale, random_state=problem.rng)
+        # scores in these coordinates are white, and their noise is not isotropic
+        white = np.eye(estimate.tensor.shape[1]) if isinstance(estimator, ScoreMoment) else None
+        found = decompose(
+            estimate.tensor,
+            n_hidden,
+            score_covariance=white,
+            output_scale=scale,
+            random_state=problem.rng,
+        )
         wanted = _next_rows(problem, outputs, found, n_rows)
     residual = estimate.residual or plain_residual(problem, whitening, rows)
     layout = unit_layout(problem, found.rank)
