@@ -310,7 +310,9 @@ def _block_products(starts: IntArray, left: Array, right: Array) -> Array:
 class EfficientScores:
     """Efficient scores of blocks, (n_blocks, n_kept), of the components that are new.
 
-    `kept` are their places among all; `sampled` is the part of V that is due to b being estimated
+    `kept` are their places among all; `correction` is by how much V is too small, since least
+    squares has left less of the noise than there was, n_blocks / (n_blocks - 1) times n / (n -
+    size) for n residuals, as usual with clusters; `sampled` is the part of V that is due to b being estimated
     from part of the rows; `gains` is the part of the squared error that each component would save
     alone, to first order.
     """
@@ -319,6 +321,7 @@ class EfficientScores:
     kept: IntArray
     sampled: Array
     gains: Array
+    correction: float
 
     @classmethod
     def of(
@@ -349,11 +352,14 @@ class EfficientScores:
         spread = np.maximum((scores**2).sum(axis=0), 1e-300)
         sampled = np.minimum(part * (off**2).sum(axis=0) / spread, MOST_SAMPLED)
         gains = scores.sum(axis=0) ** 2 / (new * rows.n_rows * max(rows.squares, 1e-300))
-        return cls(scores, kept, sampled, gains)
+        n_blocks, n_residuals = scores.shape[0], hessian.n_rows * layout.n_outputs
+        correction = n_blocks / max(n_blocks - 1, 1) / max(1.0 - layout.size / n_residuals, 0.1)
+        return cls(scores, kept, sampled, gains, correction)
 
     def test(self, chosen: np.ndarray) -> tuple[float, float, float]:
         """Statistic, degrees of freedom and p-value of some of the components (see `flip_test`)."""
-        return flip_test(self.scores[:, chosen], self.sampled[chosen])
+        factors = self.correction * (1.0 - self.sampled[chosen])
+        return flip_test(self.scores[:, chosen], factors)
 
 
 def _solve(H: Array, b: Array, constraints: Array) -> Array:
@@ -371,17 +377,17 @@ def _solve(H: Array, b: Array, constraints: Array) -> Array:
     return np.asarray(scale[:, None] * solved)
 
 
-def flip_test(scores: Array, sampled: Array | float = 0.0) -> tuple[float, float, float]:
+def flip_test(scores: Array, factors: Array | float = 1.0) -> tuple[float, float, float]:
     """Statistic, degrees of freedom and p-value of scores of shape (n_blocks, n).
 
-    V is what `sampled`, (n,), leaves of the sums of squares. The p-value is that of a chi square,
+    V are the sums of squares times `factors`, (n,). The p-value is that of a chi square,
     `chi2.sf(statistic, df)`; NaN where nothing varies.
     """
     spread = (scores**2).sum(axis=0)
     varies = spread > 0
     scaled = scores[:, varies] / np.sqrt(spread[varies])
-    left = np.broadcast_to(1.0 - sampled, spread.shape)[varies]
-    total = float((scaled.sum(axis=0) ** 2 / left).sum())
+    own = np.broadcast_to(factors, spread.shape)[varies]
+    total = float((scaled.sum(axis=0) ** 2 / own).sum())
     gram = scaled @ scaled.T
     variance = 2.0 * float((gram**2).sum() - (np.diag(gram) ** 2).sum())
     mean = float(scaled.shape[1])
