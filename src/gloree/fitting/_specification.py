@@ -17,9 +17,9 @@ from gloree.refinement import (
     Alternatives,
     EfficientScores,
     Layout,
-    RefinementStatus,
     Solution,
     coupling_sums,
+    left_to_gain,
     score_rows,
     unit_sums,
 )
@@ -45,6 +45,10 @@ LEAST_BLOCKS, MOST_BLOCKS = 40, 400
 
 FEWEST_BLOCKS = 10
 """Blocks below which no test is made."""
+
+MOST_LEFT = 4.0
+"""Gain of another step for each weight, in units of the noise variance, beyond which weights are
+too far from the optimum for a test."""
 
 ROUNDING = 1e-5
 """Residual, over the spread of the outputs, below which it is rounding, or what the last step left,
@@ -85,8 +89,7 @@ def check_specification(
     and where the residual is not noise.
     """
     hessian, model, run = result.hessian, result.model, problem.engine.run
-    settled = result.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
-    if hessian is None or not problem.settings.loss.least_squares or not settled:
+    if hessian is None or not problem.settings.loss.least_squares:
         return Specification({})
     some = source.subset(SCORE_ROWS)
     n_segments = some.n_visited
@@ -100,6 +103,8 @@ def check_specification(
     noise = rows.squares / rows.n_rows / layout.n_outputs
     spread = problem.first_rows(HEAD_ROWS)[1].var(axis=0).mean()
     if rows.weights.shape[0] < FEWEST_BLOCKS or noise <= ROUNDING**2 * spread:
+        return Specification({})
+    if not left_to_gain(rows, hessian, model, layout) < MOST_LEFT:
         return Specification({})
     coupling = partial(coupling_sums, model=model, layout=layout, alternatives=tried)
     first, second = (

@@ -35,6 +35,7 @@ from gloree.refinement._specification import (
     EfficientScores,
     coupling_sums,
     flip_test,
+    left_to_gain,
     score_rows,
     unit_sums,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "hessian_pass",
     "hessian_sums",
     "in_other_units",
+    "left_to_gain",
     "logistic_readout",
     "polished",
     "polynomial_powers",

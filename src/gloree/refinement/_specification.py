@@ -306,15 +306,27 @@ def _block_products(starts: IntArray, left: Array, right: Array) -> Array:
     return total.reshape(starts.shape[0], -1)
 
 
+def left_to_gain(rows: ScoreRows, hessian: HessianSums, model: Network, layout: Layout) -> float:
+    """Gain of one more Gauss-Newton step for each weight, in units of the noise variance.
+
+    Around 1 or less where the weights are within their standard errors of the optimum.
+    """
+    gradient = rows.weights.sum(axis=0)
+    H = hessian.hessian * (rows.n_rows / hessian.n_rows)
+    step = _solve(H, gradient[:, None], layout.scale_constraints(model))[:, 0]
+    variance = rows.squares / rows.n_rows / layout.n_outputs
+    return float(gradient @ step) / max(variance, 1e-300) / layout.size
+
+
 @dataclass(frozen=True)
 class EfficientScores:
     """Efficient scores of blocks, (n_blocks, n_kept), of the components that are new.
 
-    `kept` are their places among all; `correction` is by how much V is too small, since least
-    squares has left less of the noise than there was, n_blocks / (n_blocks - 1) times n / (n -
-    size) for n residuals, as usual with clusters; `sampled` is the part of V that is due to b being estimated
+    `kept` are their places among all; `sampled` is the part of V that is due to b being estimated
     from part of the rows; `gains` is the part of the squared error that each component would save
-    alone, to first order.
+    alone, to first order. `correction` is by how much V is too small, as least squares has left
+    less of the noise than there was: n_blocks / (n_blocks - 1) times n / (n - size) for n
+    residuals, as usual with clusters.
     """
 
     scores: Array
