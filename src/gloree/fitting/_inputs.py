@@ -178,13 +178,14 @@ def unit_scale(moments: Moments, n_inputs: int) -> Array | None:
     """Powers of two that bring every input near unit variance; None where units are no matter.
 
     A multiplication by them is exact: the fit of inputs in other units is the same fit. Inputs
-    within `LARGEST_UNIT` of 1 and within `SCALE_LIMIT` of each other stay as they are.
+    within `SCALE_LIMIT` of each other get one factor, or none within `LARGEST_UNIT` of 1.
     """
     spread = np.sqrt(np.diag(moments.covariance)[:n_inputs])
-    near_one = spread.min() >= 1.0 / LARGEST_UNIT and spread.max() <= LARGEST_UNIT
-    if near_one and spread.max() <= SCALE_LIMIT * spread.min():
+    alike = spread.max() <= SCALE_LIMIT * spread.min()
+    if alike and spread.min() >= 1.0 / LARGEST_UNIT and spread.max() <= LARGEST_UNIT:
         return None
-    return np.exp2(-np.round(np.log2(spread)))
+    exponents = np.log2(spread)
+    return np.exp2(-np.round(np.full_like(spread, exponents.mean()) if alike else exponents))
 
 
 def _can_be_scaled(law: InputLaw | None) -> bool:

@@ -44,7 +44,9 @@ def in_other_units(
     if layout.direct:
         factors[index["direct_weights"]] = scale[:, None]
     covariance = errors.covariance * np.outer(factors, factors)
-    if layout.scale_constraints(model).size and model.activation.is_monomial:
+    free = layout.scale_constraints(model).size > 0 and model.activation.is_monomial
+    # lengths that are all changed by one factor are kept
+    if free and not (scale == scale[0]).all():
         along = _scale_directions(layout, model)
         covariance -= along @ (_lengths(layout, model) @ covariance)
         covariance -= (covariance @ _lengths(layout, model).T) @ along.T
