@@ -300,10 +300,15 @@ def _block_starts(batch: Batch, blocks: float) -> IntArray:
 
 def _block_products(starts: IntArray, left: Array, right: Array) -> Array:
     """Sum of left_t (x) right_t over each block, shape (n_blocks, n_left * n_right)."""
-    total = np.empty((starts.shape[0], left.shape[1], right.shape[1]))
-    for i, (begin, end) in enumerate(pairwise([*starts.tolist(), left.shape[0]])):
+    n_blocks, n_rows = starts.shape[0], left.shape[0]
+    if n_rows % n_blocks == 0 and (starts == np.arange(0, n_rows, n_rows // n_blocks)).all():
+        stacked = left.reshape(n_blocks, -1, left.shape[1]).swapaxes(1, 2)
+        products: Array = stacked @ right.reshape(n_blocks, -1, right.shape[1])
+        return products.reshape(n_blocks, -1)
+    total = np.empty((n_blocks, left.shape[1], right.shape[1]))
+    for i, (begin, end) in enumerate(pairwise([*starts.tolist(), n_rows])):
         total[i] = left[begin:end].T @ right[begin:end]
-    return total.reshape(starts.shape[0], -1)
+    return total.reshape(n_blocks, -1)
 
 
 def left_to_gain(rows: ScoreRows, hessian: HessianSums, model: Network, layout: Layout) -> float:
