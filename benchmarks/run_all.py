@@ -71,6 +71,7 @@ RUNS = (
     Run("memory", "memory"),
     Run("limits", "limits"),
     Run("coverage", "coverage"),
+    Run("specification", "specification", "--seeds 60"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
     Run("growth", "growth", "--most 1e7"),

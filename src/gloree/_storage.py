@@ -74,9 +74,16 @@ def reading(path: str | PathLike[str], what: str) -> Iterator[None]:
 
 
 def load_arrays(
-    path: str | PathLike[str], name: str, version: int, known: Collection[str]
+    path: str | PathLike[str],
+    name: str,
+    version: int,
+    known: Collection[str],
+    *,
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
     """Read the arrays of a file that `save_arrays` wrote; all that are `known` must be there.
+
+    Those that are `optional` may be.
 
     Raises
     ------
@@ -94,8 +101,8 @@ def load_arrays(
                 f"{path} was written in version {stored} of {name}; this gloree reads up to "
                 f"version {version}: upgrade it"
             )
-        arrays = dict(read_archive(path, ("format", "version", *known)).arrays)
+        arrays = dict(read_archive(path, ("format", "version", *known, *optional)).arrays)
         missing = sorted(set(known) - set(arrays))
         if missing:
             raise ValueError(f"it has no {missing[0]!r}")
-    return {each: arrays[each] for each in known}
+    return {each: arrays[each] for each in (*known, *optional) if each in arrays}

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gloree._arrays import beside, index, is_tensor, like, namespace
-from gloree.models import ExplosionError, Network, find_explosions, forward_packed
+from gloree.models import (
+    ExplosionError,
+    Network,
+    explosion_limit,
+    find_explosions,
+    forward_packed,
+)
 from gloree.sequences import Array, Batch, Packing
 
 __all__ = [
@@ -109,7 +115,8 @@ def _run_chain(
         model.activation.select(units),
         overwrite_drive=True,
     )
-    exploded = find_explosions(packed_h, packing)
+    limit = explosion_limit(model.recurrent_weights[units, units], model.activation.select(units))
+    exploded = find_explosions(packed_h, packing, limit)
     if exploded.size:
         segment, step = exploded[0]
         place = packing.step_starts[step] + np.flatnonzero(packing.order == segment)[0]

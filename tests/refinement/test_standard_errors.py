@@ -23,6 +23,7 @@ from gloree.refinement import (
     Step,
     gradient_sums,
     hessian_sums,
+    on_uncentred_inputs,
     standard_errors,
 )
 from gloree.refinement import _clusters as clusters
@@ -436,7 +437,8 @@ def test_errors_of_a_fit_to_centred_inputs_are_those_on_the_inputs_as_given(name
         output_bias=end.model.output_bias + centre @ end.model.direct_weights,
     )
     there = replace(source, centre=centre)
-    found = standard_errors(replace(end, model=shifted), layout, SERIAL, there, centre=centre)
+    end, reported = replace(end, model=shifted), on_uncentred_inputs(layout, centre)
+    found = standard_errors(end, layout, SERIAL, there, reported=reported)
     for weight, errors in expected.weights.items():
         np.testing.assert_allclose(found.weights[weight], errors, rtol=1e-5, err_msg=weight)
         np.testing.assert_allclose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -25,8 +26,20 @@ class NonStationaryChainError(ValueError):
     """A chain without a stationary law was asked for something that needs one."""
 
 
+LARGEST_CONDITION = 1e12
+"""Condition of the covariances of a law from which its scores, which are products with inverses,
+hold fewer than four digits: laws beyond it are refused."""
+
+GOOD_CONDITION = 1e8
+"""Condition up to which scores hold eight digits, and so nothing is said."""
+
+
 class LawError(ValueError):
     """An input law was asked for something that it does not declare, or does not hold."""
+
+
+class LawConditionWarning(RuntimeWarning):
+    """An input law is nearly singular: its scores hold few digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +134,25 @@ class HermiteLaw(InputLaw, Protocol):
 
 @overload
 def require(
-    law: object, *, hermite: Literal[True], order: int = ..., edges: bool = ..., purpose: str = ...
+    law: object,
+    *,
+    hermite: Literal[True],
+    order: int = ...,
+    edges: bool = ...,
+    digits: bool = ...,
+    purpose: str = ...,
 ) -> HermiteLaw: ...
 
 
 @overload
 def require(
-    law: object, *, order: int = ..., hermite: bool = ..., edges: bool = ..., purpose: str = ...
+    law: object,
+    *,
+    order: int = ...,
+    hermite: bool = ...,
+    edges: bool = ...,
+    digits: bool = ...,
+    purpose: str = ...,
 ) -> InputLaw: ...
 
 
@@ -137,6 +162,7 @@ def require(
     order: int = 1,
     hermite: bool = False,
     edges: bool = False,
+    digits: bool = False,
     purpose: str = "moment='score'",
 ) -> InputLaw:
     """Return an input law that declares all that is needed; refuse any other by name.
@@ -152,6 +178,8 @@ def require(
         Whether they have to be Hermite tensors of the first-order score.
     edges : bool, default False
         Whether the scores of first and last steps have to be exact.
+    digits : bool, default False
+        Whether to warn of a law whose scores hold fewer than eight digits, too.
     purpose : str
         What needs them, for the message.
 
@@ -161,7 +189,13 @@ def require(
         If the object is no input law; the message names the members that it lacks.
     LawError
         If the law does not declare what is needed, or declares ``hermite=True`` but lacks members
-        of `HermiteLaw`.
+        of `HermiteLaw`; or if its `condition`, where it has one, is beyond 1e12: its scores would
+        hold fewer than four digits.
+
+    Warns
+    -----
+    LawConditionWarning
+        With `digits`, for a `condition` beyond 1e8.
 
     Examples
     --------
@@ -203,7 +237,23 @@ def require(
             f"declares {declared!r}. Give a law that can do this, as `GaussianVAR` can, ask for "
             f"less, or do without a law (an estimator fits one if `chain` is left out)"
         )
+    _check_condition(law, digits=digits, purpose=purpose)
     return law  # type: ignore[return-value]
+
+
+def _check_condition(law: object, *, digits: bool, purpose: str) -> None:
+    condition = float(getattr(law, "condition", 1.0))
+    if condition <= GOOD_CONDITION or (condition <= LARGEST_CONDITION and not digits):
+        return
+    text = (
+        f"the input law {_named(law)} is nearly singular: its covariances have condition "
+        f"{condition:.1e}, so that the scores that {purpose} needs hold about "
+        f"{max(0, int(16 - np.log10(condition)))} digits"
+    )
+    remedy = "leave columns out or project the inputs on fewer directions"
+    if not condition <= LARGEST_CONDITION:
+        raise LawError(f"{text}, and at least 4 are needed: {remedy}")
+    warnings.warn(f"{text}: {remedy}", LawConditionWarning, stacklevel=4)
 
 
 def _named(law: object) -> str:

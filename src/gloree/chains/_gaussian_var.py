@@ -57,7 +57,7 @@ class GaussianVAR:
     Attributes
     ----------
     order, n_inputs : int
-    spectral_radius : float
+    spectral_radius, condition : float
     is_stationary : bool
         And the parameters, as arrays of float64 that cannot be written to.
 
@@ -163,6 +163,25 @@ class GaussianVAR:
     def is_stationary(self) -> bool:
         """Whether a stationary law exists (spectral radius below 1)."""
         return self.spectral_radius <= STATIONARY_LIMIT
+
+    @cached_property
+    def condition(self) -> float:
+        """What rounding errors are multiplied by: scores hold about 16 - log10(condition) digits.
+
+        The largest condition number of the correlations of innovations and of the first p steps,
+        whose inverses make the scores, and the root of that of p + 1 neighbouring steps, by which
+        innovations are smaller than the steps that they are a difference of.
+        """
+        found = algebra.correlation_condition(self.innovation_covariance)
+        if self.order == 0 or (self.initial_covariance is None and not self.is_stationary):
+            return found
+        past = self.first_steps_covariance
+        slopes = np.concatenate([*self.coefficients[::-1]], axis=1)
+        ahead = slopes @ past
+        now = ahead @ slopes.T + self.innovation_covariance
+        window = np.block([[past, ahead.T], [ahead, now]])
+        roots = np.sqrt(algebra.correlation_condition(window))
+        return float(max(found, algebra.correlation_condition(past), roots))
 
     @cached_property
     def precision(self) -> Array:
@@ -455,6 +474,23 @@ class GaussianVAR:
             raise ValueError(f"`offset` has shape {moved.shape}, expected ({self.n_inputs},)")
         given = self.coefficients, self.innovation_covariance, self.mean - moved
         return GaussianVAR(*given, initial_covariance=self.initial_covariance)
+
+    def scaled(self, scale: ArrayLike) -> GaussianVAR:
+        """Law of scale * x, with positive factors of shape (n_inputs,)."""
+        factors = algebra.read_only(scale, "scale")
+        if factors.shape != (self.n_inputs,) or not (factors > 0).all():
+            raise ValueError(
+                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and values above 0"
+            )
+        start = self.initial_covariance
+        if start is not None:
+            start = start * np.outer(np.tile(factors, self.order), np.tile(factors, self.order))
+        return GaussianVAR(
+            self.coefficients * (factors[:, np.newaxis] / factors),
+            self.innovation_covariance * np.outer(factors, factors),
+            self.mean * factors,
+            initial_covariance=start,
+        )
 
     # -- estimation -------------------------------------------------------------------------
 

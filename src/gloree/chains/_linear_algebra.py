@@ -38,6 +38,13 @@ def inverse(matrix: Array) -> Array:
     return np.asarray((inverted + inverted.T) / 2, dtype=np.float64)
 
 
+def correlation_condition(covariance: Array) -> float:
+    """Condition number of the correlation matrix of a covariance; infinite where it is singular."""
+    scale = np.sqrt(np.diag(covariance))
+    values = np.linalg.eigvalsh(covariance / np.outer(scale, scale))
+    return float(values[-1] / values[0]) if values[0] > 0 else np.inf
+
+
 def read_only(value: ArrayLike, name: str) -> Array:
     """Copy finite real numbers to float64, and write-protect them."""
     refuse_masked(value, name)

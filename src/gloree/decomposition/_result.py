@@ -15,6 +15,7 @@ from gloree._frames import refuse_masked
 
 from ._errors import predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
+from ._score_noise import with_score_noise
 from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom
 
 # |R| / |T| below 1e-12: an exact fit, the data hold no noise to be fitted better elsewhere.
@@ -264,7 +265,7 @@ def conclude(
     cosines = np.abs(point.gram - np.diag(point.gram.diagonal()))
     rows, weights = metric.restore(point.components, point.loadings, order)
     rows, weights, arrangement = _canonical(rows, weights, order)
-    return Decomposition(
+    found = Decomposition(
         components=rows,
         loadings=weights,
         status=_status(outcome, freedom, residual),
@@ -282,6 +283,7 @@ def conclude(
         degrees_of_freedom=freedom,
         ridge=problem.penalty,
     )
+    return with_score_noise(found, metric)
 
 
 def _status(outcome: Outcome, freedom: int, residual: float) -> DecompositionStatus:

@@ -23,12 +23,14 @@ from gloree.diagnostics._findings import (
     PrecisionWarning,
     RotationWarning,
     ScoreWarning,
+    SpecificationWarning,
     TooFewSamplesError,
     emit,
     warn_caller,
 )
 from gloree.diagnostics._identification import IdentificationReport, OrderTrial
 from gloree.diagnostics._report import FitReport, Stage
+from gloree.diagnostics._specification import SpecificationTest
 
 __all__ = [
     "CONDITION_LIMIT",
@@ -48,6 +50,8 @@ __all__ = [
     "PrecisionWarning",
     "RotationWarning",
     "ScoreWarning",
+    "SpecificationTest",
+    "SpecificationWarning",
     "Stage",
     "TooFewSamplesError",
     "check_covariance",

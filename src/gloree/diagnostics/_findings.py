@@ -55,6 +55,10 @@ class ConvergenceWarning(GloreeWarning):
     """An iteration ended without reaching what it aims for."""
 
 
+class SpecificationWarning(GloreeWarning):
+    """The data contradict the class of networks that is fitted to them."""
+
+
 class IdentifiabilityError(ValueError):
     """The weights asked for are not determined by any amount of data of this kind."""
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from gloree.decomposition import Decomposition
 from gloree.diagnostics._findings import Finding
+from gloree.diagnostics._specification import SpecificationTest
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class FitReport(Report):
         The weights that these belong to.
     predicted_errors : dict of str to float
         Relative error of each weight matrix that the standard errors imply.
+    specification : dict of str to SpecificationTest
+        Whether the data contradict the class of networks: "activation" (other powers of the
+        pre-activations), "lag" (inputs of one step further back) and, where the outputs have no
+        free offset, "offset". Empty without a refinement by least squares that has settled, from
+        1,500 weights on, and where the residual is no noise.
     conditions : dict of str to float
         Condition numbers: inputs, components, overlap.
     accuracies : dict of str to float
@@ -115,6 +121,7 @@ class FitReport(Report):
     covariance: Array | None = None
     weights: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
+    specification: dict[str, SpecificationTest] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -185,6 +192,7 @@ class FitReport(Report):
         if self.conditions:
             text = ", ".join(f"{name} {value:.3g}" for name, value in self.conditions.items())
             lines += ["", f"  conditions: {text}"]
+        lines += [f"  specification, {name}: {test}" for name, test in self.specification.items()]
         if self.score_check is not None:
             check = self.score_check
             lines.append(

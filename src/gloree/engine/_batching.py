@@ -32,6 +32,8 @@ class BatchTransform:
     both_ways : bool
         Windows look ahead too, [.., x_{t+1}, .., x_{t+lags-1}], for bidirectional networks; all
         steps count then, with zeros beyond the ends.
+    scale : ndarray of shape (n_inputs,) or None
+        Powers of two that the inputs are multiplied by: units of the data become units near 1.
     centre : ndarray of shape (n_columns,) or None
         Subtracted from the inputs (from the windows, if `lags` > 1).
     encode : callable or None
@@ -40,11 +42,14 @@ class BatchTransform:
 
     lags: int = 1
     both_ways: bool = False
+    scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
 
     def __call__(self, batch: Batch) -> Batch:
         """Make what a pass function sees of a batch as it is in the data."""
+        if self.scale is not None:
+            batch = replace(batch, X=batch.X * like(batch.X, self.scale))
         if self.lags > 1 and self.both_ways:
             windows = joint_windows(batch.X, batch.local, batch.local_after, self.lags)
             batch = replace(batch, X=windows)

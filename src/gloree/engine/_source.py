@@ -54,7 +54,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, centre, encode
+    lags, both_ways, scale, centre, encode
         See `BatchTransform`.
     stride : int
         Passes over all of the data visit every so many segments only.
@@ -73,6 +73,7 @@ class Source:
     after: int = 0
     lags: int = 1
     both_ways: bool = False
+    scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
     stride: int = 1
@@ -95,7 +96,7 @@ class Source:
     @property
     def transform(self) -> BatchTransform:
         """What becomes of a batch, without the data."""
-        return BatchTransform(self.lags, self.both_ways, self.centre, self.encode)
+        return BatchTransform(self.lags, self.both_ways, self.scale, self.centre, self.encode)
 
     @property
     def batching(self) -> Batching:

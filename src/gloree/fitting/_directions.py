@@ -77,7 +77,7 @@ def find_directions(
     current, rounds = _without_memory(model, rounds, enough)
     findings = _shared_inputs(current.model)
     if problem.settings.recurrence is None:
-        found = by_windows(problem, current.model)
+        found = by_windows(problem, inputs, current.model)
     else:
         found = regress_both_sides(problem, inputs, current.model, rounds)
         findings += _unknown(found)
@@ -141,7 +141,7 @@ def _directions_from(
     return choose_directions(fit, spread, n_forward=problem.settings.n_forward)
 
 
-def by_windows(problem: FitProblem, model: Network) -> Directions:
+def by_windows(problem: FitProblem, inputs: InputSummary, model: Network) -> Directions:
     """Direction of units without recurrence: the side of the window that they see more of.
 
     The margin is the share of the past in the variance of z beside the present, less that of the
@@ -150,6 +150,8 @@ def by_windows(problem: FitProblem, model: Network) -> Directions:
     k, lags = model.n_hidden, problem.settings.lags
     n_inputs = model.n_columns // (2 * lags - 1)
     std = problem.first_rows(HEAD_ROWS)[0].std(axis=0)
+    if inputs.source.scale is not None:
+        std = std * inputs.source.scale
     seen = (model.input_weights * np.tile(std, 2 * lags - 1)) ** 2
     past = seen[:, n_inputs : lags * n_inputs].sum(axis=1)
     future = seen[:, lags * n_inputs :].sum(axis=1)

@@ -25,7 +25,13 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import Network
-from gloree.moments import BoundMoment, FirstMomentEstimator, MomentEstimate, ResidualMoment
+from gloree.moments import (
+    BoundMoment,
+    FirstMomentEstimator,
+    MomentEstimate,
+    ResidualMoment,
+    ScoreMoment,
+)
 from gloree.refinement import Layout, first_model
 from gloree.sequences import Array
 
@@ -100,7 +106,15 @@ def estimate_first_moment(
             choice = number_of_units(problem, outputs, bound, rows)
             n_hidden, rank_reason = choice.rank, str(choice)
         determined = check_sizes(problem, outputs, n_hidden)
-        found = decompose(estimate.tensor, n_hidden, output_scale=scale, random_state=problem.rng)
+        # scores in these coordinates are white, and their noise is not isotropic
+        white = np.eye(estimate.tensor.shape[1]) if isinstance(estimator, ScoreMoment) else None
+        found = decompose(
+            estimate.tensor,
+            n_hidden,
+            score_covariance=white,
+            output_scale=scale,
+            random_state=problem.rng,
+        )
         wanted = _next_rows(problem, outputs, found, n_rows)
     residual = estimate.residual or plain_residual(problem, whitening, rows)
     layout = unit_layout(problem, found.rank)
@@ -170,19 +184,26 @@ def number_of_units(
     return choose_rank(mean + noise, mean - noise, output_scale=scale, random_state=problem.rng)
 
 
+def with_offset(problem: FitProblem, outputs: OutputSummary, first: FirstMoment) -> FirstMoment:
+    """The same units with a free offset of the outputs, which starts at their mean."""
+    layout = unit_layout(problem, first.layout.n_hidden)
+    return replace(first, layout=layout, model=first.model.replace(output_bias=outputs.mean))
+
+
 def unit_layout(problem: FitProblem, n_hidden: int) -> Layout:
     """Free weights while units are looked for."""
     settings = problem.settings
     lower_terms = not settings.activation.is_monomial
+    hidden = settings.bias or lower_terms
     return Layout(
         problem.n_inputs,
         n_hidden,
         problem.n_outputs,
         # directions are found among units without memory
         recurrent=settings.recurrence is not None and not settings.bidirectional,
-        bias=settings.bias or lower_terms,
+        bias=hidden or settings.offset,
         direct=settings.direct or (problem.degree == 3 and lower_terms),
-        hidden_bias=not settings.bias_is_direct,
+        hidden_bias=hidden and not settings.bias_is_direct,
     )
 
 

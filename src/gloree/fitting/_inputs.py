@@ -54,7 +54,10 @@ COVARIANCE_WORK = 10**11
 """Rows times squared inputs up to which all rows are taken."""
 
 SCALE_LIMIT = 30.0
-"""Ratio of the standard deviations of two inputs from which a warning advises to scale them."""
+"""Ratio of the standard deviations of two inputs from which they are scaled."""
+
+LARGEST_UNIT = 2.0**10
+"""Standard deviation of an input, and its inverse, up to which inputs stay in their own units."""
 
 MATERIAL_MEAN = 0.25
 """Mean of an input, over its standard deviation, from which the inputs are centred."""
@@ -130,6 +133,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     settings, source = problem.settings, outputs.source
     findings: list[Finding] = []
     given: InputLaw | None = None
+    asked = scaled_law(settings.law, source.scale)
     windows = settings.lags > 1
     if windows or _is_wide(problem, outputs):
         moments = _window_moments(problem, source)
@@ -140,11 +144,14 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         found = sums.finalize()
         condition = check_covariance(found.covariance, found.mean)
         moments = Moments(found.mean, found.covariance, condition)
-        given, trouble = settings.law, None
+        given, trouble = asked, None
         if given is None and problem.data.longest > 1:
             given, trouble = _fit_law(problem, sums)
         findings += [trouble] if trouble is not None else []
         detail = "" if given is None else f"{given}"
+    scale = unit_scale(moments, problem.data.n_inputs)
+    if scale is not None and source.scale is None and _can_be_scaled(settings.law):
+        return summarise_inputs(problem, replace(outputs, source=replace(source, scale=scale)))
     centre = _centre(problem, moments)
     law, mean = given, moments.mean
     if centre is not None:
@@ -160,10 +167,38 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     if not windows:
         findings += _scale_findings(moments)
     inliers = replace(source, skipped=outputs.outliers)
+    if source.scale is not None:
+        given = settings.law or scaled_law(given, 1.0 / source.scale)
     return InputSummary(
         *(source, inliers, law, given, whitening, moments.condition, check, detail),
         findings=tuple(findings),
     )
+
+
+def unit_scale(moments: Moments, n_inputs: int) -> Array | None:
+    """Powers of two that bring every input near unit variance; None where units are no matter.
+
+    A multiplication by them is exact: the fit of inputs in other units is the same fit. Inputs
+    within `SCALE_LIMIT` of each other get one factor, or none within `LARGEST_UNIT` of 1.
+    """
+    spread = np.sqrt(np.diag(moments.covariance)[:n_inputs])
+    alike = spread.max() <= SCALE_LIMIT * spread.min()
+    if alike and spread.min() >= 1.0 / LARGEST_UNIT and spread.max() <= LARGEST_UNIT:
+        return None
+    exponents = np.log2(spread)
+    return np.exp2(-np.round(np.full_like(spread, exponents.mean()) if alike else exponents))
+
+
+def _can_be_scaled(law: InputLaw | None) -> bool:
+    return law is None or hasattr(law, "scaled")
+
+
+def scaled_law(law: InputLaw | None, scale: Array | None) -> InputLaw | None:
+    """Law of inputs times `scale`; a law of somebody else needs a method ``scaled`` for that."""
+    if law is None or scale is None:
+        return law
+    scaled: InputLaw = law.scaled(scale)  # type: ignore[attr-defined]
+    return scaled
 
 
 def _is_wide(problem: FitProblem, outputs: OutputSummary) -> bool:
@@ -178,6 +213,8 @@ def _window_moments(problem: FitProblem, source: Source) -> Moments:
     """Mean, covariance and condition of the (lag-window) inputs, from part of very many."""
     windows, n_inputs = problem.settings.lags > 1, problem.data.n_inputs
     head = problem.first_rows(HEAD_ROWS)[0].mean(axis=0)
+    if source.scale is not None:
+        head = head * source.scale
     centre = np.tile(head, problem.n_inputs // n_inputs)
     rows = max(COVARIANCE_ROWS * problem.n_inputs, COVARIANCE_WORK // problem.n_inputs**2)
     sums = problem.engine.run(
@@ -242,7 +279,7 @@ def _check_score(
 
 
 def _scale_findings(moments: Moments) -> list[Finding]:
-    """What the sizes and correlations of the inputs let expect."""
+    """What the sizes (of inputs whose law cannot be scaled) and correlations let expect."""
     findings = []
     if moments.condition > CONDITION_LIMIT:
         text = f"the inputs are nearly collinear (condition number {moments.condition:.1e})"
@@ -253,8 +290,8 @@ def _scale_findings(moments: Moments) -> list[Finding]:
         sizes = f"{spread.min():.1e} to {spread.max():.1e}"
         text = f"the columns of `X` have standard deviations from {sizes}"
         remedy = (
-            "bring them to similar units, or weights of the small ones will be found badly or not "
-            "at all"
+            "bring them to similar units, or give the law (`chain`) a method `scaled`, or weights "
+            "of the small ones will be found badly or not at all"
         )
         findings.append(Finding(ConditionWarning, text, remedy))
     return findings

@@ -16,7 +16,7 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
 from gloree.fitting._recurrence import MomentFit
-from gloree.fitting._refine import RefinedFit, on_given_inputs
+from gloree.fitting._refine import RefinedFit, in_given_units, on_given_inputs
 from gloree.models import ExplosionError, Network
 from gloree.refinement import (
     CrossEntropy,
@@ -168,7 +168,7 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
 class Readout:
     """A labelling network whose units come from moments; outputs are logits or probabilities.
 
-    `source` holds all of the data, inputs as they were given, `training` and `held_out` what a
+    `source` holds all of the data, inputs not centred, `training` and `held_out` what a
     refinement is fitted to and judged by. `accuracy` is the share of correct steps in `source`.
     """
 
@@ -200,7 +200,8 @@ def fit_readout(
 ) -> Readout:
     """Outputs of a network whose units are known: for the labels, on the inputs as given."""
     source = replace(inputs.source, encode=whitening.coding, centre=None)
-    model = on_given_inputs(problem, inputs.source, moments.model)
+    # not centred, and in the units of the passes
+    model = on_given_inputs(problem, replace(inputs.source, scale=None), moments.model)
     training: Selection = source
     held_out: Selection | None = None
     if problem.settings.solver is not None:
@@ -245,11 +246,9 @@ def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
 
 def keep_readout(moments: MomentFit, readout: Readout) -> RefinedFit:
     """Network of the moments and the readout."""
+    model = in_given_units(readout.source, readout.model).canonical()
     return RefinedFit(
-        readout.model.canonical(),
-        moments.directions,
-        accuracies=readout.accuracies,
-        findings=readout.findings,
+        model, moments.directions, accuracies=readout.accuracies, findings=readout.findings
     )
 
 
@@ -280,8 +279,9 @@ def refine_labels(
         "refined, held out": result.best_share,
         "refined, training": accuracy(problem, readout.source, result.model),
     }
+    refined = in_given_units(readout.source, result.model).canonical()
     return RefinedFit(
-        *(result.model.canonical(), moments.directions, result.status, result.n_steps),
+        *(refined, moments.directions, result.status, result.n_steps),
         accuracies=accuracies,
         findings=findings,
         detail=result.outcome,

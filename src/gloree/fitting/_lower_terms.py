@@ -30,7 +30,7 @@ def leading_monomial(activation: Polynomial) -> Polynomial:
 
 
 def with_lower_terms(
-    model: Network, activation: Polynomial, *, bias: bool, direct: bool
+    model: Network, activation: Polynomial, *, bias: bool, direct: bool, offset: bool = False
 ) -> list[Network]:
     """Starts for Gauss-Newton with the activation asked for, of degree 2 or 3, from a surrogate.
 
@@ -47,7 +47,8 @@ def with_lower_terms(
     free: dict[str, Array | None] = {} if direct else {"direct_weights": None}
     if not bias:
         free["hidden_bias"] = np.zeros(model.n_hidden)
-        free["output_bias"] = np.zeros(model.n_outputs)
+        if not offset:
+            free["output_bias"] = np.zeros(model.n_outputs)
     return [start.replace(**free) for start in starts]
 
 

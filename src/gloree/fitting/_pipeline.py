@@ -16,7 +16,7 @@ import numpy as np
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
-from gloree.fitting._first_moment import estimate_first_moment
+from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
     ClassWhitening,
@@ -28,14 +28,14 @@ from gloree.fitting._labels import (
 from gloree.fitting._outputs import summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
-from gloree.fitting._recurrence import MomentFit, run_rounds, start_recurrence
+from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
 from gloree.fitting._refine import RefinedFit, keep_moments, refine
 from gloree.fitting._report import fit_report
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Data
 
-N_STAGES = 9
+N_STAGES = 11
 """Stages of a fit, at most."""
 
 
@@ -76,6 +76,11 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
         start = stages.run("recurrence", start_recurrence, problem, outputs, inputs, first)
         moments = stages.run("rounds", run_rounds, problem, start)
+        if lacks_offset(problem, start, moments):
+            problem = problem.with_offset()
+            first = with_offset(problem, outputs, first)
+            start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
+            moments = stages.run("rounds", run_rounds, problem, start)
         refined = task.refined(problem, inputs, moments, stages)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)

@@ -37,7 +37,9 @@ class FitSettings:
     """Parameters of an estimator (see `SpectralRNNRegressor`), with objects in place of names.
 
     `n_hidden` counts all units and is None where their number is to be found; `n_forward` is None
-    where directions are; `moment` is a string where the sizes of the data decide.
+    where directions are; `moment` is a string where the sizes of the data decide. `bias` says
+    whether hidden biases are free; the offset of the outputs is free with them, and without them
+    where the outputs turn out to have one (`offset`).
     """
 
     n_hidden: int | None
@@ -56,6 +58,7 @@ class FitSettings:
     batch_size: int | None
     memory_limit: int | None
     verbose: int
+    offset: bool = False
 
     @property
     def asks_for_score(self) -> bool:
@@ -121,6 +124,10 @@ class FitProblem:
         """The same problem with other outputs."""
         return replace(self, encode=encode)
 
+    def with_offset(self) -> FitProblem:
+        """The same problem with a free offset of the outputs."""
+        return replace(self, settings=replace(self.settings, offset=True))
+
     def first_rows(self, n_rows: int) -> tuple[Array, Array]:
         """About so many inputs and outputs at the start of the data."""
         part = self.data.head(n_rows)
@@ -136,9 +143,9 @@ class FitProblem:
             n_hidden,
             self.n_outputs,
             recurrent=settings.recurrence is not None,
-            bias=settings.bias,
+            bias=settings.bias or settings.offset,
             direct=settings.direct,
-            hidden_bias=not settings.bias_is_direct,
+            hidden_bias=settings.bias and not settings.bias_is_direct,
             n_backward=n_backward,
             lags=settings.lags,
         )

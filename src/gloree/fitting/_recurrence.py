@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from gloree._sums import required
 from gloree.chains import require
 from gloree.diagnostics import Finding, ScoreWarning
 from gloree.engine import Selection
@@ -14,7 +17,16 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import CanonicalUnits, Network, canonical_units
-from gloree.recurrence import Contraction, Directions, LeastSquares, RecurrenceEstimator, top_degree
+from gloree.recurrence import (
+    Contraction,
+    Directions,
+    LeastSquares,
+    LinearisedSums,
+    OutputsOnly,
+    RecurrenceEstimator,
+    ridge_solve,
+    top_degree,
+)
 from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
 
 START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
@@ -27,6 +39,10 @@ START_WORK = 2 * 10**8
 ROUND_GAIN, START_GAIN = 1e-4, 0.05
 """Rounds end when one lowers the squared error by less than this fraction; where a refinement
 follows, by the second one."""
+
+OFFSET_GAIN = 0.05
+"""Part of the squared error that an offset of the outputs has to save before it is fitted without
+being asked for. The refinement sees smaller ones."""
 
 WINDOW_RIDGE = 1e-6
 """Relative ridge of the regressions on lag windows."""
@@ -120,6 +136,36 @@ def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
     if directions is not None:
         directions = directions.reordered(units_of(model).order)
     return MomentFit(model.canonical(), current, directions, kept)
+
+
+def lacks_offset(problem: FitProblem, start: RecurrentStart, moments: MomentFit) -> bool:
+    """Whether a free offset of the outputs would lower the squared error of moments materially.
+
+    Both least-squares fits of the residual on the states, with a constant and without one, come
+    from one pass. Moments do not depend on the offset, but U and A2 would have to make it.
+    """
+    settings = problem.settings
+    if settings.bias or settings.offset or problem.encode is not None:
+        return False
+    if not settings.activation.is_monomial:
+        return False  # the network of moments has biases, and the refinement has to find out
+    rounds = replace(start.rounds, estimator=OutputsOnly())
+    sums = evaluate(rounds, moments.current.model)
+    regression = required(sums.recurrence, LinearisedSums, "`sums` of OutputsOnly()")
+    return offset_gain(regression, moments.model.n_hidden) > OFFSET_GAIN
+
+
+def offset_gain(sums: LinearisedSums, place: int) -> float:
+    """Part of the squared residual that a constant saves beside the other output regressors."""
+    others = np.delete(np.arange(sums.gram.shape[0]), place)
+    gram, cross = sums.gram[np.ix_(others, others)], sums.cross[others]
+    known = ridge_solve(gram, np.column_stack((cross, sums.gram[others, place])), RIDGE)
+    left = sums.squares - float(np.sum(cross * known[:, :-1]))
+    own = sums.gram[place, place] - float(sums.gram[place, others] @ known[:, -1])
+    signal = sums.cross[place] - sums.gram[place, others] @ known[:, :-1]
+    if own <= RIDGE * sums.gram[place, place] or left <= 0.0:
+        return 0.0
+    return float(signal @ signal) / float(own) / left
 
 
 def units_of(model: Network) -> CanonicalUnits:

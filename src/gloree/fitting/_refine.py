@@ -10,13 +10,20 @@ from functools import partial
 import numpy as np
 
 from gloree._sums import required
-from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, RotationWarning
+from gloree.diagnostics import (
+    ConvergenceWarning,
+    Finding,
+    OutlierWarning,
+    RotationWarning,
+    SpecificationTest,
+)
 from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._recurrence import OFFSET_GAIN, MomentFit, units_of
+from gloree.fitting._specification import check_specification
 from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
@@ -24,6 +31,8 @@ from gloree.refinement import (
     RefinementStatus,
     Solution,
     StandardErrors,
+    in_other_units,
+    on_uncentred_inputs,
     square_sums,
     standard_errors,
 )
@@ -65,14 +74,20 @@ class RefinedFit:
     weights: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
+    specification: dict[str, SpecificationTest] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
 
 def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
     """Network of moments alone, on the inputs as they were given."""
-    model = on_given_inputs(problem, inputs.source, moments.model)
-    return RefinedFit(model, moments.directions, moments_rmse=_rmse_of_moments(moments))
+    model = in_given_units(inputs.source, moments.model)
+    units, directions = units_of(model), moments.directions
+    if inputs.source.scale is not None:
+        model = model.canonical()
+        directions = None if directions is None else directions.reordered(units.order)
+    model = on_given_inputs(problem, inputs.source, model)
+    return RefinedFit(model, directions, moments_rmse=_rmse_of_moments(moments))
 
 
 def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
@@ -83,26 +98,40 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     model, layout = moments.model, problem.layout_of(moments.model)
     findings: list[Finding] = []
     if not asked.is_monomial:
-        starts = with_lower_terms(model, asked, bias=settings.bias, direct=settings.direct)
-        model = best_start(problem, inputs, starts)
+        free = {"bias": settings.bias, "direct": settings.direct}
+        start, error = best_start(problem, inputs, with_lower_terms(model, asked, **free))
+        if not settings.bias:
+            starts = with_lower_terms(model, asked, **free, offset=True)
+            moved, with_one = best_start(problem, inputs, starts)
+            if with_one < (1.0 - OFFSET_GAIN) * error:
+                start, problem = moved, problem.with_offset()
+        model, layout = start, problem.layout_of(start)
         if asked.degree == 2 and settings.bias:
             findings.append(_free_scale(asked.name))
 
-    def descend(start: Network, source: Source) -> Solution:
+    def descend(start: Network, source: Source, layout: Layout = layout) -> Solution:
         found = solver.minimise(settings.loss, start, layout, problem.engine, source)
         return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
     result, source, remembers = settle(problem, inputs, model, descend)
     # lower terms are not what the moments were fitted with
     known = asked.is_monomial and settings.loss.least_squares
-    start = result.start_rmse if known else _rmse_of_moments(moments)
+    before = result.start_rmse if known else _rmse_of_moments(moments)
     outliers = inputs.inliers.skipped
     if outliers is not None:
         result, source, apart = with_outliers(result, source, outliers, descend)
         findings += apart
+    as_given = in_given_units(source, result.model)
+    tested = check_specification(problem, result, layout, source, units_of(as_given))
+    if tested.lacks_offset:
+        problem = problem.with_offset()
+        layout = problem.layout_of(result.model)
+        result = descend(result.model, source, layout)
+        as_given = in_given_units(source, result.model)
+        tested = check_specification(problem, result, layout, source, units_of(as_given))
     findings = [*findings, *remembers, *_convergence(result)]
-    units = units_of(result.model)
-    canonical = on_given_inputs(problem, source, result.model.canonical())
+    units = units_of(as_given)
+    canonical = on_given_inputs(problem, source, as_given.canonical())
     errors = find_errors(problem, result, layout, source, units)
     directions = moments.directions
     detail = result.outcome
@@ -115,19 +144,22 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         None if directions is None else directions.reordered(units.order),
         result.status,
         result.n_steps,
-        start,
+        before,
         _rmse(problem, result, source),
         errors,
         None if errors is None else errors.listed(layout),
         {} if errors is None else layout.weights(canonical),
         {} if errors is None else errors.relative(canonical, layout),
-        findings=tuple(findings),
+        specification=tested.tests,
+        findings=(*findings, *tested.findings),
         detail=detail,
     )
 
 
-def best_start(problem: FitProblem, inputs: InputSummary, starts: Sequence[Network]) -> Network:
-    """Return the start of least squared error on a subsample."""
+def best_start(
+    problem: FitProblem, inputs: InputSummary, starts: Sequence[Network]
+) -> tuple[Network, float]:
+    """Return the start of least squared error on a subsample, and that error."""
     some = inputs.source.subset(START_ROWS)
     errors = []
     for start in starts:
@@ -136,7 +168,8 @@ def best_start(problem: FitProblem, inputs: InputSummary, starts: Sequence[Netwo
             errors.append(float(sums.squares.sum()))
         except ExplosionError:
             errors.append(np.inf)
-    return starts[int(np.argmin(errors))]
+    best = int(np.argmin(errors))
+    return starts[best], errors[best]
 
 
 def settle(
@@ -210,13 +243,42 @@ def find_errors(
     """Standard errors in canonical form, on the inputs as given; None for very many weights."""
     if result.hessian is None:
         return None
-    errors = standard_errors(result, layout, problem.engine, source, centre=source.centre)
+    model, centre = in_given_units(source, result.model), given_centre(source)
+    reported = on_uncentred_inputs(layout, centre)
+    if source.scale is not None:
+        reported = reported @ in_other_units(layout, model, scale_of_columns(source))
+    errors = standard_errors(result, layout, problem.engine, source, reported=reported)
     return errors.canonical(units, layout)
 
 
+def scale_of_columns(source: Source) -> Array:
+    """Scale of every column that passes see, windows included."""
+    assert source.scale is not None
+    windows = 2 * source.lags - 1 if source.both_ways else source.lags
+    return np.tile(source.scale, windows)
+
+
+def given_centre(source: Source) -> Array | None:
+    """What is subtracted from the columns, in units of the data."""
+    if source.centre is None or source.scale is None:
+        return source.centre
+    return source.centre / scale_of_columns(source)
+
+
+def in_given_units(source: Source, model: Network) -> Network:
+    """Network for inputs in units of the data, of one for inputs as passes see them."""
+    if source.scale is None:
+        return model
+    scale, direct = scale_of_columns(source), model.direct_weights
+    return model.replace(
+        input_weights=model.input_weights * scale,
+        direct_weights=None if direct is None else direct * scale[:, None],
+    )
+
+
 def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Network:
-    """Return the network on the inputs as they were given: not centred, before windows."""
-    centre, lags = source.centre, problem.settings.lags
+    """Network on the inputs as given, not centred and before windows, of one in their units."""
+    centre, lags = given_centre(source), problem.settings.lags
     if centre is not None:
         direct = model.direct_weights
         model = model.replace(

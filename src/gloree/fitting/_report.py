@@ -51,6 +51,7 @@ def fit_report(
         covariance=refined.covariance,
         weights=refined.weights,
         predicted_errors=refined.predicted_errors,
+        specification=refined.specification,
         conditions=conditions,
         accuracies=refined.accuracies,
         findings=(*findings, *refined.findings),

@@ -13,7 +13,13 @@ EXPLOSION_LIMIT = 1e16
 """Hidden states beyond this size count as exploded: drives of unit size are below their rounding
 error (1 / eps is 4.5e15), so nothing of the inputs is left in them."""
 
+WEAK_RECURRENCE = 0.01
+"""Largest entry of U below which `explosion_limit` takes states for ones in large units."""
+
 _SMALL_MATRIX = 512
+LARGEST_STATE = 1e150
+"""Limit of any state: its square has to be a number."""
+
 _ROWS_AT_ONCE = 2**13
 _PRODUCTS_AT_ONCE = 2**19
 
@@ -45,6 +51,24 @@ class ExplosionError(PassFailure, ArithmeticError):
 
 class ExplosionWarning(RuntimeWarning):
     """Some hidden states exploded and were replaced by NaN."""
+
+
+def explosion_limit(recurrent_weights: Array | None, activation: Activation) -> float:
+    """Size of a state from which on it counts as exploded, whatever the units of the inputs are.
+
+    Inputs times s turn the states of c z^l into s^l times as large ones and U into s^(1 - l) times
+    as small a one, so that h |U|^(l / (l - 1)) is what tells an explosion. `EXPLOSION_LIMIT` holds
+    down to a U of `WEAK_RECURRENCE`, and for everything that is no monomial of degree 2 or more.
+    """
+    degree = activation.degree
+    if recurrent_weights is None or degree is None or degree < 2 or not activation.is_monomial:
+        return EXPLOSION_LIMIT
+    size = float(np.abs(recurrent_weights).max(initial=0.0)) / WEAK_RECURRENCE
+    if size >= 1.0:
+        return EXPLOSION_LIMIT
+    with np.errstate(divide="ignore", over="ignore"):
+        grown = EXPLOSION_LIMIT * np.float64(size) ** (-degree / (degree - 1))
+    return float(min(grown, LARGEST_STATE))
 
 
 def multiply_rows(values: Array, matrix: Array, out: Array | None = None) -> Array:

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 from gloree._extras import require
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
-from gloree.models._forward import EXPLOSION_LIMIT
 from gloree.models._prediction import check_columns, predict_data, predict_rows
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._storage import FORMAT_NAME, read_model, write_model
@@ -330,7 +329,7 @@ class Network(ABC):
         return data.restore(outputs)
 
     def explosions(
-        self, X: object, *, lengths: ArrayLike | None = None, limit: float = EXPLOSION_LIMIT
+        self, X: object, *, lengths: ArrayLike | None = None, limit: float | None = None
     ) -> IntArray:
         """List the sequences whose states run away, with the first such step.
 
@@ -338,8 +337,9 @@ class Network(ABC):
         ----------
         X, lengths
             As in `hidden_states`.
-        limit : float, default EXPLOSION_LIMIT
-            Largest size of a state that still counts as sound.
+        limit : float, optional
+            Largest size of a state that still counts as sound. By default `EXPLOSION_LIMIT`, or
+            more for monomials on inputs in large units (a U below 0.01).
 
         Returns
         -------
@@ -364,7 +364,7 @@ class Network(ABC):
         >>> model.explosions([np.zeros((9, 1)), np.ones((9, 1))])
         array([[1, 6]])
         """
-        if not limit > 0.0:
+        if limit is not None and not limit > 0.0:
             raise ValueError(f"`limit` is {limit}, expected a positive number")
         data = self._read(X, lengths)
         explosions = Explosions("nan", limit)

@@ -13,9 +13,9 @@ from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.models._blocks import BLOCK_STEPS, forward_blocks
 from gloree.models._forward import (
-    EXPLOSION_LIMIT,
     ExplosionError,
     ExplosionWarning,
+    explosion_limit,
     multiply_rows,
 )
 from gloree.sequences import Array, IntArray, Segments, Sequences, lag_windows
@@ -83,11 +83,12 @@ class BatchStates:
 class Explosions:
     """First exploded step of each sequence that has one, and the size of the state there.
 
-    The first in the order of the recursion; of two, the one that was run first counts.
+    The first in the order of the recursion; of two, the one that was run first counts. A `limit`
+    of None is that of `explosion_limit`.
     """
 
     on_explosion: OnExplosion = "raise"
-    limit: float = EXPLOSION_LIMIT
+    limit: float | None = None
     found: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,6 +154,9 @@ def _run(data: Sequences, recursion: Recursion, explosions: Explosions) -> Itera
     segment = BLOCK_STEPS if longest > 2 * BLOCK_STEPS else None
     transposed = np.ascontiguousarray(recursion.input_weights.T)
     carried: Array | None = None
+    limit = explosions.limit
+    if limit is None:
+        limit = explosion_limit(recursion.recurrent_weights, recursion.activation)
     for segments in walked.segments(batch_size=recursion.batch_rows(longest), segment=segment):
         start, stop = segments.start, segments.stop
         windows = _windows(walked, segments, recursion.lags)
@@ -167,7 +171,7 @@ def _run(data: Sequences, recursion: Recursion, explosions: Explosions) -> Itera
             recursion.recurrent_weights,
             recursion.activation,
             carried=carried,
-            limit=explosions.limit,
+            limit=limit,
         )
         for block, local in run.explosions.tolist():
             sequence, step, size = _blank(run.states, walked, segments, block, local)

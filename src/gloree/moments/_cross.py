@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -16,7 +17,7 @@ from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, 
 from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
 from gloree._storage import load_arrays, reading, save_arrays
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, require
+from gloree.chains import HermiteLaw, fingerprint, require
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, as_sequences
 
@@ -49,6 +50,9 @@ class CrossMoment(Sums):
         Sums of y.
     sums : ndarray of shape (n_boundary_types, n_outputs + 1, n_entries)
         Sums of (y, 1) times the monomials of s of degree m, m - 2, ..
+    law : int
+        Checksum of the law and of the projection, so that sums under different ones are never
+        merged.
     """
 
     order: int = field(metadata={"setting": True})
@@ -56,6 +60,7 @@ class CrossMoment(Sums):
     counts: Array
     output_sums: Array
     sums: Array = field(repr=False)
+    law: int = field(default=0, metadata={"setting": True}, repr=False)
 
     @classmethod
     def identity(
@@ -68,7 +73,11 @@ class CrossMoment(Sums):
         types, n_inputs = covariances.shape[:2]
         entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(order))
         shapes = ((types,), (types, n_outputs), (types, n_outputs + 1, entries))
-        return cls(order, covariances, *map(np.zeros, shapes))
+        law = zlib.crc32(fingerprint(chain).encode())
+        if projection is not None:
+            law = zlib.crc32(np.ascontiguousarray(projection), law)
+        counts, output_sums, sums = map(np.zeros, shapes)
+        return cls(order, covariances, counts, output_sums, sums, law)
 
     @property
     def n_rows(self) -> float:
@@ -107,12 +116,15 @@ class CrossMoment(Sums):
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CrossMoment:
         """Read what `save` wrote; anything else is a `gloree.models.FormatError`."""
-        arrays = load_arrays(path, _FORMAT, _VERSION, [each.name for each in fields(cls)])
-        order = arrays.pop("order")
+        known = {each.name for each in fields(cls)} - {"law"}
+        arrays = load_arrays(path, _FORMAT, _VERSION, known, optional=("law",))
+        order, law = arrays.pop("order"), arrays.pop("law", np.array(0))
         with reading(path, _FORMAT):
             if order.shape or order.dtype.kind not in "iu" or not 0 < order <= LARGEST_ORDER:
                 raise ValueError(f"an order of {order!r:.50}")
-            found = cls(int(order), **arrays)
+            if law.shape or law.dtype.kind not in "iu":
+                raise ValueError(f"a checksum of the law of {law!r:.50}")
+            found = cls(int(order), **arrays, law=int(law))
             found._check_shapes()
         return found
 
@@ -266,7 +278,7 @@ def cross_moment(
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
     purpose = "cross_moment(chain, X, Y, order)"
-    require(chain, order=order, hermite=True, edges=True, purpose=purpose)
+    require(chain, order=order, hermite=True, edges=True, digits=True, purpose=purpose)
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a cross moment needs outputs")

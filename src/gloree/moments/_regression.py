@@ -62,7 +62,7 @@ class RegressionFeatures:
     ----------
     whitening : Whitening
     degree : int
-        l, 2 or more.
+        l, 1 or more.
     chain : HermiteLaw or None
         For ``union``; None means ``xreg``.
     """
@@ -309,7 +309,7 @@ def regression_moment(
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
     order : int, default 2
-        l.
+        l >= 1.
     chain : HermiteLaw, optional
         Law whose score joins the features (``union``); None uses the inputs only (``xreg``).
     lengths : sequence of int, optional
@@ -322,9 +322,10 @@ def regression_moment(
     Raises
     ------
     TypeError, LawError
-        If `chain` is no input law, or its score tensors are not Hermite tensors.
+        If `order` is no integer, `chain` is no input law, or its score tensors are not Hermite
+        tensors.
     ValueError
-        If there are fewer rows than features.
+        If `order` < 1, or there are fewer rows than features.
 
     Examples
     --------
@@ -333,8 +334,13 @@ def regression_moment(
     >>> moments.regression_moment(X, Y, chain=chain).shape
     (3, 4, 4)
     """
+    if isinstance(order, bool) or not isinstance(order, (int, np.integer)):
+        raise TypeError(f"`order` must be an integer, got {order!r}")
+    if order < 1:
+        raise ValueError(f"`order` must be at least 1, got {order}")
     if chain is not None:
-        require(chain, order=order, hermite=True, purpose="`regression_moment` with a law")
+        purpose = "`regression_moment` with a law"
+        require(chain, order=order, hermite=True, digits=True, purpose=purpose)
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     if data.Y is None:
         raise ValueError("`Y` is missing: a regression moment needs outputs")

@@ -12,7 +12,7 @@ is quadratic), and no weight matrix needs an inverse: only the n_hidden x n_hidd
 Every estimator is a pass (batch, current model) -> sums, and a function from the sums to U and b.
 """
 
-from gloree.recurrence._contraction import Contraction, solve_overlap, top_degree
+from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap, top_degree
 from gloree.recurrence._directions import (
     Directions,
     SpreadSums,
@@ -88,6 +88,7 @@ __all__ = [
     "linearised_update",
     "output_update",
     "pseudo_observations",
+    "ridge_solve",
     "score_sums",
     "score_update",
     "solve_overlap",

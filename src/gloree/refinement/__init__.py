@@ -7,6 +7,7 @@ from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
 from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
+from gloree.refinement._rescaling import in_other_units, on_uncentred_inputs
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
@@ -29,13 +30,24 @@ from gloree.refinement._sensitivities import (
     square_sums,
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
+from gloree.refinement._specification import (
+    Alternatives,
+    EfficientScores,
+    coupling_sums,
+    flip_test,
+    left_to_gain,
+    score_rows,
+    unit_sums,
+)
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
     "INVERSE_RIDGE",
     "LBFGS",
     "LOSSES",
+    "Alternatives",
     "CrossEntropy",
+    "EfficientScores",
     "GaussNewton",
     "GradientSums",
     "HessianSums",
@@ -54,16 +66,22 @@ __all__ = [
     "SquaredError",
     "StandardErrors",
     "Step",
+    "coupling_sums",
     "evaluate",
     "first_model",
+    "flip_test",
     "gauss_newton",
     "gradient_sums",
     "hessian_pass",
     "hessian_sums",
+    "in_other_units",
+    "left_to_gain",
     "logistic_readout",
+    "on_uncentred_inputs",
     "polished",
     "polynomial_powers",
     "residual_round",
+    "score_rows",
     "softmax",
     "split_held_out",
     "spread_sums",
@@ -71,5 +89,6 @@ __all__ = [
     "standard_errors",
     "start_rounds",
     "sweep",
+    "unit_sums",
     "with_components",
 ]

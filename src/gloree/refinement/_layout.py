@@ -256,7 +256,7 @@ class Layout:
         None unless scales are free, as for monomials and (but for h_0) for any parabola with free
         biases. Shape (n_hidden or 0, size).
         """
-        parabola = model.activation.degree == 2 and self.bias
+        parabola = model.activation.degree == 2 and self.unit_bias
         if not (model.activation.is_monomial or parabola):
             return np.zeros((0, self.size))
         rows = np.zeros((self.n_hidden, self.size))

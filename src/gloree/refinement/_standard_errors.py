@@ -141,7 +141,7 @@ def standard_errors(
     engine: Engine,
     source: Source,
     *,
-    centre: Array | None = None,
+    reported: Array | None = None,
 ) -> StandardErrors:
     r"""Standard errors at a refined model, from the scores of clusters.
 
@@ -163,8 +163,9 @@ def standard_errors(
     layout : Layout
     engine : Engine
     source : Source
-    centre : ndarray of shape (n_columns,), optional
-        Errors are those of b - A1 m and c - D^T m, for a fit on x - m.
+    reported : ndarray of shape (size, size), optional
+        Combinations of the weights whose errors are asked for, in rows, in place of the weights
+        themselves (see `on_uncentred_inputs`, `in_other_units`).
 
     Returns
     -------
@@ -190,7 +191,7 @@ def standard_errors(
     whole = clusters.share == 1.0 and sums.hessians.shape[1] > 0
     H = sums.hessians.sum(axis=0) if whole else solution.hessian.hessian
     root = inverse_root(H, layout.scale_constraints(model))
-    contrasts = reported(layout, centre) @ root
+    contrasts = root if reported is None else reported @ root
 
     terms, finest = spread(sums, root, contrasts, solution.n_rows)
     variance = np.einsum("qc,qc->c", terms, terms)
@@ -229,23 +230,6 @@ def inverse_root(H: Array, constraints: Array) -> Array:
         used = values > 1e-12 * values[-1]
         root = vectors[:, used] / np.sqrt(values[used])
     return np.asarray(scale[:, None] * root)
-
-
-def reported(layout: Layout, centre: Array | None) -> Array:
-    """Matrix from the parameter vector of a fit on x - m to that for inputs as given."""
-    matrix = np.eye(layout.size)
-    if centre is None:
-        return matrix
-    index = layout.indices
-    if layout.unit_bias:
-        for part in layout.directions:
-            rows = index[f"{part.prefix}input_weights"]
-            for place, row in zip(index["hidden_bias"][part.units], rows, strict=True):
-                matrix[place, row] = -centre[part.columns]
-    if layout.direct and layout.bias:
-        for place, row in zip(index["output_bias"], index["direct_weights"].T, strict=True):
-            matrix[place, row] = -centre
-    return matrix
 
 
 def spread(sums: ClusterSums, root: Array, contrasts: Array, n_rows: float) -> tuple[Array, Array]:

@@ -84,7 +84,7 @@ def partial_score(
     """
     order = check_order(order, "order")
     purpose = f"`partial_score` of order {order}"
-    require(chain, order=order, hermite=order > 1, edges=True, purpose=purpose)
+    require(chain, order=order, hermite=order > 1, edges=True, digits=True, purpose=purpose)
     data = _within(memory_limit, as_sequences(X, lengths=lengths), chain.n_inputs**order)
     batch = data.whole()
     scores = chain.scores(batch)
@@ -142,7 +142,7 @@ def joint_score(
     """
     m, m_earlier = (check_order(order, "orders") for order in orders)
     purpose = f"`joint_score` of orders ({m}, {m_earlier})"
-    require(chain, order=m + m_earlier, hermite=True, edges=True, purpose=purpose)
+    require(chain, order=m + m_earlier, hermite=True, edges=True, digits=True, purpose=purpose)
     lag = check_order(lag, "lag")
     entries = chain.n_inputs ** (m + m_earlier)
     data = _within(memory_limit, as_sequences(X, lengths=lengths), entries)
@@ -201,7 +201,7 @@ def window_score(
     """
     order, lags = check_order(order, "order"), check_order(lags, "lags")
     purpose = f"`window_score` of order {order}"
-    require(chain, order=order, hermite=True, edges=True, purpose=purpose)
+    require(chain, order=order, hermite=True, edges=True, digits=True, purpose=purpose)
     entries = (lags * chain.n_inputs) ** order
     data = _within(memory_limit, as_sequences(X, lengths=lengths), entries)
     batch = data.whole()
@@ -245,7 +245,7 @@ def window_score_covariance(
            [-0.5 ,  1.25]])
     """
     lags = check_order(lags, "lags")
-    require(chain, hermite=True, edges=True, purpose="`window_score_covariance`")
+    require(chain, hermite=True, edges=True, digits=True, purpose="`window_score_covariance`")
     far_before, far_after = chain.context[0] + lags - 1, chain.context[1]
     # Steps beyond the reach of the law make no difference.
     before = far_before if before is None else min(before, far_before)

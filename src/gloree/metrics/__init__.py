@@ -1,0 +1,15 @@
+"""Errors of weights and predictions: the one home of "equal up to symmetry"."""
+
+from gloree.metrics._alignment import WEIGHTS, Alignment, align, weight_errors
+from gloree.metrics._scores import SquaredErrors, r2_score, root_mean_square_error, score_model
+
+__all__ = [
+    "WEIGHTS",
+    "Alignment",
+    "SquaredErrors",
+    "align",
+    "r2_score",
+    "root_mean_square_error",
+    "score_model",
+    "weight_errors",
+]

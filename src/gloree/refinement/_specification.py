@@ -1,0 +1,415 @@
+r"""Score test of what a refined network leaves out.
+
+Take a family of larger networks, :math:`\gamma = 0` being the one fitted: other powers of the
+pre-activations, or inputs of one step further back,
+
+.. math::
+    h_{ti} = f(z_{ti}) + \sum_m \gamma_{im} He_m(u_{ti}), \qquad
+    z_t \mathrel{+}= \Gamma x_{t-L}, \qquad \hat y_t \mathrel{+}= \Delta^T x_{t-L}
+
+(the last one beside a direct path only; in networks without biases an offset of the outputs
+alike), where u is z in standard units, held within `LARGEST`, and He_m a Hermite polynomial: u^m,
+less what lower powers say of it. The efficient score of a component is
+
+.. math::
+    e_j = \sum_t \Big( \frac{\partial \hat y_t}{\partial \gamma_j}
+        - J_t H^{-1} b_j \Big)^T r_t, \qquad b_j = \sum_t J_t^T \frac{\partial \hat y_t}
+        {\partial \gamma_j}, \qquad H = \sum_t J_t^T J_t,
+
+which weights within their standard errors of the optimum do not move (Neyman's C(alpha)). It is
+summed over blocks c of whole sequences, or of stretches of long ones, and with
+:math:`V_j = \sum_c e_{cj}^2`
+
+.. math:: T = \sum_j \Big( \sum_c e_{cj} \Big)^2 / V_j .
+
+Under the null, blocks are independent with mean zero, whatever their variances are and however
+noise depends on time, inputs and outputs within them: flipping the signs of all components of a
+block is as likely. Over these flips T has mean m and variance
+:math:`2 \sum_{c \ne c'} (\sum_j e_{cj} e_{c'j} / V_j)^2`; the scaled chi square with these two
+moments gives the p-value. Nothing is inverted but H, so more components than blocks are no matter.
+
+References
+----------
+.. [1] J. Neyman, "Optimal asymptotic tests of composite statistical hypotheses", in: Probability
+   and Statistics, The Harald Cramer Volume (1959).
+.. [2] J. M. Wooldridge, "A unified approach to robust, regression-based specification tests",
+   Econometric Theory 6 (1990).
+.. [3] F. E. Satterthwaite, "An approximate distribution of estimates of variance components",
+   Biometrics Bulletin 2 (1946).
+.. [4] A. C. Davidson, E. Flachaire, "The wild bootstrap, tamed at last", Journal of Econometrics
+   146 (2008).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+from scipy import linalg
+from scipy.stats import chi2
+
+from gloree._arrays import to_host
+from gloree._sums import Sums
+from gloree.models import Network
+from gloree.refinement._layout import Direction, Layout
+from gloree.refinement._linearisation import Linearisation
+from gloree.refinement._sensitivities import HessianSums
+from gloree.sequences import Array, Batch, IntArray
+from gloree.states import chains_of, run_states, step_after, step_before
+
+LARGEST = 3.0
+"""Standard deviations from the mean at which pre-activations are held: without that a few rows
+would make up most of a sum of fourth powers."""
+
+NEW_SHARE = 0.01
+"""Least part of a component, in mean square, that the weights of the network do not imitate."""
+
+MOST_SAMPLED = 0.5
+"""Part of V that may be ascribed to sampling, at most."""
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What might be missing in a network: powers of z, and x of `lag` steps before.
+
+    Attributes
+    ----------
+    powers : tuple of int
+        m above.
+    centre, scale : ndarray of shape (n_hidden,)
+        Mean and standard deviation of z.
+    columns : ndarray of shape (n_inputs, n_combinations)
+        Combinations of the inputs of one step (without windows) that are tried.
+    outputs : bool
+        Whether they are tried at the outputs too.
+    offset : bool
+        Whether an offset of the outputs is tried.
+    """
+
+    powers: tuple[int, ...]
+    centre: Array
+    scale: Array
+    columns: Array
+    outputs: bool
+    offset: bool = False
+
+    def powers_of(self, at: Linearisation) -> Array:
+        """Hermite polynomials of u of all rows, shape (n_rows, n_powers, n_hidden)."""
+        u = np.clip((at.states.z - self.centre) / self.scale, -LARGEST, LARGEST)
+        found = np.empty((u.shape[0], len(self.powers), u.shape[1]))
+        before, hermite = np.ones_like(u), u
+        for m in range(1, max(self.powers) + 1):
+            if m in self.powers:
+                found[:, self.powers.index(m)] = hermite
+            before, hermite = hermite, u * hermite - m * before
+        return found
+
+    def inputs_before(self, at: Linearisation, direction: Direction) -> Array:
+        """What one more lag would show to the units of a direction, (n_rows, n_combinations)."""
+        n_inputs = self.columns.shape[0]
+        oldest = at.inputs(direction)[:, -n_inputs:] @ self.columns
+        backward = direction.prefix == "backward_"
+        return step_after(at.batch, oldest) if backward else step_before(at.batch, oldest)
+
+    def at_outputs(self, at: Linearisation) -> Array:
+        """What might be added to every output, shape (n_rows, n): lagged inputs, and 1."""
+        parts = [np.zeros((at.batch.n_rows, 0))]
+        if self.outputs:
+            parts.append(self.inputs_before(at, at.layout.directions[0]))
+        if self.offset:
+            parts.append(np.ones((at.batch.n_rows, 1)))
+        return np.concatenate(parts, axis=1)
+
+    def n_of(self, layout: Layout) -> tuple[int, int, int]:
+        """Number of components: powers, lagged inputs, offsets. They stand in this order."""
+        lagged = self.columns.shape[1] * (layout.n_hidden + layout.n_outputs * self.outputs)
+        return layout.n_hidden * len(self.powers), lagged, layout.n_outputs * self.offset
+
+
+@dataclass(frozen=True)
+class UnitSums(Sums):
+    """Sums over rows of z and of the inputs, and of their squares."""
+
+    n_rows: float
+    z: Array
+    z_squares: Array
+    x: Array
+    x_squares: Array
+
+
+def unit_sums(batch: Batch, model: Network) -> UnitSums:
+    """Map of the pass for mean and spread of pre-activations and inputs."""
+    z, x = (to_host(v)[batch.counted_rows] for v in (run_states(model, batch).z, batch.X))
+    sums = (each.sum(axis=0) for v in (z, x) for each in (v, v**2))
+    return UnitSums(float(batch.n_counted), *sums)
+
+
+@dataclass(frozen=True)
+class CouplingSums(Sums):
+    """Sums over rows of J^T d y^ / d gamma, shape (size, n), and of |d y^ / d gamma|^2, (n,)."""
+
+    n_rows: float
+    coupling: Array = field(repr=False)
+    squares: Array
+
+
+def coupling_sums(
+    batch: Batch, model: Network, layout: Layout, alternatives: Alternatives
+) -> CouplingSums:
+    """Map of the pass for b: a tangent sweep and an adjoint sweep of all components at once.
+
+    Time O(n_rows n (n_hidden^2 + n_hidden n_outputs + n_hidden n_inputs)), memory O(n_rows n
+    (n_hidden + n_outputs)), for n components.
+    """
+    at = _linearised(batch, model, layout)
+    changes = _tangents(at, alternatives)
+    changes[~_is_counted(batch)] = 0.0
+    adjoint = np.empty((batch.n_rows, changes.shape[1], layout.n_hidden))
+    np.matmul(changes, model.output_weights.T, out=adjoint)
+    recurrent = layout.recurrent and bool(model.recurrent_weights.any())
+    parts = {part.units.start: part for part in layout.directions}
+    units: list[Array] = []
+    for own, packing in chains_of(model, batch):
+        signal = packing.pack(adjoint[:, :, own])
+        slopes = packing.pack(at.slopes[:, own])[:, None]
+        U, bounds = model.recurrent_weights[own, own], packing.step_starts.tolist()
+        for t in range(packing.n_steps - 1, -1, -1):
+            begin, end = bounds[t], bounds[t + 1]
+            if recurrent and t + 1 < packing.n_steps:
+                stop = bounds[t + 2]
+                signal[begin : begin + stop - end] += signal[end:stop] @ U
+            signal[begin:end] *= slopes[begin:end]
+        entering = packing.pack(at.entering(parts[own.start]))
+        flat = signal.reshape(batch.n_rows, -1).T @ entering
+        units.append(flat.reshape(changes.shape[1], -1))
+    leaving = changes.reshape(batch.n_rows, -1).T @ at.leaving()
+    coupling = np.concatenate([*units, leaving.reshape(changes.shape[1], -1)], axis=1)
+    squares = np.einsum("rma,rma->m", changes, changes)
+    return CouplingSums(float(batch.n_counted), coupling.T, squares)
+
+
+def _tangents(at: Linearisation, alternatives: Alternatives) -> Array:
+    """Derivatives d y^_t / d gamma of all components, shape (n_rows, n, n_outputs)."""
+    model, layout, n_rows = at.model, at.layout, at.batch.n_rows
+    counts = alternatives.n_of(layout)
+    n_powers, changes = counts[0], np.zeros((n_rows, sum(counts), layout.n_outputs))
+    powers, outer = alternatives.powers_of(at), alternatives.at_outputs(at)
+    recurrent = layout.recurrent and bool(model.recurrent_weights.any())
+    parts = {part.units.start: part for part in layout.directions}
+    for own, packing in chains_of(model, at.batch):
+        part, k = parts[own.start], own.stop - own.start
+        lagged = alternatives.inputs_before(at, part)[:, :, None] * at.slopes[:, None, own]
+        drives = np.concatenate((powers[:, :, own], lagged), axis=1)
+        packed, slopes = packing.pack(drives), packing.pack(at.slopes[:, own])[:, None, None]
+        # component (j, i) enters unit i alone
+        state = np.zeros((*packed.shape, k))
+        state[:, :, np.arange(k), np.arange(k)] = packed
+        U, bounds = model.recurrent_weights[own, own].T, packing.step_starts.tolist()
+        for t in range(1, packing.n_steps if recurrent else 0):
+            before, begin, end = bounds[t - 1], bounds[t], bounds[t + 1]
+            state[begin:end] += slopes[begin:end] * (state[before : before + end - begin] @ U)
+        seen = packing.unpack(state @ model.output_weights[own])
+        cut = powers.shape[1]
+        for first, block in ((0, seen[:, :cut]), (n_powers, seen[:, cut:])):
+            count = block.shape[1]
+            width = layout.n_hidden
+            places = first + np.arange(count)[:, None] * width + np.arange(own.start, own.stop)
+            changes[:, places.ravel()] = block.reshape(n_rows, -1, layout.n_outputs)
+    first = sum(counts) - outer.shape[1] * layout.n_outputs
+    for a in range(layout.n_outputs):
+        changes[:, first + np.arange(outer.shape[1]) * layout.n_outputs + a, a] = outer
+    return changes
+
+
+@dataclass(frozen=True)
+class ScoreRows(Sums):
+    """Scores of blocks: J^T r, shape (n_blocks, size), and (d y^ / d gamma)^T r, (n_blocks, n)."""
+
+    n_rows: float
+    squares: float
+    weights: Array = field(repr=False, metadata={"concatenate": True})
+    others: Array = field(repr=False, metadata={"concatenate": True})
+
+
+def score_rows(
+    batch: Batch, model: Network, layout: Layout, alternatives: Alternatives, blocks: float
+) -> ScoreRows:
+    """Map of the pass for scores, by the adjoint.
+
+    A block is a stretch of a segment, or so many segments where `blocks`, their number for each
+    segment, is below 1. Time O(n_rows n_hidden (n_inputs + n_hidden + n / n_hidden)).
+    """
+    at = _linearised(batch, model, layout)
+    residuals = at.residuals()
+    delta = at.adjoint(residuals)
+    # the adjoint of h itself, of which delta is f' times
+    of_states = residuals @ model.output_weights.T
+    if layout.recurrent:
+        for part in layout.directions:
+            follow = step_before if part.prefix == "backward_" else step_after
+            U = model.recurrent_weights[part.units, part.units]
+            of_states[:, part.units] += follow(batch, delta[:, part.units]) @ U
+    starts = _block_starts(batch, blocks)
+    scores = [
+        _block_products(starts, delta[:, part.units], at.entering(part))
+        for part in layout.directions
+        if part.n_units
+    ]
+    scores.append(_block_products(starts, residuals, at.leaving()))
+    powers = alternatives.powers_of(at) * of_states[:, None]
+    parts = [np.add.reduceat(powers, starts).reshape(starts.shape[0], -1)]
+    lagged = np.empty((starts.shape[0], alternatives.columns.shape[1], layout.n_hidden))
+    for part in layout.directions:
+        if part.n_units:
+            before = alternatives.inputs_before(at, part)
+            own = _block_products(starts, before, delta[:, part.units])
+            lagged[:, :, part.units] = own.reshape(starts.shape[0], -1, part.n_units)
+    parts.append(lagged.reshape(starts.shape[0], -1))
+    parts.append(_block_products(starts, alternatives.at_outputs(at), residuals))
+    squares = float(np.vdot(residuals, residuals))
+    others = np.concatenate(parts, axis=1)
+    return ScoreRows(float(batch.n_counted), squares, np.concatenate(scores, axis=1), others)
+
+
+def _linearised(batch: Batch, model: Network, layout: Layout) -> Linearisation:
+    """Linearisation on this machine's memory, wherever the batch is."""
+    host = replace(batch, X=to_host(batch.X), Y=to_host(batch.targets))
+    return Linearisation.of(host, model, layout)
+
+
+def _is_counted(batch: Batch) -> np.ndarray:
+    counted = np.zeros(batch.n_rows, dtype=bool)
+    counted[batch.counted_rows] = True
+    return counted
+
+
+def _block_starts(batch: Batch, blocks: float) -> IntArray:
+    """First row of each block; context belongs to the block beside it."""
+    if blocks <= 1:
+        return batch.starts[:: max(1, round(1 / blocks))]
+    starts = []
+    rows = zip(batch.starts, batch.before, batch.lengths - batch.before - batch.after, strict=True)
+    for start, before, counted in rows:
+        n_blocks = max(1, min(round(blocks), int(counted)))
+        inner = before + np.arange(n_blocks) * counted // n_blocks
+        inner[0] = 0
+        starts.append(start + inner)
+    return np.concatenate(starts)
+
+
+def _block_products(starts: IntArray, left: Array, right: Array) -> Array:
+    """Sum of left_t (x) right_t over each block, shape (n_blocks, n_left * n_right)."""
+    n_blocks, n_rows = starts.shape[0], left.shape[0]
+    if n_rows % n_blocks == 0 and (starts == np.arange(0, n_rows, n_rows // n_blocks)).all():
+        stacked = left.reshape(n_blocks, -1, left.shape[1]).swapaxes(1, 2)
+        products: Array = stacked @ right.reshape(n_blocks, -1, right.shape[1])
+        return products.reshape(n_blocks, -1)
+    total = np.empty((n_blocks, left.shape[1], right.shape[1]))
+    for i, (begin, end) in enumerate(pairwise([*starts.tolist(), n_rows])):
+        total[i] = left[begin:end].T @ right[begin:end]
+    return total.reshape(n_blocks, -1)
+
+
+def left_to_gain(rows: ScoreRows, hessian: HessianSums, model: Network, layout: Layout) -> float:
+    """Gain of one more Gauss-Newton step for each weight, in units of the noise variance.
+
+    Around 1 or less where the weights are within their standard errors of the optimum.
+    """
+    gradient = rows.weights.sum(axis=0)
+    H = hessian.hessian * (rows.n_rows / hessian.n_rows)
+    step = _solve(H, gradient[:, None], layout.scale_constraints(model))[:, 0]
+    variance = rows.squares / rows.n_rows / layout.n_outputs
+    return float(gradient @ step) / max(variance, 1e-300) / layout.size
+
+
+@dataclass(frozen=True)
+class EfficientScores:
+    """Efficient scores of blocks, (n_blocks, n_kept), of the components that are new.
+
+    `kept` are their places among all; `sampled` is the part of V that is due to b being estimated
+    from part of the rows; `gains` is the part of the squared error that each component would save
+    alone, to first order. `correction` is by how much V is too small, as least squares has left
+    less of the noise than there was: n_blocks / (n_blocks - 1) times n / (n - size) for n
+    residuals, as usual with clusters.
+    """
+
+    scores: Array
+    kept: IntArray
+    sampled: Array
+    gains: Array
+    correction: float
+
+    @classmethod
+    def of(
+        cls,
+        rows: ScoreRows,
+        halves: tuple[CouplingSums, CouplingSums],
+        hessian: HessianSums,
+        model: Network,
+        layout: Layout,
+    ) -> EfficientScores:
+        r"""Take from the scores what the weights imitate.
+
+        b comes from two samples of rows. With :math:`H^{-1} b` off by :math:`\delta`, the scores
+        of blocks are off by :math:`\delta^T \sum_t J_t^T r_t`, which enters V; their sum is not,
+        as far as the sum of J^T r vanishes. Half the difference of the two samples is such a
+        :math:`\delta`.
+        """
+        H, constraints = hessian.hessian / hessian.n_rows, layout.scale_constraints(model)
+        first, second = (_solve(H, each.coupling / each.n_rows, constraints) for each in halves)
+        whole = np.mean([each.squares / each.n_rows for each in halves], axis=0)
+        new = whole - np.einsum("pj,pj->j", first, H @ second)
+        kept = np.flatnonzero(new > NEW_SHARE * whole)
+        first, second, new = first[:, kept], second[:, kept], new[kept]
+        scores = rows.others[:, kept] - rows.weights @ ((first + second) / 2)
+        off = rows.weights @ ((first - second) / 2)
+        seen = sum(each.n_rows for each in halves) / hessian.n_rows
+        part = max(1.0 - seen, 0.0) * min(rows.n_rows / hessian.n_rows, 1.0)
+        spread = np.maximum((scores**2).sum(axis=0), 1e-300)
+        sampled = np.minimum(part * (off**2).sum(axis=0) / spread, MOST_SAMPLED)
+        gains = scores.sum(axis=0) ** 2 / (new * rows.n_rows * max(rows.squares, 1e-300))
+        n_blocks, n_residuals = scores.shape[0], hessian.n_rows * layout.n_outputs
+        correction = n_blocks / max(n_blocks - 1, 1) / max(1.0 - layout.size / n_residuals, 0.1)
+        return cls(scores, kept, sampled, gains, correction)
+
+    def test(self, chosen: np.ndarray) -> tuple[float, float, float]:
+        """Statistic, degrees of freedom and p-value of some of the components (see `flip_test`)."""
+        factors = self.correction * (1.0 - self.sampled[chosen])
+        return flip_test(self.scores[:, chosen], factors)
+
+
+def _solve(H: Array, b: Array, constraints: Array) -> Array:
+    """Return H^+ b, with scales of units fixed and rows scaled to unit diagonal."""
+    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
+    scale = 1.0 / np.sqrt(diagonal)
+    fixed = constraints * scale
+    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
+    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    right = scale[:, None] * b
+    try:
+        solved = linalg.cho_solve(linalg.cho_factor(matrix), right)
+    except linalg.LinAlgError:
+        solved = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True) @ right
+    return np.asarray(scale[:, None] * solved)
+
+
+def flip_test(scores: Array, factors: Array | float = 1.0) -> tuple[float, float, float]:
+    """Statistic, degrees of freedom and p-value of scores of shape (n_blocks, n).
+
+    V are the sums of squares times `factors`, (n,). The p-value is that of a chi square,
+    `chi2.sf(statistic, df)`; NaN where nothing varies.
+    """
+    spread = (scores**2).sum(axis=0)
+    varies = spread > 0
+    scaled = scores[:, varies] / np.sqrt(spread[varies])
+    own = np.broadcast_to(factors, spread.shape)[varies]
+    total = float((scaled.sum(axis=0) ** 2 / own).sum())
+    gram = scaled @ scaled.T
+    variance = 2.0 * float((gram**2).sum() - (np.diag(gram) ** 2).sum())
+    mean = float(scaled.shape[1])
+    if variance <= 0.0:
+        return np.nan, np.nan, np.nan
+    factor = 2.0 * mean / variance
+    statistic, df = total * factor, mean * factor
+    return statistic, df, float(chi2.sf(statistic, df))
