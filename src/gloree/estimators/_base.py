@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState, generator
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import InputLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
@@ -29,7 +30,6 @@ from gloree.sources import as_data
 MOMENTS_BY_SIZE = ("auto", "regression")
 """First moments that are chosen by the sizes of the data."""
 
-RandomState = int | np.random.Generator | None
 
 Strategy = TypeVar("Strategy")
 
@@ -80,7 +80,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     def _problem(self, data: Data) -> FitProblem:
         """Check the parameters and resolve names; which engine None means depends on the data."""
         engine = get_engine(self.engine, verbose=self.verbose, data=data)
-        return FitProblem(data, self._settings(), engine, _generator(self.random_state))
+        return FitProblem(data, self._settings(), engine, generator(self.random_state))
 
     def _settings(self) -> FitSettings:
         activation = get_activation(self.activation)
@@ -196,16 +196,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
             )
-
-
-def _generator(random_state: RandomState) -> np.random.Generator:
-    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
-    if random_state is None or whole or isinstance(random_state, np.random.Generator):
-        return np.random.default_rng(random_state)
-    raise TypeError(
-        f"`random_state` must be None, an integer of at least 0 or a numpy.random.Generator, got "
-        f"{random_state!r}"
-    )
 
 
 def check_integer(name: str, value: object, least: int) -> None:

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._arrays import like
+from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning, emit, warn_caller
-from gloree.estimators._base import RandomState, SpectralRNN, check_choice
+from gloree.estimators._base import SpectralRNN, check_choice
 from gloree.estimators._labels import (
     Labels,
     accuracy,

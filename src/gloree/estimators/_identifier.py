@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState
 from gloree.activations import Activation, PerUnit, get_activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
-from gloree.estimators._base import RandomState, check_integer
+from gloree.estimators._base import check_integer
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
     FREE_POLYNOMIAL,

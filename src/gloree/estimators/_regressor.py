@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import IdentificationReport, emit
-from gloree.estimators._base import RandomState, SpectralRNN
+from gloree.estimators._base import SpectralRNN
 from gloree.fitting import FitProblem, Regression, run_fit
 from gloree.identification import IdentificationProblem, IdentificationSettings, identify
 from gloree.metrics import score_model
@@ -79,7 +80,7 @@ class SpectralRNNRegressor(SpectralRNN):
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
         Bytes a fit may take beside the data.
-    random_state : None, int or numpy.random.Generator
+    random_state : None, int, SeedSequence, Generator or RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
         Where passes run; None means threads, or the running Dask client for Dask collections.
