@@ -251,6 +251,6 @@ def _check_initial(initial: ArrayLike, rank: int, size: int) -> FloatArray:
         raise ValueError(
             f"`initial` must have shape (rank, n_inputs) = ({rank}, {size}), got {rows.shape}."
         )
-    if not np.isfinite(rows).all() or not np.linalg.norm(rows, axis=1).all():
+    if not np.isfinite(rows).all() or not rows.any(axis=1).all():
         raise ValueError("`initial` must have finite rows, none of them zero.")
-    return rows
+    return np.asarray(np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]))

@@ -208,15 +208,23 @@ class Decomposition:
         components nearly parallel (`max_cosine` below 0.98), none nearly to cancel each other
         (`max_loading` below 3), and every single one `distinct`.
         """
+        return self.overall_objection or self._objection_to_components()
+
+    @property
+    def overall_objection(self) -> str:
+        """The same without the judgement of single components."""
+        errors = (self.component_error, self.loading_error)
         if not self.status.ok:
             return f"status {self.status.name}"
-        errors = (self.component_error, self.loading_error)
         if not max(errors) < MAX_PREDICTED_ERROR:
             return f"predicted errors {errors[0]:.2g} and {errors[1]:.2g}"
         if not self.max_cosine < MAX_COSINE:
             return f"largest |cos| {self.max_cosine:.3f}"
         if not self.max_loading < MAX_LOADING:
             return f"largest |W|/|T| {self.max_loading:.2g}"
+        return ""
+
+    def _objection_to_components(self) -> str:
         if self.distinct.all():
             return ""
         weak = ", ".join(str(index) for index in np.flatnonzero(~self.distinct))

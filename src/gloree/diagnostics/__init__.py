@@ -22,6 +22,7 @@ from gloree.diagnostics._findings import (
     RotationWarning,
     ScoreWarning,
     TooFewSamplesError,
+    UnitWarning,
     emit,
     warn_caller,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "ScoreWarning",
     "Stage",
     "TooFewSamplesError",
+    "UnitWarning",
     "check_covariance",
     "check_identifiable",
     "check_samples",

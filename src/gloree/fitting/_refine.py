@@ -17,6 +17,7 @@ from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._units import UnitTests, judge_units
 from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
@@ -50,7 +51,8 @@ class RefinedFit:
     """The network that a fit ends with, in canonical form, on the inputs as they were given.
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
-    root mean square residuals with moments alone and after it.
+    root mean square residuals with moments alone and after it. `units` are the tests of the units,
+    where the covariance of the weights is there.
     """
 
     model: Network
@@ -62,6 +64,7 @@ class RefinedFit:
     errors: StandardErrors | None = None
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
+    units: UnitTests | None = None
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
@@ -101,6 +104,10 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     units = units_of(result.model)
     canonical = on_given_inputs(problem, source, result.model.canonical())
     errors = find_errors(problem, result, layout, source, units)
+    tests = None
+    if errors is not None:
+        tests = judge_units(result.model, layout, errors.covariance, units.order)
+        findings += tests.findings()
     directions = moments.directions
     detail = result.outcome
     if errors is None:
@@ -114,6 +121,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         _rmse(problem, result, source),
         errors,
         {} if errors is None else errors.relative(canonical, layout),
+        units=tests,
         findings=tuple(findings),
         detail=detail,
     )
