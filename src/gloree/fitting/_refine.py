@@ -14,6 +14,7 @@ from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, Rota
 from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
+from gloree.fitting._mirrors import best_mirror, has_mirrors
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
@@ -93,6 +94,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
     result, source, remembers = settle(problem, inputs, model, descend)
+    if has_mirrors(result.model, layout):
+        result = out_of_mirrors(problem, result, layout, source, descend)
     # lower terms are not what the moments were fitted with
     known = asked.is_monomial and settings.loss.least_squares
     start = result.start_rmse if known else _rmse_of_moments(moments)
@@ -166,6 +169,17 @@ def settle(
             )
             return result, source, [finding]
         model, source = result.model, longer
+
+
+def out_of_mirrors(
+    problem: FitProblem, result: Solution, layout: Layout, source: Source, descend: Descend
+) -> Solution:
+    """Descend once more where the mirror image of some unit fits better."""
+    start, n_changed = best_mirror(result.model, layout, problem.engine, source)
+    if n_changed == 0:
+        return result
+    again = descend(start, source)
+    return again if again.final.loss < result.final.loss else result
 
 
 def _washout_error(problem: FitProblem, model: Network, source: Source, longer: Source) -> float:
