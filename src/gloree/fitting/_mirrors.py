@@ -13,21 +13,44 @@ variances above the optimum as sequences tell.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from gloree._arrays import to_host
+from gloree._sums import Sums
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
-from gloree.models import Network
-from gloree.refinement import GaussNewton, Layout, Solution, SquaredError
-from gloree.sequences import Array
+from gloree.models import ExplosionError, Network
+from gloree.refinement import (
+    GaussNewton,
+    Layout,
+    Solution,
+    SquaredError,
+    gradient_sums,
+    hessian_pass,
+)
+from gloree.sequences import Array, Batch, IntArray
+from gloree.states import residual_rows, without_context
 
 MIRROR_ROWS = 20_000
 """Rows on which mirror images are compared, about."""
 
 ENOUGH = 1.0
 """Fall of the squared error on those rows, in noise variances, that makes a mirror image better."""
+
+MOST_WEIGHTS = 1500
+"""Weights up to which J^T J is formed, and mirror images are tried."""
+
+MOST_ROUNDS, MOST_TRIED = 8, 3
+"""Rounds of changes, and sets of units that are tried in each."""
+
+ENUMERATED = 12
+"""Units of which all sets are looked at."""
+
+DEPENDENT = 1e-10
+"""Singular values of J^T J, relative to the largest, that count as zero."""
 
 
 def centre(activation: object) -> tuple[float, float] | None:
@@ -70,27 +93,106 @@ def mirrored(model: Network, layout: Layout, unit: int) -> Network:
     return model.replace(**weights)
 
 
+@dataclass(frozen=True)
+class MirrorSums(Sums):
+    """Sums over rows of P^T P, P^T r and J^T P, for :eq:`mirror-choice`.
+
+    Column i of P, (n_rows n_outputs, n_hidden), is how predictions change if unit i alone is in its
+    mirror image; r are residuals and J the derivative of the predictions in the weights.
+    """
+
+    squares: Array
+    residuals: Array
+    slopes: Array
+
+
+def mirror_sums(
+    batch: Batch, model: Network, layout: Layout, images: tuple[Network, ...]
+) -> MirrorSums:
+    """Sums of one batch; a forward pass and an adjoint for each unit."""
+    r = without_context(batch, residual_rows(model, batch))
+    predictions, changes, slopes = batch.targets - r, [], []
+    for image in images:
+        change = r - without_context(batch, residual_rows(image, batch))
+        aimed = gradient_sums(replace(batch, Y=predictions + change), model, layout, 1)
+        changes.append(to_host(change).ravel())
+        slopes.append(aimed.gradient)
+    P = np.array(changes)
+    return MirrorSums(P @ P.T, P @ to_host(r).ravel(), np.array(slopes).T)
+
+
 def best_mirror(
     model: Network, layout: Layout, engine: Engine, source: Source
 ) -> tuple[Network, int]:
-    """Put units in their mirror images until no other one fits better; how many were changed.
+    """Put units in their mirror images while that fits better; how many were changed.
 
-    Each is judged after one Gauss-Newton step on a part of the data, which decides: the images
-    differ in the first steps of sequences alone, and little is left to gain after that step.
+    Which units is foreseen from the linearised network, all combinations at once, and decided after
+    a Gauss-Newton step from the images on a part of the data: they differ in the first steps of
+    sequences alone, and little is left to gain after one step.
     """
     stride = max(source.data.n_rows // MIRROR_ROWS, 1) * source.stride
     some = replace(source, stride=stride)
-    found = _one_step(model, layout, engine, some)
-    start, changed, waiting = model, 0, list(range(layout.n_hidden))
-    while waiting:
-        unit = waiting.pop(0)
-        image = mirrored(start, layout, unit)
-        tried = _one_step(image, layout, engine, some)
-        before, after = _total(found), _total(tried)
-        if before - after > ENOUGH * before / (found.n_rows * layout.n_outputs):
-            start, found, changed = tried.model, tried, changed + 1
-            waiting = [other for other in range(layout.n_hidden) if other != unit]
-    return start, changed
+    if layout.size > MOST_WEIGHTS:
+        return model, 0
+    found, n_changed = _one_step(model, layout, engine, some), 0
+    for _ in range(MOST_ROUNDS):
+        before, better = _total(found), None
+        for units in _promising(found.model, layout, engine, some):
+            image = found.model
+            for unit in units:
+                image = mirrored(image, layout, int(unit))
+            tried = _one_step(image, layout, engine, some)
+            if before - _total(tried) > ENOUGH * before / (found.n_rows * layout.n_outputs):
+                better, n_changed = tried, n_changed + len(units)
+                break
+        if better is None:
+            break
+        found = better
+    return (found.model, n_changed) if n_changed else (model, 0)
+
+
+def _promising(model: Network, layout: Layout, engine: Engine, source: Source) -> list[IntArray]:
+    """Sets of units whose mirror images promise a smaller error, the best ones first.
+
+    With s_i = 1 for units in their image, the squared error that is left once the other weights
+    have adapted changes by s^T Q s - 2 s^T q (:eq:`mirror-choice`).
+    """
+    current = engine.run(partial(gradient_sums, model=model, layout=layout), source, label="J^T r")
+    hessian = hessian_pass(model, layout, engine, source, current).hessian
+    images = tuple(mirrored(model, layout, unit) for unit in range(layout.n_hidden))
+    function = partial(mirror_sums, model=model, layout=layout, images=images)
+    try:
+        sums = engine.run(function, source, label="mirror images")
+    except ExplosionError:
+        return []
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(hessian), np.finfo(np.float64).tiny))
+    slopes = sums.slopes * scale[:, None]
+    scaled = hessian * np.outer(scale, scale)
+    adapted = np.linalg.lstsq(scaled, slopes, rcond=DEPENDENT)[0]
+    Q = sums.squares - slopes.T @ adapted
+    q = sums.residuals - (scale * current.gradient) @ adapted
+    sets = _combinations(Q, q)
+    change = np.einsum("si,ij,sj->s", sets, Q, sets) - 2 * sets @ q
+    order = np.argsort(change, kind="stable")[:MOST_TRIED]
+    return [np.flatnonzero(sets[i]) for i in order if change[i] < 0]
+
+
+def _combinations(Q: Array, q: Array) -> Array:
+    """All sets of units as rows of zeros and ones; of many units what single changes lead to."""
+    n_units = q.shape[0]
+    if n_units <= ENUMERATED:
+        numbers = np.arange(1, 2**n_units)
+        return (numbers[:, None] >> np.arange(n_units) & 1).astype(np.float64)
+    chosen, visited = np.zeros(n_units), []
+    for _ in range(n_units):
+        signs = 1 - 2 * chosen
+        change = signs * (2 * Q @ chosen - 2 * q) + np.diag(Q)
+        unit = int(np.argmin(change))
+        if change[unit] >= 0:
+            break
+        chosen[unit] = 1 - chosen[unit]
+        visited.append(chosen.copy())
+    return np.array(visited[::-1]).reshape(-1, n_units)
 
 
 def _one_step(model: Network, layout: Layout, engine: Engine, source: Source) -> Solution:
