@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,7 +44,7 @@ ENOUGH = 1.0
 MOST_WEIGHTS = 1500
 """Weights up to which J^T J is formed, and mirror images are tried."""
 
-MOST_ROUNDS, MOST_TRIED = 8, 3
+MOST_ROUNDS, MOST_TRIED = 8, 16
 """Rounds of changes, and sets of units that are tried in each."""
 
 ENUMERATED = 12
@@ -121,10 +122,19 @@ def mirror_sums(
     return MirrorSums(P @ P.T, P @ to_host(r).ravel(), np.array(slopes).T)
 
 
-def best_mirror(
-    model: Network, layout: Layout, engine: Engine, source: Source
-) -> tuple[Network, int]:
-    """Put units in their mirror images while that fits better; how many were changed.
+class MirrorSearch(NamedTuple):
+    """The network of the best mirror images found; `missed` if others promise more, yet none held.
+
+    `is_new` says whether any unit was changed.
+    """
+
+    model: Network
+    is_new: bool
+    missed: bool
+
+
+def best_mirror(model: Network, layout: Layout, engine: Engine, source: Source) -> MirrorSearch:
+    """Put units in their mirror images while that fits better.
 
     Which units is foreseen from the linearised network, all combinations at once, and decided after
     a Gauss-Newton step from the images on a part of the data: they differ in the first steps of
@@ -133,26 +143,31 @@ def best_mirror(
     stride = max(source.data.n_rows // MIRROR_ROWS, 1) * source.stride
     some = replace(source, stride=stride)
     if layout.size > MOST_WEIGHTS:
-        return model, 0
-    found, n_changed = _one_step(model, layout, engine, some), 0
+        return MirrorSearch(model, is_new=False, missed=False)
+    found, is_new, missed = _one_step(model, layout, engine, some), False, True
     for _ in range(MOST_ROUNDS):
         before, better = _total(found), None
-        for units in _promising(found.model, layout, engine, some):
+        enough = ENOUGH * before / (found.n_rows * layout.n_outputs)
+        sets = _promising(found.model, layout, engine, some, enough)
+        for units in sets:
             image = found.model
             for unit in units:
                 image = mirrored(image, layout, int(unit))
             tried = _one_step(image, layout, engine, some)
-            if before - _total(tried) > ENOUGH * before / (found.n_rows * layout.n_outputs):
-                better, n_changed = tried, n_changed + len(units)
+            if before - _total(tried) > enough:
+                better = tried
                 break
         if better is None:
+            missed = bool(sets)
             break
-        found = better
-    return (found.model, n_changed) if n_changed else (model, 0)
+        found, is_new = better, True
+    return MirrorSearch(found.model if is_new else model, is_new, missed)
 
 
-def _promising(model: Network, layout: Layout, engine: Engine, source: Source) -> list[IntArray]:
-    """Sets of units whose mirror images promise a smaller error, the best ones first.
+def _promising(
+    model: Network, layout: Layout, engine: Engine, source: Source, enough: float
+) -> list[IntArray]:
+    """Sets of units whose mirror images promise an error smaller by `enough`, the best ones first.
 
     With s_i = 1 for units in their image, the squared error that is left once the other weights
     have adapted changes by s^T Q s - 2 s^T q (:eq:`mirror-choice`).
@@ -174,7 +189,7 @@ def _promising(model: Network, layout: Layout, engine: Engine, source: Source) -
     sets = _combinations(Q, q)
     change = np.einsum("si,ij,sj->s", sets, Q, sets) - 2 * sets @ q
     order = np.argsort(change, kind="stable")[:MOST_TRIED]
-    return [np.flatnonzero(sets[i]) for i in order if change[i] < 0]
+    return [np.flatnonzero(sets[i]) for i in order if change[i] < -enough]
 
 
 def _combinations(Q: Array, q: Array) -> Array:

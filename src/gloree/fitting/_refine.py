@@ -43,6 +43,9 @@ LONGEST_WASHOUT = 16 * WASHOUT
 START_ROWS = 20_000
 """Rows on which starts of polynomials with lower terms are compared."""
 
+MOST_MIRRORS = 4
+"""Descents from mirror images of units, at most."""
+
 Descend = Callable[[Network, Source], Solution]
 """A solver with everything given but the start and the data."""
 
@@ -95,7 +98,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
 
     result, source, remembers = settle(problem, inputs, model, descend)
     if has_mirrors(result.model, layout):
-        result = out_of_mirrors(problem, result, layout, source, descend)
+        result, apart = out_of_mirrors(problem, result, layout, source, descend)
+        remembers += apart
     # lower terms are not what the moments were fitted with
     known = asked.is_monomial and settings.loss.least_squares
     start = result.start_rmse if known else _rmse_of_moments(moments)
@@ -173,13 +177,27 @@ def settle(
 
 def out_of_mirrors(
     problem: FitProblem, result: Solution, layout: Layout, source: Source, descend: Descend
-) -> Solution:
-    """Descend once more where the mirror image of some unit fits better."""
-    start, n_changed = best_mirror(result.model, layout, problem.engine, source)
-    if n_changed == 0:
-        return result
-    again = descend(start, source)
-    return again if again.final.loss < result.final.loss else result
+) -> tuple[Solution, list[Finding]]:
+    """Descend again from mirror images of units as long as they fit better; say if some may."""
+    missed = True
+    for _ in range(MOST_MIRRORS):
+        found = best_mirror(result.model, layout, problem.engine, source)
+        missed = found.missed
+        if not found.is_new:
+            break
+        again = descend(found.model, source)
+        if again.final.loss >= result.final.loss:
+            break
+        result = again
+    if not missed:
+        return result, []
+    finding = Finding(
+        ConvergenceWarning,
+        "mirror images of some hidden units may fit better (f is odd about a point, and biases are "
+        "free), but none of those tried did",
+        "compare the loss with fits of other `n_hidden` or of other parts of the data",
+    )
+    return result, [finding]
 
 
 def _washout_error(problem: FitProblem, model: Network, source: Source, longer: Source) -> float:
