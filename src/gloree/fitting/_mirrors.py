@@ -123,9 +123,10 @@ def mirror_sums(
 
 
 class MirrorSearch(NamedTuple):
-    """The network of the best mirror images found; `missed` if others promise more, yet none held.
+    """The network of the best mirror images found.
 
-    `is_new` says whether any unit was changed.
+    `is_new` says whether any unit was changed; if none was, `missed` whether images promised a
+    smaller error that none of those tried held.
     """
 
     model: Network
@@ -144,7 +145,7 @@ def best_mirror(model: Network, layout: Layout, engine: Engine, source: Source) 
     some = replace(source, stride=stride)
     if layout.size > MOST_WEIGHTS:
         return MirrorSearch(model, is_new=False, missed=False)
-    found, is_new, missed = _one_step(model, layout, engine, some), False, True
+    found, is_new, missed = _one_step(model, layout, engine, some), False, False
     for _ in range(MOST_ROUNDS):
         before, better = _total(found), None
         enough = ENOUGH * before / (found.n_rows * layout.n_outputs)
@@ -158,7 +159,7 @@ def best_mirror(model: Network, layout: Layout, engine: Engine, source: Source) 
                 better = tried
                 break
         if better is None:
-            missed = bool(sets)
+            missed = bool(sets) and not is_new
             break
         found, is_new = better, True
     return MirrorSearch(found.model if is_new else model, is_new, missed)

@@ -179,7 +179,7 @@ def out_of_mirrors(
     problem: FitProblem, result: Solution, layout: Layout, source: Source, descend: Descend
 ) -> tuple[Solution, list[Finding]]:
     """Descend again from mirror images of units as long as they fit better; say if some may."""
-    missed = True
+    missed = False
     for _ in range(MOST_MIRRORS):
         found = best_mirror(result.model, layout, problem.engine, source)
         missed = found.missed
