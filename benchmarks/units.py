@@ -1,4 +1,4 @@
-"""Are units too many noticed, right fits left in peace, and mirror images left?
+"""What fits and decompositions say of units too many, and whether they leave mirror images.
 
     python benchmarks/units.py
     python benchmarks/units.py --quick
