@@ -37,7 +37,7 @@ LOWER_TERMS = Polynomial((0.0, 1.0, 0.5, 0.2))
 MIRROR_CELLS = ((6, 1, 2, 4000, 10), (7, 4, 6, 8000, 3), (3, 1, 5, 8000, 2), (5, 3, 4, 2000, 10))
 ARRIVED = 10.0
 MOST_REJECTED = 0.08
-FITS, FITS_OF_MANY = 12, 4
+FITS, FITS_OF_MANY = 5, 2
 """Fits of each kind, and of the one with 12 units, which take longer."""
 
 

@@ -18,7 +18,7 @@ from gloree.fitting._mirrors import best_mirror, has_mirrors
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
-from gloree.fitting._units import UnitTests, judge_units
+from gloree.fitting._units import UnitTests, judge_units, white_covariance
 from gloree.models import CanonicalUnits, ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
@@ -113,7 +113,10 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     errors = find_errors(problem, result, layout, source, units)
     tests = None
     if errors is not None:
-        tests = judge_units(result.model, layout, errors.covariance, units.order)
+        covariances = [errors.covariance]
+        if result.squares is not None:
+            covariances.append(white_covariance(result, layout))
+        tests = judge_units(result.model, layout, covariances, units.order)
         findings += tests.findings()
     directions = moments.directions
     detail = result.outcome

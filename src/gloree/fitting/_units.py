@@ -7,18 +7,22 @@ favour. With w_i the output weights of unit i and C_i their covariance,
 
 then holds in all but about one case of a hundred: the bound of the largest rank-one term in noise
 of variance one (:eq:`noise-ceiling`, :eq:`unit-test`), l the degree of the activation. The column
-i of U, which says what the unit gives to the other ones, is judged alike.
+i of U, which says what the unit gives to the other ones, is judged alike. The covariance is the one
+of the standard errors, or that of white noise where it says less: few sequences tell little of the
+former, and heavy tails of the latter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from gloree.diagnostics import Finding, UnitWarning
 from gloree.models import Network
-from gloree.refinement import Layout
+from gloree.refinement import Layout, Solution
 from gloree.sequences import Array, IntArray
 
 MARGIN = 3.0
@@ -71,30 +75,60 @@ class UnitTests:
 
 
 def judge_units(
-    model: Network, layout: Layout, covariance: Array, order: IntArray | None = None
+    model: Network,
+    layout: Layout,
+    covariances: Sequence[Array],
+    order: IntArray | None = None,
 ) -> UnitTests:
-    """Test every unit by the covariance of the weights, (size, size), in the order of `layout`.
+    """Test every unit by covariances of the weights, (size, size), in the order of `layout`.
 
-    `order` are the old units at each new place, where the units of the model that is reported stand
-    in another order. O(n_hidden (n_outputs + n_hidden)^3) time.
+    Of several the least statistic counts. `order` are the old units at each new place, where the
+    units of the model that is reported stand in another order. O(n_hidden (n_outputs + n_hidden)^3)
+    time.
     """
     index, weights = layout.indices, layout.weights(model)
     degree = model.activation.degree or 2
     shape = (layout.n_hidden,)
     outputs, feedback = np.zeros(shape), np.zeros(shape)
     output_limits, feedback_limits = np.zeros(shape), np.full(shape, np.inf)
+
+    def least(places: IntArray, values: Array) -> float:
+        return min(wald(values, matrix[np.ix_(places, places)]) for matrix in covariances)
+
     for part in layout.directions:
         name, n_inputs = f"{part.prefix}recurrent_weights", part.columns.shape[0]
         for own, unit in enumerate(range(part.units.start, part.units.stop)):
-            places, values = index["output_weights"][unit], weights["output_weights"][unit]
-            outputs[unit] = wald(values, covariance[np.ix_(places, places)])
+            outputs[unit] = least(index["output_weights"][unit], weights["output_weights"][unit])
             output_limits[unit] = noise_limit(layout.n_outputs, degree * n_inputs)
             if name in index:
-                places, values = index[name][:, own], weights[name][:, own]
-                feedback[unit] = wald(values, covariance[np.ix_(places, places)])
+                feedback[unit] = least(index[name][:, own], weights[name][:, own])
                 feedback_limits[unit] = noise_limit(part.n_units, degree * n_inputs)
     order = np.arange(layout.n_hidden) if order is None else order
     return UnitTests(outputs[order], feedback[order], output_limits[order], feedback_limits[order])
+
+
+def white_covariance(solution: Solution, layout: Layout) -> Array:
+    """Covariance sigma^2 H^+ of the weights for white noise, H the J^T J of a refinement.
+
+    The weights of output a have the noise of that output. O(size^3) time.
+    """
+    assert solution.hessian is not None
+    assert solution.squares is not None
+    H = solution.hessian.hessian
+    scale = 1.0 / np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
+    fixed = layout.scale_constraints(solution.model) * scale
+    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    try:
+        inverse = linalg.cho_solve(linalg.cho_factor(matrix), np.eye(layout.size))
+    except linalg.LinAlgError:
+        inverse = np.linalg.pinv(matrix, rcond=DEPENDENT, hermitian=True)
+    variances = solution.squares / solution.n_rows
+    scale = scale * np.sqrt(variances.mean())
+    if variances.all():
+        places = layout.indices["output_weights"]
+        scale[places] *= np.sqrt(variances / variances.mean())
+    return np.asarray(inverse * np.outer(scale, scale))
 
 
 def noise_limit(n_values: int, n_directions: int) -> float:
