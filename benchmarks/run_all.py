@@ -72,6 +72,7 @@ RUNS = (
     Run("limits", "limits"),
     Run("coverage", "coverage"),
     Run("specification", "specification", "--seeds 60"),
+    Run("units", "units"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
     Run("growth", "growth", "--most 1e7"),

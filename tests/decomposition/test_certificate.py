@@ -7,6 +7,7 @@ from helpers.planted import ALGEBRA, LOSS_RATIO, planted, symmetric_noise, unit
 from gloree.decomposition import DecompositionStatus, cp_tensor, decompose
 from gloree.decomposition._errors import (
     MARGIN,
+    component_covariance,
     determined_components,
     largest_term,
     noise_ceiling,
@@ -68,7 +69,9 @@ def test_errors_of_a_lone_component_are_those_of_the_rule(order):
     loadings = weight * unit(rng.standard_normal((1, n_outputs)))
     problem = Problem(cp_tensor(loadings, row, order))
     point = problem.evaluate(row)
-    direction, loading = predicted_errors(problem, point, NoiseMetric(), deviation**2)
+    direction, loading = predicted_errors(
+        problem, point, NoiseMetric(), deviation**2, component_covariance(problem, point)
+    )
     expected = deviation * np.sqrt((size - 1) / order) / weight
     assert direction[0] == pytest.approx(expected, rel=ALGEBRA)
     assert loading[0] == pytest.approx(deviation * np.sqrt(n_outputs) / weight, rel=ALGEBRA)

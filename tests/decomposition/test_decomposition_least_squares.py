@@ -17,7 +17,7 @@ from helpers.planted import (
 from scipy.linalg import null_space
 
 from gloree.decomposition import cp_tensor, decompose
-from gloree.decomposition._errors import predicted_errors
+from gloree.decomposition._errors import component_covariance, predicted_errors
 from gloree.decomposition._least_squares import (
     Problem,
     exact_hessian,
@@ -131,7 +131,8 @@ def test_predicted_errors_are_the_delta_method_of_the_full_jacobian(rank, size, 
     expected_rows = np.sqrt(variances[: rank * size].reshape(rank, size).sum(axis=1))
     sizes = np.linalg.norm(restored(centre)[rank * size :].reshape(rank, n_outputs), axis=1)
     spread = variances[rank * size :].reshape(rank, n_outputs).sum(axis=1)
-    rows, weights = predicted_errors(problem, point, metric, 1.0)
+    covariance = component_covariance(problem, point)
+    rows, weights = predicted_errors(problem, point, metric, 1.0, covariance)
     np.testing.assert_allclose(rows, expected_rows, rtol=INVERTED_DIFFERENCE)
     np.testing.assert_allclose(weights, np.sqrt(spread) / sizes, rtol=INVERTED_DIFFERENCE)
 

@@ -370,7 +370,7 @@ def test_an_error_leaves_the_fit_before_as_it_was(simulated):
     assert est.model_ is model
 
 
-@pytest.mark.parametrize("state", ["a", 1.5, -1, np.random])
+@pytest.mark.parametrize("state", ["a", 1.5, -1, True, np.random])
 def test_a_random_state_of_another_kind_is_refused_by_name(state, simulated):
     X, Y, _, _ = simulated
     with pytest.raises(TypeError, match="`random_state` must be None, an integer"):

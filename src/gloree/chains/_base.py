@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import to_host
+from gloree._random import RandomState
 from gloree.sequences import Array, Batch, IntArray
-
-RandomState = int | np.random.Generator | np.random.SeedSequence | None
 
 Self = TypeVar("Self")
 

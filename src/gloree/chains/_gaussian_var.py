@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 import gloree.chains._linear_algebra as algebra
 from gloree._arrays import copied, index, like
-from gloree.chains._base import Capabilities, NonStationaryChainError, RandomState
+from gloree._random import RandomState, as_generator
+from gloree.chains._base import Capabilities, NonStationaryChainError
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -451,7 +452,7 @@ class GaussianVAR:
         for name, size in (("n_sequences", n_sequences), ("n_steps", n_steps)):
             if size < 1:
                 raise ValueError(f"`{name}` is {size}, expected at least 1")
-        rng = np.random.default_rng(random_state)
+        rng = as_generator(random_state)
         p, d = self.order, self.n_inputs
         # Time first: a step of all sequences is contiguous.
         steps = rng.standard_normal((n_steps, n_sequences, d))

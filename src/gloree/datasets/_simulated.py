@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 
+from gloree._random import RandomState, as_generator
 from gloree.activations import Activation, Polynomial, cubic, get_activation, linear, quadratic
 from gloree.chains import GaussianVAR
 from gloree.models import BRNN, IORNN, ExplosionError
 from gloree.sequences import Array
-
-RandomState: TypeAlias = int | np.random.Generator | None
 
 INNOVATIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "laplace": lambda rng, shape: rng.laplace(size=shape) / np.sqrt(2),
@@ -34,7 +32,7 @@ def make_chain(
 
     `memory` is the spectral radius of the coefficients, below 1.
     """
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     rotation, _ = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))
     coefficients = memory * rotation
     mixing = np.eye(n_inputs) + 0.3 * rng.standard_normal((n_inputs, n_inputs)) / np.sqrt(n_inputs)
@@ -61,7 +59,7 @@ def random_rnn(
     `recurrence_norm`, A2 is Gaussian of variance 1 / n_hidden. `bias` is the standard deviation of
     the hidden biases.
     """
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     A1, U = _random_units(rng, n_hidden, n_inputs, recurrence_norm)
     A2 = rng.standard_normal((n_hidden, n_outputs)) / np.sqrt(n_hidden)
     b = bias * rng.standard_normal(n_hidden)
@@ -91,7 +89,7 @@ def random_brnn(
     >>> datasets.random_brnn(5, 2, 1, 3, random_state=0)
     BRNN(n_inputs=5, n_forward=2, n_backward=1, n_outputs=3, activation='quadratic')
     """
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     n_hidden = n_forward + n_backward
     A1, U = _random_units(rng, n_forward, n_inputs, recurrence_norm)
     B1, V = _random_units(rng, n_backward, n_inputs, recurrence_norm)
@@ -147,7 +145,7 @@ def make_rnn(
     bidirectional : bool, default False
         Whether (n_hidden + 1) // 2 of the units run forward and the others backward, each group
         with a recurrence of that norm.
-    random_state : None, int or numpy.random.Generator
+    random_state : None, int, SeedSequence, Generator or RandomState
 
     Returns
     -------
@@ -179,7 +177,7 @@ def make_rnn(
     for name, size in zip(names, sizes, strict=True):
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     chain = make_chain(n_inputs, random_state=rng)
     monomial = Polynomial((0.0,) * degree + (1.0,))
     activation = {1: linear, 2: quadratic, 3: cubic}.get(degree, monomial)
@@ -213,7 +211,7 @@ def make_inputs(
     """
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     shape = (n_steps, n_sequences, n_inputs)
     X = _tokens(rng, shape) if law == "tokens" else _autoregression(law, rng, shape)
     X -= X.mean(axis=(0, 1))

@@ -8,12 +8,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._random import RandomState, as_generator
+
 from ._errors import determined_components
 from ._least_squares import Problem, matrix_minimum
 from ._levenberg_marquardt import Ending, minimise
 from ._result import Decomposition, DecompositionStatus, Outcome, conclude
 from ._search import Core, Starts, compress, run_starts
-from ._tensor import FloatArray, NoiseMetric, RandomState, check_not_zero, check_rank, check_tensor
+from ._tensor import (
+    FloatArray,
+    NoiseMetric,
+    check_not_zero,
+    check_rank,
+    check_tensor,
+    unit_scale,
+)
 
 POLISH_DAMPING = 1e-6
 # Beyond this predicted error several minima fit about equally well, the compressed core may have
@@ -67,8 +76,8 @@ def decompose(
         other. "auto": :math:`\mu = \sigma^2\, \mathrm{rank}\; n_\mathrm{outputs} / \|T\|^2`, with
         :math:`\sigma^2` the noise of an entry, if the predicted error exceeds 0.1, and none
         otherwise. None: plain least squares.
-    random_state : None, int, SeedSequence or Generator
-        Passed to `numpy.random.default_rng`; every start draws from a spawned child.
+    random_state : None, int, SeedSequence, Generator or RandomState
+        Every start draws from a spawned child.
 
     Returns
     -------
@@ -117,7 +126,7 @@ def decompose(
     ('EXACT', True)
     """
     rank = check_rank(rank)
-    tensor = check_tensor(T, output_mode=output_mode)
+    tensor, exponent = check_tensor(T, output_mode=output_mode)
     check_not_zero(tensor)
     if max_starts < 1:
         raise ValueError(f"`max_starts` must be at least 1, got {max_starts}.")
@@ -126,21 +135,22 @@ def decompose(
         raise ValueError("`output_scale` needs an output mode; leave it out.")
     metric = NoiseMetric.of(tensor, score_covariance, output_scale)
     rows = None if initial is None else _check_initial(initial, rank, tensor.shape[1])
-    problem = Problem(metric.whiten(tensor))
+    whitened, more = unit_scale(metric.whiten(tensor))
+    problem, exponent = Problem(whitened), exponent + more
     if (matrix := matrix_minimum(problem, rank)) is not None:
         outcome = Outcome(matrix, DecompositionStatus.ROTATION)
-        return conclude(problem, metric, outcome, output_mode)
+        return conclude(problem, metric, outcome, output_mode, exponent)
     if rows is not None:
         outcome = _polish(problem, metric.whiten_rows(rows), DecompositionStatus.POLISHED)
-        result = conclude(problem, metric, outcome, output_mode)
+        result = conclude(problem, metric, outcome, output_mode, exponent)
     else:
-        rng = np.random.default_rng(random_state)
+        rng = as_generator(random_state)
         core = compress(problem, rank)
         outcome = _search(problem, core, rank, rng, max_starts)
-        result = conclude(problem, metric, outcome, output_mode)
+        result = conclude(problem, metric, outcome, output_mode, exponent)
         if core.problem is not problem and _error(result) > LARGE_ERROR:
             outcome = _search_whole(problem, outcome, rng, max_starts)
-            result = conclude(problem, metric, outcome, output_mode)
+            result = conclude(problem, metric, outcome, output_mode, exponent)
     penalty = _automatic_penalty(result) if fixed_penalty is None else fixed_penalty
     if penalty == 0:
         return result
@@ -151,7 +161,7 @@ def decompose(
         converged=outcome.converged and ridged.converged,
         n_iterations=outcome.n_iterations + ridged.n_iterations,
     )
-    return conclude(problem, metric, outcome, output_mode)
+    return conclude(problem, metric, outcome, output_mode, exponent)
 
 
 def _search(
@@ -241,6 +251,6 @@ def _check_initial(initial: ArrayLike, rank: int, size: int) -> FloatArray:
         raise ValueError(
             f"`initial` must have shape (rank, n_inputs) = ({rank}, {size}), got {rows.shape}."
         )
-    if not np.isfinite(rows).all() or not np.linalg.norm(rows, axis=1).all():
+    if not np.isfinite(rows).all() or not rows.any(axis=1).all():
         raise ValueError("`initial` must have finite rows, none of them zero.")
-    return rows
+    return np.asarray(np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]))

@@ -37,26 +37,44 @@ MARGIN = 3.0
 N_DIRECTIONS, N_STEPS = 5, 8
 
 
-class _ComponentCovariance(NamedTuple):
+# Variances inflate by more where the Hessian is singular but for rounding (by 1e13 and more, seen).
+SINGULAR = 1e11
+
+
+class ComponentCovariance(NamedTuple):
     """Covariance of A for noise of variance one: inside the span of its rows, and off it."""
 
     inside: FloatArray  # (rank, m): the rows in the basis
     basis: FloatArray  # (d, m), m = min(rank, d)
     blocks: FloatArray  # (rank, m, rank, m)
     outside: FloatArray  # (rank,): variance of each row along any direction off the span
+    inflation: float  # of variances, over those of a diagonal Hessian, at most
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether the Hessian is singular but for rounding: other tensors fit as well."""
+        return self.inflation > SINGULAR
+
+    def largest_variances(self) -> FloatArray:
+        """Variance of each row along its least determined direction, (rank,)."""
+        own = np.einsum("jpjq->jpq", self.blocks)
+        return np.maximum(np.linalg.eigvalsh(own)[:, -1], self.outside)
 
 
 def predicted_errors(
-    problem: Problem, point: Point, metric: NoiseMetric, variance: float
+    problem: Problem,
+    point: Point,
+    metric: NoiseMetric,
+    variance: float,
+    covariance: ComponentCovariance | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return relative standard errors of the rows of A and of W, mapped back to user coordinates.
 
-    O((rank min(rank, d))^3) time. Infinite where the Hessian is singular.
+    O((rank min(rank, d))^3) time. Infinite without a covariance: where the Hessian is singular.
     """
-    covariance = _component_covariance(problem, point) if np.isfinite(variance) else None
-    if covariance is None:
+    if covariance is None or not np.isfinite(variance):
         return np.full(len(point.components), np.inf), np.full(len(point.components), np.inf)
-    inside, basis, blocks, outside = covariance
+    inside, basis, blocks, outside, _ = covariance
     (rank, size), order = point.components.shape, problem.order
 
     # Components: a = L a~ / |L a~|, so da = P L da~ / |L a~| with P the projection off a.
@@ -96,8 +114,11 @@ def predicted_errors(
     return component_errors, loading_errors
 
 
-def _component_covariance(problem: Problem, point: Point) -> _ComponentCovariance | None:
-    """Return (J^T J)^+ of A, and None where J^T J has more null directions than the lengths."""
+def component_covariance(problem: Problem, point: Point) -> ComponentCovariance | None:
+    """Return (J^T J)^+ of A, and None where J^T J has more null directions than the lengths.
+
+    O((rank min(rank, d))^3) time.
+    """
     (rank, size), order = point.components.shape, problem.order
     inside, basis = point.components, np.eye(size)
     omega = point.loadings @ point.loadings.T  # without 1 / |T|^2: H below is J^T J itself
@@ -107,24 +128,30 @@ def _component_covariance(problem: Problem, point: Point) -> _ComponentCovarianc
     hessian = gauss_newton_hessian(inside, point.gram, point.factor, omega, order)
     add_gauge(hessian, inside, scales)
     try:
-        covariance = _inverse(hessian)
+        covariance, inflation = _inverse(hessian)
         if size > rank:
-            outside = _inverse(order * omega * point.gram ** (order - 1)).diagonal()
+            other, more = _inverse(order * omega * point.gram ** (order - 1))
+            outside, inflation = other.diagonal(), max(inflation, more)
     except np.linalg.LinAlgError:
         return None
     add_gauge(covariance, inside, -1 / scales)  # leaves the pseudo-inverse on the tangent space
     blocks = covariance.reshape(inside.shape * 2)
-    return _ComponentCovariance(inside, basis, blocks, outside)
+    return ComponentCovariance(inside, basis, blocks, outside, inflation)
 
 
-def _inverse(matrix: FloatArray) -> FloatArray:
-    """Invert a positive definite matrix after scaling it to unit diagonal."""
+def _inverse(matrix: FloatArray) -> tuple[FloatArray, float]:
+    """Invert a positive definite matrix after scaling it to unit diagonal.
+
+    Returned with the largest diagonal entry of the scaled inverse, the inflation of variances.
+    """
     diagonal = matrix.diagonal()
     if not (diagonal > 0).all():
         raise np.linalg.LinAlgError
     scale = 1 / np.sqrt(diagonal)
     inverse = np.linalg.inv(np.linalg.cholesky(matrix * scale[:, None] * scale))
-    return np.asarray((inverse.T @ inverse) * scale[:, None] * scale)
+    product = inverse.T @ inverse
+    inflation = float(product.diagonal().max())
+    return np.asarray(product * scale[:, None] * scale), inflation
 
 
 def noise_ceiling(n_outputs: int, n_inputs: int, order: int) -> float:
@@ -147,11 +174,28 @@ def determined_components(problem: Problem, point: Point) -> NDArray[np.bool_]:
     if largest_term(problem.residual(point), size) > ceiling * np.sqrt(variance):
         return np.zeros(rank, dtype=bool)
     weight = ceiling + MARGIN
-    directions, loadings = predicted_errors(problem, point, NoiseMetric(), variance)
+    covariance = component_covariance(problem, point)
+    directions, loadings = predicted_errors(problem, point, NoiseMetric(), variance, covariance)
     return np.asarray(
         (directions < np.sqrt((size - 1) / order) / weight)
         & (loadings < np.sqrt(n_outputs) / weight)
     )
+
+
+def distinct_components(
+    problem: Problem, variance: float, covariance: ComponentCovariance | None, rank: int
+) -> NDArray[np.bool_]:
+    """Return which components noise of this variance leaves distinct, shape (rank,).
+
+    A lone component of weight w has the standard error sigma / (w sqrt(p)) along every direction.
+    A component is distinct if its own is below that of w = ceiling + 3 sigma along *all* directions
+    (:eq:`distinct`): a component of mere noise has no such, nor have components that rotate into
+    each other because their loadings are parallel, or they themselves linearly dependent.
+    """
+    if covariance is None or covariance.is_singular or not np.isfinite(variance):
+        return np.zeros(rank, dtype=bool)
+    weight = noise_ceiling(problem.n_slices, problem.size, problem.order) + MARGIN
+    return covariance.largest_variances() * variance * problem.order * weight**2 < 1
 
 
 def largest_term(residual: FloatArray, size: int) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._random import RandomState, as_generator
+
 from ._least_squares import Problem, khatri_rao_power, matrix_minimum
 from ._result import Decomposition, DecompositionStatus, Outcome, conclude
 from ._tensor import (
     FloatArray,
     NoiseMetric,
-    RandomState,
     check_not_zero,
     check_rank,
     check_tensor,
@@ -62,8 +63,8 @@ def tensor_power_iteration(
         Limit of iterations for the starts of one component.
     tol : float, default 1e-10
         A start has converged when v moves by less than this.
-    random_state : None, int, SeedSequence or Generator
-        Passed to `numpy.random.default_rng`; every component draws from a spawned child.
+    random_state : None, int, SeedSequence, Generator or RandomState
+        Every component draws from a spawned child.
 
     Returns
     -------
@@ -76,7 +77,8 @@ def tensor_power_iteration(
     Raises
     ------
     ValueError, TypeError
-        For input that `decompose` would refuse, and for rank > d, which cannot be whitened.
+        For input that `decompose` would refuse, and for what cannot be whitened: rank > d, or a
+        tensor whose slices, and all their combinations, have a lower rank.
 
     See Also
     --------
@@ -108,7 +110,7 @@ def tensor_power_iteration(
            [2.]])
     """
     rank = check_rank(rank)
-    tensor = check_tensor(T, output_mode=output_mode)
+    tensor, exponent = check_tensor(T, output_mode=output_mode)
     check_not_zero(tensor)
     n_inputs = tensor.shape[1]
     if rank > n_inputs:
@@ -124,9 +126,9 @@ def tensor_power_iteration(
     problem = Problem(tensor)
     if (matrix := matrix_minimum(problem, rank)) is not None:
         outcome = Outcome(matrix, DecompositionStatus.ROTATION)
-        return conclude(problem, NoiseMetric(), outcome, output_mode)
+        return conclude(problem, NoiseMetric(), outcome, output_mode, exponent)
 
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state)
     whitening, definite = _whiten_signal(tensor, rank, rng.spawn(1)[0])
     white = multiply_modes(tensor, whitening.T)
     directions = np.zeros((0, rank))
@@ -144,7 +146,7 @@ def tensor_power_iteration(
         status = DecompositionStatus.WHITENING_FAILED
     point = problem.evaluate(components)
     outcome = Outcome(point, status, True, n_restarts * rank, rank, total)
-    return conclude(problem, NoiseMetric(), outcome, output_mode)
+    return conclude(problem, NoiseMetric(), outcome, output_mode, exponent)
 
 
 def _whiten_signal(
@@ -156,7 +158,7 @@ def _whiten_signal(
     if there is none.
     """
     (n_outputs, n_inputs), order = tensor.shape[:2], tensor.ndim - 1
-    best, matrix = (False, -1.0), np.eye(n_inputs, rank)
+    best, matrix = (False, 0.0), None
     for trial in range(N_COMBINATIONS):
         combined = np.tensordot(rng.standard_normal(n_outputs), tensor, axes=1)
         for _ in range(order - 2):
@@ -172,6 +174,12 @@ def _whiten_signal(
         candidate = (definite, float(np.abs(values[-1] / values[0])))
         if candidate > best:
             best, matrix = candidate, vectors / np.sqrt(np.abs(values))
+    if matrix is None:
+        raise ValueError(
+            f"`rank` = {rank} exceeds the rank of every combination of the slices of `T`: fewer "
+            f"directions than components cannot be whitened. Lower `rank`, or use `decompose`, "
+            "which tells whether such components are determined."
+        )
     return matrix, best[0]
 
 

@@ -9,12 +9,12 @@ import tensorly as tl
 from numpy.typing import ArrayLike
 
 from gloree._monomials import n_monomials
+from gloree._random import RandomState
 
 from ._decompose import decompose
 from ._tensor import (
     FloatArray,
     NoiseMetric,
-    RandomState,
     check_not_zero,
     check_tensor,
     degrees_of_freedom,
@@ -97,7 +97,7 @@ def choose_rank(
         Noise metric of the output mode, as in `decompose`.
     max_rank : int, optional
         Largest rank to try; by default d, or 3 d if all d directions carry signal.
-    random_state : None, int, SeedSequence or Generator
+    random_state : None, int, SeedSequence, Generator or RandomState
         For the decompositions of the residual test.
 
     Returns
@@ -124,25 +124,30 @@ def choose_rank(
     >>> choose_rank(T, T).rank
     3
     """
-    first = check_tensor(T1, output_mode=output_mode, name="T1")
+    first, exponent = check_tensor(T1, output_mode=output_mode, name="T1")
     check_not_zero(first, "T1")
     metric = NoiseMetric.of(first, score_covariance, output_scale)
-    first = metric.whiten(first)
     if T2 is None:
-        return _largest_gap(*_singular_values(first))
-    second = check_tensor(T2, output_mode=output_mode, name="T2")
+        inputs, outputs = _singular_values(metric.whiten(first))
+        scale = exponent + metric.exponent
+        return _largest_gap(np.ldexp(inputs, scale), np.ldexp(outputs, scale))
+    second, other = check_tensor(T2, output_mode=output_mode, name="T2")
     if second.shape != first.shape:
         raise ValueError(
             "`T1` and `T2` must have one shape, as moments of two halves of the same data, got "
             f"{np.shape(T1)} and {np.shape(T2)}."
         )
-    second = metric.whiten(second)
+    larger = max(exponent, other)
+    first = metric.whiten(np.ldexp(first, exponent - larger))
+    second = metric.whiten(np.ldexp(second, other - larger))
     mean, noise = (first + second) / 2, (first - second) / 2
     inputs, outputs = _singular_values(mean)
     levels = [float(values[0]) for values in _singular_values(noise)]
     rounding = NO_NOISE * inputs[0]
     bars = [max(NOISE_FACTOR * level, rounding) for level in levels]
     bound = max(int(np.sum(inputs > bars[0])), int(np.sum(outputs > bars[1])), 1)
+    scale = larger + metric.exponent
+    shown = (np.ldexp(inputs, scale), np.ldexp(outputs, scale), float(np.ldexp(max(levels), scale)))
     found = f"{bound} singular values exceed {NOISE_FACTOR} times the largest of the noise"
     n_outputs, n_inputs = mean.shape[:2]
     order = mean.ndim - 1
@@ -162,13 +167,13 @@ def choose_rank(
                 f"{found}, and {rank} is the smallest rank from there on whose residual is noise "
                 f"(ratio {ratio:.3g}, limit {limit:.3g})"
             )
-            return RankChoice(rank, inputs, outputs, max(levels), False, reason)
+            return RankChoice(rank, *shown, False, reason)
     reason = (
         f"{found}; no rank up to {max_rank} leaves a residual as small as the noise, so this is a "
         "lower bound. Noise far from isotropic is the usual cause: pass `score_covariance` and "
         "`output_scale`"
     )
-    return RankChoice(bound, inputs, outputs, max(levels), True, reason)
+    return RankChoice(bound, *shown, True, reason)
 
 
 def _singular_values(tensor: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -13,10 +13,10 @@ from tensorly.cp_tensor import CPTensor
 
 from gloree._frames import refuse_masked
 
-from ._errors import predicted_errors
+from ._errors import component_covariance, distinct_components, predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
 from ._score_noise import with_score_noise
-from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom
+from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom, unit_scale
 
 # |R| / |T| below 1e-12: an exact fit, the data hold no noise to be fitted better elsewhere.
 EXACT_LOSS = 5e-25
@@ -55,6 +55,11 @@ class DecompositionStatus(enum.Enum):
     UNDERDETERMINED = (
         "the unknowns are as many as the entries of the tensor or more, so noise is fitted like "
         "signal: use more outputs, fewer components or a moment of higher order"
+    )
+    NOT_UNIQUE = (
+        "other components next to these give the same tensor: their loadings are parallel, or the "
+        "components parallel or linearly dependent; use fewer components, other outputs, or a "
+        "moment of higher order"
     )
     POWER_CONVERGED = "whitening succeeded and the power iteration converged for every component"
     POWER_LIMIT = "a power iteration stopped at its iteration limit before it converged"
@@ -151,6 +156,9 @@ class Decomposition:
     degrees_of_freedom : int
         Independent entries of the tensor less free parameters, see
         `gloree.decomposition.degrees_of_freedom`.
+    distinct : ndarray of bool of shape (rank,)
+        Which components are determined along all their directions, better than one that noise
+        alone would make.
     ridge : float
         Penalty on |W|^2; 0 for plain least squares.
     """
@@ -170,6 +178,7 @@ class Decomposition:
     max_cosine: float
     max_loading: float
     degrees_of_freedom: int
+    distinct: NDArray[np.bool_]
     ridge: float = 0.0
 
     @property
@@ -185,25 +194,46 @@ class Decomposition:
     @property
     def loading_error(self) -> float:
         """Predicted relative (Frobenius) standard error of all loadings together."""
-        squares = np.sum(self.loadings**2, axis=1)
+        relative = unit_scale(self.loadings)[0]
+        squares = np.sum(relative**2, axis=1)
         if not (squares > 0).all():
             return float("inf")
         return float(np.sqrt(np.sum(self.loading_errors**2 * squares) / np.sum(squares)))
 
     @property
     def accepted(self) -> bool:
-        """Whether the result can be trusted.
+        """Whether the result can be trusted: there is no `objection`."""
+        return not self.objection
 
-        The method succeeded (`status.ok`), the predicted errors are below 0.2, no two components
-        are nearly parallel (`max_cosine` below 0.98), and none nearly cancel each other
-        (`max_loading` below 3).
+    @property
+    def objection(self) -> str:
+        """Why the result is not to be trusted; empty if it is.
+
+        The method has to succeed (`status.ok`), the predicted errors to be below 0.2, no two
+        components nearly parallel (`max_cosine` below 0.98), none nearly to cancel each other
+        (`max_loading` below 3), and every single one `distinct`.
         """
-        return (
-            self.status.ok
-            and max(self.component_error, self.loading_error) < MAX_PREDICTED_ERROR
-            and self.max_cosine < MAX_COSINE
-            and self.max_loading < MAX_LOADING
-        )
+        return self.overall_objection or self._objection_to_components()
+
+    @property
+    def overall_objection(self) -> str:
+        """The same without the judgement of single components."""
+        errors = (self.component_error, self.loading_error)
+        if not self.status.ok:
+            return f"status {self.status.name}"
+        if not max(errors) < MAX_PREDICTED_ERROR:
+            return f"predicted errors {errors[0]:.2g} and {errors[1]:.2g}"
+        if not self.max_cosine < MAX_COSINE:
+            return f"largest |cos| {self.max_cosine:.3f}"
+        if not self.max_loading < MAX_LOADING:
+            return f"largest |W|/|T| {self.max_loading:.2g}"
+        return ""
+
+    def _objection_to_components(self) -> str:
+        if self.distinct.all():
+            return ""
+        weak = ", ".join(str(index) for index in np.flatnonzero(~self.distinct))
+        return f"noise might have made component(s) {weak}, or turned them into each other"
 
     def to_cp(self, order: int | None = None) -> CPTensor:
         """Return a TensorLy ``CPTensor``; `order` defaults to that of the decomposed tensor."""
@@ -217,7 +247,7 @@ class Decomposition:
         rows = [
             f"Decomposition of rank {self.rank}: {self.components.shape[1]} inputs, "
             f"{self.loadings.shape[1]} outputs, order {self.order}",
-            f"  accepted     {'yes' if self.accepted else 'no'}",
+            f"  accepted     {'yes' if self.accepted else 'no: ' + self.objection}",
             f"  status       {self.status.name}: {self.status.value}",
             f"  residual     {self.residual:.3g} of |T|, {self.degrees_of_freedom} degrees of "
             f"freedom, ridge {self.ridge:.3g}",
@@ -243,9 +273,12 @@ class Outcome(NamedTuple):
 
 
 def conclude(
-    problem: Problem, metric: NoiseMetric, outcome: Outcome, output_mode: bool
+    problem: Problem, metric: NoiseMetric, outcome: Outcome, output_mode: bool, exponent: int
 ) -> Decomposition:
-    """Solve for the loadings once more, accurately, and put everything in canonical form."""
+    """Solve for the loadings once more, accurately, and put everything in canonical form.
+
+    The tensor is that of the problem times 2^exponent.
+    """
     point, order = outcome.point, problem.order
     rank, size = point.components.shape
     rotation = outcome.found is DecompositionStatus.ROTATION
@@ -261,14 +294,19 @@ def conclude(
     variance = np.inf
     if freedom > 0 and not rotation:
         variance = residual**2 * problem.squared_norm / freedom
-    component_errors, loading_errors = predicted_errors(problem, point, metric, variance)
+    covariance = component_covariance(problem, point) if np.isfinite(variance) else None
+    component_errors, loading_errors = predicted_errors(
+        problem, point, metric, variance, covariance
+    )
+    distinct = distinct_components(problem, variance, covariance, rank)
+    unique = covariance is not None and not covariance.is_singular
     cosines = np.abs(point.gram - np.diag(point.gram.diagonal()))
     rows, weights = metric.restore(point.components, point.loadings, order)
     rows, weights, arrangement = _canonical(rows, weights, order)
     found = Decomposition(
         components=rows,
-        loadings=weights,
-        status=_status(outcome, freedom, residual),
+        loadings=np.ldexp(weights, exponent),
+        status=_status(outcome, freedom, residual, unique=unique),
         residual=residual,
         condition=float(np.linalg.cond(rows)),
         order=order,
@@ -281,20 +319,28 @@ def conclude(
         max_cosine=float(cosines.max()),
         max_loading=float(np.linalg.norm(point.loadings, axis=1).max() / norm),
         degrees_of_freedom=freedom,
+        distinct=distinct[arrangement],
         ridge=problem.penalty,
     )
     return with_score_noise(found, metric)
 
 
-def _status(outcome: Outcome, freedom: int, residual: float) -> DecompositionStatus:
+def _status(
+    outcome: Outcome, freedom: int, residual: float, *, unique: bool
+) -> DecompositionStatus:
     """Decide the status: what least squares found counts for less than what the tensor says."""
     if not outcome.converged:
         return DecompositionStatus.ITERATION_LIMIT
     end = DecompositionStatus
-    if outcome.found in (end.ROTATION, end.POWER_CONVERGED, end.POWER_LIMIT, end.WHITENING_FAILED):
+    if outcome.found in (end.ROTATION, end.POWER_LIMIT, end.WHITENING_FAILED):
         return outcome.found
     if freedom <= 0:
-        return DecompositionStatus.UNDERDETERMINED
+        power = outcome.found is end.POWER_CONVERGED
+        return outcome.found if power else DecompositionStatus.UNDERDETERMINED
+    if not unique:
+        return DecompositionStatus.NOT_UNIQUE
+    if outcome.found is end.POWER_CONVERGED:
+        return outcome.found
     return DecompositionStatus.EXACT if residual**2 / 2 < EXACT_LOSS else outcome.found
 
 

@@ -15,7 +15,8 @@ from gloree._frames import refuse_masked
 from gloree._monomials import n_monomials
 
 FloatArray = NDArray[np.float64]
-RandomState = int | np.random.SeedSequence | np.random.Generator | None
+# Below the exponent of every number: what a tensor of zeros has.
+NO_EXPONENT = -1100
 
 # Moments are symmetric up to rounding, or nearly so when passes average different samples. A tenth
 # of the norm is neither: the modes are in the wrong order, or this is some other tensor.
@@ -36,8 +37,18 @@ def check_rank(rank: ArrayLike) -> int:
     return int(rank)
 
 
-def check_tensor(T: ArrayLike, *, output_mode: bool, name: str = "T") -> FloatArray:
-    """Return the symmetric part of T as float64 of shape (n_outputs, d, .., d)."""
+def unit_scale(values: FloatArray) -> tuple[FloatArray, int]:
+    """Return values / 2^e with a largest entry in [1/2, 1), and e; no digit changes.
+
+    Squares of entries then neither overflow nor vanish.
+    """
+    largest = float(np.abs(values).max())
+    exponent = math.frexp(largest)[1] if largest > 0 else NO_EXPONENT
+    return np.ldexp(values, -exponent), exponent
+
+
+def check_tensor(T: ArrayLike, *, output_mode: bool, name: str = "T") -> tuple[FloatArray, int]:
+    """Return the symmetric part of T / 2^e as float64 of shape (n_outputs, d, .., d), and e."""
     if np.iscomplexobj(T):
         raise ValueError(f"`{name}` must be real, got a complex array; pass `{name}.real`.")
     refuse_masked(T, name)
@@ -64,7 +75,8 @@ def check_tensor(T: ArrayLike, *, output_mode: bool, name: str = "T") -> FloatAr
             f"`{name}` contains NaN or infinity in {n_bad} of {tensor.size} entries; a diverged "
             "simulation or missing data are the usual cause. Remove those sequences first."
         )
-    return _symmetric_part(tensor, name)
+    tensor, exponent = unit_scale(tensor)
+    return _symmetric_part(tensor, name), exponent
 
 
 def check_not_zero(tensor: FloatArray, name: str = "T") -> None:
@@ -129,12 +141,14 @@ class NoiseMetric:
     T~ is T with L^-1 applied to every symmetric mode, L L^T = K the covariance of the scores, and
     each output divided by its scale. The component a~ of T~ is the component L a~ of T. With output
     scales of 25 : 1 and a K of condition 100 this made the error of the components four times
-    smaller. `NoiseMetric()` changes nothing.
+    smaller. `NoiseMetric()` changes nothing. K and the scales are kept near one: 2^exponent T~ is
+    the tensor in the metric as it was given.
     """
 
     factor: FloatArray | None = None  # L
     inverse: FloatArray | None = None  # L^-1
     scales: FloatArray | None = None
+    exponent: int = 0
 
     @classmethod
     def of(
@@ -142,12 +156,16 @@ class NoiseMetric:
     ) -> NoiseMetric:
         """Check the covariance and the scales that a caller passed for this tensor."""
         n_outputs, n_inputs = tensor.shape[:2]
-        factor = inverse = None
+        factor = inverse = scales = None
+        exponent = 0
         if score_covariance is not None:
-            factor = _check_covariance(score_covariance, n_inputs)
+            factor, half = _check_covariance(score_covariance, n_inputs)
             inverse = solve_triangular(factor, np.eye(n_inputs), lower=True)
-        scales = None if output_scale is None else _check_scales(output_scale, n_outputs)
-        return cls(factor, inverse, scales)
+            exponent -= half * (tensor.ndim - 1)
+        if output_scale is not None:
+            scales, shift = unit_scale(_check_scales(output_scale, n_outputs))
+            exponent -= shift
+        return cls(factor, inverse, scales, exponent)
 
     def whiten(self, tensor: FloatArray) -> FloatArray:
         """Map T to T~; O(p n_outputs d^(p+1)) time."""
@@ -175,8 +193,8 @@ class NoiseMetric:
         return components, loadings
 
 
-def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> FloatArray:
-    """Return the Cholesky factor L of the covariance of the scores."""
+def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> tuple[FloatArray, int]:
+    """Return the Cholesky factor of the covariance of the scores, as L / 2^e and e."""
     refuse_masked(score_covariance, "score_covariance")
     covariance = np.asarray(score_covariance, dtype=np.float64)
     if covariance.shape != (n_inputs, n_inputs):
@@ -184,10 +202,12 @@ def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> FloatArray:
             f"`score_covariance` must have shape ({n_inputs}, {n_inputs}) like the symmetric modes "
             f"of `T`, got {covariance.shape}."
         )
-    if not np.isfinite(covariance).all() or not np.allclose(covariance, covariance.T, rtol=1e-6):
+    half = (unit_scale(covariance)[1] + 1) // 2 if np.isfinite(covariance).all() else 0
+    scaled = np.ldexp(covariance, -2 * half)
+    if not np.isfinite(covariance).all() or not np.allclose(scaled, scaled.T, rtol=1e-6):
         raise ValueError("`score_covariance` must be finite and symmetric.")
     try:
-        return np.asarray(np.linalg.cholesky((covariance + covariance.T) / 2), dtype=np.float64)
+        return np.asarray(np.linalg.cholesky((scaled + scaled.T) / 2), dtype=np.float64), half
     except np.linalg.LinAlgError:
         smallest = float(np.linalg.eigvalsh(covariance)[0])
         raise ValueError(

@@ -25,6 +25,7 @@ from gloree.diagnostics._findings import (
     ScoreWarning,
     SpecificationWarning,
     TooFewSamplesError,
+    UnitWarning,
     emit,
     warn_caller,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "SpecificationWarning",
     "Stage",
     "TooFewSamplesError",
+    "UnitWarning",
     "check_covariance",
     "check_identifiable",
     "check_samples",

@@ -27,6 +27,10 @@ class AcceptanceWarning(GloreeWarning):
     """The decomposition does not meet its own acceptance rule."""
 
 
+class UnitWarning(GloreeWarning):
+    """Some hidden unit cannot be told from noise: there may be too many of them."""
+
+
 class OutlierWarning(GloreeWarning):
     """Some sequences were left out because their outputs are beyond any scale."""
 

@@ -87,7 +87,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
         Bytes a fit may take beside the data.
-    random_state : None, int, numpy.random.Generator or numpy.random.RandomState
+    random_state : None, int, SeedSequence, Generator or RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
         Where passes run; None means threads, or the running Dask client for Dask collections.

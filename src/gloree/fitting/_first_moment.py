@@ -61,7 +61,8 @@ class FirstMoment:
 
     `moment` is the name of its estimator, `residual` the moment of residuals for the rounds,
     `rows` what it was taken of (`n_rows` were asked for). `reduced` says whether it was taken along
-    a few directions of the inputs that were found first.
+    a few directions of the inputs that were found first. `doubts` are findings on single units,
+    which a test of the refined ones replaces.
     """
 
     model: Network
@@ -74,6 +75,7 @@ class FirstMoment:
     n_rows: int
     reduced: bool
     findings: tuple[Finding, ...]
+    doubts: tuple[Finding, ...]
     detail: str
 
 
@@ -127,7 +129,7 @@ def estimate_first_moment(
     findings += _identification_findings(problem, found, determined=determined)
     return FirstMoment(
         *(model, layout, estimator.name, residual, found, rank_reason, rows, n_rows),
-        *(reduced, findings, "; ".join(details)),
+        *(reduced, findings, _doubts(problem, found), "; ".join(details)),
     )
 
 
@@ -267,7 +269,7 @@ def _identification_findings(
             "depend on it"
         )
         findings.append(Finding(RotationWarning, text))
-    if not found.accepted and not _free_to_rotate(problem, found):
+    if found.overall_objection and not _free_to_rotate(problem, found):
         text = (
             f"the decomposition of the first moment is not reliable (status "
             f"{found.status.name}, predicted errors {found.component_error:.2g} and "
@@ -277,6 +279,18 @@ def _identification_findings(
         remedy = "use more data, more outputs or fewer units"
         findings.append(Finding(AcceptanceWarning, text, remedy))
     return tuple(findings)
+
+
+def _doubts(problem: FitProblem, found: Decomposition) -> tuple[Finding, ...]:
+    """Say which components of an otherwise good decomposition might be noise."""
+    if found.overall_objection or found.accepted or _free_to_rotate(problem, found):
+        return ()
+    text = (
+        f"the first moment's decomposition does not meet its accept rule: {found.objection} (of "
+        f"{found.rank}, in the order of `report_.decomposition`)"
+    )
+    remedy = "lower `n_hidden`, or use more data or more outputs"
+    return (Finding(AcceptanceWarning, text, remedy),)
 
 
 def _next_rows(

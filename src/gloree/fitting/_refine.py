@@ -20,11 +20,13 @@ from gloree.diagnostics import (
 from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
+from gloree.fitting._mirrors import best_mirror, has_mirrors
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import OFFSET_GAIN, MomentFit, units_of
 from gloree.fitting._specification import check_specification
-from gloree.models import CanonicalUnits, ExplosionError, Network
+from gloree.fitting._units import UnitTests, judge_units, white_covariance
+from gloree.models import ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (
     Layout,
@@ -50,6 +52,9 @@ LONGEST_WASHOUT = 16 * WASHOUT
 START_ROWS = 20_000
 """Rows on which starts of polynomials with lower terms are compared."""
 
+MOST_MIRRORS = 4
+"""Descents from mirror images of units, at most."""
+
 Descend = Callable[[Network, Source], Solution]
 """A solver with everything given but the start and the data."""
 
@@ -60,7 +65,7 @@ class RefinedFit:
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
     root mean square residuals with moments alone and after it. `covariance` and `weights` are those
-    of the report.
+    of the report. `units` are the tests of the units, where the covariance of the weights is there.
     """
 
     model: Network
@@ -75,6 +80,7 @@ class RefinedFit:
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
+    units: UnitTests | None = None
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
@@ -114,6 +120,9 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
     result, source, remembers = settle(problem, inputs, model, descend)
+    if has_mirrors(result.model, layout):
+        result, apart = out_of_mirrors(problem, result, layout, source, descend)
+        remembers += apart
     # lower terms are not what the moments were fitted with
     known = asked.is_monomial and settings.loss.least_squares
     before = result.start_rmse if known else _rmse_of_moments(moments)
@@ -132,7 +141,14 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     findings = [*findings, *remembers, *_convergence(result)]
     units = units_of(as_given)
     canonical = on_given_inputs(problem, source, as_given.canonical())
-    errors = find_errors(problem, result, layout, source, units)
+    errors, tests = find_errors(problem, result, layout, source), None
+    if errors is not None:
+        covariances = [errors.covariance]
+        if result.squares is not None:
+            covariances.append(white_covariance(result, layout))
+        tests = judge_units(result.model, layout, covariances, units.order)
+        findings += tests.findings()
+        errors = errors.canonical(units, layout)
     directions = moments.directions
     detail = result.outcome
     if errors is None:
@@ -151,6 +167,7 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         {} if errors is None else layout.weights(canonical),
         {} if errors is None else errors.relative(canonical, layout),
         specification=tested.tests,
+        units=tests,
         findings=(*findings, *tested.findings),
         detail=detail,
     )
@@ -200,6 +217,31 @@ def settle(
         model, source = result.model, longer
 
 
+def out_of_mirrors(
+    problem: FitProblem, result: Solution, layout: Layout, source: Source, descend: Descend
+) -> tuple[Solution, list[Finding]]:
+    """Descend again from mirror images of units as long as they fit better; say if some may."""
+    missed = False
+    for _ in range(MOST_MIRRORS):
+        found = best_mirror(result.model, layout, problem.engine, source)
+        missed = found.missed
+        if not found.is_new:
+            break
+        again = descend(found.model, source)
+        if again.final.loss >= result.final.loss:
+            break
+        result = again
+    if not missed:
+        return result, []
+    finding = Finding(
+        ConvergenceWarning,
+        "mirror images of some hidden units may fit better (f is odd about a point, and biases are "
+        "free), but none of those tried did",
+        "compare the loss with fits of other `n_hidden` or of other parts of the data",
+    )
+    return result, [finding]
+
+
 def _washout_error(problem: FitProblem, model: Network, source: Source, longer: Source) -> float:
     """Relative change of the squared error of some pieces with a longer warm-up."""
     squares = []
@@ -238,17 +280,16 @@ def with_outliers(
 
 
 def find_errors(
-    problem: FitProblem, result: Solution, layout: Layout, source: Source, units: CanonicalUnits
+    problem: FitProblem, result: Solution, layout: Layout, source: Source
 ) -> StandardErrors | None:
-    """Standard errors in canonical form, on the inputs as given; None for very many weights."""
+    """Standard errors of the weights for the inputs as given; None for very many weights."""
     if result.hessian is None:
         return None
     model, centre = in_given_units(source, result.model), given_centre(source)
     reported = on_uncentred_inputs(layout, centre)
     if source.scale is not None:
         reported = reported @ in_other_units(layout, model, scale_of_columns(source))
-    errors = standard_errors(result, layout, problem.engine, source, reported=reported)
-    return errors.canonical(units, layout)
+    return standard_errors(result, layout, problem.engine, source, reported=reported)
 
 
 def scale_of_columns(source: Source) -> Array:

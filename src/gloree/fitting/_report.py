@@ -29,7 +29,8 @@ def fit_report(
     if start.overlap is not None:
         conditions["overlap"] = start.overlap
     errors = refined.errors
-    findings = (*outputs.findings, *inputs.findings, *first.findings, *start.findings)
+    doubts = first.doubts if refined.units is None else ()
+    findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
     return FitReport(
         sizes=_sizes(problem, first),
         moment=first.moment,

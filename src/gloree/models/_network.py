@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._extras import require
+from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
 from gloree.models._prediction import check_columns, predict_data, predict_rows
@@ -281,7 +282,7 @@ class Network(ABC):
         *,
         noise: ArrayLike = 0.0,
         lengths: ArrayLike | None = None,
-        random_state: int | np.random.Generator | None = None,
+        random_state: RandomState = None,
     ) -> Any:
         """Draw outputs: the predictions and Gaussian noise.
 
@@ -291,7 +292,7 @@ class Network(ABC):
             As in `hidden_states`.
         noise : float or ndarray of shape (n_outputs,), default 0.0
             Standard deviation, of all outputs or of each.
-        random_state : int, Generator or None
+        random_state : None, int, SeedSequence, Generator or RandomState
             Seed of the noise.
 
         Returns
@@ -323,7 +324,7 @@ class Network(ABC):
         data = self._read(X, lengths)
         outputs = predict_rows(self, data, Explosions())
         if spread.any():
-            draws = np.random.default_rng(random_state).standard_normal(outputs.shape)
+            draws = as_generator(random_state).standard_normal(outputs.shape)
             draws *= spread
             outputs += draws
         return data.restore(outputs)

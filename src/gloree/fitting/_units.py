@@ -1,0 +1,153 @@
+r"""Is every hidden unit there? A Wald test of what each gives to the outputs.
+
+A unit too many fits noise: of all directions of the inputs it takes the one that noise happens to
+favour. With w_i the output weights of unit i and C_i their covariance,
+
+.. math:: w_i^\top C_i^{-1} w_i \;\le\; \bigl(\sqrt{n_{out}} + \sqrt{l\, n_{in}} + 3\bigr)^2
+
+then holds in all but about one case of a hundred: the bound of the largest rank-one term in noise
+of variance one (:eq:`noise-ceiling`, :eq:`unit-test`), l the degree of the activation. The column
+i of U, which says what the unit gives to the other ones, is judged alike. The covariance is the one
+of the standard errors, or that of white noise where it says less: few sequences tell little of the
+former, and heavy tails of the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from gloree.diagnostics import Finding, UnitWarning
+from gloree.models import Network
+from gloree.refinement import Layout, Solution
+from gloree.sequences import Array, IntArray
+
+MARGIN = 3.0
+"""Noise exceeds the bound without this with a probability of exp(-9 / 2), 1.1 %, at most."""
+
+DEPENDENT = 1e-10
+"""Directions of less than this part of the largest (correlation) variance are left out."""
+
+
+@dataclass(frozen=True)
+class UnitTests:
+    """Wald statistics of each unit, and what noise alone would reach; all (n_hidden,).
+
+    `outputs` are those of the output weights, `feedback` those of the columns of U (zero without a
+    recurrence).
+    """
+
+    outputs: Array
+    feedback: Array
+    output_limits: Array
+    feedback_limits: Array
+
+    @property
+    def doubtful(self) -> IntArray:
+        """Units whose output weights noise could have made."""
+        return np.flatnonzero(~(self.outputs > self.output_limits))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Warn of units that might be noise."""
+        doubtful = self.doubtful
+        if doubtful.size == 0:
+            return ()
+        each = ", ".join(
+            f"{i} ({self.outputs[i]:.3g}, noise up to {self.output_limits[i]:.3g})"
+            for i in doubtful
+        )
+        text = (
+            f"hidden unit(s) {each} of {self.outputs.shape[0]} cannot be told from noise: in "
+            f"brackets the Wald statistic of the output weights"
+        )
+        loud = doubtful[self.feedback[doubtful] > self.feedback_limits[doubtful]]
+        if loud.size:
+            names = ", ".join(map(str, loud))
+            text += (
+                f"; unit(s) {names} act through the recurrence alone, gain from a few large "
+                f"states, and may explode on new data"
+            )
+        remedy = f"lower `n_hidden` by {doubtful.size}, or give more data if the units are real"
+        return (Finding(UnitWarning, text, remedy),)
+
+
+def judge_units(
+    model: Network,
+    layout: Layout,
+    covariances: Sequence[Array],
+    order: IntArray | None = None,
+) -> UnitTests:
+    """Test every unit by covariances of the weights, (size, size), in the order of `layout`.
+
+    Of several the least statistic counts. `order` are the old units at each new place, where the
+    units of the model that is reported stand in another order. O(n_hidden (n_outputs + n_hidden)^3)
+    time.
+    """
+    index, weights = layout.indices, layout.weights(model)
+    degree = model.activation.degree or 2
+    shape = (layout.n_hidden,)
+    outputs, feedback = np.zeros(shape), np.zeros(shape)
+    output_limits, feedback_limits = np.zeros(shape), np.full(shape, np.inf)
+
+    def least(places: IntArray, values: Array) -> float:
+        return min(wald(values, matrix[np.ix_(places, places)]) for matrix in covariances)
+
+    for part in layout.directions:
+        name, n_inputs = f"{part.prefix}recurrent_weights", part.columns.shape[0]
+        for own, unit in enumerate(range(part.units.start, part.units.stop)):
+            outputs[unit] = least(index["output_weights"][unit], weights["output_weights"][unit])
+            output_limits[unit] = noise_limit(layout.n_outputs, degree * n_inputs)
+            if name in index:
+                feedback[unit] = least(index[name][:, own], weights[name][:, own])
+                feedback_limits[unit] = noise_limit(part.n_units, degree * n_inputs)
+    order = np.arange(layout.n_hidden) if order is None else order
+    return UnitTests(outputs[order], feedback[order], output_limits[order], feedback_limits[order])
+
+
+def white_covariance(solution: Solution, layout: Layout) -> Array:
+    """Covariance sigma^2 H^+ of the weights for white noise, H the J^T J of a refinement.
+
+    The weights of output a have the noise of that output. O(size^3) time.
+    """
+    assert solution.hessian is not None
+    assert solution.squares is not None
+    H = solution.hessian.hessian
+    scale = 1.0 / np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
+    fixed = layout.scale_constraints(solution.model) * scale
+    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    try:
+        inverse = linalg.cho_solve(linalg.cho_factor(matrix), np.eye(layout.size))
+    except linalg.LinAlgError:
+        inverse = np.linalg.pinv(matrix, rcond=DEPENDENT, hermitian=True)
+    variances = solution.squares / solution.n_rows
+    scale = scale * np.sqrt(variances.mean())
+    if variances.all():
+        places = layout.indices["output_weights"]
+        scale[places] *= np.sqrt(variances / variances.mean())
+    return np.asarray(inverse * np.outer(scale, scale))
+
+
+def noise_limit(n_values: int, n_directions: int) -> float:
+    """Wald statistic of `n_values` weights that noise reaches, the best of many directions."""
+    return float((np.sqrt(n_values) + np.sqrt(n_directions) + MARGIN) ** 2)
+
+
+def wald(values: Array, covariance: Array) -> float:
+    """Return w^T C^+ w, C scaled to unit diagonal for the inverse; infinite where C says nothing.
+
+    Weights without any variance (an exact fit) are there if they are not zero.
+    """
+    deviations = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    if not np.isfinite(covariance).all():
+        return 0.0
+    free = deviations > 0
+    if not free.all():
+        return np.inf if values[~free].any() else wald(values[free], covariance[free][:, free])
+    ratios = values / deviations
+    spread, axes = np.linalg.eigh(covariance / np.outer(deviations, deviations))
+    kept = spread > DEPENDENT * max(spread.max(initial=0.0), 1.0)
+    return float(np.sum((ratios @ axes[:, kept]) ** 2 / spread[kept]))
