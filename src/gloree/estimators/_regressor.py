@@ -86,7 +86,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     batch_size : int or None, default None
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
-        Bytes a fit may take beside the data.
+        Bytes a fit may take beside data in memory; a `MemoryLimitError` names the least that will
+        do.
     random_state : None, int, SeedSequence, Generator or RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine

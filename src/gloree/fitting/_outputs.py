@@ -261,7 +261,8 @@ def exploded_sequences(problem: FitProblem, source: Source, sums: OutputSums) ->
             f"outputs of {bad.size} of {total} sequences exceed "
             f"{OUTLIER_FACTOR:.0e} times their median size {sums.median:.3g} (the largest: "
             f"{sums.largest:.3g}, first in sequence {bad[0]}): the system that made them "
-            f"explodes, or their scale is broken. Leave such sequences or stretches out"
+            f"explodes, or their scale is broken. Leave such sequences or stretches out "
+            f"of `X` and `Y`"
         )
     return bad
 

@@ -57,9 +57,10 @@ class Contraction:
         """Condition number of the interior Psi, after scaling its diagonal to one."""
         Psi = self.overlap[0]
         scale = np.sqrt(np.abs(np.diag(Psi)))
-        if not np.all(np.isfinite(Psi)) or not np.all(scale > 0):
+        size = np.outer(scale, scale)
+        if not np.all(np.isfinite(Psi)) or not np.all(size > 0):
             return np.inf
-        return float(np.linalg.cond(Psi / scale / scale[:, None]))
+        return float(np.linalg.cond(Psi / size))
 
 
 def solve_overlap(overlap: Array, values: Array) -> Array:

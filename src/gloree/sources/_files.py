@@ -35,7 +35,8 @@ def memory_map(X: object, Y: object = None, *, lengths: ArrayLike | None = None)
 
     Notes
     -----
-    All values are read once, to check that they are finite.
+    All values are read once, to check that they are finite, and twice more by a fit, whose first
+    and last pass compare checksums of them. A file that is cut short meanwhile is a `SourceError`.
 
     Examples
     --------

@@ -170,7 +170,7 @@ def shards(directory: str | Path) -> Shards:
     ----------
     directory : str or Path
         Files ``NAME.npz`` with arrays ``X`` and ``Y``, or pairs ``NAME.X.npy`` and ``NAME.Y.npy``
-        (mapped into memory, not read at once); for `predict`, ``X`` alone will do. X and Y have
+        (mapped, and read a batch at a time); for `predict`, ``X`` alone will do. X and Y have
         any of the forms of `gloree.sequences.as_sequences`; ``lengths`` beside them
         separates sequences that stand one after another. Shards are visited in the order of their
         names, and no sequence continues from one shard to the next.
@@ -190,8 +190,9 @@ def shards(directory: str | Path) -> Shards:
     -----
     In memory are the shard that is read and those whose batches are under way: three, or one for
     each worker where a shard is one batch. A fit passes over all shards some ten to thirty times,
-    and a shard that is not the same each time is an error: files that have been written to since
-    are compared by checksums.
+    and a shard that is not the same each time is an error: archives are compared by the checksums
+    of their arrays, mapped files by size, number and times, and by their values where these differ
+    or are recent, and when a fit ends.
 
     Examples
     --------
