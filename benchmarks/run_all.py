@@ -70,6 +70,7 @@ RUNS = (
     Run("recurrence", "recurrence", "--seeds 4"),
     Run("memory", "memory"),
     Run("limits", "limits"),
+    Run("coverage", "coverage"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
     Run("growth", "growth", "--most 1e7"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.generators import forward_network, two_way_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,17 +30,9 @@ ACTIVATIONS = {
 }
 
 
-def truth_of(activation="quadratic", n_inputs=5, n_hidden=4, n_outputs=3, seed=0, direct=False):
-    rng = np.random.default_rng(seed)
-    return IORNN(
-        rng.standard_normal((n_hidden, n_inputs)),
-        0.1 * rng.standard_normal((n_hidden, n_hidden)),
-        rng.standard_normal((n_hidden, n_outputs)),
-        rng.standard_normal(n_hidden),
-        rng.standard_normal(n_outputs),
-        rng.standard_normal((n_inputs, n_outputs)) if direct else None,
-        activation=activation,
-    )
+def truth_of(activation="quadratic", n_inputs=5, n_hidden=4, n_outputs=3, **options):
+    sizes = n_inputs, n_hidden, n_outputs
+    return forward_network(*sizes, scale=1.0, activation=activation, **options)
 
 
 def equivalent(model, order, signs, scales):
@@ -260,19 +253,8 @@ SPLITS = {"3 and 4": (3, 4), "4 and 0": (4, 0), "0 and 4": (0, 4)}
 
 
 def bidirectional_truth(n_forward=3, n_backward=4, activation="quadratic", seed=0, direct=True):
-    rng = np.random.default_rng(seed)
-    k = n_forward + n_backward
-    return BRNN(
-        rng.standard_normal((n_forward, 5)),
-        0.1 * rng.standard_normal((n_forward, n_forward)),
-        rng.standard_normal((n_backward, 5)),
-        0.1 * rng.standard_normal((n_backward, n_backward)),
-        rng.standard_normal((k, 3)),
-        rng.standard_normal(k),
-        rng.standard_normal(3),
-        rng.standard_normal((5, 3)) if direct else None,
-        activation,
-    )
+    sizes = n_forward, n_backward, 5, 3
+    return two_way_network(*sizes, activation=activation, seed=seed, direct=direct)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers import generators
 
 from gloree.sequences import FAR, Packing, as_sequences
 
 LENGTHS = (4, 1, 3, 7, 1, 2)
-
-
-def ragged(lengths=LENGTHS, n_inputs=3, n_outputs=2, seed=0):
-    rng = np.random.default_rng(seed)
-    X = [rng.standard_normal((n, n_inputs)) for n in lengths]
-    Y = [rng.standard_normal((n, n_outputs)) for n in lengths]
-    return X, Y
+ragged = partial(generators.ragged, 3, 2)
 
 
 # ------------------------------------------------------------------------------------- forms
@@ -62,7 +58,7 @@ def test_tuples_and_nested_lists_of_numbers_are_lists_of_sequences():
 
 
 def test_restore_gives_every_form_back():
-    X, _ = ragged()
+    X, _ = ragged(LENGTHS)
     listed = as_sequences(X)
     back = listed.restore(listed.X)
     assert isinstance(back, list)
@@ -105,7 +101,7 @@ def test_one_output_may_come_without_its_axis(X, Y, lengths):
 
 
 def test_select_takes_whole_sequences():
-    X, Y = ragged()
+    X, Y = ragged(LENGTHS)
     part = as_sequences(X, Y).select([3, 0])
     np.testing.assert_array_equal(part.X, np.concatenate([X[3], X[0]]))
     np.testing.assert_array_equal(part.Y, np.concatenate([Y[3], Y[0]]))
@@ -298,7 +294,7 @@ def test_what_does_not_fit_is_refused_and_named(arguments, options, kind, messag
 @pytest.mark.parametrize("name", ["X", "Y"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_value_that_is_not_finite_is_located(value, name, dtype):
-    X, Y = ragged()
+    X, Y = ragged(LENGTHS)
     X, Y = [x.astype(dtype) for x in X], [y.astype(dtype) for y in Y]
     {"X": X, "Y": Y}[name][3][5, 1] = value
     message = f"`{name}` holds {value} at sequence 3, step 5, column 1"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._extras import require
+from gloree._mapped import is_mapped, loaded, loaded_rows
 
 Array: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -105,11 +106,14 @@ def take_rows(x: Values, rows: Rows) -> Values:
 
 
 def float_rows(values: NDArray[np.generic], rows: Rows) -> Array:
-    """Some rows as contiguous float64; a view where they are that already.
+    """Some rows as contiguous float64; a view where they are that already, in memory.
 
     Aligned too: arrays that have come over a network need not be, and NumPy multiplies those by
     another routine, with other last bits.
     """
+    if is_mapped(values):
+        some = loaded(values[rows]) if isinstance(rows, slice) else loaded_rows(values, rows)
+        return np.require(some, np.float64, ("C", "A"))
     if not is_tensor(values):
         return np.require(take_rows(values, rows), np.float64, ("C", "A"))
     xp = namespace(values)
@@ -179,18 +183,6 @@ def column_squares(x: Array) -> Array:
 def total_square(x: Array) -> float:
     """Sum of all squares."""
     return float(np.vdot(x, x)) if not is_tensor(x) else float((x * x).sum())
-
-
-def column_minima(x: Array) -> Array:
-    """Smallest entry of each column."""
-    found: Array = namespace(x).min(x, axis=0)
-    return found
-
-
-def column_maxima(x: Array) -> Array:
-    """Largest entry of each column."""
-    found: Array = namespace(x).max(x, axis=0)
-    return found
 
 
 def stretch_sums(x: Array, first: IntArray) -> Array:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from gloree._archives import read_archive
+
 
 class FormatError(ValueError):
-    """A file does not hold what it was asked for."""
+    """A file of a model, of moments or of word vectors that is none, or is damaged."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def replaced_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """File to write to that takes the place of `path` once it is whole and on the disk.
 
@@ -42,7 +43,7 @@ def replaced_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
             shutil.copymode(target, beside)
         os.replace(beside, target)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             beside.unlink()
         if isinstance(error, OSError) and error.filename == str(beside):
             # whoever saves knows the file by its own name
@@ -58,26 +59,43 @@ def save_arrays(
         np.savez(file, format=np.array(name), version=np.array(version), **arrays)
 
 
-def load_arrays(path: str | PathLike[str], name: str, version: int) -> dict[str, Any]:
-    """Read the arrays of a file that `save_arrays` wrote.
+@contextmanager
+def reading(path: str | PathLike[str], what: str) -> Iterator[None]:
+    """Turn whatever is wrong with the content of a file into a `FormatError` that names it."""
+    try:
+        yield
+    except (FormatError, OSError):
+        raise
+    except Exception as error:  # of values that nobody has checked
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise FormatError(
+            f"{os.fspath(path)!r} is not a {what} file, or damaged: {kind}{error}"
+        ) from error
+
+
+def load_arrays(
+    path: str | PathLike[str], name: str, version: int, known: Collection[str]
+) -> dict[str, Any]:
+    """Read the arrays of a file that `save_arrays` wrote; all that are `known` must be there.
 
     Raises
     ------
     FormatError
-        If the file is no such file, of another format, or of a later version.
+        If the file is no such file, of another format, of a later version, or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise FormatError(f"{path} is not a {name} file: {error}") from error
-    found = str(arrays.pop("format", "no format name"))
-    if found != name:
-        raise FormatError(f"{path} holds {found}, expected {name}")
-    stored = int(arrays.pop("version"))
-    if stored > version:
-        raise FormatError(
-            f"{path} was written in version {stored} of {name}; this gloree reads up to version "
-            f"{version}: upgrade it"
-        )
-    return arrays
+    with reading(path, name):
+        arrays: dict[str, Any] = read_archive(path, ("format", "version"), others=True).arrays
+        found = str(arrays.get("format", "no format name"))
+        if found != name:
+            raise FormatError(f"{path} holds {found}, expected {name}")
+        stored = int(arrays["version"])
+        if stored > version:
+            raise FormatError(
+                f"{path} was written in version {stored} of {name}; this gloree reads up to "
+                f"version {version}: upgrade it"
+            )
+        arrays = dict(read_archive(path, ("format", "version", *known)).arrays)
+        missing = sorted(set(known) - set(arrays))
+        if missing:
+            raise ValueError(f"it has no {missing[0]!r}")
+    return {each: arrays[each] for each in known}

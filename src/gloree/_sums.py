@@ -43,8 +43,9 @@ class Sums:
         """Name by which a checkpoint finds the class."""
         return f"{cls.__module__}.{cls.__qualname__}"
 
+    @np.errstate(over="ignore", invalid="ignore")
     def merge(self: Self, other: object) -> Self:
-        """Return the statistic of both data sets together.
+        """Return the statistic of both data sets together; sums that overflow are infinite.
 
         Raises
         ------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
+from gloree._frames import with_columns
+from gloree._mapped import loaded
 from gloree._sums import Sums
 from gloree.models import IORNN, Network, sum_predictions
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
@@ -231,7 +232,7 @@ def r2_score(
     0.5
     """
     difference, counted = _differences(Y, predictions, skip, lengths)
-    return SquaredErrors.of(_as_rows(Y, lengths)[0][counted], difference[counted]).r2()
+    return SquaredErrors.of(_as_rows(Y, lengths, "Y")[0][counted], difference[counted]).r2()
 
 
 @dataclass(frozen=True)
@@ -312,21 +313,16 @@ def _squared_errors(predictions: Array, data: Sequences, skip: int) -> SquaredEr
     return SquaredErrors.of(values[counted], (values - predictions)[counted])
 
 
-def _as_rows(given: object, lengths: ArrayLike | None) -> tuple[Array, IntArray]:
-    values: Any = given
-    if np.ndim(values[0]) == 0:
-        values = np.asarray(values)[:, None]
-    elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
-        values = [np.asarray(part)[:, None] for part in values]
-    data = as_sequences(values, lengths=lengths)
-    return np.asarray(data.X, dtype=np.float64), data.lengths
+def _as_rows(given: object, lengths: ArrayLike | None, name: str) -> tuple[Array, IntArray]:
+    data = as_sequences(with_columns(given, name), lengths=lengths)
+    return np.asarray(loaded(data.X), dtype=np.float64), data.lengths
 
 
 def _differences(
     Y: object, predictions: object, skip: int, lengths: ArrayLike | None
 ) -> tuple[Array, IntArray]:
-    truth, sizes = _as_rows(Y, lengths)
-    estimate, own = _as_rows(predictions, lengths)
+    truth, sizes = _as_rows(Y, lengths, "Y")
+    estimate, own = _as_rows(predictions, lengths, "predictions")
     if truth.shape != estimate.shape:
         raise ValueError(f"`Y` has shape {truth.shape}, `predictions` {estimate.shape}")
     if not np.array_equal(sizes, own):

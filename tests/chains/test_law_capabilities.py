@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import estimates
 
-from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets
+from gloree import SpectralRNNClassifier, datasets
 from gloree.chains import (
     Capabilities,
     GaussianVAR,
@@ -116,8 +117,7 @@ def members(protocol):
 
 
 def regressor(law, **options):
-    settings = {"refine": None, "random_state": 0, "engine": "serial", **options}
-    return SpectralRNNRegressor(2, chain=law, **settings)
+    return estimates.regressor(2, chain=law, **{"refine": None, **options})
 
 
 # -- a law written by a user --------------------------------------------------------------------

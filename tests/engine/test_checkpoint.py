@@ -12,15 +12,18 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import estimates
+from helpers.parts import PerPass, cut_in_parts, write_npz
 
 import gloree
 import gloree.engine._checkpoint as checkpoint_module
 import gloree.engine._engine as engine_module
-from gloree import GaussianVAR, SpectralRNNRegressor, SystemIdentifier, datasets
+from gloree import GaussianVAR, SystemIdentifier, datasets
 from gloree.engine import Checkpoint, CheckpointError, Clock, Engine, PassFailure, Source, Sums
 from gloree.engine._records import RecordError, from_bytes, to_bytes
 from gloree.models import ExplosionError
@@ -28,15 +31,13 @@ from gloree.refinement import RefinementStatus, _gauss_newton
 from gloree.sequences import LargestSegments, Segments, as_sequences
 from gloree.sources import batches, shards
 
+regressor = partial(estimates.regressor, 2)
+
 
 @pytest.fixture(scope="module")
 def data():
     X, Y, _, _ = datasets.make_rnn(1000, 8, 4, 2, 3, random_state=0)
     return X, Y
-
-
-def regressor(**options):
-    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
 
 
 class Passes:
@@ -183,8 +184,7 @@ def test_it_goes_on_with_another_engine_or_verbosity(data, whole, tmp_path):
 def test_a_fit_from_shards_goes_on(data, tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
-    for i in range(4):
-        np.savez(folder / f"{i}.npz", X=data[0][i::4], Y=data[1][i::4])
+    write_npz(folder, cut_in_parts(*data))
     expected = regressor().fit(folder).model_
     interrupted(regressor(), [folder], tmp_path / "fit", 5)
     again, taken = resumed(regressor(), [folder], tmp_path / "fit")
@@ -193,19 +193,18 @@ def test_a_fit_from_shards_goes_on(data, tmp_path):
 
 
 def test_a_finished_fit_reads_parts_only_for_the_scan(data, tmp_path):
-    class Counted:
-        n_read = 0
+    read = []
 
-        def __iter__(self):
-            for i in range(4):
-                Counted.n_read += 1
-                yield data[0][i::4], data[1][i::4]
+    def noted(_):
+        for part in cut_in_parts(*data, n_parts=4):
+            read.append(part)
+            yield part
 
-    regressor().fit(Counted(), checkpoint=tmp_path / "fit")
-    assert Counted.n_read > 20
-    Counted.n_read = 0
-    regressor().fit(batches(Counted()), checkpoint=tmp_path / "fit")
-    assert Counted.n_read == 4
+    regressor().fit(PerPass(noted), checkpoint=tmp_path / "fit")
+    assert len(read) > 20
+    read.clear()
+    regressor().fit(batches(PerPass(noted)), checkpoint=tmp_path / "fit")
+    assert len(read) == 4
 
 
 def test_an_explosion_is_a_result_too(tmp_path):

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_rounding import Rounded, rounded
+from helpers import estimates
+from helpers.parts import Again, cut_in_parts, ragged_parts, write_npz
 from tqdm.auto import tqdm
 
 import gloree.sequences._sequences as sequences_module
@@ -29,9 +31,8 @@ dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 bag = pytest.importorskip("dask.bag")
 
+regressor = partial(estimates.regressor, 2)
 N_PARTS = 6
-
-
 CLUSTER = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
 
 
@@ -57,19 +58,12 @@ def data():
 
 @pytest.fixture(scope="module")
 def items(data):
-    return list(zip(*(np.array_split(values, N_PARTS) for values in data), strict=True))
+    return cut_in_parts(*data, N_PARTS)
 
 
 @pytest.fixture(scope="module")
 def folder(items, tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards")
-    for i, (x, y) in enumerate(items):
-        np.savez(path / f"{i}.npz", X=x, Y=y)
-    return path
-
-
-def regressor(**options):
-    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
+    return write_npz(tmp_path_factory.mktemp("shards"), items)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +74,6 @@ def in_memory(data):
 @pytest.fixture(scope="module")
 def in_parts(folder):
     return regressor().fit(folder).model_
-
-
-class Again:
-    def __init__(self, values):
-        self.values = values
-
-    def __iter__(self):
-        yield from self.values
 
 
 def part_of(items, index):
@@ -174,19 +160,12 @@ def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monk
 # -------------------------------------------------------------------------------- equal sums
 
 
-def ragged():
-    rng = np.random.default_rng(1)
-    lengths = [[5, 9, 30] * 4, [2] * 30, [41], [3, 80]]
-    parts = [[(rng.standard_normal((n, 2)), np.ones((n, 1))) for n in part] for part in lengths]
-    flat = [pair for part in parts for pair in part]
-    return parts, as_sequences([x for x, _ in flat], [y for _, y in flat])
-
-
+RAGGED = [[5, 9, 30] * 4, [2] * 30, [41], [3, 80]]
 CUT = {"batch_size": 17, "segment": 10, "before": 2, "after": 1}
 
 
 def kinds(folder):
-    parts, together = ragged()
+    parts, together = ragged_parts(RAGGED)
     for i, part in enumerate(parts):
         X, Y = (np.concatenate([pair[j] for pair in part]) for j in (0, 1))
         lengths = [len(x) for x, _ in part]
@@ -456,8 +435,7 @@ def test_a_partition_that_is_different_each_time_is_caught(items):
 
 @pytest.mark.parametrize("n_sequences, offset", [(19, 0.0), (20, 1.0)], ids=["shape", "values"])
 def test_a_shard_that_changes_during_a_fit_is_named(n_sequences, offset, client, items, tmp_path):
-    for i, (x, y) in enumerate(items):
-        np.savez(tmp_path / f"{i}.npz", X=x, Y=y)
+    write_npz(tmp_path, items)
     source = sources.shards(tmp_path)
     source.scan()
     x, y = items[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from helpers.parts import Again
 
 from gloree._sums import MergeError, Sums
 from gloree.engine import Engine, Source, Subset, every_nth, get_engine, halves, split_after
@@ -246,18 +247,6 @@ def test_every_nth_segment_wherever_batches_begin(stride):
 # ---------------------------------------------------------------------------------- subsets
 
 
-@dataclass
-class Reader:
-    """An iterable that counts how often it is read."""
-
-    items: list
-    n_passes: int = 0
-
-    def __iter__(self):
-        self.n_passes += 1
-        yield from self.items
-
-
 def scanned(items):
     data = batches(items)
     data.scan()
@@ -289,7 +278,7 @@ def test_a_subset_gives_the_sums_of_its_batches_to_the_last_bit(name, in_parts, 
 @pytest.mark.parametrize("keep, n_read", [(True, 1), (False, 3)])
 def test_a_small_subset_is_read_once_if_it_may_be_kept(keep, n_read):
     rng = np.random.default_rng(0)
-    data = Reader([(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2)))] * 5)
+    data = Again([(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2)))] * 5)
     subset = replace(subset_of(scanned(data), 100), keep=keep)
     before = data.n_passes
     for _ in range(3):

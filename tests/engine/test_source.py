@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from engine_rounding import rounded
+from helpers.parts import ragged_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,16 +28,9 @@ CUTS = st.fixed_dictionaries(
 PARTS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=8), min_size=1, max_size=5)
 
 
-def parts_of(lengths, n_inputs=2, seed=0):
-    """Parts of ragged sequences, and the same sequences as one list."""
-    rng = np.random.default_rng(seed)
-    values = [
-        [(rng.standard_normal((n, n_inputs)), rng.standard_normal((n, 1))) for n in part]
-        for part in lengths
-    ]
-    flat = [pair for part in values for pair in part]
-    together = as_sequences([x for x, _ in flat], [y for _, y in flat])
-    return batches(values), together
+def parts_of(lengths):
+    parts, together = ragged_parts(lengths)
+    return batches(parts), together
 
 
 # ------------------------------------------------------------------------------------ segments

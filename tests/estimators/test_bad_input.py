@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.estimates import NOISE, NOISE_TOLERANCE, regressor
+from helpers.estimates import FEW_WEIGHTS, INPUT_WEIGHTS, NOISE, NOISE_TOLERANCE, regressor
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Polynomial
@@ -19,6 +19,18 @@ from gloree.diagnostics import (
     RotationWarning,
     TooFewSamplesError,
 )
+
+# as good as the right size: what a few dozen more weights take up of the noise of 3,000 steps is
+# 1%, and a descent that is not at its end leaves some
+TOO_MANY_UNITS = 0.1
+# the same numbers summed in another order, through an iteration that stops at 1% of the error
+ITERATION = 1e-3
+# a ridge of 1e-10 or so on the weights of a constant output
+CONSTANT = 1e-6
+# float64 leaves 8 digits of a signal of size one beside 1e8, and an iteration magnifies the rest
+EIGHT_DIGITS = 1e-3
+# refined to the end on the same rows, from starts that differ
+SAME_ROWS = 1e-4
 
 
 def with_values(values, index, value):
@@ -99,7 +111,7 @@ def test_barely_enough_samples_are_fitted_with_a_warning(simulated):
     with pytest.warns(AcceptanceWarning, match="use more data, more outputs or fewer units"):
         est = regressor().fit(X[:8], Y[:8])
     assert np.all(np.isfinite(est.predict(X)))
-    assert any("accept rule" in text for text in est.report_.warnings)
+    assert any("is not reliable" in text for text in est.report_.warnings)
 
 
 @pytest.mark.parametrize("n_hidden", [8, 20])
@@ -116,7 +128,7 @@ def test_more_units_than_there_are_come_with_a_warning():
         est = regressor(5).fit(X, Y)
     assert any(issubclass(each.category, AcceptanceWarning) for each in caught)
     # predictions are as good as those of the right size
-    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.1)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=TOO_MANY_UNITS)
 
 
 def test_one_output_of_a_quadratic_network_with_recurrence_is_refused(simulated):
@@ -138,7 +150,7 @@ def test_one_output_without_recurrence_is_a_quadratic_form(simulated):
     form = np.einsum("ka,kb,k->ab", A1, A1, A2)
     B1, B2 = est.model_.input_weights, est.model_.output_weights[:, 0]
     found = np.einsum("ka,kb,k->ab", B1, B1, B2)
-    assert np.linalg.norm(found - form) < 0.02 * np.linalg.norm(form)
+    assert np.linalg.norm(found - form) < FEW_WEIGHTS * np.linalg.norm(form)
 
 
 def test_windows_longer_than_all_sequences_are_refused(simulated):
@@ -153,7 +165,7 @@ def test_a_sequence_for_each_batch_gives_the_same_network(simulated):
     one = regressor(batch_size=1).fit(X[:100], Y[:100])
     many = regressor().fit(X[:100], Y[:100])
     errors = metrics.weight_errors(one.model_, many.model_)
-    assert errors["input_weights"] < 1e-3
+    assert errors["input_weights"] < ITERATION
 
 
 # -------------------------------------------------------------------------- degenerate inputs
@@ -209,7 +221,7 @@ def test_random_walks_are_fitted_or_refused_with_what_to_do(n_sequences, n_steps
             assert "`order`" not in str(error)
             assert "initial=" not in str(error)
             return
-    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=0.1)
+    np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=TOO_MANY_UNITS)
 
 
 # ------------------------------------------------------------------------- degenerate outputs
@@ -231,9 +243,9 @@ def test_one_constant_output_among_others_is_its_bias(value, simulated):
     )
     Y = with_values(truth.simulate(X, noise=NOISE, random_state=0), (..., 3), value)
     est = regressor().fit(X, Y)
-    np.testing.assert_allclose(est.predict(X)[..., 3], value, atol=1e-6 * max(1.0, value))
+    np.testing.assert_allclose(est.predict(X)[..., 3], value, atol=CONSTANT * max(1.0, value))
     errors = metrics.weight_errors(est.model_, truth)
-    assert errors["input_weights"] < 0.05
+    assert errors["input_weights"] < INPUT_WEIGHTS
     assert np.all(np.isfinite(est.report_.standard_errors["output_weights"]))
     assert est.score(X, Y) > 0.9
 
@@ -242,8 +254,7 @@ def test_a_large_mean_of_the_outputs_does_not_hide_their_variance(simulated):
     X, Y, _, _ = simulated
     est = regressor().fit(X, Y + 1e8)
     reference = regressor().fit(X, Y)
-    # float64 leaves 8 digits of the signal
-    np.testing.assert_allclose(est.predict(X) - 1e8, reference.predict(X), atol=1e-3)
+    np.testing.assert_allclose(est.predict(X) - 1e8, reference.predict(X), atol=EIGHT_DIGITS)
 
 
 def test_swapped_inputs_and_outputs_do_not_pass_for_a_good_fit(simulated):
@@ -267,7 +278,7 @@ def test_a_few_exploded_sequences_are_left_out_and_named(simulated):
         est = regressor(refine="full").fit(X, Y)
     kept = np.setdiff1d(np.arange(len(X)), [7, 420])
     without = regressor(refine="full").fit(list(X[kept]), list(Y[kept])).model_
-    assert max(metrics.weight_errors(est.model_, without).values()) < 1e-4
+    assert max(metrics.weight_errors(est.model_, without).values()) < SAME_ROWS
     np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=NOISE_TOLERANCE)
     assert "left out" in str(est.report_)
 
@@ -359,7 +370,7 @@ def test_an_error_leaves_the_fit_before_as_it_was(simulated):
     assert est.model_ is model
 
 
-@pytest.mark.parametrize("state", ["a", 1.5, -1, np.random.RandomState(0)])
+@pytest.mark.parametrize("state", ["a", 1.5, -1, np.random])
 def test_a_random_state_of_another_kind_is_refused_by_name(state, simulated):
     X, Y, _, _ = simulated
     with pytest.raises(TypeError, match="`random_state` must be None, an integer"):

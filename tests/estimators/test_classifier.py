@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.parts import PerPass
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -20,6 +21,12 @@ from gloree.sequences import as_sequences
 SHARE_TOLERANCE = 0.021
 # two programs for the same sums of a few thousand terms
 ALGEBRA = 1e-10
+# the ridge of slopes of labels, relative to the variance: it changes the residual by its size
+RIDGE = 1e-4
+# the readout ends at a gradient of 1e-4 a row, in single precision, and its ridge is smaller
+RIDGE_OF_THE_READOUT = 1e-3
+# linear systems of condition 1e3 or so, by normal equations
+LINEAR_SYSTEM = 1e-8
 
 # labels are noisy outputs: whether single units are certain is not the matter here
 pytestmark = [
@@ -93,14 +100,14 @@ def test_logistic_probabilities_are_right_in_the_mean(labelled):
     X, labels, _, _ = labelled
     P = classifier(refine=None).fit(X, labels).predict_proba(X)
     shares = [np.mean(labels == name) for name in sorted(NAMES)]
-    np.testing.assert_allclose(P.mean(axis=(0, 1)), shares, atol=1e-3)
+    np.testing.assert_allclose(P.mean(axis=(0, 1)), shares, atol=RIDGE_OF_THE_READOUT)
 
 
 def test_least_squares_readout_gives_the_least_squares_estimates(labelled):
     """Outputs estimate probabilities: they sum to one at every step."""
     X, labels, _, _ = labelled
     clf = classifier(readout="least-squares", refine=None).fit(X, labels)
-    np.testing.assert_allclose(clf.decision_function(X).sum(axis=2), 1.0, atol=1e-8)
+    np.testing.assert_allclose(clf.decision_function(X).sum(axis=2), 1.0, atol=LINEAR_SYSTEM)
 
 
 def test_two_labels_are_enough(labelled):
@@ -132,12 +139,11 @@ def test_whitened_indicators_have_uncorrelated_residuals_of_unit_size(labelled, 
     Y = whitening(codes[:, None].astype(float))
     rows = data.X - data.X.mean(axis=0)
     if direct:
-        ridge = 1e-4 * np.diag(np.var(rows, axis=0)) * len(rows)
+        ridge = RIDGE * np.diag(np.var(rows, axis=0)) * len(rows)
         Y = Y - rows @ np.linalg.solve(rows.T @ rows + ridge, rows.T @ Y)
-    # the ridge changes the residual by its relative size
-    np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(Y.T @ Y / len(Y), np.eye(3), atol=10 * RIDGE)
     back = whitening(codes[:, None].astype(float)) @ whitening.inverse + whitening.frequencies
-    np.testing.assert_allclose(back, indicators(codes, 4), atol=1e-8)
+    np.testing.assert_allclose(back, indicators(codes, 4), atol=LINEAR_SYSTEM)
 
 
 # ---------------------------------------------------------------------------------- kinds of labels
@@ -337,16 +343,11 @@ def test_labels_beyond_the_whole_numbers_of_a_float_are_refused_in_a_source():
         SpectralRNNClassifier(1).fit(sources.batches([(X, labels)]))
 
 
-class Stream:
+def stream(n_parts):
     """So many parts of labelled sequences."""
-
-    def __init__(self, n_parts):
-        self.n_parts = n_parts
-
-    def __iter__(self):
-        for seed in range(self.n_parts):
-            x = np.random.default_rng(seed).standard_normal((50, 20, 4))
-            yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
+    for seed in range(n_parts):
+        x = np.random.default_rng(seed).standard_normal((50, 20, 4))
+        yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
 
 
 @pytest.mark.parametrize("n_parts", [4, 16])
@@ -361,8 +362,8 @@ def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_
     )
     path = tmp_path / "fit"
     clf = SpectralRNNClassifier(2, random_state=0, refine=None, max_rounds=1)
-    clf.fit(sources.batches(Stream(n_parts)), checkpoint=path)
+    clf.fit(sources.batches(PerPass(lambda _: stream(n_parts))), checkpoint=path)
     assert seen == [2000]
     assert path.stat().st_size < 250_000
-    x, labels = next(iter(Stream(1)))
+    x, labels = next(stream(1))
     assert clf.score(x, labels) > 0.75

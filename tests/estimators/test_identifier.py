@@ -28,6 +28,21 @@ from gloree.models import IORNN
 SECONDS = 4
 # the same model on the same data by another path
 ALGEBRA = 1e-10
+# the same sums in other parts, through a linear system
+SUMS = 1e-8
+# the same data in another form: the search takes the same path
+SAME_DATA = 1e-6
+# ends of two searches that stop at gains of 1e-5: an error differs by a few hundred of these at
+# most, and outputs by the root
+SAME_ERROR, SAME_OUTPUTS = 1e-3, 1e-2
+# a score is relative to the variance of all steps, the error here to that of those that count
+MEAN_OF_OUTPUTS = 1e-3
+# what the weights of a linear model take up of the noise
+FEW_WEIGHTS = 0.02
+# a response of 2000 steps without noise is cut off where 0.97^n is small, not zero
+POLE = 1e-3
+# noise of one percent leaves what some twenty weights take up of it
+LEFT_OF_NOISE = 0.003
 
 
 def cascade(u, f=np.tanh):
@@ -81,7 +96,7 @@ def test_a_saturated_cascade_is_better_than_its_linear_model(saturated):
     assert report.refined_error < 0.5 * report.linear_error
     # free run on fresh data: the held-out error and the optimism of having chosen by it
     assert found < 1.5 * report.refined_error
-    assert saturated.score(u, y, skip=50) == pytest.approx(1 - found**2, abs=1e-3)
+    assert saturated.score(u, y, skip=50) == pytest.approx(1 - found**2, abs=MEAN_OF_OUTPUTS)
     assert saturated.model_.n_hidden == 6
     assert saturated.n_features_in_ == 1
 
@@ -162,7 +177,7 @@ def test_of_a_linear_system_the_linear_model_is_kept(fitted_linear):
     assert est.model_ is est.linear_model_ or est.model_ == est.linear_model_
     assert any("not worth having" in note for note in est.report_.notes)
     # noise of five percent is left, within four standard errors of an RMS of 600 residuals
-    assert est.report_.linear_error == pytest.approx(0.05, rel=4 / np.sqrt(1200) + 0.02)
+    assert est.report_.linear_error == pytest.approx(0.05, rel=4 / np.sqrt(1200) + FEW_WEIGHTS)
     # poles of z^2 - 1.3 z + 0.6 have modulus sqrt 0.6
     assert radius(est) < 0.95
 
@@ -180,10 +195,9 @@ def test_units_and_scales_of_the_data_do_not_matter():
     options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
     plain = SystemIdentifier(**options).fit(u, y)
     scaled = SystemIdentifier(**options).fit(1e4 * u - 7.0, 1e-5 * y + 2.0)
-    assert scaled.report_.linear_error == pytest.approx(plain.report_.linear_error, rel=1e-3)
-    # ends of two searches that stop at gains of 1e-5
+    assert scaled.report_.linear_error == pytest.approx(plain.report_.linear_error, rel=SAME_ERROR)
     np.testing.assert_allclose(
-        (scaled.predict(1e4 * u - 7.0) - 2.0) / 1e-5, plain.predict(u), atol=1e-2 * y.std()
+        (scaled.predict(1e4 * u - 7.0) - 2.0) / 1e-5, plain.predict(u), atol=SAME_OUTPUTS * y.std()
     )
 
 
@@ -211,7 +225,7 @@ def test_flat_records_with_lengths_are_lists_of_records():
         lengths=[900, 700],
     )
     assert flat.report_.sizes["records"] == 2
-    assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=1e-6)
+    assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=SAME_DATA)
 
 
 def test_several_inputs_and_outputs():
@@ -276,7 +290,7 @@ def test_integer_data_are_data():
     options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": 2}
     whole = SystemIdentifier(**options).fit(u, y)
     real = SystemIdentifier(**options).fit(u.astype(float), y.astype(float))
-    assert whole.report_.linear_error == pytest.approx(real.report_.linear_error, rel=1e-6)
+    assert whole.report_.linear_error == pytest.approx(real.report_.linear_error, rel=SAME_DATA)
     assert whole.predict(u).dtype == np.float64
     assert whole.score(u, y, skip=20) > 0.999
 
@@ -404,8 +418,7 @@ def test_one_polynomial_is_fitted_to_a_quadratic_and_cubic_nonlinearity(tmp_path
     error = {
         unit: relative_error(est.model_, fresh, wanted, skip=100) for unit, est in fits.items()
     }
-    # the noise of one percent leaves what some twenty weights take up of it
-    assert error["polynomial"] < 0.003
+    assert error["polynomial"] < LEFT_OF_NOISE
     assert error["cubic"] > 10 * error["polynomial"]
 
     model = fits["polynomial"].model_
@@ -572,7 +585,7 @@ def test_records_may_come_from_a_source(tmp_path):
     given = SystemIdentifier(2, 0, engine="serial").fit(list(u), list(y))
     for source in (sources.batches(parts), tmp_path, str(tmp_path)):
         gathered = SystemIdentifier(2, 0, engine="serial").fit(source)
-        np.testing.assert_allclose(gathered.predict(u[0]), given.predict(u[0]), atol=1e-8)
+        np.testing.assert_allclose(gathered.predict(u[0]), given.predict(u[0]), atol=SUMS)
     with pytest.raises(ValueError, match="`y` was given beside a source"):
         SystemIdentifier(2, 0).fit(tmp_path, y)
 
@@ -601,7 +614,7 @@ def test_records_too_short_for_the_response_do_no_harm(place):
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(n) for n in [2] * place + [2000] + [2] * (50 - place)]
     est = SystemIdentifier(1, 0).fit(inputs, first_order(inputs, 0.97))
-    assert est.report_.poles == pytest.approx([0.97], abs=1e-3)
+    assert est.report_.poles == pytest.approx([0.97], abs=POLE)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.estimates import least_squares, regressor
+from helpers.estimates import regressor, smallest_loss
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import ScoreWarning
@@ -20,11 +20,6 @@ def simulate(law, n_sequences=1000, n_steps=10):
     truth = datasets.random_rnn(6, 3, 3, random_state=1)
     X = datasets.make_inputs(law, n_sequences, n_steps, 6, random_state=0)
     return X, truth.simulate(X, noise=0.1, random_state=0), truth
-
-
-def smallest_loss(X, Y, truth):
-    best = least_squares(X, Y, truth)
-    return float(best.squares.sum()) / best.n_rows
 
 
 def fit(X, Y, **options):

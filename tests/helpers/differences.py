@@ -13,3 +13,9 @@ def central(function, point, step):
         ahead, behind = np.asarray(function(point + move)), np.asarray(function(point - move))
         found.append((ahead - behind) / (2 * step))
     return np.reshape(found, (*point.shape, *np.shape(found[0])))
+
+
+def by_weights(function, model, layout, step):
+    """Derivatives of f(model) in the free weights of a layout: (*f.shape, layout.size)."""
+    found = central(lambda theta: function(layout.move(model, theta)), np.zeros(layout.size), step)
+    return np.moveaxis(found, 0, -1)

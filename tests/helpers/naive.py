@@ -71,3 +71,31 @@ def run(model, x, start=0.0):
 def predictions(model, x, start=0.0):
     """Outputs of `run`."""
     return run(model, x, start).outputs
+
+
+def explosions(model, X, limit=1e16):
+    """(sequence, step) where states pass the limit: forward units first, then backward ones."""
+    found = []
+    for i, x in enumerate(X):
+        bad = ~(np.abs(run(model, x).h) <= limit)
+        ahead, behind = bad[:, : model.n_forward], bad[:, model.n_forward :]
+        ahead, behind = (np.flatnonzero(side.any(axis=1)) for side in (ahead, behind))
+        if ahead.size or behind.size:
+            found.append((i, ahead[0] if ahead.size else behind[-1]))
+    return np.array(found, dtype=int).reshape(-1, 2)
+
+
+def counted(model, batch, data):
+    """Outputs of the counted rows of a batch, and the segment of each.
+
+    Segments run one at a time from states of zero over their inputs in `data`; windows of context
+    rows are cut off where the segment ends.
+    """
+    outputs, owners = [], []
+    starts = np.cumsum(data.lengths) - data.lengths
+    for s, length in enumerate(batch.lengths):
+        first = starts[batch.sequence[s]] + batch.first_step[s]
+        rows = predictions(model, data.X[first : first + length])
+        outputs.append(rows[batch.before[s] : length - batch.after[s]])
+        owners += [s] * len(outputs[-1])
+    return np.concatenate(outputs), np.array(owners)

@@ -6,7 +6,6 @@ are the oracle, and share no code with the library.
 """
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
@@ -125,20 +124,6 @@ def mean(weights, *factors):
             factor.shape[:1] + (1,) * (total.ndim - 1) + factor.shape[1:]
         )
     return total.sum(axis=0)
-
-
-def power(vector, order):
-    """vector^(x)order."""
-    result = np.ones(())
-    for _ in range(order):
-        result = np.multiply.outer(result, vector)
-    return result
-
-
-def symmetrise(tensor):
-    return sum(tensor.transpose(p) for p in permutations(range(tensor.ndim))) / len(
-        list(permutations(range(tensor.ndim)))
-    )
 
 
 def assert_close(actual, expected, tolerance=ALGEBRA):

@@ -15,6 +15,12 @@ SERIAL = Engine("serial")
 # normal equations of a few thousand rows: eps times the condition number of the windows (below
 # ten for white inputs) times a factor for the sums
 ALGEBRA = 1e-12
+# A residual of zero is the root of a difference of squares: the root of eps, and some.
+DIFFERENCE_OF_SQUARES = 1e-6
+# Windows leave out two rows of 2000 at the start: a covariance is off by a few of these.
+FIRST_ROWS = 0.01
+# What a ridge leaves of the signal, as a share of the noise.
+BIAS_OF_THE_RIDGE = 0.05
 
 
 def fir(g, u, constant):
@@ -39,8 +45,7 @@ def test_white_inputs_give_the_response_of_an_fir_system_exactly(n_inputs, n_out
     np.testing.assert_allclose(found.parameters[:5], g, atol=ALGEBRA)
     np.testing.assert_allclose(found.parameters[5:], 0.0, atol=ALGEBRA)
     np.testing.assert_allclose(found.constant, c, atol=ALGEBRA)
-    # a difference of squares: the root of eps
-    assert np.all(found.held_out_error < 1e-6)
+    assert np.all(found.held_out_error < DIFFERENCE_OF_SQUARES)
 
 
 def test_law_of_the_inputs_does_not_matter():
@@ -56,7 +61,7 @@ def test_condition_is_that_of_the_covariance_of_the_windows():
     found = impulse_response(as_sequences(u, u), 3, SERIAL)
     windows = np.column_stack([u[2:, 0], u[1:-1, 0], u[:-2, 0]])
     expected = np.linalg.cond(np.cov(windows.T))
-    assert found.condition == pytest.approx(expected, rel=0.01)  # rows at the start: 2 of 2000
+    assert found.condition == pytest.approx(expected, rel=FIRST_ROWS)
     assert found.condition < WELL_CONDITIONED
 
 
@@ -73,7 +78,8 @@ def test_a_ridge_is_taken_only_where_inputs_do_not_excite_all_frequencies():
         assert np.all(np.isfinite(found.parameters))
         # what is predicted is the signal: the noise of 0.05 is left, within four standard errors
         # of the RMS of 800 residuals, and the bias of the ridge
-        assert found.held_out_error[0] == pytest.approx(0.05, rel=4 / np.sqrt(1600) + 0.05)
+        error = 4 / np.sqrt(2 * 800) + BIAS_OF_THE_RIDGE
+        assert found.held_out_error[0] == pytest.approx(0.05, rel=error)
 
 
 def test_sums_of_parts_are_those_of_the_whole():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
+from helpers.differences import central
+from helpers.systems import linear_network, pole_distance
 from scipy.signal import lfilter
 
-from gloree import IORNN, SpectralRNNRegressor
+from gloree import SpectralRNNRegressor
 from gloree.engine import Engine
 from gloree.identification import ho_kalman, impulse_response, least_squares_realisation
 from gloree.identification._realisation import (
@@ -21,39 +22,24 @@ from gloree.sequences import as_sequences
 
 SERIAL = Engine("serial")
 LAGS = 120
-
-
-def system_of(poles, n_inputs, n_outputs, rng):
-    """Linear network with these poles (upper half plane) in random orthogonal coordinates."""
-    n = sum(1 if pole.imag == 0 else 2 for pole in poles)
-    U, place = np.zeros((n, n)), 0
-    for pole in poles:
-        if pole.imag == 0:
-            U[place, place] = pole.real
-            place += 1
-        else:
-            part = slice(place, place + 2)
-            U[part, part] = [[pole.real, pole.imag], [-pole.imag, pole.real]]
-            place += 2
-    change = np.linalg.qr(rng.standard_normal((n, n)))[0]
-    return IORNN(
-        rng.standard_normal((n, n_inputs)),
-        change @ U @ change.T,
-        rng.standard_normal((n, n_outputs)) / np.sqrt(n),
-        activation="linear",
-        direct_weights=0.3 * rng.standard_normal((n_inputs, n_outputs)),
-    )
+# Sums of a thousand products in another order; a product and its transpose.
+ALGEBRA, SYMMETRY = 1e-10, 1e-12
+# Central differences at STEP: its square times a third derivative, eps / STEP of rounding.
+STEP, DIFFERENCES = 1e-5, 1e-6
+# Eigenvalues of J^T J above this share of the largest are no rounding.
+NULL = 1e-9
+# Responses without noise: the descent ends at steps of 1e-8 or so, times the condition of poles.
+EXACT = 1e-6
+# The radius is restored from eigenvectors: to rounding times their condition.
+RESTORED = 1e-6
+# Without noise, a ridge is all that moves poles: by its size relative to the power at their angle.
+LIMITED_BAND = 1e-4
 
 
 def record_of(system, n_rows, rng, noise=0.0):
     u = rng.standard_normal((n_rows, system.n_inputs))
     y = system.predict(u)
     return u, y + noise * y.std(axis=0) * rng.standard_normal(y.shape)
-
-
-def pole_distance(found, expected):
-    distance = np.abs(found[:, None] - expected[None, :])
-    return distance[linear_sum_assignment(distance)].max()
 
 
 def markov(system, n_lags):
@@ -89,16 +75,16 @@ RINGS = {
 @pytest.mark.parametrize("name", RINGS)
 def test_responses_without_noise_are_recovered(name, n_inputs, n_outputs):
     rng = np.random.default_rng(0)
-    system = system_of(RINGS[name], n_inputs, n_outputs, rng)
+    system = linear_network(RINGS[name], n_inputs, n_outputs, rng)
     response = impulse_response(as_sequences(*record_of(system, 3000, rng)), LAGS, SERIAL)
     found = least_squares_realisation(response, system.n_hidden)
     expected = markov(system, LAGS)
     np.testing.assert_allclose(
-        modelled(response, found), expected, atol=1e-6 * np.abs(expected).max()
+        modelled(response, found), expected, atol=EXACT * np.abs(expected).max()
     )
     assert found.order == system.n_hidden
     assert found.n_moved == 0
-    assert pole_distance(found.poles, np.linalg.eigvals(system.recurrent_weights)) < 1e-6
+    assert pole_distance(found.poles, np.linalg.eigvals(system.recurrent_weights)) < EXACT
 
 
 def test_compressed_error_is_that_of_the_rows():
@@ -115,37 +101,34 @@ def test_compressed_error_is_that_of_the_rows():
     left = left - free @ np.linalg.lstsq(free, left, rcond=None)[0]
     compressed = record.Z - record.R @ g.transpose(0, 2, 1).reshape(-1, 3)
     error = record.floor + np.sum(compressed**2)
-    assert error == pytest.approx(np.sum(left**2) / len(left), rel=1e-10)
+    assert error == pytest.approx(np.sum(left**2) / len(left), rel=ALGEBRA)
 
 
 def test_gradient_is_that_of_the_error_with_outputs_eliminated():
     rng = np.random.default_rng(2)
-    system = system_of([0.5 + 0.4j, 0.6 + 0j], 2, 3, rng)
+    system = linear_network([0.5 + 0.4j, 0.6 + 0j], 2, 3, rng)
     response = impulse_response(as_sequences(*record_of(system, 2000, rng, 0.1)), 30, SERIAL)
     record = CompressedRecord.of(response)
     U = 0.5 * np.eye(3) + 0.1 * rng.standard_normal((3, 3))
     B = rng.standard_normal((3, 2))
     hessian, gradient = _normal_equations(record, _fit_outputs(record, U, B))
-    vector, step = np.concatenate((U.ravel(), B.ravel())), 1e-5
 
     def error(values):
         return _fit_outputs(record, values[:9].reshape(3, 3), values[9:].reshape(3, 2)).error
 
-    numeric = [
-        (error(vector + step * e) - error(vector - step * e)) / (2 * step) for e in np.eye(15)
-    ]
-    # central differences: step^2 of truncation, eps / step of rounding
-    np.testing.assert_allclose(-2.0 * gradient, numeric, atol=1e-6 * np.abs(numeric).max())
-    np.testing.assert_allclose(hessian, hessian.T, atol=1e-12 * np.abs(hessian).max())
-    assert np.linalg.eigvalsh(hessian)[0] > -1e-10 * np.abs(hessian).max()
+    numeric = central(error, np.concatenate((U.ravel(), B.ravel())), STEP)
+    np.testing.assert_allclose(-2.0 * gradient, numeric, atol=DIFFERENCES * np.abs(numeric).max())
+    size = np.abs(hessian).max()
+    np.testing.assert_allclose(hessian, hessian.T, atol=SYMMETRY * size)
+    assert np.linalg.eigvalsh(hessian)[0] > -ALGEBRA * size
     # changes of coordinates move nothing: 9 of the 15 directions
-    assert np.sum(np.linalg.eigvalsh(hessian) > 1e-9 * np.abs(hessian).max()) == 6
+    assert np.sum(np.linalg.eigvalsh(hessian) > NULL * size) == 6
 
 
 def test_weak_modes_are_found_where_one_hankel_matrix_misses_them():
     """A strong direct path and a weak mode beside strong ones: the response is told from noise."""
     rng = np.random.default_rng(1043)
-    system = system_of([0.135 + 0.436j, -0.472 + 0.314j, -0.637 + 0j], 2, 2, rng)
+    system = linear_network([0.135 + 0.436j, -0.472 + 0.314j, -0.637 + 0j], 2, 2, rng)
     u, y = record_of(system, 20_000, rng, 0.1)
     response = impulse_response(as_sequences(u, y), LAGS, SERIAL)
     record = CompressedRecord.of(response)
@@ -165,21 +148,20 @@ def test_poles_are_held_inside_the_circle():
     response = impulse_response(as_sequences(u, y), 40, SERIAL)
     for order in (1, 4, 9):
         found = least_squares_realisation(response, order)
-        # the radius is restored from eigenvectors: to rounding times their condition
-        assert np.abs(found.poles).max() <= LARGEST_RADIUS + 1e-6
-        assert found.n_moved == np.sum(np.abs(found.poles) > LARGEST_RADIUS * (1 - 1e-6))
+        assert np.abs(found.poles).max() <= LARGEST_RADIUS + RESTORED
+        assert found.n_moved == np.sum(np.abs(found.poles) > LARGEST_RADIUS * (1 - RESTORED))
 
 
 def test_a_limited_band_of_the_inputs_is_no_obstacle():
     rng = np.random.default_rng(4)
-    system = system_of([0.5 + 0.4j], 1, 1, rng)
+    system = linear_network([0.5 + 0.4j], 1, 1, rng)
     u = np.convolve(rng.standard_normal(4000), np.hanning(25), mode="same")[:, None]
     y = system.predict(u)
     response = impulse_response(as_sequences(u, y), 60, SERIAL)
     assert response.ridge > 0.0
     found = least_squares_realisation(response, 2)
     # directions without power are left out; the others say enough for two poles
-    assert pole_distance(found.poles, np.linalg.eigvals(system.recurrent_weights)) < 1e-4
+    assert pole_distance(found.poles, np.linalg.eigvals(system.recurrent_weights)) < LIMITED_BAND
 
 
 @pytest.mark.parametrize("order", [0, 21])
@@ -213,21 +195,7 @@ def random_linear_system(rng, order):
         else:
             poles.append(complex(rng.uniform(-0.9, 0.95)))
             n_poles += 1
-    U, place = np.zeros((order, order)), 0
-    for pole in poles:
-        part = slice(place, place + (1 if pole.imag == 0 else 2))
-        U[part, part] = (
-            pole.real if pole.imag == 0 else [[pole.real, pole.imag], [-pole.imag, pole.real]]
-        )
-        place = part.stop
-    change = np.linalg.qr(rng.standard_normal((order, order)))[0]
-    return IORNN(
-        rng.standard_normal((order, 2)),
-        change @ U @ change.T,
-        rng.standard_normal((order, 2)) / np.sqrt(order),
-        activation="linear",
-        direct_weights=0.3 * rng.standard_normal((2, 2)),
-    )
+    return linear_network(poles, 2, 2, rng)
 
 
 def pole_errors(system, u, noise):
@@ -270,9 +238,8 @@ def test_poles_of_systems_with_a_weak_mode_are_within_their_standard_errors(orde
     found = np.linalg.eigvals(est.model_.recurrent_weights)
     assert np.abs(found).max() < 1.0
     poles, errors = pole_errors(system, u, noise)
-    distance = np.abs(found[:, None] - poles[None, :]) / errors
     # the largest of ten: more than 3.5 in one of 200 cases of independent normal errors
-    assert distance[linear_sum_assignment(distance)].max() < 3.5
+    assert pole_distance(found, poles, errors) < 3.5
     # what least squares has to expect of a prediction, in standard deviations of the noise
     fresh = rng.standard_normal((20_000, 2))
     missed = (est.predict(fresh) - system.predict(fresh)) / noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
+from helpers.systems import modal_matrix, pole_distance
 
 from gloree.identification import ho_kalman, linear_model
 from gloree.identification._realisation import (
@@ -19,13 +19,18 @@ from gloree.identification._realisation import (
 # condition number of the modes. The factor covers the norms of blocks and the number of states.
 EPS = np.finfo(float).eps
 FACTOR = 100.0
+# A check with a tolerance above this would say nothing; singular values below this share of the
+# others are none.
+MEANINGFUL, NO_VALUE = 1e-6, 1e-3
+# The radius is restored from eigenvectors: to rounding times their condition.
+RESTORED = 1e-6
+# Pairs have equal sizes up to rounding.
+ROUNDING = 1e-12
+# A difference of outputs, against the residual that the library kept.
+RESIDUAL = 1e-10
+# The ridge of the least squares for outputs, relative to the diagonal.
+RIDGE = 1e-10
 ORDERS = [1, 2, 3, 4, 5, 7, 10, 13, 16, 20]
-
-
-def pole_distance(found, expected):
-    distance = np.abs(found[:, None] - expected[None, :])
-    rows, columns = linear_sum_assignment(distance)
-    return distance[rows, columns].max()
 
 
 def fitted_parameters(realisation, g):
@@ -46,7 +51,7 @@ def test_rank_of_the_hankel_matrix_is_the_order(make_system, order, n_inputs, n_
     H = hankel_matrix(system.parameters(121))
     assert H.shape == (60 * n_outputs, 60 * n_inputs)
     values = np.linalg.svd(H, compute_uv=False)
-    assert values[order] < 60 * EPS * values[0] < 1e-3 * values[order - 1]
+    assert values[order] < 60 * EPS * values[0] < NO_VALUE * values[order - 1]
 
 
 def test_hankel_blocks_are_the_parameters_from_the_first_on():
@@ -66,7 +71,7 @@ def test_exact_parameters_give_poles_and_response(make_system, order, n_inputs, 
     found = ho_kalman(g, order)
     values = found.singular_values
     tolerance = FACTOR * order * EPS * values[0] / values[order - 1]
-    assert tolerance < 1e-6  # or the check would say nothing
+    assert tolerance < MEANINGFUL
     assert found.order == order
     assert found.n_moved == 0
     assert found.inputs.shape == (order, n_inputs)
@@ -99,8 +104,7 @@ def test_noisy_parameters_give_a_stable_realisation_of_any_order():
     g = np.random.default_rng(0).standard_normal((60, 1, 1))
     for order in (1, 5, 15, 29):
         found = ho_kalman(g, order)
-        # the radius is restored from eigenvectors: to rounding times their condition
-        assert np.abs(found.poles).max() <= LARGEST_RADIUS + 1e-6
+        assert np.abs(found.poles).max() <= LARGEST_RADIUS + RESTORED
         assert np.all(np.isfinite(found.inputs))
 
 
@@ -124,8 +128,7 @@ def test_stable_matrices_stay_as_they_are_to_the_bit(make_system, order):
 def test_poles_outside_are_reflected_and_poles_at_the_edge_pulled_in():
     pair = 1.25 * np.exp(0.7j)
     poles = np.array([pair, pair.conj(), 0.5, -2.0, 0.9999, 1.00001])
-    blocks = np.diag(poles.real)
-    blocks[:2, :2] = [[pair.real, pair.imag], [-pair.imag, pair.real]]
+    blocks = modal_matrix([pair, *poles[2:]])
     change = np.random.default_rng(1).standard_normal((6, 6))
     U = change @ blocks @ np.linalg.inv(change)
     moved, n_moved = stabilised(U)
@@ -166,19 +169,14 @@ def test_modal_form_is_block_diagonal_and_similar(make_system, order):
         sizes.append(np.abs(np.linalg.eigvals(M[np.ix_(mode, mode)])).max())
     assert not M[outside].any()
     np.testing.assert_array_equal(np.concatenate(modes), np.arange(order))
-    assert np.all(np.diff(sizes) < 1e-12)  # decreasing, pairs of equal size up to rounding
+    assert np.all(np.diff(sizes) < ROUNDING)  # decreasing
     tolerance = FACTOR * order * EPS * np.linalg.cond(T)
     np.testing.assert_allclose(U @ T, T @ M, atol=tolerance)
 
 
 def test_modal_form_pairs_equal_moduli_by_their_angles():
     """Two pairs of the same modulus, and a real pole of it."""
-    angles = np.array([0.5, 1.5])
-    U = np.zeros((5, 5))
-    for i, angle in enumerate(angles):
-        c, s = 0.8 * np.cos(angle), 0.8 * np.sin(angle)
-        U[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[c, s], [-s, c]]
-    U[4, 4] = 0.8
+    U = modal_matrix([*(0.8 * np.exp(1j * np.array([0.5, 1.5]))), 0.8])
     change = np.random.default_rng(4).standard_normal((5, 5))
     U = change @ U @ np.linalg.inv(change)
     M, T, modes = modal_form(U)
@@ -199,12 +197,11 @@ def test_linear_model_of_the_true_realisation_leaves_nothing(
     y = system(u)
     found = ho_kalman(system.parameters(121), order)
     model = linear_model(found, u, y)
-    # the ridge of the least squares is 1e-10 of the diagonal; the condition of modal states
-    # magnifies it
-    ridge = 1e-10 * np.linalg.cond(np.column_stack((model.h, u))) ** 2
-    assert ridge < 1e-6
+    # the condition of modal states magnifies the ridge
+    ridge = RIDGE * np.linalg.cond(np.column_stack((model.h, u))) ** 2
+    assert ridge < MEANINGFUL
     np.testing.assert_allclose(model.model.predict(u), y, atol=10 * ridge * np.abs(y).max())
-    np.testing.assert_allclose(model.residual, y - model.model.predict(u), atol=1e-10)
+    np.testing.assert_allclose(model.residual, y - model.model.predict(u), atol=RESIDUAL)
     for mode in model.realisation.modes:
         assert np.sqrt(np.mean(model.h[:, mode] ** 2)) == pytest.approx(1.0)
     np.testing.assert_array_equal(model.entering[0, :order], 0.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.differences import central
+from helpers.tensors import power
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.linalg import solve_discrete_lyapunov
 
@@ -18,6 +20,19 @@ from gloree.identification._directions import (
 
 # what the ridge of the filters moves a direction by is of the size of the ridge
 NO_RIDGE = 1e-13
+# so is what it moves shares by, times the condition of their least squares
+SMALL_RIDGE = 1e-10
+# the default ridge is 1e-6
+DEFAULT_RIDGE = 1e-5
+# a few dozen products of numbers of size one
+ALGEBRA = 1e-12
+# forty nodes are exact for polynomials and nearly so for exp; tanh has poles near the real axis
+FORTY_NODES, TANH_BY_FORTY_NODES = 1e-9, 1e-5
+# third derivatives of size one times STEP^2, and rounding of 1e-16 / ridge over STEP
+STEP, DIFFERENCES = 1e-5, 1e-7
+# an angle is the root of what its cosine lacks, which the search and rounding leave; shares are
+# of the square of the angle
+ANGLES, FITTED = 1e-6, 1e-9
 LAGS = range(FIRST_LAG, LAST_LAG + 1)
 
 
@@ -57,11 +72,6 @@ def quadrature(function, n_nodes=40):
 HERMITE = {2: lambda v: v**2 - 1, 3: lambda v: v**3 - 3 * v}
 
 
-def power(x, order):
-    letters = "abc"[:order]
-    return np.einsum(",".join(letters) + "->" + letters, *[x] * order)
-
-
 def population(branches, n_outputs=1):
     """Lag moments of r_t = sum_i sum_j g_ij f_i(w_i . x_(t-j)) by the formula."""
     tensors = {m: np.zeros((len(LAGS), n_outputs, *(4,) * m)) for m in (2, 3)}
@@ -99,7 +109,7 @@ SYSTEMS = {
 def cosines(found):
     """For every direction found, that of the angle to each true one; W has to be undone."""
     w = np.array([np.linalg.solve(W, direction.weights) for direction in found])
-    np.testing.assert_allclose(np.linalg.norm(w, axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(w, axis=1), 1.0, rtol=ALGEBRA)
     return np.abs(w @ TRUE.T)
 
 
@@ -124,8 +134,8 @@ def test_moments_by_the_formula_are_those_of_quadrature(f):
             value = T[place, 0]
             for _ in range(m):
                 value = value @ p
-            # tanh is not a polynomial: forty nodes leave this of its integrals
-            assert value == pytest.approx(expected, abs=1e-9 if f is not np.tanh else 1e-5)
+            tolerance = TANH_BY_FORTY_NODES if f is np.tanh else FORTY_NODES
+            assert value == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
@@ -140,24 +150,19 @@ def test_gradient_is_that_of_central_differences(r, n_outputs, ridge):
     structure = ShiftStructure(tensors, ridge=ridge)
     flat = rng.standard_normal(4 * r)
     value, gradient = structure.loss_and_gradient(flat)
-    assert value == pytest.approx(structure.loss(flat), rel=1e-12)
-    step = 1e-5
-    for i in range(flat.size):
-        move = np.zeros_like(flat)
-        move[i] = step
-        slope = (structure.loss(flat + move) - structure.loss(flat - move)) / (2 * step)
-        # third derivatives of size one times step^2, and rounding of 1e-16 / ridge over step
-        assert gradient[i] == pytest.approx(slope, abs=1e-7)
+    assert value == pytest.approx(structure.loss(flat), rel=ALGEBRA)
+    slopes = central(structure.loss, flat, STEP)
+    np.testing.assert_allclose(gradient, slopes, rtol=0, atol=DIFFERENCES)
     # the length of a direction does not matter
     along = np.sum(gradient.reshape(r, 4) * flat.reshape(r, 4), axis=1)
-    np.testing.assert_allclose(along, 0.0, atol=1e-12)
+    np.testing.assert_allclose(along, 0.0, atol=ALGEBRA)
 
 
 def test_share_of_given_directions_is_that_of_a_plain_least_squares():
     tensors = population(SYSTEMS["two saturations"])
     w = np.random.default_rng(7).standard_normal((2, 4))
     w /= np.linalg.norm(w, axis=1, keepdims=True)
-    shares = ShiftStructure(tensors, ridge=1e-10).shares(w)
+    shares = ShiftStructure(tensors, ridge=SMALL_RIDGE).shares(w)
     for (m, T), share in zip(((2, tensors.second), (3, tensors.third)), shares, strict=True):
         columns = []
         for direction in w:
@@ -165,7 +170,7 @@ def test_share_of_given_directions_is_that_of_a_plain_least_squares():
                 columns.append([power(SHIFTS[k - j - FIRST] @ direction, m) for k in LAGS])
         design = np.array(columns).reshape(2 * N_FILTER, -1).T
         fitted = design @ np.linalg.lstsq(design, T.ravel(), rcond=None)[0]
-        assert share == pytest.approx(np.sum(fitted**2) / np.sum(T**2), abs=1e-8)
+        assert share == pytest.approx(np.sum(fitted**2) / np.sum(T**2), abs=100 * SMALL_RIDGE)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -178,16 +183,15 @@ def test_directions_are_recovered_exactly(name):
     # each true direction once; 1 - cos is half the square of the angle
     assert sorted(match.argmax(axis=1).tolist()) == list(range(r))
     angles = np.sqrt(2 * np.maximum(1 - match.max(axis=1), 0.0))
-    assert angles.max() < 1e-6
+    assert angles.max() < ANGLES
     present = np.array([np.any(T) for _, T in ((2, tensors.second), (3, tensors.third))])
-    np.testing.assert_allclose(np.array(found[0].explained)[present], 1.0, atol=1e-9)
+    np.testing.assert_allclose(np.array(found[0].explained)[present], 1.0, atol=FITTED)
 
 
 def test_the_default_ridge_moves_directions_by_little():
     found = find_directions(population(SYSTEMS["two saturations"]), 2)
     match = cosines(found)[:, :2]
-    # the ridge of 1e-6
-    assert np.sqrt(2 * (1 - match.max(axis=1))).max() < 1e-5
+    assert np.sqrt(2 * (1 - match.max(axis=1))).max() < DEFAULT_RIDGE
 
 
 def test_squares_behind_one_filter_give_the_plane_of_their_directions():
@@ -195,7 +199,7 @@ def test_squares_behind_one_filter_give_the_plane_of_their_directions():
     found = find_directions(population(branches), 2, ridge=NO_RIDGE)
     w = np.array([np.linalg.solve(W, direction.weights) for direction in found])
     outside = w - w @ np.linalg.pinv(TRUE[:2]) @ TRUE[:2]
-    np.testing.assert_allclose(outside, 0.0, atol=1e-6)
+    np.testing.assert_allclose(outside, 0.0, atol=ANGLES)
 
 
 def test_more_directions_explain_more_and_come_in_the_order_of_their_gain():
@@ -208,7 +212,7 @@ def test_more_directions_explain_more_and_come_in_the_order_of_their_gain():
             np.testing.assert_array_equal(one.weights, other.weights)
         w = np.array([np.linalg.solve(W, direction.weights) for direction in found])
         losses.append(structure.loss(w))
-        assert structure.shares(w) == pytest.approx(found[0].explained, rel=1e-9)
+        assert structure.shares(w) == pytest.approx(found[0].explained, rel=FITTED)
         single = [structure.loss(row) for row in w]
         assert min(single) == single[0]
     assert losses[0] > losses[1]

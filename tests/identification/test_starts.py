@@ -20,6 +20,10 @@ from gloree.identification._networks import unit_directions
 
 # the same sums in another order, over a few hundred steps
 ALGEBRA = 1e-10
+# the relative ridge of least squares, and what it leaves of a residual, by the condition of states
+RIDGE, BY_THE_RIDGE = 1e-10, 1e-5
+# the same ridge in weights and in a residual, by a smaller condition
+LEAST_SQUARES = 1e-6
 
 U1, B1 = np.array([[0.8, 0.3], [-0.3, 0.8]]), np.array([[1.0], [0.5]])
 U2, B2 = np.array([[0.5]]), np.array([[1.0]])
@@ -71,25 +75,30 @@ def system():
     return part, direction, values
 
 
+def naive_copies(part, network, directions, biases):
+    """Linear states h, and copies of them driven by tanh units, each of its direction of (h, u)."""
+    n, found = len(part.realisation.transition), part.realisation
+    injection = network.recurrent_weights[n : 2 * n, 2 * n :]
+    h, copy, units = np.zeros(n), np.zeros(n), np.zeros(len(biases))
+    states = []
+    for row in part.u:
+        seen = np.concatenate((h, row))
+        v = np.array([direction.weights @ seen + direction.offset for direction in directions])
+        h = found.transition @ h + found.inputs @ row
+        copy = found.transition @ copy + injection @ units
+        units = np.tanh(v + biases)
+        states.append(np.concatenate((h, copy, units)))
+    outputs = np.array(states) @ network.output_weights + network.output_bias
+    return outputs + part.u @ network.direct_weights
+
+
 def test_copied_states_are_the_linear_model_and_a_filtered_nonlinearity(system):
     part, direction, _ = system
     n, q = 3, 2
     network = with_copied_states(part, (direction,), tanh, BIASES)
     assert network.n_hidden == 2 * n + q
     assert network.activation.units == (linear,) * 6 + (tanh,) * 2
-    injection = network.recurrent_weights[n : 2 * n, 2 * n :]
-    found = part.realisation
-    h, copy, units = np.zeros(n), np.zeros(n), np.zeros(q)
-    expected = []
-    for row in part.u:
-        v = direction.weights @ np.concatenate((h, row)) + direction.offset
-        h = found.transition @ h + found.inputs @ row
-        copy = found.transition @ copy + injection @ units
-        units = np.tanh(v + BIASES)
-        states = np.concatenate((h, copy, units))
-        expected.append(
-            states @ network.output_weights + row @ network.direct_weights + network.output_bias
-        )
+    expected = naive_copies(part, network, (direction,) * 2, BIASES)
     np.testing.assert_allclose(network.predict(part.u), expected, atol=ALGEBRA)
 
 
@@ -123,8 +132,7 @@ def test_true_partition_of_a_cascade_leaves_little(system):
     injection[2, 3:] = true_gain
     exact = with_outputs(network.replace(recurrent_weights=injection), part.u, part.y)
     left = part.y - exact.predict(part.u)
-    # the relative ridge of 1e-10 on the outputs, magnified by their condition
-    assert np.std(left) < 1e-5 * np.std(part.residual)
+    assert np.std(left) < BY_THE_RIDGE * np.std(part.residual)
 
 
 def test_units_of_a_direction_with_variance_one_come_close(system):
@@ -143,7 +151,7 @@ def test_several_outputs_have_one_injection(system, unit):
     several = linear_model(realisation(), part.u, y)
     network = with_copied_states(several, (direction,), unit, BIASES)
     assert network.n_outputs == 2
-    assert np.std(y - network.predict(part.u)) <= np.std(several.residual) * (1 + 1e-6)
+    assert np.std(y - network.predict(part.u)) <= np.std(several.residual) * (1 + LEAST_SQUARES)
 
 
 def test_partitions_are_nested_and_end_with_feedback(system):
@@ -186,21 +194,10 @@ def second_direction(part):
 
 def test_copied_states_of_two_directions_are_one_filtered_sum(system):
     part, direction, _ = system
-    directions, n = (direction, second_direction(part)), 3
+    directions = direction, second_direction(part)
     network = with_copied_states(part, directions, tanh, unit_biases(3, n_directions=2))
-    injection = network.recurrent_weights[n : 2 * n, 2 * n :]
-    found = part.realisation
-    h, copy, units = np.zeros(n), np.zeros(n), np.zeros(3)
-    expected = []
-    for row in part.u:
-        first, second = (d.weights @ np.concatenate((h, row)) + d.offset for d in directions)
-        h = found.transition @ h + found.inputs @ row
-        copy = found.transition @ copy + injection @ units
-        units = np.tanh(np.array([first - 2.0, first + 2.0, second + 0.5]))
-        states = np.concatenate((h, copy, units))
-        expected.append(
-            states @ network.output_weights + row @ network.direct_weights + network.output_bias
-        )
+    of_units = (directions[0], directions[0], directions[1])
+    expected = naive_copies(part, network, of_units, [-2.0, 2.0, 0.5])
     np.testing.assert_allclose(network.predict(part.u), expected, atol=ALGEBRA)
 
 
@@ -216,11 +213,11 @@ def test_shared_states_fit_every_direction_to_the_states_that_are_seen(system):
         expected = np.linalg.lstsq(regressors, target, rcond=None)[0]
         for unit in units:
             weights = network.recurrent_weights[unit]
-            np.testing.assert_allclose(weights[:2], expected[:2], atol=1e-6)
+            np.testing.assert_allclose(weights[:2], expected[:2], atol=LEAST_SQUARES)
             assert not weights[2:].any()
-            np.testing.assert_allclose(network.input_weights[unit], expected[2], atol=1e-6)
+            np.testing.assert_allclose(network.input_weights[unit], expected[2], atol=LEAST_SQUARES)
             bias = network.hidden_bias[unit] - biases[unit - 3]
-            assert bias == pytest.approx(expected[3], abs=1e-6)
+            assert bias == pytest.approx(expected[3], abs=LEAST_SQUARES)
 
 
 def test_partitions_count_all_directions(system):
@@ -238,6 +235,6 @@ def test_outputs_are_those_of_least_squares(system):
     regressors = np.column_stack((part.h, part.u, np.ones(len(part.u))))
     expected = np.linalg.lstsq(regressors, noisy, rcond=None)[0]
     got = np.vstack((model.output_weights, model.direct_weights, model.output_bias[None]))
-    # the relative ridge of 1e-10, magnified by the condition of the Gram matrix
-    ridge = 1e-10 * np.linalg.cond(regressors) ** 2
+    # magnified by the condition of the Gram matrix
+    ridge = RIDGE * np.linalg.cond(regressors) ** 2
     np.testing.assert_allclose(got, expected, atol=10 * ridge * np.abs(expected).max())

@@ -7,10 +7,15 @@ import copy
 import dataclasses
 import pickle
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from helpers import naive
+from helpers.blocks import assert_blocks_are_the_loop, tiny_blocks
+from helpers.comparisons import assert_close, assert_same_in_torch, assert_same_weights
+from helpers.generators import mirrored, two_way_network, uniform_inputs
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gloree.activations import Polynomial
@@ -20,8 +25,6 @@ from gloree.models import (
     ExplosionError,
     ExplosionWarning,
     Network,
-    _blocks,
-    _recursion,
     joint_windows,
 )
 
@@ -45,71 +48,7 @@ ACTIVATIONS = {
     "tanh": "tanh",
 }
 SPLITS = [(3, 2), (2, 3), (1, 1), (4, 0), (0, 4)]
-
-
-@contextlib.contextmanager
-def tiny_blocks(block=8, warm_up=4, rows=32):
-    """Make blocks and batches so small that every path through them is taken."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_recursion, "BLOCK_STEPS", block)
-        patch.setattr(_recursion, "_ROWS_PER_STEP", 1)
-        patch.setattr(_recursion, "_MIN_BATCH_ROWS", rows)
-        patch.setattr(_recursion, "_MAX_BATCH_ENTRIES", 1)
-        patch.setattr(_blocks, "WARM_UP_STEPS", warm_up)
-        yield
-
-
-def make_model(
-    n_forward=3, n_backward=2, *, n_inputs=3, lags=1, direct=True, recurrence=0.1, seed=0, **changes
-):
-    rng = np.random.default_rng(seed)
-
-    def recurrent(k):
-        weights = rng.standard_normal((k, k))
-        return weights * recurrence / np.linalg.norm(weights, 2) if k else weights
-
-    k = n_forward + n_backward
-    return BRNN(
-        0.4 * rng.standard_normal((n_forward, lags * n_inputs)),
-        recurrent(n_forward),
-        0.4 * rng.standard_normal((n_backward, lags * n_inputs)),
-        recurrent(n_backward),
-        rng.standard_normal((k, 2)),
-        0.1 * rng.standard_normal(k),
-        rng.standard_normal(2),
-        rng.standard_normal(((2 * lags - 1) * n_inputs, 2)) if direct else None,
-        lags=lags,
-        **changes,
-    )
-
-
-def inputs(n_sequences=5, n_steps=8, n_inputs=3, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (n_sequences, n_steps, n_inputs))
-
-
-def mirrored(model):
-    """The network that computes the same on sequences read backwards."""
-    k, past = model.n_forward, model.lags * model.n_inputs
-    D = model.direct_weights
-    if D is not None:
-        now = model.n_inputs
-        D = np.concatenate((D[:now], D[past:], D[now:past]))
-    return BRNN(
-        model.backward_input_weights,
-        model.backward_recurrent_weights,
-        model.forward_input_weights,
-        model.forward_recurrent_weights,
-        np.roll(model.output_weights, -k, axis=0),
-        np.roll(model.hidden_bias, -k),
-        model.output_bias,
-        D,
-        model.activation,
-        lags=model.lags,
-    )
-
-
-def assert_close(got, expected, tolerance=ALGEBRA_TOLERANCE):
-    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * (1 + np.abs(expected).max()))
+make_model = partial(two_way_network, norm=0.1, direct=True)
 
 
 # ------------------------------------------------------------------------------ forward passes
@@ -118,19 +57,17 @@ def assert_close(got, expected, tolerance=ALGEBRA_TOLERANCE):
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("lags", [1, 2, 3])
 @pytest.mark.parametrize("direct", [False, True])
-def test_states_and_predictions_are_those_of_the_equation(
-    split, lags, direct, naive_states, naive_predictions
-):
+def test_states_and_predictions_are_those_of_the_equation(split, lags, direct):
     model = make_model(*split, lags=lags, direct=direct)
-    X = inputs()
-    assert_close(model.hidden_states(X), np.stack([naive_states(model, x) for x in X]))
-    assert_close(model.predict(X), np.stack([naive_predictions(model, x) for x in X]))
+    X = uniform_inputs()
+    assert_close(model.hidden_states(X), naive.run(model, X).h, ALGEBRA_TOLERANCE)
+    assert_close(model.predict(X), naive.predictions(model, X), ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
-def test_any_activation_will_do(activation, naive_predictions):
-    model, X = make_model(activation=activation), inputs()
-    assert_close(model.predict(X), np.stack([naive_predictions(model, x) for x in X]))
+def test_any_activation_will_do(activation):
+    model, X = make_model(activation=activation), uniform_inputs()
+    assert_close(model.predict(X), naive.predictions(model, X), ALGEBRA_TOLERANCE)
 
 
 @settings(deadline=None)  # other work on the machine must not fail a test
@@ -144,22 +81,16 @@ def test_any_activation_will_do(activation, naive_predictions):
     seed=st.integers(0, 99),
 )
 def test_batches_and_blocks_never_cross_a_boundary(
-    lengths, name, recurrence, lags, split, rows, seed, naive_states, naive_predictions
+    lengths, name, recurrence, lags, split, rows, seed
 ):
-    model = make_model(*split, recurrence=recurrence, activation=name, lags=lags, seed=seed)
+    model = make_model(*split, norm=recurrence, activation=name, lags=lags, seed=seed)
     rng = np.random.default_rng(seed)
     X = [rng.uniform(-1, 1, (n, 3)) for n in lengths]
-    expected = [naive_states(model, x) for x in X]
-    assume(all(np.all(np.abs(states) < 1e3) for states in expected))
-    with tiny_blocks(rows=rows):
-        states, outputs = model.hidden_states(X), model.predict(X)
-    for x, h, y, naive in zip(X, states, outputs, expected, strict=True):
-        assert_close(h, naive, BLOCK_TOLERANCE)
-        assert_close(y, naive_predictions(model, x), BLOCK_TOLERANCE)
+    assert_blocks_are_the_loop(model, X, rows, BLOCK_TOLERANCE)
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.95, 1.0])
-def test_one_long_sequence_is_the_plain_loop_whatever_is_remembered(radius, naive_predictions):
+def test_one_long_sequence_is_the_plain_loop_whatever_is_remembered(radius):
     rng = np.random.default_rng(2)
     turns = [radius * np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2)]
     model = BRNN(
@@ -173,7 +104,7 @@ def test_one_long_sequence_is_the_plain_loop_whatever_is_remembered(radius, naiv
         lags=2,
     )
     X = rng.uniform(-1, 1, (5000, 3))
-    assert_close(model.predict(X), naive_predictions(model, X), BLOCK_TOLERANCE)
+    assert_close(model.predict(X), naive.predictions(model, X), BLOCK_TOLERANCE)
 
 
 def test_a_record_of_several_batches_is_carried_over_from_its_end():
@@ -189,10 +120,10 @@ def test_a_record_of_several_batches_is_carried_over_from_its_end():
 def test_swapping_directions_reverses_time(split, lags):
     model = make_model(*split, lags=lags)
     lengths = [1, 9, 4, 2000]
-    X = [inputs(1, n, seed=n)[0] for n in lengths]
+    X = [uniform_inputs(1, n, seed=n)[0] for n in lengths]
     reversed_outputs = mirrored(model).predict([x[::-1] for x in X])
     for y, mirror in zip(model.predict(X), reversed_outputs, strict=True):
-        assert_close(mirror[::-1], y)
+        assert_close(mirror[::-1], y, ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("lags", [1, 2])
@@ -207,12 +138,13 @@ def test_without_backward_units_it_is_the_network_of_one_direction(lags):
         model.direct_weights,
         lags=lags,
     )
-    np.testing.assert_array_equal(model.predict(inputs()), one.predict(inputs()))
-    np.testing.assert_array_equal(model.hidden_states(inputs()), one.hidden_states(inputs()))
+    X = uniform_inputs()
+    np.testing.assert_array_equal(model.predict(X), one.predict(X))
+    np.testing.assert_array_equal(model.hidden_states(X), one.hidden_states(X))
 
 
 def test_each_chain_sees_its_own_side():
-    model, X = make_model(lags=2), inputs()
+    model, X = make_model(lags=2), uniform_inputs()
     changed = X.copy()
     changed[:, 5:] = 0.5
     k = model.n_forward
@@ -225,15 +157,15 @@ def test_each_chain_sees_its_own_side():
 
 
 def test_predictions_come_back_in_the_form_of_the_input():
-    model, X = make_model(), inputs()
+    model, X = make_model(), uniform_inputs()
     stacked = model.predict(X)
     assert stacked.shape == (5, 8, 2)
     np.testing.assert_array_equal(np.stack(model.predict(list(X))), stacked)
-    assert_close(model.predict(X[0]), stacked[0])
+    assert_close(model.predict(X[0]), stacked[0], ALGEBRA_TOLERANCE)
     flat = model.predict(X.reshape(-1, 3), lengths=[8] * 5)
     np.testing.assert_array_equal(flat.reshape(5, 8, 2), stacked)
     assert [h.shape for h in model.hidden_states([X[0], X[1, :2]])] == [(8, 5), (2, 5)]
-    assert_close(model.predict(np.asfortranarray(X)), stacked)
+    assert_close(model.predict(np.asfortranarray(X)), stacked, ALGEBRA_TOLERANCE)
     np.testing.assert_array_equal(
         model.predict(np.ones((4, 3), dtype=int)), model.predict(np.ones((4, 3)))
     )
@@ -252,7 +184,7 @@ def test_a_pass_holds_only_a_batch_beside_its_result():
 
 
 def test_simulated_outputs_are_predictions_and_noise():
-    model, X = make_model(), inputs(200, 50)
+    model, X = make_model(), uniform_inputs(200, 50)
     np.testing.assert_array_equal(model.simulate(X), model.predict(X))
     residual = (model.simulate(X, noise=0.5, random_state=0) - model.predict(X)).ravel()
     # standard error of a standard deviation: sigma / sqrt(2 n); four of them
@@ -311,19 +243,13 @@ def test_where_both_chains_run_away_the_forward_one_is_named():
     blocks=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_explosions_are_where_the_plain_loop_has_them(lengths, blocks, seed, naive_states):
-    model = make_model(2, 2, n_inputs=2, recurrence=0.8, seed=seed % 7)
+def test_explosions_are_where_the_plain_loop_has_them(lengths, blocks, seed):
+    model = make_model(2, 2, n_inputs=2, norm=0.8, seed=seed % 7)
     rng = np.random.default_rng(seed)
     X = [rng.standard_normal((n, 2)) for n in lengths]
-    expected = []
-    for i, x in enumerate(X):
-        bad = ~(np.abs(naive_states(model, x)) <= 1e16)
-        forward, backward = (np.flatnonzero(side.any(axis=1)) for side in (bad[:, :2], bad[:, 2:]))
-        if forward.size or backward.size:
-            expected.append((i, forward[0] if forward.size else backward[-1]))
     with tiny_blocks() if blocks else contextlib.nullcontext():
         got = model.explosions(X)
-    np.testing.assert_array_equal(got, np.array(expected, dtype=int).reshape(-1, 2))
+    np.testing.assert_array_equal(got, naive.explosions(model, X))
 
 
 # ---------------------------------------------------------------------------------- the stacks
@@ -331,14 +257,13 @@ def test_explosions_are_where_the_plain_loop_has_them(lengths, blocks, seed, nai
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("lags", [1, 2, 3])
-def test_the_stack_computes_the_drive_of_all_units_from_the_joint_window(
-    split, lags, naive_windows
-):
-    model = make_model(*split, lags=lags, recurrence=0.0)
-    x = inputs()[0]
+def test_the_stack_computes_the_drive_of_all_units_from_the_joint_window(split, lags):
+    model = make_model(*split, lags=lags, norm=0.0)
+    x = uniform_inputs()[0]
     assert model.n_columns == (2 * lags - 1) * 3 == model.input_weights.shape[1]
-    drive = naive_windows(model, x) @ model.input_weights.T + model.hidden_bias
-    assert_close(model.activation(drive), model.hidden_states(x))
+    window = naive.windows(x, [*range(0, -lags, -1), *range(1, lags)])
+    drive = window @ model.input_weights.T + model.hidden_bias
+    assert_close(model.activation(drive), model.hidden_states(x), ALGEBRA_TOLERANCE)
 
 
 def test_the_stack_of_recurrences_is_block_diagonal():
@@ -551,17 +476,14 @@ def test_wrong_data_are_named():
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_canonical_form_leaves_predictions_unchanged(activation, split):
-    model, X = make_model(*split, activation=activation, lags=2), inputs()
+    model, X = make_model(*split, activation=activation, lags=2), uniform_inputs()
     canonical = model.canonical()
     np.testing.assert_allclose(
         canonical.predict(X), model.predict(X), rtol=CANONICAL_TOLERANCE, atol=CANONICAL_TOLERANCE
     )
     assert (canonical.n_forward, canonical.n_backward) == split
     again = canonical.canonical()
-    for name in BRNN.weight_names:
-        np.testing.assert_allclose(
-            getattr(again, name), getattr(canonical, name), atol=ALGEBRA_TOLERANCE
-        )
+    assert_same_weights(again, canonical, ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("degree", [2, 3, 4])
@@ -573,10 +495,7 @@ def test_canonical_form_is_the_same_for_equivalent_weights(degree):
     order = np.concatenate((rng.permutation(3), 3 + rng.permutation(3)))
     first = model.canonical()
     second = model.rearranged(order, s, s**degree).canonical()
-    for name in BRNN.weight_names:
-        np.testing.assert_allclose(
-            getattr(first, name), getattr(second, name), atol=CANONICAL_TOLERANCE
-        )
+    assert_same_weights(first, second, CANONICAL_TOLERANCE)
     np.testing.assert_allclose(np.linalg.norm(first.input_weights, axis=1), 1.0)
     sizes = np.linalg.norm(first.output_weights, axis=1)
     assert np.all(np.diff(sizes[:3]) <= 0)
@@ -590,23 +509,12 @@ def test_canonical_form_is_the_same_for_equivalent_weights(degree):
 @pytest.mark.parametrize("split", [(3, 2), (4, 0), (0, 4)], ids=str)
 @pytest.mark.parametrize(("lags", "direct"), [(1, True), (1, False), (3, True)])
 def test_module_reproduces_predictions_and_states(activation, split, lags, direct):
-    torch = pytest.importorskip("torch")
     model = make_model(*split, activation=activation, lags=lags, direct=direct)
-    X = inputs()
-    module = model.to_torch()
-    names = [name for name in BRNN.weight_names if direct or name != "direct_weights"]
-    assert [name for name, _ in module.named_parameters()] == names
-    with torch.no_grad():
-        outputs = module(torch.tensor(X)).numpy()
-        single = module(torch.tensor(X[0])).numpy()
-        states = module.hidden_states(torch.tensor(X)).numpy()
-    assert_close(outputs, model.predict(X))
-    assert_close(single, model.predict(X[0]))
-    assert_close(states, model.hidden_states(X))
+    assert_same_in_torch(model, uniform_inputs(), ALGEBRA_TOLERANCE)
 
 
 def test_the_module_can_be_trained():
     torch = pytest.importorskip("torch")
     module = make_model(lags=2).to_torch()
-    module(torch.tensor(inputs())).square().mean().backward()
+    module(torch.tensor(uniform_inputs())).square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())

@@ -6,9 +6,13 @@ import copy
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers import naive
+from helpers.comparisons import assert_close, assert_same_weights
+from helpers.generators import forward_network, uniform_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,38 +35,20 @@ ACTIVATIONS = {
     "tanh": "tanh",
     "softplus": "softplus",
 }
-
-
-def make_model(n_inputs=3, n_hidden=4, n_outputs=2, *, seed=0, lags=1, direct=True, **changes):
-    rng = np.random.default_rng(seed)
-    return IORNN(
-        0.5 * rng.standard_normal((n_hidden, lags * n_inputs)),
-        0.05 * rng.standard_normal((n_hidden, n_hidden)),
-        rng.standard_normal((n_hidden, n_outputs)),
-        0.1 * rng.standard_normal(n_hidden),
-        rng.standard_normal(n_outputs),
-        rng.standard_normal((lags * n_inputs, n_outputs)) if direct else None,
-        lags=lags,
-        **changes,
-    )
-
-
-def inputs(n_sequences=5, n_steps=8, n_inputs=3, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (n_sequences, n_steps, n_inputs))
+make_model = partial(forward_network, norm=0.2, direct=True)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
 @pytest.mark.parametrize("lags", [1, 3])
 @pytest.mark.parametrize("direct", [False, True])
-def test_predictions_are_those_of_the_equation(activation, lags, direct, naive_predictions):
+def test_predictions_are_those_of_the_equation(activation, lags, direct):
     model = make_model(activation=activation, lags=lags, direct=direct)
-    X = inputs()
-    expected = np.stack([naive_predictions(model, x) for x in X])
-    np.testing.assert_allclose(model.predict(X), expected, rtol=0, atol=ALGEBRA_TOLERANCE * 100)
+    X = uniform_inputs()
+    assert_close(model.predict(X), naive.predictions(model, X), ALGEBRA_TOLERANCE)
 
 
 def test_predictions_come_back_in_the_form_of_the_input():
-    model, X = make_model(), inputs()
+    model, X = make_model(), uniform_inputs()
     stacked = model.predict(X)
     assert stacked.shape == (5, 8, 2)
     listed = model.predict(list(X))
@@ -100,7 +86,7 @@ def test_any_layout_and_dtype_is_read():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.randoms())
 def test_the_order_of_sequences_does_not_matter(lengths, shuffler):
     model = make_model()
-    X = [inputs(1, n, seed=i)[0] for i, n in enumerate(lengths)]
+    X = [uniform_inputs(1, n, seed=i)[0] for i, n in enumerate(lengths)]
     order = list(range(len(X)))
     shuffler.shuffle(order)
     straight, shuffled = model.predict(X), model.predict([X[i] for i in order])
@@ -111,7 +97,7 @@ def test_the_order_of_sequences_does_not_matter(lengths, shuffler):
 
 
 def test_the_future_does_not_matter():
-    model, X = make_model(lags=2), inputs()
+    model, X = make_model(lags=2), uniform_inputs()
     changed = X.copy()
     changed[:, 5:] = 7.0
     np.testing.assert_array_equal(model.predict(X)[:, :5], model.predict(changed)[:, :5])
@@ -244,7 +230,7 @@ def test_without_recurrence_only_overflow_counts():
 
 
 def test_simulated_outputs_scatter_about_the_predictions():
-    model, X = make_model(), inputs(200, 50)
+    model, X = make_model(), uniform_inputs(200, 50)
     spread = np.array([0.5, 2.0])
     outputs = model.simulate(X, noise=spread, random_state=0)
     residual = (outputs - model.predict(X)).reshape(-1, 2)
@@ -269,16 +255,13 @@ def test_canonical_form_leaves_predictions_unchanged(activation, seed):
     model = make_model(activation=activation, seed=seed)
     scales = np.random.default_rng(seed).uniform(0.3, 3.0, 4)[:, None]
     model = model.replace(input_weights=model.input_weights * scales)
-    X = inputs()
+    X = uniform_inputs()
     canonical = model.canonical()
     np.testing.assert_allclose(
         canonical.predict(X), model.predict(X), rtol=CANONICAL_TOLERANCE, atol=CANONICAL_TOLERANCE
     )
     again = canonical.canonical()
-    for name in ("input_weights", "recurrent_weights", "output_weights", "hidden_bias"):
-        np.testing.assert_allclose(
-            getattr(again, name), getattr(canonical, name), atol=ALGEBRA_TOLERANCE
-        )
+    assert_same_weights(again, canonical, ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("degree", [2, 3, 4])
@@ -299,10 +282,7 @@ def test_canonical_form_is_the_same_for_equivalent_weights(degree):
         f,
     )
     first, second = model.canonical(), equivalent.canonical()
-    for name in ("input_weights", "recurrent_weights", "output_weights", "hidden_bias"):
-        np.testing.assert_allclose(
-            getattr(first, name), getattr(second, name), atol=CANONICAL_TOLERANCE
-        )
+    assert_same_weights(first, second, CANONICAL_TOLERANCE)
     np.testing.assert_allclose(np.linalg.norm(first.input_weights, axis=1), 1.0)
     peaks = np.argmax(np.abs(first.input_weights), axis=1)
     assert np.all(first.input_weights[np.arange(4), peaks] > 0)
@@ -312,7 +292,7 @@ def test_canonical_form_is_the_same_for_equivalent_weights(degree):
 
 def test_canonical_form_of_a_unit_without_inputs():
     model = IORNN([[0.0, 0.0], [3.0, -4.0]], [[0.0, 0.2], [0.1, 0.0]], [[1.0], [1.0]], [0.5, -0.1])
-    X = inputs(n_inputs=2)
+    X = uniform_inputs(n_inputs=2)
     np.testing.assert_allclose(
         model.canonical().predict(X), model.predict(X), rtol=CANONICAL_TOLERANCE
     )

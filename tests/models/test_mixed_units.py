@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers import naive
+from helpers.comparisons import assert_close, assert_same_in_torch
+from helpers.generators import forward_network, two_way_network, uniform_inputs
 
 from gloree.activations import (
     PerUnit,
@@ -19,7 +23,6 @@ from gloree.activations import (
     softplus,
     tanh,
 )
-from gloree.models import BRNN, IORNN
 
 KINDS = (linear, linear, tanh, quadratic, softplus, Polynomial((0.1, -1.0, 0.2)), cubic, tanh)
 MIXED = PerUnit(KINDS)
@@ -33,44 +36,15 @@ BLOCK_TOLERANCE = 1e-10
 UNITS = ["linear", "tanh", "linear", "softplus", "quadratic"]
 
 
-def make_iornn(activation=UNITS, lags=1, direct=True, seed=0):
-    rng = np.random.default_rng(seed)
-    k = len(UNITS)
-    return IORNN(
-        0.4 * rng.standard_normal((k, 2 * lags)),
-        0.1 * rng.standard_normal((k, k)),
-        rng.standard_normal((k, 3)),
-        0.1 * rng.standard_normal(k),
-        rng.standard_normal(3),
-        rng.standard_normal((2 * lags, 3)) if direct else None,
-        activation,
-        lags=lags,
-    )
-
-
-def make_brnn(n_forward=3, activation=UNITS, lags=1, direct=True, seed=0):
-    rng = np.random.default_rng(seed)
-    k = len(UNITS)
-    n_backward = k - n_forward
-    return BRNN(
-        0.4 * rng.standard_normal((n_forward, 2 * lags)),
-        0.1 * rng.standard_normal((n_forward, n_forward)),
-        0.4 * rng.standard_normal((n_backward, 2 * lags)),
-        0.1 * rng.standard_normal((n_backward, n_backward)),
-        rng.standard_normal((k, 3)),
-        0.1 * rng.standard_normal(k),
-        rng.standard_normal(3),
-        rng.standard_normal(((2 * lags - 1) * 2, 3)) if direct else None,
-        activation,
-        lags=lags,
-    )
-
-
+make_iornn = partial(forward_network, 2, 5, 3, direct=True, activation=UNITS)
+make_brnn = partial(
+    two_way_network, n_inputs=2, n_outputs=3, norm=0.2, direct=True, activation=UNITS
+)
 MODELS = {
     "iornn": make_iornn,
     "brnn": make_brnn,
-    "forward units only": lambda **options: make_brnn(5, **options),
-    "backward units only": lambda **options: make_brnn(0, **options),
+    "forward units only": partial(make_brnn, 5, 0),
+    "backward units only": partial(make_brnn, 0, 5),
 }
 
 
@@ -179,7 +153,7 @@ def test_errors_of_the_activation_say_what_was_seen():
 # ------------------------------------------------------------------------------- the models
 
 
-@pytest.mark.parametrize("make", [make_iornn, make_brnn])
+@pytest.mark.parametrize("make", [make_iornn, make_brnn], ids=["make_iornn", "make_brnn"])
 def test_a_wrong_number_of_units_is_an_error(make):
     with pytest.raises(ValueError, match="`activation` is made for 2 units, the weights have 5"):
         make(activation=["linear", "tanh"])
@@ -187,26 +161,26 @@ def test_a_wrong_number_of_units_is_an_error(make):
 
 @pytest.mark.parametrize("lags", [1, 2])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_forward_pass_is_that_of_a_naive_loop(make, lags, naive_states, naive_predictions):
+def test_forward_pass_is_that_of_a_naive_loop(make, lags):
     model = make(lags=lags)
     rng = np.random.default_rng(1)
     X = [rng.standard_normal((n, 2)) for n in (9, 1, 4, 4, 13)]
     for x, h, y in zip(X, model.hidden_states(X), model.predict(X), strict=True):
-        np.testing.assert_allclose(h, naive_states(model, x), atol=ALGEBRA_TOLERANCE)
-        np.testing.assert_allclose(y, naive_predictions(model, x), atol=ALGEBRA_TOLERANCE)
+        assert_close(h, naive.run(model, x).h, ALGEBRA_TOLERANCE)
+        assert_close(y, naive.predictions(model, x), ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_one_long_sequence_is_that_of_a_naive_loop(make, naive_predictions):
+def test_one_long_sequence_is_that_of_a_naive_loop(make):
     model = make()
     x = 0.5 * np.random.default_rng(2).standard_normal((6000, 2))
-    np.testing.assert_allclose(model.predict(x), naive_predictions(model, x), atol=BLOCK_TOLERANCE)
+    assert_close(model.predict(x), naive.predictions(model, x), BLOCK_TOLERANCE)
 
 
 def test_units_of_one_kind_are_the_network_of_that_kind():
     x = np.random.default_rng(3).standard_normal((50, 2))
-    one, many = make_iornn("tanh"), make_iornn(["tanh"] * len(UNITS))
-    np.testing.assert_allclose(many.predict(x), one.predict(x), atol=ALGEBRA_TOLERANCE)
+    one, many = (make_iornn(activation=kind) for kind in ("tanh", ["tanh"] * len(UNITS)))
+    assert_close(many.predict(x), one.predict(x), ALGEBRA_TOLERANCE)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -231,15 +205,7 @@ def test_the_name_of_mixed_units_is_in_the_representation():
 @pytest.mark.parametrize("lags", [1, 2])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_torch_module_reproduces_predictions_and_states(make, lags):
-    torch = pytest.importorskip("torch")
-    model = make(lags=lags)
-    X = np.random.default_rng(4).uniform(-1, 1, (4, 7, 2))
-    module = model.to_torch()
-    with torch.no_grad():
-        outputs = module(torch.tensor(X)).numpy()
-        states = module.hidden_states(torch.tensor(X[0])).numpy()
-    np.testing.assert_allclose(outputs, model.predict(X), atol=ALGEBRA_TOLERANCE)
-    np.testing.assert_allclose(states, model.hidden_states(X[0]), atol=ALGEBRA_TOLERANCE)
+    assert_same_in_torch(make(lags=lags), uniform_inputs(n_inputs=2), ALGEBRA_TOLERANCE)
 
 
 def test_torch_gradients_flow_through_mixed_units():

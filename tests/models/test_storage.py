@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers.generators import forward_network
 
 from gloree.activations import Activation, Polynomial
 from gloree.models import IORNN
 from gloree.models import _storage as storage
 
-
-def make_model(**changes):
-    rng = np.random.default_rng(0)
-    arguments = {
-        "input_weights": rng.standard_normal((3, 4)),
-        "recurrent_weights": rng.standard_normal((3, 3)),
-        "output_weights": rng.standard_normal((3, 2)),
-        "hidden_bias": rng.standard_normal(3),
-        "output_bias": rng.standard_normal(2),
-        "direct_weights": rng.standard_normal((4, 2)),
-    }
-    return IORNN(**{**arguments, **changes})
+make_model = partial(forward_network, direct=True)
 
 
 @pytest.mark.parametrize("activation", ["quadratic", "tanh", "softplus", Polynomial((0.1, 1, 0.3))])
 @pytest.mark.parametrize("lags", [1, 2])
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_saved_model_comes_back_to_the_bit(tmp_path, activation, lags, direct):
-    changes = {} if direct else {"direct_weights": None}
-    model = make_model(activation=activation, lags=lags, **changes)
+    model = make_model(activation=activation, lags=lags, direct=direct)
     path = tmp_path / "a model.npz"
     model.save(path)
     again = IORNN.load(str(path))

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.comparisons import assert_same_in_torch
+from helpers.generators import forward_network, uniform_inputs
 
 from gloree.activations import Activation, Polynomial
 from gloree.models import IORNN
@@ -17,20 +19,6 @@ ROUNDING = 1e-15
 ALGEBRA_TOLERANCE = 1e-12
 
 
-def make_model(activation="quadratic", lags=1, direct=True):
-    rng = np.random.default_rng(0)
-    return IORNN(
-        0.3 * rng.standard_normal((4, 3 * lags)),
-        0.05 * rng.standard_normal((4, 4)),
-        rng.standard_normal((4, 2)),
-        0.1 * rng.standard_normal(4),
-        rng.standard_normal(2),
-        rng.standard_normal((3 * lags, 2)) if direct else None,
-        activation,
-        lags=lags,
-    )
-
-
 @pytest.mark.parametrize(
     "activation",
     ["linear", "quadratic", "cubic", "tanh", "softplus", Polynomial((0.1, -1.0, 0.0, 0.2))],
@@ -38,18 +26,8 @@ def make_model(activation="quadratic", lags=1, direct=True):
 )
 @pytest.mark.parametrize(("lags", "direct"), [(1, True), (1, False), (3, True)])
 def test_module_reproduces_predictions_and_states(activation, lags, direct):
-    torch = pytest.importorskip("torch")
-    model = make_model(activation, lags, direct)
-    X = np.random.default_rng(1).uniform(-1, 1, (5, 7, 3))
-    module = model.to_torch()
-    with torch.no_grad():
-        outputs = module(torch.tensor(X)).numpy()
-        single = module(torch.tensor(X[0])).numpy()
-        states = module.hidden_states(torch.tensor(X[0])).numpy()
-    assert outputs.dtype == np.float64
-    np.testing.assert_allclose(outputs, model.predict(X), atol=ALGEBRA_TOLERANCE)
-    np.testing.assert_allclose(single, model.predict(X[0]), atol=ALGEBRA_TOLERANCE)
-    np.testing.assert_allclose(states, model.hidden_states(X[0]), atol=ALGEBRA_TOLERANCE)
+    model = forward_network(activation=activation, lags=lags, direct=direct)
+    assert_same_in_torch(model, uniform_inputs(), ALGEBRA_TOLERANCE)
 
 
 def test_softplus_is_exact_for_large_arguments():
@@ -63,7 +41,7 @@ def test_softplus_is_exact_for_large_arguments():
 
 def test_parameters_are_trainable_copies():
     torch = pytest.importorskip("torch")
-    model = make_model()
+    model = forward_network(direct=True)
     module = model.to_torch()
     assert {name for name, _ in module.named_parameters()} == {
         "input_weights",
@@ -99,11 +77,11 @@ def test_an_unknown_activation_is_refused():
             return {"kind": "sine"}
 
     with pytest.raises(TypeError, match=r"'sine' .* has no PyTorch form"):
-        make_model(Sine()).to_torch()
+        forward_network(activation=Sine()).to_torch()
 
 
 def test_without_torch_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "gloree.models._torch", raising=False)
     with pytest.raises(ImportError, match=r'pip install "gloree\[torch\]"'):
-        make_model().to_torch()
+        forward_network(direct=True).to_torch()

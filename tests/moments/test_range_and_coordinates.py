@@ -4,10 +4,12 @@ from math import factorial
 
 import numpy as np
 import pytest
+from helpers.batches import merged
+from helpers.generators import MONOMIALS, forward_network, memoryless
+from helpers.tensors import rank_one_sum
 
 from gloree.chains import GaussianVAR
 from gloree.engine import MergeError
-from gloree.models import IORNN
 from gloree.moments import (
     Coordinates,
     RangeSums,
@@ -61,11 +63,10 @@ def test_one_output_is_enough_for_the_space():
 
 
 def sums_of(data, probes, **cut):
-    total = None
-    for batch in data.batches(**cut):
-        part = range_sums(batch, lambda b: b.X, lambda b: b.targets, probes)
-        total = part if total is None else total.merge(part)
-    return total
+    return merged(
+        range_sums(batch, lambda b: b.X, lambda b: b.targets, probes)
+        for batch in data.batches(**cut)
+    )
 
 
 def test_range_sums_equal_the_naive_stein_average():
@@ -91,14 +92,8 @@ def test_merge_error_names_the_probes():
         sums_of(data, np.eye(3)).merge(sums_of(data, np.eye(3)[:, :2]))
 
 
-def make_model(degree, n_inputs=4, n_hidden=3):
-    rng = np.random.default_rng(degree)
-    return IORNN(
-        rng.standard_normal((n_hidden, n_inputs)),
-        None,
-        rng.standard_normal((n_hidden, 2)),
-        activation="quadratic" if degree == 2 else "cubic",
-    )
+def make_model(degree):
+    return memoryless(forward_network(4, 3, seed=degree, activation=MONOMIALS[degree]))
 
 
 def make_coordinates():
@@ -120,12 +115,7 @@ def test_model_tensor_is_the_moment_in_these_coordinates(name, degree):
     np.testing.assert_allclose(
         components @ coordinates.to_inputs, model.input_weights, rtol=0, atol=ALGEBRA
     )
-    letters = "pqr"[:degree]
-    terms = ",".join("i" + x for x in letters)
-    factor = factorial(degree) * 1.5
-    expected = factor * np.einsum(
-        f"ia,{terms}->a{letters}", model.output_weights, *[components] * degree
-    )
+    expected = factorial(degree) * 1.5 * rank_one_sum(model.output_weights, components, degree)
     np.testing.assert_allclose(
         coordinates.model_tensor(model, degree, 1.5), expected, rtol=0, atol=ALGEBRA
     )
@@ -143,9 +133,7 @@ def test_score_moment_of_the_projected_score_is_the_moment_in_its_coordinates():
     chain = GaussianVAR(0.4 * np.eye(4), make_coordinates()[0])
     coordinates = score_coordinates(chain.precision_blocks(0)[0])
     model = make_model(2)
-    T = 2 * np.einsum(
-        "ia,ip,iq->apq", model.output_weights, model.input_weights, model.input_weights
-    )
+    T = 2 * rank_one_sum(model.output_weights, model.input_weights, 2)
     V = coordinates.from_inputs
     np.testing.assert_allclose(
         np.einsum("apq,pP,qQ->aPQ", T, V, V), coordinates.model_tensor(model, 2, 1.0), atol=ALGEBRA

@@ -6,8 +6,11 @@ from math import factorial
 
 import numpy as np
 import pytest
+from helpers.batches import merged
+from helpers.comparisons import assert_same_sums
+from helpers.generators import stable_chain, whitening_of
+from helpers.tensors import rank_one_sum
 
-from gloree.chains import GaussianVAR
 from gloree.engine import MergeError
 from gloree.moments import (
     RegressionFeatures,
@@ -24,32 +27,16 @@ NORMAL_EQUATIONS = 1e-8
 DIFFERENCES = 1e-10
 # Sums of some hundred products of numbers near 1.
 ALGEBRA = 1e-10
+# Singular values of collinear features, relative to the largest, are rounding.
+COLLINEAR = 1e-7
 
 LENGTHS = (25, 40, 1, 2, 30, 12, 50)
 
 
-def make_chain(seed=0, n_inputs=2, order=1):
-    rng = np.random.default_rng(seed)
-    coefficients = rng.standard_normal((order, n_inputs, n_inputs))
-    for k in range(order):
-        coefficients[k] *= 0.5 / (order * np.linalg.norm(coefficients[k], 2))
-    factor = np.eye(n_inputs) + 0.3 * rng.standard_normal((n_inputs, n_inputs))
-    return GaussianVAR(coefficients, factor @ factor.T, rng.standard_normal(n_inputs))
-
-
-def make_data(chain, seed=1, n_outputs=2, lengths=LENGTHS):
-    rng = np.random.default_rng(seed)
-    X = [chain.sample(1, n, random_state=rng)[0] for n in lengths]
-    Y = [
-        rng.standard_normal((n, n_outputs)) + x[:, :1] ** 2
-        for n, x in zip(lengths, X, strict=False)
-    ]
-    return X, Y
-
-
-def whitening_of(X):
-    rows = np.concatenate(X)
-    return Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
+def make_data(chain):
+    rng = np.random.default_rng(1)
+    X = [chain.sample(1, n, random_state=rng)[0] for n in LENGTHS]
+    return X, [rng.standard_normal((len(x), 2)) + x[:, :1] ** 2 for x in X]
 
 
 def make_features(kind, degree, chain, X):
@@ -93,7 +80,7 @@ KINDS = [("xreg", 2), ("union", 2), ("xreg", 3), ("union", 3)]
 @pytest.mark.parametrize("var_order", [1, 2])
 @pytest.mark.parametrize(("kind", "degree"), KINDS)
 def test_coefficients_are_least_squares_on_the_features(kind, degree, var_order):
-    chain = make_chain(degree, order=var_order)
+    chain = stable_chain(degree, 2, var_order)
     X, Y = make_data(chain)
     features = make_features(kind, degree, chain, X)
     design, outputs = explicit_design(features, chain, X, Y)
@@ -110,7 +97,7 @@ def test_coefficients_are_least_squares_on_the_features(kind, degree, var_order)
 
 @pytest.mark.parametrize(("kind", "degree"), KINDS)
 def test_sums_equal_the_explicit_gram(kind, degree):
-    chain = make_chain(5)
+    chain = stable_chain(5, 2)
     X, Y = make_data(chain)
     features = make_features(kind, degree, chain, X)
     design, outputs = explicit_design(features, chain, X, Y)
@@ -139,7 +126,7 @@ def fitted_value(features, coefficients, batch, row, displacement):
 @pytest.mark.parametrize(("kind", "degree"), KINDS)
 def test_tensor_is_the_derivative_of_the_fit(kind, degree):
     """Differences of order l of a polynomial of degree l are its derivative, at every row."""
-    chain = make_chain(6)
+    chain = stable_chain(6, 2)
     X, Y = make_data(chain)
     batch = as_sequences(X, Y).whole()
     features = make_features(kind, degree, chain, X)
@@ -167,13 +154,11 @@ def test_tensor_is_the_derivative_of_the_fit(kind, degree):
 def test_exact_without_recurrence_for_any_inputs(kind, degree):
     """y_t is a polynomial of x_t: it lies in the span of the features, whatever the law is."""
     rng = np.random.default_rng(7)
-    chain = make_chain(7, n_inputs=3)
+    chain = stable_chain(7, 3)
     X = [rng.exponential(size=(n, 3)) for n in (60, 80, 40)]
     A1, A2, b = rng.standard_normal((2, 3)), rng.standard_normal((2, 2)), rng.standard_normal(2)
     Y = [(x @ A1.T + b) ** degree @ A2 for x in X]
-    letters = "pqr"[:degree]
-    terms = ",".join("i" + x for x in letters)
-    expected = factorial(degree) * np.einsum(f"ia,{terms}->a{letters}", A2, *[A1] * degree)
+    expected = factorial(degree) * rank_one_sum(A2, A1, degree)
     found = regression_moment(X, Y, degree, chain=chain if kind == "union" else None)
     np.testing.assert_allclose(
         found, expected, rtol=0, atol=NORMAL_EQUATIONS * np.abs(expected).max()
@@ -182,7 +167,7 @@ def test_exact_without_recurrence_for_any_inputs(kind, degree):
 
 def test_moment_does_not_depend_on_the_coordinates_of_the_inputs():
     """x -> M x + m turns T into T(M^-1, M^-1)."""
-    X, Y = make_data(make_chain(8))
+    X, Y = make_data(stable_chain(8, 2))
     M = np.array([[2.0, 0.5], [-0.3, 0.7]])
     inverse = np.linalg.inv(M)
     moved = [x @ M.T + [3.0, -1.0] for x in X]
@@ -194,20 +179,15 @@ def test_moment_does_not_depend_on_the_coordinates_of_the_inputs():
 
 @pytest.mark.parametrize(("kind", "degree"), KINDS)
 def test_pieces_with_context_equal_whole_sequences(kind, degree):
-    chain = make_chain(9, order=2)
+    chain = stable_chain(9, 2, 2)
     X, Y = make_data(chain)
     data = as_sequences(X, Y)
     features = make_features(kind, degree, chain, X)
     whole = regression_sums(data.whole(), features)
     before, after = chain.context
-    total = None
-    for batch in data.batches(10, segment=7, before=before, after=after):
-        part = regression_sums(batch, features)
-        total = part if total is None else total.merge(part)
-    assert total.n_rows == whole.n_rows
-    scale = np.abs(whole.gram).max()
-    np.testing.assert_allclose(total.gram, whole.gram, rtol=0, atol=ALGEBRA * scale)
-    np.testing.assert_allclose(total.cross, whole.cross, rtol=0, atol=ALGEBRA * scale)
+    pieces = data.batches(10, segment=7, before=before, after=after)
+    total = merged(regression_sums(batch, features) for batch in pieces)
+    assert_same_sums(total, whole, ALGEBRA)
 
 
 def test_singular_gram_takes_the_minimum_norm_fit():
@@ -224,7 +204,7 @@ def test_singular_gram_takes_the_minimum_norm_fit():
     ends[0, 0] = ends[-1, 1] = 1.0
     design = np.column_stack((np.ones(200), ends, [monomials(row, 2) for row in whitened]))
     scale = np.sqrt(np.mean(design**2, axis=0))
-    expected = np.linalg.lstsq(design / scale, y, rcond=1e-7)[0] / scale[:, None]
+    expected = np.linalg.lstsq(design / scale, y, rcond=COLLINEAR)[0] / scale[:, None]
     assert solver.rank == np.linalg.matrix_rank(design) == 7 < features.size
     np.testing.assert_allclose(solver.coefficients(sums), expected, rtol=0, atol=NORMAL_EQUATIONS)
 
@@ -234,10 +214,8 @@ def test_feature_that_never_varies_gets_no_weight():
     x = np.random.default_rng(11).standard_normal((100, 2))
     data = as_sequences(x, x[:, :1] ** 2)
     features = RegressionFeatures(whitening_of([x]), 2)
-    batches = list(data.batches(1, segment=20))[1:-1]
-    sums = regression_sums(batches[0], features)
-    for batch in batches[1:]:
-        sums = sums.merge(regression_sums(batch, features))
+    inner = list(data.batches(1, segment=20))[1:-1]
+    sums = merged(regression_sums(batch, features) for batch in inner)
     solver = RegressionSolver.from_sums(features, sums)
     assert solver.rank == features.size - 2
     assert np.all(solver.coefficients(sums)[1:3] == 0.0)
@@ -248,7 +226,7 @@ def test_feature_that_never_varies_gets_no_weight():
 
 
 def test_union_leaves_the_ends_out():
-    chain = make_chain(12, order=2)
+    chain = stable_chain(12, 2, 2)
     X, Y = make_data(chain)
     data = as_sequences(X, Y)
     features = make_features("union", 2, chain, X)
@@ -261,7 +239,7 @@ def test_union_leaves_the_ends_out():
 
 def test_score_of_union_features_is_white():
     """s~ = L^-1 s: its covariance, by its derivative, is J J^T = L^T W^-T .. = identity in law."""
-    chain = make_chain(13)
+    chain = stable_chain(13, 2)
     X, _ = make_data(chain)
     features = make_features("union", 2, chain, X)
     inverse = features.whitening.inverse

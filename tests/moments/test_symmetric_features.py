@@ -6,6 +6,7 @@ from math import comb, factorial, prod
 
 import numpy as np
 import pytest
+from helpers.tensors import power
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,13 +26,6 @@ ALGEBRA = 1e-14
 sizes = st.tuples(st.integers(1, 4), st.integers(0, 4))
 
 
-def outer_power(vector, degree):
-    result = np.ones(())
-    for _ in range(degree):
-        result = np.multiply.outer(result, vector)
-    return result
-
-
 def integer_columns(n_variables, n_samples):
     return arrays(np.float64, (n_variables, n_samples), elements=st.integers(-9, 9).map(float))
 
@@ -43,7 +37,7 @@ def test_unpacked_powers_are_outer_products(size, data):
     columns = data.draw(integer_columns(n_variables, 3))
     packed = symmetric_powers(columns, degree)
     full = unpack_symmetric(packed.T, n_variables, degree)
-    expected = np.stack([outer_power(x, degree) for x in columns.T])
+    expected = np.stack([power(x, degree) for x in columns.T])
     np.testing.assert_array_equal(full, expected)
 
 

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from helpers.batches import merged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,11 +254,8 @@ def test_any_cut_of_the_data_gives_the_same_bits(name, lengths, batch_size, segm
     data = as_sequences(X, Y)
     whole = function(data.whole())
     before, after = WHITE.context
-    total = None
-    for batch in data.batches(batch_size, segment=segment, before=before, after=after):
-        part = function(batch)
-        total = part if total is None else total.merge(part)
-    assert_equal(total, whole)
+    pieces = data.batches(batch_size, segment=segment, before=before, after=after)
+    assert_equal(merged(map(function, pieces)), whole)
 
 
 @given(seed=seeds, n=st.integers(2, 6))

@@ -4,6 +4,9 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from helpers.batches import merged, only_batch
+from helpers.comparisons import assert_close, assert_same_sums
+from helpers.generators import forward_network, memoryless, ragged
 from scipy.stats import chi2
 
 from gloree import datasets
@@ -37,45 +40,15 @@ SECOND_ORDER = 0.1
 LENGTHS = (9, 1, 12, 2, 7) * 6
 
 
-def memoryless(truth, order=None):
-    """The units of a network without its recurrence, in another order."""
-    order = np.arange(truth.n_hidden) if order is None else np.asarray(order)
-    return IORNN(
-        truth.input_weights[order],
-        None,
-        truth.output_weights[order],
-        truth.hidden_bias[order],
-        truth.output_bias,
-        truth.direct_weights,
-        activation=truth.activation,
-    )
-
-
-def small_case(seed=0, n_units=2, n_inputs=3, n_outputs=2, direct=False, lengths=LENGTHS):
+def small_case(seed=0, direct=False, lengths=LENGTHS):
     """A memoryless model that is wrong, and data that have nothing to do with it."""
-    rng = np.random.default_rng(seed)
-    model = IORNN(
-        rng.standard_normal((n_units, n_inputs)) / 2,
-        None,
-        rng.standard_normal((n_units, n_outputs)),
-        0.3 * rng.standard_normal(n_units),
-        rng.standard_normal(n_outputs),
-        rng.standard_normal((n_inputs, n_outputs)) if direct else None,
-    )
-    X = [rng.standard_normal((n, n_inputs)) for n in lengths]
-    Y = [rng.standard_normal((n, n_outputs)) for n in lengths]
-    return model, as_sequences(X, Y)
+    model = memoryless(forward_network(3, 2, direct=direct, seed=seed))
+    return model, as_sequences(*ragged(3, 2, lengths, seed=[1, seed]))
 
 
 def brnn(seed, n_forward, n_backward, n_outputs=6, norm=0.1, n_inputs=8):
-    return datasets.random_brnn(
-        n_inputs,
-        n_forward,
-        n_backward,
-        n_outputs,
-        recurrence_norm=norm,
-        random_state=seed,
-    )
+    sizes = n_inputs, n_forward, n_backward, n_outputs
+    return datasets.random_brnn(*sizes, recurrence_norm=norm, random_state=seed)
 
 
 def simulate(truth, seed, n_sequences=400, n_steps=10, noise=0.1):
@@ -97,11 +70,6 @@ def shuffled(truth, seed):
     """A memoryless network with its units in any order, and which of them are forward."""
     order = np.random.default_rng(2000 + seed).permutation(truth.n_hidden)
     return memoryless(truth, order), order < truth.n_forward
-
-
-def close(actual, expected, tolerance=ALGEBRA):
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
 # ---------------------------------------------------------------------- sums against naive loops
@@ -136,9 +104,7 @@ CUTS = {
 
 
 def read(data, cut):
-    source = Source(data, batch_size=10**6, **CUTS[cut])
-    (segments,) = source.as_subset().batches
-    return source.read(segments)
+    return only_batch(Source(data, batch_size=10**6, **CUTS[cut]))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -150,12 +116,12 @@ def test_two_sided_sums_equal_the_naive_loop(cut, direct, bias):
     sums = two_sided_sums(batch, model, bias=bias, direct=direct)
     rows = list(naive_rows(model, batch, bias=bias, direct=direct))
     assert sums.n_rows == len(rows) == data.n_rows
-    close(sums.squares, sum(r @ r for _, _, r, _ in rows))
-    close(sums.unit_gram, sum(np.outer(Q, Q) for _, Q, _, _ in rows))
-    close(sums.unit_cross, sum(np.outer(Q, r) for _, Q, r, _ in rows))
-    close(sums.mixed, sum(np.outer(Q, phi) for _, Q, _, phi in rows))
-    close(sums.gram, sum(np.outer(phi, phi) for _, _, _, phi in rows))
-    close(sums.cross, sum(np.outer(phi, r) for _, _, r, phi in rows))
+    assert_close(sums.squares, sum(r @ r for _, _, r, _ in rows), ALGEBRA)
+    assert_close(sums.unit_gram, sum(np.outer(Q, Q) for _, Q, _, _ in rows), ALGEBRA)
+    assert_close(sums.unit_cross, sum(np.outer(Q, r) for _, Q, r, _ in rows), ALGEBRA)
+    assert_close(sums.mixed, sum(np.outer(Q, phi) for _, Q, _, phi in rows), ALGEBRA)
+    assert_close(sums.gram, sum(np.outer(phi, phi) for _, _, _, phi in rows), ALGEBRA)
+    assert_close(sums.cross, sum(np.outer(phi, r) for _, _, r, phi in rows), ALGEBRA)
     k = model.n_hidden
     pairs = list(product(range(k), range(2 * k + bias)))
     assert [(int(i), int(j)) for i, j in zip(sums.owner, sums.source, strict=True)] == pairs
@@ -168,8 +134,7 @@ def test_pieces_of_long_sequences_with_context_equal_whole_sequences(cut):
     whole = two_sided_sums(data.whole(), model)
     engine = Engine("threads", n_workers=2)
     total = engine.run(lambda b: two_sided_sums(b, model), Source(data, 10, **CUTS[cut]))
-    for name in ("n_rows", "squares", "unit_gram", "unit_cross", "mixed", "gram", "cross"):
-        close(getattr(total, name), getattr(whole, name))
+    assert_same_sums(total, whole, ALGEBRA)
 
 
 def dense_design(model, batch, *, bias=False, direct=False):
@@ -195,8 +160,8 @@ def test_fit_is_dense_least_squares_of_all_outputs_and_unknowns(direct, bias):
     flat = design.reshape(-1, design.shape[2])
     solution = np.linalg.lstsq(flat, right.ravel(), rcond=None)[0]
     m = fit.coefficients.size
-    close(fit.coefficients.ravel(), solution[:m], LEAST_SQUARES)
-    close(fit.output_change, solution[m:].reshape(right.shape[1], -1).T, LEAST_SQUARES)
+    assert_close(fit.coefficients.ravel(), solution[:m], LEAST_SQUARES)
+    assert_close(fit.output_change, solution[m:].reshape(right.shape[1], -1).T, LEAST_SQUARES)
 
 
 def test_information_is_that_of_the_units_with_the_outputs_projected_out():
@@ -209,7 +174,7 @@ def test_information_is_that_of_the_units_with_the_outputs_projected_out():
     m = fit.coefficients.size
     units, outputs = flat[:, :m], flat[:, m:]
     left = units - outputs @ np.linalg.lstsq(outputs, units, rcond=None)[0]
-    close(fit.information, left.T @ left)
+    assert_close(fit.information, left.T @ left, ALGEBRA)
 
 
 @pytest.mark.parametrize(("direct", "bias"), [(False, False), (True, False), (False, True)])
@@ -235,7 +200,7 @@ def test_spread_gives_the_clustered_sandwich_of_the_joint_regression(cut, direct
     expected = (inverse @ meat @ inverse)[:m, :m]
     own = np.linalg.inv(fit.information)
     found = own @ spread.spread @ own
-    close(found / np.abs(expected).max(), expected / np.abs(expected).max(), LEAST_SQUARES)
+    assert_close(found / np.abs(expected).max(), expected / np.abs(expected).max(), LEAST_SQUARES)
 
 
 def test_scores_of_all_segments_add_to_zero_at_the_solution():
@@ -256,14 +221,10 @@ def test_spread_of_batches_is_a_monoid():
     assert len(parts) > 3
     for a, b, c in permutations(parts[:3]):
         left, right = a.merge(b).merge(c), a.merge(b.merge(c))
-        assert left.n_segments == right.n_segments
-        close(left.spread, right.spread)
-        close(a.merge(b).spread, b.merge(a).spread)
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.merge(part)
-    assert total.n_segments == whole.n_segments == data.n_sequences
-    close(total.spread, whole.spread)
+        assert_same_sums(left, right, ALGEBRA)
+        assert_same_sums(a.merge(b), b.merge(a), ALGEBRA)
+    assert whole.n_segments == data.n_sequences
+    assert_same_sums(merged(parts), whole, ALGEBRA)
 
 
 # ------------------------------------------------------------------- the partition, from statistics
@@ -309,9 +270,9 @@ def test_partition_is_a_fixed_point_of_the_rule_of_rows_and_columns(seed):
     np.testing.assert_array_equal(found.forward, forward)
     assert not found.undetermined.any()
     expected = [naive_evidence(coefficients, forward, i) for i in range(k)]
-    close(found.margin, np.where(forward, 1.0, -1.0) * expected)
-    close(found.past, coefficients[:, :k])
-    close(found.future, coefficients[:, k:])
+    assert_close(found.margin, np.where(forward, 1.0, -1.0) * expected, ALGEBRA)
+    assert_close(found.past, coefficients[:, :k], ALGEBRA)
+    assert_close(found.future, coefficients[:, k:], ALGEBRA)
     order = found.order
     assert sorted(order) == list(range(k))
     assert found.forward[order].tolist() == sorted(forward.tolist(), reverse=True)
@@ -327,7 +288,7 @@ def test_standard_errors_count_not_sizes():
     found = choose_directions(*statistics(coefficients, variances))
     assert found.forward.all()
     # W^- = 200 and W^+ = 2 for either row, and 99 from the column of the other unit
-    close(found.margin, np.full(2, 200.0 - 2.0 + 99.0))
+    assert_close(found.margin, np.full(2, 200.0 - 2.0 + 99.0), ALGEBRA)
 
 
 def test_a_unit_that_hears_nothing_is_decided_by_who_hears_it():
@@ -342,7 +303,7 @@ def test_a_unit_that_hears_nothing_is_decided_by_who_hears_it():
         np.testing.assert_array_equal(found.forward, np.full(3, side == 0))
         assert not found.undetermined.any()
         # two columns of 64 - 1 each, against a row of 2.25
-        close(found.margin[0], 2 * 63 - 2.25)
+        assert_close(found.margin[0], 2 * 63 - 2.25, ALGEBRA)
 
 
 def test_columns_count_only_what_units_of_that_side_use():
@@ -354,7 +315,7 @@ def test_columns_count_only_what_units_of_that_side_use():
     found = choose_directions(*statistics(coefficients))
     assert found.forward.all()
     # its own row, 36 against 0, and two null columns of forward units, -1 each
-    close(found.margin[2], 36.0 - 2.0)
+    assert_close(found.margin[2], 36.0 - 2.0, ALGEBRA)
 
 
 def limit_of(k):
@@ -443,9 +404,9 @@ def test_time_reversed_data_turn_every_direction(seed):
     X, Y = simulate(truth, seed)
     found, turned = find(model, X, Y), find(model, X[:, ::-1], Y[:, ::-1])
     np.testing.assert_array_equal(turned.forward, ~found.forward)
-    close(turned.past, found.future, LEAST_SQUARES)
-    close(turned.future, found.past, LEAST_SQUARES)
-    close(turned.margin / found.margin, np.ones(5), LEAST_SQUARES)
+    assert_close(turned.past, found.future, LEAST_SQUARES)
+    assert_close(turned.future, found.past, LEAST_SQUARES)
+    assert_close(turned.margin / found.margin, np.ones(5), LEAST_SQUARES)
 
 
 STRONG = 0.1 * np.array([[0.6, -0.5, 0.4], [0.5, 0.6, -0.5], [-0.4, 0.5, 0.6]])
@@ -464,10 +425,10 @@ def test_directions_do_not_depend_on_the_scales_of_units(seed, size):
     scaled = find(model.rearranged(np.arange(5), scale, scale**2), X, Y)
     np.testing.assert_array_equal(scaled.forward, found.forward)
     np.testing.assert_array_equal(scaled.undetermined, found.undetermined)
-    close(scaled.margin / found.margin, np.ones(5), LEAST_SQUARES)
+    assert_close(scaled.margin / found.margin, np.ones(5), LEAST_SQUARES)
     both = np.outer(scale, 1 / scale**2)
-    close(scaled.past / both, found.past, LEAST_SQUARES)
-    close(scaled.future / both, found.future, LEAST_SQUARES)
+    assert_close(scaled.past / both, found.past, LEAST_SQUARES)
+    assert_close(scaled.future / both, found.future, LEAST_SQUARES)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -625,8 +586,8 @@ def test_bidirectional_model_has_the_units_of_the_partition(seed):
     np.testing.assert_array_equal(turned.output_weights, model.output_weights[order])
     np.testing.assert_array_equal(turned.hidden_bias, model.hidden_bias[order])
     ahead, behind = order[:3], order[3:]
-    close(turned.forward_recurrent_weights, found.past[np.ix_(ahead, ahead)])
-    close(turned.backward_recurrent_weights, found.future[np.ix_(behind, behind)])
+    assert_close(turned.forward_recurrent_weights, found.past[np.ix_(ahead, ahead)], ALGEBRA)
+    assert_close(turned.backward_recurrent_weights, found.future[np.ix_(behind, behind)], ALGEBRA)
 
 
 def test_bidirectional_model_of_windows_keeps_what_a_direction_sees():
@@ -651,8 +612,8 @@ def test_first_recurrences_are_scaled_down_to_a_norm_of_a_half():
     variances = np.full((2, 4), 1e-4)
     found = choose_directions(*statistics(coefficients, variances))
     turned = bidirectional_model(model, found)
-    close(turned.forward_recurrent_weights, [[0.5]])
-    close(turned.backward_recurrent_weights, [[0.4]])
+    assert_close(turned.forward_recurrent_weights, [[0.5]], ALGEBRA)
+    assert_close(turned.backward_recurrent_weights, [[0.4]], ALGEBRA)
 
 
 # Relative error of U and V from 20,000 steps with noise .1: 2 % by the joint score, the noisiest.

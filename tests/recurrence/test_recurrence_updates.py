@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.generators import MONOMIALS, forward_network, ragged
 
 from gloree.chains import GaussianVAR
 from gloree.models import IORNN
@@ -24,8 +25,10 @@ from gloree.states import residual_rows, run_states
 # Normal equations against an orthogonal method: eps times the squared condition (1e3 at most).
 NORMAL_EQUATIONS = 1e-8
 # Their fit where the weights are not identified: the ridge and rounding decide along directions
-# of which the design has about 1e-9.
-UNIDENTIFIED = 1e-4
+# of which the design has about `RANK`.
+UNIDENTIFIED, RANK = 1e-4, 1e-9
+# A ridge that keeps singular sums solvable, and is not seen elsewhere.
+NEXT_TO_NONE = 1e-14
 # Residuals against regressors after such a fit, from weights right to `NORMAL_EQUATIONS`.
 ORTHOGONAL = 1e-6
 # Outputs that are exact up to rounding, times the condition of the system.
@@ -37,23 +40,12 @@ SINGULAR = 1e15
 LENGTHS = (30, 25, 1, 40, 2)
 
 
-def make_model(seed=0, degree=2, direct=False, n_outputs=2):
-    rng = np.random.default_rng(seed)
-    return IORNN(
-        rng.standard_normal((2, 3)) / 2,
-        0.15 * rng.standard_normal((2, 2)),
-        rng.standard_normal((2, n_outputs)),
-        0.4 * rng.standard_normal(2),
-        rng.standard_normal(n_outputs),
-        rng.standard_normal((3, n_outputs)) if direct else None,
-        activation="quadratic" if degree == 2 else "cubic",
-    )
+def make_model(degree=2, n_outputs=2, **options):
+    return forward_network(3, 2, n_outputs, activation=MONOMIALS[degree], **options)
 
 
-def make_batch(seed=1, n_outputs=2):
-    rng = np.random.default_rng(seed)
-    X = [rng.standard_normal((n, 3)) for n in LENGTHS]
-    return as_sequences(X, [rng.standard_normal((n, n_outputs)) for n in LENGTHS]).whole()
+def make_batch(n_outputs=2):
+    return as_sequences(*ragged(3, n_outputs, LENGTHS)).whole()
 
 
 def explicit_jacobian(model, batch, *, recurrent, bias, output_bias, direct):
@@ -116,9 +108,9 @@ def test_linearised_update_is_dense_least_squares(degree, direct, output_bias, b
     model, batch = make_model(degree=degree, direct=direct), make_batch()
     J = explicit_jacobian(model, batch, **free)
     r = residual_rows(model, batch).ravel()
-    solution, _, rank, _ = np.linalg.lstsq(J, r, rcond=1e-9)
+    solution, _, rank, _ = np.linalg.lstsq(J, r, rcond=RANK)
     sums = linearised_sums(batch, model, recurrent=recurrent, bias=bias, direct=direct)
-    change = linearised_update(sums, model, bias=output_bias, ridge=1e-14)
+    change = linearised_update(sums, model, bias=output_bias, ridge=NEXT_TO_NONE)
     if rank == J.shape[1]:
         assert_change(change, unpack(solution, model, **free))
     # identified or not, the fit is the same

@@ -1,31 +1,28 @@
 """Derivatives of both chains against differences of a naive network; the layout of its weights."""
 
-from dataclasses import fields
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from helpers.batches import only_batch
+from helpers.comparisons import assert_close, assert_same_sums
+from helpers.derivatives import ALGEBRA, DIFFERENCES, STEP, assert_derivatives
+from helpers.differences import central
+from helpers.generators import mirrored, ragged, restricted, two_way_network
 
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
-from gloree.models import BRNN, IORNN
+from gloree.models import IORNN
 from gloree.refinement import (
     Layout,
     gradient_sums,
     hessian_sums,
     polynomial_powers,
     spread_sums,
-    square_sums,
 )
 from gloree.refinement._sensitivities import rows_at_once
 from gloree.sequences import as_sequences
 
-# Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
-# rounding, both relative to the size of the predictions.
-STEP = 1e-5
-DIFFERENCES = 2e-8
-# Two exact algorithms for the same sums of a hundred terms.
-ALGEBRA = 1e-11
 # Eigenvalues of a sum of J^T J over eps times the largest are no rounding.
 NULL = 1e-14
 
@@ -86,96 +83,28 @@ CUTS = {
 
 
 def make_case(case, cut="whole", seed=0):
-    """Model, layout, batch as a fit reads it, and the plain inputs of its rows."""
+    """Model, layout, batch as a fit reads it, and the sequences that it is cut from."""
     settings = CASES[case]
     flags = {"recurrent": True, "bias": True, "direct": False, "hidden_bias": True}
     flags |= {name: settings[name] for name in flags if name in settings}
-    lags, (ahead, behind) = settings.get("lags", 1), settings.get("sizes", (2, 2))
-    rng = np.random.default_rng(seed)
-    zero = settings.get("zero", ())
-
-    def recurrent(name, n_units):
-        feedback = flags["recurrent"] and name not in zero
-        return 0.15 * rng.standard_normal((n_units, n_units)) * feedback
-
-    k, q = ahead + behind, N_OUTPUTS
-    model = BRNN(
-        rng.standard_normal((ahead, lags * N_INPUTS)) / 2,
-        recurrent("forward", ahead),
-        rng.standard_normal((behind, lags * N_INPUTS)) / 2,
-        recurrent("backward", behind),
-        rng.standard_normal((k, q)),
-        0.3 * rng.standard_normal(k) * (flags["bias"] and flags["hidden_bias"]),
-        rng.standard_normal(q) * flags["bias"],
-        rng.standard_normal(((2 * lags - 1) * N_INPUTS, q)) if flags["direct"] else None,
-        activation=settings.get("activation", "quadratic"),
-        lags=lags,
+    lags, sizes = settings.get("lags", 1), settings.get("sizes", (2, 2))
+    activation = settings.get("activation", "quadratic")
+    model = two_way_network(
+        *sizes, N_INPUTS, N_OUTPUTS, direct=True, lags=lags, activation=activation, seed=seed
     )
-    X = [rng.standard_normal((n, N_INPUTS)) for n in LENGTHS]
-    Y = [rng.standard_normal((n, q)) for n in LENGTHS]
-    data = as_sequences(X, Y)
-    source = Source(data, batch_size=10**6, lags=lags, both_ways=True, **CUTS[cut])
-    (segments,) = source.as_subset().batches
+    model = restricted(model, **flags)
+    for way in settings.get("zero", ()):
+        model = model.replace(**{f"{way}_recurrent_weights": None})
+    data = as_sequences(*ragged(N_INPUTS, N_OUTPUTS, LENGTHS, seed=[1, seed]))
+    batch = only_batch(Source(data, batch_size=10**6, lags=lags, both_ways=True, **CUTS[cut]))
     if "coefficients" in settings:
-        flags["free_coefficients"] = polynomial_powers(model.activation, k)
-    layout = Layout((2 * lags - 1) * N_INPUTS, k, q, n_backward=behind, lags=lags, **flags)
-    return model, layout, source.read(segments), data
+        flags["free_coefficients"] = polynomial_powers(model.activation, sum(sizes))
+    return model, layout_of(model, **flags), batch, data
 
 
-def windows_of(x, t, lags, step):
-    """[x_t, x_{t + step}, ..], zeros beyond the ends."""
-    parts = [
-        x[t + step * lag] if 0 <= t + step * lag < len(x) else np.zeros(x.shape[1])
-        for lag in range(lags)
-    ]
-    return np.concatenate(parts)
-
-
-def naive_predictions(model, batch, data):
-    """Counted rows, one segment at a time from states of zero; and the segment of each.
-
-    Windows of counted rows are whole; those of context rows are cut off where the segment ends.
-    """
-    predictions, owners = [], []
-    starts = np.concatenate(([0], np.cumsum(data.lengths)))
-    for s, length in enumerate(batch.lengths):
-        first = starts[batch.sequence[s]] + batch.first_step[s]
-        x = data.X[first : first + length]
-        ahead, behind = model.n_forward, model.n_backward
-        states = np.zeros((length, ahead + behind))
-        h, w = np.zeros(ahead), np.zeros(behind)
-        for t in range(length):
-            z = model.forward_input_weights @ windows_of(x, t, model.lags, -1)
-            z = z + model.forward_recurrent_weights @ h + model.hidden_bias[:ahead]
-            h = states[t, :ahead] = model.activation.select(slice(0, ahead))(z)
-        for t in reversed(range(length)):
-            z = model.backward_input_weights @ windows_of(x, t, model.lags, 1)
-            z = z + model.backward_recurrent_weights @ w + model.hidden_bias[ahead:]
-            w = states[t, ahead:] = model.activation.select(slice(ahead, None))(z)
-        for t in range(batch.before[s], length - batch.after[s]):
-            y = states[t] @ model.output_weights + model.output_bias
-            if model.direct_weights is not None:
-                past = windows_of(x, t, model.lags, -1)
-                future = windows_of(x, t, model.lags, 1)[N_INPUTS:]
-                y = y + np.concatenate((past, future)) @ model.direct_weights
-            predictions.append(y)
-            owners.append(s)
-    return np.array(predictions), np.array(owners)
-
-
-def difference_jacobian(model, layout, batch, data):
-    """d prediction / d theta of the counted rows, (n_counted, n_outputs, size)."""
-    columns = []
-    for unit in np.eye(layout.size):
-        ahead, _ = naive_predictions(layout.move(model, STEP * unit), batch, data)
-        behind, _ = naive_predictions(layout.move(model, -STEP * unit), batch, data)
-        columns.append((ahead - behind) / (2 * STEP))
-    return np.stack(columns, axis=2)
-
-
-def close(actual, expected, tolerance):
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+def layout_of(model, **flags):
+    sizes = model.n_columns, model.n_hidden, model.n_outputs
+    return Layout(*sizes, n_backward=model.n_backward, lags=model.lags, **flags)
 
 
 CUT_CASES = [(case, "whole") for case in CASES]
@@ -204,34 +133,6 @@ def test_joint_windows_reach_into_the_context_of_a_piece(case):
         assert_derivatives(model, layout, source.read(segments), data)
 
 
-def assert_derivatives(model, layout, batch, data):
-    predictions, owners = naive_predictions(model, batch, data)
-    residuals = batch.targets[batch.counted] - predictions
-    J = difference_jacobian(model, layout, batch, data)
-    scale = max(1.0, np.abs(J).max()) * np.sqrt(len(owners))
-
-    gradient = gradient_sums(batch, model, layout)
-    assert gradient.n_rows == len(owners) == batch.n_counted
-    close(gradient.squares, np.sum(residuals**2, axis=0), ALGEBRA)
-    close(square_sums(batch, model).squares, gradient.squares, ALGEBRA)
-    close(gradient.gradient, np.einsum("tap,ta->p", J, residuals), DIFFERENCES * scale)
-
-    hessian = hessian_sums(batch, model, layout)
-    assert hessian.n_rows == len(owners)
-    close(hessian.hessian, np.einsum("tap,taq->pq", J, J), DIFFERENCES * scale)
-    weights = np.linspace(0.5, 2.0, len(batch.lengths))
-    weighted = np.einsum("t,tap,taq->pq", weights[owners], J, J)
-    close(hessian_sums(batch, model, layout, weights).hessian, weighted, DIFFERENCES * scale)
-
-    spread = spread_sums(batch, model, layout)
-    assert spread.n_segments == len(batch.lengths)
-    meat = np.zeros_like(spread.spread)
-    for s in range(len(batch.lengths)):
-        g = np.einsum("tap,ta->p", J[owners == s], residuals[owners == s])
-        meat += np.outer(g, g)
-    close(spread.spread, meat, DIFFERENCES * scale**2)
-
-
 def test_leverage_is_the_largest_slope_times_state_of_all_units():
     model, layout, batch, data = make_case("cubic")
     expected = []
@@ -253,48 +154,22 @@ def test_batches_of_any_size_add_to_the_whole(function, case):
     whole = function(batch, model, layout)
     source = Source(data, batch_size=4, lags=model.lags, both_ways=True)
     total = Engine("threads", n_workers=2).run(lambda b: function(b, model, layout), source)
-    for entry in fields(whole):
-        mine, all_at_once = getattr(total, entry.name), getattr(whole, entry.name)
-        if entry.name == "leverage":
-            mine, all_at_once = mine.values, all_at_once.values
-        close(mine, all_at_once, ALGEBRA)
+    assert_same_sums(total, whole, ALGEBRA)
 
 
-def reversed_in_time(model, data):
-    """The network whose backward chain is the forward one, on sequences read from their ends."""
-    k = model.n_forward
-    turned = BRNN(
-        model.backward_input_weights,
-        model.backward_recurrent_weights,
-        model.forward_input_weights,
-        model.forward_recurrent_weights,
-        np.vstack((model.output_weights[k:], model.output_weights[:k])),
-        np.concatenate((model.hidden_bias[k:], model.hidden_bias[:k])),
-        model.output_bias,
-        activation=model.activation,
-        lags=model.lags,
-    )
-    starts = np.concatenate(([0], np.cumsum(data.lengths)))
-    parts = [slice(a, b) for a, b in pairwise(starts)]
-    X = [data.X[part][::-1] for part in parts]
-    Y = [data.Y[part][::-1] for part in parts]
-    return turned, as_sequences(X, Y)
+def reversed_in_time(data):
+    """Sequences read from their ends."""
+    ends = np.cumsum(data.lengths)[:-1]
+    return as_sequences(*([part[::-1] for part in np.split(v, ends)] for v in (data.X, data.Y)))
 
 
 @pytest.mark.parametrize("case", ["quadratic", "two lags", "unequal chains", "backward units only"])
 def test_the_mirror_image_has_the_same_derivatives(case):
     """A backward chain is a forward chain on reversed time: nothing else may change."""
     model, layout, batch, data = make_case(case)
-    turned, mirrored = reversed_in_time(model, data)
-    source = Source(mirrored, batch_size=10**6, lags=model.lags, both_ways=True)
-    (segments,) = source.as_subset().batches
-    other = Layout(
-        layout.n_inputs,
-        layout.n_hidden,
-        layout.n_outputs,
-        n_backward=model.n_forward,
-        lags=model.lags,
-    )
+    turned = mirrored(model)
+    other = layout_of(turned)
+    there = only_batch(Source(reversed_in_time(data), lags=model.lags, both_ways=True))
     # where each weight of the mirrored network stands in the vector of the other one
     k = model.n_forward
     mine = layout.indices
@@ -308,13 +183,12 @@ def test_the_mirror_image_has_the_same_derivatives(case):
             place[index] = np.concatenate((mine[name][k:], mine[name][:k]))
         else:
             place[index] = mine[name]
-    there = source.read(segments)
     g = gradient_sums(batch, model, layout)
-    close(gradient_sums(there, turned, other).gradient, g.gradient[place], ALGEBRA)
+    assert_close(gradient_sums(there, turned, other).gradient, g.gradient[place], ALGEBRA)
     H = hessian_sums(batch, model, layout).hessian
-    close(hessian_sums(there, turned, other).hessian, H[np.ix_(place, place)], ALGEBRA)
+    assert_close(hessian_sums(there, turned, other).hessian, H[np.ix_(place, place)], ALGEBRA)
     spread = spread_sums(batch, model, layout).spread
-    close(spread_sums(there, turned, other).spread, spread[np.ix_(place, place)], ALGEBRA)
+    assert_close(spread_sums(there, turned, other).spread, spread[np.ix_(place, place)], ALGEBRA)
 
 
 @pytest.mark.parametrize("recurrent", [True, False])
@@ -338,7 +212,7 @@ def test_a_chain_of_all_units_forward_has_the_derivatives_of_the_plain_network(r
         (spread_sums, "spread"),
     ):
         expected = getattr(function(batch, plain, one), name)
-        close(getattr(function(batch, model, both), name), expected, ALGEBRA)
+        assert_close(getattr(function(batch, model, both), name), expected, ALGEBRA)
 
 
 def test_kept_sensitivities_of_a_batch_stay_small():
@@ -358,22 +232,11 @@ FREE = [
 SHAPES = [(2, 2, 1), (3, 1, 2), (2, 0, 1), (0, 2, 2), (1, 2, 3)]
 
 
-def layout_and_model(shape, free, seed=0):
+def layout_and_model(shape, free):
     ahead, behind, lags = shape
-    rng = np.random.default_rng(seed)
-    n_columns, k = (2 * lags - 1) * N_INPUTS, ahead + behind
-    model = BRNN(
-        rng.standard_normal((ahead, lags * N_INPUTS)),
-        0.1 * rng.standard_normal((ahead, ahead)) * free["recurrent"],
-        rng.standard_normal((behind, lags * N_INPUTS)),
-        0.1 * rng.standard_normal((behind, behind)) * free["recurrent"],
-        rng.standard_normal((k, N_OUTPUTS)),
-        rng.standard_normal(k) * free["bias"],
-        rng.standard_normal(N_OUTPUTS) * free["bias"],
-        rng.standard_normal((n_columns, N_OUTPUTS)) if free["direct"] else None,
-        lags=lags,
-    )
-    return Layout(n_columns, k, N_OUTPUTS, n_backward=behind, lags=lags, **free), model
+    model = two_way_network(ahead, behind, N_INPUTS, N_OUTPUTS, direct=True, lags=lags)
+    model = restricted(model, **free)
+    return layout_of(model, **free), model
 
 
 @pytest.mark.parametrize("free", FREE)
@@ -399,7 +262,7 @@ def test_vector_and_move_undo_each_other(shape, free):
     nothing = layout.move(model, -vector)
     assert all(not getattr(nothing, name).any() for name in layout.indices)
     # a difference and a sum of each weight
-    close(layout.vector(layout.move(nothing, vector)), vector, ALGEBRA)
+    assert_close(layout.vector(layout.move(nothing, vector)), vector, ALGEBRA)
     units, coefficients, outputs = layout.split(vector)
     np.testing.assert_array_equal(layout.join(units, coefficients, outputs), vector)
 
@@ -423,20 +286,14 @@ def test_null_space_of_the_hessian_is_the_scale_symmetry_of_both_chains(shape):
     layout, model = layout_and_model(shape, {"recurrent": True, "bias": True, "direct": False})
     rng = np.random.default_rng(1)
     data = as_sequences(rng.standard_normal((60, 5, N_INPUTS)), rng.standard_normal((60, 5, 2)))
-    lags = model.lags
-    source = Source(data, batch_size=10**6, lags=lags, both_ways=True)
-    (segments,) = source.as_subset().batches
-    H = hessian_sums(source.read(segments), model, layout).hessian
+    batch = only_batch(Source(data, batch_size=10**6, lags=model.lags, both_ways=True))
+    H = hessian_sums(batch, model, layout).hessian
     degree, k = 2, model.n_hidden
-    directions = np.zeros((k, layout.size))
-    for i in range(k):
-        scaled = {}
-        for step in (STEP, -STEP):
-            scale = np.ones(k)
-            scale[i] += step
-            moved = model.rearranged(np.arange(k), scale, scale**degree)
-            scaled[step] = layout.vector(moved)
-        directions[i] = (scaled[STEP] - scaled[-STEP]) / (2 * STEP)
+
+    def scaled(scale):
+        return layout.vector(model.rearranged(np.arange(k), scale, scale**degree))
+
+    directions = central(scaled, np.ones(k), STEP)
     values = np.linalg.eigvalsh(H)
     assert np.sum(values < NULL * values[-1]) == k
     residual = np.linalg.norm(directions @ H, axis=1)

@@ -4,19 +4,24 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from helpers import naive
+from helpers.comparisons import assert_close, assert_same_sums
+from helpers.derivatives import ALGEBRA, STEP, assert_derivatives
+from helpers.differences import by_weights
+from helpers.generators import forward_network, ragged, restricted
 
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
-from gloree.models import IORNN
-from gloree.refinement import Layout, gradient_sums, hessian_sums, polynomial_powers, spread_sums
+from gloree.refinement import (
+    Layout,
+    gradient_sums,
+    hessian_sums,
+    polynomial_powers,
+    spread_sums,
+    square_sums,
+)
 from gloree.sequences import as_sequences
 
-# Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
-# rounding, both relative to the size of the predictions.
-STEP = 1e-5
-DIFFERENCES = 2e-8
-# Two exact algorithms for the same sums of a hundred terms.
-ALGEBRA = 1e-11
 # The same numbers, up to the rounding of a few operations.
 ROUNDING = 1e-12
 # A slope of the squared error by differences: its rounding is that of a sum of a few hundred.
@@ -68,63 +73,21 @@ CUTS = {
 
 
 def make_case(case, cut="whole", seed=0):
+    """Model, layout, batch, and the sequences that it is cut from."""
     settings = CASES[case]
     flags = {"recurrent": True, "bias": True, "direct": False}
     flags |= {name: settings[name] for name in flags if name in settings}
     k, q = settings.get("n_hidden", 2), settings.get("n_outputs", 2)
-    rng = np.random.default_rng(seed)
-    feedback = flags["recurrent"] and not settings.get("zero", False)
-    model = IORNN(
-        rng.standard_normal((k, 3)) / 2,
-        0.15 * rng.standard_normal((k, k)) * feedback,
-        rng.standard_normal((k, q)),
-        0.3 * rng.standard_normal(k) * flags["bias"],
-        rng.standard_normal(q) * flags["bias"],
-        rng.standard_normal((3, q)) if flags["direct"] else None,
-        activation=settings.get("activation", "quadratic"),
-    )
-    X = [rng.standard_normal((n, 3)) for n in LENGTHS]
-    Y = [rng.standard_normal((n, q)) for n in LENGTHS]
-    data = as_sequences(X, Y)
+    activation = settings.get("activation", "quadratic")
+    model = forward_network(3, k, q, norm=0.3, direct=True, activation=activation, seed=seed)
+    model = restricted(model, **flags)
+    if settings.get("zero", False):
+        model = model.replace(recurrent_weights=None)
+    data = as_sequences(*ragged(3, q, LENGTHS, seed=[1, seed]))
     batch = data.whole() if cut == "whole" else next(iter(data.batches(**CUTS[cut])))
     if "coefficients" in settings:
         flags["free_coefficients"] = polynomial_powers(model.activation, k)
-    return model, Layout(3, k, q, **flags), batch
-
-
-def naive_predictions(model, batch):
-    """Counted rows, one segment at a time from h = 0; and the segment of each."""
-    predictions, owners, rows = [], [], []
-    for s, (start, length) in enumerate(zip(batch.starts, batch.lengths, strict=True)):
-        h = np.zeros(model.n_hidden)
-        for t in range(length):
-            x = batch.X[start + t]
-            h = model.activation(
-                model.input_weights @ x + model.recurrent_weights @ h + model.hidden_bias
-            )
-            if batch.before[s] <= t < length - batch.after[s]:
-                y = h @ model.output_weights + model.output_bias
-                if model.direct_weights is not None:
-                    y = y + x @ model.direct_weights
-                predictions.append(y)
-                owners.append(s)
-                rows.append(start + t)
-    return np.array(predictions), np.array(owners), np.array(rows)
-
-
-def difference_jacobian(model, layout, batch):
-    """d prediction / d theta of the counted rows, (n_counted, n_outputs, size)."""
-    columns = []
-    for unit in np.eye(layout.size):
-        ahead, _, _ = naive_predictions(layout.move(model, STEP * unit), batch)
-        behind, _, _ = naive_predictions(layout.move(model, -STEP * unit), batch)
-        columns.append((ahead - behind) / (2 * STEP))
-    return np.stack(columns, axis=2)
-
-
-def close(actual, expected, tolerance):
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+    return model, Layout(3, k, q, **flags), batch, data
 
 
 CUT_CASES = [(case, "whole") for case in CASES]
@@ -144,64 +107,36 @@ CUT_CASES = list(dict.fromkeys(CUT_CASES))
 
 @pytest.mark.parametrize(("case", "cut"), CUT_CASES)
 def test_gradient_and_hessian_are_those_of_the_naive_network(case, cut):
-    model, layout, batch = make_case(case, cut)
-    predictions, owners, rows = naive_predictions(model, batch)
-    residuals = batch.targets[rows] - predictions
-    J = difference_jacobian(model, layout, batch)
-    scale = max(1.0, np.abs(J).max()) * np.sqrt(len(rows))
-
-    gradient = gradient_sums(batch, model, layout)
-    assert gradient.n_rows == len(rows) == batch.n_counted
-    close(gradient.squares, np.sum(residuals**2, axis=0), ALGEBRA)
-    close(gradient.gradient, np.einsum("tap,ta->p", J, residuals), DIFFERENCES * scale)
-
-    hessian = hessian_sums(batch, model, layout)
-    assert hessian.n_rows == len(rows)
-    close(hessian.hessian, np.einsum("tap,taq->pq", J, J), DIFFERENCES * scale)
-    spread = spread_sums(batch, model, layout)
-    assert spread.n_segments == len(batch.lengths)
-    meat = np.zeros_like(spread.spread)
-    for s in range(len(batch.lengths)):
-        g = np.einsum("tap,ta->p", J[owners == s], residuals[owners == s])
-        meat += np.outer(g, g)
-    close(spread.spread, meat, DIFFERENCES * scale**2)
+    model, layout, batch, data = make_case(case, cut)
+    assert_derivatives(model, layout, batch, data)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", range(3))
 def test_spread_of_one_segment_is_the_square_of_its_gradient(case, seed):
-    model, layout, batch = make_case(case, seed=seed)
+    model, layout, batch, _ = make_case(case, seed=seed)
     for s in range(len(batch.lengths)):
         rows = slice(batch.starts[s], batch.starts[s] + batch.lengths[s])
         alone = as_sequences(batch.X[rows], batch.targets[rows]).whole()
         g = gradient_sums(alone, model, layout).gradient
-        close(spread_sums(alone, model, layout).spread, np.outer(g, g), ALGEBRA)
+        assert_close(spread_sums(alone, model, layout).spread, np.outer(g, g), ALGEBRA)
 
 
 def test_gradient_is_minus_half_that_of_the_squared_error():
-    model, layout, batch = make_case("quadratic")
-    direction = np.random.default_rng(1).standard_normal(layout.size)
-
-    def error(step):
-        return gradient_sums(batch, layout.move(model, step * direction), layout).squares.sum()
-
-    slope = (error(STEP) - error(-STEP)) / (2 * STEP)
+    model, layout, batch, _ = make_case("quadratic")
+    slopes = by_weights(lambda m: square_sums(batch, m).squares.sum(), model, layout, STEP)
     gradient = gradient_sums(batch, model, layout).gradient
-    assert slope == pytest.approx(-2 * gradient @ direction, rel=SLOPE)
+    direction = np.random.default_rng(1).standard_normal(layout.size)
+    assert slopes @ direction == pytest.approx(-2 * gradient @ direction, rel=SLOPE)
 
 
 def test_leverage_is_the_largest_slope_times_state_of_each_segment():
-    model, layout, batch = make_case("cubic")
+    model, layout, batch, _ = make_case("cubic")
     expected = []
     for start, length in zip(batch.starts, batch.lengths, strict=True):
-        h, largest = np.zeros(model.n_hidden), 0.0
-        for t in range(length):
-            z = model.input_weights @ batch.X[start + t] + model.recurrent_weights @ h
-            z = z + model.hidden_bias
-            h = model.activation(z)
-            slope = np.linalg.norm(model.activation.derivative(z, 1))
-            largest = max(largest, slope * (1 + np.linalg.norm(h)))
-        expected.append(largest)
+        run = naive.run(model, batch.X[start : start + length])
+        slopes = np.linalg.norm(model.activation.derivative(run.z, 1), axis=1)
+        expected.append(np.max(slopes * (1 + np.linalg.norm(run.h, axis=1))))
     np.testing.assert_allclose(
         gradient_sums(batch, model, layout).leverage.values, expected, rtol=ROUNDING
     )
@@ -210,21 +145,16 @@ def test_leverage_is_the_largest_slope_times_state_of_each_segment():
 @pytest.mark.parametrize("function", [gradient_sums, hessian_sums, spread_sums])
 @pytest.mark.parametrize("engine", ["serial", "threads"])
 def test_batches_of_any_size_add_to_the_whole(function, engine):
-    model, layout, batch = make_case("quadratic")
-    data = as_sequences(batch.X, batch.targets, lengths=batch.lengths)
+    model, layout, batch, data = make_case("quadratic")
     whole = function(batch, model, layout)
     total = Engine(engine, n_workers=2).run(
         lambda b: function(b, model, layout), Source(data, batch_size=4)
     )
-    for entry in fields(whole):
-        mine, all_at_once = getattr(total, entry.name), getattr(whole, entry.name)
-        if entry.name == "leverage":
-            mine, all_at_once = mine.values, all_at_once.values
-        close(mine, all_at_once, ALGEBRA)
+    assert_same_sums(total, whole, ALGEBRA)
 
 
 def test_hessian_is_symmetric_and_positive_semidefinite():
-    model, layout, batch = make_case("direct path")
+    model, layout, batch, _ = make_case("direct path")
     for matrix in (
         hessian_sums(batch, model, layout).hessian,
         spread_sums(batch, model, layout).spread,
@@ -235,7 +165,7 @@ def test_hessian_is_symmetric_and_positive_semidefinite():
 
 @pytest.mark.parametrize("case", ["quadratic", "direct path", "free coefficients"])
 def test_rows_of_a_segment_count_as_often_as_its_weight(case):
-    model, layout, batch = make_case(case)
+    model, layout, batch, _ = make_case(case)
     weights = np.random.default_rng(1).uniform(0.1, 3.0, batch.lengths.shape[0])
     found = hessian_sums(batch, model, layout, weights)
     alone = [
@@ -244,13 +174,13 @@ def test_rows_of_a_segment_count_as_often_as_its_weight(case):
     ]
     for entry in fields(found):
         terms = [w * getattr(sums, entry.name) for w, sums in zip(weights, alone, strict=True)]
-        close(getattr(found, entry.name), np.sum(terms, axis=0), ALGEBRA)
+        assert_close(getattr(found, entry.name), np.sum(terms, axis=0), ALGEBRA)
 
 
 @pytest.mark.parametrize("lengths", [[4, 4, 4], [5, 1, 6]])
 def test_spread_of_segments_of_equal_and_of_other_lengths(lengths):
     """One product for all segments of one length, a product for each otherwise."""
-    model, layout, _ = make_case("direct path")
+    model, layout, *_ = make_case("direct path")
     rng = np.random.default_rng(2)
     X = rng.standard_normal((12, model.n_inputs))
     batch = as_sequences(X, rng.standard_normal((12, model.n_outputs)), lengths=lengths).whole()
@@ -258,14 +188,16 @@ def test_spread_of_segments_of_equal_and_of_other_lengths(lengths):
         gradient_sums(batch.of_segments(np.arange(3) == i), model, layout).gradient
         for i in range(3)
     ]
-    close(spread_sums(batch, model, layout).spread, sum(np.outer(g, g) for g in scores), ALGEBRA)
+    assert_close(
+        spread_sums(batch, model, layout).spread, sum(np.outer(g, g) for g in scores), ALGEBRA
+    )
 
 
 def test_a_sequence_does_not_see_its_neighbours():
-    model, layout, batch = make_case("quadratic")
-    data = as_sequences(batch.X, batch.targets, lengths=batch.lengths).select([2, 0, 3, 1])
-    first, second = gradient_sums(batch, model, layout), gradient_sums(data.whole(), model, layout)
-    close(second.gradient, first.gradient, ALGEBRA)
+    model, layout, batch, data = make_case("quadratic")
+    turned = data.select([2, 0, 3, 1]).whole()
+    first, second = (gradient_sums(each, model, layout) for each in (batch, turned))
+    assert_close(second.gradient, first.gradient, ALGEBRA)
     np.testing.assert_allclose(
         second.leverage.values, first.leverage.values[[2, 0, 3, 1]], rtol=ROUNDING
     )

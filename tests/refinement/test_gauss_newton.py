@@ -1,26 +1,22 @@
 """Gauss-Newton: one step is enough, the limit does not depend on the start, nothing explodes."""
 
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.batches import SERIAL, gradient_of, hessian_of
+from helpers.comparisons import assert_same_sums
+from helpers.descents import gauss_newton
+from helpers.engines import Counted
 
 from gloree import datasets
 from gloree.engine import Engine, Source
 from gloree.metrics import weight_errors
 from gloree.models import IORNN, canonical_units
 from gloree.refinement import (
-    GaussNewton,
     Layout,
     RefinementStatus,
-    Solution,
-    SquaredError,
-    Step,
-    gradient_sums,
     hessian_pass,
-    hessian_sums,
-    spread_sums,
     standard_errors,
 )
 from gloree.refinement import _curvature as matrix
@@ -34,7 +30,6 @@ from gloree.refinement._curvature import (
 )
 from gloree.sequences import as_sequences
 
-SERIAL = Engine("serial")
 # Two steps with sums merged in one order, by libraries that may split a product otherwise.
 SAME_STEPS = 1e-10
 # Small linear systems, and products of a thousand rows in another order.
@@ -47,6 +42,9 @@ TWO_ROUTES = 1e-6
 # in units of the squared error, and in weights whose exact error is zero, the root of that.
 LEFT_TO_GAIN = 1e-8
 EXACT_WEIGHTS = 1e-6
+
+# Eigenvalues of J^T J below this share of the largest are rounding, of scales that are free.
+SINGULAR = 1e-10
 
 # Two minimisations agree to where a step no longer lowers the squared error: the tolerance of
 # the loop is 1e-12 of the error, or 1e-8 of the statistical error.
@@ -69,27 +67,18 @@ def make_problem(seed=0, n_sequences=150, *, sizes=(3, 2, 3), n_steps=8, degree=
     return truth, layout, Source(as_sequences(X, Y), batch_size=400)
 
 
-def gauss_newton(model, layout, engine, source, *, progress=None, **settings):
-    solver = GaussNewton(**settings)
-    return solver.minimise(SquaredError(), model, layout, engine, source, progress=progress)
-
-
 def totals(end):
     """Total sum of squares at the start and after each step."""
     return [2 * step.loss * end.n_rows for step in end.history]
 
 
 def loss(model, layout, source):
-    return float(SERIAL.run(lambda b: gradient_sums(b, model, layout), source).squares.sum())
-
-
-def exact_hessian(model, layout, source):
-    return SERIAL.run(lambda b: hessian_sums(b, model, layout), source)
+    return float(gradient_of(model, layout, source).squares.sum())
 
 
 def perturbed(model, layout, source, size, seed=0):
     """The model moved by `size` statistical errors in a random direction of every weight."""
-    H = exact_hessian(model, layout, source).hessian
+    H = hessian_of(model, layout, source).hessian
     constraints = layout.scale_constraints(model)
     variance = loss(model, layout, source) / (source.data.n_rows * layout.n_outputs)
     values, vectors = np.linalg.eigh(H + np.abs(H).max() * constraints.T @ constraints)
@@ -123,9 +112,9 @@ def test_minimum_is_stationary(free):
     if layout.direct:
         truth = truth.replace(direct_weights=np.zeros((3, 3)))
     end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
-    sums = SERIAL.run(lambda b: gradient_sums(b, end.model, layout), source)
+    sums = gradient_of(end.model, layout, source)
     # what a step from here could still gain, against the squared error
-    H = exact_hessian(end.model, layout, source).hessian
+    H = hessian_of(end.model, layout, source).hessian
     step = solve_step(H, sums.gradient, layout.scale_constraints(end.model), 0.0)
     assert step @ sums.gradient < LEFT_TO_GAIN * sums.squares.sum()
     np.testing.assert_allclose(end.squares, sums.squares, rtol=ROUNDING)
@@ -153,8 +142,8 @@ def test_one_step_from_a_root_n_start_is_efficient(seed):
     minimum = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
     variance = minimum.squares.sum() / (minimum.n_rows * layout.n_outputs)
     start = perturbed(minimum.model, layout, source, 3.0, seed)
-    H = exact_hessian(start, layout, source).hessian
-    gradient = SERIAL.run(lambda b: gradient_sums(b, start, layout), source).gradient
+    H = hessian_of(start, layout, source).hessian
+    gradient = gradient_of(start, layout, source).gradient
     step = solve_step(H, gradient, layout.scale_constraints(start), 0.0)
     values = [loss(model, layout, source) for model in (start, layout.move(start, step))]
     excess = [(value - minimum.squares.sum()) / variance for value in values]
@@ -173,17 +162,6 @@ def test_default_ends_where_statistical_error_begins(seed):
     assert end.status is RefinementStatus.EFFICIENT
     assert end.n_steps <= 6
     assert end.squares.sum() - minimum.squares.sum() < descent.EFFICIENT * variance
-
-
-@dataclass(frozen=True)
-class Counted(Engine):
-    """Notes the labels of its passes."""
-
-    labels: list[str] = field(default_factory=list)
-
-    def run(self, function, data, *, label="pass"):
-        self.labels.append(label)
-        return super().run(function, data, label=label)
 
 
 FEW_ROWS = 1500
@@ -208,7 +186,7 @@ def test_the_pace_of_the_steps_foresees_the_last_one(seed, size, monkeypatch):
     assert end.status is RefinementStatus.EFFICIENT
     current = gradient_of(end.model, layout, source)
     np.testing.assert_allclose(end.squares, current.squares, rtol=ROUNDING)
-    H = exact_hessian(end.model, layout, source).hessian
+    H = hessian_of(end.model, layout, source).hessian
     step = solve_step(H, current.gradient, layout.scale_constraints(end.model), 0.0)
     variance = end.squares.sum() / (end.n_rows * layout.n_outputs)
     assert step @ H @ step <= descent.EFFICIENT * variance
@@ -222,12 +200,12 @@ def test_a_step_moves_no_combination_by_more_than_it_gains():
     truth, layout, source = make_problem(3, 200)
     start = perturbed(truth, layout, source, 2.0, 3)
     current = gradient_of(start, layout, source)
-    H = exact_hessian(start, layout, source).hessian
+    H = hessian_of(start, layout, source).hessian
     step = solve_step(H, current.gradient, layout.scale_constraints(start), 0.0)
     gain = step @ current.gradient
     assert gain == pytest.approx(step @ H @ step, rel=LEFT_TO_GAIN)
     rng = np.random.default_rng(0)
-    inverse = np.linalg.pinv(H, rcond=1e-10, hermitian=True)
+    inverse = np.linalg.pinv(H, rcond=SINGULAR, hermitian=True)
     combinations = [H @ step, *(rng.standard_normal((20, layout.size)) @ H)]
     ratios = [abs(v @ step) / np.sqrt(gain * (v @ inverse @ v)) for v in combinations]
     assert ratios[0] == pytest.approx(1.0, rel=TWO_ROUTES)
@@ -333,8 +311,8 @@ def test_start_that_explodes_is_calmed():
 
 def test_line_search_shortens_a_step_that_explodes():
     truth, layout, source = make_problem()
-    current = SERIAL.run(lambda b: gradient_sums(b, truth, layout), source)
-    H = exact_hessian(truth, layout, source).hessian
+    current = gradient_of(truth, layout, source)
+    H = hessian_of(truth, layout, source).hessian
     good = solve_step(H, current.gradient, layout.scale_constraints(truth), 0.0)
     search = descent._Descent(layout, SERIAL, source, descent.CONVERGED).line_search
     moved, after, fraction = search(truth, good, current)
@@ -415,10 +393,6 @@ def test_step_does_not_depend_on_units_of_measurement():
 # ------------------------------------------------------------------------------ Hessian pass
 
 
-def gradient_of(model, layout, source):
-    return SERIAL.run(lambda b: gradient_sums(b, model, layout), source)
-
-
 def test_rows_of_the_hessian_pass_grow_with_the_data_until_they_are_enough():
     layout = Layout(10, 5, 5)
     sizes = [hessian_rows(layout, n) for n in (10**4, 10**5, 10**6, 10**7, 10**9)]
@@ -436,10 +410,7 @@ def test_hessian_pass_of_few_data_is_exact():
     assert ROWS_PER_PARAMETER * layout.size >= source.data.n_rows
     current = gradient_of(truth, layout, source)
     found = hessian_pass(truth, layout, SERIAL, source, current)
-    whole = exact_hessian(truth, layout, source)
-    for entry in fields(whole):
-        mine, exact = getattr(found, entry.name), getattr(whole, entry.name)
-        np.testing.assert_allclose(mine, exact, rtol=0, atol=ALGEBRA * np.abs(exact).max())
+    assert_same_sums(found, hessian_of(truth, layout, source), ALGEBRA)
 
 
 @pytest.mark.parametrize("ragged", [False, True])
@@ -469,7 +440,7 @@ def test_segments_of_largest_leverage_always_enter():
     model, layout = IORNN([[1.0]], [[0.0]], [[1.0]]), Layout(1, 1, 1, recurrent=False)
     source = Source(as_sequences(X, model.predict(X)), batch_size=100)
     found = hessian_pass(model, layout, SERIAL, source, gradient_of(model, layout, source))
-    whole = exact_hessian(model, layout, source)
+    whole = hessian_of(model, layout, source)
     assert found.n_rows == 1600.0
     assert found.hessian[0, 0] == pytest.approx(whole.hessian[0, 0], rel=SUBSAMPLE)
 
@@ -477,35 +448,11 @@ def test_segments_of_largest_leverage_always_enter():
 # --------------------------------------------------------------------------- standard errors
 
 
-def test_standard_errors_are_the_sandwich():
-    """Without a free scale: H^-1 M H^-1."""
-    truth, _, source = make_problem(n_sequences=40)
-    layout = Layout(3, 2, 3)
-    model = truth.replace(activation="softplus")
-    sums = exact_hessian(model, layout, source)
-    step = Step(0.0, 1.5 / sums.n_rows)
-    end = Solution(model, RefinementStatus.CONVERGED, sums.n_rows, (step,), hessian=sums)
-    found = standard_errors(end, layout, SERIAL, source)
-    inverse = np.linalg.inv(sums.hessian)
-    spread = SERIAL.run(partial(spread_sums, model=model, layout=layout), source).spread
-    expected = inverse @ spread @ inverse
-    scale = np.sqrt(np.diag(expected))
-    units = np.outer(scale, scale)
-    np.testing.assert_allclose(found.covariance / units, expected / units, atol=TWO_ROUTES)
-    parts = layout.named(scale)
-    assert set(found.weights) == set(parts)
-    for name, errors in found.weights.items():
-        np.testing.assert_allclose(errors, parts[name], rtol=TWO_ROUTES)
-    relative = found.relative(model, layout)["input_weights"]
-    size = np.linalg.norm(model.input_weights)
-    assert relative == pytest.approx(np.linalg.norm(parts["input_weights"]) / size, rel=TWO_ROUTES)
-
-
 def test_standard_errors_hold_the_norm_of_the_rows_fixed():
     truth, layout, source = make_problem()
     end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
     # the last Hessian of the search belongs to the step before the end
-    end = replace(end, hessian=exact_hessian(end.model, layout, source))
+    end = replace(end, hessian=hessian_of(end.model, layout, source))
     covariance = standard_errors(end, layout, SERIAL, source).covariance
     constraints = layout.scale_constraints(end.model)
     along = np.einsum("ip,pq,iq->i", constraints, covariance, constraints)
@@ -525,7 +472,7 @@ def test_standard_errors_follow_the_units_to_the_canonical_form():
     )
     errors = []
     for model in (scaled, scaled.canonical()):
-        sums = exact_hessian(model, layout, source)
+        sums = hessian_of(model, layout, source)
         result = replace(end, model=model, hessian=sums)
         errors.append(standard_errors(result, layout, SERIAL, source))
     units = canonical_units(scaled.input_weights, scaled.output_weights, scaled.activation)
@@ -552,7 +499,7 @@ def z_scores(seed, *, bias):
     layout = Layout(2, 2, 2, bias=bias)
     source = Source(as_sequences(X, Y))
     end = gauss_newton(truth, layout, SERIAL, source, to_convergence=True)
-    sums = exact_hessian(end.model, layout, source)
+    sums = hessian_of(end.model, layout, source)
     end = replace(end, hessian=sums)
     errors = standard_errors(end, layout, SERIAL, source)
     norms = np.linalg.norm(end.model.input_weights, axis=1)

@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from helpers.generators import forward_network, restricted
 
 from gloree.activations import Polynomial
 from gloree.models import IORNN
@@ -21,18 +22,9 @@ NULL = 1e-10
 ROUNDING = 1e-15
 
 
-def make_model(seed=0, n_inputs=3, n_hidden=2, n_outputs=2, *, activation="quadratic", free=None):
-    free = free or {"recurrent": True, "bias": True, "direct": False}
-    rng = np.random.default_rng(seed)
-    return IORNN(
-        rng.standard_normal((n_hidden, n_inputs)) / 2,
-        0.2 * rng.standard_normal((n_hidden, n_hidden)) * free["recurrent"],
-        rng.standard_normal((n_hidden, n_outputs)),
-        0.5 * rng.standard_normal(n_hidden) * free["bias"],
-        rng.standard_normal(n_outputs) * free["bias"],
-        rng.standard_normal((n_inputs, n_outputs)) if free["direct"] else None,
-        activation=activation,
-    )
+def make_model(n_outputs=2, *, activation="quadratic", free=None):
+    model = forward_network(3, 2, n_outputs, norm=0.3, direct=True, activation=activation)
+    return restricted(model, **(free or {"direct": False}))
 
 
 def vector_of(model, layout):

@@ -7,37 +7,33 @@ import time
 
 import numpy as np
 import pytest
+from helpers.batches import SERIAL
+from helpers.descents import levenberg_marquardt
 from scipy.optimize import least_squares
 
 from gloree.engine import Engine, Source, split_after
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import (
     Layout,
-    LevenbergMarquardt,
     RefinementStatus,
-    SquaredError,
     gradient_sums,
     hessian_sums,
 )
 from gloree.refinement._levenberg_marquardt import normal_sums
 from gloree.sequences import as_sequences
 
-SERIAL = Engine("serial")
 # the search ends after five steps that gain less than 1e-5 each: the error is at its minimum to
 # a few of these
 LEAST_GAINS = 1e-4
 # a mean of 400 squares in another order
 ALGEBRA = 1e-10
+# a norm of what was scaled to that norm
+ROUNDING = 1e-12
 # exact outputs: residuals of rounding, squared
 NOTHING_LEFT = 1e-25
+# damping of steps that are those of Gauss and Newton
+ALMOST_NONE = 1e-9
 ROWS = 400
-
-
-def levenberg_marquardt(model, layout, engine, data, *, held_out=None, progress=None, **settings):
-    solver = LevenbergMarquardt(**settings)
-    return solver.minimise(
-        SquaredError(), model, layout, engine, data, held_out=held_out, progress=progress
-    )
 
 
 def network(seed, units=("linear", "tanh")):
@@ -125,8 +121,7 @@ def test_candidates_are_what_is_admitted(problem):
     limit = np.linalg.norm(start.output_weights) * 1.001
 
     def calm(model):
-        # limit times 1 + eps: the norm of what was scaled to the limit
-        return np.linalg.norm(model.output_weights) <= limit * (1 + 1e-12)
+        return np.linalg.norm(model.output_weights) <= limit * (1 + ROUNDING)
 
     def admit(model):
         size = np.linalg.norm(model.output_weights)
@@ -252,8 +247,8 @@ def test_an_exact_start_stays():
 def test_from_the_minimum_no_step_is_taken(problem):
     start, layout, source, _, _ = problem
     first = levenberg_marquardt(start, layout, SERIAL, source)
-    again = levenberg_marquardt(first.model, layout, SERIAL, source, damping=1e-9)
-    settled = levenberg_marquardt(again.model, layout, SERIAL, source, damping=1e-9)
+    again = levenberg_marquardt(first.model, layout, SERIAL, source, damping=ALMOST_NONE)
+    settled = levenberg_marquardt(again.model, layout, SERIAL, source, damping=ALMOST_NONE)
     assert settled.n_steps == 0
     assert settled.model is again.model
     assert settled.status is RefinementStatus.CONVERGED

@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers.batches import SERIAL, only_batch
+from helpers.differences import by_weights
+from helpers.engines import noted_explosions
 from helpers.generators import model_and_layout
 from scipy.optimize import least_squares
 
-from gloree.engine import Engine, Source, split_after
+from gloree.engine import Source, split_after
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import (
     LBFGS,
@@ -28,8 +31,6 @@ from gloree.refinement import (
 )
 from gloree.sequences import as_sequences
 
-SERIAL = Engine("serial")
-
 # Central differences at STEP: an error of STEP^2 times a third derivative, and eps / STEP of
 # rounding times the loss, both relative to the gradient.
 STEP = 1e-5
@@ -40,6 +41,9 @@ ALGEBRA = 1e-12
 # residuals of unit size are right to the root of that.
 SAME_LOSS = 1e-7
 SAME_PREDICTIONS = 1e-3
+
+# SciPy goes on until rounding stops it: falls of a few eps, moves of the root of that and less.
+TO_THE_END = {"xtol": 1e-12, "ftol": 1e-14}
 
 LENGTHS = (7, 3, 1, 9)
 N_OUTPUTS = 3
@@ -79,14 +83,9 @@ def make_case(kind, loss, seed=0):
 @all_losses
 def test_gradient_of_a_loss_is_its_slope(loss, kind):
     model, layout, source = make_case(kind, loss)
-    (segments,) = source.as_subset().batches
-    batch = source.read(segments)
+    batch = only_batch(source)
     sums = loss.sums(batch, model, layout)
-    slopes = []
-    for unit in np.eye(layout.size):
-        ahead = loss.sums(batch, layout.move(model, STEP * unit)).loss
-        behind = loss.sums(batch, layout.move(model, -STEP * unit)).loss
-        slopes.append((ahead - behind) / (2 * STEP))
+    slopes = by_weights(lambda moved: loss.sums(batch, moved).loss, model, layout, STEP)
     atol = DIFFERENCES * np.abs(slopes).max()
     np.testing.assert_allclose(sums.gradient, slopes, rtol=0, atol=atol)
     assert sums.n_rows == sum(LENGTHS)
@@ -96,7 +95,7 @@ def test_gradient_of_a_loss_is_its_slope(loss, kind):
 @pytest.mark.parametrize("kind", ["forward", "windows", "pieces"])
 def test_squared_error_is_that_of_the_specialised_sums(kind):
     model, layout, source = make_case(kind, SquaredError())
-    batch = source.read(source.as_subset().batches[0])
+    batch = only_batch(source)
     sums, exact = SquaredError().sums(batch, model, layout), gradient_sums(batch, model, layout)
     np.testing.assert_allclose(2 * sums.losses, exact.squares, rtol=ALGEBRA)
     np.testing.assert_allclose(2 * sums.losses, square_sums(batch, model).squares, rtol=ALGEBRA)
@@ -156,7 +155,7 @@ def of_scipy(problem, loss):
     def residuals(theta):
         return (y - layout.move(start, theta).predict(x))[:, 0]
 
-    found = least_squares(residuals, np.zeros(layout.size), loss=loss, xtol=1e-12, ftol=1e-14)
+    found = least_squares(residuals, np.zeros(layout.size), loss=loss, **TO_THE_END)
     return found.cost, layout.move(start, found.x).predict(x)
 
 
@@ -241,16 +240,7 @@ def test_iterates_that_explode_are_worse_than_a_start_of_any_loss(monkeypatch):
     truth = IORNN(rng.standard_normal((2, 2)), 0.05 * np.eye(2), 1e3 * np.ones((2, 1)))
     source, layout = Source(as_sequences(x, truth.predict(x))), Layout(2, 2, 1)
     start = truth.replace(output_weights=-truth.output_weights)
-    exploded, run = [], Engine.run
-
-    def watched(self, *arguments, **options):
-        try:
-            return run(self, *arguments, **options)
-        except ExplosionError as error:
-            exploded.append(error)
-            raise
-
-    monkeypatch.setattr(Engine, "run", watched)
+    exploded = noted_explosions(monkeypatch)
     end = LBFGS(max_steps=60).minimise(SquaredError(), start, layout, SERIAL, source)
     assert exploded
     losses = [step.loss for step in end.history]

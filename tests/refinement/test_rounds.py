@@ -1,19 +1,21 @@
 """Rounds: what one pass returns, how units are put back, and that the error only falls."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.batches import SERIAL
+from helpers.comparisons import assert_same_sums
+from helpers.generators import whitening_of
 
 from gloree import datasets
 from gloree.decomposition import cp_tensor, decompose
-from gloree.engine import Engine, Source
+from gloree.engine import Source
 from gloree.metrics import weight_errors
 from gloree.moments import (
     RegressionFeatures,
     RegressionSolver,
     ScoreResidual,
-    Whitening,
     cross_moment_sums,
     regression_sums,
     score_coordinates,
@@ -39,7 +41,6 @@ from gloree.refinement import (
 from gloree.sequences import as_sequences
 from gloree.states import residual_rows
 
-SERIAL = Engine("serial")
 # Small linear systems, and sums of a few hundred terms in another order.
 ALGEBRA = 1e-9
 # Relative errors that 300 sequences leave, and the share of the squared error without U.
@@ -50,27 +51,14 @@ SIZES = (4, 3, 4)
 def make_problem(seed=0, n_sequences=300, *, regression=True, method="least-squares"):
     X, Y, truth, chain = datasets.make_rnn(n_sequences, 8, *SIZES, random_state=seed)
     source = Source(as_sequences(X, Y), batch_size=500)
-    rows = X.reshape(-1, SIZES[0])
-    whitening = Whitening.from_covariance(rows.mean(axis=0), np.cov(rows.T, ddof=0))
     if regression:
-        features = RegressionFeatures(whitening, 2)
+        features = RegressionFeatures(whitening_of(X), 2)
         sums = SERIAL.run(lambda b: regression_sums(b, features), source)
         moment = RegressionSolver.from_sums(features, sums)
     else:
         moment = ScoreResidual(score_coordinates(chain.precision_blocks(0)[0]), chain, 2)
     rounds = Rounds(Layout(*SIZES), RECURRENCES[method], moment, chain, SERIAL, source)
     return truth, chain, rounds
-
-
-def assert_same_sums(found, expected):
-    for entry in fields(expected):
-        if entry.name == "features":
-            assert found.features == expected.features
-            continue
-        mine, theirs = (np.asarray(getattr(s, entry.name), float) for s in (found, expected))
-        np.testing.assert_allclose(
-            mine, theirs, rtol=0, atol=ALGEBRA * max(1.0, np.abs(theirs).max(initial=0.0))
-        )
 
 
 @pytest.mark.parametrize("method", ["instrument", "cross", "score", "least-squares"])
@@ -102,7 +90,8 @@ def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
         expected["moment"] = score_sums(batch, model, chain, residuals)
     for name, sums in expected.items():
         alone = method == "least-squares"
-        assert_same_sums(found.recurrence if alone else getattr(found.recurrence, name), sums)
+        mine = found.recurrence if alone else getattr(found.recurrence, name)
+        assert_same_sums(mine, sums, ALGEBRA)
     if regression:
         moment = regression_sums(
             batch, rounds.moment.features, targets=lambda _: residuals, gram=False
@@ -112,7 +101,7 @@ def test_one_pass_returns_the_sums_of_each_estimator(method, regression):
         moment = cross_moment_sums(
             batch, chain, 2, projection=projection, targets=lambda _: residuals
         )
-    assert_same_sums(found.moment, moment)
+    assert_same_sums(found.moment, moment, ALGEBRA)
 
 
 def test_parts_that_were_not_asked_for_are_none():

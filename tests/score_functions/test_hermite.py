@@ -1,9 +1,8 @@
 """Hermite tensors and polynomials against their closed forms."""
 
-from itertools import permutations
-
 import numpy as np
 import pytest
+from helpers.tensors import symmetrise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +13,6 @@ ALGEBRA = 1e-12
 
 # Algebra: the same with five or six factors of up to 3, and with all factors doubled.
 MORE_FACTORS, DOUBLED = 1e-11, 1e-9
-
-
-def symmetrise(tensor):
-    orders = list(permutations(range(tensor.ndim)))
-    return sum(tensor.transpose(order) for order in orders) / len(orders)
 
 
 def example(seed=0, d=3):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers import estimates
+from helpers.parts import PerPass
 
 from gloree import SpectralRNNRegressor, sources
 from gloree.engine import Engine, get_engine
 from gloree.sequences import as_sequences
 from gloree.sources import SourceError, _shards
 
-
-def regressor(**options):
-    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
+regressor = partial(estimates.regressor, 2)
 
 
 def block(seed, n_sequences=20, n_inputs=3, n_outputs=2):
@@ -46,17 +47,6 @@ def test_what_cannot_be_iterated_over_is_refused():
         sources.batches(3)
 
 
-class Changing:
-    """Gives one list the first time, another one from then on."""
-
-    def __init__(self, first, later):
-        self.every = [first]
-        self.later = later
-
-    def __iter__(self):
-        yield from self.every.pop() if self.every else self.later
-
-
 ITEMS = [block(i) for i in range(4)]
 
 
@@ -83,7 +73,7 @@ def touched(index):
 @pytest.mark.parametrize("engine", ["serial", Engine("threads", n_workers=2)], ids=str)
 def test_an_iterable_that_changes_between_passes_is_caught(later, message, engine):
     with pytest.raises(SourceError, match=message):
-        regressor(engine=engine).fit(Changing(ITEMS, later))
+        regressor(engine=engine).fit(PerPass(lambda n: ITEMS if n == 1 else later))
 
 
 def test_after_a_failed_pass_an_iterable_starts_anew():
@@ -347,48 +337,29 @@ def test_a_tuple_of_parts_is_told_what_to_do():
         regressor().fit((block(0), block(1)))
 
 
-class Stale:
-    """Fails at its third batch, in one of its iterations."""
-
-    def __init__(self, at):
-        self.at, self.n_passes = at, 0
-
-    def __iter__(self):
-        self.n_passes += 1
-        for number in range(6):
-            if number == 2 and self.n_passes == self.at:
-                raise OSError("stale handle")
-            yield block(number)
+def stale(is_stale):
+    """Fails at its third batch, or gives six."""
+    for number in range(6):
+        if number == 2 and is_stale:
+            raise OSError("stale handle")
+        yield block(number)
 
 
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_a_batch_that_cannot_be_read_is_named(at):
     with pytest.raises(SourceError, match=r"^batch 2 failed: OSError: stale handle$") as caught:
-        regressor().fit(sources.batches(Stale(at)))
+        regressor().fit(sources.batches(PerPass(lambda n: stale(n == at))))
     assert isinstance(caught.value.__cause__, OSError)
-
-
-class TurningAbout:
-    """Its outputs change their sign from some pass on."""
-
-    def __init__(self, at):
-        self.at, self.n_passes = at, 0
-        rng = np.random.default_rng(0)
-        self.parts = [
-            (rng.standard_normal((64, 8, 2)), rng.standard_normal((64, 8, 1))) for _ in range(4)
-        ]
-
-    def __iter__(self):
-        self.n_passes += 1
-        for x, y in self.parts:
-            yield x, y if self.n_passes < self.at else -y
 
 
 @pytest.mark.parametrize("at", [2, 4])
 def test_outputs_that_change_their_sign_are_named(at):
     """512 words each: sums of the words themselves would be the same."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, 64, 8, 2)), rng.standard_normal((4, 64, 8, 1))
+    source = sources.batches(PerPass(lambda n: zip(x, y if n < at else -y, strict=True)))
     with pytest.raises(SourceError, match="batch 0"):
-        regressor().fit(sources.batches(TurningAbout(at)))
+        regressor().fit(source)
 
 
 def test_a_shard_that_is_written_to_while_it_is_looked_at_is_compared_later(tmp_path, monkeypatch):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import estimates
+from helpers.parts import Again, PerPass, cut_in_parts, write_flat_npz, write_npy, write_npz
 
 import gloree.models._recursion as recursion_module
 from gloree import (
@@ -31,6 +34,7 @@ from gloree.sequences import as_sequences
 ROUNDING = 1e-12
 
 N_PARTS = 5
+parts = partial(cut_in_parts, n_parts=N_PARTS)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def regressor(data):
-    return SpectralRNNRegressor(2, random_state=0, engine="serial").fit(*data)
+    return estimates.regressor(2).fit(*data)
 
 
 @pytest.fixture(scope="module")
@@ -54,45 +58,16 @@ def classifier(data, labels):
     return SpectralRNNClassifier(2, random_state=0, engine="serial").fit(data[0], labels)
 
 
-class Again:
-    """Re-iterable."""
-
-    def __init__(self, items):
-        self.items = items
-
-    def __iter__(self):
-        yield from self.items
-
-
-def parts(X, Y):
-    return [
-        (x, y) for x, y in zip(np.array_split(X, N_PARTS), np.array_split(Y, N_PARTS), strict=True)
-    ]
-
-
 def shards_of(X, Y, folder):
-    for i, (x, y) in enumerate(parts(X, Y)):
-        np.savez(folder / f"{i}.npz", X=x, Y=y)
-    return folder
+    return write_npz(folder, parts(X, Y))
 
 
 def mapped_shards_of(X, Y, folder):
-    for i, (x, y) in enumerate(parts(X, Y)):
-        np.save(folder / f"{i}.X.npy", x)
-        np.save(folder / f"{i}.Y.npy", y)
-    return str(folder)
+    return str(write_npy(folder, parts(X, Y)))
 
 
 def flat_shards_of(X, Y, folder):
-    for i, (x, y) in enumerate(parts(X, Y)):
-        lengths = np.full(len(x), x.shape[1])
-        np.savez(
-            folder / f"{i}.npz",
-            X=x.reshape(-1, x.shape[2]),
-            Y=y.reshape(lengths.sum(), -1),
-            lengths=lengths,
-        )
-    return sources.shards(folder)
+    return sources.shards(write_flat_npz(folder, parts(X, np.reshape(Y, (*X.shape[:2], -1)))))
 
 
 def inputs_alone_in_shards(X, Y, folder):
@@ -348,18 +323,7 @@ def test_bad_data_are_refused(data, regressor):
     with pytest.raises(ValueError, match="`Y` is missing: fit needs outputs"):
         SpectralRNNRegressor(2, engine="serial").fit(Again([X]))
     with pytest.raises(sources.SourceError, match="is not what it was in the first pass"):
-        regressor.predict(Again(Changing(X)))
-
-
-class Changing:
-    """Another array each time."""
-
-    def __init__(self, X):
-        self.X = X
-
-    def __iter__(self):
-        self.X = self.X + 1.0
-        yield self.X
+        regressor.predict(Again(PerPass(lambda n: [X + n])))
 
 
 def test_sequences_shorter_than_what_is_skipped_count_nothing(data, regressor):
@@ -397,20 +361,15 @@ def test_squared_errors_merge_as_if_they_were_one_sum(offset):
 
 # -------------------------------------------------------------------------------------- memory
 
+N_ROWS = 4000
+"""Steps of a part."""
 
-class Many:
+
+def squares(n_parts):
     """Parts of random numbers, made when they are asked for."""
-
-    n_rows, n_inputs = 4000, 20
-
-    def __init__(self, n_parts):
-        self.n_parts = n_parts
-
-    def __iter__(self):
-        for seed in range(self.n_parts):
-            rng = np.random.default_rng(seed)
-            x = rng.standard_normal((self.n_rows // 10, 10, self.n_inputs))
-            yield x, x[..., :1] ** 2
+    for seed in range(n_parts):
+        x = np.random.default_rng(seed).standard_normal((N_ROWS // 10, 10, 20))
+        yield x, x[..., :1] ** 2
 
 
 @pytest.mark.parametrize("method", ["predict", "score"])
@@ -418,14 +377,14 @@ def test_memory_is_that_of_a_few_parts(method):
     model = IORNN(np.ones((1, 20)) / 20, [[0.05]], [[1.0]])
     est = SpectralRNNRegressor(1, engine=Engine("threads", n_workers=2))
     est.model_, est._flat_outputs = model, True
-    getattr(est, method)(Many(2))
-    part = Many.n_rows * (Many.n_inputs + 1) * 8
+    getattr(est, method)(PerPass(lambda _: squares(2)))
+    part = N_ROWS * (20 + 1) * 8
     tracemalloc.start()
-    getattr(est, method)(Many(200))
+    getattr(est, method)(PerPass(lambda _: squares(200)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # two workers and a part that is read, each with a copy, windows and states
-    kept = 200 * (Many.n_rows * 8 + 400 * 120) if method == "predict" else 200 * 5000
+    kept = 200 * (N_ROWS * 8 + 400 * 120) if method == "predict" else 200 * 5000
     assert peak < 16 * part + kept < 200 * part / 4
 
 

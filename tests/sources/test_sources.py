@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers import estimates
+from helpers.parts import (
+    Again,
+    PerPass,
+    cut_in_parts,
+    flat,
+    write_flat_npy,
+    write_flat_npz,
+    write_npy,
+    write_npz,
+)
 
 import gloree.sequences._sequences as sequences_module
 import gloree.sources._parts as parts_module
@@ -15,34 +27,17 @@ from gloree.engine import Engine
 from gloree.sequences import as_sequences
 from gloree.sequences._sequences import checksum_of
 
-N_PARTS = 6
+# Sums in another order, through the end of a descent; and of data in single precision, whose
+# rounding of 6e-8 is averaged.
+SUMS, SINGLE = 1e-8, 1e-4
+
+regressor = partial(estimates.regressor, 2)
 
 
 @pytest.fixture(scope="module")
 def data():
     X, Y, _, _ = datasets.make_rnn(1200, 8, 4, 2, 3, random_state=0)
     return X, Y
-
-
-def blocks(data, dtype=np.float64):
-    return [
-        (x.astype(dtype), y.astype(dtype))
-        for x, y in zip(*(np.array_split(values, N_PARTS) for values in data), strict=True)
-    ]
-
-
-class Again:
-    """Re-iterable."""
-
-    def __init__(self, items):
-        self.items = items
-
-    def __iter__(self):
-        yield from self.items
-
-
-def regressor(**options):
-    return SpectralRNNRegressor(2, **{"random_state": 0, "engine": "serial", **options})
 
 
 @pytest.fixture(scope="module")
@@ -52,44 +47,17 @@ def in_memory(data):
 
 @pytest.fixture(scope="module")
 def in_batches(data):
-    return regressor().fit(Again(blocks(data))).model_
+    return regressor().fit(Again(cut_in_parts(*data))).model_
 
 
-def flat(values):
-    return values.reshape(-1, values.shape[-1])
-
-
-def write_npz(folder, data):
-    for i, (x, y) in enumerate(blocks(data)):
-        np.savez(folder / f"{i}.npz", X=x, Y=y)
-
-
-def write_compressed(folder, data):
+def write_compressed(folder, parts):
     # other arrays beside X and Y are not looked at
-    for i, (x, y) in enumerate(blocks(data)):
+    for i, (x, y) in enumerate(parts):
         np.savez_compressed(folder / f"{i}.npz", X=x, Y=y, note=np.array([{"any": "object"}]))
 
 
-def write_flat_npz(folder, data):
-    for i, (x, y) in enumerate(blocks(data)):
-        np.savez(folder / f"{i}.npz", X=flat(x), Y=flat(y), lengths=[x.shape[1]] * len(x))
-
-
-def write_npy(folder, data):
-    for i, (x, y) in enumerate(blocks(data)):
-        np.save(folder / f"{i}.X.npy", x)
-        np.save(folder / f"{i}.Y.npy", y)
-
-
-def write_flat_npy(folder, data):
-    for i, (x, y) in enumerate(blocks(data)):
-        np.save(folder / f"{i}.X.npy", flat(x))
-        np.save(folder / f"{i}.Y.npy", flat(y))
-        np.save(folder / f"{i}.lengths.npy", np.full(len(x), x.shape[1]))
-
-
-def write_both_kinds(folder, data):
-    for i, (x, y) in enumerate(blocks(data)):
+def write_both_kinds(folder, parts):
+    for i, (x, y) in enumerate(parts):
         if i % 2:
             np.savez(folder / f"{i}.npz", X=x, Y=y)
         else:
@@ -113,45 +81,44 @@ def agree(mine, theirs, tolerance):
     [write_npz, write_compressed, write_flat_npz, write_npy, write_flat_npy, write_both_kinds],
 )
 def test_shards_of_every_kind_give_the_model_of_batches(write, data, in_batches, tmp_path):
-    write(tmp_path, data)
+    write(tmp_path, cut_in_parts(*data))
     assert regressor().fit(tmp_path).model_ == in_batches
 
 
 def test_a_fit_from_parts_is_that_from_memory(in_batches, in_memory):
-    assert agree(in_batches, in_memory, 1e-8)
+    assert agree(in_batches, in_memory, SUMS)
 
 
 @pytest.mark.parametrize("engine", ["threads", Engine("threads", n_workers=3)])
 def test_threads_give_the_bit_equal_model(engine, data, in_batches, tmp_path):
-    write_npy(tmp_path, data)
+    write_npy(tmp_path, cut_in_parts(*data))
     assert regressor(engine=engine).fit(tmp_path).model_ == in_batches
 
 
 def test_paths_are_given_as_text_or_as_a_source(data, in_batches, tmp_path):
-    write_npz(tmp_path, data)
+    write_npz(tmp_path, cut_in_parts(*data))
     for source in (str(tmp_path), sources.shards(str(tmp_path)), sources.shards(tmp_path)):
         assert regressor().fit(source).model_ == in_batches
 
 
 def test_lists_of_pairs_of_sequences_are_batches_too(data, in_batches):
-    items = [list(zip(x, y, strict=True)) for x, y in blocks(data)]
+    items = [list(zip(x, y, strict=True)) for x, y in cut_in_parts(*data)]
     assert regressor().fit(sources.batches(items)).model_ == in_batches
 
 
 def test_a_source_can_be_fitted_again(data, in_batches):
-    source = sources.batches(blocks(data))
+    source = sources.batches(cut_in_parts(*data))
     assert regressor().fit(source).model_ == regressor().fit(source).model_ == in_batches
 
 
 def test_shards_of_single_precision(data, in_memory, tmp_path):
-    for i, (x, y) in enumerate(blocks(data, np.float32)):
-        np.savez(tmp_path / f"{i}.npz", X=x, Y=y)
-    source = sources.shards(tmp_path)
+    rounded = [values.astype(np.float32) for values in data]
+    source = sources.shards(write_npz(tmp_path, cut_in_parts(*rounded)))
     assert source.open(0).X.dtype == np.float32
-    rounded = [values.astype(np.float32).astype(np.float64) for values in data]
+    rounded = [values.astype(np.float64) for values in rounded]
     model = regressor().fit(source).model_
-    assert agree(model, regressor().fit(*rounded).model_, 1e-8)
-    assert agree(model, in_memory, 1e-4)
+    assert agree(model, regressor().fit(*rounded).model_, SUMS)
+    assert agree(model, in_memory, SINGLE)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -325,22 +292,17 @@ def test_a_scan_shows_progress_only_if_asked(capsys):
 # ------------------------------------------------------------------------------------- memory
 
 
-class Drawn:
+def drawn(pool, n_batches):
     """Batches of twenty sequences, drawn from a pool when they are asked for."""
-
-    def __init__(self, pool, n_batches):
-        self.pool, self.n_batches = pool, n_batches
-
-    def __iter__(self):
-        for seed in range(self.n_batches):
-            chosen = np.random.default_rng(seed).choice(len(self.pool[0]), 20, replace=False)
-            yield tuple(values[chosen] for values in self.pool)
+    for seed in range(n_batches):
+        chosen = np.random.default_rng(seed).choice(len(pool[0]), 20, replace=False)
+        yield tuple(values[chosen] for values in pool)
 
 
 def peak_of_fit(pool, n_batches):
     tracemalloc.start()
     try:
-        regressor(max_rounds=1).fit(Drawn(pool, n_batches))
+        regressor(max_rounds=1).fit(PerPass(lambda _: drawn(pool, n_batches)))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -359,18 +321,13 @@ def test_memory_does_not_grow_with_the_number_of_batches():
 # ------------------------------------------------------------------------------ reused buffers
 
 
-class Reused:
-    """Re-iterable that fills the same two buffers with every batch, as streams commonly do."""
-
-    def __init__(self, items):
-        self.items = items
-
-    def __iter__(self):
-        inputs, outputs = (np.full_like(values, np.nan) for values in self.items[0])
-        for x, y in self.items:
-            inputs[:], outputs[:] = x, y
-            yield inputs, outputs
-        inputs[:], outputs[:] = 1e6, -1e6
+def reused(items):
+    """Fills the same two buffers with every batch, as streams commonly do."""
+    inputs, outputs = (np.full_like(values, np.nan) for values in items[0])
+    for x, y in items:
+        inputs[:], outputs[:] = x, y
+        yield inputs, outputs
+    inputs[:], outputs[:] = 1e6, -1e6
 
 
 @pytest.mark.parametrize(
@@ -380,23 +337,23 @@ class Reused:
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_an_iterable_may_fill_the_same_buffers_again(engine, dtype, data):
-    items = blocks(data, dtype)
+    items = cut_in_parts(*(values.astype(dtype) for values in data))
     expected = regressor(batch_size=64).fit(Again(items)).model_
     for _ in range(3):  # a race need not show the first time
-        found = regressor(engine=engine, batch_size=64).fit(Reused(items)).model_
+        found = regressor(engine=engine, batch_size=64).fit(PerPass(lambda _: reused(items))).model_
         assert same_model(found, expected)
 
 
 def test_parts_of_reused_buffers_are_gathered_as_they_were(data):
-    items = blocks(data)
-    found = sources.in_memory(sources.batches(Reused(items)))
+    items = cut_in_parts(*data)
+    found = sources.in_memory(sources.batches(PerPass(lambda _: reused(items))))
     np.testing.assert_array_equal(found.X, np.concatenate([flat(x) for x, _ in items]))
     np.testing.assert_array_equal(found.Y, np.concatenate([flat(y) for _, y in items]))
 
 
 def test_delayed_values_may_fill_the_same_buffers_again(data):
     dask = pytest.importorskip("dask")
-    items = blocks(data)
+    items = cut_in_parts(*data)
     inputs, outputs = (np.empty_like(values) for values in items[0])
 
     def fill(x, y):

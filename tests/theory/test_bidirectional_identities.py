@@ -19,8 +19,8 @@ from helpers.quadrature import (
     make_two_way,
     mean,
     polynomial,
-    power,
 )
+from helpers.tensors import power, rank_one_sum
 
 from gloree.activations import Polynomial
 from gloree.models import BRNN, IORNN
@@ -79,14 +79,6 @@ def nodes(name, seed, extra):
     return network, chain, X, w
 
 
-def stack_sum(gains, network, order):
-    """sum_i gains_i A2_i (x) c_i^(x)order."""
-    return sum(
-        gain * np.multiply.outer(A2_i, power(c_i, order))
-        for gain, A2_i, c_i in zip(gains, network.A2, network.C, strict=True)
-    )
-
-
 # ------------------------------------------------------------------------------------ first moment
 
 
@@ -97,7 +89,7 @@ def test_first_moment_is_the_sum_over_the_stack_at_every_step(name):
     degree = f.degree()
     network, chain, X, w = nodes(name, 0, extra=degree)
     y, S = network.outputs(X), partial_score(chain, X, degree)
-    expected = factorial(degree) * f.coef[degree] * stack_sum(np.ones(3), network, degree)
+    expected = factorial(degree) * f.coef[degree] * rank_one_sum(network.A2, network.C, degree)
     for t in range(X.shape[1]):
         assert_close(mean(w, y[:, t], S[:, t]), expected)
 
@@ -107,7 +99,7 @@ def test_first_moment_of_a_cubic_at_an_interior_step_of_two_inputs():
     chain, network = stable_chain(10, 2), make_two_way(11, 2, CUBIC)
     X, w = grid(chain, 3, degree=12)
     y, S = network.outputs(X), partial_score(chain, X, 3)
-    expected = factorial(3) * CUBIC.coef[3] * stack_sum(np.ones(3), network, 3)
+    expected = factorial(3) * CUBIC.coef[3] * rank_one_sum(network.A2, network.C, 3)
     assert_close(mean(w, y[:, 1], S[:, 1]), expected)
 
 
@@ -121,8 +113,8 @@ def test_first_moment_of_residuals_corrects_a_memoryless_model():
     residual, S = truth.outputs(X) - model.outputs(X), partial_score(chain, X, 2)
     top = 2 * QUADRATIC.coef[2]
     for t in range(3):
-        corrected = top * stack_sum(np.ones(3), model, 2) + mean(w, residual[:, t], S[:, t])
-        assert_close(corrected, top * stack_sum(np.ones(3), truth, 2))
+        corrected = top * rank_one_sum(model.A2, model.C, 2) + mean(w, residual[:, t], S[:, t])
+        assert_close(corrected, top * rank_one_sum(truth.A2, truth.C, 2))
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -140,7 +132,8 @@ def test_bias_moment_holds_the_means_of_both_neighbours(name):
         mean_z = network.C @ chain.mean + fed + network.b
         gains = factorial(degree) * f.coef[degree] * mean_z
         gains += factorial(degree - 1) * f.coef[degree - 1]
-        assert_close(mean(w, y[:, t], S[:, t]), stack_sum(gains, network, degree - 1))
+        expected = rank_one_sum(gains[:, None] * network.A2, network.C, degree - 1)
+        assert_close(mean(w, y[:, t], S[:, t]), expected)
 
 
 # ------------------------------------------------------------------------------------- instruments
@@ -161,7 +154,8 @@ def test_instrument_moment_of_any_function_of_the_other_inputs(name):
         for g in (np.ones(len(w)), past, future, mixed * np.ones(len(w))):
             gains = factorial(degree) * f.coef[degree] * mean(w, z[:, t], g)
             gains = gains + factorial(degree - 1) * f.coef[degree - 1] * mean(w, g)
-            assert_close(mean(w, y[:, t], S[:, t], g), stack_sum(gains, network, degree - 1))
+            expected = rank_one_sum(gains[:, None] * network.A2, network.C, degree - 1)
+            assert_close(mean(w, y[:, t], S[:, t], g), expected)
 
 
 @pytest.mark.parametrize("metric", [None, np.diag([2.0, 1.0, 0.5])])

@@ -13,17 +13,10 @@ from helpers.quadrature import (
     make_network,
     mean,
     polynomial,
-    power,
 )
+from helpers.tensors import rank_one_sum
 
 from gloree.score_functions import partial_score
-
-
-def rank_one_sum(loadings, components, order):
-    return sum(
-        np.multiply.outer(A2_i, power(a_i, order))
-        for A2_i, a_i in zip(loadings, components, strict=True)
-    )
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3])

@@ -43,6 +43,9 @@ RECOVERY = 1e-8
 # Quadrature adds up to 1e6 terms that reach far into the tails.
 QUADRATURE = 1e-8
 
+# Sweeps whose errors are below this no longer shrink.
+ROUNDING = 1e-10
+
 SEEDS = range(20)
 SIZES = [(20, 10, 10), (10, 10, 4), (20, 5, 5)]
 OVERCOMPLETE = [((4, 6, 8), 2), ((4, 6, 3), 3)]
@@ -160,26 +163,9 @@ def test_instrument_sweeps_contract_to_the_recurrence(size, degree, seed):
     Eight sweeps; the rate is of the order of |U| times the size of the states.
     """
     X, _, truth, _ = simulated(size, degree, seed)
-    # heavier tails contract less: a cubic needs a calmer recurrence
-    calm = 1.0 if degree == 2 else 0.3
-    truth = with_biases(truth.replace(recurrent_weights=calm * truth.recurrent_weights), seed)
-    batch = as_sequences(X).whole()
-    z = run_states(truth, batch).z
-    model = truth.replace(recurrent_weights=None, hidden_bias=None)
-    errors = []
-    for _ in range(8):
-        states = run_states(model, batch)
-        g = np.column_stack((states.previous, np.ones(batch.n_rows)))
-        sums = InstrumentSums(float(batch.n_rows), (z - states.z).T @ g, g.T @ g)
-        dU, db = instrument_update(sums, ridge=0.0)
-        model = model.replace(
-            recurrent_weights=model.recurrent_weights + dU, hidden_bias=model.hidden_bias + db
-        )
-        gap = np.column_stack((model.recurrent_weights, model.hidden_bias))
-        gap = gap - np.column_stack((truth.recurrent_weights, truth.hidden_bias))
-        errors.append(np.linalg.norm(gap) / np.linalg.norm(truth.recurrent_weights))
-    # sweeps below rounding no longer shrink
-    assert all(b < 0.7 * a for a, b in pairwise(errors) if a > 1e-10)
+    truth = recovery.calmed(truth, seed)
+    errors = [error for _, error in recovery.instrument_sweeps(truth, X, 8)]
+    assert all(b < 0.7 * a for a, b in pairwise(errors) if a > ROUNDING)
     assert errors[-1] < 0.02 * errors[0]
 
 

@@ -14,9 +14,8 @@ from helpers.quadrature import (
     make_network,
     mean,
     polynomial,
-    power,
-    symmetrise,
 )
+from helpers.tensors import power, symmetrise
 
 from gloree.score_functions import joint_score, partial_score
 

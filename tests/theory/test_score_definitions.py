@@ -5,7 +5,8 @@ from math import perm
 import numpy as np
 import pytest
 from helpers.generators import stable_chain
-from helpers.quadrature import ALGEBRA, assert_close, grid, mean, power
+from helpers.quadrature import ALGEBRA, assert_close, grid, mean
+from helpers.tensors import contract, power
 
 from gloree.chains import GaussianVAR
 from gloree.score_functions import (
@@ -48,12 +49,6 @@ def natural_unit(chain, X, direction):
     """Slope plus root curvature of the log-density along a direction."""
     below, here, above = chain.log_density(np.stack((X - direction, X, X + direction)))
     return max(abs(above - below) / 2 + np.sqrt(abs(above + below - 2 * here)), 1e-3)
-
-
-def contract(tensor, *vectors):
-    for vector in vectors:
-        tensor = np.tensordot(vector, tensor, axes=(0, 0))
-    return float(tensor)
 
 
 CHAINS = [

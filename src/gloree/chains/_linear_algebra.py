@@ -6,6 +6,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
+from gloree._frames import refuse_masked
 from gloree.chains._moments import LagCovariances
 from gloree.sequences import Array
 
@@ -39,6 +40,7 @@ def inverse(matrix: Array) -> Array:
 
 def read_only(value: ArrayLike, name: str) -> Array:
     """Copy finite real numbers to float64, and write-protect them."""
+    refuse_masked(value, name)
     raw = np.asarray(value)
     if raw.dtype.kind not in "biuf":
         raise TypeError(f"`{name}` has dtype {raw.dtype}, expected real numbers")

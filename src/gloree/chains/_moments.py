@@ -103,6 +103,7 @@ class LagMoments(Sums):
         nothing = (VectorSums(0.0, np.zeros(n), np.zeros((n, n))) for n in sizes)
         return cls(order, n_inputs, None, *nothing)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: object) -> LagMoments:
         """Return the statistic of both data sets; a MergeError if `order` or `n_inputs` differ."""
         sizes = self.order, self.n_inputs
@@ -111,8 +112,9 @@ class LagMoments(Sums):
         centre = other.centre if self.centre is None else self.centre
         return super(LagMoments, self._about(centre)).merge(other._about(centre))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def finalize(self) -> LagCovariances:
-        """Return means and covariances."""
+        """Return means and covariances; infinite or NaN where sums have overflowed."""
         p, centre = self.order, np.zeros(self.n_inputs) if self.centre is None else self.centre
         return LagCovariances(
             p,
@@ -155,6 +157,7 @@ def provisional_centre(X: Array) -> Array:
     return np.asarray(np.where(spread > 0, rounded, to_host(X[0])), dtype=np.float64)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # who reads the sums refuses them
 def lag_moments(batch: Batch, order: int, centre: Array | None = None) -> LagMoments:
     """Sums over the steps and windows of one batch: the map of a pass that fits a chain.
 

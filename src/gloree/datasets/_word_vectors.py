@@ -12,7 +12,7 @@ from os import PathLike
 import numpy as np
 from scipy import sparse
 
-from gloree._storage import load_arrays, save_arrays
+from gloree._storage import load_arrays, reading, save_arrays
 from gloree.datasets._tag_scores import fit_scores, regress_scores
 from gloree.datasets._word_features import (
     BoolArray,
@@ -244,11 +244,21 @@ class WordVectors:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> WordVectors:
-        """Read a file that `save` wrote; another one raises a `gloree._storage.FormatError`."""
-        arrays = load_arrays(path, FORMAT, VERSION)
-        texts = (arrays[name].tobytes() for name in ("feature_names", "tag_names"))
-        names, tags = (tuple(json.loads(text)) for text in texts)
-        return cls(names, arrays["weights"], arrays["offset"], tags)
+        """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`."""
+        known = ("feature_names", "tag_names", "weights", "offset")
+        arrays = load_arrays(path, FORMAT, VERSION, known)
+        with reading(path, FORMAT):
+            names, tags = (json.loads(arrays[name].tobytes()) for name in known[:2])
+            for each in (names, tags):
+                if not isinstance(each, list) or not all(isinstance(name, str) for name in each):
+                    raise ValueError("names that are no list of strings")
+            weights, offset = arrays["weights"], arrays["offset"]
+            shapes = (weights.shape, offset.shape)
+            if shapes != ((len(names), offset.size), (offset.size,)):
+                raise ValueError(f"weights and offset of shapes {shapes} for {len(names)} names")
+            if not all(each.dtype.kind in "iuf" for each in (weights, offset)):
+                raise ValueError(f"weights of type {weights.dtype}")
+            return cls(tuple(names), weights, offset, tuple(tags))
 
     def _vectors(self, words: Sequence[Token]) -> Array:
         """Vectors of tokens, each different one computed once."""

@@ -11,6 +11,8 @@ import tensorly as tl
 from numpy.typing import ArrayLike, NDArray
 from tensorly.cp_tensor import CPTensor
 
+from gloree._frames import refuse_masked
+
 from ._errors import predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
 from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom
@@ -90,6 +92,8 @@ def cp_tensor(
 
 
 def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: bool) -> CPTensor:
+    refuse_masked(loadings, "loadings")
+    refuse_masked(components, "components")
     weights = np.asarray(loadings, dtype=np.float64)
     rows = np.asarray(components, dtype=np.float64)
     if weights.ndim != 2 or rows.ndim != 2 or len(weights) != len(rows):

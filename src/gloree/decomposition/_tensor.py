@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
+from gloree._frames import refuse_masked
 from gloree._monomials import n_monomials
 
 FloatArray = NDArray[np.float64]
@@ -39,6 +40,7 @@ def check_tensor(T: ArrayLike, *, output_mode: bool, name: str = "T") -> FloatAr
     """Return the symmetric part of T as float64 of shape (n_outputs, d, .., d)."""
     if np.iscomplexobj(T):
         raise ValueError(f"`{name}` must be real, got a complex array; pass `{name}.real`.")
+    refuse_masked(T, name)
     tensor = np.asarray(T, dtype=np.float64)
     layout = "(n_outputs, d, d[, d ..])" if output_mode else "(d, d[, d ..])"
     if tensor.ndim < 2 + output_mode:
@@ -175,6 +177,7 @@ class NoiseMetric:
 
 def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> FloatArray:
     """Return the Cholesky factor L of the covariance of the scores."""
+    refuse_masked(score_covariance, "score_covariance")
     covariance = np.asarray(score_covariance, dtype=np.float64)
     if covariance.shape != (n_inputs, n_inputs):
         raise ValueError(
@@ -194,6 +197,7 @@ def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> FloatArray:
 
 
 def _check_scales(output_scale: ArrayLike, n_outputs: int) -> FloatArray:
+    refuse_masked(output_scale, "output_scale")
     scales = np.asarray(output_scale, dtype=np.float64)
     if scales.shape != (n_outputs,):
         raise ValueError(

@@ -5,7 +5,9 @@ from gloree.diagnostics._checks import (
     check_covariance,
     check_identifiable,
     check_samples,
+    check_size,
     recoverable_degree,
+    rows_for,
 )
 from gloree.diagnostics._findings import (
     AcceptanceWarning,
@@ -18,6 +20,7 @@ from gloree.diagnostics._findings import (
     LabelWarning,
     LinearModelWarning,
     OutlierWarning,
+    PrecisionWarning,
     RotationWarning,
     ScoreWarning,
     TooFewSamplesError,
@@ -42,6 +45,7 @@ __all__ = [
     "LinearModelWarning",
     "OrderTrial",
     "OutlierWarning",
+    "PrecisionWarning",
     "RotationWarning",
     "ScoreWarning",
     "Stage",
@@ -49,7 +53,9 @@ __all__ = [
     "check_covariance",
     "check_identifiable",
     "check_samples",
+    "check_size",
     "emit",
     "recoverable_degree",
+    "rows_for",
     "warn_caller",
 ]

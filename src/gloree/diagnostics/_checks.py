@@ -9,6 +9,10 @@ from gloree.decomposition import degrees_of_freedom
 from gloree.diagnostics._findings import IdentifiabilityError, TooFewSamplesError
 from gloree.sequences import Array
 
+LARGEST_SIZE, SMALLEST_SIZE = 1e20, 1e-20
+"""Standard deviations of inputs and outputs that a fit computes with: it takes their twelfth powers
+(the variance of a moment of degree six), which float64 holds up to 1e308."""
+
 CONDITION_LIMIT = 1e6
 """Condition number of the input covariance from which errors twice the optimum were measured."""
 
@@ -59,9 +63,7 @@ def check_identifiable(
         return False
     freedom = degrees_of_freedom(n_outputs, n_inputs, n_hidden, degree)
     if freedom < 0:
-        largest = n_hidden
-        while largest > 0 and degrees_of_freedom(n_outputs, n_inputs, largest, degree) < 0:
-            largest -= 1
+        largest = degrees_of_freedom(n_outputs, n_inputs, 0, degree) // (n_inputs + n_outputs - 1)
         raise IdentifiabilityError(
             f"`n_hidden`={n_hidden} is too large for {n_inputs} inputs, {n_outputs} outputs and "
             f"degree {degree}: the first moment has {-freedom} entries too few to determine the "
@@ -71,9 +73,14 @@ def check_identifiable(
     return True
 
 
+def rows_for(n_inputs: int) -> int:
+    """Steps without which nothing is found out about so many inputs."""
+    return 10 * (n_inputs + 1)
+
+
 def check_samples(n_rows: int, n_outputs: int, n_parameters: int, n_inputs: int) -> None:
     """Raise a `TooFewSamplesError` unless there are clearly more numbers than unknowns."""
-    needed = max(2 * n_parameters // n_outputs, 10 * (n_inputs + 1))
+    needed = max(2 * n_parameters // n_outputs, rows_for(n_inputs))
     if n_rows < needed:
         raise TooFewSamplesError(
             f"{n_rows} steps of {n_outputs} outputs for {n_parameters} unknown weights and "
@@ -90,11 +97,7 @@ def check_covariance(
     A ValueError if a column is constant, or (unless `allow_singular`) columns are dependent.
     """
     variances = np.diag(covariance)
-    if not np.all(np.isfinite(covariance)):
-        raise ValueError(
-            "`X` holds values so large that their squares overflow: bring the inputs to a scale "
-            "near 1"
-        )
+    check_size("X", covariance)
     rounding = 0.0 if mean is None else (1e-13 * np.abs(mean)) ** 2
     constant = np.flatnonzero(variances <= rounding)
     if constant.size:
@@ -102,6 +105,7 @@ def check_covariance(
             f"`X` is constant in column(s) {', '.join(map(str, constant[:10]))}: leave constant "
             f"inputs out (biases are fitted without them)"
         )
+    check_size("X", variances, small=False)
     scale = np.sqrt(variances)
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     condition = float(values[-1] / values[0]) if values[0] > 0 else np.inf
@@ -113,3 +117,22 @@ def check_covariance(
             f"fewer directions"
         )
     return condition
+
+
+def check_size(name: str, squares: Array, *, small: bool = True) -> None:
+    """Raise a ValueError if these mean squares are those of numbers too large to compute with.
+
+    Or too small, unless `small` numbers may be among them.
+    """
+    what = "inputs" if name in "Xu" else "outputs"
+    sizes = np.sqrt(np.abs(squares))
+    if not np.all(sizes <= LARGEST_SIZE):
+        raise ValueError(
+            f"`{name}` holds values so large (of the order of {sizes.max():.0e}) that powers of "
+            f"them overflow: bring the {what} to a scale near 1"
+        )
+    if not small and not np.all(sizes >= SMALLEST_SIZE):
+        raise ValueError(
+            f"`{name}` holds values so small (they vary by {sizes.min():.0e}) that powers of them "
+            f"vanish: bring the {what} to a scale near 1"
+        )

@@ -35,6 +35,10 @@ class DirectionWarning(GloreeWarning):
     """The direction of some unit of a bidirectional network is not to be trusted."""
 
 
+class PrecisionWarning(GloreeWarning):
+    """Standard errors rest on too few independent pieces of the data to be trusted."""
+
+
 class LabelWarning(GloreeWarning):
     """Some labels were not seen in the fit."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from gloree.decomposition import Decomposition
 from gloree.diagnostics._findings import Finding
@@ -73,8 +74,16 @@ class FitReport(Report):
     refinement_status : RefinementStatus or None
     refinement_steps : int
     standard_errors : dict of str to ndarray
-        Of the weights of the model, in their shapes, clustered by sequence. Empty without a
-        refinement, and from 1,500 weights on, where their covariance is not formed.
+        Of the weights of the model, in their shapes, clustered by sequence, or by blocks of few
+        sequences. Empty without a refinement, and from 1,500 weights on, where their covariance is
+        not formed.
+    degrees_of_freedom : dict of str to ndarray
+        Of the t distribution that (estimate - truth) / standard error has, about; alike. With few
+        sequences these are few, and two standard errors are too narrow: see `intervals`.
+    covariance : ndarray of shape (n, n) or None
+        Of the weights in the order of `standard_errors`: one array after another, each row by row.
+    weights : dict of str to ndarray
+        The weights that these belong to.
     predicted_errors : dict of str to float
         Relative error of each weight matrix that the standard errors imply.
     conditions : dict of str to float
@@ -102,11 +111,52 @@ class FitReport(Report):
     refinement_status: RefinementStatus | None = None
     refinement_steps: int = 0
     standard_errors: dict[str, Array] = field(default_factory=dict)
+    degrees_of_freedom: dict[str, Array] = field(default_factory=dict)
+    covariance: Array | None = None
+    weights: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     plan: str = ""
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
+        """Confidence intervals of all weights, by t quantiles.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Probability with which each interval, by itself, holds the true weight.
+
+        Returns
+        -------
+        dict of str to (low, high)
+            Arrays in the shapes of the weights; empty without standard errors.
+
+        Raises
+        ------
+        ValueError
+            If `level` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> from gloree import SpectralRNNRegressor, datasets
+        >>> X, Y, truth, _ = datasets.make_rnn(1, 1000, 4, 2, 3, random_state=0)
+        >>> est = SpectralRNNRegressor(2, random_state=0).fit(X, Y)
+        >>> low, high = est.report_.intervals(0.9)["output_weights"]
+        >>> bool((low < est.model_.output_weights).all())
+        True
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
+        found = {}
+        for name, errors in self.standard_errors.items():
+            quantile = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom[name])
+            found[name] = (
+                self.weights[name] - quantile * errors,
+                self.weights[name] + quantile * errors,
+            )
+        return found
 
     def __str__(self) -> str:
         lines = ["gloree fit", "  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())]

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gloree._archives import require_file
 from gloree._storage import replaced_file
 from gloree._version import __version__
 from gloree.engine._records import RecordError, from_bytes, to_bytes
@@ -70,9 +71,12 @@ class Checkpoint:
         self.n_passes = 0
         identity = {"version": __version__, **identity}
         try:
-            written = self.path.exists() and self.path.stat().st_size > 0
-            content = self.path.read_bytes() if written else b""
-        except OSError as error:
+            content = b""
+            if self.path.exists():
+                # a pipe would be waited for
+                require_file(self.path)
+                content = self.path.read_bytes()
+        except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint {self.path} cannot be read: {error}. Give the path of a file"
             ) from error

@@ -172,6 +172,18 @@ class Source:
             pieces.append(self._cuts[i].segments(own - self._numbers[i]))
         return self.batching.visited(Segments.concatenate(pieces))
 
+    def whole(self, sequences: IntArray) -> Segments:
+        """Segments of these sequences (increasing), without those left out."""
+        bounds = self.data.part_sequences
+        places = np.searchsorted(sequences, bounds)
+        pieces = [
+            cut.of_sequences(sequences[first:end] - bounds[i])
+            for i, (cut, first, end) in enumerate(
+                zip(self._cuts, places[:-1], places[1:], strict=True)
+            )
+        ]
+        return self.batching.visited(Segments.concatenate(pieces))
+
     def sample(self, n_segments: int) -> Segments:
         """So many segments, evenly spread over the data."""
         return self.choose(spread_over(self.n_segments, n_segments))

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState, as_generator
 from gloree.activations import Activation, Polynomial, get_activation
 from gloree.chains import InputLaw, require
 from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
 from gloree.engine import get_engine
+from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
 from gloree.models import Explosions, Network, predict_data
@@ -29,12 +30,10 @@ from gloree.sources import as_data
 MOMENTS_BY_SIZE = ("auto", "regression")
 """First moments that are chosen by the sizes of the data."""
 
-RandomState = int | np.random.Generator | None
-
 Strategy = TypeVar("Strategy")
 
 
-class SpectralRNN(BaseEstimator):  # type: ignore[misc]
+class SpectralRNN(Estimator):
     """What `SpectralRNNRegressor` and `SpectralRNNClassifier` have in common."""
 
     model_: Network
@@ -56,8 +55,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     batch_size: int | None
     memory_limit: int | None
     random_state: RandomState
-    engine: object
-    verbose: int
 
     _solvers: Mapping[str, Solver]
     _fits_linear = False
@@ -68,6 +65,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         """What `convert` makes of the outputs of the network, in the form of `X`."""
         check_is_fitted(self, "model_")
         data = as_data(X, lengths=lengths, keep_tensors=False)
+        self._check_columns(data)
         return predict_data(
             self.model_,
             data,
@@ -80,7 +78,7 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
     def _problem(self, data: Data) -> FitProblem:
         """Check the parameters and resolve names; which engine None means depends on the data."""
         engine = get_engine(self.engine, verbose=self.verbose, data=data)
-        return FitProblem(data, self._settings(), engine, _generator(self.random_state))
+        return FitProblem(data, self._settings(), engine, as_generator(self.random_state))
 
     def _settings(self) -> FitSettings:
         activation = get_activation(self.activation)
@@ -90,11 +88,6 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         for name in ("bidirectional", "direct", "fit_bias"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
-        for name, least in (("verbose", 0), ("lags", 1), ("max_rounds", 0)):
-            check_integer(name, getattr(self, name), least)
-        for name in ("batch_size", "memory_limit"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), 1)
         n_hidden, n_forward = self._sizes()
         moment: FirstMomentEstimator | str = self._moment()
         recurrence = None
@@ -106,38 +99,35 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
         return FitSettings(
             n_hidden=n_hidden,
             n_forward=n_forward,
-            bidirectional=self.bidirectional,
+            bidirectional=bool(self.bidirectional),
             activation=activation,
             law=self._given_law(activation, moment, recurrence),
             moment=moment,
-            direct=self.direct,
-            bias=self.fit_bias,
+            direct=bool(self.direct),
+            bias=bool(self.fit_bias),
             recurrence=recurrence,
-            lags=self.lags,
-            max_rounds=self.max_rounds,
+            lags=check_integer("lags", self.lags, 1),
+            max_rounds=check_integer("max_rounds", self.max_rounds, 0),
             solver=solver,
             loss=strategy("loss", self.loss, LOSSES, ("rows", "sums")),
-            batch_size=self.batch_size,
-            memory_limit=self.memory_limit,
-            verbose=self.verbose,
+            batch_size=optional_integer("batch_size", self.batch_size, 1),
+            memory_limit=optional_integer("memory_limit", self.memory_limit, 1),
+            verbose=check_integer("verbose", self.verbose, 0),
         )
 
     def _sizes(self) -> tuple[int | None, int | None]:
         """Hidden units in all, and forward ones where a pair fixes them."""
         if not isinstance(self.n_hidden, (tuple, list)):
-            if self.n_hidden is not None:
-                check_integer("n_hidden", self.n_hidden, 1)
-            return self.n_hidden, None
+            return optional_integer("n_hidden", self.n_hidden, 1), None
         if not self.bidirectional or len(self.n_hidden) != 2:
             raise ValueError(
                 f"`n_hidden` is {self.n_hidden!r}, expected an integer, or a pair (forward, "
                 f"backward) with bidirectional=True"
             )
-        for size in self.n_hidden:
-            check_integer("n_hidden", size, 0)
-        if sum(self.n_hidden) == 0:
+        forward, backward = (check_integer("n_hidden", size, 0) for size in self.n_hidden)
+        if forward + backward == 0:
             raise ValueError("`n_hidden` is (0, 0), expected at least one unit")
-        return int(sum(self.n_hidden)), int(self.n_hidden[0])
+        return forward + backward, forward
 
     def _moment(self) -> FirstMomentEstimator | str:
         if isinstance(self.moment, str) and self.moment in MOMENTS_BY_SIZE:
@@ -198,22 +188,18 @@ class SpectralRNN(BaseEstimator):  # type: ignore[misc]
             )
 
 
-def _generator(random_state: RandomState) -> np.random.Generator:
-    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
-    if random_state is None or whole or isinstance(random_state, np.random.Generator):
-        return np.random.default_rng(random_state)
-    raise TypeError(
-        f"`random_state` must be None, an integer of at least 0 or a numpy.random.Generator, got "
-        f"{random_state!r}"
-    )
-
-
-def check_integer(name: str, value: object, least: int) -> None:
-    """Raise unless the value is a whole number of at least so much."""
+def check_integer(name: str, value: object, least: int) -> int:
+    """Give a whole number of at least so much (NumPy's small ones would overflow); else raise."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}")
+    return int(value)
+
+
+def optional_integer(name: str, value: object, least: int) -> int | None:
+    """Give None, or what `check_integer` gives."""
+    return None if value is None else check_integer(name, value, least)
 
 
 def check_choice(

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._arrays import like
+from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning, emit, warn_caller
-from gloree.estimators._base import RandomState, SpectralRNN, check_choice
+from gloree.estimators._base import SpectralRNN, check_choice
+from gloree.estimators._interface import second_argument
 from gloree.estimators._labels import (
     Labels,
     accuracy,
@@ -36,7 +39,7 @@ from gloree.sources import as_data
 _READOUTS = ("logistic", "least-squares")
 
 
-class SpectralRNNClassifier(SpectralRNN):
+class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
     r"""Label every step of a sequence by a recurrent network whose units come from moments.
 
     The indicators of the labels take the place of the outputs: a linear path from the inputs is
@@ -93,6 +96,9 @@ class SpectralRNNClassifier(SpectralRNN):
     chain_ : HermiteLaw or None
     report_ : FitReport
     n_features_in_ : int
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
+        Names of the inputs, if they came as data frames: other names, or another order, are an
+        error in `predict` and `score`.
 
     See Also
     --------
@@ -159,8 +165,9 @@ class SpectralRNNClassifier(SpectralRNN):
     def fit(
         self,
         X: object,
-        labels: object = None,
+        y: object = None,
         *,
+        labels: object = None,
         lengths: ArrayLike | None = None,
         checkpoint: str | Path | None = None,
     ) -> SpectralRNNClassifier:
@@ -172,8 +179,11 @@ class SpectralRNNClassifier(SpectralRNN):
             Inputs (see `gloree.sequences.as_sequences`), of NumPy or as PyTorch tensors on any
             device, where all passes over them then run; or inputs and labels together, kept
             anywhere else (see `gloree.sources`): labels are whole numbers then.
+        y : sequence, or sequence of sequences
+            The labels, one for each step: strings, whole numbers, tuples, anything hashable. For
+            flat arrays also one column of a data frame, or an array of one column.
         labels : sequence, or sequence of sequences
-            A label for each step: strings, numbers, tuples, anything hashable.
+            Another name of `y`, the one that messages use.
         lengths : sequence of int, optional
             Steps of each sequence, for flat arrays.
         checkpoint : str or Path, optional
@@ -198,8 +208,9 @@ class SpectralRNNClassifier(SpectralRNN):
         if self.readout == "least-squares" and self.refine is not None:
             raise ValueError(
                 "readout='least-squares' goes with refine=None: the refinement minimises the "
-                "cross-entropy of a logistic readout"
+                "cross-entropy of a logistic readout. Change `readout` or `refine`"
             )
+        labels = second_argument("y", y, "labels", labels)
         problem = self._problem(as_data(X, lengths=lengths))
         data = problem.data
         if isinstance(data, Sequences) and data.Y is None:
@@ -217,18 +228,24 @@ class SpectralRNNClassifier(SpectralRNN):
         if classes.shape[0] < 2:
             raise ValueError(
                 f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
-                f"tell apart"
+                f"tell apart in `labels` with one class"
             )
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         self.classes_ = classes
-        self.n_features_in_ = data.n_inputs
+        self._learn_columns(data)
         emit(fitted.report.findings)
         return self
 
     def decision_function(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
-        """Outputs of the network for every label; parameters and form as in `predict`."""
-        return self._predictions(X, lengths, np.asarray)
+        """Outputs of the network for every label; parameters and form as in `predict`.
+
+        For two labels one number a step, as scikit-learn has it: the output for the second one
+        minus that for the first, positive where `predict` gives the second.
+        """
+        check_is_fitted(self, "model_")
+        two = self.classes_.shape[0] == 2
+        return self._predictions(X, lengths, _difference if two else np.asarray)
 
     def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
         """Most probable label of every step.
@@ -271,7 +288,14 @@ class SpectralRNNClassifier(SpectralRNN):
         convert = _softmax if self.readout == "logistic" else _cut_off
         return self._predictions(X, lengths, convert)
 
-    def score(self, X: object, labels: object = None, *, lengths: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: object,
+        y: object = None,
+        *,
+        labels: object = None,
+        lengths: ArrayLike | None = None,
+    ) -> float:
         """Share of the steps that are labelled correctly.
 
         Parameters
@@ -279,8 +303,8 @@ class SpectralRNNClassifier(SpectralRNN):
         X : array or list
             Or inputs and labels together, kept anywhere else, in every form that `fit` takes; of
             those only sums are kept.
-        labels : sequence, or sequence of sequences
-            Labels that were not seen in `fit` count as errors, with a warning.
+        y, labels : sequence, or sequence of sequences
+            As in `fit`. Labels that were not seen in `fit` count as errors, with a warning.
         lengths : sequence of int, optional
 
         Returns
@@ -288,7 +312,9 @@ class SpectralRNNClassifier(SpectralRNN):
         float
         """
         check_is_fitted(self, "model_")
+        labels = second_argument("y", y, "labels", labels)
         data = as_data(X, lengths=lengths, keep_tensors=False)
+        self._check_columns(data)
         if isinstance(data, Sequences) and data.Y is None:
             flat = flatten_labels(labels, data)
             codes = numbers_of(flat, self.classes_)
@@ -316,6 +342,10 @@ class SpectralRNNClassifier(SpectralRNN):
 def _most_probable(outputs: Array, classes: Labels) -> Labels:
     labels: Labels = classes[outputs.argmax(axis=1)]
     return labels
+
+
+def _difference(outputs: Array) -> Array:
+    return np.asarray(outputs[:, 1] - outputs[:, 0])
 
 
 def _softmax(outputs: Array) -> Array:

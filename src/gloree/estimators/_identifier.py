@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState
 from gloree.activations import Activation, PerUnit, get_activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
-from gloree.estimators._base import RandomState, check_integer
+from gloree.estimators._base import check_integer, optional_integer
+from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
     FREE_POLYNOMIAL,
@@ -36,7 +38,7 @@ MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
 
 
-class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
+class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
     r"""Nonlinear state-space model of a dynamic system, from records of input and output.
 
     .. math:: h_t = f(A_1 u_t + U h_{t-1} + b), \qquad y_t = A_2^T h_t + c + D^T u_t
@@ -64,7 +66,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         two where held-out data can tell that they are better than one.
     max_seconds : float, default 60
         Time for the whole fit, about.
-    random_state : None or int
+    random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Kept for the interface; nothing is drawn.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
         Where passes run. A search visits a record some hundred times, in batches of half of it, so
@@ -82,6 +84,8 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         The linear model of least simulation error, and the network before any refinement.
     report_ : IdentificationReport
     n_features_in_ : int
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
+        Names of the inputs, if they came as data frames.
 
     Notes
     -----
@@ -134,6 +138,11 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         self.engine = engine
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> object:
+        tags: Any = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(
         self,
         u: object,
@@ -179,7 +188,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         found = identify(IdentificationProblem.of(data, settings, engine, find_drift(data)))
         self.model_, self.linear_model_ = found.model, found.linear_model
         self.moments_model_, self.report_ = found.moments_model, found.report
-        self.n_features_in_ = data.n_inputs
+        self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
         emit(found.report.findings)
         return self
@@ -203,6 +212,7 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         with messages_of_u_and_y():
             data = as_data(u if is_source(u) else read_inputs(u), lengths=lengths)
+            self._check_columns(data)
             return predict_data(
                 self.model_,
                 data,
@@ -236,24 +246,25 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         data = as_data(u, y, lengths=lengths) if is_source(u, y) else read_records(u, y, lengths)
         with messages_of_u_and_y():
+            self._check_columns(data)
             return score_model(
                 self.model_, data, skip=skip, engine=self.engine, verbose=self.verbose
             )
 
     def _settings(self) -> IdentificationSettings:
-        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1), ("verbose", 0))
-        for name, least in checked:
-            value = getattr(self, name)
-            if value is not None or name == "verbose":
-                check_integer(name, value, least)
-        if self.n_directions and self.n_directions > MOST_DIRECTIONS:
+        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
+        n_linear, n_nonlinear, n_directions = (
+            optional_integer(name, getattr(self, name), least) for name, least in checked
+        )
+        verbose = check_integer("verbose", self.verbose, 0)
+        if n_directions and n_directions > MOST_DIRECTIONS:
             raise ValueError(
-                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {self.n_directions}"
+                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {n_directions}"
             )
-        if self.n_directions and self.n_nonlinear and self.n_directions > self.n_nonlinear:
+        if n_directions and n_nonlinear and n_directions > n_nonlinear:
             raise ValueError(
-                f"`n_directions` is {self.n_directions}, but `n_nonlinear` is "
-                f"{self.n_nonlinear}: each direction needs a unit"
+                f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
+                f"direction needs a unit"
             )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))
@@ -272,13 +283,13 @@ class SystemIdentifier(BaseEstimator):  # type: ignore[misc]
                 f"units; n_nonlinear=0 fits a linear model"
             )
         return IdentificationSettings(
-            n_linear=self.n_linear,
-            n_nonlinear=self.n_nonlinear,
+            n_linear=n_linear,
+            n_nonlinear=n_nonlinear,
             unit=unit,
             free_coefficients=free,
-            n_directions=self.n_directions,
+            n_directions=n_directions,
             max_seconds=float(seconds),
-            verbose=self.verbose,
+            verbose=verbose,
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sized
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import without_tensors
+from gloree._frames import columns_of, is_column, is_frame, listing, refuse_masked
 from gloree.engine import Engine, Source, Sums
 from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
@@ -23,26 +24,30 @@ LARGEST_LABEL = 2.0**53
 def flatten_labels(labels: object, data: Sequences) -> list[object]:
     """Labels of all steps, one after another, as many as the inputs have steps, none missing."""
     if labels is None:
-        raise ValueError("`labels` are missing: a label for every step is needed")
+        raise ValueError(
+            "`labels` are missing: a label for every step is needed (a fit requires y to be "
+            "passed, but the target y is None)"
+        )
     labels = without_tensors(labels)
+    refuse_masked(labels, "labels")
     if data.form in ("single", "flat"):
         flat = _one_a_step(labels, data.n_rows, "`labels`", "`X`")
     else:
-        if not isinstance(labels, Sized) or isinstance(labels, str):
+        each = _values(labels)
+        if each is None:
             raise ValueError(
                 f"`labels` is {labels!r}, expected one sequence of labels for each sequence of `X`"
             )
-        if len(labels) != data.n_sequences:
+        if len(each) != data.n_sequences:
             raise ValueError(
-                f"`X` has {data.n_sequences} sequences, `labels` has {len(labels)}: one sequence "
+                f"`X` has {data.n_sequences} sequences, `labels` has {len(each)}: one sequence "
                 f"of labels for each is needed"
             )
         flat = []
         for i, length in enumerate(data.lengths.tolist()):
-            flat += _one_a_step(labels[i], length, f"`labels[{i}]`", f"`X[{i}]`")  # type: ignore[index]
+            flat += _one_a_step(each[i], length, f"`labels[{i}]`", f"`X[{i}]`")
     for place, label in enumerate(flat):
-        # NaN is the one value that differs from itself
-        if label is None or (isinstance(label, float) and label != label):
+        if is_missing(label):
             sequence = int(np.searchsorted(data.starts, place, side="right") - 1)
             raise ValueError(
                 f"`labels` holds {label!r} at sequence {sequence}, step "
@@ -52,15 +57,57 @@ def flatten_labels(labels: object, data: Sequences) -> list[object]:
     return flat
 
 
+def is_missing(label: object) -> bool:
+    """Whether this stands for no label: None, NaN, NaT or pandas' NA."""
+    if label is None:
+        return True
+    try:
+        # NaN and NaT are the values that differ from themselves
+        return bool(label != label)
+    except (TypeError, ValueError):
+        # a comparison with NA is NA, neither true nor false; arrays are no labels at all
+        return type(label).__name__ == "NAType"
+
+
+def _values(labels: object) -> Any:
+    """What a container of labels holds; None if it is none.
+
+    Of a table only the values count, not the names of its columns; of a column neither its index.
+    """
+    if isinstance(labels, str) or not (isinstance(labels, Sized) or hasattr(labels, "__array__")):
+        return None
+    if is_frame(labels) or (hasattr(labels, "__array__") and not is_column(labels)):
+        values = np.asarray(labels)
+        return values if values.ndim else None
+    return list(labels)  # type: ignore[call-overload]
+
+
 def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[object]:
-    if isinstance(labels, str) or not isinstance(labels, Sized):
+    table: Any = labels
+    if is_frame(labels):
+        if len(table.columns) != 1:
+            turn = ", labels.idxmax(axis=1)" if hasattr(labels, "idxmax") else ""
+            raise ValueError(
+                f"{name} is a {type(labels).__name__} of {len(table.columns)} columns "
+                f"({listing(map(repr, table.columns))}), expected one column of labels. Of "
+                f"indicators (one-hot) give the name of the column with the one{turn}"
+            )
+        labels = columns_of(table)[0]
+    values = _values(labels)
+    if values is None:
         raise ValueError(f"{name} is {labels!r}, expected a sequence of {expected} labels")
-    if isinstance(labels, np.ndarray) and labels.ndim != 1:
-        raise ValueError(f"{name} has shape {labels.shape}, expected one label a step")
-    each: list[object] = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[call-overload]
-    if len(each) != expected:
-        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(each)} labels")
-    return each
+    if isinstance(values, np.ndarray):
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            hint = (
+                ": of indicators (one-hot), give labels.argmax(axis=1)" if values.ndim == 2 else ""
+            )
+            raise ValueError(f"{name} has shape {values.shape}, expected one label a step{hint}")
+        values = values.tolist()
+    if len(values) != expected:
+        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(values)} labels")
+    return list(values)
 
 
 def distinct(flat: list[object]) -> Labels:
@@ -75,13 +122,28 @@ def distinct(flat: list[object]) -> Labels:
         ) from None
     with contextlib.suppress(TypeError):
         found = sorted(found)  # type: ignore[type-var]
-    plain = all(isinstance(label, str) for label in found)
-    whole = all(isinstance(label, (int, np.integer)) for label in found)
-    if plain or (whole and not any(isinstance(label, bool) for label in found)):
-        return np.array(found)
+    _require_no_measurements(found, len(flat))
+    truths = [isinstance(label, (bool, np.bool_)) for label in found]
+    for kind in (str, (bool, np.bool_), (int, np.integer), (float, np.floating)):
+        # True is an integer, and 1 is another label
+        if all(isinstance(label, kind) for label in found) and all(truths) == any(truths):
+            return np.array(found)
     classes = np.empty(len(found), dtype=object)
     classes[:] = found
     return classes
+
+
+def _require_no_measurements(found: list[object], n_labels: int) -> None:
+    """Raise if the labels are numbers with fractions, most of which occur once."""
+    if 2 * len(found) <= n_labels:
+        return
+    numbers = [float(label) for label in found if isinstance(label, (float, np.floating))]
+    if len(numbers) == len(found) and not all(map(float.is_integer, numbers)):
+        raise ValueError(
+            f"Unknown label type: `labels` is a continuous target, {len(found)} different numbers "
+            f"on {n_labels} steps, among them {numbers[0]:.6g}: outputs that were measured are for "
+            f"SpectralRNNRegressor"
+        )
 
 
 def _is_hashable(label: object) -> bool:

@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
-from gloree.diagnostics import IdentificationReport, emit
-from gloree.estimators._base import RandomState, SpectralRNN
+from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
+from gloree.estimators._base import SpectralRNN
+from gloree.estimators._interface import second_argument
 from gloree.fitting import FitProblem, Regression, run_fit
-from gloree.identification import IdentificationProblem, IdentificationSettings, identify
+from gloree.identification import (
+    IdentificationProblem,
+    IdentificationSettings,
+    identify,
+    messages_of_u_and_y,
+)
 from gloree.metrics import score_model
 from gloree.models import Network
 from gloree.moments import FirstMomentEstimator
@@ -25,7 +33,7 @@ from gloree.sequences import Array, Sequences
 from gloree.sources import as_data, in_memory
 
 
-class SpectralRNNRegressor(SpectralRNN):
+class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
 
     Fits
@@ -79,10 +87,11 @@ class SpectralRNNRegressor(SpectralRNN):
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
         Bytes a fit may take beside the data.
-    random_state : None, int or numpy.random.Generator
+    random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
         Where passes run; None means threads, or the running Dask client for Dask collections.
+        Clones and copies share it; a pickle leaves a Dask client out (None where it is read).
     verbose : int, default 0
         1 shows the stages, 2 every pass.
 
@@ -97,6 +106,9 @@ class SpectralRNNRegressor(SpectralRNN):
         `IdentificationReport` for a linear network).
     n_features_in_ : int
         Inputs seen in `fit`.
+    feature_names_in_ : ndarray of str of shape (n_inputs,)
+        Names of the inputs, if they came as data frames: other names, or another order, are an
+        error in `predict` and `score`.
 
     Notes
     -----
@@ -151,6 +163,11 @@ class SpectralRNNRegressor(SpectralRNN):
         self.batch_size, self.memory_limit = batch_size, memory_limit
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
+    def __sklearn_tags__(self) -> object:
+        tags: Any = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(
         self,
         X: object,
@@ -158,6 +175,7 @@ class SpectralRNNRegressor(SpectralRNN):
         *,
         lengths: ArrayLike | None = None,
         checkpoint: str | Path | None = None,
+        y: object = None,
     ) -> SpectralRNNRegressor:
         """Recover a network from inputs and outputs.
 
@@ -169,13 +187,16 @@ class SpectralRNNRegressor(SpectralRNN):
             anywhere else: what a function of `gloree.sources` gives, the path of a directory of
             shards, a Dask bag, or any object that iterates over batches (X, Y).
         Y : array or list alike
-            Outputs; one output may be given without its last axis.
+            Outputs; one output may be given without its last axis. Both may be data frames of
+            pandas or polars, whose columns keep their names.
         lengths : sequence of int, optional
             Steps of each sequence, for flat arrays.
         checkpoint : str or Path, optional
             File in which the result of every pass over the data is kept. A fit that was
             interrupted goes on where it ended when it is called again with the same data,
             parameters and file, and gives the same model.
+        y : array or list
+            Another name of `Y`, as scikit-learn calls it.
 
         Returns
         -------
@@ -195,10 +216,13 @@ class SpectralRNNRegressor(SpectralRNN):
         CheckpointError
             If the checkpoint belongs to another fit, or cannot be written.
         """
-        data = as_data(X, Y, lengths=lengths)
+        data = as_data(X, second_argument("Y", Y, "y", y), lengths=lengths)
         problem = self._on(self._problem(data), checkpoint)
         if not data.n_outputs:
-            raise ValueError("`Y` is missing: fit needs outputs")
+            raise ValueError(
+                f"`Y` is missing: fit needs outputs ({type(self).__name__} requires y to be "
+                f"passed, but the target y is None)"
+            )
         if problem.settings.activation.degree == 1:
             self.model_, self.report_ = self._fit_linear(problem)
             self.chain_ = None
@@ -206,7 +230,7 @@ class SpectralRNNRegressor(SpectralRNN):
             fitted = run_fit(problem, Regression())
             self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         emit(self.report_.findings)
-        self.n_features_in_ = data.n_inputs
+        self._learn_columns(data)
         self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
@@ -216,7 +240,7 @@ class SpectralRNNRegressor(SpectralRNN):
         if settings.bidirectional or settings.lags > 1 or settings.recurrence is None:
             raise ValueError(
                 "activation='linear' is realised from its impulse response, forward in time: "
-                "leave bidirectional, lags and recurrence as they are by default"
+                "leave `bidirectional`, `lags` and `recurrence` as they are by default"
             )
         given = (self.moment, self.recurrence, self.refine, self.loss)
         if not all(value is None or isinstance(value, str) for value in given):
@@ -224,11 +248,20 @@ class SpectralRNNRegressor(SpectralRNN):
                 "activation='linear' uses neither `moment` nor `recurrence`, and has a refinement "
                 "of its own: leave `moment`, `recurrence`, `refine` and `loss` to their names"
             )
+        n_rows, n_inputs, n_hidden = problem.data.n_rows, problem.n_inputs, settings.n_hidden or 1
+        needed = 2 * (n_inputs + n_hidden + 1)
+        if n_rows < needed:
+            raise TooFewSamplesError(
+                f"{n_rows} sample{'s' * (n_rows > 1)} of {n_inputs} inputs are too few for a "
+                f"linear network of {n_hidden} unit(s): at least {needed} are needed, twice as "
+                f"many as coefficients of an output"
+            )
         wanted = IdentificationSettings(
             n_linear=settings.n_hidden, n_nonlinear=0, verbose=settings.verbose
         )
         records = in_memory(problem.data)
-        found = identify(IdentificationProblem.of(records, wanted, problem.engine))
+        with messages_of_u_and_y(turned=True):
+            found = identify(IdentificationProblem.of(records, wanted, problem.engine))
         return found.moments_model if settings.solver is None else found.model, found.report
 
     def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
@@ -256,7 +289,13 @@ class SpectralRNNRegressor(SpectralRNN):
         return self._predictions(X, lengths, _first_column if self._flat_outputs else np.asarray)
 
     def score(
-        self, X: object, Y: object = None, *, skip: int = 0, lengths: ArrayLike | None = None
+        self,
+        X: object,
+        Y: object = None,
+        *,
+        skip: int = 0,
+        lengths: ArrayLike | None = None,
+        y: object = None,
     ) -> float:
         """Coefficient of determination R^2, averaged over outputs.
 
@@ -267,13 +306,17 @@ class SpectralRNNRegressor(SpectralRNN):
         skip : int, default 0
             Steps to leave out at the start of every sequence.
         lengths : sequence of int, optional
+        y : array or list
+            Another name of `Y`.
 
         Returns
         -------
         float
         """
         check_is_fitted(self, "model_")
+        Y = second_argument("Y", Y, "y", y)
         data = as_data(X, Y, lengths=lengths, keep_tensors=False)
+        self._check_columns(data)
         return score_model(self.model_, data, skip=skip, engine=self.engine, verbose=self.verbose)
 
 

@@ -27,7 +27,9 @@ def open_checkpoint(
     seed = estimator.random_state
     parameters = estimator.get_params(deep=False)
     texts = {
-        name: repr(value) if name not in _OBJECTS or isinstance(value, str) else fingerprint(value)
+        name: repr(_python(value))
+        if name not in _OBJECTS or isinstance(value, str)
+        else fingerprint(value)
         for name, value in parameters.items()
         if name not in _FREE
     }
@@ -40,3 +42,8 @@ def open_checkpoint(
         "checksum of the data": data.checksum,
     }
     return Checkpoint(path, identity, start)
+
+
+def _python(value: object) -> object:
+    """Python's number for one of NumPy: parameters that are equal look the same."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -248,7 +248,7 @@ def _identification_findings(
         findings.append(Finding(RotationWarning, text))
     if not found.accepted and not _free_to_rotate(problem, found):
         text = (
-            f"the first moment's decomposition does not meet its accept rule (status "
+            f"the decomposition of the first moment is not reliable (status "
             f"{found.status.name}, predicted errors {found.component_error:.2g} and "
             f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest |W|/|T| "
             f"{found.max_loading:.2g}): the units may be wrong"

@@ -75,6 +75,7 @@ class InputSums(Sums):
     products: Array
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
 def input_sums(batch: Batch, centre: Array) -> InputSums:
     """Map of the pass over the inputs."""
     values = take_rows(batch.X, batch.counted) - like(batch.X, centre)

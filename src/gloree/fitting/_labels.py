@@ -10,14 +10,14 @@ import numpy as np
 
 from gloree._arrays import is_tensor, like, namespace, to_host, zeros
 from gloree._sums import Sums, required
-from gloree.diagnostics import ConvergenceWarning, Finding
-from gloree.engine import Selection, Source
+from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning
+from gloree.engine import Selection, Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
 from gloree.fitting._recurrence import MomentFit
 from gloree.fitting._refine import RefinedFit, on_given_inputs
-from gloree.models import Network
+from gloree.models import ExplosionError, Network
 from gloree.refinement import (
     CrossEntropy,
     RefinementStatus,
@@ -30,9 +30,15 @@ from gloree.sequences import Array, Batch, IntArray
 LINEAR_RIDGE = 1e-4
 """Ridge of the linear path that is fitted before any moment, relative to the input variances."""
 
+SHRINKS = (1.0, 0.5, 0.25, 0.125, 0.0)
+"""Factors of U that are tried where the network of the moments explodes on some of the data."""
+
 CLASS_FLOOR = 0.02
 """Least eigenvalue of the class covariance that is whitened in full, relative to the largest:
 a class of a few steps would otherwise outweigh all others."""
+
+STRETCHES = 10
+"""Pieces of a record that is all there is, the last of which is held out."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class LabelSums(Sums):
     counts: Array
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
 def label_sums(batch: Batch, n_classes: int) -> LabelSums:
     """Map of the pass over inputs and labels."""
     rows = batch.counted
@@ -151,7 +158,7 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
     source = cut_data(problem, plan_moment(problem, n_classes - 1))
     if problem.settings.solver is not None:
         # an error now rather than after the moments
-        split_held_out(source)
+        hold_out(source)
     sums = problem.engine.run(partial(label_sums, n_classes=n_classes), source, label="labels")
     return ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
 
@@ -170,6 +177,7 @@ class Readout:
     held_out: Selection | None
     accuracy: float
     name: str
+    findings: tuple[Finding, ...] = ()
 
     @property
     def detail(self) -> str:
@@ -195,14 +203,37 @@ def fit_readout(
     training: Selection = source
     held_out: Selection | None = None
     if problem.settings.solver is not None:
-        training, held_out = split_held_out(source)
-    if readout == "least-squares":
-        model = whitening.to_classes(model)
-    else:
-        n_classes = whitening.counts.shape[0]
-        model = logistic_readout(model, problem.engine, training, n_classes)
-    share = accuracy(problem, source, model)
-    return Readout(model, source, training, held_out, share, readout)
+        training, held_out = hold_out(source)
+    n_classes = whitening.counts.shape[0]
+    for shrink in SHRINKS:
+        calmer = model.replace(recurrent_weights=shrink * model.recurrent_weights)
+        try:
+            if readout == "least-squares":
+                found = whitening.to_classes(calmer)
+            else:
+                found = logistic_readout(calmer, problem.engine, training, n_classes)
+            share = accuracy(problem, source, found)
+        except ExplosionError:
+            if not shrink:
+                raise
+            continue
+        break
+    findings: tuple[Finding, ...] = ()
+    if shrink < 1.0:
+        text = (
+            f"the network of the moments explodes on some sequences: its recurrent weights were "
+            f"multiplied by {shrink:g}"
+        )
+        remedy = "look for inputs of extreme size, or lower `n_hidden`"
+        findings = (Finding(OutlierWarning, text, remedy),)
+    return Readout(found, source, training, held_out, share, readout, findings)
+
+
+def hold_out(source: Source) -> tuple[Subset, Subset]:
+    """Training and held-out segments; a single one is cut into stretches first."""
+    if source.n_visited == 1:
+        source = replace(source, segment=-(-source.data.longest // STRETCHES))
+    return split_held_out(source)
 
 
 def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
@@ -213,7 +244,12 @@ def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
 
 def keep_readout(moments: MomentFit, readout: Readout) -> RefinedFit:
     """Network of the moments and the readout."""
-    return RefinedFit(readout.model.canonical(), moments.directions, accuracies=readout.accuracies)
+    return RefinedFit(
+        readout.model.canonical(),
+        moments.directions,
+        accuracies=readout.accuracies,
+        findings=readout.findings,
+    )
 
 
 def refine_labels(
@@ -230,14 +266,14 @@ def refine_labels(
     given = (loss, model, layout, problem.engine, readout.training)
     found = solver.minimise(*given, held_out=readout.held_out, progress=progress)
     result = required(found, Solution, f"`minimise` of {solver!r:.100}")
-    findings: tuple[Finding, ...] = ()
+    findings = readout.findings
     if result.status is RefinementStatus.STEP_LIMIT:
         finding = Finding(
             ConvergenceWarning,
             f"the refinement of the labels was still gaining on held-out data after "
             f"{result.n_steps} steps: gloree.refinement.LBFGS can go on from `model_`",
         )
-        findings = (finding,)
+        findings = (*findings, finding)
     accuracies = {
         **readout.accuracies,
         "refined, held out": result.best_share,
@@ -247,5 +283,5 @@ def refine_labels(
         *(result.model.canonical(), moments.directions, result.status, result.n_steps),
         accuracies=accuracies,
         findings=findings,
-        detail=f"{result.n_steps} steps, {result.status.value}",
+        detail=result.outcome,
     )

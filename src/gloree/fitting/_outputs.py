@@ -17,7 +17,7 @@ from gloree._arrays import (
     to_host,
 )
 from gloree._sums import Sums
-from gloree.diagnostics import Finding, OutlierWarning
+from gloree.diagnostics import Finding, OutlierWarning, check_size
 from gloree.engine import Source
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
@@ -79,6 +79,7 @@ class OutputSums(Sums):
         return float(np.median(self.peaks))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
 def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
     counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
@@ -131,11 +132,7 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     source = cut_data(problem, planned)
     findings: tuple[Finding, ...] = ()
     sums = sum_outputs(problem, source)
-    if not np.all(np.isfinite(sums.squares)):
-        raise ValueError(
-            f"`Y` holds values so large that their squares overflow (the largest: "
-            f"{sums.largest:.3g}): bring the outputs to a scale near 1"
-        )
+    check_size("Y", sums.squares / max(sums.n_rows, 1.0))
     if sums.median > 0 and sums.largest > OUTLIER_FACTOR * sums.median:
         exploded = exploded_sequences(problem, source, sums)
         findings = (exploded_finding(exploded, sums.median),)
@@ -151,6 +148,7 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     n_rows, mean, std = int(sums.n_rows), sums.centre + offset, np.sqrt(variance)
     if not np.any(std > 1e-14 * np.abs(mean)):
         raise ValueError("`Y` is constant: there is nothing to fit")
+    check_size("Y", variance[std > 1e-14 * np.abs(mean)], small=False)
     problem.check_samples(n_rows, settings.n_hidden or 1)
     return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
 

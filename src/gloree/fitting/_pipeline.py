@@ -6,9 +6,12 @@ they differ in the parts of a `Task`, what comes before the moments and what com
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport
 from gloree.fitting._first_moment import estimate_first_moment
@@ -27,7 +30,8 @@ from gloree.fitting._recurrence import MomentFit, run_rounds, start_recurrence
 from gloree.fitting._refine import RefinedFit, keep_moments, refine
 from gloree.fitting._report import fit_report
 from gloree.fitting._stages import StageRunner, stage_runner
-from gloree.models import Network
+from gloree.models import ExplosionError, Network
+from gloree.sequences import Data
 
 N_STAGES = 9
 """Stages of a fit, at most."""
@@ -56,8 +60,14 @@ class FittedNetwork:
 
 def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
     """Run all stages; for errors see `SpectralRNNRegressor.fit`."""
+    problem.check_shapes()
     verbose = problem.settings.verbose
-    with problem.engine.small_matrices(), stage_runner(N_STAGES, verbose) as stages:
+    with (
+        same_data(problem.data),
+        explosions_explained(),
+        problem.engine.small_matrices(),
+        stage_runner(N_STAGES, verbose) as stages,
+    ):
         problem = task.outputs(problem, stages)
         outputs = stages.run("data", summarise_outputs, problem)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
@@ -67,6 +77,33 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         refined = task.refined(problem, inputs, moments, stages)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
+
+
+@contextmanager
+def same_data(data: Data) -> Iterator[None]:
+    """Raise a `SourceError` if data in files have changed, whatever else came of it."""
+    before = data.content()
+    try:
+        yield
+    except SourceError:
+        raise
+    except Exception:
+        data.require_unchanged(before)
+        raise
+    data.require_unchanged(before)
+
+
+@contextmanager
+def explosions_explained() -> Iterator[None]:
+    """Turn an explosion that no smaller recurrence prevents into an error about the inputs."""
+    try:
+        yield
+    except ExplosionError as error:
+        raise ValueError(
+            f"`X` drives every network that was tried out of all bounds: a hidden state of "
+            f"sequence {error.sequence} reached {error.size:.1e} at step {error.step}. Leave such "
+            f"inputs out, or bring them to a scale near 1"
+        ) from error
 
 
 @dataclass(frozen=True)

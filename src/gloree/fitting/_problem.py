@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from gloree._arrays import like, to_host
+from gloree._mapped import loaded
 from gloree.activations import Polynomial
 from gloree.chains import InputLaw
-from gloree.diagnostics import check_samples, recoverable_degree
+from gloree.diagnostics import TooFewSamplesError, check_samples, recoverable_degree, rows_for
 from gloree.engine import Engine
 from gloree.models import BRNN, Network
 from gloree.moments import FirstMomentEstimator
@@ -124,7 +125,7 @@ class FitProblem:
         """About so many inputs and outputs at the start of the data."""
         part = self.data.head(n_rows)
         assert part.Y is not None
-        X, Y = (to_host(values).astype(np.float64) for values in (part.X, part.Y))
+        X, Y = (to_host(loaded(values)).astype(np.float64) for values in (part.X, part.Y))
         return X, Y if self.encode is None else self.encode(Y)
 
     def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
@@ -146,6 +147,24 @@ class FitProblem:
         """Free weights of a network of this fit."""
         backward = model.n_backward if isinstance(model, BRNN) else None
         return replace(self.layout(model.n_hidden, backward), n_outputs=model.n_outputs)
+
+    def check_shapes(self) -> None:
+        """Refuse windows longer than all sequences, and more inputs than the steps can tell of.
+
+        Before anything of that size is allocated.
+        """
+        lags, n_rows = self.settings.lags, self.data.n_rows
+        if lags > self.data.longest:
+            raise ValueError(
+                f"no sequence has {lags} steps, the length of one window: lower `lags`"
+            )
+        needed = rows_for(self.n_inputs)
+        if n_rows < needed:
+            windows = f" ({self.data.n_inputs} in each of the `lags`={lags} steps)"
+            raise TooFewSamplesError(
+                f"{n_rows} steps for {self.n_inputs} inputs{windows if lags > 1 else ''}: at least "
+                f"{needed} steps are needed. Give more data or fewer inputs"
+            )
 
     def check_samples(self, n_rows: int, n_hidden: int) -> None:
         """Refuse data that are too few for this many units."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from gloree.chains import require
 from gloree.diagnostics import Finding, ScoreWarning
-from gloree.engine import Subset
+from gloree.engine import Selection
 from gloree.fitting._directions import find_directions
 from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import InputSummary
@@ -84,10 +84,7 @@ def start_recurrence(
     if estimator.uses_scores:
         law = require(inputs.law, hermite=True, purpose=f"recurrence={estimator.name!r}")
         overlap = Contraction.of(first.model, law.precision_blocks(0)).condition
-    final = problem.settings.solver is None
-    data = inputs.inliers if final else start_rows(problem, inputs, first)
-    if final:
-        first.rows.forget_rows()
+    data = rows_of_rounds(problem, inputs, first)
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
     rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
     directions = None
@@ -147,7 +144,7 @@ def recurrence_estimator(
         if other is None:
             raise ValueError(
                 f"recurrence={asked.name!r} needs an input law, and lag windows have none: use "
-                f"'instrument', which falls back on least squares"
+                f"`recurrence`='instrument', which falls back on least squares"
             )
         return other, ()
     if not inputs.score_is_wrong:
@@ -164,8 +161,14 @@ def recurrence_estimator(
     return asked, (finding,)
 
 
-def start_rows(problem: FitProblem, inputs: InputSummary, first: FirstMoment) -> Subset:
-    """Rows for rounds before a refinement, which needs no more than a consistent start."""
+def rows_of_rounds(problem: FitProblem, inputs: InputSummary, first: FirstMoment) -> Selection:
+    """Rows for the rounds: all, or a subsample if a refinement follows, for a consistent start.
+
+    Rows of the first moment that the rounds do not use are let go.
+    """
+    if problem.settings.solver is None:
+        first.rows.forget_rows()
+        return inputs.inliers
     wanted = START_ROWS_PER_PARAMETER * first.layout.size
     wanted = max(START_ROWS, min(wanted, START_WORK // problem.n_inputs))
     if first.residual.prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -49,7 +50,8 @@ class RefinedFit:
     """The network that a fit ends with, in canonical form, on the inputs as they were given.
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
-    root mean square residuals with moments alone and after it.
+    root mean square residuals with moments alone and after it. `covariance` and `weights` are those
+    of the report.
     """
 
     model: Network
@@ -59,6 +61,8 @@ class RefinedFit:
     moments_rmse: Array | None = None
     rmse: Array | None = None
     errors: StandardErrors | None = None
+    covariance: Array | None = None
+    weights: dict[str, Array] = field(default_factory=dict)
     predicted_errors: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -101,9 +105,11 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
     canonical = on_given_inputs(problem, source, result.model.canonical())
     errors = find_errors(problem, result, layout, source, units)
     directions = moments.directions
-    detail = f"{result.n_steps} steps, {result.status.value}"
+    detail = result.outcome
     if errors is None:
-        detail += "; no standard errors: J^T J not formed"
+        detail += "; no standard errors: too many weights to form their covariance"
+    else:
+        findings += errors.findings
     return RefinedFit(
         canonical,
         None if directions is None else directions.reordered(units.order),
@@ -112,6 +118,8 @@ def refine(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Ref
         start,
         _rmse(problem, result, source),
         errors,
+        None if errors is None else errors.listed(layout),
+        {} if errors is None else layout.weights(canonical),
         {} if errors is None else errors.relative(canonical, layout),
         findings=tuple(findings),
         detail=detail,
@@ -164,9 +172,13 @@ def _washout_error(problem: FitProblem, model: Network, source: Source, longer: 
     squares = []
     for tried in (source, longer):
         some = Subset(source, tried.sample(WASHOUT_PIECES).split_evenly(4))
-        sums = problem.engine.run(partial(square_sums, model=model), some)
+        try:
+            sums = problem.engine.run(partial(square_sums, model=model), some)
+        except ExplosionError:
+            return np.inf
         squares.append(float(sums.squares.sum()))
-    return abs(squares[0] - squares[1]) / squares[1]
+    difference = abs(squares[0] - squares[1])
+    return difference / squares[1] if difference else 0.0
 
 
 def _warmed_up(source: Source) -> Source:
@@ -180,9 +192,10 @@ def with_outliers(
 ) -> tuple[Solution, Source, list[Finding]]:
     """Go on with all data; stay with the inliers, and say so, where that does not settle."""
     everything = replace(inliers, skipped=None)
-    whole = descend(result.model, everything)
-    if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
-        return whole, everything, []
+    with contextlib.suppress(ExplosionError):
+        whole = descend(result.model, everything)
+        if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
+            return whole, everything, []
     finding = Finding(
         OutlierWarning,
         f"the {outliers.shape[0]} segments of largest outputs were left out of the fit: with "
@@ -197,9 +210,7 @@ def find_errors(
     """Standard errors in canonical form, on the inputs as given; None for very many weights."""
     if result.hessian is None:
         return None
-    errors = standard_errors(result, layout, problem.engine, source)
-    if source.centre is not None:
-        errors = errors.shifted(layout, source.centre)
+    errors = standard_errors(result, layout, problem.engine, source, centre=source.centre)
     return errors.canonical(units, layout)
 
 

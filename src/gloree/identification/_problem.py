@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
-from gloree.diagnostics import Finding
+from gloree.diagnostics import Finding, check_size
 from gloree.engine import Engine, Selection
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
@@ -72,11 +73,14 @@ class IdentificationProblem:
         u, y = _as_floats(data)
         remedies = "a constant input excites nothing, leave it out", "there is nothing to fit"
         for name, values, remedy in zip("uy", (u, y), remedies, strict=True):
+            # of the largest: a mean square of records may overflow
+            check_size(name, np.square(np.minimum(np.abs(values).max(axis=0), 1e150)))
             spread = values.std(axis=0)
             constant = np.flatnonzero(spread <= 1e-13 * np.abs(values).max(axis=0))
             if constant.size:
                 channels = ", ".join(map(str, constant[:10]))
                 raise ValueError(f"`{name}` is constant in column(s) {channels}: {remedy}")
+            check_size(name, np.square(spread), small=False)
         scales = u.mean(axis=0), u.std(axis=0), y.mean(axis=0), y.std(axis=0)
         u, y = (u - scales[0]) / scales[1], (y - scales[2]) / scales[3]
         records = Sequences(u, y, data.lengths, data.form)
@@ -119,4 +123,5 @@ def percent(error: float) -> str:
 
 def _as_floats(data: Sequences, rows: slice = slice(None)) -> tuple[Array, Array]:
     assert data.Y is not None
-    return np.asarray(data.X[rows], np.float64), np.asarray(data.Y[rows], np.float64)
+    u, y = (np.asarray(loaded(values[rows]), np.float64) for values in (data.X, data.Y))
+    return u, y

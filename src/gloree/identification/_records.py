@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import without_tensors
+from gloree._frames import with_columns
 from gloree.diagnostics import Finding, GloreeWarning, TooFewSamplesError
 from gloree.engine import Source, Subset
 from gloree.identification._directions import LAG_WINDOW
@@ -37,39 +37,46 @@ def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) 
         if records.Y is not None:
             return records
     if y is None:
-        raise ValueError("`y` is missing: an output record is needed")
+        raise ValueError(
+            "`y` is missing: an output record is needed (a fit requires y to be passed, but the "
+            "target y is None)"
+        )
     inputs, outputs = read_inputs(u), read_inputs(y, "y")
-    first = y[0] if isinstance(y, (list, tuple)) and y and np.ndim(y[0]) else y
-    flat = len(np.shape(cast(ArrayLike, first))) == 1
     with messages_of_u_and_y():
         data = as_sequences(inputs, outputs, lengths=lengths)
-    return Sequences(data.X, data.Y, data.lengths, data.form, flat)
+    return replace(data, flat_outputs=_is_vector(y))
 
 
 def read_inputs(u: object, name: str = "u") -> object:
     """Turn tensors into arrays and vectors into columns; refuse arrays with channels first."""
-    for part in u if isinstance(u, (list, tuple)) else [u]:
+    given = with_columns(u, name)
+    for part in given if isinstance(given, list) else [given]:
         shape = np.shape(cast(ArrayLike, part))
         if len(shape) == 2 and shape[0] <= MOST_CHANNELS and shape[1] > 3 * MOST_CHANNELS:
             raise ValueError(
                 f"`{name}` has shape {shape}: {shape[0]} samples of {shape[1]} channels? Samples "
                 f"come first: transpose it"
             )
-    given = cast(ArrayLike, without_tensors(u))
-    if isinstance(given, (list, tuple)) and given and np.ndim(given[0]) == 1:
-        return [np.asarray(part)[:, None] for part in given]
-    return np.asarray(given)[:, None] if np.ndim(given) == 1 else given
+    return given
+
+
+def _is_vector(y: object) -> bool:
+    """Whether an output was given without its last axis."""
+    first: Any = y[0] if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]) else y
+    return np.ndim(np.asarray(first) if hasattr(first, "__array__") else first) == 1
 
 
 @contextmanager
-def messages_of_u_and_y() -> Iterator[None]:
-    """Turn error messages about X and Y into messages about u and y."""
+def messages_of_u_and_y(*, turned: bool = False) -> Iterator[None]:
+    """Turn error messages about X and Y into messages about u and y, or back."""
     try:
         yield
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise
-        text = str(error).replace("`X", "`u").replace("`Y", "`y")
+        text = str(error)
+        for pair in (("`X", "`u"), ("`Y", "`y")):
+            text = text.replace(*(reversed(pair) if turned else pair))
         raise type(error)(text) from None
 
 
@@ -87,6 +94,14 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
             f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower "
             f"it"
         )
+    units = settings.n_nonlinear or 0
+    # at least: those of the linear states not counted
+    unknowns = units * (units + (settings.n_linear or 1) + data.n_inputs + data.n_outputs + 1)
+    if data.n_rows * data.n_outputs < unknowns:
+        raise TooFewSamplesError(
+            f"{data.n_rows} samples of {data.n_outputs} output(s) are too few for "
+            f"`n_nonlinear`={units}, with {unknowns} unknown weights: give more data, or lower it"
+        )
     if settings.n_nonlinear != 0 and longest < LAG_WINDOW:
         raise TooFewSamplesError(
             f"the longest record has {longest} samples, and the nonlinear part is found from "
@@ -96,6 +111,7 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values that overflow are refused later
 def find_drift(data: Sequences) -> tuple[Finding, ...]:
     """Warn of the first output that drifts along the longest record."""
     y = longest_record(data, data.n_rows)[1]

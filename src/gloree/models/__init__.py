@@ -1,5 +1,6 @@
 """Networks with frozen weights: run them, compare them, save them, hand them to PyTorch."""
 
+from gloree._storage import FormatError
 from gloree.models._blocks import BlockRun, forward_blocks
 from gloree.models._brnn import BRNN
 from gloree.models._forward import (
@@ -26,6 +27,7 @@ __all__ = [
     "ExplosionError",
     "ExplosionWarning",
     "Explosions",
+    "FormatError",
     "Network",
     "Recursion",
     "canonical_units",

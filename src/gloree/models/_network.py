@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._extras import require
+from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
 from gloree.models._forward import EXPLOSION_LIMIT
 from gloree.models._prediction import check_columns, predict_data, predict_rows
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
-from gloree.models._storage import read_model, write_model
+from gloree.models._storage import FORMAT_NAME, read_model, write_model
 from gloree.models._symmetry import canonical_units
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 from gloree.sources import as_data
@@ -459,17 +460,18 @@ class Network(ABC):
         ------
         FileNotFoundError
             If there is no such file.
-        ValueError
-            If it is not a model file, holds another class, or has a version this release does
-            not read.
+        FormatError
+            A ValueError: if it is not a model file, is damaged, holds another class, or has a
+            version this release does not read.
         """
-        arrays, settings = read_model(path, cls.__name__)
+        arrays, settings = read_model(path, cls.__name__, cls.weight_names)
         missing = sorted(set(cls.weight_names) - {"direct_weights"} - set(arrays))
         if missing:
-            raise ValueError(f"{os.fspath(path)!r} is damaged: it has no {missing[0]!r}")
-        weights: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
-        settings["activation"] = from_spec(settings["activation"])
-        return cls(**weights, **settings)
+            raise FormatError(f"{os.fspath(path)!r} is damaged: it has no {missing[0]!r}")
+        with reading(path, FORMAT_NAME):
+            weights: dict[str, Any] = {name: arrays.get(name) for name in cls.weight_names}
+            settings["activation"] = from_spec(settings["activation"])
+            return cls(**weights, **settings)
 
     def to_torch(self) -> Module:
         """Copy the model into a `torch.nn.Module` in float64, ready to be trained further.

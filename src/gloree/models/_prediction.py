@@ -116,7 +116,9 @@ def check_columns(model: Network, data: Data) -> None:
     if data.n_inputs == model.n_columns:
         hint = ": give plain inputs, the model builds the windows of its lags itself"
     raise ValueError(
-        f"`X` has {data.n_inputs} columns, the model expects n_inputs = {model.n_inputs}{hint}"
+        f"`X` has {data.n_inputs} columns, the model expects n_inputs = {model.n_inputs}{hint} "
+        f"(X has {data.n_inputs} features, but {type(model).__name__} is expecting "
+        f"{model.n_inputs} features as input)"
     )
 
 

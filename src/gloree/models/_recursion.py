@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.models._blocks import BLOCK_STEPS, forward_blocks
 from gloree.models._forward import (
@@ -203,10 +204,10 @@ def _windows(data: Sequences, segments: Segments, lags: int) -> Array:
     """Input windows of the rows of a batch, in float64."""
     first, end = int(segments.start[0]), int(segments.stop[-1])
     if lags == 1:
-        return np.ascontiguousarray(data.X[first:end], dtype=np.float64)
+        return np.ascontiguousarray(loaded(data.X[first:end]), dtype=np.float64)
     starts = data.starts[segments.sequence]
     extra = min(lags - 1, first - int(starts[0]))
-    values = np.ascontiguousarray(data.X[first - extra : end], dtype=np.float64)
+    values = np.ascontiguousarray(loaded(data.X[first - extra : end]), dtype=np.float64)
     steps = np.arange(first, end) - np.repeat(starts, segments.counted)
     steps = np.concatenate((steps[0] - np.arange(extra, 0, -1), steps))
     return lag_windows(values, steps, lags)[extra:]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._storage import replaced_file
+from gloree._archives import read_archive
+from gloree._storage import FormatError, reading, replaced_file
 from gloree.sequences import Array
 
 FORMAT_NAME = "gloree-model"
@@ -38,29 +38,27 @@ def write_model(
         np.savez(file, allow_pickle=False, **{_DESCRIPTION: text}, **content)
 
 
-def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_model(
+    path: str | os.PathLike[str], kind: str, known: Collection[str]
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read arrays and settings that `write_model` wrote, of class `kind`, without any pickles.
 
-    Raises a `ValueError` for any other file, class, or version.
+    Raises a `FormatError` for any other file, class, or version, and for arrays that are not
+    `known`.
     """
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise _foreign(path)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                if _DESCRIPTION not in archive.files:
-                    raise _foreign(path)
-                description = _parse(archive[_DESCRIPTION], path)
-                _check(description, kind, path)
-                arrays = {name: archive[name] for name in archive.files if name != _DESCRIPTION}
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
-    return arrays, description["settings"]
+    with reading(path, FORMAT_NAME):
+        content = read_archive(path, (_DESCRIPTION,), others=True).arrays
+        if _DESCRIPTION not in content:
+            raise _foreign(path)
+        description = _parse(content[_DESCRIPTION], path)
+        _check(description, kind, path)
+        arrays: dict[str, Any] = dict(read_archive(path, (_DESCRIPTION, *known)).arrays)
+        del arrays[_DESCRIPTION]
+        return arrays, description["settings"]
 
 
-def _foreign(path: str | os.PathLike[str]) -> ValueError:
-    return ValueError(
+def _foreign(path: str | os.PathLike[str]) -> FormatError:
+    return FormatError(
         f"{os.fspath(path)!r} is not a {FORMAT_NAME} file: expected what the `save` method of a "
         f"model wrote"
     )
@@ -71,7 +69,7 @@ def _parse(text: NDArray[np.generic], path: str | os.PathLike[str]) -> dict[str,
         raise _foreign(path)
     try:
         description = json.loads(str(text))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _foreign(path) from error
     if not isinstance(description, dict) or description.get("format") != FORMAT_NAME:
         raise _foreign(path)
@@ -83,12 +81,12 @@ def _check(description: dict[str, object], kind: str, path: str | os.PathLike[st
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         advice = "upgrade gloree" if newer else "save the model again with a current release"
-        raise ValueError(
+        raise FormatError(
             f"{os.fspath(path)!r} has format version {version}, and this release of gloree reads "
             f"version {FORMAT_VERSION}: {advice}"
         )
     if description.get("kind") != kind:
-        raise ValueError(
+        raise FormatError(
             f"{os.fspath(path)!r} holds a model of class {description.get('kind')}, not {kind}: "
             f"read it with {description.get('kind')}.load"
         )

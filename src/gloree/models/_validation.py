@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gloree._frames import refuse_masked
 from gloree.activations import Activation
 from gloree.sequences import Array
 
@@ -46,6 +47,7 @@ def frozen_array(
 
 
 def _real_copy(value: object, name: str, expected: str) -> Array:
+    refuse_masked(value, name)
     try:
         given = np.asarray(value)
     except ValueError as error:

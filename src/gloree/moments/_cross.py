@@ -14,13 +14,16 @@ from numpy.typing import ArrayLike
 
 from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, to_host
 from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
-from gloree._storage import load_arrays, save_arrays
+from gloree._storage import load_arrays, reading, save_arrays
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, require
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, as_sequences
 
 _FORMAT, _VERSION = "gloree.CrossMoment", 1
+
+LARGEST_ORDER = 20
+"""Order of a moment that is read from a file: beyond any that data of this world determine."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,33 @@ class CrossMoment(Sums):
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> CrossMoment:
-        """Read what `save` wrote."""
-        arrays = load_arrays(path, _FORMAT, _VERSION)
-        arrays["order"] = int(arrays["order"])
-        return cls(**arrays)
+        """Read what `save` wrote; anything else is a `gloree.models.FormatError`."""
+        arrays = load_arrays(path, _FORMAT, _VERSION, [each.name for each in fields(cls)])
+        order = arrays.pop("order")
+        with reading(path, _FORMAT):
+            if order.shape or order.dtype.kind not in "iu" or not 0 < order <= LARGEST_ORDER:
+                raise ValueError(f"an order of {order!r:.50}")
+            found = cls(int(order), **arrays)
+            found._check_shapes()
+        return found
+
+    def _check_shapes(self) -> None:
+        types, n_inputs = self.covariances.shape[:2]
+        n_outputs = self.output_sums.shape[-1]
+        entries = sum(n_monomials(n_inputs, degree) for degree in _degrees(self.order))
+        shapes = {
+            "covariances": (types, n_inputs, n_inputs),
+            "counts": (types,),
+            "output_sums": (types, n_outputs),
+            "sums": (types, n_outputs + 1, entries),
+        }
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values.shape != shape or values.dtype.kind not in "iuf":
+                raise ValueError(
+                    f"{name} of shape {values.shape} and type {values.dtype}, expected numbers of "
+                    f"shape {shape}"
+                )
 
 
 def _degrees(order: int) -> range:

@@ -199,14 +199,15 @@ def _choose(
         if entries > MAX_ENTRIES:
             raise ValueError(
                 f"moment={named.name!r} of order {degree} has {entries:,} entries for {n_inputs} "
-                f"inputs: use 'regression', which finds the directions of the units first"
+                f"inputs: use `moment`='regression', which finds the directions of the units first"
             )
         return named, n_inputs
     plain, union = FIRST_MOMENTS["xreg"], FIRST_MOMENTS["union"]
     chosen = plain if named is None else named
     directions = n_inputs
     if chosen.n_features(directions, degree) > MAX_FEATURES:
-        directions = min(n_inputs, 2 * n_hidden + 10)
+        # each direction is a feature at least
+        directions = min(n_inputs, 2 * n_hidden + 10, max(MAX_FEATURES, n_hidden + 2))
         while chosen.n_features(directions, degree) > MAX_FEATURES and directions > n_hidden + 2:
             directions -= 1
     if named is not None or not score or directions < n_inputs:

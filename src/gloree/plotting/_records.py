@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._frames import with_columns
 from gloree.plotting._style import COLOURS, GREY, MAX_POINTS, new_axes, tidy, top_legend, with_unit
 from gloree.sequences import Array, IntArray, as_sequences
 
@@ -127,12 +128,7 @@ def _columns(
     """One output of all sequences, measured and predicted, and the starts of the sequences."""
     columns, starts = [], np.zeros(0, dtype=np.int64)
     for name, given in (("Y", Y), ("predictions", predictions)):
-        values: Any = given
-        if np.ndim(values[0]) == 0:
-            values = np.asarray(values)[:, None]
-        elif isinstance(values, (list, tuple)) and np.ndim(values[0]) == 1:
-            values = [np.asarray(part)[:, None] for part in values]
-        data = as_sequences(values, lengths=lengths)
+        data = as_sequences(with_columns(given, name), lengths=lengths)
         if not -data.n_inputs <= output < data.n_inputs:
             raise ValueError(f"`output`={output}, but `{name}` has {data.n_inputs} columns")
         columns.append(np.asarray(data.X[:, output], dtype=np.float64))

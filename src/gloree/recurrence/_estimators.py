@@ -310,13 +310,13 @@ class Score(RecurrenceEstimator):
         if bidirectional or model.n_forward < model.n_hidden:
             raise ValueError(
                 "recurrence='score' gives U without the signs of its rows, and V not at all: use "
-                "'instrument' or 'cross' for bidirectional networks"
+                "'instrument' or 'cross' as `recurrence` of bidirectional networks"
             )
         check_score_method(model)
         if model.recurrent_weights.any():
             raise ValueError(
                 "recurrence='score' starts from U = 0, and the model has recurrent weights: use "
-                "'instrument' to improve them"
+                "`recurrence`='instrument' to improve them"
             )
 
     def sums(self, seen: BatchAtWeights) -> SecondMomentSums[ScoreSums]:

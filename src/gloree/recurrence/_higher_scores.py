@@ -163,13 +163,14 @@ def check_score_method(model: Network) -> None:
     if degree != 2:
         raise ValueError(
             f"recurrence='score' needs a moment of order l^2 = {degree**2} for an activation of "
-            f"degree {degree}, which no sample estimates: use 'instrument' or 'cross'"
+            f"degree {degree}, which no sample estimates: use `recurrence`='instrument' or "
+            f"'cross'"
         )
     if model.n_hidden > min(model.n_inputs, model.n_outputs):
         raise ValueError(
             f"recurrence='score' inverts A1 and A2 and needs n_hidden <= n_inputs and n_outputs; "
             f"got n_hidden={model.n_hidden}, n_inputs={model.n_inputs}, "
-            f"n_outputs={model.n_outputs}: use 'instrument'"
+            f"n_outputs={model.n_outputs}: use `recurrence`='instrument'"
         )
 
 

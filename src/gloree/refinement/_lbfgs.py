@@ -143,11 +143,14 @@ class _Problem:
             raise StopIteration
 
     def _outside(self, model: Network) -> tuple[float, float]:
-        """Loss per row and share correct on the held-out data."""
+        """Loss per row and share correct on the held-out data; those of what explodes are bad."""
         if self.held_out is None:
             return math.nan, math.nan
         held_out = partial(self.loss.sums, model=model)
-        sums = self.engine.run(held_out, self.held_out, label="held out")
+        try:
+            sums = self.engine.run(held_out, self.held_out, label="held out")
+        except ExplosionError:
+            return math.inf, 0.0
         loss = sums.loss / sums.n_rows
         return loss if math.isfinite(loss) else math.inf, sums.share_correct
 
@@ -171,7 +174,8 @@ def split_held_out(selection: Selection) -> tuple[Subset, Subset]:
     whole = selection.as_subset()
     if whole.n_visited < 2:
         raise ValueError(
-            "one segment cannot be split into training and held-out data: give more sequences"
+            "one segment cannot be split into training and held-out data: give more sequences, or "
+            "`refine`=None"
         )
     every = min(HELD_OUT, whole.n_visited)
     training, held_out, count = [], [], 0

@@ -212,6 +212,12 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
 
     Time O(n_rows n_hidden (n_inputs + n_hidden) + n_segments size^2), memory O(n_segments size).
     """
+    joined = segment_scores(batch, model, layout)
+    return SpreadSums(float(batch.lengths.shape[0]), joined.T @ joined)
+
+
+def segment_scores(batch: Batch, model: Network, layout: Layout) -> Array:
+    """Score J^T r of each segment of a batch, (n_segments, size), by the adjoint."""
     at = Linearisation.of(batch, model, layout)
     residuals = at.residuals()
     delta, constant = at.adjoint(residuals), ones(residuals, (batch.n_rows, 1))
@@ -221,7 +227,14 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
         scores.append(_segment_products(batch, own, at.entering(direction)))
         scores.append(_segment_products(batch, values, constant))
     joined = beside([*scores, _segment_products(batch, residuals, at.leaving())])
-    return SpreadSums(float(batch.lengths.shape[0]), to_host(joined.T @ joined))
+    return np.asarray(to_host(joined))
+
+
+def unit_sensitivities(at: Linearisation) -> list[Array]:
+    """Sensitivities of all rows, (n_units, n_rows, size), for each direction with units."""
+    roots = ones(at.slopes, (at.batch.n_rows, 1))
+    parts = [direction for direction in at.layout.directions if direction.n_units]
+    return [np.asarray(to_host(_all_rows(at, roots, direction))) for direction in parts]
 
 
 def _segment_products(batch: Batch, left: Array, right: Array) -> Array:

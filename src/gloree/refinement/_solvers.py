@@ -96,6 +96,11 @@ class Solution:
         return len(self.history) - 1
 
     @property
+    def outcome(self) -> str:
+        """Steps and status in words."""
+        return f"{self.n_steps} step{'' if self.n_steps == 1 else 's'}, {self.status.value}"
+
+    @property
     def final(self) -> Step:
         """The step that led to `model`."""
         return min(self.history, key=lambda step: step.judged)

@@ -70,6 +70,13 @@ class Cut:
         before, after = np.maximum(start - self.before, first), np.minimum(stop + self.after, end)
         return Segments.of(sequence + self.first_sequence, before, start, stop, after)
 
+    def of_sequences(self, index: IntArray) -> Segments:
+        """Segments of these sequences, counted from the first one here."""
+        pieces = self._pieces[index]
+        first = self._ends[index] - pieces
+        skipped = np.cumsum(pieces) - pieces
+        return self.segments(np.arange(int(pieces.sum())) + np.repeat(first - skipped, pieces))
+
     def batches(self, batch_size: int) -> Iterator[Segments]:
         """All segments in order, in batches of about `batch_size` counted rows, or one segment."""
         waiting: list[Segments] = []

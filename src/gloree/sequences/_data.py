@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import IntArray, float_rows
+from gloree._frames import Names
+from gloree._mapped import SourceError
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._segments import Segments
@@ -110,6 +112,16 @@ class Data(ABC):
         """Columns of the outputs (0 without outputs)."""
 
     @property
+    def input_names(self) -> Names | None:
+        """Names of the columns of the inputs, where they came as data frames."""
+        return None
+
+    @property
+    def output_names(self) -> Names | None:
+        """Names of the columns of the outputs alike."""
+        return None
+
+    @property
     @abstractmethod
     def part_lengths(self) -> Sequence[IntArray]:
         """Steps of the sequences of each part."""
@@ -165,6 +177,19 @@ class Data(ABC):
         A future of the part's value, or something `Readable`.
         """
         return None
+
+    def content(self) -> int | None:
+        """What `require_unchanged` compares; None where the passes of a fit compare already."""
+        return None
+
+    def require_unchanged(self, before: int | None) -> None:
+        """Raise a `SourceError` if values in files are others than when `content` was asked for."""
+        if before is not None and self.content() != before:
+            raise SourceError(
+                "the files that are mapped hold other values than when the fit began: a fit reads "
+                "the data many times, and each time they must be the same (no file that is still "
+                "written to)"
+            )
 
     def part_checksum(self, index: int) -> int | None:
         """Number that tells a part from other data, if it is read anew in every pass."""

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, index, is_tensor, to_host
+from gloree._frames import Names
+from gloree._mapped import is_mapped, loaded
 from gloree.sequences._batch import Batch
 from gloree.sequences._cut import Cut
 from gloree.sequences._data import Data, Part
@@ -58,7 +60,7 @@ class Sequences(Data):
     Build it with `as_sequences`. `X` and `Y` are flat rows in the caller's dtype (views where
     possible), `lengths` the steps of each sequence. `form` is "single", "array", "list" or "flat",
     and `restore` gives it to predictions; `flat_outputs` says whether the one output was given
-    without its last axis.
+    without its last axis. `input_names` and `output_names` are the columns of data frames.
     """
 
     X: NDArray[Any]
@@ -66,6 +68,8 @@ class Sequences(Data):
     lengths: IntArray
     form: Form
     flat_outputs: bool = False
+    input_names: Names | None = None
+    output_names: Names | None = None
 
     @property
     def n_rows(self) -> int:
@@ -112,8 +116,13 @@ class Sequences(Data):
         for values in (self.X, self.Y):
             if values is not None:
                 for start in range(0, self.n_rows, CHECKSUM_ROWS):
-                    code = checksum_of(to_host(values[start : start + CHECKSUM_ROWS]), code)
+                    rows = loaded(values[start : start + CHECKSUM_ROWS])
+                    code = checksum_of(to_host(rows), code)
         return code
+
+    def content(self) -> int | None:
+        """Checksum of values in files that are mapped, where somebody may write to them."""
+        return self.checksum if is_mapped(self.X) or is_mapped(self.Y) else None
 
     def on_host(self) -> Sequences:
         """The same data as NumPy arrays."""
@@ -126,9 +135,8 @@ class Sequences(Data):
         chosen = np.asarray(indices, dtype=np.int64)
         rows = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in chosen])
         outputs = None if self.Y is None else self.Y[index(self.Y, rows)]
-        return Sequences(
-            self.X[index(self.X, rows)], outputs, self.lengths[chosen], "list", self.flat_outputs
-        )
+        inputs, lengths = self.X[index(self.X, rows)], self.lengths[chosen]
+        return replace(self, X=inputs, Y=outputs, lengths=lengths, form="list")
 
     def restore(self, rows: NDArray[np.generic]) -> Any:
         """Give flat rows the form of the input: one array, a 3-D array or a list."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, is_tensor, namespace, room, to_host, without_tensors
+from gloree._frames import Names, feature_names, listing, plain
+from gloree._mapped import is_mapped, loaded
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")
@@ -29,9 +31,10 @@ def as_sequences(
     ----------
     X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D arrays
         One sequence, many of equal length, or many of any length. With `lengths`, the first form
-        holds the sequences one after another.
+        holds the sequences one after another. In place of a 2-D array a pandas or polars
+        DataFrame, whose column names are kept.
     Y : array or list of the same form, optional
-        Outputs. One output may be given without its last axis.
+        Outputs. One output may be given without its last axis (a Series, say).
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`; they must sum to its rows.
     check_finite : bool, default True
@@ -43,9 +46,11 @@ def as_sequences(
     Raises
     ------
     TypeError
-        If `X` or `Y` is not numeric, or tensors that are kept are not all on one device.
+        If `X` or `Y` is not numeric (columns of a table are named), or tensors that are kept are
+        not all on one device.
     ValueError
-        If shapes, lengths or values do not fit together.
+        If shapes, lengths, values or names of columns do not fit together, or entries are masked or
+        missing.
 
     Examples
     --------
@@ -60,14 +65,17 @@ def as_sequences(
     inputs, sizes, form = _flatten(X, "X")
     if inputs.ndim == 1:
         raise ValueError(
-            "`X` holds vectors where (n_steps, n_inputs) arrays are expected. For a single input "
-            "add the last axis: X[..., np.newaxis]"
+            "`X` holds vectors where (n_steps, n_inputs) arrays are expected. Reshape your data: "
+            "for a single input add the last axis: X[..., np.newaxis]"
         )
     if lengths is not None:
         sizes = _check_lengths(lengths, inputs.shape[0], form)
         form = "flat"
     if inputs.shape[1] == 0:
-        raise ValueError("`X` has no columns (n_inputs = 0)")
+        raise ValueError(
+            f"`X` has no columns (n_inputs = 0): 0 feature(s) (shape={tuple(inputs.shape)}) while "
+            f"a minimum of 1 is required."
+        )
     empty = np.flatnonzero(sizes == 0)
     if empty.size:
         raise ValueError(
@@ -79,11 +87,12 @@ def as_sequences(
     if Y is not None:
         outputs, flat_outputs = _match_outputs(Y, sizes, form)
         _require_together(inputs, outputs, "X", "Y")
-    data = Sequences(inputs, outputs, sizes, form, flat_outputs)
+    names = (_names(X, "X"), None if Y is None else _names(Y, "Y"))
+    data = Sequences(inputs, outputs, sizes, form, flat_outputs, *names)
     if check_finite:
-        for name, values in (("X", data.X), ("Y", data.Y)):
+        for name, values, columns in zip("XY", (data.X, data.Y), names, strict=True):
             if values is not None:
-                _require_finite(values, name, data)
+                _require_finite(values, name, data, columns)
     return data
 
 
@@ -114,8 +123,10 @@ def _numeric(value: object, name: str) -> NDArray[np.generic]:
             f"`score` take, in place of inputs and outputs: compute it first, {name}.compute() or "
             f"{name}.result()"
         )
+    value = plain(value, name)
     try:
-        array = np.asarray(value)
+        # a map is recognised by its type, where it is read
+        array = cast(NDArray[Any], value) if is_mapped(value) else np.asarray(value)
     except ValueError as error:
         raise ValueError(
             f"`{name}` is not a regular array: {error}. Sequences of unequal length go into a "
@@ -127,6 +138,25 @@ def _numeric(value: object, name: str) -> NDArray[np.generic]:
         hint = split if array.dtype.kind == "c" else ""
         raise TypeError(f"`{name}` has dtype {array.dtype}, expected real numbers{hint}")
     return array
+
+
+def _names(value: object, name: str) -> Names | None:
+    """Names of the columns, the same in all tables of a list."""
+    if not isinstance(value, (list, tuple)) or np.isscalar(value[0]):
+        return feature_names(value, name)
+    names = feature_names(value[0], f"{name}[0]")
+    for i, part in enumerate(value):
+        own = feature_names(part, f"{name}[{i}]")
+        if own != names:
+            raise ValueError(
+                f"`{name}[{i}]` has {_columns(own)}, `{name}[0]` has {_columns(names)}: all "
+                f"sequences need the same columns in the same order"
+            )
+    return names
+
+
+def _columns(names: Names | None) -> str:
+    return "columns without names" if names is None else f"the columns {listing(map(repr, names))}"
 
 
 def _flatten(value: object, name: str) -> tuple[NDArray[np.generic], IntArray, Form]:
@@ -172,7 +202,7 @@ def _join(value: Sequence[object], name: str) -> tuple[NDArray[np.generic], IntA
 def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
     if form != "single":
         raise ValueError("`lengths` goes with one flat (n_rows, n_columns) array, not with " + form)
-    sizes = np.asarray(lengths)
+    sizes = np.asarray(plain(lengths, "lengths"))
     if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu":
         raise ValueError(
             f"`lengths` must be a 1-D sequence of integers, got shape {sizes.shape}, "
@@ -221,14 +251,14 @@ def _match_outputs(Y: object, sizes: IntArray, form: Form) -> tuple[NDArray[np.g
     return rows, flat
 
 
-def _require_finite(rows: object, name: str, data: Sequences) -> None:
+def _require_finite(rows: object, name: str, data: Sequences, columns: Names | None) -> None:
     values: Any = rows
     xp = namespace(values)
     if not (values.dtype.is_floating_point if xp is not np else values.dtype.kind == "f"):
         return
     block = max(1, room(values) * 2**18 // values.shape[1])
     for start in range(0, values.shape[0], block):
-        part = values[start : start + block]
+        part = loaded(values[start : start + block])
         with np.errstate(invalid="ignore", over="ignore"):
             total = xp.sum(part, dtype=xp.float64)
         if np.isfinite(float(total)):
@@ -238,6 +268,7 @@ def _require_finite(rows: object, name: str, data: Sequences) -> None:
             sequence = int(np.searchsorted(data.starts, start + row, side="right") - 1)
             raise ValueError(
                 f"`{name}` holds {part[row, column]} at sequence {sequence}, step "
-                f"{start + row - int(data.starts[sequence])}, column {column}: fill or leave out "
-                f"such steps before fitting"
+                f"{start + row - int(data.starts[sequence])}, column "
+                f"{repr(columns[column]) if columns else column}: NaN and infinity are not "
+                f"understood, fill or leave out such steps before fitting"
             )

@@ -4,6 +4,7 @@ Each function gives something that `fit` takes in place of X (and Y). Passes ove
 read a part at a time, so memory is bounded by the parts, whatever their number.
 """
 
+from gloree._mapped import SourceError
 from gloree.sources._batches import Batches, batches
 from gloree.sources._choice import as_data, is_source
 from gloree.sources._clients import ask
@@ -11,7 +12,6 @@ from gloree.sources._files import memory_map
 from gloree.sources._partitions import Future, Partitions, partitions
 from gloree.sources._parts import (
     Parts,
-    SourceError,
     Summary,
     in_memory,
     part_failure,

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
+from gloree._mapped import SourceError
 from gloree.sequences import Part
 from gloree.sources._items import check_loader, check_no_dataset
 from gloree.sources._parts import (
     ADVICE,
     Parts,
-    SourceError,
     Summary,
     own_part_of_values,
     part_failure,

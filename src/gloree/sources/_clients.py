@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Any, TypeVar
 
-from gloree.sources._parts import SourceError
+from gloree._mapped import SourceError
 
 PATIENCE = 0.5
 """Seconds of waiting after which the client is looked at."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._mapped import MappedArray, SourceError, map_array
 from gloree.sequences import Sequences, as_sequences
-from gloree.sources._parts import SourceError
 
 
 def memory_map(X: object, Y: object = None, *, lengths: ArrayLike | None = None) -> Sequences:
@@ -51,13 +51,14 @@ def memory_map(X: object, Y: object = None, *, lengths: ArrayLike | None = None)
     return as_sequences(_mapped(X, "X"), None if Y is None else _mapped(Y, "Y"), lengths=lengths)
 
 
-def _mapped(path: object, name: str) -> np.ndarray:
+def _mapped(path: object, name: str) -> MappedArray:
     if not isinstance(path, (str, Path)):
         raise TypeError(f"`{name}` is a {type(path).__name__}, expected the path of an .npy file")
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return map_array(path)
+    except Exception as error:  # whatever the system makes of what such a file claims
+        if Path(path).is_file() and zipfile.is_zipfile(path):
+            raise SourceError(
+                f"`{name}`: {path} holds several arrays, expected an .npy file"
+            ) from None
         raise SourceError(f"`{name}`: {path} cannot be mapped ({error})") from error
-    if not isinstance(mapped, np.ndarray):
-        raise SourceError(f"`{name}`: {path} holds several arrays, expected an .npy file")
-    return mapped

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any, Protocol
 
 from gloree._extras import require
+from gloree._mapped import SourceError
 from gloree.sequences import Part
 from gloree.sources._clients import ask
 from gloree.sources._parts import (
     Parts,
-    SourceError,
     Summary,
     compact,
     own_part_of_values,

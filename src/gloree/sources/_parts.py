@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from gloree._arrays import copied
+from gloree._frames import Names
+from gloree._mapped import SourceError, loaded
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
 from gloree.sources._items import values_of
 
@@ -24,10 +26,6 @@ ADVICE = (
     "a fit reads the data many times, and each time they must be the same, in the same order (no "
     "shuffling, fixed seeds, no file that is still written to)"
 )
-
-
-class SourceError(ValueError):
-    """Data that cannot be read, or that are not the same in every pass; the part is named."""
 
 
 def part_failure(name: str, error: BaseException) -> SourceError:
@@ -47,6 +45,8 @@ class Summary:
     n_inputs: int
     n_outputs: int
     checksum: int
+    input_names: Names | None = None
+    output_names: Names | None = None
     head: tuple[NDArray[Any], NDArray[Any] | None] | None = field(default=None, repr=False)
 
 
@@ -54,8 +54,10 @@ def summarise(name: str, data: Sequences, *, first: bool) -> Summary:
     """Scan one part that is in memory, and keep the head of the first one."""
     rows, head = slice(0, HEAD_ROWS), None
     if first:
-        head = (np.array(data.X[rows]), None if data.Y is None else np.array(data.Y[rows]))
-    return Summary(name, compact(data.lengths), data.n_inputs, data.n_outputs, data.checksum, head)
+        Y = None if data.Y is None else np.array(loaded(data.Y[rows]))
+        head = (np.array(loaded(data.X[rows])), Y)
+    sizes = (data.n_inputs, data.n_outputs, data.checksum, data.input_names, data.output_names)
+    return Summary(name, compact(data.lengths), *sizes, head)
 
 
 def require_same(name: str, data: Sequences, checksum: int | None) -> Sequences:
@@ -146,6 +148,16 @@ class Parts(Data):
         """Columns of the outputs."""
         return self.summaries[0].n_outputs
 
+    @property
+    def input_names(self) -> Names | None:
+        """Names of the columns of the inputs, the same in all parts."""
+        return self.summaries[0].input_names
+
+    @property
+    def output_names(self) -> Names | None:
+        """Names of the columns of the outputs."""
+        return self.summaries[0].output_names
+
     @cached_property
     def part_lengths(self) -> Sequence[IntArray]:
         """Steps of the sequences of each part."""
@@ -187,8 +199,9 @@ def in_memory(data: Data) -> Sequences:
     parts = [data.open(index) for index in range(len(data.part_lengths))]
     outputs = [part.Y for part in parts if part.Y is not None]
     lengths = np.concatenate(data.part_lengths).astype(np.int64)
-    X = np.concatenate([part.X for part in parts])
-    return Sequences(X, np.concatenate(outputs) if outputs else None, lengths, "list")
+    X = np.concatenate([loaded(part.X) for part in parts])
+    Y = np.concatenate([loaded(values) for values in outputs]) if outputs else None
+    return Sequences(X, Y, lengths, "list", False, data.input_names, data.output_names)
 
 
 def _require_same_columns(first: Summary, other: Summary) -> None:
@@ -200,4 +213,14 @@ def _require_same_columns(first: Summary, other: Summary) -> None:
             raise SourceError(
                 f"{other.name} has {found or 'no'} {what} columns, {first.name} has "
                 f"{expected or 'none'}: all parts need the same columns"
+            )
+    for what, names, own in (
+        ("input", first.input_names, other.input_names),
+        ("output", first.output_names, other.output_names),
+    ):
+        if names != own:
+            raise SourceError(
+                f"{other.name} has the {what} columns {own or 'without names'}, {first.name} has "
+                f"{names or 'them without names'}: all parts need the same columns in the same "
+                f"order"
             )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
+from gloree._archives import read_archive
+from gloree._mapped import SourceError, Stamp, map_array
 from gloree.sequences import Part, Sequences
 from gloree.sources._parts import (
     Parts,
-    SourceError,
     Summary,
     part_of_values,
     require_same,
@@ -25,13 +23,16 @@ from gloree.sources._parts import (
 
 KEYS = ("X", "Y", "lengths")
 
-MAGIC = b"\x93NUMPY"
-"""How a file of a single array begins."""
-
-Stamp: TypeAlias = tuple[tuple[int, int], ...]
+Mark: TypeAlias = tuple[object, ...]
+"""What tells the content of a shard: checksums of the arrays of an archive, which were compared
+when they were read, or stamps of files that are mapped."""
 
 AT_ONCE = 3
 """Files that the scan has in memory at once: as many as a pass."""
+
+SETTLED, COARSELY_SETTLED = 0.05, 2.5
+"""Seconds after which another change of a file has another time; many, where times are in whole
+seconds. A file that was written to just before the scan is compared by its content in each pass."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,14 @@ class Shard:
     name: str
     paths: dict[str, Path]
 
-    @property
-    def stamp(self) -> Stamp:
-        """Size and time of the last change of each file."""
-        found = (path.stat() for path in self.paths.values())
-        return tuple((each.st_size, each.st_mtime_ns) for each in found)
+    def read(self, known: Mark = ()) -> tuple[Sequences, Mark]:
+        """Read and check everything, and what tells it; ``.npy`` files are mapped, not read.
 
-    def read(self, *, check_finite: bool = True) -> Sequences:
-        """Read and check everything; ``.npy`` files are mapped, not read at once."""
+        Whether values are finite is not checked again where the content is `known`.
+        """
         try:
-            names, values = self._arrays()
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            names, values, mark = self._arrays()
+        except Exception as error:  # whatever the system makes of what such a file claims
             raise SourceError(f"{self.name}: cannot be read ({error})") from error
         if not {"X", "Y"} <= values.keys() and not {"X"} <= set(names) <= {"X", "lengths"}:
             raise SourceError(
@@ -59,46 +57,45 @@ class Shard:
                 f"lengths, for sequences one after another)"
             )
         parts = (values["X"], values.get("Y"))
-        return part_of_values(
+        data = part_of_values(
             self.name,
             (*parts, values["lengths"]) if "lengths" in values else parts,
-            check_finite=check_finite,
+            check_finite=not mark or mark != known,
         )
+        return data, mark
 
-    def _arrays(self) -> tuple[list[str], dict[str, object]]:
-        """Names of all arrays that there are, and those that are wanted."""
+    def _arrays(self) -> tuple[list[str], Mapping[str, object], Mark]:
+        """Names of all arrays that there are, those that are wanted, and what tells them."""
         if "npz" in self.paths:
-            with open(self.paths["npz"], "rb") as handle:
-                single = handle.read(len(MAGIC)) == MAGIC
-                if not single and not zipfile.is_zipfile(handle):
-                    raise ValueError("no archive of arrays, or only a part of one")
-                handle.seek(0)
-                file = np.load(handle, allow_pickle=False)
-                if isinstance(file, np.ndarray):
-                    raise ValueError("one array, expected an archive of several")
-                return file.files, {key: file[key] for key in KEYS if key in file.files}
-        return list(self.paths), {
-            key: np.load(path, mmap_mode="r", allow_pickle=False)
-            for key, path in self.paths.items()
-        }
+            found = read_archive(self.paths["npz"], KEYS, others=True)
+            return found.names, found.arrays, tuple(sorted(found.codes.items()))
+        mapped = {key: map_array(path) for key, path in self.paths.items()}
+        stamps = [each.mapped.stamp for each in mapped.values() if each.mapped is not None]
+        settled = len(stamps) == len(mapped) and all(map(_is_settled, stamps))
+        return list(self.paths), mapped, tuple(stamps) if settled else ()
+
+
+def _is_settled(stamp: Stamp) -> bool:
+    """Whether another change of this file will have another time."""
+    changed = max(stamp[2:])
+    coarse = changed % 10**9 == 0
+    return time.time() - changed / 1e9 > (COARSELY_SETTLED if coarse else SETTLED)
 
 
 @dataclass(frozen=True)
 class SeenShard:
-    """A shard as the scan has found it: the stamp of its files, the checksum of its values."""
+    """A shard as the scan has found it: what tells its files, the checksum of its values."""
 
     shard: Shard
-    stamp: Stamp
+    mark: Mark
     checksum: int
 
     def read(self) -> Sequences:
-        """Read it again; its values are compared only if its files have been written to."""
-        try:
-            untouched = self.shard.stamp == self.stamp
-        except OSError as error:
-            raise SourceError(f"{self.shard.name}: cannot be read ({error})") from error
-        data = self.shard.read(check_finite=not untouched)
-        return data if untouched else require_same(self.shard.name, data, self.checksum)
+        """Read it again; its values are compared only if they are not known by their mark."""
+        data, mark = self.shard.read(known=self.mark)
+        if mark and mark == self.mark:
+            return data
+        return require_same(self.shard.name, data, self.checksum)
 
 
 class Shards(Parts):
@@ -106,7 +103,7 @@ class Shards(Parts):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._stamps: list[Stamp] = []
+        self._marks: list[Mark] = []
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -133,20 +130,19 @@ class Shards(Parts):
 
     def scan_parts(self) -> Iterator[Summary]:
         """Scan every file, a few at a time: checks and checksums take longer than to read."""
-        self._stamps = []
+        self._marks = []
         pool = ThreadPoolExecutor(max_workers=AT_ONCE)
         try:
-            for summary, stamp in pool.map(self._scan, range(self.n_parts)):
-                self._stamps.append(stamp)
+            for summary, mark in pool.map(self._scan, range(self.n_parts)):
+                self._marks.append(mark)
                 yield summary
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _scan(self, index: int) -> tuple[Summary, Stamp]:
+    def _scan(self, index: int) -> tuple[Summary, Mark]:
         shard = self.shards[index]
-        # of the file as it is before it is read: one that changes meanwhile is compared later
-        stamp = shard.stamp
-        return summarise(shard.name, shard.read(), first=index == 0), stamp
+        data, mark = shard.read()
+        return summarise(shard.name, data, first=index == 0), mark
 
     def open(self, index: int) -> Part:
         """Read one file."""
@@ -155,7 +151,13 @@ class Shards(Parts):
     def remote(self, index: int) -> SeenShard:
         """Where to read a file from."""
         checksum = self.part_checksum(index)
-        return SeenShard(self.shards[index], self._stamps[index], checksum)
+        return SeenShard(self.shards[index], self._marks[index], checksum)
+
+    def require_unchanged(self, before: int | None) -> None:
+        """Compare files that are mapped: what is written through a map may leave no time behind."""
+        for index, shard in enumerate(self.shards):
+            if "npz" not in shard.paths:
+                require_same(shard.name, shard.read()[0], self.part_checksum(index))
 
     def __str__(self) -> str:
         return f"the directory {self.directory}"
