@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ class FormatError(ValueError):
     """A file of a model, of moments or of word vectors that is none, or is damaged."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def replaced_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """File to write to that takes the place of `path` once it is whole and on the disk.
 
@@ -43,7 +43,7 @@ def replaced_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
             shutil.copymode(target, beside)
         os.replace(beside, target)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             beside.unlink()
         if isinstance(error, OSError) and error.filename == str(beside):
             # whoever saves knows the file by its own name
@@ -59,7 +59,7 @@ def save_arrays(
         np.savez(file, format=np.array(name), version=np.array(version), **arrays)
 
 
-@contextlib.contextmanager
+@contextmanager
 def reading(path: str | PathLike[str], what: str) -> Iterator[None]:
     """Turn whatever is wrong with the content of a file into a `FormatError` that names it."""
     try:

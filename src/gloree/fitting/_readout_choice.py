@@ -50,7 +50,10 @@ INVERSE_RIDGES = (INVERSE_RIDGE, 0.1, 0.03, 0.01)
 """Inverse strengths of the ridge, for features of unit variance (scikit-learn's `C`)."""
 
 LEAST_SQUARES_RIDGE = 0.01
-"""Ridge of the least squares, relative to the variance of each feature, or their mean variance."""
+"""Ridge of the least squares, relative to the variance of each feature."""
+
+PLAIN_RIDGE = 1.0
+"""Ridge of the least squares on the inputs as they are: what ridge regression has by default."""
 
 CLEAR = 2.0
 """Standard errors by which a readout has to be better than a simpler one."""
@@ -130,8 +133,8 @@ def segments_of(batch: Batch) -> IntArray:
 class Candidate:
     """A way to fit a readout: on all features or inputs alone; None stands for least squares.
 
-    The ridge weighs all features alike, brought to variance 1, or as they are: then the directions
-    of little variance have to say the most to be heard.
+    The ridge weighs all features alike, brought to variance 1, or as they are: then those of
+    little variance have to say the most to be heard.
     """
 
     states: bool
@@ -144,9 +147,8 @@ class Candidate:
         X, labels = rows.features[inside, first:], rows.labels[inside]
         weights = np.zeros((rows.features.shape[1], rows.n_classes))
         if self.inverse_ridge is None:
-            scale = rows.scale[first:] / np.sqrt(np.mean(rows.scale[first:] ** 2))
-            scale = np.ones_like(scale) if self.alike else scale
-            ridge = Ridge(alpha=LEAST_SQUARES_RIDGE * len(X))
+            scale = np.ones(X.shape[1]) if self.alike else rows.scale[first:]
+            ridge = Ridge(alpha=LEAST_SQUARES_RIDGE * len(X) if self.alike else PLAIN_RIDGE)
             ridge.fit(X * scale, np.eye(rows.n_classes)[labels])
             weights[first:] = ridge.coef_.T * scale[:, None]
             return Linear(weights, ridge.intercept_)
@@ -227,7 +229,10 @@ def choose_readout(problem: FitProblem, readout: Readout, n_classes: int) -> Cho
     fold = rows.segment * FOLDS // (int(rows.segment.max()) + 1)
     logits = {each: _unseen(each, rows, fold) for each in tried}
     correct = {each: rows.correct(values) for each, values in logits.items()}
-    simplest = max(LEAST_SQUARES if direct else (USUAL,), key=lambda each: correct[each].sum())
+    plain, alike = LEAST_SQUARES
+    simplest = plain if direct else USUAL
+    if direct and clearly_more(correct[alike], correct[plain]):
+        simplest = alike
     chosen = _chosen(correct, simplest)
     shares = {
         f"{name}, parts held out in turn": float(correct[each].sum()) / len(rows.labels)

@@ -301,9 +301,10 @@ def _block_starts(batch: Batch, blocks: float) -> IntArray:
 def _block_products(starts: IntArray, left: Array, right: Array) -> Array:
     """Sum of left_t (x) right_t over each block, shape (n_blocks, n_left * n_right)."""
     n_blocks, n_rows = starts.shape[0], left.shape[0]
-    if n_rows % n_blocks == 0 and (starts == np.arange(0, n_rows, n_rows // n_blocks)).all():
-        stacked = left.reshape(n_blocks, -1, left.shape[1]).swapaxes(1, 2)
-        products: Array = stacked @ right.reshape(n_blocks, -1, right.shape[1])
+    length = n_rows // n_blocks
+    if n_rows % n_blocks == 0 and (starts == np.arange(0, n_rows, length)).all():
+        stacked = left.reshape(n_blocks, length, left.shape[1]).swapaxes(1, 2)
+        products: Array = stacked @ right.reshape(n_blocks, length, right.shape[1])
         return products.reshape(n_blocks, -1)
     total = np.empty((n_blocks, left.shape[1], right.shape[1]))
     for i, (begin, end) in enumerate(pairwise([*starts.tolist(), n_rows])):
