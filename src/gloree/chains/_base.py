@@ -37,10 +37,6 @@ class LawError(ValueError):
     """An input law was asked for something that it does not declare, or does not hold."""
 
 
-class LawConditionWarning(RuntimeWarning):
-    """An input law is nearly singular: its scores hold few digits."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What an input law can do: the law declares it, and `require` checks it.
@@ -193,7 +189,7 @@ def require(
 
     Warns
     -----
-    LawConditionWarning
+    RuntimeWarning
         With `digits`, for a `condition` beyond 1e8.
 
     Examples
@@ -252,7 +248,7 @@ def _check_condition(law: object, *, digits: bool, purpose: str) -> None:
     remedy = "leave columns out or project the inputs on fewer directions"
     if not condition <= LARGEST_CONDITION:
         raise LawError(f"{text}, and at least 4 are needed: {remedy}")
-    warnings.warn(f"{text}: {remedy}", LawConditionWarning, stacklevel=4)
+    warnings.warn(f"{text}: {remedy}", RuntimeWarning, stacklevel=4)
 
 
 def _named(law: object) -> str:

@@ -67,7 +67,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     direct : bool, default False
         Whether there is a linear path D from input to output beside the units.
     fit_bias : bool, default True
-        Whether hidden and output biases b and c are free.
+        Whether the hidden biases b are free. The offset c of the outputs is no hidden bias: it is
+        free with them, and without them where the outputs turn out to have one.
     recurrence : str, RecurrenceEstimator or None, default "instrument"
         Estimator of U: "instrument", "least-squares", "cross" or "score" (see
         `gloree.recurrence`); None fits a network without recurrence. "instrument" switches to

@@ -1,6 +1,7 @@
 """Rounds of residual moments, losses and solvers: from consistent weights to efficient ones."""
 
 from gloree.refinement._curvature import hessian_pass
+from gloree.refinement._efficient_scores import EfficientScores, flip_test, left_to_gain
 from gloree.refinement._gauss_newton import GaussNewton, gauss_newton
 from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
@@ -30,15 +31,7 @@ from gloree.refinement._sensitivities import (
     square_sums,
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
-from gloree.refinement._specification import (
-    Alternatives,
-    EfficientScores,
-    coupling_sums,
-    flip_test,
-    left_to_gain,
-    score_rows,
-    unit_sums,
-)
+from gloree.refinement._specification import Alternatives, coupling_sums, score_rows, unit_sums
 from gloree.refinement._standard_errors import StandardErrors, standard_errors
 
 __all__ = [
