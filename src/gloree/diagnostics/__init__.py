@@ -22,7 +22,6 @@ from gloree.diagnostics._findings import (
     RotationWarning,
     ScoreWarning,
     TooFewSamplesError,
-    UnitWarning,
     emit,
     warn_caller,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "ScoreWarning",
     "Stage",
     "TooFewSamplesError",
-    "UnitWarning",
     "check_covariance",
     "check_identifiable",
     "check_samples",
