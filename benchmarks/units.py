@@ -6,7 +6,7 @@
 * Decompositions: planted tensors with isotropic noise of 1/100, 1/20 and 1/10 of their norm,
   decomposed with the right rank, and with one component more than there are. How many are accepted?
 * Fits: data of known networks, fitted with the right number of units, with one and with two more.
-  A right fit is *doubted* if it warns of its units (an AcceptanceWarning or a UnitWarning); one
+  A right fit is *doubted* if it warns of its units (an AcceptanceWarning); one
   with too many is *silent* if it gives no warning at all. With moments alone, too.
 * Mirror images: cubic units with lower terms and free biases. A fit has *arrived* if its squared
   error is less than 10 noise variances above that of a descent from the truth (with p weights the
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from gloree import IORNN, SpectralRNNRegressor, datasets
 from gloree.activations import Polynomial
 from gloree.decomposition import cp_tensor, decompose
-from gloree.diagnostics import AcceptanceWarning, GloreeWarning, UnitWarning
+from gloree.diagnostics import AcceptanceWarning, GloreeWarning
 
 CELLS = ((3, 5, 4), (5, 8, 8), (8, 10, 10), (12, 14, 12))
 RATIOS = (100, 20, 10)
@@ -160,7 +160,7 @@ def fits(out: Output, n_seeds: int) -> None:
             X, Y, _ = make(seed)
             for prefix, more in (("", {}), ("moments_", {"refine": None})):
                 found = warned(X, Y, n_hidden, {**options, **more})
-                row[f"{prefix}doubted"] += bool(found & {AcceptanceWarning, UnitWarning})
+                row[f"{prefix}doubted"] += AcceptanceWarning in found
                 for extra in (1, 2) if not more else (1,):
                     found = warned(X, Y, n_hidden + extra, {**options, **more})
                     row[f"{prefix}silent{extra}"] += not found

@@ -25,7 +25,6 @@ from gloree.diagnostics._findings import (
     ScoreWarning,
     SpecificationWarning,
     TooFewSamplesError,
-    UnitWarning,
     emit,
     warn_caller,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "SpecificationWarning",
     "Stage",
     "TooFewSamplesError",
-    "UnitWarning",
     "check_covariance",
     "check_identifiable",
     "check_samples",

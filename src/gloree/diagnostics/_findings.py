@@ -24,11 +24,7 @@ class ScoreWarning(GloreeWarning):
 
 
 class AcceptanceWarning(GloreeWarning):
-    """The decomposition does not meet its own acceptance rule."""
-
-
-class UnitWarning(GloreeWarning):
-    """Some hidden unit cannot be told from noise: there may be too many of them."""
+    """Some component of the decomposition, or some hidden unit, may be wrong or mere noise."""
 
 
 class OutlierWarning(GloreeWarning):

@@ -286,7 +286,7 @@ def _doubts(problem: FitProblem, found: Decomposition) -> tuple[Finding, ...]:
     if found.overall_objection or found.accepted or _free_to_rotate(problem, found):
         return ()
     text = (
-        f"the first moment's decomposition does not meet its accept rule: {found.objection} (of "
+        f"the decomposition of the first moment is not reliable: {found.objection} (of "
         f"{found.rank}, in the order of `report_.decomposition`)"
     )
     remedy = "lower `n_hidden`, or use more data or more outputs"

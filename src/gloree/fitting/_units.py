@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from gloree.diagnostics import Finding, UnitWarning
+from gloree.diagnostics import AcceptanceWarning, Finding
 from gloree.models import Network
 from gloree.refinement import Layout, Solution
 from gloree.sequences import Array, IntArray
@@ -71,7 +71,7 @@ class UnitTests:
                 f"states, and may explode on new data"
             )
         remedy = f"lower `n_hidden` by {doubtful.size}, or give more data if the units are real"
-        return (Finding(UnitWarning, text, remedy),)
+        return (Finding(AcceptanceWarning, text, remedy),)
 
 
 def judge_units(
