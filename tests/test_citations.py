@@ -51,7 +51,7 @@ def wrong_citations(text: str) -> list[str]:
     wrong = [f":{role}:`{name}`" for role, name in cited if name.lstrip("/") not in targets()[role]]
     own = text.split("\n    References\n")[0].split("\nReferences\n")[0]
     wrong += [f"a number: {number!r}" for number in NUMBERED.findall(own)]
-    if PROSE.search(text) and not cited:
+    if PROSE.search(own) and not cited:
         wrong.append("the theory, without a label")
     if "[SA16]_" in text and ".. [SA16]" not in text:
         wrong.append("[SA16]_, which this docstring does not list under References")
