@@ -293,11 +293,11 @@ def test_a_series_is_one_output_or_one_channel(kind):
         def column(values):
             return pd.Series(values, index=np.arange(len(values))[::-1], dtype=kind)
 
-    plain = SystemIdentifier(1, 0, max_seconds=2).fit(u, y)
-    est = SystemIdentifier(1, 0, max_seconds=2).fit(column(u), column(y))
+    plain = SystemIdentifier(1, 0, max_seconds=60).fit(u, y)
+    est = SystemIdentifier(1, 0, max_seconds=60).fit(column(u), column(y))
     assert est.model_ == plain.model_
     np.testing.assert_array_equal(est.predict(column(u)), plain.predict(u))
-    listed = SystemIdentifier(1, 0, max_seconds=2).fit([column(u)] * 2, [column(y)] * 2)
+    listed = SystemIdentifier(1, 0, max_seconds=60).fit([column(u)] * 2, [column(y)] * 2)
     assert [part.shape for part in listed.predict([column(u), column(u)[:50]])] == [(400,), (50,)]
     assert metrics.r2_score(column(y), column(y)) == 1.0
     assert as_sequences(u[:, None], column(y)).flat_outputs
@@ -308,7 +308,7 @@ def test_records_in_frames_have_names():
     u = rng.standard_normal((400, 2))
     y = np.convolve(u[:, 0] - u[:, 1], [0.0, 0.5, 0.2])[:400]
     table = pandas_frame(u, ["valve", "pump"])
-    est = SystemIdentifier(1, 0, max_seconds=2).fit(table, y)
+    est = SystemIdentifier(1, 0, max_seconds=60).fit(table, y)
     assert est.feature_names_in_.tolist() == ["valve", "pump"]
     assert est.predict(table).shape == (400,)
     for action in (est.predict, est.simulate, lambda u: est.score(u, y)):

@@ -226,8 +226,10 @@ def test_small_pairs_of_units_do_not_overflow(data):
 
 def test_small_numbers_are_parameters_of_an_identifier(record):
     X, y = record
-    small = SystemIdentifier(np.int8(1), np.uint8(0), max_seconds=np.float32(2), verbose=np.int8(0))
-    assert small.fit(X, y).model_ == SystemIdentifier(1, 0, max_seconds=2.0).fit(X, y).model_
+    small = SystemIdentifier(
+        np.int8(1), np.uint8(0), max_seconds=np.float32(60), verbose=np.int8(0)
+    )
+    assert small.fit(X, y).model_ == SystemIdentifier(1, 0, max_seconds=60.0).fit(X, y).model_
 
 
 def test_a_checkpoint_does_not_tell_numbers_of_numpy_from_others(data, tmp_path):

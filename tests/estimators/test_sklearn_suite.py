@@ -82,7 +82,7 @@ ESTIMATORS = {
     "linear": SpectralRNNRegressor(1, activation="linear", random_state=0, engine="serial"),
     "quadratic": SpectralRNNRegressor(1, recurrence=None, random_state=0, engine="serial"),
     "classifier": SpectralRNNClassifier(1, recurrence=None, random_state=0, engine="serial"),
-    "identifier": SystemIdentifier(1, 0, max_seconds=5, engine="serial"),
+    "identifier": SystemIdentifier(1, 0, max_seconds=60, engine="serial"),
 }
 NEEDED = {
     "check_dataframe_column_names_consistency",
