@@ -141,6 +141,7 @@ def test_units_that_help_are_kept_where_steps_are_few():
     assert np.abs(classifier.model_.output_weights).max() > 0.1
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_many_steps_are_not_cut_into_parts():
     X, Y, _, _ = datasets.make_rnn(400, 10, 4, 2, 3, random_state=0)
     classifier = SpectralRNNClassifier(2, random_state=0, engine="serial")

@@ -116,6 +116,7 @@ def test_a_loader_of_an_iterable_dataset(loaders, parts, expected):
     assert regressor().fit(loader).model_ == expected
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_a_loader_of_labels(dataset, loaders, data):
     torch = pytest.importorskip("torch")
     X, labels = data[0], data[1].argmax(axis=2)
