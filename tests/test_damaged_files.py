@@ -369,5 +369,6 @@ def test_what_is_no_file_is_named_and_not_waited_for(make, tmp_path):
     make(tmp_path / "e")
     with pytest.raises((FormatError, OSError), match=r"e'"):
         IORNN.load(tmp_path / "e")
-    with pytest.raises(CheckpointError, match="/e "):
-        SpectralRNNRegressor(1).fit(X, Y, checkpoint=tmp_path / "e")
+    if not (tmp_path / "e").is_symlink() or (tmp_path / "e").exists():  # else it is replaced
+        with pytest.raises(CheckpointError, match="/e "):
+            Checkpoint(tmp_path / "e", {}, {})

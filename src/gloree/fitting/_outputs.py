@@ -56,6 +56,9 @@ HEAD_KEPT = 10_000
 TWO_WAY_BYTES = 2**25
 """Sensitivities of two chains that a worker holds at a time."""
 
+ROW_SENSITIVITIES, CLUSTER_HESSIANS = 2**24, 2**25
+"""Bytes of what standard errors are made of: a batch's sensitivities, and J^T J of every piece."""
+
 READOUT_ROWS = 2**18
 """Rows that a readout of labels is fitted to, at most."""
 
@@ -207,6 +210,10 @@ def bytes_beside(problem: FitProblem, n_outputs: int, n_workers: int) -> int:
         # those that the workers hold, the one that is read, and as many bytes that it is made of
         largest = int(np.diff(data.part_rows).max())
         total += 8 * columns * ((n_workers + 4) * largest + 2 * HEAD_KEPT)
+    if settings.solver is not None:
+        weights = problem.layout(settings.n_hidden or 10).size
+        total += min(ROW_SENSITIVITIES, 8 * weights * data.n_rows) * n_workers
+        total += 2 * min(CLUSTER_HESSIANS, 8 * 1000 * weights**2)
     if settings.bidirectional:
         total += TWO_WAY_BYTES * n_workers
     if problem.encode is not None and settings.n_hidden is not None:
