@@ -71,7 +71,7 @@ RUNS = (
     Run("memory", "memory"),
     Run("limits", "limits"),
     Run("coverage", "coverage"),
-    Run("specification", "specification", "--seeds 60"),
+    Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
