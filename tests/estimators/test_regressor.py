@@ -104,7 +104,7 @@ def test_sequences_of_any_length_are_fitted_together(simulated):
 def test_one_long_sequence_is_enough(simulated):
     _, _, truth, chain = simulated
     x = chain.sample(1, 10_000, random_state=0)[0]
-    y = truth.simulate(x, noise=NOISE, random_state=0)
+    y = truth.simulate(x, noise=NOISE, random_state=1)
     est = regressor().fit(x, y)
     assert est.report_.sizes["sequences"] == 1
     assert est.report_.sizes["steps"] == 10_000
