@@ -52,10 +52,6 @@ SAME_ROUNDING = 1e-12
 """Relative difference allowed where the machine rounds as that of the record did: what is left is
 the order of a few operations."""
 
-GIVEN_UP = {"labels, two-way": 2}
-"""Entry of a history on record that belongs to directions of units that were tried and given up:
-version 0.1.0 listed it among the steps that were kept."""
-
 OTHER_ROUNDING = 1e-6
 """The same for weights and predictions on other machines, whose kernels sum in another order:
 rounding of 1e-16 times the condition of the normal equations (up to 1e6 in these fits), and four
@@ -417,10 +413,6 @@ def failures(fit: Fit, record: dict[str, Any], result: dict[str, Any]) -> tuple[
     that end by held-out data, scores.
     """
     recorded = record["fits"][fit.name]
-    if fit.name in GIVEN_UP:
-        history = list(recorded["report"]["history"])
-        del history[GIVEN_UP[fit.name]]
-        recorded = {**recorded, "report": {**recorded["report"], "history": history}}
     found = compare(recorded, result)
     if record["header"]["signature"] == signature():
         return found, found.worst <= SAME_ROUNDING and not found.other

@@ -303,7 +303,10 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
     part_bytes = sum(values.nbytes for values in items[0])
     # the head of the first partition comes with its scan, the other scans are small
     assert len(scans) == N_PARTS and max(scans[1:]) < part_bytes / 4
-    assert len(sizes) > 5 * N_PARTS and max(sizes) < part_bytes / 4
+    # for standard errors a matrix comes of every sequence, of bounded size together: more than
+    # data as small as these, in one pass
+    large = [size for size in sizes if size >= part_bytes / 4]
+    assert len(sizes) > 5 * N_PARTS and len(large) <= N_PARTS
 
 
 def test_a_partition_of_which_everything_is_left_out_adds_nothing(client, items):

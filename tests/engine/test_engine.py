@@ -260,14 +260,13 @@ def subset_of(data, n_rows, **cut):
 @pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("name", ["serial", "threads"])
 @pytest.mark.parametrize("in_parts", [True, False])
-def test_a_subset_gives_the_sums_of_its_batches_to_the_last_bit(name, in_parts, small, monkeypatch):
+def test_a_subset_gives_the_sums_of_its_batches_to_the_last_bit(name, in_parts, small):
     """Kept in memory or not: rows of a part join the sums of that part first."""
-    monkeypatch.setattr("gloree.engine._source.KEPT_NUMBERS", 10**6 if small else 0)
     rng = np.random.default_rng(0)
     items = [(rng.standard_normal((12, 9, 3)), rng.standard_normal((12, 9, 2))) for _ in range(5)]
     whole = [np.concatenate(values) for values in zip(*items, strict=True)]
     data = scanned(items) if in_parts else as_sequences(*whole)
-    subset = subset_of(data, 200)
+    subset = subset_of(data, 200, most_kept=10**6 if small else 0)
     expected = Engine("serial").run(total, Subset(subset.source, subset.batches))
     for _ in range(2):
         found = Engine(name, n_workers=3).run(total, subset)

@@ -315,7 +315,8 @@ def test_memory_does_not_grow_with_the_number_of_batches():
     few, many = peak_of_fit(pool, 40), peak_of_fit(pool, 120)
     batch_bytes = 8 * 20 * 200 * (4 + 3)
     assert many < few + 0.05 * 80 * batch_bytes
-    assert many < 20 * batch_bytes
+    # standard errors and tests of specification hold what belongs to a bounded number of rows
+    assert many < 40 * batch_bytes
 
 
 # ------------------------------------------------------------------------------ reused buffers
