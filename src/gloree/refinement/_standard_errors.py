@@ -1,13 +1,4 @@
-r"""Standard errors of all free weights at a refined model, and their degrees of freedom.
-
-References
-----------
-.. [1] R. M. Bell and D. F. McCaffrey, "Bias reduction in standard errors for linear regression with
-   multi-stage samples", Survey Methodology 28 (2002).
-.. [2] J. E. Pustejovsky and E. Tipton, "Small-sample methods for cluster-robust variance estimation
-   and hypothesis testing in fixed effects models", Journal of Business & Economic Statistics 36
-   (2018).
-"""
+r"""Standard errors of all free weights at a refined model, and their degrees of freedom."""
 
 from __future__ import annotations
 
@@ -146,7 +137,7 @@ def standard_errors(
     r"""Standard errors at a refined model, from the scores of clusters.
 
     With the clusters' scores g_q and their A_q = J_q^T J_q, the inverse H^+ of the sum of these
-    under the constraints, and any combination c of the weights, the variance is (CR2, [1]_)
+    under the constraints, and any combination c of the weights, the variance is (CR2, [1]_ [2]_)
 
     .. math::
         V = \sum_q \bigl(c^T R (I - R^T A_q R)^{-1/2} R^T g_q\bigr)^2, \qquad R R^T = H^+ ,
@@ -179,6 +170,14 @@ def standard_errors(
     Notes
     -----
     One more pass over (a part of) the data.
+
+    References
+    ----------
+    .. [1] R. M. Bell and D. F. McCaffrey, "Bias reduction in standard errors for linear regression with
+       multi-stage samples", Survey Methodology 28 (2002).
+    .. [2] J. E. Pustejovsky and E. Tipton, "Small-sample methods for cluster-robust variance estimation
+       and hypothesis testing in fixed effects models", Journal of Business & Economic Statistics 36
+       (2018).
     """
     if solution.hessian is None:
         raise ValueError(
