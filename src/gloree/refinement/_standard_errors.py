@@ -173,11 +173,11 @@ def standard_errors(
 
     References
     ----------
-    .. [1] R. M. Bell and D. F. McCaffrey, "Bias reduction in standard errors for linear regression with
-       multi-stage samples", Survey Methodology 28 (2002).
-    .. [2] J. E. Pustejovsky and E. Tipton, "Small-sample methods for cluster-robust variance estimation
-       and hypothesis testing in fixed effects models", Journal of Business & Economic Statistics 36
-       (2018).
+    .. [1] R. M. Bell and D. F. McCaffrey, "Bias reduction in standard errors for linear
+       regression with multi-stage samples", Survey Methodology 28 (2002).
+    .. [2] J. E. Pustejovsky and E. Tipton, "Small-sample methods for cluster-robust variance
+       estimation and hypothesis testing in fixed effects models", Journal of Business & Economic
+       Statistics 36 (2018).
     """
     if solution.hessian is None:
         raise ValueError(
