@@ -129,6 +129,7 @@ REPLICATIONS = 200
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")  # of some, by their level
 @pytest.mark.parametrize("name", list(NULLS))
 def test_p_values_are_calibrated_where_the_class_is_right(name):
     case = NULLS[name]

@@ -24,6 +24,7 @@ from gloree.diagnostics import (
     Finding,
     ScoreWarning,
     check_covariance,
+    check_size,
 )
 from gloree.engine import Source
 from gloree.fitting._outputs import HEAD_ROWS, SEGMENT, OutputSummary
@@ -222,6 +223,7 @@ def _window_moments(problem: FitProblem, source: Source) -> Moments:
         source.subset(rows) if rows < problem.data.n_rows else source,
         label="input covariance",
     )
+    check_size("X", np.diagonal(sums.products) / sums.n_rows)
     offset = sums.total / sums.n_rows
     covariance = sums.products / sums.n_rows - np.outer(offset, offset)
     if windows:

@@ -161,7 +161,13 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
         hold_out(source)
     sums = problem.engine.run(partial(label_sums, n_classes=n_classes), source, label="labels")
     check_size("X", np.diagonal(sums.gram) / sums.n_rows)
-    return ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
+    found = ClassWhitening.of(sums, direct=problem.settings.direct, coding=problem.encode)
+    if found.n_outputs == 0:
+        raise ValueError(
+            "`labels` are all the same on the steps that count (the first `lags` - 1 of a sequence "
+            "do not), or the inputs alone predict all of them: nothing is left for hidden units"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from gloree._arrays import beside, take_rows, to_host
 from gloree._sums import required
 from gloree.diagnostics import Finding, LinearModelWarning
-from gloree.engine import Engine, Selection
+from gloree.engine import Engine, Selection, Source, Subset
 from gloree.fitting._labels import Readout, accuracy
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._refine import RefinedFit
+from gloree.fitting._refine import RefinedFit, scale_of_columns
 from gloree.models import Network
 from gloree.refinement import (
     INVERSE_RIDGE,
@@ -79,7 +79,7 @@ class Rows:
     """States and inputs of all counted steps, labels, and the sequence (segment) of each.
 
     `features` have mean 0 and variance 1, the first `n_states` of them are states; `mean` and
-    `scale` undo that.
+    `scale` undo that. `given` are standard deviations in the units of the data.
     """
 
     features: NDArray[np.float32]
@@ -89,6 +89,7 @@ class Rows:
     n_classes: int
     mean: Array
     scale: Array
+    given: Array
 
     @property
     def n_weights(self) -> int:
@@ -119,8 +120,11 @@ class Rows:
         segment = np.concatenate([n + part[2] for n, part in zip(before, parts, strict=True)])
         mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        X = ((X - mean) / scale).astype(np.float32)
-        return cls(X, labels, segment, model.n_hidden, n_classes, mean, scale)
+        X, given = ((X - mean) / scale).astype(np.float32), scale.copy()
+        source = selection.source if isinstance(selection, Subset) else selection
+        if direct and isinstance(source, Source) and source.scale is not None:
+            given[model.n_hidden :] /= scale_of_columns(source)
+        return cls(X, labels, segment, model.n_hidden, n_classes, mean, scale, given)
 
 
 def segments_of(batch: Batch) -> IntArray:
@@ -147,11 +151,13 @@ class Candidate:
         X, labels = rows.features[inside, first:], rows.labels[inside]
         weights = np.zeros((rows.features.shape[1], rows.n_classes))
         if self.inverse_ridge is None:
-            scale = np.ones(X.shape[1]) if self.alike else rows.scale[first:]
+            scale = np.ones(X.shape[1]) if self.alike else rows.given[first:]
             ridge = Ridge(alpha=LEAST_SQUARES_RIDGE * len(X) if self.alike else PLAIN_RIDGE)
             ridge.fit(X * scale, np.eye(rows.n_classes)[labels])
             weights[first:] = ridge.coef_.T * scale[:, None]
             return Linear(weights, ridge.intercept_)
+        if (labels == labels[0]).all():
+            return Linear(weights, np.where(np.arange(rows.n_classes) == labels[0], 0.0, -20.0))
         regression = LogisticRegression(C=self.inverse_ridge, max_iter=100, tol=1e-4)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=ConvergenceWarning)
@@ -299,6 +305,9 @@ def _network(model: Network, rows: Rows, found: Linear, sharpness: float) -> Net
     weights = sharpness * found.weights / rows.scale[:, None]
     bias = sharpness * found.bias - rows.mean @ weights
     direct = None if model.direct_weights is None else weights[rows.n_states :]
+    if not weights[: rows.n_states].any():
+        # units without a part in the outputs must not explode on new data
+        model = model.replace(recurrent_weights=None)
     return model.replace(
         output_weights=weights[: rows.n_states], output_bias=bias, direct_weights=direct
     )
