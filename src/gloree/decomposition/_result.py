@@ -23,6 +23,7 @@ EXACT_LOSS = 5e-25
 # The rule of acceptance: when measured, 98 results were rightly accepted and 3 wrongly, 41 rightly
 # rejected and 2 wrongly.
 MAX_PREDICTED_ERROR = 0.2
+MAX_LOADING_ERROR = 0.25  # of the worst component
 MAX_COSINE = 0.98
 MAX_LOADING = 3.0
 
@@ -211,7 +212,8 @@ class Decomposition:
 
         The method has to succeed (`status.ok`), the predicted errors to be below 0.2, no two
         components nearly parallel (`max_cosine` below 0.98), none nearly to cancel each other
-        (`max_loading` below 3), and every single one `distinct`.
+        (`max_loading` below 3), and every single one `distinct`, with an error of its loadings
+        below 0.25: of a true component that is split in two, each half looks distinct.
         """
         return self.overall_objection or self._objection_to_components()
 
@@ -230,9 +232,10 @@ class Decomposition:
         return ""
 
     def _objection_to_components(self) -> str:
-        if self.distinct.all():
+        sound = self.distinct & (self.loading_errors < MAX_LOADING_ERROR)
+        if sound.all():
             return ""
-        weak = ", ".join(str(index) for index in np.flatnonzero(~self.distinct))
+        weak = ", ".join(str(index) for index in np.flatnonzero(~sound))
         return f"noise might have made component(s) {weak}, or turned them into each other"
 
     def to_cp(self, order: int | None = None) -> CPTensor:

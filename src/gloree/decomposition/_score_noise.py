@@ -55,7 +55,8 @@ def with_score_noise(found: Decomposition, metric: NoiseMetric) -> Decomposition
     rows = found.components @ metric.inverse.T
     lengths = np.linalg.norm(rows, axis=1)
     A = rows / lengths[:, None]
-    W = found.loadings / metric.scales * lengths[:, None] ** found.order
+    W = np.ldexp(found.loadings / metric.scales, metric.exponent)  # K and scales as given
+    W *= lengths[:, None] ** found.order
     ratios = _ratios(A, W, found.order, found.degrees_of_freedom, metric.factor, metric.scales)
     if ratios is None:
         return found
