@@ -166,9 +166,14 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
 
 
-def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan:
-    """Features, rows and memory of the first moment, from shapes alone."""
+def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
+    """Features, rows and memory of the first moment, from shapes alone.
+
+    `n_labels` are the outputs that labels will become, before they have.
+    """
     settings = problem.settings
+    n_outputs = problem.n_outputs if n_labels is None else n_labels
+    labels = n_labels is not None or problem.encode is not None
     batch_size, n_workers = settings.batch_size, problem.engine.n_workers
     if isinstance(problem.data, Sequences) and on_accelerator(problem.data.X):
         n_workers = 1
@@ -179,7 +184,7 @@ def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan
     return plan(
         problem.data.n_rows,
         problem.n_inputs,
-        n_outputs or problem.n_outputs,
+        n_outputs,
         n_hidden=settings.n_hidden or 10,
         degree=settings.activation.degree,
         moment=settings.moment,
@@ -188,7 +193,7 @@ def plan_moment(problem: FitProblem, n_outputs: int | None = None) -> MomentPlan
         batch_size=batch_size,
         memory_limit=settings.memory_limit,
         n_segments=number_of_segments(problem.data),
-        beside=bytes_beside(problem, n_outputs or problem.n_outputs, n_workers or n_cores()),
+        beside=bytes_beside(problem, n_outputs, n_workers or n_cores(), labels=labels),
     )
 
 
@@ -201,7 +206,7 @@ def number_of_segments(data: Data) -> int:
     )
 
 
-def bytes_beside(problem: FitProblem, n_outputs: int, n_workers: int) -> int:
+def bytes_beside(problem: FitProblem, n_outputs: int, n_workers: int, *, labels: bool) -> int:
     """Memory beside batches and sums: parts of the data, both directions, a readout of labels."""
     data, settings = problem.data, problem.settings
     columns = data.n_inputs + data.n_outputs
@@ -210,13 +215,13 @@ def bytes_beside(problem: FitProblem, n_outputs: int, n_workers: int) -> int:
         # those that the workers hold, the one that is read, and as many bytes that it is made of
         largest = int(np.diff(data.part_rows).max())
         total += 8 * columns * ((n_workers + 4) * largest + 2 * HEAD_KEPT)
-    if settings.solver is not None:
+    if settings.solver is not None and not labels:
         weights = problem.layout(settings.n_hidden or 10).size
         total += min(ROW_SENSITIVITIES, 8 * weights * data.n_rows) * n_workers
         total += 2 * min(CLUSTER_HESSIANS, 8 * 1000 * weights**2)
     if settings.bidirectional:
         total += TWO_WAY_BYTES * n_workers
-    if problem.encode is not None and settings.n_hidden is not None:
+    if labels and settings.n_hidden is not None:
         rows = min(READOUT_ROWS, data.n_rows)
         total += rows * (12 * (settings.n_hidden + problem.n_inputs) + 40 * (n_outputs + 1))
     return total
