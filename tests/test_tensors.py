@@ -483,6 +483,7 @@ def test_fits_equal_those_of_arrays(parameters, form, device):
             assert_equal(found.report_.standard_errors[name], errors, FIT, name)
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")  # two weak units
 @pytest.mark.parametrize("refine, readout", [(None, "logistic"), (None, "least-squares")])
 def test_labelling_fits_equal_those_of_arrays(refine, readout, device):
     X, Y, _ = make_fit_data()

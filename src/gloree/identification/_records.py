@@ -63,7 +63,8 @@ def read_inputs(u: object, name: str = "u") -> object:
 def _is_vector(y: object) -> bool:
     """Whether an output was given without its last axis."""
     first: Any = y[0] if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]) else y
-    return np.ndim(np.asarray(first) if hasattr(first, "__array__") else first) == 1
+    known = hasattr(first, "ndim") or not hasattr(first, "__array__")  # a tensor has it
+    return np.ndim(first if known else np.asarray(first)) == 1
 
 
 @contextmanager
