@@ -37,7 +37,7 @@ LOWER_TERMS = Polynomial((0.0, 1.0, 0.5, 0.2))
 MIRROR_CELLS = ((6, 1, 2, 4000, 10), (7, 4, 6, 8000, 3), (3, 1, 5, 8000, 2), (5, 3, 4, 2000, 10))
 ARRIVED = 10.0
 MOST_REJECTED = 0.08
-FITS, FITS_OF_MANY = 5, 2
+FITS, FITS_OF_MANY = 25, 5
 """Fits of each kind, and of the one with 12 units, which take longer."""
 
 
@@ -255,7 +255,7 @@ def mirrors(out: Output, n_seeds: int) -> None:
 
 
 def main() -> None:
-    arguments = option_parser(__doc__, seeds=15).parse_args()
+    arguments = option_parser(__doc__, seeds=25).parse_args()
     out = Output(arguments)
     n_seeds = arguments.seeds or (1 if arguments.quick else 15)
     decompositions(out, n_seeds)
