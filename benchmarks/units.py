@@ -255,7 +255,7 @@ def mirrors(out: Output, n_seeds: int) -> None:
 
 
 def main() -> None:
-    arguments = option_parser(__doc__, seeds=25).parse_args()
+    arguments = option_parser(__doc__, seeds=15).parse_args()
     out = Output(arguments)
     n_seeds = arguments.seeds or (1 if arguments.quick else 15)
     decompositions(out, n_seeds)
