@@ -50,3 +50,10 @@ def test_a_limit_that_cannot_be_kept_names_the_least_one_that_can():
         est.set_params(memory_limit=least - 1).fit(X, Y)
     limited = est.set_params(memory_limit=least).fit(X, Y)
     assert limited.report_.refined_rmse.shape == (2,)
+
+
+def test_linear_networks_refuse_a_limit():
+    X, Y, _, _ = datasets.make_rnn(20, 50, 1, 1, 1, random_state=0)
+    est = SpectralRNNRegressor(1, activation="linear", memory_limit=2**30)
+    with pytest.raises(ValueError, match="`memory_limit`=1,073,741,824 cannot be kept"):
+        est.fit(X, Y)

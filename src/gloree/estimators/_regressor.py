@@ -88,7 +88,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
         Bytes a fit may take beside data in memory; a `MemoryLimitError` names the least that will
-        do.
+        do. Fits of linear networks cannot keep one, and refuse it.
     random_state : None, int, SeedSequence, Generator or RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -249,6 +249,11 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
             raise ValueError(
                 "activation='linear' uses neither `moment` nor `recurrence`, and has a refinement "
                 "of its own: leave `moment`, `recurrence`, `refine` and `loss` to their names"
+            )
+        if settings.memory_limit is not None:
+            raise ValueError(
+                f"`memory_limit`={settings.memory_limit:,} cannot be kept with activation='linear', "
+                f"which takes the data into memory: leave it None"
             )
         n_rows, n_inputs, n_hidden = problem.data.n_rows, problem.n_inputs, settings.n_hidden or 1
         needed = 2 * (n_inputs + n_hidden + 1)
