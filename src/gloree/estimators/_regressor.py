@@ -252,8 +252,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
             )
         if settings.memory_limit is not None:
             raise ValueError(
-                f"`memory_limit`={settings.memory_limit:,} cannot be kept with activation='linear', "
-                f"which takes the data into memory: leave it None"
+                f"`memory_limit`={settings.memory_limit:,} cannot be kept with "
+                f"activation='linear', which takes the data into memory: leave it None"
             )
         n_rows, n_inputs, n_hidden = problem.data.n_rows, problem.n_inputs, settings.n_hidden or 1
         needed = 2 * (n_inputs + n_hidden + 1)
