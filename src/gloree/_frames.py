@@ -75,12 +75,20 @@ def feature_names(value: object, name: str) -> Names | None:
     ------
     TypeError
         If some are strings and some are not.
+    ValueError
+        If two columns have one name.
     """
     if not is_frame(value):
         return None
     table: Any = value
     names = list(table.columns)
     if all(isinstance(each, str) for each in names):
+        twice = sorted({each for each in names if names.count(each) > 1})
+        if twice:
+            raise ValueError(
+                f"`{name}` has several columns of the name {', '.join(map(repr, twice))}: give "
+                f"every column a name of its own"
+            )
         return tuple(names) or None
     if any(isinstance(each, str) for each in names):
         kinds = sorted({type(each).__name__ for each in names})

@@ -411,3 +411,10 @@ def test_inputs_of_a_classifier_have_names_too(data, labels):
         method(X)
         with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
             method(X[INPUTS[::-1]])
+
+
+def test_two_columns_of_one_name_are_refused(data):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(np.zeros((20, 3)), columns=["a", "b", "a"])
+    with pytest.raises(ValueError, match="`X` has several columns of the name 'a'"):
+        SpectralRNNRegressor(1).fit(frame, np.zeros(20))

@@ -152,7 +152,7 @@ def find_separator(text: str) -> str:
         below = [cell.strip() for row in cut[1:] or cut for cell in row]
         numbers = sum(cell == "" or bool(NUMBER.fullmatch(cell)) for cell in below)
         # how far apart lines may be is for later: a row of another length is named then
-        score = (len(set(sizes)) == 1, round(numbers / len(below), 6), sizes[0])
+        score = (len(set(sizes)) == 1, round(numbers / max(len(below), 1), 6), sizes[0])
         if score > best and (separator != BLANKS or score[0]):
             best, found = score, separator
     return found

@@ -36,6 +36,9 @@ from ._tensor import FloatArray, NoiseMetric
 if TYPE_CHECKING:
     from ._result import Decomposition
 
+# Loadings, in standard deviations of the outputs, beyond which K or scales belong to other data.
+LARGEST = 1e100
+
 # A standard error is then right to some hundredths; the ratio moves by less.
 DRAWS = 4000
 
@@ -55,8 +58,11 @@ def with_score_noise(found: Decomposition, metric: NoiseMetric) -> Decomposition
     rows = found.components @ metric.inverse.T
     lengths = np.linalg.norm(rows, axis=1)
     A = rows / lengths[:, None]
-    W = np.ldexp(found.loadings / metric.scales, metric.exponent)  # K and scales as given
-    W *= lengths[:, None] ** found.order
+    with np.errstate(over="ignore"):
+        W = np.ldexp(found.loadings / metric.scales, metric.exponent)  # K and scales as given
+        W *= lengths[:, None] ** found.order
+    if not np.abs(W).max() < LARGEST:
+        return found
     ratios = _ratios(A, W, found.order, found.degrees_of_freedom, metric.factor, metric.scales)
     if ratios is None:
         return found

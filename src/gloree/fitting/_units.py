@@ -70,7 +70,10 @@ class UnitTests:
                 f"; unit(s) {names} act through the recurrence alone, gain from a few large "
                 f"states, and may explode on new data"
             )
-        remedy = f"lower `n_hidden` by {doubtful.size}, or give more data if the units are real"
+        remedy = (
+            "lower `n_hidden` by 1 and fit again (two units in the place of one both look like "
+            "noise), or give more data if the units are real"
+        )
         return (Finding(AcceptanceWarning, text, remedy),)
 
 
