@@ -9,7 +9,13 @@ import pytest
 from helpers.estimates import regressor
 from sklearn.linear_model import Ridge
 
-from gloree import SpectralRNNClassifier, SystemIdentifier, datasets, metrics
+from gloree import (
+    SpectralRNNClassifier,
+    SpectralRNNRegressor,
+    SystemIdentifier,
+    datasets,
+    metrics,
+)
 from gloree.diagnostics import GloreeWarning
 from gloree.sequences import as_sequences
 from gloree.sources import SourceError
