@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from gloree.diagnostics import AcceptanceWarning, Finding
 from gloree.models import Network
-from gloree.refinement import Layout, Solution
+from gloree.refinement import Layout, Solution, inverse_root
 from gloree.sequences import Array, IntArray
 
 MARGIN = 3.0
@@ -117,21 +116,14 @@ def white_covariance(solution: Solution, layout: Layout) -> Array:
     """
     assert solution.hessian is not None
     assert solution.squares is not None
-    H = solution.hessian.hessian
-    scale = 1.0 / np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
-    fixed = layout.scale_constraints(solution.model) * scale
-    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
-    try:
-        inverse = linalg.cho_solve(linalg.cho_factor(matrix), np.eye(layout.size))
-    except linalg.LinAlgError:
-        inverse = np.linalg.pinv(matrix, rcond=DEPENDENT, hermitian=True)
+    root = inverse_root(solution.hessian.hessian, layout.scale_constraints(solution.model))
     variances = solution.squares / solution.n_rows
-    scale = scale * np.sqrt(variances.mean())
+    scale = np.full(layout.size, np.sqrt(variances.mean()))
     if variances.all():
         places = layout.indices["output_weights"]
         scale[places] *= np.sqrt(variances / variances.mean())
-    return np.asarray(inverse * np.outer(scale, scale))
+    root = scale[:, None] * root
+    return np.asarray(root @ root.T)
 
 
 def noise_limit(n_values: int, n_directions: int) -> float:

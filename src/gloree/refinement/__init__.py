@@ -32,7 +32,7 @@ from gloree.refinement._sensitivities import (
 )
 from gloree.refinement._solvers import Progress, RefinementStatus, Solution, Solver, Step
 from gloree.refinement._specification import Alternatives, coupling_sums, score_rows, unit_sums
-from gloree.refinement._standard_errors import StandardErrors, standard_errors
+from gloree.refinement._standard_errors import StandardErrors, inverse_root, standard_errors
 
 __all__ = [
     "INVERSE_RIDGE",
@@ -68,6 +68,7 @@ __all__ = [
     "hessian_pass",
     "hessian_sums",
     "in_other_units",
+    "inverse_root",
     "left_to_gain",
     "logistic_readout",
     "on_uncentred_inputs",
