@@ -135,6 +135,7 @@ CLOCKS = {
     ),
     "a stopwatch of hours": (("99:59:59", "100:00:00", "100:00:01"), [0, 1, 2]),
     "minutes and seconds": (("59:59.5", "00:00.0", "00:00.5"), [0, 0.5, 1]),
+    "a leap second": (("23:59:59", "23:59:60", "00:00:00"), [0, 1, 1]),
     "equal times": (("12:00", "12:00", "12:01"), [0, 0, 60]),
 }
 
@@ -238,6 +239,11 @@ def test_a_gap_cuts_every_sequence_that_goes_on_behind_it(write):
     np.testing.assert_array_equal(table.X.ravel(), [1, 3, 2, 4, 5])
     np.testing.assert_array_equal(table.lengths, [1, 1, 1, 2])
     assert table.sequences == ("A", "A", "B", "B")
+
+
+def test_a_table_of_which_no_row_is_whole_is_refused(write):
+    with pytest.raises(ValueError, match=r"table\.csv: every row misses a cell of \['u', 'y'\]"):
+        write("u;y\n1;NA\nNA;2\n", missing="split")
 
 
 def test_a_row_of_separators_has_missing_cells(write):

@@ -234,6 +234,8 @@ def read_csv(
     times = _times(below, names, chosen, groups, marks)
     gaps = below.gaps if missing == "split" else np.zeros(len(values), dtype=np.int64)
     order, lengths, kept = _sequences(values, groups, gaps, split=missing == "split")
+    if not order.size:
+        raise ValueError(f"{name}: every row misses a cell of {[names[i] for i in wanted]}")
     n_inputs, given = len(chosen.inputs), [names[column] for column in wanted]
     return Table(
         values[order, :n_inputs],

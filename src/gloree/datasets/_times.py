@@ -157,7 +157,7 @@ def _seconds(cells: Cells, texts: list[str], column: int, groups: IntArray) -> A
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     whole, fraction = whole[order], fraction[order]
     turns = np.diff(whole, prepend=whole[0]) < -period / 2
-    if bool((whole >= period).any()):
+    if bool((whole > period).any()):
         turns[:] = False
     turns[starts] = False
     whole = whole + period * np.cumsum(turns)
