@@ -150,7 +150,7 @@ def single(n, seed):
     return u, y + 0.01 * y.std() * np.random.default_rng(seed + 100).standard_normal(n)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
 def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed):
     """The choice alone, with time enough."""

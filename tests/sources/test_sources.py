@@ -340,7 +340,7 @@ def reused(items):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_an_iterable_may_fill_the_same_buffers_again(engine, dtype, data):
     # a buffer is filled six times in each of some thirty passes
-    items = cut_in_parts(*(values[:360].astype(dtype) for values in data))
+    items = cut_in_parts(*(values[:120].astype(dtype) for values in data))
     expected = regressor(batch_size=64).fit(Again(items)).model_
     for _ in range(3):  # a race need not show the first time
         found = regressor(engine=engine, batch_size=64).fit(PerPass(lambda _: reused(items))).model_
