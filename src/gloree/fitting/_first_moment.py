@@ -62,7 +62,8 @@ class FirstMoment:
     `moment` is the name of its estimator, `residual` the moment of residuals for the rounds,
     `rows` what it was taken of (`n_rows` were asked for). `reduced` says whether it was taken along
     a few directions of the inputs that were found first. `doubts` are findings on single units,
-    which a test of the refined ones replaces.
+    which a test of the refined ones replaces. `noise`, (n_outputs,), is what a regression on the
+    inputs alone leaves, where there was one.
     """
 
     model: Network
@@ -77,6 +78,7 @@ class FirstMoment:
     findings: tuple[Finding, ...]
     doubts: tuple[Finding, ...]
     detail: str
+    noise: Array | None = None
 
 
 def estimate_first_moment(
@@ -129,7 +131,7 @@ def estimate_first_moment(
     findings += _identification_findings(problem, found, determined=determined)
     return FirstMoment(
         *(model, layout, estimator.name, residual, found, rank_reason, rows, n_rows),
-        *(reduced, findings, _doubts(problem, found), "; ".join(details)),
+        *(reduced, findings, _doubts(problem, found), "; ".join(details), estimate.noise),
     )
 
 

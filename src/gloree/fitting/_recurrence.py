@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,11 @@ from gloree.engine import Selection
 from gloree.fitting._directions import find_directions
 from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._large_biases import with_large_biases
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
-from gloree.models import CanonicalUnits, Network, canonical_units
+from gloree.models import CanonicalUnits, ExplosionError, Network, canonical_units
 from gloree.recurrence import (
     Contraction,
     Directions,
@@ -39,6 +41,9 @@ START_WORK = 2 * 10**8
 ROUND_GAIN, START_GAIN = 1e-4, 0.05
 """Rounds end when one lowers the squared error by less than this fraction; where a refinement
 follows, by the second one."""
+
+LARGE_BIAS_SWEEPS = 4
+"""Sweeps that find the recurrence of units with large biases."""
 
 OFFSET_GAIN = 0.05
 """Part of the squared error that an offset of the outputs has to save before it is fitted without
@@ -103,13 +108,17 @@ def start_recurrence(
     data = rows_of_rounds(problem, inputs, first)
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
     rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
-    directions = None
-    if problem.settings.bidirectional:
-        found = find_directions(problem, inputs, first.model, rounds, enough=ROUND_GAIN)
-        rounds, current, directions = found.rounds, found.current, found.directions
-        findings += found.findings
-    else:
-        current = start_rounds(rounds, first.model)
+    attempt = run_start(problem, inputs, first.model, rounds)
+    shifted = with_large_biases(problem, outputs, inputs, first, attempt.current)
+    if shifted is not None:
+        with suppress(ExplosionError):
+            careful = replace(rounds, estimator=LeastSquares())
+            other = run_start(problem, inputs, shifted, careful, LARGE_BIAS_SWEEPS)
+            if other.current.sums.total < attempt.current.sums.total:
+                known = replace(other.rounds, estimator=estimator)
+                attempt = replace(other, rounds=known)
+    rounds, current, directions = attempt.rounds, attempt.current, attempt.directions
+    findings += attempt.findings
     if first.reduced and top_degree(current.model)[0] == 2 and problem.n_outputs > 1:
         # second moments of the residual say which directions the units span, once more
         size = outputs.plan.n_directions
@@ -118,6 +127,26 @@ def start_recurrence(
         current = replace(current, sums=evaluate(rounds, current.model, tensor=True))
     name = "none" if problem.settings.recurrence is None else estimator.name
     return RecurrentStart(current, rounds, name, overlap, directions, findings)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A recurrence from given units without one, and the direction of each if there are two."""
+
+    current: Iterate
+    rounds: Rounds
+    directions: Directions | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def run_start(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, sweeps: int = 2
+) -> Attempt:
+    """Sweeps of one direction, or both once every unit has one."""
+    if not problem.settings.bidirectional:
+        return Attempt(start_rounds(rounds, model, sweeps), rounds)
+    found = find_directions(problem, inputs, model, rounds, enough=ROUND_GAIN)
+    return Attempt(found.current, found.rounds, found.directions, found.findings)
 
 
 def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:

@@ -41,6 +41,13 @@ about a hundredth of what the one before did, and the second is the last."""
 MOST_ROWS = 2**18
 """Rows beyond which it adds no more in any case: what is kept of them has to stay small."""
 
+PARALLEL = 1e-3
+"""Share of a column of J, in squares, that is not along those of the biases, from which on weights
+and biases are solved for as they are."""
+
+DEPENDENT = 1e-12
+"""Singular values of the biases' part of J^T J, relative to the largest, that count as zero."""
+
 LEAST_SEGMENTS = 32
 """Segments of a chunk, at least, even if the pass needs fewer."""
 
@@ -129,7 +136,13 @@ class Matrix:
     def step(self, model: Network, gradient: Array, damping: float) -> Array:
         """Gauss-Newton step (J^T J)^+ J^T r of the damped matrix, by one Cholesky factor."""
         constraints = self.layout.scale_constraints(model)
-        return solve_step(self._corrected, gradient, constraints, damping)
+        apart = bias_columns_apart(self._corrected, self.layout)
+        if apart is None:
+            return solve_step(self._corrected, gradient, constraints, damping)
+        found = solve_step(
+            apart.T @ self._corrected @ apart, apart.T @ gradient, constraints @ apart, damping
+        )
+        return np.asarray(apart @ found)
 
     def correct(self, step: Array, change: Array) -> None:
         """Take in a step and the change of the gradient along it."""
@@ -156,6 +169,32 @@ def hessian_pass(
     function = partial(_stratified_sums, model=model, layout=layout, strata=strata)
     some = chunks(source, strata.segments, n_segments, n_rows)
     return engine.run(function, some, label="J^T J")
+
+
+def bias_columns_apart(curvature: Array, layout: Layout) -> Array | None:
+    r"""Matrix T of the coordinates s = T s' in which J T has no parts along the biases' columns.
+
+    States with a mean of many times their spread make all columns of J nearly parallel to those of
+    the output biases, and what is left to those of the hidden biases. In these coordinates the
+    columns of all other weights hold what is theirs alone, so that damping relative to T^T J^T J T
+    does not drown it. None if every weight has a share of `PARALLEL` of its own.
+    """
+    T, found, own = np.eye(layout.size), curvature, np.ones(layout.size)
+    others = np.ones(layout.size, dtype=bool)
+    free = {"output_bias": layout.bias, "hidden_bias": layout.unit_bias}
+    for name in (name for name, is_free in free.items() if is_free):
+        places = layout.indices[name].ravel()
+        others[places] = False
+        diagonal = np.diag(found)
+        scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        block = found[np.ix_(places, places)] * np.outer(scale[places], scale[places])
+        parts = found[np.ix_(places, others)] * np.outer(scale[places], scale[others])
+        along = np.linalg.lstsq(block, parts, rcond=DEPENDENT)[0]
+        step = np.eye(layout.size)
+        step[np.ix_(places, others)] = -along * np.outer(scale[places], 1.0 / scale[others])
+        T, found = T @ step, step.T @ found @ step
+        own[others] *= np.maximum(1.0 - np.sum(along * parts, axis=0), 0.0)
+    return T if own.min() < PARALLEL else None
 
 
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
