@@ -41,9 +41,9 @@ about a hundredth of what the one before did, and the second is the last."""
 MOST_ROWS = 2**18
 """Rows beyond which it adds no more in any case: what is kept of them has to stay small."""
 
-PARALLEL = 1e-3
+PARALLEL = 1e-5
 """Share of a column of J, in squares, that is not along those of the biases, from which on weights
-and biases are solved for as they are."""
+and biases are solved for as they are: the least damping is a small part of that."""
 
 DEPENDENT = 1e-12
 """Singular values of the biases' part of J^T J, relative to the largest, that count as zero."""
