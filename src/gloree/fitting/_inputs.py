@@ -96,6 +96,12 @@ class Moments:
     covariance: Array
     condition: float
 
+    @property
+    def offset(self) -> float:
+        """Largest mean of an input, over its standard deviation."""
+        spread = np.sqrt(np.diag(self.covariance))
+        return float(np.max(np.abs(self.mean) / np.where(spread > 0, spread, np.inf)))
+
 
 @dataclass(frozen=True)
 class InputSummary:
@@ -104,7 +110,7 @@ class InputSummary:
     `source` holds the data with centred inputs where their mean is material, `inliers` the same
     without segments that stay out of the moments. `law` is that of the inputs as passes see them,
     `given_law` that of the inputs as given; both are None where there is none to use. `condition`
-    is the condition number of the inputs.
+    is the condition number of the inputs, `offset` the largest mean over its standard deviation.
     """
 
     source: Source
@@ -116,6 +122,7 @@ class InputSummary:
     score_check: ScoreCheck | None
     detail: str
     findings: tuple[Finding, ...] = ()
+    offset: float = 0.0
 
     @property
     def score_is_wrong(self) -> bool:
@@ -173,6 +180,7 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     return InputSummary(
         *(source, inliers, law, given, whitening, moments.condition, check, detail),
         findings=tuple(findings),
+        offset=moments.offset,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
+from gloree.fitting._baseline import against_simpler
 from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
@@ -82,6 +83,7 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
             start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
             moments = stages.run("rounds", run_rounds, problem, start)
         refined = task.refined(problem, inputs, moments, stages)
+        refined = against_simpler(problem, outputs, inputs, first, refined)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
