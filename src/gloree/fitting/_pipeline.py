@@ -165,6 +165,6 @@ class Labelling:
             choice = stages.run("held-out parts", choose_readout, *few)
         readout, problem = choice.readout, choice.judging(problem)
         if problem.settings.solver is None:
-            return choice.noted(keep_readout(moments, readout))
-        given = (problem, moments, readout, stages.show)
+            return choice.noted(keep_readout(problem, readout))
+        given = (problem, readout, stages.show)
         return choice.noted(stages.run("cross-entropy", refine_labels, *given))

@@ -36,6 +36,7 @@ from gloree.refinement import (
     RefinementStatus,
     Solution,
     Solver,
+    feature_type,
 )
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import predict_rows, run_states
@@ -82,7 +83,7 @@ class Rows:
     `scale` undo that. `given` are standard deviations in the units of the data.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.floating]
     labels: IntArray
     segment: IntArray
     n_states: int
@@ -106,11 +107,14 @@ class Rows:
         """Collect the features of a network whose units are known."""
         direct = model.direct_weights is not None
 
-        def features(batch: Batch) -> tuple[NDArray[np.float32], IntArray, IntArray]:
+        whole = selection.as_subset()
+        kept_as = feature_type(whole.n_counted, model.n_hidden + direct * model.n_columns)
+
+        def features(batch: Batch) -> tuple[NDArray[np.floating], IntArray, IntArray]:
             states = run_states(model, batch).h
             rows = beside((states, batch.X)) if direct else states
             labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
-            kept = to_host(rows[batch.counted]).astype(np.float32)
+            kept = to_host(rows[batch.counted]).astype(kept_as)
             return kept, labels, segments_of(batch)
 
         parts = problem.engine.collect(features, selection)
@@ -120,7 +124,7 @@ class Rows:
         segment = np.concatenate([n + part[2] for n, part in zip(before, parts, strict=True)])
         mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        X, given = ((X - mean) / scale).astype(np.float32), scale.copy()
+        X, given = ((X - mean) / scale).astype(kept_as), scale.copy()
         source = selection.source if isinstance(selection, Subset) else selection
         if direct and isinstance(source, Source) and source.scale is not None:
             given[model.n_hidden :] /= scale_of_columns(source)

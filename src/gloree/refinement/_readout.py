@@ -21,8 +21,17 @@ MAX_STEPS = 100
 MOST_ROWS = 2**18
 """Rows that it is fitted to, at most; of more, evenly spread ones."""
 
+MOST_DOUBLE = 2**20
+"""Features up to which they are kept in double precision: 8 MiB. The last digits of others decide
+when the regression ends."""
+
 INVERSE_RIDGE = 1.0
 """Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
+
+
+def feature_type(n_rows: int, n_features: int) -> type[np.floating]:
+    """Precision of the features of a readout."""
+    return np.float64 if n_rows * n_features <= MOST_DOUBLE else np.float32
 
 
 def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes: int) -> Network:
@@ -38,19 +47,22 @@ def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes:
     """
     direct = model.direct_weights is not None
 
-    def features(batch: Batch) -> tuple[NDArray[np.float32], IntArray]:
+    whole = data.as_subset()
+    some = every_nth(whole, -(-whole.n_counted // MOST_ROWS))
+    kept_as = feature_type(some.n_counted, model.n_hidden + direct * model.n_columns)
+
+    def features(batch: Batch) -> tuple[NDArray[np.floating], IntArray]:
         states = run_states(model, batch).h
         rows = beside((states, batch.X)) if direct else states
         labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
-        return to_host(rows[batch.counted]).astype(np.float32), labels
+        return to_host(rows[batch.counted]).astype(kept_as), labels
 
-    whole = data.as_subset()
-    parts = engine.collect(features, every_nth(whole, -(-whole.n_counted // MOST_ROWS)))
+    parts = engine.collect(features, some)
     X, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-    X -= mean.astype(np.float32)
-    X /= scale.astype(np.float32)
+    X -= mean.astype(kept_as)
+    X /= scale.astype(kept_as)
     regression = LogisticRegression(C=INVERSE_RIDGE, max_iter=MAX_STEPS, tol=1e-4)
     with warnings.catch_warnings():
         # an early stop does no harm to a readout whose accuracy is reported
