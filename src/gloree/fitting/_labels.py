@@ -180,7 +180,8 @@ class Readout:
     """A labelling network whose units come from moments; outputs are logits or probabilities.
 
     `source` holds all of the data, inputs centred (if biases are free) and of unit variance,
-    `training` and `held_out` what a refinement is fitted to and judged by. `accuracy` is the share of correct steps in `source`.
+    `training` and `held_out` what a refinement is fitted to and judged by. `accuracy` is the share
+    of correct steps in `source`, `directions` are in the order of the model.
     """
 
     model: Network
@@ -292,14 +293,10 @@ def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
 def keep_readout(problem: FitProblem, readout: Readout) -> RefinedFit:
     """Network of the moments and the readout."""
     model, directions = on_inputs_as_given(problem, readout, readout.model)
-    return RefinedFit(
-        model, directions, accuracies=readout.accuracies, findings=readout.findings
-    )
+    return RefinedFit(model, directions, accuracies=readout.accuracies, findings=readout.findings)
 
 
-def refine_labels(
-    problem: FitProblem, readout: Readout, show: Callable[[str], None]
-) -> RefinedFit:
+def refine_labels(problem: FitProblem, readout: Readout, show: Callable[[str], None]) -> RefinedFit:
     """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
     solver, model = problem.settings.solver, readout.model
     assert solver is not None

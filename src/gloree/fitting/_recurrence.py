@@ -14,7 +14,7 @@ from gloree.engine import Selection
 from gloree.fitting._directions import find_directions
 from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._large_biases import with_large_biases
+from gloree.fitting._large_biases import biases_again, with_large_biases
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
@@ -44,6 +44,9 @@ follows, by the second one."""
 
 LARGE_BIAS_SWEEPS = 4
 """Sweeps that find the recurrence of units with large biases."""
+
+LARGE_BIAS_ROUNDS = 6
+"""Times that these biases are found once more with the recurrence known, at most."""
 
 OFFSET_GAIN = 0.05
 """Part of the squared error that an offset of the outputs has to save before it is fitted without
@@ -112,11 +115,9 @@ def start_recurrence(
     shifted = with_large_biases(problem, outputs, inputs, first, attempt.current)
     if shifted is not None:
         with suppress(ExplosionError):
-            careful = replace(rounds, estimator=LeastSquares())
-            other = run_start(problem, inputs, shifted, careful, LARGE_BIAS_SWEEPS)
+            other = start_with_biases(problem, inputs, shifted, rounds)
             if other.current.sums.total < attempt.current.sums.total:
-                known = replace(other.rounds, estimator=estimator)
-                attempt = replace(other, rounds=known)
+                attempt = other
     rounds, current, directions = attempt.rounds, attempt.current, attempt.directions
     findings += attempt.findings
     if first.reduced and top_degree(current.model)[0] == 2 and problem.n_outputs > 1:
@@ -147,6 +148,26 @@ def run_start(
         return Attempt(start_rounds(rounds, model, sweeps), rounds)
     found = find_directions(problem, inputs, model, rounds, enough=ROUND_GAIN)
     return Attempt(found.current, found.rounds, found.directions, found.findings)
+
+
+def start_with_biases(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds
+) -> Attempt:
+    """Recurrence of units with large biases by least squares, and biases once more."""
+    careful = replace(rounds, estimator=LeastSquares())
+    found = run_start(problem, inputs, model, careful, LARGE_BIAS_SWEEPS)
+    current, its_rounds = found.current, found.rounds
+    for _ in range(LARGE_BIAS_ROUNDS):
+        again = biases_again(problem, inputs, current)
+        if again is None:
+            break
+        after = start_rounds(its_rounds, again, LARGE_BIAS_SWEEPS)
+        if after.sums.total >= current.sums.total:
+            break
+        before, current = current, replace(after, history=current.history + after.history[1:])
+        if current.sums.total > (1 - ROUND_GAIN) * before.sums.total:
+            break
+    return replace(found, current=current, rounds=replace(its_rounds, estimator=rounds.estimator))
 
 
 def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
