@@ -146,7 +146,10 @@ def run_start(
     """Sweeps of one direction, or both once every unit has one."""
     if not problem.settings.bidirectional:
         return Attempt(start_rounds(rounds, model, sweeps), rounds)
-    found = find_directions(problem, inputs, model, rounds, enough=ROUND_GAIN)
+    settled = bool(model.hidden_bias.any())
+    found = find_directions(
+        problem, inputs, model, rounds, enough=ROUND_GAIN, undetermined=settled
+    )
     return Attempt(found.current, found.rounds, found.directions, found.findings)
 
 
