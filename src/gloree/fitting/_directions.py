@@ -78,8 +78,8 @@ def find_directions(
     """Find the direction of every unit, and the recurrence of both chains.
 
     `model` and the layout of `rounds` hold no recurrence. Rounds without recurrence end when one
-    gains less than the fraction `enough`. Units whose margin is small are tried the other way round,
-    and those of undetermined direction if asked for: first and last steps may tell.
+    gains less than the fraction `enough`. Units whose margin is small are tried the other way
+    round, and those of undetermined direction if asked for: first and last steps may tell.
     """
     current, rounds = _without_memory(model, rounds, enough)
     findings = _shared_inputs(current.model)

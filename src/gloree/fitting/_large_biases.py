@@ -5,14 +5,13 @@ A network that is small on inputs with a large mean m has biases b + A1 m on cen
 it has settled, a unit's monomial of degree l is nearly linear:
 
 .. math::
-    :label: taylor-shift
-
     c_l (a \cdot x + \beta)^l = c_l\,(a \cdot x)^l + l\,c_l\,\beta\,(a \cdot x)^{l-1} + \dots,
     \qquad \beta = b + \bar u,
 
 so that the regression of the outputs on the powers of :math:`a_i \cdot x` has coefficients
 :math:`c_l A_{2i}` of order l and :math:`l c_l \beta_i A_{2i}` of order l - 1. The first steps of
-sequences, where the recurrence adds nothing yet, would blur all of that, and are left out.
+sequences, where the recurrence adds nothing yet, would blur that, and are left out
+(:eq:`taylor-shift`).
 """
 
 from __future__ import annotations

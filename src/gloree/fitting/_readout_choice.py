@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from gloree._arrays import beside, take_rows, to_host
+from gloree._arrays import beside, kept_precision, take_rows, to_host
 from gloree._sums import required
 from gloree.diagnostics import Finding, LinearModelWarning
 from gloree.engine import Engine, Selection, Source, Subset
@@ -36,7 +37,6 @@ from gloree.refinement import (
     RefinementStatus,
     Solution,
     Solver,
-    feature_type,
 )
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import predict_rows, run_states
@@ -83,7 +83,7 @@ class Rows:
     `scale` undo that. `given` are standard deviations in the units of the data.
     """
 
-    features: NDArray[np.floating]
+    features: NDArray[np.floating[Any]]
     labels: IntArray
     segment: IntArray
     n_states: int
@@ -108,9 +108,9 @@ class Rows:
         direct = model.direct_weights is not None
 
         whole = selection.as_subset()
-        kept_as = feature_type(whole.n_counted, model.n_hidden + direct * model.n_columns)
+        kept_as = kept_precision(whole.n_counted * (model.n_hidden + direct * model.n_columns))
 
-        def features(batch: Batch) -> tuple[NDArray[np.floating], IntArray, IntArray]:
+        def features(batch: Batch) -> tuple[NDArray[np.floating[Any]], IntArray, IntArray]:
             states = run_states(model, batch).h
             rows = beside((states, batch.X)) if direct else states
             labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)

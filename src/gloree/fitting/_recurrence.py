@@ -147,9 +147,7 @@ def run_start(
     if not problem.settings.bidirectional:
         return Attempt(start_rounds(rounds, model, sweeps), rounds)
     settled = bool(model.hidden_bias.any())
-    found = find_directions(
-        problem, inputs, model, rounds, enough=ROUND_GAIN, undetermined=settled
-    )
+    found = find_directions(problem, inputs, model, rounds, enough=ROUND_GAIN, undetermined=settled)
     return Attempt(found.current, found.rounds, found.directions, found.findings)
 
 

@@ -7,7 +7,7 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
-from gloree.refinement._readout import INVERSE_RIDGE, feature_type, logistic_readout
+from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
 from gloree.refinement._rescaling import in_other_units, on_uncentred_inputs
 from gloree.refinement._rounds import (
     Iterate,
@@ -61,7 +61,6 @@ __all__ = [
     "Step",
     "coupling_sums",
     "evaluate",
-    "feature_type",
     "first_model",
     "flip_test",
     "gauss_newton",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from gloree._arrays import beside, to_host
+from gloree._arrays import beside, kept_precision, to_host
 from gloree.engine import Engine, Selection, every_nth
 from gloree.models import Network
 from gloree.sequences import Batch, IntArray
@@ -21,17 +22,8 @@ MAX_STEPS = 100
 MOST_ROWS = 2**18
 """Rows that it is fitted to, at most; of more, evenly spread ones."""
 
-MOST_DOUBLE = 2**20
-"""Features up to which they are kept in double precision: 8 MiB. The last digits of others decide
-when the regression ends."""
-
 INVERSE_RIDGE = 1.0
 """Inverse strength of its ridge, for features of unit variance (scikit-learn's `C`)."""
-
-
-def feature_type(n_rows: int, n_features: int) -> type[np.floating]:
-    """Precision of the features of a readout."""
-    return np.float64 if n_rows * n_features <= MOST_DOUBLE else np.float32
 
 
 def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes: int) -> Network:
@@ -49,9 +41,9 @@ def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes:
 
     whole = data.as_subset()
     some = every_nth(whole, -(-whole.n_counted // MOST_ROWS))
-    kept_as = feature_type(some.n_counted, model.n_hidden + direct * model.n_columns)
+    kept_as = kept_precision(some.n_counted * (model.n_hidden + direct * model.n_columns))
 
-    def features(batch: Batch) -> tuple[NDArray[np.floating], IntArray]:
+    def features(batch: Batch) -> tuple[NDArray[np.floating[Any]], IntArray]:
         states = run_states(model, batch).h
         rows = beside((states, batch.X)) if direct else states
         labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
