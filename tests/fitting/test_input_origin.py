@@ -171,6 +171,21 @@ def test_damping_leaves_steps_alone_where_states_have_a_large_mean():
     assert np.abs(found - step).max() < 1e-2 * np.abs(damped - step).max()
 
 
+def test_columns_of_weights_have_no_parts_along_those_of_the_biases():
+    rng = np.random.default_rng(0)
+    layout = Layout(3, 2, 2)
+    J = rng.standard_normal((200, layout.size)) + 5.0
+    c, b = (layout.indices[name].ravel() for name in ("output_bias", "hidden_bias"))
+    J[:, c] = np.repeat(np.eye(2), 100, axis=0)
+    J[:, 0] = 3.0 * J[:, c[0]] + 1e-4 * rng.standard_normal(200)
+    J = J @ bias_columns_apart(J.T @ J, layout)
+    rest = np.setdiff1d(np.arange(layout.size), [*c, *b])
+    sizes = np.linalg.norm(J, axis=0)
+    cosines = J.T @ J / np.outer(sizes, sizes)
+    for rows, others in ((c, b), (c, rest), (b, rest)):
+        np.testing.assert_allclose(cosines[np.ix_(rows, others)], 0.0, atol=ALGEBRA)
+
+
 def test_steps_are_as_before_where_states_have_a_usual_mean():
     layout, J = columns(1.0, np.random.default_rng(0))
     assert bias_columns_apart(J.T @ J, layout) is None

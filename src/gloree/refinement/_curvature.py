@@ -177,24 +177,37 @@ def bias_columns_apart(curvature: Array, layout: Layout) -> Array | None:
     States with a mean of many times their spread make all columns of J nearly parallel to those of
     the output biases, and what is left to those of the hidden biases. In these coordinates the
     columns of all other weights hold what is theirs alone, so that damping relative to T^T J^T J T
-    does not drown it. None if every weight has a share of `PARALLEL` of its own.
+    does not drown it. None if every weight has a share of `PARALLEL` of its own, and with free
+    coefficients, which are another name for biases.
     """
-    T, found, own = np.eye(layout.size), curvature, np.ones(layout.size)
-    others = np.ones(layout.size, dtype=bool)
-    free = {"output_bias": layout.bias, "hidden_bias": layout.unit_bias}
-    for name in (name for name, is_free in free.items() if is_free):
-        places = layout.indices[name].ravel()
-        others[places] = False
-        diagonal = np.diag(found)
-        scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        block = found[np.ix_(places, places)] * np.outer(scale[places], scale[places])
-        parts = found[np.ix_(places, others)] * np.outer(scale[places], scale[others])
-        along = np.linalg.lstsq(block, parts, rcond=DEPENDENT)[0]
-        step = np.eye(layout.size)
-        step[np.ix_(places, others)] = -along * np.outer(scale[places], 1.0 / scale[others])
-        T, found = T @ step, step.T @ found @ step
-        own[others] *= np.maximum(1.0 - np.sum(along * parts, axis=0), 0.0)
-    return T if own.min() < PARALLEL else None
+    if layout.free_coefficients:
+        return None
+    first = layout.indices["output_bias"].ravel() if layout.bias else np.zeros(0, dtype=np.int64)
+    second = layout.indices["hidden_bias"].ravel() if layout.unit_bias else first[:0]
+    rest = np.setdiff1d(np.arange(layout.size), np.concatenate((first, second)))
+    along = _along(curvature[np.ix_(first, first)], curvature[first])
+    # what is left of the rows of the second ones, and of the diagonal
+    rows = curvature[second] - curvature[np.ix_(second, first)] @ along
+    diagonal = np.diag(curvature) - np.sum(along * curvature[first], axis=0)
+    along_second = _along(rows[:, second], rows[:, rest])
+    left = diagonal[rest] - np.sum(along_second * rows[:, rest], axis=0)
+    whole = np.diag(curvature)[rest]
+    if np.all(left >= PARALLEL * whole):
+        return None
+    T = np.eye(layout.size)
+    T[np.ix_(first, second)] = -along[:, second]
+    T[np.ix_(first, rest)] = along[:, second] @ along_second - along[:, rest]
+    T[np.ix_(second, rest)] = -along_second
+    return T
+
+
+def _along(block: Array, rows: Array) -> Array:
+    """Least-squares coefficients of columns on some of them, from J^T J."""
+    diagonal = np.diag(block)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scaled = block * np.outer(scale, scale)
+    found = np.linalg.lstsq(scaled, scale[:, None] * rows, rcond=DEPENDENT)[0]
+    return np.asarray(scale[:, None] * found)
 
 
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
