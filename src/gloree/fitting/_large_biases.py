@@ -79,16 +79,10 @@ class Settled:
         wanted = min(max(ROWS, ROWS_PER_PARAMETER * n_weights), max(most, 1))
         left_out = 0 if settings.recurrence is None else SETTLING
 
-        def settled(batch: Batch) -> tuple[Array, ...]:
-            rows = batch.counted_rows
-            inside = batch.steps_before[rows] >= left_out
-            if settings.bidirectional:
-                inside &= batch.steps_after[rows] >= left_out
-            states, chosen = run_states(model, batch), index(batch.X, rows[inside])
-            each = (batch.X, batch.targets, states.z, states.h)
-            return tuple(to_host(values[chosen]) for values in each)
-
-        parts = problem.engine.collect(settled, source.subset(wanted))
+        function = partial(
+            settled_rows, model=model, left_out=left_out, both_ways=settings.bidirectional
+        )
+        parts = problem.engine.collect(function, source.subset(wanted))
         X, Y, z, h = (np.concatenate(values) for values in zip(*parts, strict=True))
         drive = X @ model.input_weights.T + model.hidden_bias
         added = (z - drive).mean(axis=0)
@@ -106,6 +100,16 @@ class Settled:
         found = np.linalg.lstsq(regressors - mean, self.Y - target, rcond=None)[0]
         left = self.Y - target - (regressors - mean) @ found
         return found, target - mean @ found, float(np.mean(np.sum(left**2, axis=1)))
+
+
+def settled_rows(batch: Batch, model: Network, left_out: int, both_ways: bool) -> tuple[Array, ...]:
+    """Inputs, outputs, pre-activations and states of the rows that are not left out."""
+    rows = batch.counted_rows
+    inside = batch.steps_before[rows] >= left_out
+    if both_ways:
+        inside &= batch.steps_after[rows] >= left_out
+    states, chosen = run_states(model, batch), index(batch.X, rows[inside])
+    return tuple(to_host(each[chosen]) for each in (batch.X, batch.targets, states.z, states.h))
 
 
 def with_large_biases(
