@@ -85,7 +85,7 @@ class Settled:
         parts = problem.engine.collect(function, source.subset(wanted))
         X, Y, z, h = (np.concatenate(values) for values in zip(*parts, strict=True))
         drive = X @ model.input_weights.T + model.hidden_bias
-        added = (z - drive).mean(axis=0)
+        added = (z - drive).mean(axis=0) if len(X) else np.zeros(model.n_hidden)
         Y = Y - (h - model.activation(drive + added)) @ model.output_weights
         return cls(X, Y, added)
 

@@ -112,9 +112,9 @@ def start_recurrence(
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
     rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
     attempt = run_start(problem, inputs, first.model, rounds)
-    shifted = with_large_biases(problem, outputs, inputs, first, attempt.current)
-    if shifted is not None:
-        with suppress(ExplosionError):
+    with suppress(ExplosionError, np.linalg.LinAlgError):
+        shifted = with_large_biases(problem, outputs, inputs, first, attempt.current)
+        if shifted is not None:
             other = start_with_biases(problem, inputs, shifted, rounds)
             if other.current.sums.total < attempt.current.sums.total:
                 attempt = other
