@@ -25,7 +25,7 @@ import numpy as np
 from _common import Column, Output, option_parser
 from tqdm import tqdm
 
-import gloree.fitting._refine as refinement_stage
+import gloree.fitting._pipeline as refinement_stage
 from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import FitReport, SpecificationWarning
 
