@@ -17,6 +17,7 @@ from gloree.fitting._given_units import (
     scale_of_columns,
 )
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._output_units import OutputWeighting, weigh_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
 from gloree.fitting._specification import Specification
@@ -39,11 +40,12 @@ from gloree.sequences import Array
 class Precision:
     """Standard errors of the weights for the inputs as given, and the tests of the units.
 
-    Both are None for very many weights.
+    Both are None for very many weights. `weighting` is what the units of the outputs cost.
     """
 
     errors: StandardErrors | None = None
     units: UnitTests | None = None
+    weighting: OutputWeighting | None = None
 
     @property
     def detail(self) -> str:
@@ -54,9 +56,11 @@ class Precision:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What units and errors have to say."""
+        """What units, errors and outputs have to say."""
         units = () if self.units is None else self.units.findings()
-        return units if self.errors is None else (*units, *self.errors.findings)
+        errors = () if self.errors is None else self.errors.findings
+        outputs = () if self.weighting is None else self.weighting.findings
+        return (*units, *errors, *outputs)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) 
 
 
 def find_precision(descent: Descent) -> Precision:
-    """Standard errors, and whether every unit is there."""
+    """Standard errors, whether every unit is there, and what the units of the outputs cost."""
     problem, layout, source = descent.problem, descent.layout, descent.source
     result = descent.solution
     if result.hessian is None:
@@ -111,7 +115,7 @@ def find_precision(descent: Descent) -> Precision:
     if result.squares is not None:
         covariances.append(white_covariance(result, layout))
     tests = judge_units(result.model, layout, covariances, units.order)
-    return Precision(errors.canonical(units, layout), tests)
+    return Precision(errors.canonical(units, layout), tests, weigh_outputs(descent))
 
 
 def refined_fit(

@@ -29,7 +29,7 @@ def fit_report(
     if start.overlap is not None:
         conditions["overlap"] = start.overlap
     errors = refined.errors
-    doubts = first.doubts if refined.units is None else ()
+    doubts = first.doubts if _in_doubt(first, refined) else ()
     findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
     return FitReport(
         sizes=_sizes(problem, first),
@@ -58,6 +58,17 @@ def fit_report(
         findings=(*findings, *refined.findings),
         plan=str(outputs.plan),
     )
+
+
+def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
+    """Whether what the first moment leaves in doubt stays so after the refinement.
+
+    Tests of the refined units replace doubts about single components, and those about all of them
+    where every unit passes.
+    """
+    if refined.units is None:
+        return True
+    return bool(first.decomposition.overall_objection and refined.units.doubtful.size)
 
 
 def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:
