@@ -63,12 +63,14 @@ def fit_report(
 def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
     """Whether what the first moment leaves in doubt stays so after the refinement.
 
-    Tests of the refined units replace doubts about single components, and those about all of them
-    where every unit passes.
+    Tests of the refined units replace doubts about single components, and large predicted errors
+    where every unit passes; not a decomposition that failed, as the descent may then have started
+    anywhere.
     """
-    if refined.units is None:
-        return True
-    return bool(first.decomposition.overall_objection and refined.units.doubtful.size)
+    found = first.decomposition
+    if refined.units is None or not found.overall_objection:
+        return refined.units is None
+    return not found.status.ok or refined.units.doubtful.size > 0
 
 
 def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:

@@ -65,13 +65,14 @@ def weighting_loss(
         function = partial(hessian_sums, model=model, layout=layout, metric=metric)
         return engine.run(function, some, label="output weights").hessian
 
-    def root(metric: Array) -> Array:
-        return inverse_root(curvature(metric), constraints)
+    def spread(hessian: Array, noise: Array) -> float:
+        """Sum over the input weights of H^+ N H^+, for the curvature N of the noise."""
+        root = inverse_root(hessian, constraints)
+        return float(np.diag(root @ (root.T @ noise @ root) @ root.T)[chosen].sum())
 
     names = [f"{part.prefix}input_weights" for part in layout.directions]
     chosen = np.concatenate([layout.indices[name].ravel() for name in names])
-    equal, best = root(np.eye(layout.n_outputs)), root(np.asarray(np.linalg.inv(covariance)))
-    spread = equal[chosen] @ (equal.T @ curvature(covariance) @ equal)
-    variance = float(np.sum(spread * equal[chosen]))
-    least = float(np.sum(best[chosen] ** 2))
-    return variance / least if least > 0 else 1.0
+    best = curvature(np.asarray(np.linalg.inv(covariance)))
+    equal = spread(curvature(np.eye(layout.n_outputs)), curvature(covariance))
+    least = spread(best, best)
+    return equal / least if least > 0 else 1.0
