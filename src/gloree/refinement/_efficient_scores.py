@@ -21,7 +21,7 @@ NEW_SHARE = 0.01
 """Least part of a component, in mean square, that the weights of the network do not imitate."""
 
 DEPENDENT = 1e-12
-"""Part of the squared products of blocks, those of a block with itself included, that is rounding."""
+"""Part of the squared products of all blocks that is rounding."""
 
 MOST_SAMPLED = 0.5
 """Part of V that may be ascribed to sampling, at most."""
