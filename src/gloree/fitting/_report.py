@@ -11,6 +11,9 @@ from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, RecurrentStart
 from gloree.fitting._refine import RefinedFit
 
+NO_START = 0.5
+"""Predicted error of the first moment from which it cannot be told from zero, and is no start."""
+
 
 def fit_report(
     problem: FitProblem,
@@ -70,7 +73,8 @@ def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
     found = first.decomposition
     if refined.units is None or not found.overall_objection:
         return refined.units is None
-    return not found.status.ok or refined.units.doubtful.size > 0
+    lost = not max(found.component_error, found.loading_error) < NO_START
+    return lost or not found.status.ok or refined.units.doubtful.size > 0
 
 
 def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:
