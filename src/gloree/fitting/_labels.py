@@ -12,11 +12,12 @@ from gloree._arrays import is_tensor, like, namespace, to_host, zeros
 from gloree._sums import Sums, required
 from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, check_size
 from gloree.engine import Selection, Source, Subset
+from gloree.fitting._given_units import in_given_units, on_given_inputs
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
 from gloree.fitting._recurrence import MomentFit, units_of
-from gloree.fitting._refine import RefinedFit, in_given_units, on_given_inputs
+from gloree.fitting._refine import RefinedFit
 from gloree.models import ExplosionError, Network
 from gloree.recurrence import Directions
 from gloree.refinement import (

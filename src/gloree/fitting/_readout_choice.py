@@ -25,9 +25,10 @@ from gloree._arrays import beside, kept_precision, take_rows, to_host
 from gloree._sums import required
 from gloree.diagnostics import Finding, LinearModelWarning
 from gloree.engine import Engine, Selection, Source, Subset
+from gloree.fitting._given_units import scale_of_columns
 from gloree.fitting._labels import Readout, accuracy
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._refine import RefinedFit, scale_of_columns
+from gloree.fitting._refine import RefinedFit
 from gloree.models import Network
 from gloree.refinement import (
     INVERSE_RIDGE,

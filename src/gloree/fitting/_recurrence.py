@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree._sums import required
 from gloree.chains import require
 from gloree.diagnostics import Finding, ScoreWarning
 from gloree.engine import Selection
@@ -20,8 +19,10 @@ from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
 from gloree.models import CanonicalUnits, ExplosionError, Network, canonical_units
 from gloree.recurrence import (
+    BatchAtWeights,
     Contraction,
     Directions,
+    FreeWeights,
     LeastSquares,
     LinearisedSums,
     OutputsOnly,
@@ -30,6 +31,7 @@ from gloree.recurrence import (
     top_degree,
 )
 from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
+from gloree.sequences import Array, Batch
 
 START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
 """Rows of the subsample on which rounds run when a refinement follows, and rows for each weight, at
@@ -92,6 +94,12 @@ class MomentFit:
     current: Iterate
     directions: Directions | None
     kept: int
+
+    @property
+    def rmse(self) -> Array:
+        """Root mean square residual of each output, (n_outputs,)."""
+        sums = self.current.sums
+        return np.sqrt(sums.squares / sums.n_rows)
 
     @property
     def detail(self) -> str:
@@ -189,21 +197,27 @@ def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
     return MomentFit(model.canonical(), current, directions, kept)
 
 
-def lacks_offset(problem: FitProblem, start: RecurrentStart, moments: MomentFit) -> bool:
+def lacks_offset(problem: FitProblem, model: Network, data: Selection) -> bool:
     """Whether a free offset of the outputs would lower the squared error of moments materially.
 
     Both least-squares fits of the residual on the states, with a constant and without one, come
-    from one pass. Moments do not depend on the offset, but U and A2 would have to make it.
+    from one pass. Moments do not depend on the offset, but U and A2 would have to make it: a large
+    one has to be known before all weights are refined. Small ones are seen at the optimum.
     """
     settings = problem.settings
     if settings.bias or settings.offset or problem.encode is not None:
         return False
-    if not settings.activation.is_monomial:
-        return False  # the network of moments has biases, and the refinement has to find out
-    rounds = replace(start.rounds, estimator=OutputsOnly())
-    sums = evaluate(rounds, moments.current.model)
-    regression = required(sums.recurrence, LinearisedSums, "`sums` of OutputsOnly()")
-    return offset_gain(regression, moments.model.n_hidden) > OFFSET_GAIN
+    layout = problem.layout(model.n_hidden)
+    free = FreeWeights(layout.recurrent, layout.bias, layout.unit_bias, layout.direct, RIDGE)
+
+    def sums(batch: Batch) -> LinearisedSums:
+        return OutputsOnly().sums(BatchAtWeights(batch, model, free, None, None))
+
+    try:
+        regression = problem.engine.run(sums, data, label="offset")
+    except ExplosionError:
+        return False
+    return offset_gain(regression, model.n_hidden) > OFFSET_GAIN
 
 
 def offset_gain(sums: LinearisedSums, place: int) -> float:
