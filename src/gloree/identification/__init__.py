@@ -9,6 +9,14 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
+from gloree.identification._initial_state import (
+    RecordStart,
+    as_initial,
+    check_outputs,
+    check_start,
+    estimate_state,
+    read_measured,
+)
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
@@ -44,7 +52,12 @@ __all__ = [
     "LinearModel",
     "NonlinearDirection",
     "Realisation",
+    "RecordStart",
+    "as_initial",
+    "check_outputs",
     "check_records",
+    "check_start",
+    "estimate_state",
     "find_directions",
     "find_drift",
     "ho_kalman",
@@ -56,6 +69,7 @@ __all__ = [
     "messages_of_u_and_y",
     "nested_partitions",
     "read_inputs",
+    "read_measured",
     "read_records",
     "unit_biases",
     "with_copied_states",

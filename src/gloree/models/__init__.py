@@ -15,7 +15,7 @@ from gloree.models._forward import (
 )
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
-from gloree.models._prediction import predict_data, start_at, sum_predictions
+from gloree.models._prediction import check_columns, predict_data, start_at, sum_predictions
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
 from gloree.models._stepper import Stepper
@@ -39,6 +39,7 @@ __all__ = [
     "Start",
     "Stepper",
     "canonical_units",
+    "check_columns",
     "explosion_limit",
     "find_equilibria",
     "find_explosions",

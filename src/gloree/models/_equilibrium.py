@@ -89,9 +89,9 @@ def find_equilibria(model: Network, inputs: Array) -> Equilibria:
             residual[:], modulus[:] = 0.0, 0.0
         for steps in LEADS:
             rows = np.flatnonzero(~((residual <= AGREEMENT) & (modulus < LARGEST_MODULUS)))
-            if rows.size == 0 or (steps > LEADS[0] and chain.activation.degree == 1):
+            if rows.size == 0 or (steps > LEADS[0] and model.is_linear):
                 break
-            lead = 0 if chain.activation.degree == 1 else steps
+            lead = 0 if model.is_linear else steps
             guess = _walked(chain, drive[rows], lead)
             states[rows], residual[rows], modulus[rows] = _newton(chain, drive[rows], guess)
     kept = (model.lags - 1) * model.n_inputs

@@ -122,6 +122,12 @@ class Network(ABC):
         return self.n_forward + n_past(self)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether all units are, f(z) = c_0 + c_1 z."""
+        units = getattr(self.activation, "units", (self.activation,))
+        return all(unit.degree == 1 for unit in units)
+
+    @property
     def n_columns(self) -> int:
         """Columns of the window of inputs around a step."""
         return int(self.input_weights.shape[1])
