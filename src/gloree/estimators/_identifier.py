@@ -22,27 +22,20 @@ from gloree.identification import (
     FREE_POLYNOMIAL,
     IdentificationProblem,
     IdentificationSettings,
-    RecordStart,
-    as_initial,
-    check_outputs,
     check_records,
-    check_start,
     find_drift,
     identify,
     messages_of_u_and_y,
     read_inputs,
     read_measured,
     read_records,
+    start_of_records,
 )
 from gloree.metrics import score_model
 from gloree.models import (
     IORNN,
     Explosions,
-    GivenStates,
-    Start,
-    check_columns,
     predict_data,
-    read_states,
 )
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
@@ -272,6 +265,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 data = as_data(u if is_source(u) else read_inputs(u), beside, lengths=lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
+            initial = self._initial(initial, state)
             return predict_data(
                 self.model_,
                 data,
@@ -279,31 +273,14 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 engine=self.engine,
                 verbose=self.verbose,
                 convert=_first_channel if self._flat_outputs else np.asarray,
-                start=self._start(data, n_init, state, initial),
+                start=start_of_records(
+                    self.model_, data, n_init=n_init, state=state, initial=initial
+                ),
                 return_state=return_state,
             )
 
-    def simulate(
-        self,
-        u: object,
-        y: object = None,
-        *,
-        n_init: int = 0,
-        state: object = None,
-        return_state: bool = False,
-        initial: object = None,
-        lengths: ArrayLike | None = None,
-    ) -> Any:
-        """Simulate (another name of `predict`, usual in system identification)."""
-        return self.predict(
-            u,
-            y,
-            n_init=n_init,
-            state=state,
-            return_state=return_state,
-            initial=initial,
-            lengths=lengths,
-        )
+    simulate = predict
+    """Another name of `predict`, usual in system identification."""
 
     def score(
         self,
@@ -345,7 +322,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             data = read_measured(u, y, lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
-            start = self._start(data, n_init, state, initial)
+            initial = self._initial(initial, state)
+            start = start_of_records(self.model_, data, n_init=n_init, state=state, initial=initial)
             return score_model(
                 self.model_,
                 data,
@@ -355,25 +333,11 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 start=start,
             )
 
-    def _start(self, data: Data, n_init: int, state: object, initial: object) -> Start:
-        """What the states before the first rows are made by; raises for what does not fit."""
-        check_columns(self.model_, data)
-        if check_integer("n_init", n_init, 0):
-            if state is not None:
-                raise ValueError(
-                    "`state` and `n_init` were both given: an estimate from the first "
-                    "outputs, or a state that is known"
-                )
-            if not data.n_outputs:
-                raise ValueError("`y` is missing: `n_init` needs the first outputs of every record")
-            check_start(self.model_, data, n_init)
-            check_outputs(self.model_, data)
-        if state is not None:
-            if initial is not None:
-                raise ValueError("`state` and `initial` were both given: leave one of them out")
-            return GivenStates(read_states(self.model_, state, data.n_sequences))
-        chosen = getattr(self, "initial", "equilibrium") if initial is None else initial
-        return RecordStart(as_initial(self.model_, chosen, data.n_sequences), n_init)
+    def _initial(self, initial: object, state: object) -> object:
+        """What `initial` stands for: None for the parameter of the estimator."""
+        if initial is not None or state is not None:
+            return initial
+        return getattr(self, "initial", "equilibrium")
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))

@@ -9,14 +9,7 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
-from gloree.identification._initial_state import (
-    RecordStart,
-    as_initial,
-    check_outputs,
-    check_start,
-    estimate_state,
-    read_measured,
-)
+from gloree.identification._initial_state import estimate_state, read_measured, start_of_records
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
@@ -52,11 +45,7 @@ __all__ = [
     "LinearModel",
     "NonlinearDirection",
     "Realisation",
-    "RecordStart",
-    "as_initial",
-    "check_outputs",
     "check_records",
-    "check_start",
     "estimate_state",
     "find_directions",
     "find_drift",
@@ -71,6 +60,7 @@ __all__ = [
     "read_inputs",
     "read_measured",
     "read_records",
+    "start_of_records",
     "unit_biases",
     "with_copied_states",
     "with_outputs",

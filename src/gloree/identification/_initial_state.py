@@ -12,7 +12,7 @@ from gloree._mapped import loaded
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.identification._records import messages_of_u_and_y, read_inputs
 from gloree.identification._state_estimate import RecordState
-from gloree.models import GivenStates, Network, check_columns, find_equilibria, read_states
+from gloree.models import GivenStates, Network, Start, check_columns, find_equilibria, read_states
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
 
 INITIAL = ("equilibrium", "rest")
@@ -34,6 +34,30 @@ class RecordStart:
         """States of shape (n_sequences, n_state)."""
         centres = centre_states(model, data, sequence, self.initial)
         return estimated(model, data, sequence, self.n_init, centres) if self.n_init else centres
+
+
+def start_of_records(
+    model: Network, data: Data, *, n_init: int = 0, state: object = None, initial: object = None
+) -> Start:
+    """Make the `gloree.models.Start` that `state`, or `initial` and `n_init`, stand for.
+
+    See `SystemIdentifier.predict`; raises a TypeError or ValueError for what does not fit together.
+    """
+    if state is not None:
+        given = {"n_init": n_init, "initial": initial is not None}
+        for name, also in given.items():
+            if also:
+                raise ValueError(
+                    f"`state` and `{name}` were both given: a state before the first row that is "
+                    f"known is neither estimated nor assumed, leave one of them out"
+                )
+        return GivenStates(read_states(model, state, data.n_sequences))
+    if isinstance(n_init, bool) or not isinstance(n_init, (int, np.integer)) or n_init:
+        if not data.n_outputs:
+            raise ValueError("`y` is missing: `n_init` needs the first outputs of every record")
+        check_start(model, data, n_init)
+        check_outputs(model, data)
+    return RecordStart(as_initial(model, initial, data.n_sequences), int(n_init))
 
 
 def estimate_state(
@@ -157,7 +181,7 @@ def check_start(model: Network, data: Data, n_init: int) -> None:
     if isinstance(n_init, bool) or not isinstance(n_init, (int, np.integer)):
         raise TypeError(f"`n_init` must be an integer, got {n_init!r}")
     if n_init < 1:
-        raise ValueError(f"`n_init` must be at least 1 row to estimate a state, got {n_init}")
+        raise ValueError(f"`n_init` must be a number of rows, at least 1, got {n_init}")
     if n_init > data.shortest:
         raise ValueError(
             f"`n_init` is {n_init}, but the shortest record has {data.shortest} rows: lower it"

@@ -322,10 +322,11 @@ class Network(ABC):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from gloree.models import IORNN
         >>> model = IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear")
-        >>> _, state = model.predict([[4.0], [0.0]], return_state=True)
-        >>> model.predict([[0.0], [0.0]], state=state).ravel()
+        >>> _, state = model.predict(np.array([[4.0], [0.0]]), return_state=True)
+        >>> model.predict(np.zeros((2, 1)), state=state).ravel()
         array([1. , 0.5])
         """
         data, explosions = as_data(X, lengths=lengths, keep_tensors=False), Explosions(on_explosion)
