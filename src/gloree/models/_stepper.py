@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree.activations import Activation, linear, quadratic, tanh
-from gloree.models._forward import LARGEST_STATE, ExplosionError, explosion_limit
+from gloree.models._forward import ExplosionError, explosion_limit
 from gloree.models._states import n_past, read_states
 from gloree.sequences import Array
 
@@ -61,6 +61,8 @@ class Stepper:
     """
 
     def __init__(self, model: Network, state: object = None) -> None:
+        from scipy.linalg.blas import dasum  # a tenth of the time of NumPy's, and no warnings
+
         wide = model.direct_weights is not None and model.lags > 1
         if model.n_backward or (wide and "forward_input_weights" in model.weight_names):
             raise ValueError(
@@ -93,7 +95,7 @@ class Stepper:
         self._limit = math.inf
         if chain.recurrent_weights.any():
             self._limit = explosion_limit(chain.recurrent_weights, chain.activation)
-        self._square = self._limit**2 if self._limit < LARGEST_STATE else math.inf
+        self._size = dasum
         self._shape = (model.n_inputs,)
         self._n_steps = 0
         self._first = np.zeros(model.n_state)
@@ -141,8 +143,8 @@ class Stepper:
         np.dot(self._hidden, joined, out=self._z)
         for f, z, new in self._parts:
             f(z, new)
-        # one product finds NaN and infinity, of inputs too, and states beyond the limit
-        if not work.dot(work) < self._square:
+        # the sum of magnitudes finds NaN and infinity, of inputs too, and states beyond the limit
+        if not self._size(work) < self._limit:
             self._require_sound(row)
         self._h[:] = self._new
         outputs: Array = np.dot(self._readout, joined)
