@@ -324,6 +324,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             self._check_columns(data)
             initial = self._initial(initial, state)
             start = start_of_records(self.model_, data, n_init=n_init, state=state, initial=initial)
+            if n_init >= data.longest:
+                raise ValueError(f"`n_init`={n_init} leaves no rows to score: lower it")
             return score_model(
                 self.model_,
                 data,
