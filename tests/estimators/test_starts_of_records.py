@@ -48,15 +48,20 @@ def record():
     return u, MODEL.predict(u, state=state)[:, 0], state
 
 
-def test_a_free_run_starts_at_rest_at_the_first_input(fitted, record):
+def test_an_equilibrium_is_a_rest_at_the_first_input(fitted, record):
     u, _, _ = record
     state = MODEL.equilibrium(u[0])
     expected = run_from(MODEL, u, state)[0][:, 0]
-    assert_close(fitted.predict(u), expected, ALGEBRA)
     assert_close(fitted.predict(u, initial="equilibrium"), expected, ALGEBRA)
     assert_close(fitted.simulate(u, initial=state), expected, ALGEBRA)
+
+
+def test_by_default_a_record_that_stands_still_stays_there(fitted, record):
+    u, _, _ = record
     still = np.tile(u[0], (30, 1))
-    assert_close(fitted.predict(still), np.full(30, expected[0]), ALGEBRA)
+    outputs = fitted.predict(still)
+    assert_close(outputs, np.full(30, outputs[0]), ALGEBRA)
+    np.testing.assert_array_equal(outputs, fitted.predict(still, initial="auto"))
 
 
 def test_rest_is_a_state_of_zeros(fitted, record):
@@ -211,7 +216,7 @@ def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
     with pytest.warns(
         GloreeWarning, match=r"1 record\(s\), .* have no stable equilibrium"
     ) as given:
-        found = est.predict(u)
+        found = est.predict(u, initial="equilibrium")
     assert given[0].filename == __file__
     np.testing.assert_array_equal(found, est.predict(u, initial="rest"))
 
@@ -230,7 +235,11 @@ def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
         ),
         ({"state": np.zeros(4)}, ValueError, r"`state` has shape \(4,\), expected \(3,\)"),
         ({"initial": np.zeros(4)}, ValueError, r"`initial` has shape \(4,\), expected \(3,\)"),
-        ({"initial": "still"}, ValueError, "`initial` must be 'equilibrium' or 'rest', or states"),
+        (
+            {"initial": "still"},
+            ValueError,
+            "`initial` must be one of 'auto', 'equilibrium', 'rest', or states",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(fitted, record, options, error, words):

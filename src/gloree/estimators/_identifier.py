@@ -229,11 +229,13 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             the rows before.
         return_state : bool, default False
             Whether to return the states after the last rows too.
-        initial : {"equilibrium", "rest"} or ndarray, optional
-            State without a `state`, and without measurements (with `n_init`, the centre of the
-            prior): at rest at the first input of a record; zeros, which are at rest at the mean of
-            the inputs of the fit as far as linear units are concerned; or a state. None takes the
-            parameter of the estimator, "equilibrium" unless it was changed.
+        initial : {"auto", "equilibrium", "rest"} or ndarray, optional
+            State without a `state` and without measurements (with `n_init`, the centre of the
+            prior). "equilibrium": at rest at the first input of a record. "rest": zeros, which are
+            at rest at the mean of the inputs of the fit as far as linear units are concerned. An
+            array: a state. "auto": the equilibrium where the inputs stand still at first, else the
+            state expected after inputs that moved before the record as they do in it. None takes
+            the parameter of the estimator.
         lengths : sequence of int, optional
 
         Returns
@@ -252,8 +254,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         Notes
         -----
         A record that is cut anywhere, and gone on with from the state that was returned, equals
-        the whole to rounding. A network without a stable equilibrium at a first input starts from
-        zeros there, with a warning.
+        the whole to rounding. With "equilibrium", a network that has no stable one at a first input
+        starts from zeros there, with a warning.
         """
         check_is_fitted(self, "model_")
         if n_init and y is not None and not is_source(u, y):
@@ -339,7 +341,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         """What `initial` stands for: None for the parameter of the estimator."""
         if initial is not None or state is not None:
             return initial
-        return getattr(self, "initial", "equilibrium")
+        return getattr(self, "initial", "auto")
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
