@@ -103,12 +103,16 @@ def estimate_state(
     -----
     P is the covariance that white inputs of the record's size give the state, w the standard
     deviation of an output under P. The ratio lambda of error and prior is the one of most evidence:
-    :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian. Where the
-    outputs are free of errors it is zero to rounding, and the state exact.
+    :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian [M92]_. Where
+    the outputs are free of errors it is zero to rounding, and the state exact.
 
     Linear models take one exact step; others take Gauss-Newton steps, halved until the objective
     falls, from the centre and from zero. O(n_init n_hidden n_state (n_hidden + n_outputs)) time for
     a step and O(n_init n_outputs n_state^2) for its singular values.
+
+    References
+    ----------
+    .. [M92] D. J. C. MacKay, "Bayesian Interpolation", Neural Computation 4(3), 1992, 415-447.
 
     Examples
     --------
