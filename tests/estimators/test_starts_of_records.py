@@ -206,6 +206,17 @@ def test_records_in_shards_start_and_go_on_alike(fitted, record, engine, tmp_pat
         assert est.score(folder, **options) == pytest.approx(score, abs=ALGEBRA)
 
 
+def test_starts_travel_to_dask_workers(fitted, record):
+    dask = pytest.importorskip("dask")
+    u, y, _ = record
+    y = y + 0.1 * np.random.default_rng(8).standard_normal(90)
+    parts = [dask.delayed(lambda pair: pair)((u[None], y[None, :, None])) for _ in range(2)]
+    for options in ({}, {"n_init": 20}, {"state": np.ones((2, 3))}):
+        given = (np.stack((y, y))[..., None],) if "n_init" in options else ()
+        expected = fitted.predict(np.stack((u, u)), *given, **options)
+        assert_close(np.array(fitted.predict(parts, **options)), expected, ALGEBRA)
+
+
 def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
     u, _, _ = record
     est = SystemIdentifier()
