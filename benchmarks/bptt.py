@@ -565,8 +565,9 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, engine: Engine) -> dict:
                 plain_seconds, _ = timed_fit(plain, X, Y)
                 fits[-1]["moments"] = outcome(plain, plain_seconds)
                 report = fit.report_
+                rounds = [stage.name for stage in report.stages].index("rounds")
                 fits[-1]["before"] = {
-                    "seconds": sum(stage.seconds for stage in report.stages[:-1]),
+                    "seconds": sum(stage.seconds for stage in report.stages[: rounds + 1]),
                     "excess_loss": float(np.mean(report.moments_rmse**2)) / best.loss - 1,
                     "ratios": dict.fromkeys(WEIGHTS, float("nan")),
                 }

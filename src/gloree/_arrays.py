@@ -28,6 +28,14 @@ DEVICE_ROOM = 64
 """Rows of a block on an accelerator, for each row of a block that suits a processor's cache:
 there is no such cache to stay in, and every operation costs a launch."""
 
+MOST_DOUBLE = 2**20
+"""Numbers that are kept for an iteration in double precision, at most: 8 MiB."""
+
+
+def kept_precision(n_numbers: int) -> type[np.floating[Any]]:
+    """Precision of numbers that are kept; the last digits decide when an iteration ends."""
+    return np.float64 if n_numbers <= MOST_DOUBLE else np.float32
+
 
 def is_tensor(value: object) -> bool:
     """Whether this is a PyTorch tensor (PyTorch is not imported to find out)."""

@@ -117,6 +117,18 @@ def is_mapped(values: object) -> bool:
     return isinstance(values, np.memmap) and getattr(values, "_mmap", None) is not None
 
 
+def uncovered(values: Values) -> Values:
+    """Values in a map that ``numpy.asarray`` hides, as part of this map; others as they are."""
+    base = values.base if type(values) is np.ndarray else None
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and is_mapped(base):
+            found = values.view(np.memmap)
+            found.__array_finalize__(base)
+            return found
+        base = base.base
+    return values
+
+
 def loaded(values: Values) -> Values:
     """Values of (a part of) a mapped array in memory; other arrays as they are.
 

@@ -283,8 +283,12 @@ def test_thousands_are_left_out_where_they_are_told(write):
     text = "u;y\n1.234,5;2\n2.345,5;3\n"
     table = write(text, thousands=".")
     np.testing.assert_array_equal(table.X.ravel(), [1234.5, 2345.5])
-    with pytest.raises(ValueError, match=r"decimal=.* and thousands="):
-        write(text)
+    # and where the numbers can be read in one way only
+    np.testing.assert_array_equal(write(text).X, table.X)
+    with pytest.raises(
+        ValueError, match=r"line 2, column 1: '1\.234,5'.*decimal=.* and thousands="
+    ):
+        write(text, decimal=",")
 
 
 def test_a_quote_may_be_an_ordinary_character(write):
@@ -354,7 +358,7 @@ BAD = {
     "decimals or thousands": (
         'u,y\n"1,234",1\n"2,345",2\n',
         {},
-        "line 2: '1,234' may be .* pass decimal=',' or thousands=','",
+        "line 2, column 1: '1,234' may be .* pass decimal=',' or thousands=','",
     ),
     "names or values": ("A,1,2\nB,3,4\n", {}, "line 1: it is in doubt.*header=True"),
     "names or values, of a data frame": (

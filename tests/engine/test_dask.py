@@ -36,6 +36,9 @@ N_PARTS = 6
 CLUSTER = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def client():
     with distributed.LocalCluster(**CLUSTER) as cluster, distributed.Client(cluster) as client:
@@ -230,7 +233,11 @@ class KillsItsWorker:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
-@pytest.mark.parametrize("kind", range(4), ids=["arrays", "batches", "shards", "delayed"])
+@pytest.mark.parametrize(
+    "kind",
+    [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW), pytest.param(3, marks=SLOW)],
+    ids=["arrays", "batches", "shards", "delayed"],
+)
 def test_killed_workers_do_not_change_the_sums(kind, mortal, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
     data = list(kinds(tmp_path))[kind]
@@ -257,6 +264,7 @@ def kill(client, *addresses):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+@pytest.mark.slow
 def test_a_fit_whose_workers_are_killed_gives_the_same_model(
     mortal, items, in_parts, tmp_path, monkeypatch
 ):
@@ -588,7 +596,11 @@ def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
     assert SpectralRNNRegressor(**options, engine=client).fit(*data).model_ == expected
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"refine": None}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"bidirectional": True}, marks=SLOW), {"refine": None}],
+    ids=str,
+)
 def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, data):
     X, Y = data
     options = {"n_hidden": 2, "random_state": 0, **options}

@@ -101,7 +101,11 @@ def test_a_saturated_cascade_is_better_than_its_linear_model(saturated):
     assert saturated.n_features_in_ == 1
 
 
-@pytest.mark.parametrize("f", [np.tanh, lambda v: v + v**2 / 4], ids=["odd", "mixed"])
+@pytest.mark.parametrize(
+    "f",
+    [pytest.param(np.tanh, marks=pytest.mark.slow), lambda v: v + v**2 / 4],
+    ids=["odd", "mixed"],
+)
 def test_order_and_number_of_units_are_chosen_where_none_is_given(f):
     u = np.random.default_rng(3).standard_normal(4000)
     y = cascade(u, f)
@@ -128,6 +132,7 @@ def moments_of_parallel():
     }
 
 
+@pytest.mark.slow
 def test_two_directions_are_better_than_one_for_two_nonlinearities(moments_of_parallel):
     u, y = parallel(10_000, seed=1)  # data that no fit has seen
     one, two = (moments_of_parallel[r] for r in (1, 2))
@@ -145,7 +150,7 @@ def single(n, seed):
     return u, y + 0.01 * y.std() * np.random.default_rng(seed + 100).standard_normal(n)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
 def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed):
     """The choice alone, with time enough."""
@@ -162,6 +167,7 @@ def test_one_unit_sees_one_direction():
     assert est.report_.n_directions == 1
 
 
+@pytest.mark.slow
 def test_moments_alone_are_not_thrown_away_for_want_of_time():
     """Whatever the time, the model is not far worse than what was already there."""
     u, y = saturation()
@@ -171,6 +177,7 @@ def test_moments_alone_are_not_thrown_away_for_want_of_time():
     assert kept <= 1.05 * report.moments_error
 
 
+@pytest.mark.slow
 def test_of_a_linear_system_the_linear_model_is_kept(fitted_linear):
     est, _, _ = fitted_linear
     assert not est.report_.nonlinear
@@ -228,6 +235,7 @@ def test_flat_records_with_lengths_are_lists_of_records():
     assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=SAME_DATA)
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs():
     rng = np.random.default_rng(4)
     u = rng.standard_normal((3000, 2))
@@ -242,6 +250,7 @@ def test_several_inputs_and_outputs():
 
 # slow modes may be taken for a drift
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.slow
 def test_a_mode_near_the_unit_circle_does_not_become_unstable():
     rng = np.random.default_rng(5)
     u = rng.standard_normal(4000)
@@ -392,7 +401,15 @@ def test_time_is_about_what_was_asked_for():
     assert est.report_.seconds < 12
 
 
-@pytest.mark.parametrize("unit", ["softplus", "quadratic", Polynomial((0.0, 0.5, 0.2))], ids=str)
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param("softplus", marks=pytest.mark.slow),
+        pytest.param("quadratic", marks=pytest.mark.slow),
+        Polynomial((0.0, 0.5, 0.2)),
+    ],
+    ids=str,
+)
 def test_other_units_are_fitted(unit):
     u, y = saturation(2000)
     est = SystemIdentifier(n_linear=3, n_nonlinear=2, unit=unit, max_seconds=3).fit(u, y)
@@ -400,6 +417,7 @@ def test_other_units_are_fitted(unit):
     assert est.score(u, y, skip=50) > 0.5
 
 
+@pytest.mark.slow
 def test_one_polynomial_is_fitted_to_a_quadratic_and_cubic_nonlinearity(tmp_path):
     """A single cubic unit cannot be it: its slope and its curvature are one number."""
 
@@ -436,6 +454,7 @@ def test_one_polynomial_is_fitted_to_a_quadratic_and_cubic_nonlinearity(tmp_path
     assert fits["cubic"].model_.activation.units[-1] == get_activation("cubic")
 
 
+@pytest.mark.slow
 def test_coefficients_are_fitted_in_a_feedback_too():
     rng = np.random.default_rng(7)
     u, y = rng.standard_normal(3000), np.zeros(3000)
@@ -446,6 +465,7 @@ def test_coefficients_are_fitted_in_a_feedback_too():
     assert relative_error(est.model_, u, y) < 0.01 * relative_error(est.linear_model_, u, y)
 
 
+@pytest.mark.slow
 def test_a_linear_system_has_no_use_for_polynomials(fitted_linear):
     _, u, y = fitted_linear
     est = SystemIdentifier(2, 1, "polynomial", max_seconds=SECONDS).fit(u, y)

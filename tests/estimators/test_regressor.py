@@ -279,7 +279,7 @@ def test_the_number_of_units_is_found(seed):
     assert est.n_hidden is None
 
 
-@pytest.mark.parametrize("batch_size", [1, 50, 600])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 50, 600])
 def test_the_number_of_units_is_found_whatever_the_batches(batch_size):
     X, Y, _, _ = datasets.make_rnn(1000, 10, 5, 2, 4, noise=NOISE, random_state=3)
     assert regressor(n_hidden=None, batch_size=batch_size).fit(X, Y).model_.n_hidden == 2

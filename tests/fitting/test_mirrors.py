@@ -10,6 +10,7 @@ from helpers import naive
 
 from gloree import IORNN, SpectralRNNRegressor, datasets
 from gloree.activations import Polynomial, cubic, quadratic
+from gloree.diagnostics import ConvergenceWarning
 from gloree.engine import Engine, Source
 from gloree.fitting._mirrors import (
     best_mirror,
@@ -165,9 +166,29 @@ def excess(seed, n_inputs=4, n_hidden=3, n_outputs=4):
     return (loss / best - 1) * Y.size
 
 
+def few_sequences(seed):
+    """60 sequences of 5 steps, as much noise as signal."""
+    return data(network(seed, 3, 3, 2, norm=0.2), 60, 5, noise=1.0, seed=seed)
+
+
 def test_fits_end_within_noise_of_the_optimum():
     for seed in range(3):
         assert excess(seed) < 1
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
+def test_an_image_that_may_have_been_missed_is_said():
+    """Few sequences and much noise: the linearised network promises what no descent keeps."""
+    X, Y = few_sequences(3)
+    est = SpectralRNNRegressor(3, activation=CUBIC, random_state=0, engine="serial")
+    with pytest.warns(ConvergenceWarning, match="mirror images of some hidden units may fit"):
+        est.fit(X, Y)
+    model = est.model_
+    layout = Layout(3, 3, 2)
+    found = best_mirror(model, layout, ENGINE, Source(as_sequences(X, Y)))
+    assert found.missed
+    assert found.model is model
+    assert any("mirror images" in text for text in est.report_.warnings)
 
 
 @pytest.mark.slow

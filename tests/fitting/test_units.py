@@ -8,8 +8,10 @@ from helpers.generators import forward_network
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import AcceptanceWarning, GloreeWarning
+from gloree.engine import Engine, Source
 from gloree.fitting._units import judge_units, noise_limit, wald
-from gloree.refinement import Layout
+from gloree.refinement import Layout, gauss_newton
+from gloree.sequences import as_sequences
 
 # algebra: quadratic forms of size five
 ALGEBRA = 1e-10
@@ -109,6 +111,31 @@ def test_without_a_refinement_the_components_are_judged():
     _, found = findings(X, Y, 4, refine=None)
     assert [each.category for each in found] == [AcceptanceWarning]
     assert findings(X, Y, 3, refine=None)[1] == []
+
+
+def test_refined_units_that_pass_end_a_doubt_of_the_first_moment():
+    """A moment of much noise, whose fit is as good as a descent from the truth."""
+    for seed in (4, 6):
+        X, Y, truth = simulate(seed, noise=1.5)
+        est, found = findings(X, Y, 3)
+        assert found == []
+        assert est.report_.decomposition.overall_objection.startswith("predicted errors")
+        layout, source = Layout(5, 3, 4), Source(as_sequences(X, Y))
+        best = gauss_newton(truth, layout, Engine("serial"), source, to_convergence=True)
+        squares = np.sum((Y - est.predict(X)) ** 2)
+        assert squares < best.squares.sum() * (1 + 1 / Y.size)
+    # the last one doubts some unit: all is said
+    X, Y, _ = simulate(5, noise=1.5)
+    texts = [str(each.message) for each in findings(X, Y, 3)[1]]
+    assert [text.split()[0] for text in texts] == ["the", "hidden"]
+
+
+def test_a_decomposition_that_failed_stays_in_doubt():
+    """Two outputs and five units of five inputs: as many unknowns as the moment has entries."""
+    X, Y, _, _ = datasets.make_rnn(400, 10, 5, 5, 2, noise=0.2, random_state=0)
+    est, found = findings(X, Y, 5)
+    assert not est.report_.decomposition.status.ok
+    assert any("first moment is not reliable" in str(each.message) for each in found)
 
 
 def test_units_of_two_directions_are_judged():

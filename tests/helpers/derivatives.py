@@ -35,6 +35,12 @@ def assert_derivatives(model, layout, batch, data):
     weighted = np.einsum("t,tap,taq->pq", weights[owners], J, J)
     assert_close(hessian_sums(batch, model, layout, weights).hessian, weighted, tolerance)
 
+    root = np.eye(layout.n_outputs) + 0.5 * np.tri(layout.n_outputs)
+    metric = root @ root.T
+    aimed = np.einsum("tap,ab,tbq->pq", J, metric, J)
+    found = hessian_sums(batch, model, layout, metric=metric).hessian
+    assert_close(found, aimed, tolerance * np.linalg.norm(metric, 2))
+
     spread = spread_sums(batch, model, layout)
     assert spread.n_segments == len(batch.lengths)
     segments = [owners == s for s in range(len(batch.lengths))]

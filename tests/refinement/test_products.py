@@ -63,6 +63,14 @@ CASES = {
     "pieces": {"segment": 7},
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+descents = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if name == "free coefficients" else ())
+        for name, case in CASES.items()
+    ],
+    ids=CASES.keys(),
+)
 
 
 def problem(
@@ -213,7 +221,7 @@ def test_correction_satisfies_the_secant_equation(curve):
 # ---------------------------------------------------------------------------------- descent
 
 
-@cases
+@descents
 def test_minimum_is_that_with_the_matrix(case, monkeypatch):
     start, layout, source = problem(**case)
     full = gauss_newton(start, layout, SERIAL, source, to_convergence=True)

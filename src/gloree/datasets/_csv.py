@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -10,25 +11,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree.datasets._columns import (
-    Numbers,
-    check_order,
-    decimal_mark,
-    find_header,
-    is_clock,
-    is_missing,
-    is_time_name,
-    numbers_of,
-    times_of,
-    units_of,
-)
+from gloree.datasets._columns import find_header, groups_of, refuse_key, units_of
 from gloree.datasets._delimited import Cells, find_separator, read_cells, read_text
+from gloree.datasets._numbers import Numbers, marks_of, numbers_of
+from gloree.datasets._times import check_order, default_clock, is_clock, times_of
 from gloree.sequences import Array, IntArray
 
 Column: TypeAlias = str | int
 """A column by its name, or by its place from 0."""
 
 MISSING = ("error", "split", "nan")
+
+SPREADSHEET = re.compile(r'"?sep=([^\n])"?\1*[^\S\n]*\n', re.IGNORECASE)
+"""A first line that tells a spreadsheet what separates the columns."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +41,8 @@ class Table:
     sequences : tuple of str
         What the sequence column holds for each of them; empty without one.
     time : ndarray of shape (n_rows,) or None
-        Times of the rows, numbers or ``datetime64``; None without such a column.
+        Times of the rows: numbers (seconds, of times of a day), or ``datetime64``; None without
+        such a column.
     units : dict of str to str
         Units of the columns of `X` and `Y`, from a row of units; empty without one.
     """
@@ -96,25 +92,31 @@ def read_csv(
     inputs, outputs : str, int, or sequence of them, optional
         Columns by name, or by place from 0. By default the first column is the input and the
         second the output, not counting columns without a name, columns of times or running
-        numbers, the `sequence`, and those given as the other of the two.
+        numbers, the `sequence`, and those given as the other of the two. A column named like
+        experiments ("run", "id", ...) is never taken by default.
     sequence : str or int, optional
         Column that tells sequences (experiments, runs) apart. Rows of several may stand mixed:
         those of each are put together in their order, sequences in that of their first rows.
     time : str, int or False, optional
-        Column of the times, numbers or time stamps, which must not go back within a sequence. By
-        default a column named like one ("t", "time", "timestamp", "t [s]", ...); False takes no
-        column for one.
+        Column of the times, which must not go back within a sequence: numbers, time stamps, or
+        times of a day such as 12:30:05, which become seconds since the first row of their sequence,
+        beyond midnight too. By default a column named like one ("t", "time", "t [s]", ...), else
+        one of times of a day; a column of dates goes with such a one. False takes none.
     missing : {"error", "split", "nan"}, default "error"
         What becomes of a row with an empty cell (or NA, NaN, null, -) in a column asked for: an
         error that names it; "split" leaves the row out and begins a new sequence behind it, so that
-        no step leads over the gap; "nan" keeps NaN for you to fill.
+        no step leads over the gap, and does so at blank lines too; "nan" keeps NaN for you to fill.
+        Otherwise blank lines are passed over; a row of separators alone has missing cells.
     separator : str, optional
         Between columns: a character, or " " for any run of blanks and tabs. By default a tab,
         semicolon, bar, comma or blanks, whichever cuts the first lines alike.
     decimal : {".", ","}, optional
-        Decimal mark. By default what the columns asked for hold, if it is one of both.
+        Decimal mark. By default what the columns asked for hold, if it is one of both. Numbers
+        such as 1.200 beside semicolons, or 1,200 beside other separators, are refused unless
+        another number of the file (1.25, 0.200; 1.200,5) shows what is meant.
     thousands : str, optional
-        Mark between thousands, to be left out of numbers; none by default.
+        Mark between groups of three digits, to be left out of numbers. By default a point or comma
+        where numbers such as 1.200,5 or 1.200.000 show that it is one, else none.
     encoding : str, optional
         By default that of the byte order mark (UTF-8, UTF-16, UTF-32), else UTF-8, else Windows's
         cp1252.
@@ -208,21 +210,32 @@ def read_csv(
     _check_options(missing, separator, decimal, thousands, skip)
     name = fspath(path)
     text = read_text(name, encoding)
-    if separator is None and text.startswith("sep=") and text[5:6] == "\n":
-        # a line for spreadsheets that says what separates the columns
-        separator, skip = text[4], max(skip, 1)
-    separator = find_separator(text.split("\n", skip)[-1]) if separator is None else separator
+    told = SPREADSHEET.match(text)
+    if told is not None:
+        separator, skip = separator or told[1], max(skip, 1)
+    if separator is None:
+        sample = text.split("\n", skip)[-1]
+        # a blank may stand between thousands
+        separator = find_separator(
+            sample if thousands in (None, ",") else sample.replace(thousands, "")
+        )
     cells = read_cells(name, text, separator, skip=skip, quotes=quotes)
     names, cells = find_header(cells, header)
+    cells = cells.filled() if missing == "split" else cells
     chosen = _choose(cells, names, inputs, outputs, sequence, time)
     wanted = (*chosen.inputs, *chosen.outputs)
     unit_row, below = units_of(cells, wanted, units)
     groups = chosen.groups[len(cells.rows) - len(below.rows) :]
-    decimal = decimal or decimal_mark(below, wanted, thousands, separator)
-    marks = Numbers(decimal, thousands)
+    others = [column for column in range(len(names)) if column not in wanted]
+    marks = marks_of(
+        below, wanted, others, decimal=decimal, thousands=thousands, separator=separator
+    )
     values = numbers_of(below, names, wanted, marks, missing)
     times = _times(below, names, chosen, groups, marks)
-    order, lengths, kept = _sequences(values, groups, split=missing == "split")
+    gaps = below.gaps if missing == "split" else np.zeros(len(values), dtype=np.int64)
+    order, lengths, kept = _sequences(values, groups, gaps, split=missing == "split")
+    if not order.size:
+        raise ValueError(f"{name}: every row misses a cell of {[names[i] for i in wanted]}")
     n_inputs, given = len(chosen.inputs), [names[column] for column in wanted]
     return Table(
         values[order, :n_inputs],
@@ -242,7 +255,7 @@ class _Chosen:
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    time: int | None
+    time: tuple[int, ...]
     groups: IntArray
     labels: tuple[str, ...]
 
@@ -290,7 +303,7 @@ def _choose(
     clock = places(None if time is False else time)
     if not len(cells.rows):
         raise ValueError(f"{cells.path} holds a header and no rows")
-    groups, labels = _groups(cells, keys[0] if keys else None)
+    groups, labels = groups_of(cells, keys[0] if keys else None)
     free = [
         column
         for column, name in enumerate(names)
@@ -306,13 +319,14 @@ def _choose(
                     f"{named}, and times and running numbers are not taken by default: pass "
                     f"`inputs` and `outputs`"
                 )
+            refuse_key(cells, free[0], names[free[0]])
             found.append(free.pop(0))
         elif not found:
             raise ValueError(f"`{what}` is empty: give one column, or more")
     _check_once(ins, outs, keys, names, cells.path)
-    if not clock and time is None:
-        clock = [i for i, name in enumerate(names) if is_time_name(name) and i not in keys][:1]
-    return _Chosen(tuple(ins), tuple(outs), clock[0] if clock else None, groups, labels)
+    if time is None:
+        clock = list(default_clock(cells, names, keys))
+    return _Chosen(tuple(ins), tuple(outs), tuple(clock), groups, labels)
 
 
 def _place(column: Column, names: list[str], path: str) -> int:
@@ -352,39 +366,24 @@ def _check_once(
             )
 
 
-def _groups(cells: Cells, column: int | None) -> tuple[IntArray, tuple[str, ...]]:
-    """Sequence of each row, numbered in the order of their first rows, and their labels."""
-    if column is None:
-        return np.zeros(len(cells.rows), dtype=np.int64), ()
-    labels = [cell.strip() for cell in cells.rows[:, column]]
-    for line, label in zip(cells.lines, labels, strict=True):
-        if is_missing(label):
-            raise ValueError(
-                f"{cells.path}, line {line}, column {column + 1}: no sequence ({label!r}): fill "
-                f"the cell, or leave the row out"
-            )
-    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return np.array([number[label] for label in labels], dtype=np.int64), tuple(number)
-
-
 def _times(
     cells: Cells, names: list[str], chosen: _Chosen, groups: IntArray, marks: Numbers
 ) -> NDArray[np.generic] | None:
     """Times of the rows, which must not go back within a sequence."""
-    if chosen.time is None:
+    if not chosen.time:
         return None
     times = times_of(cells, chosen.time, groups, marks)
-    if times is not None:
-        check_order(cells, times, groups, names[chosen.time])
+    check_order(cells, times, groups, names[chosen.time[-1]])
     return times
 
 
 def _sequences(
-    values: Array, groups: IntArray, *, split: bool
+    values: Array, groups: IntArray, gaps: IntArray, *, split: bool
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Rows in the order of their sequences, the lengths of these, and the group of each."""
     order = np.argsort(groups, kind="stable")
     first = np.diff(groups[order], prepend=-1) != 0
+    first |= np.diff(gaps[order], prepend=-1) != 0
     if split:
         # a row that is left out cuts its sequence
         whole = ~np.isnan(values[order]).any(axis=1)

@@ -33,6 +33,11 @@ SAMPLE_LINES = 50
 NUMBER = re.compile(r"[+\-\u2212]?(\d+([.,]\d*)?|[.,]\d+)([eE][+\-\u2212]?\d+)?")
 """A number, with a decimal point or a decimal comma."""
 
+GROUPED_NUMBER = re.compile(
+    r"[+\-\u2212]?\d{1,3}([.,' \u2019\u00a0\u202f])(\d{2,3}\1)*\d{3}([.,]\d*)?"
+)
+"""A number with marks between its thousands, whatever the mark."""
+
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -52,16 +57,25 @@ DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.Ba
 class Cells:
     """Cells of a file as text, shape (n_rows, n_columns), and the line on which each row begins.
 
-    Rows that hold nothing are left out.
+    Blank lines are left out, and so are rows without a value at the end and right below the names.
+    `gaps` counts the blank lines and rows without a value above each row.
     """
 
     path: str
     rows: NDArray[np.object_]
     lines: IntArray
+    gaps: IntArray
 
     def below(self, n_rows: int) -> Cells:
         """The same without the first rows."""
-        return Cells(self.path, self.rows[n_rows:], self.lines[n_rows:])
+        while n_rows and n_rows < len(self.rows) and not _holds(self.rows[n_rows]):
+            n_rows += 1
+        return Cells(self.path, self.rows[n_rows:], self.lines[n_rows:], self.gaps[n_rows:])
+
+    def filled(self) -> Cells:
+        """The same without the rows that hold no value."""
+        kept = np.array([_holds(row) for row in self.rows], dtype=bool)
+        return Cells(self.path, self.rows[kept], self.lines[kept], self.gaps[kept])
 
 
 def read_text(path: str | Path, encoding: str | None) -> str:
@@ -140,6 +154,11 @@ PACKED: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
 """First bytes of packed files, and what unpacks them."""
 
 
+def is_number(cell: str) -> bool:
+    """Whether a cell is written like a number, with thousands or without."""
+    return bool(NUMBER.fullmatch(cell) or GROUPED_NUMBER.fullmatch(cell))
+
+
 def find_separator(text: str) -> str:
     """Separator of the columns: the one that cuts the first lines alike, and into numbers."""
     lines = [line for line in text[: 2**20].split("\n") if line.strip()][:SAMPLE_LINES]
@@ -150,7 +169,7 @@ def find_separator(text: str) -> str:
         if not cut or sizes[0] < 2:
             continue
         below = [cell.strip() for row in cut[1:] or cut for cell in row]
-        numbers = sum(cell == "" or bool(NUMBER.fullmatch(cell)) for cell in below)
+        numbers = sum(cell == "" or (is_number(cell) and " " not in cell) for cell in below)
         # how far apart lines may be is for later: a row of another length is named then
         score = (len(set(sizes)) == 1, round(numbers / max(len(below), 1), 6), sizes[0])
         if score > best and (separator != BLANKS or score[0]):
@@ -184,7 +203,8 @@ def read_cells(path: str, text: str, separator: str, *, skip: int, quotes: bool)
         skip, start = skip + blank[0].count("\n"), blank.end()
     body, width = text[start:], 0
     if not body.strip():
-        return Cells(path, np.empty((0, 0), dtype=object), np.empty(0, dtype=np.int64))
+        none = np.empty(0, dtype=np.int64)
+        return Cells(path, np.empty((0, 0), dtype=object), none, none)
     while True:
         try:
             frame = pandas.read_csv(
@@ -210,8 +230,20 @@ def read_cells(path: str, text: str, separator: str, *, skip: int, quotes: bool)
     breaks = np.zeros(len(rows), dtype=np.int64) if plain else _line_breaks(rows)
     before = np.cumsum(breaks) - breaks
     lines = np.arange(len(rows)) + before + skip + 1
-    filled = np.array([any(cell.strip() for cell in row) for row in rows], dtype=bool)
-    return Cells(path, rows[filled], lines[filled])
+    filled = np.array([_holds(row) for row in rows], dtype=bool)
+    kept = filled.copy()
+    if not filled.all():
+        # a row of separators has missing cells, a blank line is no row
+        written = body.split("\n")
+        last = int(np.flatnonzero(filled)[-1])
+        for row in np.flatnonzero(~filled[:last]):
+            kept[row] = written[lines[row] - skip - 1].strip(" ") != ""
+    return Cells(path, rows[kept], lines[kept], np.cumsum(~filled)[kept])
+
+
+def _holds(row: NDArray[np.object_]) -> bool:
+    """Whether a row holds a value."""
+    return any(cell.strip() for cell in row)
 
 
 def _line_breaks(rows: NDArray[np.object_]) -> IntArray:

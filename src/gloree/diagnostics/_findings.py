@@ -51,6 +51,10 @@ class ConditionWarning(GloreeWarning):
     """The inputs are nearly collinear, or of very different sizes."""
 
 
+class ScaleWarning(GloreeWarning):
+    """Residuals of the outputs are of very different sizes, and the smaller ones hardly count."""
+
+
 class ConvergenceWarning(GloreeWarning):
     """An iteration ended without reaching what it aims for."""
 

@@ -21,12 +21,14 @@ from gloree.diagnostics import LabelWarning, emit, warn_caller
 from gloree.estimators._base import SpectralRNN, check_choice
 from gloree.estimators._interface import second_argument
 from gloree.estimators._labels import (
+    MOMENTS,
     Labels,
     accuracy,
     distinct,
     flatten_labels,
     label_numbers,
     numbers_of,
+    of_type,
 )
 from gloree.fitting import LabelCoding, Labelling, run_fit
 from gloree.models import sum_predictions
@@ -216,7 +218,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         if isinstance(data, Sequences) and data.Y is None:
             self._check_law(problem)
             flat = flatten_labels(labels, data)
-            classes = distinct(flat)
+            classes = of_type(distinct(flat), labels)
             data = replace(data, Y=like(data.X, numbers_of(flat, classes)[:, None]))
             problem = self._on(replace(problem, data=data), checkpoint)
         elif labels is not None:
@@ -227,7 +229,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
             problem = problem.with_outputs(LabelCoding(classes))
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {data.n_rows} labels are {classes.tolist()[0]!r}: there is nothing to "
+                f"all {data.n_rows} labels are {_shown(classes)}: there is nothing to "
                 f"tell apart in `labels` with one class"
             )
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
@@ -368,6 +370,11 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
                 LabelWarning,
             )
         return sums.n_correct / sums.n_rows
+
+
+def _shown(classes: Labels) -> str:
+    # dates with nanoseconds would be whole numbers of Python
+    return str(classes[0]) if classes.dtype.kind in MOMENTS else repr(classes.tolist()[0])
 
 
 def _most_probable(outputs: Array, classes: Labels) -> Labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -16,6 +17,15 @@ from gloree.engine import Engine, Source, Sums
 from gloree.sequences import Array, Batch, Data, IntArray, Sequences
 
 Labels: TypeAlias = NDArray[np.generic]
+
+MOMENTS = "mM"
+"""Kinds of types that hold dates and durations."""
+
+KINDS: tuple[Any, ...] = (
+    *(str, bytes, (bool, np.bool_), (int, np.integer), (float, np.floating)),
+    *(np.datetime64, np.timedelta64),
+)
+"""Kinds of labels that have arrays of their own; all others are objects."""
 
 LARGEST_LABEL = 2.0**53
 """Whole numbers beyond this are not all floats."""
@@ -76,9 +86,10 @@ def _values(labels: object) -> Any:
     """
     if isinstance(labels, str) or not (isinstance(labels, Sized) or hasattr(labels, "__array__")):
         return None
-    if is_frame(labels) or (hasattr(labels, "__array__") and not is_column(labels)):
+    if is_frame(labels) or hasattr(labels, "__array__"):
         values = np.asarray(labels)
-        return values if values.ndim else None
+        if not is_column(labels) or values.dtype.kind in MOMENTS:
+            return values if values.ndim else None
     return list(labels)  # type: ignore[call-overload]
 
 
@@ -104,7 +115,8 @@ def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[o
                 ": of indicators (one-hot), give labels.argmax(axis=1)" if values.ndim == 2 else ""
             )
             raise ValueError(f"{name} has shape {values.shape}, expected one label a step{hint}")
-        values = values.tolist()
+        # dates of Python would lose the unit, and nanoseconds become whole numbers
+        values = list(values) if values.dtype.kind in MOMENTS else values.tolist()
     if len(values) != expected:
         raise ValueError(f"{inputs} has {expected} steps, {name} has {len(values)} labels")
     return list(values)
@@ -113,7 +125,10 @@ def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[o
 def distinct(flat: list[object]) -> Labels:
     """Distinct labels: sorted where they can be, else in the order of their first appearance."""
     try:
-        found = list(dict.fromkeys(flat))
+        first: dict[object, object] = {}
+        for label in flat:
+            first.setdefault(_key(label), label)
+        found = list(first.values())
     except TypeError:
         bad = next(label for label in flat if not _is_hashable(label))
         raise TypeError(
@@ -124,13 +139,47 @@ def distinct(flat: list[object]) -> Labels:
         found = sorted(found)  # type: ignore[type-var]
     _require_no_measurements(found, len(flat))
     truths = [isinstance(label, (bool, np.bool_)) for label in found]
-    for kind in (str, (bool, np.bool_), (int, np.integer), (float, np.floating)):
+    for kind in KINDS:
         # True is an integer, and 1 is another label
         if all(isinstance(label, kind) for label in found) and all(truths) == any(truths):
-            return np.array(found)
+            classes = np.array(found)
+            if classes.tolist() == found or classes.dtype.kind in MOMENTS:
+                return classes
     classes = np.empty(len(found), dtype=object)
     classes[:] = found
     return classes
+
+
+def of_type(classes: Labels, labels: object) -> Labels:
+    """Labels in the type of the arrays that hold them, where that is a type of numbers."""
+    parts = [labels] if hasattr(labels, "dtype") else labels
+    types = {getattr(part, "dtype", None) for part in parts} if isinstance(parts, list) else set()
+    given = types.pop() if len(types) == 1 else None
+    if (
+        not isinstance(given, np.dtype)
+        or given.kind not in "iuf"
+        or classes.dtype.kind not in "iuf"
+    ):
+        return classes
+    return classes.astype(given)
+
+
+def _key(label: object) -> object:
+    """What tells a label apart: of dates and durations the moment, whatever its unit and type."""
+    if not isinstance(label, (np.datetime64, np.timedelta64, datetime.date, datetime.timedelta)):
+        return label
+    if getattr(label, "tzinfo", None) is not None:
+        return label
+    moment: Any = label
+    if hasattr(moment, "to_numpy"):  # of pandas, to the nanosecond
+        moment = moment.to_numpy()
+    kind = "datetime64" if isinstance(label, (np.datetime64, datetime.date)) else "timedelta64"
+    moment = np.array(moment, dtype=None if isinstance(moment, np.generic) else kind)
+    seconds = moment.astype(f"{kind}[s]")
+    rest = moment - seconds
+    # the unit is finer than a second, and attoseconds of one are whole numbers
+    fraction = int(rest.astype("timedelta64[as]").astype(np.int64)) if rest.astype(bool) else 0
+    return kind, int(seconds.astype(np.int64)), fraction
 
 
 def _require_no_measurements(found: list[object], n_labels: int) -> None:
@@ -156,8 +205,9 @@ def _is_hashable(label: object) -> bool:
 
 def numbers_of(flat: list[object], classes: Labels) -> IntArray:
     """Place of every label in `classes`, -1 for those that are not there."""
-    place = {label: i for i, label in enumerate(classes.tolist())}
-    return np.array([place.get(label, -1) for label in flat], dtype=np.int64)
+    known = list(classes) if classes.dtype.kind in MOMENTS else classes.tolist()
+    place = {_key(label): i for i, label in enumerate(known)}
+    return np.array([place.get(_key(label), -1) for label in flat], dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -67,12 +67,19 @@ class DirectedStart:
 
 
 def find_directions(
-    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, *, enough: float
+    problem: FitProblem,
+    inputs: InputSummary,
+    model: Network,
+    rounds: Rounds,
+    *,
+    enough: float,
+    undetermined: bool = False,
 ) -> DirectedStart:
     """Find the direction of every unit, and the recurrence of both chains.
 
     `model` and the layout of `rounds` hold no recurrence. Rounds without recurrence end when one
-    gains less than the fraction `enough`.
+    gains less than the fraction `enough`. Units whose margin is small are tried the other way
+    round, and those of undetermined direction if asked for: first and last steps may tell.
     """
     current, rounds = _without_memory(model, rounds, enough)
     findings = _shared_inputs(current.model)
@@ -84,7 +91,7 @@ def find_directions(
     turned, both, grown = start_both_ways(problem, current, rounds, found)
     findings += grown
     fixed = problem.settings.n_forward is not None or problem.settings.recurrence is None
-    for unit in [] if fixed else doubtful(found):
+    for unit in [] if fixed else doubtful(found, undetermined=undetermined):
         forward = found.forward.copy()
         forward[unit] = not forward[unit]
         margin = np.where(np.arange(forward.size) == unit, -found.margin, found.margin)
@@ -213,10 +220,10 @@ def _after(before: Iterate, current: Iterate) -> Iterate:
     return replace(current, history=before.history + current.history)
 
 
-def doubtful(found: Directions) -> list[int]:
+def doubtful(found: Directions, *, undetermined: bool = False) -> list[int]:
     """Units of small margin, the smallest first, `MOST_FLIPS` at most."""
-    order = np.argsort(found.margin)
-    doubts = [int(i) for i in order if found.margin[i] < DOUBTFUL and not found.undetermined[i]]
+    margin = np.where(found.undetermined, 0.0 if undetermined else np.inf, found.margin)
+    doubts = [int(i) for i in np.argsort(margin, kind="stable") if margin[i] < DOUBTFUL]
     return doubts[:MOST_FLIPS]
 
 

@@ -61,8 +61,9 @@ class FirstMoment:
 
     `moment` is the name of its estimator, `residual` the moment of residuals for the rounds,
     `rows` what it was taken of (`n_rows` were asked for). `reduced` says whether it was taken along
-    a few directions of the inputs that were found first. `doubts` are findings on single units,
-    which a test of the refined ones replaces.
+    a few directions of the inputs that were found first. `doubts` are findings on the
+    decomposition, which tests of the refined units replace. `noise`, (n_outputs,), is what a
+    regression on the inputs alone leaves, where there was one.
     """
 
     model: Network
@@ -77,6 +78,7 @@ class FirstMoment:
     findings: tuple[Finding, ...]
     doubts: tuple[Finding, ...]
     detail: str
+    noise: Array | None = None
 
 
 def estimate_first_moment(
@@ -126,10 +128,10 @@ def estimate_first_moment(
     details.append(f"decomposition {found.status.name.lower()}")
     if n_rows != planned.first_rows:
         details.append(f"from {n_rows:,} steps")
-    findings += _identification_findings(problem, found, determined=determined)
+    findings += _rotation(determined=determined)
     return FirstMoment(
         *(model, layout, estimator.name, residual, found, rank_reason, rows, n_rows),
-        *(reduced, findings, _doubts(problem, found), "; ".join(details)),
+        *(reduced, findings, _doubts(problem, found), "; ".join(details), estimate.noise),
     )
 
 
@@ -258,38 +260,32 @@ def _score_findings(estimator: FirstMomentEstimator, inputs: InputSummary) -> tu
     return (finding,)
 
 
-def _identification_findings(
-    problem: FitProblem, found: Decomposition, *, determined: bool
-) -> tuple[Finding, ...]:
-    findings = []
-    if not determined:
-        text = (
-            "one output and a quadratic activation: the hidden units are determined only up to a "
-            "rotation (the eigenvectors of the quadratic form are returned); predictions do not "
-            "depend on it"
-        )
-        findings.append(Finding(RotationWarning, text))
-    if found.overall_objection and not _free_to_rotate(problem, found):
-        text = (
-            f"the decomposition of the first moment is not reliable (status "
-            f"{found.status.name}, predicted errors {found.component_error:.2g} and "
+def _rotation(*, determined: bool) -> tuple[Finding, ...]:
+    if determined:
+        return ()
+    text = (
+        "one output and a quadratic activation: the hidden units are determined only up to a "
+        "rotation (the eigenvectors of the quadratic form are returned); predictions do not "
+        "depend on it"
+    )
+    return (Finding(RotationWarning, text),)
+
+
+def _doubts(problem: FitProblem, found: Decomposition) -> tuple[Finding, ...]:
+    """Say that the decomposition may be wrong, or which of its components might be noise."""
+    if found.accepted or _free_to_rotate(problem, found):
+        return ()
+    text = "the decomposition of the first moment is not reliable"
+    if found.overall_objection:
+        text += (
+            f" (status {found.status.name}, predicted errors {found.component_error:.2g} and "
             f"{found.loading_error:.2g}, largest |cos| {found.max_cosine:.2f}, largest |W|/|T| "
             f"{found.max_loading:.2g}): the units may be wrong"
         )
         remedy = "use more data, more outputs or fewer units"
-        findings.append(Finding(AcceptanceWarning, text, remedy))
-    return tuple(findings)
-
-
-def _doubts(problem: FitProblem, found: Decomposition) -> tuple[Finding, ...]:
-    """Say which components of an otherwise good decomposition might be noise."""
-    if found.overall_objection or found.accepted or _free_to_rotate(problem, found):
-        return ()
-    text = (
-        f"the decomposition of the first moment is not reliable: {found.objection} (of "
-        f"{found.rank}, in the order of `report_.decomposition`)"
-    )
-    remedy = "lower `n_hidden`, or use more data or more outputs"
+    else:
+        text += f": {found.objection} (of {found.rank}, in the order of `report_.decomposition`)"
+        remedy = "lower `n_hidden`, or use more data or more outputs"
     return (Finding(AcceptanceWarning, text, remedy),)
 
 

@@ -96,6 +96,16 @@ class Moments:
     covariance: Array
     condition: float
 
+    @property
+    def spread(self) -> Array:
+        """Standard deviations."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def offset(self) -> float:
+        """Largest mean of an input, over its standard deviation."""
+        return float(np.max(np.abs(self.mean) / np.where(self.spread > 0, self.spread, np.inf)))
+
 
 @dataclass(frozen=True)
 class InputSummary:
@@ -104,7 +114,8 @@ class InputSummary:
     `source` holds the data with centred inputs where their mean is material, `inliers` the same
     without segments that stay out of the moments. `law` is that of the inputs as passes see them,
     `given_law` that of the inputs as given; both are None where there is none to use. `condition`
-    is the condition number of the inputs.
+    is the condition number of the inputs, `offset` the largest mean over its standard deviation;
+    `spread`, (n_columns,), are standard deviations as passes see the columns.
     """
 
     source: Source
@@ -113,9 +124,11 @@ class InputSummary:
     given_law: InputLaw | None
     whitening: Whitening
     condition: float
+    spread: Array
     score_check: ScoreCheck | None
     detail: str
     findings: tuple[Finding, ...] = ()
+    offset: float = 0.0
 
     @property
     def score_is_wrong(self) -> bool:
@@ -171,8 +184,9 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     if source.scale is not None:
         given = settings.law or scaled_law(given, 1.0 / source.scale)
     return InputSummary(
-        *(source, inliers, law, given, whitening, moments.condition, check, detail),
+        *(source, inliers, law, given, whitening, moments.condition, moments.spread, check, detail),
         findings=tuple(findings),
+        offset=moments.offset,
     )
 
 
@@ -236,10 +250,10 @@ def _centre(problem: FitProblem, moments: Moments) -> Array | None:
     """Mean to subtract from the inputs, if it is material.
 
     With free biases the network on x - m is the network on x with b and c shifted, and states
-    of z^l with a large mean would drown their own variation.
+    of z^l with a large mean would drown their own variation. For labels every mean is, so that a
+    search which is stopped by held-out data does not depend on the origin.
     """
-    spread = np.sqrt(np.diag(moments.covariance))
-    material = np.any(np.abs(moments.mean) > MATERIAL_MEAN * spread)
+    material = problem.encode is not None or moments.offset > MATERIAL_MEAN
     return moments.mean if material and problem.settings.bias else None
 
 

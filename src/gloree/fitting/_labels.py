@@ -12,12 +12,14 @@ from gloree._arrays import is_tensor, like, namespace, to_host, zeros
 from gloree._sums import Sums, required
 from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, check_size
 from gloree.engine import Selection, Source, Subset
+from gloree.fitting._given_units import in_given_units, on_given_inputs
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
-from gloree.fitting._recurrence import MomentFit
-from gloree.fitting._refine import RefinedFit, in_given_units, on_given_inputs
+from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._refine import RefinedFit
 from gloree.models import ExplosionError, Network
+from gloree.recurrence import Directions
 from gloree.refinement import (
     CrossEntropy,
     RefinementStatus,
@@ -116,6 +118,10 @@ class ClassWhitening:
             mean = sums.inputs / n
             gram = sums.gram / n - np.outer(mean, mean)
             cross = sums.cross / n - np.outer(mean, frequencies)
+            # in units of the inputs' standard deviations
+            variances = np.diag(gram)
+            scale = 1.0 / np.sqrt(np.where(variances > 0, variances, 1.0))
+            gram, cross = gram * np.outer(scale, scale), cross * scale[:, None]
             gram[np.diag_indices_from(gram)] *= 1.0 + LINEAR_RIDGE
             covariance = covariance - cross.T @ np.linalg.lstsq(gram, cross, rcond=1e-12)[0]
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
@@ -174,8 +180,9 @@ def whiten_classes(problem: FitProblem, n_classes: int) -> ClassWhitening:
 class Readout:
     """A labelling network whose units come from moments; outputs are logits or probabilities.
 
-    `source` holds all of the data, inputs not centred, `training` and `held_out` what a
-    refinement is fitted to and judged by. `accuracy` is the share of correct steps in `source`.
+    `source` holds all of the data, inputs centred (if biases are free) and of unit variance,
+    `training` and `held_out` what a refinement is fitted to and judged by. `accuracy` is the share
+    of correct steps in `source`, `directions` are in the order of the model.
     """
 
     model: Network
@@ -184,6 +191,7 @@ class Readout:
     held_out: Selection | None
     accuracy: float
     name: str
+    directions: Directions | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -204,10 +212,11 @@ def fit_readout(
     whitening: ClassWhitening,
     readout: str,
 ) -> Readout:
-    """Outputs of a network whose units are known: for the labels, on the inputs as given."""
-    source = replace(inputs.source, encode=whitening.coding, centre=None)
-    # not centred, and in the units of the passes
-    model = on_given_inputs(problem, replace(inputs.source, scale=None), moments.model)
+    """Outputs of a network whose units are known: for the labels, on standardised inputs."""
+    source, model = standardised(inputs, moments.model)
+    directions = _reordered(moments.directions, model)
+    model = model.canonical()
+    source = replace(source, encode=whitening.coding)
     training: Selection = source
     held_out: Selection | None = None
     if problem.settings.solver is not None:
@@ -234,7 +243,39 @@ def fit_readout(
         )
         remedy = "look for inputs of extreme size, or lower `n_hidden`"
         findings = (Finding(OutlierWarning, text, remedy),)
-    return Readout(found, source, training, held_out, share, readout, findings)
+    return Readout(found, source, training, held_out, share, readout, directions, findings)
+
+
+def standardised(inputs: InputSummary, model: Network) -> tuple[Source, Network]:
+    """Data with inputs of unit variance, and the network on these.
+
+    The logistic readout, L-BFGS and what stops it depend on the units of the inputs otherwise.
+    """
+    source, n_inputs = inputs.source, inputs.source.data.n_inputs
+    unit = 1.0 / np.where(inputs.spread > 0, inputs.spread, 1.0)[:n_inputs]
+    columns = np.tile(unit, inputs.spread.shape[0] // n_inputs)
+    scale = unit if source.scale is None else unit * source.scale
+    centre = None if source.centre is None else source.centre * columns
+    direct = model.direct_weights
+    changed = model.replace(
+        input_weights=model.input_weights / columns,
+        direct_weights=None if direct is None else direct / columns[:, None],
+    )
+    return replace(source, scale=scale, centre=centre), changed
+
+
+def on_inputs_as_given(
+    problem: FitProblem, readout: Readout, model: Network
+) -> tuple[Network, Directions | None]:
+    """Undo `standardised`, and what eased the moments; in canonical form."""
+    model = in_given_units(readout.source, model)
+    directions = _reordered(readout.directions, model)
+    return on_given_inputs(problem, readout.source, model).canonical(), directions
+
+
+def _reordered(directions: Directions | None, model: Network) -> Directions | None:
+    """Directions in the order of the canonical form of their model."""
+    return None if directions is None else directions.reordered(units_of(model).order)
 
 
 def hold_out(source: Source) -> tuple[Subset, Subset]:
@@ -250,17 +291,13 @@ def accuracy(problem: FitProblem, source: Source, model: Network) -> float:
     return problem.engine.run(function, source, label="accuracy").share_correct
 
 
-def keep_readout(moments: MomentFit, readout: Readout) -> RefinedFit:
+def keep_readout(problem: FitProblem, readout: Readout) -> RefinedFit:
     """Network of the moments and the readout."""
-    model = in_given_units(readout.source, readout.model).canonical()
-    return RefinedFit(
-        model, moments.directions, accuracies=readout.accuracies, findings=readout.findings
-    )
+    model, directions = on_inputs_as_given(problem, readout, readout.model)
+    return RefinedFit(model, directions, accuracies=readout.accuracies, findings=readout.findings)
 
 
-def refine_labels(
-    problem: FitProblem, moments: MomentFit, readout: Readout, show: Callable[[str], None]
-) -> RefinedFit:
+def refine_labels(problem: FitProblem, readout: Readout, show: Callable[[str], None]) -> RefinedFit:
     """Minimise the cross-entropy on nine tenths of the data, stopping by the last one."""
     solver, model = problem.settings.solver, readout.model
     assert solver is not None
@@ -285,9 +322,9 @@ def refine_labels(
         "refined, held out": result.best_share,
         "refined, training": accuracy(problem, readout.source, result.model),
     }
-    refined = in_given_units(readout.source, result.model).canonical()
+    refined, directions = on_inputs_as_given(problem, readout, result.model)
     return RefinedFit(
-        *(refined, moments.directions, result.status, result.n_steps),
+        *(refined, directions, result.status, result.n_steps),
         accuracies=accuracies,
         findings=findings,
         detail=result.outcome,

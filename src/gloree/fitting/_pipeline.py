@@ -16,6 +16,15 @@ import numpy as np
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
+from gloree.fitting._baseline import against_simpler
+from gloree.fitting._descent import (
+    descend,
+    moments_as_they_are,
+    out_of_mirrors,
+    with_activation,
+    with_free_offset,
+    with_outliers,
+)
 from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
@@ -29,13 +38,14 @@ from gloree.fitting._outputs import summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
 from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
-from gloree.fitting._refine import RefinedFit, keep_moments, refine
+from gloree.fitting._refine import RefinedFit, find_precision, keep_moments, refined_fit
 from gloree.fitting._report import fit_report
+from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Data
 
-N_STAGES = 11
+N_STAGES = 14
 """Stages of a fit, at most."""
 
 
@@ -76,12 +86,14 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
         start = stages.run("recurrence", start_recurrence, problem, outputs, inputs, first)
         moments = stages.run("rounds", run_rounds, problem, start)
-        if lacks_offset(problem, start, moments):
+        lower_terms = not problem.settings.activation.is_monomial
+        if not lower_terms and lacks_offset(problem, moments.current.model, start.rounds.data):
             problem = problem.with_offset()
             first = with_offset(problem, outputs, first)
             start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
             moments = stages.run("rounds", run_rounds, problem, start)
         refined = task.refined(problem, inputs, moments, stages)
+        refined = against_simpler(problem, outputs, inputs, first, refined)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
@@ -129,11 +141,24 @@ class Regression:
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
-        """All weights together, if asked for."""
+        """All weights together, if asked for, what they fail to explain, and their errors."""
         solver = problem.settings.refinement
         if solver is None:
             return keep_moments(problem, inputs, moments)
-        return stages.run(solver.name, refine, problem, inputs, moments)
+        start = moments_as_they_are(problem, moments)
+        if not problem.settings.activation.is_monomial:
+            start = stages.run("lower terms", with_activation, problem, inputs, moments)
+        fitted = stages.run(solver.name, descend, start, inputs, moments)
+        if fitted.has_mirrors:
+            fitted = stages.run("mirror images", out_of_mirrors, fitted)
+        if fitted.source.skipped is not None:
+            fitted = stages.run("outliers", with_outliers, fitted)
+        tests = stages.run("specification", check_specification, fitted)
+        if tests.lacks_offset:
+            fitted = stages.run("with an offset", with_free_offset, fitted)
+            tests = stages.run("specification", check_specification, fitted)
+        precision = stages.run("standard errors", find_precision, fitted)
+        return refined_fit(moments, fitted, precision, tests)
 
 
 @dataclass(frozen=True)
@@ -163,6 +188,6 @@ class Labelling:
             choice = stages.run("held-out parts", choose_readout, *few)
         readout, problem = choice.readout, choice.judging(problem)
         if problem.settings.solver is None:
-            return choice.noted(keep_readout(moments, readout))
-        given = (problem, moments, readout, stages.show)
+            return choice.noted(keep_readout(problem, readout))
+        given = (problem, readout, stages.show)
         return choice.noted(stages.run("cross-entropy", refine_labels, *given))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,14 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from gloree._arrays import beside, take_rows, to_host
+from gloree._arrays import beside, kept_precision, take_rows, to_host
 from gloree._sums import required
 from gloree.diagnostics import Finding, LinearModelWarning
 from gloree.engine import Engine, Selection, Source, Subset
+from gloree.fitting._given_units import scale_of_columns
 from gloree.fitting._labels import Readout, accuracy
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._refine import RefinedFit, scale_of_columns
+from gloree.fitting._refine import RefinedFit
 from gloree.models import Network
 from gloree.refinement import (
     INVERSE_RIDGE,
@@ -82,7 +84,7 @@ class Rows:
     `scale` undo that. `given` are standard deviations in the units of the data.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.floating[Any]]
     labels: IntArray
     segment: IntArray
     n_states: int
@@ -106,11 +108,14 @@ class Rows:
         """Collect the features of a network whose units are known."""
         direct = model.direct_weights is not None
 
-        def features(batch: Batch) -> tuple[NDArray[np.float32], IntArray, IntArray]:
+        whole = selection.as_subset()
+        kept_as = kept_precision(whole.n_counted * (model.n_hidden + direct * model.n_columns))
+
+        def features(batch: Batch) -> tuple[NDArray[np.floating[Any]], IntArray, IntArray]:
             states = run_states(model, batch).h
             rows = beside((states, batch.X)) if direct else states
             labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
-            kept = to_host(rows[batch.counted]).astype(np.float32)
+            kept = to_host(rows[batch.counted]).astype(kept_as)
             return kept, labels, segments_of(batch)
 
         parts = problem.engine.collect(features, selection)
@@ -120,7 +125,7 @@ class Rows:
         segment = np.concatenate([n + part[2] for n, part in zip(before, parts, strict=True)])
         mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        X, given = ((X - mean) / scale).astype(np.float32), scale.copy()
+        X, given = ((X - mean) / scale).astype(kept_as), scale.copy()
         source = selection.source if isinstance(selection, Subset) else selection
         if direct and isinstance(source, Source) and source.scale is not None:
             given[model.n_hidden :] /= scale_of_columns(source)

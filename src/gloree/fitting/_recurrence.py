@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree._sums import required
 from gloree.chains import require
 from gloree.diagnostics import Finding, ScoreWarning
 from gloree.engine import Selection
 from gloree.fitting._directions import find_directions
 from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._large_biases import biases_again, with_large_biases
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range, plain_residual
-from gloree.models import CanonicalUnits, Network, canonical_units
+from gloree.models import CanonicalUnits, ExplosionError, Network, canonical_units
 from gloree.recurrence import (
+    BatchAtWeights,
     Contraction,
     Directions,
+    FreeWeights,
     LeastSquares,
     LinearisedSums,
     OutputsOnly,
@@ -28,6 +31,7 @@ from gloree.recurrence import (
     top_degree,
 )
 from gloree.refinement import Iterate, Rounds, evaluate, residual_round, start_rounds
+from gloree.sequences import Array, Batch
 
 START_ROWS, START_ROWS_PER_PARAMETER = 8_000, 50
 """Rows of the subsample on which rounds run when a refinement follows, and rows for each weight, at
@@ -39,6 +43,12 @@ START_WORK = 2 * 10**8
 ROUND_GAIN, START_GAIN = 1e-4, 0.05
 """Rounds end when one lowers the squared error by less than this fraction; where a refinement
 follows, by the second one."""
+
+LARGE_BIAS_SWEEPS = 4
+"""Sweeps that find the recurrence of units with large biases."""
+
+LARGE_BIAS_ROUNDS = 6
+"""Times that these biases are found once more with the recurrence known, at most."""
 
 OFFSET_GAIN = 0.05
 """Part of the squared error that an offset of the outputs has to save before it is fitted without
@@ -86,6 +96,12 @@ class MomentFit:
     kept: int
 
     @property
+    def rmse(self) -> Array:
+        """Root mean square residual of each output, (n_outputs,)."""
+        sums = self.current.sums
+        return np.sqrt(sums.squares / sums.n_rows)
+
+    @property
     def detail(self) -> str:
         """Outcome in words."""
         return f"{self.kept} kept, RMS residual {self.current.sums.rms:.5g}"
@@ -103,13 +119,15 @@ def start_recurrence(
     data = rows_of_rounds(problem, inputs, first)
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE
     rounds = Rounds(first.layout, estimator, first.residual, law, problem.engine, data, ridge)
-    directions = None
-    if problem.settings.bidirectional:
-        found = find_directions(problem, inputs, first.model, rounds, enough=ROUND_GAIN)
-        rounds, current, directions = found.rounds, found.current, found.directions
-        findings += found.findings
-    else:
-        current = start_rounds(rounds, first.model)
+    attempt = run_start(problem, inputs, first.model, rounds)
+    with suppress(ExplosionError, np.linalg.LinAlgError):
+        shifted = with_large_biases(problem, outputs, inputs, first, attempt.current)
+        if shifted is not None:
+            other = start_with_biases(problem, inputs, shifted, rounds)
+            if other.current.sums.total < attempt.current.sums.total:
+                attempt = other
+    rounds, current, directions = attempt.rounds, attempt.current, attempt.directions
+    findings += attempt.findings
     if first.reduced and top_degree(current.model)[0] == 2 and problem.n_outputs > 1:
         # second moments of the residual say which directions the units span, once more
         size = outputs.plan.n_directions
@@ -118,6 +136,47 @@ def start_recurrence(
         current = replace(current, sums=evaluate(rounds, current.model, tensor=True))
     name = "none" if problem.settings.recurrence is None else estimator.name
     return RecurrentStart(current, rounds, name, overlap, directions, findings)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A recurrence from given units without one, and the direction of each if there are two."""
+
+    current: Iterate
+    rounds: Rounds
+    directions: Directions | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def run_start(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, sweeps: int = 2
+) -> Attempt:
+    """Sweeps of one direction, or both once every unit has one."""
+    if not problem.settings.bidirectional:
+        return Attempt(start_rounds(rounds, model, sweeps), rounds)
+    settled = bool(model.hidden_bias.any())
+    found = find_directions(problem, inputs, model, rounds, enough=ROUND_GAIN, undetermined=settled)
+    return Attempt(found.current, found.rounds, found.directions, found.findings)
+
+
+def start_with_biases(
+    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds
+) -> Attempt:
+    """Recurrence of units with large biases by least squares, and biases once more."""
+    careful = replace(rounds, estimator=LeastSquares())
+    found = run_start(problem, inputs, model, careful, LARGE_BIAS_SWEEPS)
+    current, its_rounds = found.current, found.rounds
+    for _ in range(LARGE_BIAS_ROUNDS):
+        again = biases_again(problem, inputs, current)
+        if again is None:
+            break
+        after = start_rounds(its_rounds, again, LARGE_BIAS_SWEEPS)
+        if after.sums.total >= current.sums.total:
+            break
+        before, current = current, replace(after, history=current.history + after.history[1:])
+        if current.sums.total > (1 - ROUND_GAIN) * before.sums.total:
+            break
+    return replace(found, current=current, rounds=replace(its_rounds, estimator=rounds.estimator))
 
 
 def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
@@ -138,21 +197,27 @@ def run_rounds(problem: FitProblem, start: RecurrentStart) -> MomentFit:
     return MomentFit(model.canonical(), current, directions, kept)
 
 
-def lacks_offset(problem: FitProblem, start: RecurrentStart, moments: MomentFit) -> bool:
+def lacks_offset(problem: FitProblem, model: Network, data: Selection) -> bool:
     """Whether a free offset of the outputs would lower the squared error of moments materially.
 
     Both least-squares fits of the residual on the states, with a constant and without one, come
-    from one pass. Moments do not depend on the offset, but U and A2 would have to make it.
+    from one pass. Moments do not depend on the offset, but U and A2 would have to make it: a large
+    one has to be known before all weights are refined. Small ones are seen at the optimum.
     """
     settings = problem.settings
     if settings.bias or settings.offset or problem.encode is not None:
         return False
-    if not settings.activation.is_monomial:
-        return False  # the network of moments has biases, and the refinement has to find out
-    rounds = replace(start.rounds, estimator=OutputsOnly())
-    sums = evaluate(rounds, moments.current.model)
-    regression = required(sums.recurrence, LinearisedSums, "`sums` of OutputsOnly()")
-    return offset_gain(regression, moments.model.n_hidden) > OFFSET_GAIN
+    layout = problem.layout(model.n_hidden)
+    free = FreeWeights(layout.recurrent, layout.bias, layout.unit_bias, layout.direct, RIDGE)
+
+    def sums(batch: Batch) -> LinearisedSums:
+        return OutputsOnly().sums(BatchAtWeights(batch, model, free, None, None))
+
+    try:
+        regression = problem.engine.run(sums, data, label="offset")
+    except ExplosionError:
+        return False
+    return offset_gain(regression, model.n_hidden) > OFFSET_GAIN
 
 
 def offset_gain(sums: LinearisedSums, place: int) -> float:

@@ -11,6 +11,9 @@ from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, RecurrentStart
 from gloree.fitting._refine import RefinedFit
 
+NO_START = 0.5
+"""Predicted error of the first moment from which it cannot be told from zero, and is no start."""
+
 
 def fit_report(
     problem: FitProblem,
@@ -29,7 +32,7 @@ def fit_report(
     if start.overlap is not None:
         conditions["overlap"] = start.overlap
     errors = refined.errors
-    doubts = first.doubts if refined.units is None else ()
+    doubts = first.doubts if _in_doubt(first, refined) else ()
     findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
     return FitReport(
         sizes=_sizes(problem, first),
@@ -58,6 +61,20 @@ def fit_report(
         findings=(*findings, *refined.findings),
         plan=str(outputs.plan),
     )
+
+
+def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
+    """Whether what the first moment leaves in doubt stays so after the refinement.
+
+    Tests of the refined units replace doubts about single components, and large predicted errors
+    where every unit passes; not a decomposition that failed, as the descent may then have started
+    anywhere.
+    """
+    found = first.decomposition
+    if refined.units is None or not found.overall_objection:
+        return refined.units is None
+    lost = not max(found.component_error, found.loading_error) < NO_START
+    return lost or not found.status.ok or refined.units.doubtful.size > 0
 
 
 def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import to_host
+from gloree._mapped import loaded
 from gloree.engine import Engine, Mergeable, Source, get_engine
 from gloree.models._forward import ExplosionError, multiply_rows
 from gloree.models._recursion import BatchStates, Explosions, OnExplosion, run_recursions
@@ -156,6 +157,8 @@ def sum_predictions(
     if isinstance(data, Sequences):
         data = data.on_host()
         check_columns(model, data)
+        # a file that was cut short may be named where it is read, and nowhere else
+        data = data if data.Y is None else replace(data, Y=loaded(data.Y))
         first = None if start is None else start(model, data, np.arange(data.n_sequences))
         return function(predict_rows(model, data, Explosions(), first), data)
     runner, source = _plan(model, data, engine, verbose)

@@ -7,6 +7,7 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
+from gloree.refinement._output_weighting import most_to_lose, weighting_loss
 from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
 from gloree.refinement._rescaling import in_other_units, on_uncentred_inputs
 from gloree.refinement._rounds import (
@@ -71,6 +72,7 @@ __all__ = [
     "inverse_root",
     "left_to_gain",
     "logistic_readout",
+    "most_to_lose",
     "on_uncentred_inputs",
     "polished",
     "polynomial_powers",
@@ -84,5 +86,6 @@ __all__ = [
     "start_rounds",
     "sweep",
     "unit_sums",
+    "weighting_loss",
     "with_components",
 ]

@@ -41,6 +41,13 @@ about a hundredth of what the one before did, and the second is the last."""
 MOST_ROWS = 2**18
 """Rows beyond which it adds no more in any case: what is kept of them has to stay small."""
 
+PARALLEL = 1e-5
+"""Share of a column of J, in squares, that is not along those of the biases, from which on weights
+and biases are solved for as they are: the least damping is a small part of that."""
+
+DEPENDENT = 1e-12
+"""Singular values of the biases' part of J^T J, relative to the largest, that count as zero."""
+
 LEAST_SEGMENTS = 32
 """Segments of a chunk, at least, even if the pass needs fewer."""
 
@@ -129,7 +136,13 @@ class Matrix:
     def step(self, model: Network, gradient: Array, damping: float) -> Array:
         """Gauss-Newton step (J^T J)^+ J^T r of the damped matrix, by one Cholesky factor."""
         constraints = self.layout.scale_constraints(model)
-        return solve_step(self._corrected, gradient, constraints, damping)
+        apart = bias_columns_apart(self._corrected, self.layout)
+        if apart is None:
+            return solve_step(self._corrected, gradient, constraints, damping)
+        found = solve_step(
+            apart.T @ self._corrected @ apart, apart.T @ gradient, constraints @ apart, damping
+        )
+        return np.asarray(apart @ found)
 
     def correct(self, step: Array, change: Array) -> None:
         """Take in a step and the change of the gradient along it."""
@@ -156,6 +169,45 @@ def hessian_pass(
     function = partial(_stratified_sums, model=model, layout=layout, strata=strata)
     some = chunks(source, strata.segments, n_segments, n_rows)
     return engine.run(function, some, label="J^T J")
+
+
+def bias_columns_apart(curvature: Array, layout: Layout) -> Array | None:
+    r"""Matrix T of the coordinates s = T s' in which J T has no parts along the biases' columns.
+
+    States with a mean of many times their spread make all columns of J nearly parallel to those of
+    the output biases, and what is left to those of the hidden biases. In these coordinates the
+    columns of all other weights hold what is theirs alone, so that damping relative to T^T J^T J T
+    does not drown it. None if every weight has a share of `PARALLEL` of its own, and with free
+    coefficients, which are another name for biases.
+    """
+    if layout.free_coefficients:
+        return None
+    first = layout.indices["output_bias"].ravel() if layout.bias else np.zeros(0, dtype=np.int64)
+    second = layout.indices["hidden_bias"].ravel() if layout.unit_bias else first[:0]
+    rest = np.setdiff1d(np.arange(layout.size), np.concatenate((first, second)))
+    along = _along(curvature[np.ix_(first, first)], curvature[first])
+    # what is left of the rows of the second ones, and of the diagonal
+    rows = curvature[second] - curvature[np.ix_(second, first)] @ along
+    diagonal = np.diag(curvature) - np.sum(along * curvature[first], axis=0)
+    along_second = _along(rows[:, second], rows[:, rest])
+    left = diagonal[rest] - np.sum(along_second * rows[:, rest], axis=0)
+    whole = np.diag(curvature)[rest]
+    if np.all(left >= PARALLEL * whole):
+        return None
+    T = np.eye(layout.size)
+    T[np.ix_(first, second)] = -along[:, second]
+    T[np.ix_(first, rest)] = along[:, second] @ along_second - along[:, rest]
+    T[np.ix_(second, rest)] = -along_second
+    return T
+
+
+def _along(block: Array, rows: Array) -> Array:
+    """Least-squares coefficients of columns on some of them, from J^T J."""
+    diagonal = np.diag(block)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scaled = block * np.outer(scale, scale)
+    found = np.linalg.lstsq(scaled, scale[:, None] * rows, rcond=DEPENDENT)[0]
+    return np.asarray(scale[:, None] * found)
 
 
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:

@@ -20,6 +20,9 @@ from gloree.sequences import Array, IntArray
 NEW_SHARE = 0.01
 """Least part of a component, in mean square, that the weights of the network do not imitate."""
 
+DEPENDENT = 1e-12
+"""Part of the squared products of all blocks that is rounding."""
+
 MOST_SAMPLED = 0.5
 """Part of V that may be ascribed to sampling, at most."""
 
@@ -70,7 +73,8 @@ class EfficientScores:
         :math:`\delta`.
         """
         H, constraints = hessian.hessian / hessian.n_rows, layout.scale_constraints(model)
-        first, second = (_solve(H, each.coupling / each.n_rows, constraints) for each in halves)
+        couplings = np.hstack([each.coupling / each.n_rows for each in halves])
+        first, second = np.hsplit(_solve(H, couplings, constraints), 2)
         whole = np.mean([each.squares / each.n_rows for each in halves], axis=0)
         new = whole - np.einsum("pj,pj->j", first, H @ second)
         kept = np.flatnonzero(new > NEW_SHARE * whole)
@@ -118,10 +122,12 @@ def flip_test(scores: Array, factors: Array | float = 1.0) -> tuple[float, float
     scaled = scores[:, varies] / np.sqrt(spread[varies])
     own = np.broadcast_to(factors, spread.shape)[varies]
     total = float((scaled.sum(axis=0) ** 2 / own).sum())
-    gram = scaled @ scaled.T
-    variance = 2.0 * float((gram**2).sum() - (np.diag(gram) ** 2).sum())
+    # products of components have the same sum of squares as those of blocks
+    gram = scaled.T @ scaled if scaled.shape[1] < scaled.shape[0] else scaled @ scaled.T
+    whole = float((gram**2).sum())
+    variance = 2.0 * (whole - float(((scaled**2).sum(axis=1) ** 2).sum()))
     mean = float(scaled.shape[1])
-    if variance <= 0.0:
+    if variance <= DEPENDENT * whole:
         return np.nan, np.nan, np.nan
     factor = 2.0 * mean / variance
     statistic, df = total * factor, mean * factor

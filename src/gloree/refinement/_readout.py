@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from gloree._arrays import beside, to_host
+from gloree._arrays import beside, kept_precision, to_host
 from gloree.engine import Engine, Selection, every_nth
 from gloree.models import Network
 from gloree.sequences import Batch, IntArray
@@ -38,19 +39,22 @@ def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes:
     """
     direct = model.direct_weights is not None
 
-    def features(batch: Batch) -> tuple[NDArray[np.float32], IntArray]:
+    whole = data.as_subset()
+    some = every_nth(whole, -(-whole.n_counted // MOST_ROWS))
+    kept_as = kept_precision(some.n_counted * (model.n_hidden + direct * model.n_columns))
+
+    def features(batch: Batch) -> tuple[NDArray[np.floating[Any]], IntArray]:
         states = run_states(model, batch).h
         rows = beside((states, batch.X)) if direct else states
         labels = to_host(batch.targets[batch.counted, 0]).astype(np.int64)
-        return to_host(rows[batch.counted]).astype(np.float32), labels
+        return to_host(rows[batch.counted]).astype(kept_as), labels
 
-    whole = data.as_subset()
-    parts = engine.collect(features, every_nth(whole, -(-whole.n_counted // MOST_ROWS)))
+    parts = engine.collect(features, some)
     X, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-    X -= mean.astype(np.float32)
-    X /= scale.astype(np.float32)
+    X -= mean.astype(kept_as)
+    X /= scale.astype(kept_as)
     regression = LogisticRegression(C=INVERSE_RIDGE, max_iter=MAX_STEPS, tol=1e-4)
     with warnings.catch_warnings():
         # an early stop does no harm to a readout whose accuracy is reported

@@ -111,9 +111,15 @@ def rows_at_once(layout: Layout) -> int:
 
 
 def hessian_sums(
-    batch: Batch, model: Network, layout: Layout, weights: Array | None = None
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    weights: Array | None = None,
+    metric: Array | None = None,
 ) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
+
+    With a `metric` of the outputs, G of shape (n_outputs, n_outputs), for sum_t J_t^T G J_t.
 
     .. math::
         \frac{\partial h_t}{\partial \theta_i} = f'(z_t) \circ
@@ -134,8 +140,11 @@ def hessian_sums(
     # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
     roots = like(slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
     regressors = at.leaving() * roots
-    root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
-    root = like(slopes, root)
+    # R^T R = A2 A2^T, or A2 G A2^T
+    aimed, seen_as = model.output_weights, model.output_weights
+    if metric is not None:
+        aimed, seen_as = aimed @ metric, aimed @ np.linalg.cholesky(metric)
+    root = like(slopes, np.asarray(np.linalg.qr(seen_as.T, mode="r")))
     parts = [direction for direction in layout.directions if direction.n_units]
     kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
     counted = np.zeros(batch.n_rows, dtype=bool)
@@ -162,11 +171,13 @@ def hessian_sums(
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = to_host(units)
     for part, total in zip(parts, mixed, strict=True):
-        coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], to_host(total))
+        coupling = np.einsum("ja,jpf->paf", aimed[part.units], to_host(total))
         hessian[part.block, width:] = coupling.reshape(part.size, -1)
     hessian[width:, :width] = hessian[:width, width:].T
     phi = regressors[index(regressors, counted)]
-    hessian[width:, width:] = np.kron(np.eye(layout.n_outputs), to_host(phi.T @ phi))
+    hessian[width:, width:] = np.kron(
+        np.eye(layout.n_outputs) if metric is None else metric, to_host(phi.T @ phi)
+    )
     return HessianSums(float(weights @ (batch.lengths - batch.before - batch.after)), hessian)
 
 

@@ -156,8 +156,7 @@ def coupling_sums(
     at = _linearised(batch, model, layout)
     changes = _tangents(at, alternatives)
     changes[~_is_counted(batch)] = 0.0
-    adjoint = np.empty((batch.n_rows, changes.shape[1], layout.n_hidden))
-    np.matmul(changes, model.output_weights.T, out=adjoint)
+    adjoint = _times(changes, model.output_weights.T)
     recurrent = layout.recurrent and bool(model.recurrent_weights.any())
     parts = {part.units.start: part for part in layout.directions}
     units: list[Array] = []
@@ -169,7 +168,7 @@ def coupling_sums(
             begin, end = bounds[t], bounds[t + 1]
             if recurrent and t + 1 < packing.n_steps:
                 stop = bounds[t + 2]
-                signal[begin : begin + stop - end] += signal[end:stop] @ U
+                signal[begin : begin + stop - end] += _times(signal[end:stop], U)
             signal[begin:end] *= slopes[begin:end]
         entering = packing.pack(at.entering(parts[own.start]))
         flat = signal.reshape(batch.n_rows, -1).T @ entering
@@ -199,8 +198,9 @@ def _tangents(at: Linearisation, alternatives: Alternatives) -> Array:
         U, bounds = model.recurrent_weights[own, own].T, packing.step_starts.tolist()
         for t in range(1, packing.n_steps if recurrent else 0):
             before, begin, end = bounds[t - 1], bounds[t], bounds[t + 1]
-            state[begin:end] += slopes[begin:end] * (state[before : before + end - begin] @ U)
-        seen = packing.unpack(state @ model.output_weights[own])
+            earlier = state[before : before + end - begin]
+            state[begin:end] += slopes[begin:end] * _times(earlier, U)
+        seen = packing.unpack(_times(state, model.output_weights[own]))
         cut = powers.shape[1]
         for first, block in ((0, seen[:, :cut]), (n_powers, seen[:, cut:])):
             count = block.shape[1]
@@ -211,6 +211,12 @@ def _tangents(at: Linearisation, alternatives: Alternatives) -> Array:
     for a in range(layout.n_outputs):
         changes[:, first + np.arange(outer.shape[1]) * layout.n_outputs + a, a] = outer
     return changes
+
+
+def _times(values: Array, matrix: Array) -> Array:
+    """Product of the last axis with a matrix, as one product and not one for each row."""
+    product: Array = values.reshape(-1, matrix.shape[0]) @ matrix
+    return product.reshape(*values.shape[:-1], matrix.shape[1])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, is_tensor, namespace, room, to_host, without_tensors
 from gloree._frames import Names, feature_names, listing, plain
-from gloree._mapped import is_mapped, loaded
+from gloree._mapped import is_mapped, loaded, uncovered
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")
@@ -126,7 +126,7 @@ def _numeric(value: object, name: str) -> NDArray[np.generic]:
     value = plain(value, name)
     try:
         # a map is recognised by its type, where it is read
-        array = cast(NDArray[Any], value) if is_mapped(value) else np.asarray(value)
+        array = cast(NDArray[Any], value) if is_mapped(value) else uncovered(np.asarray(value))
     except ValueError as error:
         raise ValueError(
             f"`{name}` is not a regular array: {error}. Sequences of unequal length go into a "
@@ -167,9 +167,8 @@ def _flatten(value: object, name: str) -> tuple[NDArray[np.generic], IntArray, F
         return _join(value, name)
     array = _numeric(value, name)
     if array.ndim == 3:
-        n_sequences, n_steps, n_columns = array.shape
-        sizes = np.full(n_sequences, n_steps, dtype=np.int64)
-        return array.reshape(n_sequences * n_steps, n_columns), sizes, "array"
+        sizes = np.full(array.shape[0], array.shape[1], dtype=np.int64)
+        return _rows_of(array), sizes, "array"
     if array.ndim in (1, 2):
         return array, np.array([array.shape[0]], dtype=np.int64), "single"
     raise ValueError(
@@ -196,7 +195,14 @@ def _join(value: Sequence[object], name: str) -> tuple[NDArray[np.generic], IntA
         for i, part in enumerate(parts):
             _require_together(parts[0], part, f"{name}[0]", f"{name}[{i}]")
         return namespace(parts[0]).concat(parts, axis=0), sizes, "list"
-    return np.concatenate(parts), sizes, "list"
+    return np.concatenate([loaded(part) for part in parts]), sizes, "list"
+
+
+def _rows_of(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Rows of all sequences, (n_rows, n_columns)."""
+    if is_mapped(array) and not array.flags.c_contiguous:
+        array = loaded(array)
+    return array.reshape(array.shape[0] * array.shape[1], array.shape[2])
 
 
 def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
@@ -231,7 +237,7 @@ def _match_outputs(Y: object, sizes: IntArray, form: Form) -> tuple[NDArray[np.g
         n_columns = 1 if flat else array.shape[2]
         if n_columns == 0:
             raise ValueError("`Y` has no columns (n_outputs = 0)")
-        return array.reshape(steps[0] * steps[1], n_columns), flat
+        return _rows_of(array if array.ndim == 3 else array[..., np.newaxis]), flat
     rows, own, own_form = _flatten(Y, "Y")
     if own_form != ("single" if form == "flat" else form):
         raise ValueError(f"`X` was given as {form}, `Y` as {own_form}: give both in the same form")

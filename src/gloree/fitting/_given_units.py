@@ -1,0 +1,47 @@
+"""From inputs as passes see them, centred and scaled, back to the inputs as they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gloree.engine import Source
+from gloree.fitting._problem import FitProblem
+from gloree.models import Network
+from gloree.sequences import Array
+
+
+def scale_of_columns(source: Source) -> Array:
+    """Scale of every column that passes see, windows included."""
+    assert source.scale is not None
+    windows = 2 * source.lags - 1 if source.both_ways else source.lags
+    return np.tile(source.scale, windows)
+
+
+def given_centre(source: Source) -> Array | None:
+    """What is subtracted from the columns, in units of the data."""
+    if source.centre is None or source.scale is None:
+        return source.centre
+    return source.centre / scale_of_columns(source)
+
+
+def in_given_units(source: Source, model: Network) -> Network:
+    """Network for inputs in units of the data, of one for inputs as passes see them."""
+    if source.scale is None:
+        return model
+    scale, direct = scale_of_columns(source), model.direct_weights
+    return model.replace(
+        input_weights=model.input_weights * scale,
+        direct_weights=None if direct is None else direct * scale[:, None],
+    )
+
+
+def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Network:
+    """Network on the inputs as given, not centred and before windows, of one in their units."""
+    centre, lags = given_centre(source), problem.settings.lags
+    if centre is not None:
+        direct = model.direct_weights
+        model = model.replace(
+            hidden_bias=model.hidden_bias - model.input_weights @ centre,
+            output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
+        )
+    return model.replace(lags=lags) if lags > model.lags else model
