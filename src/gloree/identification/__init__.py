@@ -9,6 +9,7 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
+from gloree.identification._initial_state import estimate_state, read_measured, start_of_records
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
@@ -45,6 +46,7 @@ __all__ = [
     "NonlinearDirection",
     "Realisation",
     "check_records",
+    "estimate_state",
     "find_directions",
     "find_drift",
     "ho_kalman",
@@ -56,7 +58,9 @@ __all__ = [
     "messages_of_u_and_y",
     "nested_partitions",
     "read_inputs",
+    "read_measured",
     "read_records",
+    "start_of_records",
     "unit_biases",
     "with_copied_states",
     "with_outputs",
