@@ -329,6 +329,7 @@ class SystemViews(Estimator):
 
     def _with_residual_tests(self, data: Sequences) -> IdentificationReport:
         """The report with tests of the residuals, on the first rows of long records."""
+        channels = self.channels_
         rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
         with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
             at = at_records(
@@ -337,7 +338,7 @@ class SystemViews(Estimator):
                 output_size=self.report_.output_size,
                 free_coefficients=self._free_coefficients,
             )
-            tests = residual_tests(at, channels=self.channels_)
+            tests = residual_tests(at, channels=channels)
             return replace(self.report_, residuals=tests)
         return self.report_
 
