@@ -16,8 +16,8 @@ from gloree.activations import Activation, PerUnit, get_activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
 from gloree.estimators._base import check_integer, optional_integer
-from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
+from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
     FREE_POLYNOMIAL,
     IdentificationProblem,
@@ -44,7 +44,7 @@ MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
 
 
-class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
+class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     r"""Nonlinear state-space model of a dynamic system, from records of input and output.
 
     .. math:: h_t = f(A_1 u_t + U h_{t-1} + b), \qquad y_t = A_2^T h_t + c + D^T u_t
@@ -196,6 +196,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
+        self.report_ = self._with_residual_tests(data)
         emit(found.report.findings)
         return self
 
