@@ -39,6 +39,7 @@ from gloree.models import (
 )
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
+from gloree.systems import sampling_time
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -72,6 +73,12 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         two where held-out data can tell that they are better than one.
     max_seconds : float, default 60
         Time for the whole fit, about.
+    initial : {"auto", "equilibrium", "rest"} or ndarray, default "auto"
+        Where `predict`, `simulate` and `score` start a record of which no outputs are known; see
+        `predict`.
+    dt : float, optional
+        Time between two samples, in seconds: for poles, time constants and responses in units of
+        time. One sample by default.
     random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Kept for the interface; nothing is drawn.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -131,6 +138,8 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         *,
         n_directions: int | None = None,
         max_seconds: float = 60,
+        initial: object = "auto",
+        dt: float | None = None,
         random_state: RandomState = None,
         engine: object = None,
         verbose: int = 0,
@@ -140,6 +149,8 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.unit = unit
         self.n_directions = n_directions
         self.max_seconds = max_seconds
+        self.initial = initial
+        self.dt = dt
         self.random_state = random_state
         self.engine = engine
         self.verbose = verbose
@@ -342,7 +353,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """What `initial` stands for: None for the parameter of the estimator."""
         if initial is not None or state is not None:
             return initial
-        return getattr(self, "initial", "auto")
+        return self.initial
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
@@ -350,6 +361,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
             optional_integer(name, getattr(self, name), least) for name, least in checked
         )
         verbose = check_integer("verbose", self.verbose, 0)
+        sampling_time(self.dt)
         if n_directions and n_directions > MOST_DIRECTIONS:
             raise ValueError(
                 f"`n_directions` must be at most {MOST_DIRECTIONS}, got {n_directions}"

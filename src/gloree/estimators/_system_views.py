@@ -71,7 +71,7 @@ class SystemViews(Estimator):
         A unit is what stands in brackets at the end of a name: "speed (m/s)".
         """
         check_is_fitted(self, "model_")
-        dt, model = getattr(self, "dt", None), self.model_
+        dt, model = self.dt, self.model_
         plain = Channels.numbered(model.n_inputs, model.n_outputs, dt=dt)
         names = getattr(self, "feature_names_in_", None)
         inputs = plain.input_names if names is None else names.tolist()
