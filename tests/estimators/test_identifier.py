@@ -348,12 +348,31 @@ def test_clone_and_parameters():
         "unit": "softplus",
         "n_directions": None,
         "max_seconds": 7,
+        "initial": "auto",
+        "dt": None,
         "random_state": 1,
         "engine": None,
         "verbose": 0,
     }
     assert clone(est).get_params() == est.get_params()
     assert "n_linear=3" in repr(est)
+
+
+@pytest.mark.parametrize("dt", [0, -1.0, float("nan"), "1 s", True])
+def test_a_sampling_time_that_is_none_is_refused(dt):
+    u, y = saturation(100)
+    with pytest.raises((TypeError, ValueError), match="`dt`"):
+        SystemIdentifier(dt=dt).fit(u, y)
+
+
+def test_the_start_of_records_is_a_parameter(saturated):
+    u, _ = saturation(100)
+    rest = clone(saturated).set_params(initial="rest")
+    rest.__dict__.update({key: value for key, value in vars(saturated).items() if key[-1] == "_"})
+    rest._flat_outputs = saturated._flat_outputs
+    assert np.array_equal(rest.predict(u), saturated.predict(u, initial="rest"))
+    with pytest.raises(ValueError, match="`initial` must be"):
+        SystemIdentifier(initial="middle").fit(u, u)
 
 
 def test_what_is_not_fitted_says_so():

@@ -12,16 +12,14 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState
-from gloree.activations import Activation, PerUnit, get_activation
+from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
-from gloree.estimators._base import check_integer, optional_integer
+from gloree.estimators._identification import checked_settings
 from gloree.estimators._resume import open_checkpoint
 from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
-    FREE_POLYNOMIAL,
     IdentificationProblem,
-    IdentificationSettings,
     check_records,
     find_drift,
     identify,
@@ -39,10 +37,6 @@ from gloree.models import (
 )
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
-from gloree.systems import sampling_time
-
-MOST_DIRECTIONS = 3
-"""Directions that may be asked for: the time of their search grows with the third power."""
 
 
 class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
@@ -196,7 +190,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         CheckpointError
             If the checkpoint belongs to another fit, or cannot be written.
         """
-        settings = self._settings()
+        settings = checked_settings(self)
         engine = get_engine(self.engine, verbose=self.verbose)
         data = read_records(u, y, lengths)
         check_records(data, settings)
@@ -354,48 +348,6 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         if initial is not None or state is not None:
             return initial
         return self.initial
-
-    def _settings(self) -> IdentificationSettings:
-        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
-        n_linear, n_nonlinear, n_directions = (
-            optional_integer(name, getattr(self, name), least) for name, least in checked
-        )
-        verbose = check_integer("verbose", self.verbose, 0)
-        sampling_time(self.dt)
-        if n_directions and n_directions > MOST_DIRECTIONS:
-            raise ValueError(
-                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {n_directions}"
-            )
-        if n_directions and n_nonlinear and n_directions > n_nonlinear:
-            raise ValueError(
-                f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
-                f"direction needs a unit"
-            )
-        seconds = self.max_seconds
-        number = isinstance(seconds, (int, float, np.integer, np.floating))
-        if isinstance(seconds, bool) or not number:
-            raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
-        if not float(seconds) > 0.0:
-            raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        free = isinstance(self.unit, str) and self.unit == "polynomial"
-        try:
-            unit = FREE_POLYNOMIAL if free else get_activation(self.unit)
-        except ValueError as error:
-            raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
-        if isinstance(unit, PerUnit) or unit.degree == 1:
-            raise ValueError(
-                f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
-                f"units; n_nonlinear=0 fits a linear model"
-            )
-        return IdentificationSettings(
-            n_linear=n_linear,
-            n_nonlinear=n_nonlinear,
-            unit=unit,
-            free_coefficients=free,
-            n_directions=n_directions,
-            max_seconds=float(seconds),
-            verbose=verbose,
-        )
 
 
 def _first_channel(rows: Array) -> Array:
