@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._interface import Estimator
-from gloree.identification import read_records
-from gloree.models import IORNN, ExplosionError
-from gloree.sequences import Sequences
+from gloree.identification import messages_of_u_and_y, read_inputs, read_records, start_of_records
+from gloree.models import IORNN, ExplosionError, check_columns
+from gloree.sequences import Sequences, as_sequences
 from gloree.systems import (
     Channels,
     FrequencyResponse,
@@ -63,6 +64,7 @@ class SystemViews(Estimator):
     linear_model_: IORNN
     report_: IdentificationReport
     unit: str | Activation
+    initial: object
 
     @property
     def channels_(self) -> Channels:
@@ -137,10 +139,11 @@ class SystemViews(Estimator):
         FrequencyResponse
             For `gloree.plotting.plot_frequency_response`.
         """
+        known = self._bands(u, y, lengths)
         return frequency_response(
             self.linear_model_,
             frequencies,
-            uncertainty=self._bands(u, y, lengths),
+            uncertainty=known,
             channels=self.channels_,
             level=level,
         )
@@ -171,11 +174,12 @@ class SystemViews(Estimator):
         TimeResponse
             For `gloree.plotting.plot_time_response`.
         """
+        known = self._bands(u, y, lengths)
         return time_response(
             self.linear_model_,
             n_steps,
             kind=kind,
-            uncertainty=self._bands(u, y, lengths),
+            uncertainty=known,
             channels=self.channels_,
             level=level,
         )
@@ -283,7 +287,7 @@ class SystemViews(Estimator):
         level: float = 0.95,
         *,
         records: Records | Uncertainty,
-        initial: str | ArrayLike = "equilibrium",
+        initial: str | ArrayLike | None = None,
         noise: bool = True,
     ) -> PredictionIntervals:
         """Simulate one record, with intervals for what will be measured.
@@ -294,8 +298,10 @@ class SystemViews(Estimator):
         level : float, default 0.95
         records : (u, y) or Uncertainty
             The records of the fit, or what `uncertainty` gave for them.
-        initial : {"equilibrium", "rest"} or array of shape (n_state,), default "equilibrium"
-            Where the record starts.
+        initial : {"auto", "equilibrium", "rest"} or array of shape (n_state,), optional
+            Where the record starts, as in `predict`; by default as the estimator says. The
+            intervals take it for exact: give a state from `identification.estimate_state` where
+            the first rows matter.
         noise : bool, default True
             Whether the intervals are those of measurements, or of the system's own output.
 
@@ -311,7 +317,21 @@ class SystemViews(Estimator):
                     "`records` must be a pair (u, y), the records of the fit, or an Uncertainty"
                 )
             records = self.uncertainty(*records)
-        return prediction_intervals(records, u, level, initial=initial, noise=noise)
+        elif records.model != self.model_ and records.model != self.linear_model_:
+            raise ValueError(
+                "`records` is the uncertainty of another network: give that of this one"
+            )
+        with messages_of_u_and_y():
+            data = as_sequences(read_inputs(u))
+            self._check_columns(data)
+            if data.n_sequences != 1:
+                raise ValueError(f"`u` holds {data.n_sequences} records, expected one")
+            check_columns(records.model, data)
+        given = self.initial if initial is None else initial
+        start = start_of_records(records.model, data, initial=given)
+        state = start(records.model, data, np.arange(1))[0]
+        rows = np.asarray(loaded(data.X), dtype=np.float64)
+        return prediction_intervals(records, rows, level, initial=state, noise=noise)
 
     # ----------------------------------------------------------------------------------- exports
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._extras import require
+from gloree._frames import refuse_masked
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
@@ -374,6 +375,7 @@ class Network(ABC):
         >>> IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear").equilibrium([3.0])
         array([6.])
         """
+        refuse_masked(x, "x")
         given = np.asarray(x)
         if given.ndim == 0 and self.n_inputs == 1:
             given = given[np.newaxis]

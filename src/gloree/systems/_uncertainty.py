@@ -133,7 +133,7 @@ class AtRecords:
         root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
         rows = self.noise.effective_rows(self.n_rows) * self.model.n_outputs
         left = max(float(rows - self.basis.shape[1]), 1.0)
-        findings = _not_there(self, meat)
+        findings = not_at_least_squares(self, meat)
         return Uncertainty(self.model, self.layout, root, self.noise, left, self.n_rows, findings)
 
     def weighted(self, values: Array) -> Array:
@@ -241,7 +241,7 @@ def uncertainty(
     return at.uncertainty()
 
 
-def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
+def not_at_least_squares(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
     """Warn of a network that is far from the least squares of these records.
 
     With g = J^T W r the estimate and the minimum differ by H^+ g, whose length in units of its
