@@ -5,19 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gloree import datasets
-
 pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, **options):
-        path = tmp_path / "table.csv"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return datasets.read_csv(path, **options)
-
-    return write
 
 
 def in_groups(value, decimals, mark, point):

@@ -8,7 +8,7 @@ import numpy as np
 
 from gloree.activations import PerUnit, get_activation
 from gloree.estimators._base import check_integer, optional_integer
-from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings
+from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings, check_initial
 from gloree.systems import sampling_time
 
 MOST_DIRECTIONS = 3
@@ -31,10 +31,8 @@ def checked_settings(estimator: object) -> IdentificationSettings:
             f"direction needs a unit"
         )
     sampling_time(given.dt)
-    if isinstance(given.initial, str) and given.initial not in ("auto", "equilibrium", "rest"):
-        raise ValueError(
-            f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {given.initial!r}"
-        )
+    if isinstance(given.initial, str):
+        check_initial(given.initial)
     seconds = given.max_seconds
     number = isinstance(seconds, (int, float, np.integer, np.floating))
     if isinstance(seconds, bool) or not number:

@@ -30,11 +30,7 @@ from gloree.identification import (
     start_of_records,
 )
 from gloree.metrics import score_model
-from gloree.models import (
-    IORNN,
-    Explosions,
-    predict_data,
-)
+from gloree.models import IORNN, Explosions, predict_data
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
 

@@ -19,6 +19,7 @@ from gloree.identification import messages_of_u_and_y, read_inputs, read_records
 from gloree.models import IORNN, ExplosionError, check_columns
 from gloree.sequences import Sequences, as_sequences
 from gloree.systems import (
+    AtRecords,
     Channels,
     FrequencyResponse,
     LinearCharacteristics,
@@ -39,7 +40,6 @@ from gloree.systems import (
     time_response,
     to_control,
     to_state_space,
-    uncertainty,
 )
 
 if TYPE_CHECKING:
@@ -234,12 +234,7 @@ class SystemViews(Estimator):
             For the functions of `gloree.systems`.
         """
         records = self._read(u, y, lengths)
-        found = uncertainty(
-            self.linear_model_ if linear else self.model_,
-            records,
-            output_size=self.report_.output_size,
-            free_coefficients=self._free_coefficients,
-        )
+        found = self._at(records, linear=linear).uncertainty()
         emit(found.findings)
         return found
 
@@ -273,12 +268,7 @@ class SystemViews(Estimator):
         ResidualTests
             Printing it gives a table; for `gloree.plotting.plot_residual_tests`.
         """
-        at = at_records(
-            self.linear_model_ if linear else self.model_,
-            self._read(u, y, lengths),
-            output_size=self.report_.output_size,
-            free_coefficients=self._free_coefficients,
-        )
+        at = self._at(self._read(u, y, lengths), linear=linear)
         return residual_tests(at, n_lags=n_lags, level=level, channels=self.channels_)
 
     def prediction_intervals(
@@ -352,19 +342,18 @@ class SystemViews(Estimator):
         channels = self.channels_
         rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
         with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
-            at = at_records(
-                self.model_,
-                first_rows(data, rows),
-                output_size=self.report_.output_size,
-                free_coefficients=self._free_coefficients,
-            )
-            tests = residual_tests(at, channels=channels)
+            tests = residual_tests(self._at(first_rows(data, rows)), channels=channels)
             return replace(self.report_, residuals=tests)
         return self.report_
 
-    @property
-    def _free_coefficients(self) -> bool:
-        return isinstance(self.unit, str) and self.unit in ("polynomial", "auto")
+    def _at(self, records: Sequences, *, linear: bool = False) -> AtRecords:
+        """The fitted network, or the linear model, linearised along records."""
+        return at_records(
+            self.linear_model_ if linear else self.model_,
+            records,
+            output_size=self.report_.output_size,
+            free_coefficients=isinstance(self.unit, str) and self.unit == "polynomial",
+        )
 
     def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
         check_is_fitted(self, "model_")

@@ -210,14 +210,19 @@ def check_outputs(model: Network, data: Data) -> None:
         )
 
 
+def check_initial(initial: str, name: str = "initial") -> None:
+    """Raise a ValueError unless it is a name in `INITIAL`."""
+    if initial not in INITIAL:
+        names = ", ".join(map(repr, INITIAL))
+        raise ValueError(f"`{name}` must be one of {names}, or states, got {initial!r}")
+
+
 def as_initial(
     model: Network, initial: object, n_sequences: int, name: str = "initial"
 ) -> str | Array:
     """A name in `INITIAL`, or states of shape (n_sequences, n_state)."""
     if isinstance(initial, str):
-        if initial not in INITIAL:
-            names = ", ".join(map(repr, INITIAL))
-            raise ValueError(f"`{name}` must be one of {names}, or states, got {initial!r}")
+        check_initial(initial, name)
         return initial
     return read_states(model, initial, n_sequences, name)
 

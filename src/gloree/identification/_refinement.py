@@ -83,8 +83,7 @@ class Search:
         free_coefficients = self.problem.settings.free_coefficients
         powers = polynomial_powers(model.activation, model.n_hidden) if free_coefficients else ()
         layout = Layout(*sizes, direct=True, free_coefficients=powers)
-        units = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
-        linear = np.flatnonzero([unit.degree == 1 for unit in units])
+        linear = model.linear_units
         free = np.ones(layout.size, dtype=bool)
         free[layout.indices["hidden_bias"][linear]] = False
         states = np.ix_(linear, linear)

@@ -125,8 +125,13 @@ class Network(ABC):
     @property
     def is_linear(self) -> bool:
         """Whether all units are, f(z) = c_0 + c_1 z."""
-        units = getattr(self.activation, "units", (self.activation,))
-        return all(unit.degree == 1 for unit in units)
+        return self.linear_units.size == self.n_hidden
+
+    @property
+    def linear_units(self) -> IntArray:
+        """Numbers of the units with f(z) = c_0 + c_1 z."""
+        units = getattr(self.activation, "units", (self.activation,) * self.n_hidden)
+        return np.flatnonzero([unit.degree == 1 for unit in units])
 
     @property
     def n_columns(self) -> int:

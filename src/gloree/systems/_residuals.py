@@ -248,13 +248,8 @@ class AlongDerivatives:
         through = tuple(at.noise.applied(each) for each in weighted)
         pairs = zip(weighted, through, strict=True)
         meat = np.asarray(sum(np.einsum("tap,taq->pq", a, b) for a, b in pairs))
-        gradient = sum(
-            np.einsum("tap,ta->p", a, np.where(np.isfinite(r), r, 0.0))
-            for a, r in zip(weighted, at.residuals, strict=True)
-        )
-        left = np.asarray(at.bread @ gradient)
-        if not_at_least_squares(at, meat):
-            left = np.zeros_like(left)
+        far = bool(not_at_least_squares(at, meat))
+        left = np.zeros_like(at.gradient) if far else at.bread @ at.gradient
         return cls(at, through, meat, left)
 
     def correlations(
