@@ -77,16 +77,16 @@ def run_states(model: Network, batch: Batch) -> States:
     ExplosionError
         Naming the sequence and step, if a state leaves the range in which numbers make sense.
     TypeError
-        If the batch holds tensors and the activation is no polynomial.
+        If the batch holds tensors, on which the activation does not run.
 
     Notes
     -----
     Time O(n_rows n_hidden (n_inputs + n_hidden)), memory O(n_rows n_hidden).
     """
-    if is_tensor(batch.X) and not model.activation.is_polynomial:
+    if is_tensor(batch.X) and not model.activation.runs_on_tensors:
         raise TypeError(
             f"activation {model.activation.name!r} runs on NumPy arrays, and the data are tensors: "
-            f"give arrays, or use a polynomial activation"
+            f"give arrays, or use an activation of this package"
         )
     drive = batch.X @ like(batch.X, model.input_weights.T)
     drive += like(drive, model.hidden_bias)

@@ -200,7 +200,7 @@ def test_errors_name_what_was_seen():
     with pytest.raises(TypeError, match=r"`order` is 1\.5"):
         tanh.derivative(1.0, 1.5)
     with pytest.raises(ValueError, match="`spec`"):
-        from_spec({"kind": "relu"})
+        from_spec({"kind": "arctan"})
 
 
 def test_an_activation_of_ones_own_needs_four_things():

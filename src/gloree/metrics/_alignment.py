@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from gloree.activations import Activation, PerUnit, Polynomial
 from gloree.metrics._response import response_errors
-from gloree.models import IORNN, Network, canonical_units
+from gloree.models import IORNN, Network, canonical_units, mirror_images
 from gloree.sequences import Array, IntArray
 
 WEIGHTS = IORNN.weight_names
@@ -43,9 +43,11 @@ def align(model: Network, truth: Network) -> Alignment:
     Units are determined up to a permutation among those of the same direction and activation, and
     each up to the symmetries of its own activation: for f(z) = c z^l a scale; for even f the sign
     of its row of A1, U and b; for odd f that sign together with the sign of its output weights
-    and of its column of U; for other parabolas the mirror image about their vertex. Scales are
-    set by the canonical form (unit rows), signs and the permutation by an assignment that
-    minimises the distance of the units' input weights, biases and output weights.
+    and of its column of U; for f that is odd about another point (the sigmoid, cubics) its mirror
+    image about that point, which differs by the state before the first step alone; for other
+    parabolas the mirror image about their vertex. Rectifiers have a scale. Scales are set by the
+    canonical form (unit rows), signs and the permutation by an assignment that minimises the
+    distance of the units' input weights, biases and output weights.
 
     Parameters
     ----------
@@ -78,11 +80,15 @@ def align(model: Network, truth: Network) -> Alignment:
     costs = np.full((2, model.n_hidden, model.n_hidden), np.inf)
     inputs = np.column_stack((model.input_weights, model.hidden_bias))
     targets = np.column_stack((truth.input_weights, truth.hidden_bias))
+    if flips.moves_biases:
+        # biases of an image depend on which other units are in theirs
+        inputs, targets = model.input_weights, truth.input_weights
     for i, sign in enumerate((1.0, -1.0)):
         mirrored = inputs.copy() if sign > 0 else -inputs
         output_sign = np.ones(model.n_hidden)
         if sign < 0:
-            mirrored[:, -1] -= flips.shift
+            if not flips.moves_biases:
+                mirrored[:, -1] -= flips.shift
             output_sign = flips.output_sign
         distance = _distances(output_sign[:, None] * model.output_weights, truth.output_weights)
         costs[i] = _distances(mirrored, targets) + distance / output_scale**2
@@ -94,6 +100,8 @@ def align(model: Network, truth: Network) -> Alignment:
     order = rows[np.argsort(columns)].astype(np.int64)
     flipped = np.zeros(model.n_hidden, dtype=bool)
     flipped[order] = chosen[order, np.arange(model.n_hidden)] == 1
+    if model.activation.centre not in (None, (0.0, 0.0)):
+        model, flipped = mirror_images(model, np.flatnonzero(flipped)), np.zeros_like(flipped)
     state_scale = np.where(flipped, flips.output_sign, 1.0)
     aligned = model.rearranged(order, np.where(flipped, -1.0, 1.0), state_scale)
     shift = np.where(flipped, flips.shift, 0.0)[order]
@@ -172,15 +180,22 @@ def _standard(network: Network) -> Network:
 
 @dataclass(frozen=True)
 class _Flips:
-    """Mirror images z -> -z - shift of the units that have one, and the sign of h there."""
+    """Mirror images z -> -z - shift of the units that have one, and the sign of h there.
+
+    `moves_biases` says whether f is odd about another point than zero, as then its images do.
+    """
 
     allowed: np.ndarray
     output_sign: Array
     shift: Array
+    moves_biases: bool = False
 
 
 def _flips(network: Network) -> _Flips:
-    units = _units(network)
+    units, centre = _units(network), network.activation.centre
+    if centre is not None and centre != (0.0, 0.0):
+        every = np.ones(len(units), dtype=bool)
+        return _Flips(every, -np.ones(len(units)), np.zeros(len(units)), moves_biases=True)
     allowed = np.array([f.parity is not None for f in units])
     output_sign = np.array([-1.0 if f.parity == "odd" else 1.0 for f in units])
     shift = np.zeros(len(units))

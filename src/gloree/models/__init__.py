@@ -19,7 +19,7 @@ from gloree.models._prediction import check_columns, predict_data, start_at, sum
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
 from gloree.models._stepper import Stepper
-from gloree.models._symmetry import CanonicalUnits, canonical_units
+from gloree.models._symmetry import CanonicalUnits, canonical_units, mirror_images
 from gloree.sequences import joint_windows, lag_windows
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "forward_packed",
     "joint_windows",
     "lag_windows",
+    "mirror_images",
     "multiply_rows",
     "predict_data",
     "read_states",

@@ -18,7 +18,7 @@ from gloree._extras import require
 from gloree._frames import refuse_masked
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
-from gloree.activations import Activation, from_spec
+from gloree.activations import Activation, from_spec, known_spec
 from gloree.models._equilibrium import find_equilibria
 from gloree.models._prediction import (
     check_columns,
@@ -526,8 +526,8 @@ class Network(ABC):
     def canonical(self: N) -> N:
         """Choose one representative among the equivalent weights; predictions stay the same.
 
-        For f(z) = c z^l with l >= 2, each unit is scaled to a unit-norm row of `input_weights`
-        ((a_i, U_i, b_i) -> s (a_i, U_i, b_i), A2_i -> s^-l A2_i, column U_.i -> s^-l U_.i). For
+        For f(z) = c z^l with l >= 2, and for rectifiers with l = 1, each unit is scaled to a
+        unit-norm row of `input_weights` ((a_i, U_i, b_i) -> s (a_i, U_i, b_i), A2_i -> s^-l A2_i, column U_.i -> s^-l U_.i). For
         even and odd f, signs are chosen so that the entry of largest magnitude in each row is
         positive. Units are ordered, within each direction, by decreasing |A2_i|, or, where the
         scale is not free or f is linear, by decreasing |A2_i| |a_i|.
@@ -580,6 +580,11 @@ class Network(ABC):
         path : path-like
             Written as it stands: no suffix is added.
 
+        Raises
+        ------
+        TypeError
+            If the activation is none of this package, which no file could bring back.
+
         Examples
         --------
         >>> import pathlib, tempfile
@@ -591,7 +596,7 @@ class Network(ABC):
         ...     IORNN.load(path) == model
         True
         """
-        settings = {"activation": self.activation.spec(), "lags": self.lags}
+        settings = {"activation": known_spec(self.activation), "lags": self.lags}
         write_model(path, type(self).__name__, self.arrays(), settings)
 
     @classmethod

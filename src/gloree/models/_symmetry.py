@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from gloree.activations import Activation
 from gloree.sequences import Array, IntArray
+
+if TYPE_CHECKING:
+    from gloree.models._network import Network
+
+N = TypeVar("N", bound="Network")
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,10 @@ def canonical_units(
     norms = np.linalg.norm(input_weights, axis=1)
     degree = activation.degree
     if degree != 1:
-        if activation.is_monomial and degree is not None:
+        if activation.homogeneity is not None:
             used = norms > 0.0
             scale[used] = 1.0 / norms[used]
-            state_scale = scale**degree
+            state_scale = scale**activation.homogeneity
         peak = np.argmax(np.abs(input_weights), axis=1)
         negative = input_weights[np.arange(n_hidden), peak] < 0.0
         if activation.parity is not None:
@@ -71,8 +77,34 @@ def canonical_units(
         if activation.parity == "odd":
             state_scale[negative] *= -1.0
     strength = np.linalg.norm(output_weights / state_scale[:, None], axis=1)
-    if degree == 1 or not activation.is_monomial:
+    if degree == 1 or activation.homogeneity is None:
         strength = strength * norms
     is_backward = np.arange(n_hidden) >= (n_hidden if n_forward is None else n_forward)
     order = np.lexsort((-strength, is_backward)).astype(np.int64)
     return CanonicalUnits(order, scale, state_scale)
+
+
+def mirror_images(model: N, units: IntArray) -> N:
+    """Network with some units in their mirror images, for f(2 z0 - z) = 2 f0 - f(z).
+
+    A unit i whose drive becomes 2 z0 - z_i has the state 2 f0 - h_i (:eq:`mirror`)::
+
+        a_i, U_ij -> -a_i, -U_ij;   U_ji, A2_i -> -U_ji, -A2_i   (j /= i; U_ii stays)
+        b_i -> 2 z0 - b_i - 2 f0 U_ii;   b_j -> b_j + 2 f0 U_ji;   c -> c + 2 f0 A2_i
+
+    Predictions stay the same but for the step before the first one, where the state is zero and not
+    2 f0; all of them where f0 = 0. A ValueError where f has no such point.
+    """
+    centre = model.activation.centre
+    if centre is None:
+        raise ValueError(f"`model` has the activation {model.activation.name!r}, which is not odd")
+    middle, height = centre
+    signs = np.ones(model.n_hidden)
+    signs[units] = -1.0
+    turned = signs < 0
+    bias = model.hidden_bias + 2 * height * model.recurrent_weights[:, turned].sum(axis=1)
+    offset = 2 * height * model.output_weights[turned].sum(axis=0)
+    return model.rearranged(np.arange(model.n_hidden), signs, signs).replace(
+        hidden_bias=np.where(turned, 2 * middle - bias, bias),
+        output_bias=model.output_bias + offset,
+    )

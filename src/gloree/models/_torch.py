@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
+from gloree.activations import (
+    GELU,
+    Activation,
+    LeakyReLU,
+    PerUnit,
+    Polynomial,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from gloree.sequences import Array
 
 # torch is optional and not always typed: its base class is Any by decree, in both cases alike
 _Module: Any = torch.nn.Module
+
+
+_FUNCTIONS: dict[type[Activation], Callable[[Tensor], Tensor]] = {
+    Tanh: torch.tanh,
+    Sigmoid: torch.sigmoid,
+    Softplus: lambda z: torch.logaddexp(z, torch.zeros_like(z)),
+    ReLU: torch.relu,
+    GELU: torch.nn.functional.gelu,
+    SiLU: torch.nn.functional.silu,
+}
 
 
 def activate(activation: Activation, z: Tensor) -> Tensor:
@@ -28,14 +49,15 @@ def activate(activation: Activation, z: Tensor) -> Tensor:
     if isinstance(activation, PerUnit):
         parts = [activate(f, z[..., units]) for units, f in activation.runs]
         return torch.cat(parts, dim=-1)
-    if isinstance(activation, Tanh):
-        return torch.tanh(z)
-    if isinstance(activation, Softplus):
-        return torch.logaddexp(z, torch.zeros_like(z))
-    raise TypeError(
-        f"the activation {activation.name!r} ({type(activation).__name__}) has no PyTorch form: "
-        f"use a Polynomial, tanh or softplus"
-    )
+    if isinstance(activation, LeakyReLU):
+        return torch.nn.functional.leaky_relu(z, activation.slope)
+    known = _FUNCTIONS.get(type(activation))
+    if known is None:
+        raise TypeError(
+            f"the activation {activation.name!r} ({type(activation).__name__}) has no PyTorch "
+            f"form: use one of gloree.activations"
+        )
+    return known(z)
 
 
 def lag_windows(values: Tensor, lags: int) -> Tensor:

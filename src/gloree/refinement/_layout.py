@@ -253,11 +253,11 @@ class Layout:
     def scale_constraints(self, model: Network) -> Array:
         """Rows a_i / |a_i| in the place of unit i's input weights: a_i stays on its sphere.
 
-        None unless scales are free, as for monomials and (but for h_0) for any parabola with free
-        biases. Shape (n_hidden or 0, size).
+        None unless scales are free, as for monomials, rectifiers, and (but for h_0) any parabola
+        with free biases. Shape (n_hidden or 0, size).
         """
         parabola = model.activation.degree == 2 and self.unit_bias
-        if not (model.activation.is_monomial or parabola):
+        if model.activation.homogeneity is None and not parabola:
             return np.zeros((0, self.size))
         rows = np.zeros((self.n_hidden, self.size))
         for direction in self.directions:

@@ -59,7 +59,8 @@ def in_other_units(layout: Layout, model: Network, scale: Array) -> Array:
     if layout.direct:
         factors[index["direct_weights"]] = scale[:, None]
     matrix = np.diag(factors)
-    free = layout.scale_constraints(model).size > 0 and model.activation.is_monomial
+    homogeneity = model.activation.homogeneity
+    free = layout.scale_constraints(model).size > 0 and homogeneity is not None
     # lengths that are all changed by one factor are kept
     if free and not (scale == scale[0]).all():
         matrix -= _scale_directions(layout, model) @ (_lengths(layout, model) * factors)
@@ -75,7 +76,7 @@ def _lengths(layout: Layout, model: Network) -> Array:
 
 def _scale_directions(layout: Layout, model: Network) -> Array:
     """Changes of the weights along which each unit is scaled, shape (size, n_hidden)."""
-    degree, index = model.activation.degree or 1, layout.indices
+    degree, index = model.activation.homogeneity or 1, layout.indices
     along = np.zeros((layout.size, layout.n_hidden))
     for part in layout.directions:
         rows = index[f"{part.prefix}input_weights"]
