@@ -2,6 +2,7 @@
 
 from gloree.diagnostics._checks import (
     CONDITION_LIMIT,
+    check_activation,
     check_covariance,
     check_identifiable,
     check_samples,
@@ -30,12 +31,14 @@ from gloree.diagnostics._findings import (
     warn_caller,
 )
 from gloree.diagnostics._identification import IdentificationReport, OrderTrial
-from gloree.diagnostics._report import FitReport, Stage
+from gloree.diagnostics._report import Certificate, CertificateStatus, FitReport, Stage
 from gloree.diagnostics._specification import SpecificationTest
 
 __all__ = [
     "CONDITION_LIMIT",
     "AcceptanceWarning",
+    "Certificate",
+    "CertificateStatus",
     "ConditionWarning",
     "ConvergenceWarning",
     "DirectionWarning",
@@ -56,6 +59,7 @@ __all__ = [
     "SpecificationWarning",
     "Stage",
     "TooFewSamplesError",
+    "check_activation",
     "check_covariance",
     "check_identifiable",
     "check_samples",

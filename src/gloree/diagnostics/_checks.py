@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gloree.activations import Activation, Polynomial
+from gloree.activations import Activation, PerUnit, Polynomial
 from gloree.decomposition import degrees_of_freedom
 from gloree.diagnostics._findings import IdentifiabilityError, TooFewSamplesError
 from gloree.sequences import Array
@@ -38,6 +38,66 @@ def recoverable_degree(activation: Activation) -> tuple[int, float]:
             f"and 3, whose moments can be estimated from data of ordinary size"
         )
     return activation.degree, activation.leading
+
+
+GRID = np.linspace(-4.0, 4.0, 801)
+"""Drives at which activations are looked at: units with inputs of unit variance see these."""
+
+KINK = 0.05
+"""Share of the grid where a derivative may differ from the quotients of differences: at kinks."""
+
+
+def check_activation(activation: Activation) -> None:
+    """Raise a ValueError or TypeError unless a fit can use the activation.
+
+    Its values have to be finite and neither constant nor linear, and the first derivative that it
+    gives has to be that of its values, by differences.
+    """
+    name = f"`activation`={activation.name!r:.100}"
+    if isinstance(activation, PerUnit):
+        raise ValueError(
+            f"{name} has a function for each unit, and which unit is which is not known before a "
+            f"fit: give one activation for all units"
+        )
+    if activation.degree == 1:
+        recoverable_degree(activation)
+    if isinstance(activation, Polynomial):
+        return
+    with np.errstate(all="ignore"):
+        values, slopes = activation(GRID), activation.derivative(GRID, 1)
+        quotients = {
+            step: (activation(GRID + step) - activation(GRID - step)) / (2 * step)
+            for step in (1e-5, 1e-4)
+        }
+    for what, found in (("", values), ("derivative ", slopes)):
+        if np.shape(found) != GRID.shape:
+            raise ValueError(
+                f"{name} gives a {what}of shape {np.shape(found)} for arguments of shape "
+                f"{GRID.shape}, expected the same: it has to work elementwise"
+            )
+        if not np.isfinite(found).all():
+            where = GRID[~np.isfinite(found)][0]
+            raise ValueError(
+                f"{name} is not finite: its {what or 'value '}at {where:.3g} is "
+                f"{found[~np.isfinite(found)][0]}. Use one that is defined for all numbers"
+            )
+    spread = float(np.ptp(values))
+    if spread <= 1e-12 * max(float(np.abs(values).max()), 1e-300):
+        raise ValueError(f"{name} is constant: it carries nothing from inputs to outputs")
+    line = np.polyval(np.polyfit(GRID, values, 1), GRID)
+    if float(np.abs(values - line).max()) <= 1e-9 * spread:
+        raise ValueError(
+            f"{name} is linear on [-4, 4]: use activation='linear', which is fitted so"
+        )
+    off = np.min([np.abs(slopes - each) for each in quotients.values()], axis=0)
+    wrong = off > 1e-4 * (np.abs(slopes) + spread)
+    if wrong.mean() > KINK:
+        place = int(np.argmax(off))
+        raise ValueError(
+            f"{name} has a wrong first derivative: at {GRID[place]:.3g} it gives "
+            f"{slopes[place]:.6g}, and differences of its values give "
+            f"{quotients[1e-5][place]:.6g}"
+        )
 
 
 def check_identifiable(

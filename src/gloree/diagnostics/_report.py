@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,43 @@ class Stage:
     name: str
     seconds: float
     detail: str
+
+
+class CertificateStatus(Enum):
+    """How sure it is that a fit ended at the least-squares optimum."""
+
+    CERTIFIED = "the residuals do not depend on the past beyond chance"
+    AGREED = "different starts end at the same squared error"
+    UNCERTAIN = "no other start confirms it"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Whether a fit with any activation ended at the optimum of the right class of networks.
+
+    Attributes
+    ----------
+    status : CertificateStatus
+    share : float
+        Estimated share of the squared error that features of the past still explain, chance
+        subtracted: the loss that could go.
+    score : float
+        The same in standard deviations of chance.
+    starts : tuple of str
+        Starts that were tried, in their order; the fit comes from `best`.
+    best : str
+    """
+
+    status: CertificateStatus
+    share: float
+    score: float
+    starts: tuple[str, ...] = ()
+    best: str = ""
+
+    def __str__(self) -> str:
+        left = f"{100 * max(self.share, 0.0):.2g} % of the squared error, score {self.score:.1f}"
+        tried = f"; starts tried: {', '.join(self.starts)}" if len(self.starts) > 1 else ""
+        return f"{self.status.name} ({self.status.value}; left {left}{tried})"
 
 
 class Report:
@@ -96,6 +134,9 @@ class FitReport(Report):
         Condition numbers: inputs, components, overlap.
     accuracies : dict of str to float
         Of a labelling network: share of correct steps, by what it was measured on.
+    certificate : Certificate or None
+        For activations that are no polynomials of degree 2 or 3, and inputs of few values: whether
+        the fit ended at the optimum. None for the others, and for a classifier.
     findings : tuple of Finding
         What to be careful about.
     plan : str
@@ -124,6 +165,7 @@ class FitReport(Report):
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
+    certificate: Certificate | None = None
     findings: tuple[Finding, ...] = ()
     plan: str = ""
 
@@ -193,6 +235,8 @@ class FitReport(Report):
             text = ", ".join(f"{name} {value:.3g}" for name, value in self.conditions.items())
             lines += ["", f"  conditions: {text}"]
         lines += [f"  specification, {name}: {test}" for name, test in self.specification.items()]
+        if self.certificate is not None:
+            lines.append(f"  optimum: {self.certificate}")
         if self.score_check is not None:
             check = self.score_check
             lines.append(

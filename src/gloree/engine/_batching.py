@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree._arrays import like
+from gloree._arrays import beside, like
 from gloree.sequences import (
     Array,
     Batch,
@@ -38,6 +38,8 @@ class BatchTransform:
         Subtracted from the inputs (from the windows, if `lags` > 1).
     encode : callable or None
         Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
+    beside : callable or None
+        Gives more columns of the inputs, (n_rows, any number), of a batch that is otherwise ready.
     """
 
     lags: int = 1
@@ -45,6 +47,7 @@ class BatchTransform:
     scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
+    beside: Callable[[Batch], Array] | None = None
 
     def __call__(self, batch: Batch) -> Batch:
         """Make what a pass function sees of a batch as it is in the data."""
@@ -64,6 +67,8 @@ class BatchTransform:
             batch = replace(batch, Y=self.encode(batch.targets))
         if self.centre is not None:
             batch = replace(batch, X=batch.X - like(batch.X, self.centre))
+        if self.beside is not None:
+            batch = replace(batch, X=beside((batch.X, like(batch.X, self.beside(batch)))))
         return batch
 
 

@@ -54,7 +54,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, scale, centre, encode
+    lags, both_ways, scale, centre, encode, beside
         See `BatchTransform`.
     stride : int
         Passes over all of the data visit every so many segments only.
@@ -80,6 +80,7 @@ class Source:
     left_out: IntArray | None = None
     skipped: IntArray | None = None
     most_kept: int = KEPT_NUMBERS
+    beside: Callable[[Batch], Array] | None = None
 
     def __post_init__(self) -> None:
         if self.segment is not None and self.before < self.lags - 1:
@@ -96,7 +97,8 @@ class Source:
     @property
     def transform(self) -> BatchTransform:
         """What becomes of a batch, without the data."""
-        return BatchTransform(self.lags, self.both_ways, self.scale, self.centre, self.encode)
+        given = (self.lags, self.both_ways, self.scale, self.centre, self.encode, self.beside)
+        return BatchTransform(*given)
 
     @property
     def batching(self) -> Batching:

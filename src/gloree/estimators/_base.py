@@ -13,9 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState, as_generator
-from gloree.activations import Activation, Polynomial, get_activation
+from gloree.activations import Activation, get_activation
 from gloree.chains import InputLaw, require
-from gloree.diagnostics import FitReport, IdentificationReport, recoverable_degree
+from gloree.diagnostics import (
+    FitReport,
+    IdentificationReport,
+    check_activation,
+    recoverable_degree,
+)
 from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
@@ -90,8 +95,7 @@ class SpectralRNN(Estimator):
     def _settings(self) -> FitSettings:
         activation = get_activation(self.activation)
         if activation.degree != 1 or not self._fits_linear:
-            recoverable_degree(activation)
-        assert isinstance(activation, Polynomial)
+            check_activation(activation)
         for name in ("bidirectional", "direct", "fit_bias"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
@@ -103,6 +107,8 @@ class SpectralRNN(Estimator):
         solver = None
         if self.refine is not None:
             solver = strategy("refine", self.refine, self._solvers, ("minimise",))
+        if activation.degree not in (1, 2, 3):
+            check_unused(activation, moment, recurrence)
         return FitSettings(
             n_hidden=n_hidden,
             n_forward=n_forward,
@@ -144,7 +150,7 @@ class SpectralRNN(Estimator):
 
     def _given_law(
         self,
-        activation: Polynomial,
+        activation: Activation,
         moment: FirstMomentEstimator | str,
         recurrence: RecurrenceEstimator | None,
     ) -> InputLaw | None:
@@ -155,6 +161,8 @@ class SpectralRNN(Estimator):
         law: InputLaw = require(self.chain, purpose="`chain`")
         if activation.degree == 1:
             return None  # linear networks are fitted without a law
+        if activation.degree not in (2, 3):
+            return law  # not used, and reported as `chain_`
         degree, _ = recoverable_degree(activation)
         asked = []
         if isinstance(moment, str):
@@ -193,6 +201,25 @@ class SpectralRNN(Estimator):
             raise ValueError(
                 f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
             )
+
+
+def check_unused(
+    activation: Activation,
+    moment: FirstMomentEstimator | str,
+    recurrence: RecurrenceEstimator | None,
+) -> None:
+    """Raise where something was asked for that a fit with this activation does not use."""
+    if not isinstance(moment, str):
+        raise ValueError(
+            f"`moment`={moment.name!r} is of one order, and activation {activation.name!r} is "
+            f"fitted from derivatives of several: leave `moment` at 'auto'"
+        )
+    if recurrence is not None and recurrence != RECURRENCES["instrument"]:
+        raise ValueError(
+            f"`recurrence`={recurrence.name!r} is for polynomials of degree 2 and 3; with "
+            f"activation {activation.name!r} all weights are found together: leave it at its "
+            f"default, or give None for a network without recurrence"
+        )
 
 
 def check_integer(name: str, value: object, least: int) -> int:

@@ -13,12 +13,12 @@ from gloree.diagnostics import (
     ScaleWarning,
     SpecificationWarning,
 )
-from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import MATERIAL_MEAN, InputSummary
 from gloree.fitting._large_biases import UNEXPLAINED
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._refine import RefinedFit
+from gloree.sequences import Array
 
 FAR_MEAN = 3.0
 """Means of the inputs, over their spread, from which zeros before a sequence spoil a fit."""
@@ -34,14 +34,15 @@ def against_simpler(
     problem: FitProblem,
     outputs: OutputSummary,
     inputs: InputSummary,
-    first: FirstMoment,
+    noise: Array | None,
     refined: RefinedFit,
 ) -> RefinedFit:
     """Keep a constant where the network is worse, and say what inputs with a mean ask for.
 
     Without hidden biases a network depends on the origin of the inputs. The regression on the
     inputs behind the first moment does not: where it leaves a clearly smaller squared error, the
-    origin is what is wrong, and not the activation or the number of units.
+    origin is what is wrong, and not the activation or the number of units. `noise`, (n_outputs,),
+    is what that regression leaves, where there is one.
     """
     rmse = refined.moments_rmse if refined.rmse is None else refined.rmse
     if rmse is None or problem.encode is not None:
@@ -58,7 +59,6 @@ def against_simpler(
         return _constant(refined, outputs, finding)
     if problem.settings.lags > 1 and inputs.offset > FAR_MEAN:
         refined = replace(refined, findings=(_zeros_before(inputs), *refined.findings))
-    noise = first.noise
     if not restricted or noise is None or error <= UNEXPLAINED * float(np.sum(noise**2)):
         return refined
     finding = Finding(

@@ -92,7 +92,7 @@ def moments_as_they_are(problem: FitProblem, moments: MomentFit) -> Start:
 
 def with_activation(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> Start:
     """Rewrite the network of moments, which has a monomial, with the polynomial asked for."""
-    settings, asked = problem.settings, problem.settings.activation
+    settings, asked = problem.settings, problem.settings.polynomial
     free = {"bias": settings.bias, "direct": settings.direct}
     start = best_start(problem, inputs, with_lower_terms(moments.model, asked, **free))
     if lacks_offset(problem, start, inputs.inliers.subset(START_ROWS)):

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from gloree.diagnostics import DirectionWarning, Finding
-from gloree.engine import Source
+from gloree.engine import Selection, Source
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
@@ -20,7 +20,7 @@ from gloree.recurrence import (
     two_sided_spread,
     two_sided_sums,
 )
-from gloree.refinement import Iterate, Rounds, residual_round, start_rounds
+from gloree.refinement import Iterate, Layout, Rounds, residual_round, start_rounds
 
 MEMORYLESS_ROUNDS = 2
 """Residual rounds before directions are looked for: they sharpen A1 and A2, which are right
@@ -86,7 +86,7 @@ def find_directions(
     if problem.settings.recurrence is None:
         found = by_windows(problem, inputs, current.model)
     else:
-        found = regress_both_sides(problem, inputs, current.model, rounds)
+        found = regress_both_sides(problem, inputs, current.model, rounds.layout, rounds.data)
         findings += _unknown(found)
     turned, both, grown = start_both_ways(problem, current, rounds, found)
     findings += grown
@@ -117,27 +117,32 @@ def _without_memory(model: Network, rounds: Rounds, enough: float) -> tuple[Iter
 
 
 def regress_both_sides(
-    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds
+    problem: FitProblem, inputs: InputSummary, model: Network, layout: Layout, some: Selection
 ) -> Directions:
     """Regress on both neighbours: on a few rows, and on many where these leave a doubt."""
     unknowns = 2 * model.n_hidden**2
     few = max(FIRST_ROWS, DIRECTION_ROWS * unknowns)
     many = min(int(DIRECTION_WORK / unknowns**2), problem.data.n_rows)
-    found = _directions_from(problem, inputs, model, rounds, few)
+    found = _directions_from(problem, inputs, model, layout, some, few)
     clear = found.margin.min() >= CLEAR and not found.undetermined.any()
     if clear or many <= few:
         return found
-    return _directions_from(problem, inputs, model, rounds, many)
+    return _directions_from(problem, inputs, model, layout, some, many)
 
 
 def _directions_from(
-    problem: FitProblem, inputs: InputSummary, model: Network, rounds: Rounds, n_rows: int
+    problem: FitProblem,
+    inputs: InputSummary,
+    model: Network,
+    layout: Layout,
+    some: Selection,
+    n_rows: int,
 ) -> Directions:
     """Two passes: the regression on both neighbours, and the spread of its score."""
-    some, whole = rounds.data, inputs.inliers.n_visited
+    whole = inputs.inliers.n_visited
     if n_rows < problem.data.n_rows or isinstance(some, Source) or some.n_visited < whole:
         some = inputs.inliers.subset(n_rows, keep=True)
-    bias, direct = rounds.layout.unit_bias, rounds.layout.direct
+    bias, direct = layout.unit_bias, layout.direct
     function = partial(two_sided_sums, model=model, bias=bias, direct=direct)
     fit = TwoSidedFit.of(problem.engine.run(function, some, label="directions"), model)
     if not fit.cancellation <= CANCELLING:

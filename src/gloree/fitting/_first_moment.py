@@ -123,7 +123,7 @@ def estimate_first_moment(
     residual = estimate.residual or plain_residual(problem, whitening, rows)
     layout = unit_layout(problem, found.rank)
     model = first_model(
-        found, bound.coordinates, leading_monomial(settings.activation), outputs.mean, layout
+        found, bound.coordinates, leading_monomial(settings.polynomial), outputs.mean, layout
     )
     details.append(f"decomposition {found.status.name.lower()}")
     if n_rows != planned.first_rows:

@@ -149,8 +149,9 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     given: InputLaw | None = None
     asked = scaled_law(settings.law, source.scale)
     windows = settings.lags > 1
-    if windows or _is_wide(problem, outputs):
+    if windows or settings.all_orders or _is_wide(problem, outputs):
         moments = _window_moments(problem, source)
+        given = asked if settings.all_orders and not windows else None
         detail = f"windows of {settings.lags} steps" if windows else "no law is fitted"
     else:
         order = 1 if settings.law is None else settings.law.context[0]
@@ -175,10 +176,10 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         mean, moments.covariance, rtol=WINDOW_RTOL if windows else 1e-12
     )
     check = None
-    if law is not None and law.capabilities.hermite:
+    if law is not None and law.capabilities.hermite and not settings.all_orders:
         known = require(law, hermite=True, purpose="Stein's identity")
         check = _check_score(problem, source, known, mean, moments.covariance)
-    if not windows:
+    if not (windows or settings.few_values):
         findings += _scale_findings(moments)
     inliers = replace(source, skipped=outputs.outliers)
     if source.scale is not None:
@@ -227,6 +228,7 @@ def _is_wide(problem: FitProblem, outputs: OutputSummary) -> bool:
 def _window_moments(problem: FitProblem, source: Source) -> Moments:
     """Mean, covariance and condition of the (lag-window) inputs, from part of very many."""
     windows, n_inputs = problem.settings.lags > 1, problem.data.n_inputs
+    dependent = problem.settings.few_values
     head = problem.first_rows(HEAD_ROWS)[0].mean(axis=0)
     if source.scale is not None:
         head = head * source.scale
@@ -241,8 +243,8 @@ def _window_moments(problem: FitProblem, source: Source) -> Moments:
     offset = sums.total / sums.n_rows
     covariance = sums.products / sums.n_rows - np.outer(offset, offset)
     if windows:
-        check_covariance(covariance[:n_inputs, :n_inputs])
-    condition = check_covariance(covariance, allow_singular=windows)
+        check_covariance(covariance[:n_inputs, :n_inputs], allow_singular=dependent)
+    condition = check_covariance(covariance, allow_singular=windows or dependent)
     return Moments(centre + offset, covariance, condition)
 
 

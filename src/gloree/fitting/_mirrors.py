@@ -1,6 +1,7 @@
 r"""Mirror images of units, tried after the refinement of polynomials of degree three.
 
-About its centre z0 = -c_2 / (3 c_3) a cubic is odd, f(2 z0 - z) = 2 f0 - f(z) with f0 = f(z0). A
+About its centre z0 = -c_2 / (3 c_3) a cubic is odd, f(2 z0 - z) = 2 f0 - f(z) with f0 = f(z0), and
+so is the sigmoid. A
 unit i whose drive becomes 2 z0 - z_i has the state 2 f0 - h_i, and with :eq:`mirror`
 
     a_i, U_ij -> -a_i, -U_ij;   U_ji, A2_i -> -U_ji, -A2_i   (j /= i; U_ii stays)
@@ -21,7 +22,6 @@ import numpy as np
 
 from gloree._arrays import to_host
 from gloree._sums import Sums
-from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement import (
@@ -54,23 +54,15 @@ DEPENDENT = 1e-10
 """Singular values of J^T J, relative to the largest, that count as zero."""
 
 
-def centre(activation: object) -> tuple[float, float] | None:
-    """The point (z0, f0) about which the activation is odd; None where there is none."""
-    if not isinstance(activation, Polynomial) or activation.degree != 3:
-        return None
-    middle = -activation.coefficients[2] / (3 * activation.coefficients[3])
-    return middle, float(activation(np.array(middle)))
-
-
 def has_mirrors(model: Network, layout: Layout) -> bool:
     """Whether units have mirror images that differ by more than a symmetry."""
-    about = centre(model.activation)
+    about = model.activation.centre
     return layout.recurrent and layout.unit_bias and about is not None and about[1] != 0.0
 
 
 def mirrored(model: Network, layout: Layout, unit: int) -> Network:
-    """Return the network with one unit in its mirror image; free biases and a cubic are needed."""
-    about = centre(model.activation)
+    """Return the network with one unit in its mirror image; free biases and a centre are needed."""
+    about = model.activation.centre
     assert about is not None
     middle, height = about
     weights = {name: np.array(values) for name, values in layout.weights(model).items()}

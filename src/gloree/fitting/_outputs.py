@@ -196,8 +196,8 @@ def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
         problem.n_inputs,
         n_outputs,
         n_hidden=settings.n_hidden or 10,
-        degree=settings.activation.degree,
-        moment=settings.moment,
+        degree=2 if settings.all_orders else settings.polynomial.degree,
+        moment="regression" if settings.all_orders else settings.moment,
         score=settings.lags == 1,
         n_workers=n_workers,
         batch_size=batch_size,
@@ -304,7 +304,7 @@ def find_outliers(problem: FitProblem, source: Source, sums: OutputSums) -> IntA
     """First counted rows of segments that come close to an explosion, if there are any."""
     if sums.median <= 0 or sums.peaks.shape[0] * APART_SHARE < 1:
         return None
-    factor = APART_FACTOR ** (problem.settings.activation.degree / 2)
+    factor = APART_FACTOR ** ((problem.settings.activation.degree or 2) / 2)
     limit = max(factor * sums.median, float(np.quantile(sums.peaks, 1.0 - APART_SHARE)))
     found = find_segments(problem, source, sums, limit)
     return found.start if len(found) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +16,18 @@ import numpy as np
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
+from gloree.fitting._any_activation import (
+    Search,
+    certified_search,
+    first_search,
+    plain_search,
+    units_of_labels,
+    with_certificate,
+)
+from gloree.fitting._attempts import Part
 from gloree.fitting._baseline import against_simpler
 from gloree.fitting._descent import (
+    Descent,
     descend,
     moments_as_they_are,
     out_of_mirrors,
@@ -25,6 +35,7 @@ from gloree.fitting._descent import (
     with_free_offset,
     with_outliers,
 )
+from gloree.fitting._few_values import with_few_values
 from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
 from gloree.fitting._labels import (
@@ -34,12 +45,12 @@ from gloree.fitting._labels import (
     refine_labels,
     whiten_classes,
 )
-from gloree.fitting._outputs import summarise_outputs
+from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
 from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
 from gloree.fitting._refine import RefinedFit, find_precision, keep_moments, refined_fit
-from gloree.fitting._report import fit_report
+from gloree.fitting._report import fit_report, report_of_search
 from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
@@ -59,6 +70,16 @@ class Task(Protocol):
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
         """What becomes of the network that moments give; `problem` is the one of `outputs`."""
+
+    def searched(
+        self,
+        part: Part,
+        outputs: OutputSummary,
+        inputs: InputSummary,
+        search: Search,
+        stages: StageRunner,
+    ) -> tuple[Search, RefinedFit]:
+        """What becomes of units of any activation, and what was tried on the way."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +101,11 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         problem.engine.small_matrices(),
         stage_runner(N_STAGES, verbose) as stages,
     ):
-        problem = task.outputs(problem, stages)
+        problem = with_few_values(task.outputs(problem, stages))
         outputs = stages.run("data", summarise_outputs, problem)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
+        if problem.settings.all_orders:
+            return by_all_orders(problem, outputs, inputs, task, stages)
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
         start = stages.run("recurrence", start_recurrence, problem, outputs, inputs, first)
         moments = stages.run("rounds", run_rounds, problem, start)
@@ -93,8 +116,24 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
             start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
             moments = stages.run("rounds", run_rounds, problem, start)
         refined = task.refined(problem, inputs, moments, stages)
-        refined = against_simpler(problem, outputs, inputs, first, refined)
+        refined = against_simpler(problem, outputs, inputs, first.noise, refined)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
+    return FittedNetwork(refined.model, inputs.given_law, report)
+
+
+def by_all_orders(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    task: Task,
+    stages: StageRunner,
+) -> FittedNetwork:
+    """Fit any activation, from derivatives of several orders to the optimum."""
+    problem, part, search = first_search(problem, outputs, inputs, stages)
+    search, refined = task.searched(part, outputs, inputs, search, stages)
+    noise = search.start.derivatives.scale[: problem.n_outputs]
+    refined = against_simpler(problem, outputs, inputs, noise, refined)
+    report = report_of_search(problem, outputs, inputs, search, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
 
@@ -151,6 +190,25 @@ class Regression:
         fitted = stages.run(solver.name, descend, start, inputs, moments)
         if fitted.has_mirrors:
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
+        return self._completed(fitted, moments, stages)
+
+    def searched(
+        self,
+        part: Part,
+        outputs: OutputSummary,
+        inputs: InputSummary,
+        search: Search,
+        stages: StageRunner,
+    ) -> tuple[Search, RefinedFit]:
+        """The optimum that is certified, or the best one."""
+        search = certified_search(part, outputs, inputs, search, stages)
+        final = search.final
+        moments = replace(search.moments, directions=final.attempt.directions)
+        refined = self._completed(final.descent, moments, stages)
+        return search, with_certificate(part, inputs, search, refined)
+
+    def _completed(self, fitted: Descent, moments: MomentFit, stages: StageRunner) -> RefinedFit:
+        """All of the data, an offset if one is missing, tests and standard errors."""
         if fitted.source.skipped is not None:
             fitted = stages.run("outliers", with_outliers, fitted)
         tests = stages.run("specification", check_specification, fitted)
@@ -191,3 +249,18 @@ class Labelling:
             return choice.noted(keep_readout(problem, readout))
         given = (problem, readout, stages.show)
         return choice.noted(stages.run("cross-entropy", refine_labels, *given))
+
+    def searched(
+        self,
+        part: Part,
+        outputs: OutputSummary,
+        inputs: InputSummary,
+        search: Search,
+        stages: StageRunner,
+    ) -> tuple[Search, RefinedFit]:
+        """Units by least squares of the whitened indicators, then as from moments."""
+        search = plain_search(part, outputs, search, stages)
+        best = search.best
+        found = stages.run("units", units_of_labels, part, search, best)
+        problem = part.problem
+        return search, self.refined(problem, inputs, found, stages)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gloree._arrays import like, to_host
 from gloree._mapped import loaded
-from gloree.activations import Polynomial
+from gloree.activations import Activation, Polynomial
 from gloree.chains import InputLaw
 from gloree.diagnostics import TooFewSamplesError, check_samples, recoverable_degree, rows_for
 from gloree.engine import Engine
@@ -32,6 +32,11 @@ class Encoding(Protocol):
         """Outputs."""
 
 
+PRECISE = 0.02
+"""Noise variances that may be left to gain at the end with any activation: a seventh of a standard
+error of any combination of weights. With a quarter, those that are hardly determined show it."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """Parameters of an estimator (see `SpectralRNNRegressor`), with objects in place of names.
@@ -39,13 +44,14 @@ class FitSettings:
     `n_hidden` counts all units and is None where their number is to be found; `n_forward` is None
     where directions are; `moment` is a string where the sizes of the data decide. `bias` says
     whether hidden biases are free; the offset of the outputs is free with them, and without them
-    where the outputs turn out to have one (`offset`).
+    where the outputs turn out to have one (`offset`). `few_values` says whether inputs take so few
+    values that monomials of them are dependent.
     """
 
     n_hidden: int | None
     n_forward: int | None
     bidirectional: bool
-    activation: Polynomial
+    activation: Activation
     law: InputLaw | None
     moment: FirstMomentEstimator | str
     direct: bool
@@ -59,6 +65,22 @@ class FitSettings:
     memory_limit: int | None
     verbose: int
     offset: bool = False
+    few_values: bool = False
+
+    @property
+    def all_orders(self) -> bool:
+        """Whether units come from derivatives of several orders, with a descent from there.
+
+        Polynomials of degree 2 and 3 have the moment of that order, which is enough unless inputs
+        take few values.
+        """
+        return self.few_values or self.activation.degree not in (2, 3)
+
+    @property
+    def polynomial(self) -> Polynomial:
+        """Activation of a fit by the moment of its degree."""
+        assert isinstance(self.activation, Polynomial)
+        return self.activation
 
     @property
     def asks_for_score(self) -> bool:
@@ -74,10 +96,12 @@ class FitSettings:
 
         Moments give their leading term alone, and the cubic start is too rough for few steps.
         """
+        few = self.solver is None or self.solver == GaussNewton()
+        if self.all_orders:
+            return GaussNewton(enough=PRECISE) if few else self.solver
         if self.activation.is_monomial:
             return self.solver
         cubic = self.activation.degree == 3
-        few = self.solver is None or self.solver == GaussNewton()
         return GaussNewton(to_convergence=cubic) if few else self.solver
 
     @property

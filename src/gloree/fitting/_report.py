@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gloree.diagnostics import FitReport, Stage
+from gloree.fitting._any_activation import Search
 from gloree.fitting._first_moment import FirstMoment
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._labels import ClassWhitening
@@ -35,7 +36,7 @@ def fit_report(
     doubts = first.doubts if _in_doubt(first, refined) else ()
     findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
     return FitReport(
-        sizes=_sizes(problem, first),
+        sizes=_sizes(problem, first.decomposition.rank),
         moment=first.moment,
         recurrence=start.recurrence,
         stages=stages,
@@ -63,6 +64,47 @@ def fit_report(
     )
 
 
+def report_of_search(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    search: Search,
+    refined: RefinedFit,
+    stages: tuple[Stage, ...],
+) -> FitReport:
+    """The same of a fit with any activation."""
+    start, errors = search.start, refined.errors
+    recurrent = problem.settings.recurrence is not None
+    conditions = {} if problem.settings.few_values else {"inputs": inputs.condition}
+    findings = (*outputs.findings, *inputs.findings, *start.findings)
+    return FitReport(
+        sizes=_sizes(problem, start.model.n_hidden),
+        moment="average derivatives",
+        recurrence="with all weights" if recurrent else "none",
+        stages=stages,
+        decomposition=start.decomposition,
+        directions=refined.directions,
+        rank_reason=start.rank_reason,
+        history=search.history,
+        moments_rmse=refined.moments_rmse,
+        refined_rmse=refined.rmse,
+        output_std=None if isinstance(problem.encode, ClassWhitening) else outputs.std,
+        refinement_status=refined.status,
+        refinement_steps=refined.n_steps,
+        standard_errors={} if errors is None else errors.weights,
+        degrees_of_freedom={} if errors is None else errors.degrees_of_freedom,
+        covariance=refined.covariance,
+        weights=refined.weights,
+        predicted_errors=refined.predicted_errors,
+        specification=refined.specification,
+        conditions={**conditions, "components": start.decomposition.condition},
+        accuracies=refined.accuracies,
+        certificate=search.certificate if search.finals else None,
+        findings=(*findings, *refined.findings),
+        plan=str(outputs.plan),
+    )
+
+
 def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
     """Whether what the first moment leaves in doubt stays so after the refinement.
 
@@ -77,8 +119,8 @@ def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
     return lost or not found.status.ok or refined.units.doubtful.size > 0
 
 
-def _sizes(problem: FitProblem, first: FirstMoment) -> dict[str, int]:
-    data, hidden = problem.data, first.decomposition.rank
+def _sizes(problem: FitProblem, hidden: int) -> dict[str, int]:
+    data = problem.data
     sizes = {"sequences": data.n_sequences, "steps": data.n_rows, "inputs": data.n_inputs}
     if isinstance(problem.encode, ClassWhitening):
         sizes["labels"] = problem.encode.counts.shape[0]

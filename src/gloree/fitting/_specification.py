@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gloree.activations import Polynomial
+from gloree.activations import Activation, Polynomial
 from gloree.diagnostics import Finding, SpecificationTest, SpecificationWarning
 from gloree.engine import Source, Subset
 from gloree.fitting._descent import Descent
@@ -66,6 +66,9 @@ calibrated at every level; at 5 % one fit of twenty would warn of nothing."""
 
 OFFSET_LEVEL = 1e-3
 """p-value below which outputs get an offset that was not asked for."""
+
+SMOOTH_POWERS = (2, 3)
+"""Powers of z that are tried beside a function that is no polynomial."""
 
 TESTS = ("activation", "lag", "offset")
 """Names of the tests, in the order of their components."""
@@ -145,11 +148,13 @@ def check_specification(descent: Descent) -> Specification:
     return Specification(tests, tuple(findings))
 
 
-def missing_powers(activation: Polynomial, *, unit_bias: bool) -> tuple[int, ...]:
-    """Powers up to two above the degree that an activation lacks.
+def missing_powers(activation: Activation, *, unit_bias: bool) -> tuple[int, ...]:
+    """Powers up to two above the degree that an activation lacks; 2 and 3 of no polynomial.
 
     With free biases the weights imitate the power below the highest one: f(z + b) holds it.
     """
+    if not isinstance(activation, Polynomial):
+        return SMOOTH_POWERS
     degree, coefficients = activation.degree, activation.coefficients
     present = {power for power, each in enumerate(coefficients) if each != 0.0}
     imitated = {degree - 1} if unit_bias else set()

@@ -527,10 +527,10 @@ class Network(ABC):
         """Choose one representative among the equivalent weights; predictions stay the same.
 
         For f(z) = c z^l with l >= 2, and for rectifiers with l = 1, each unit is scaled to a
-        unit-norm row of `input_weights` ((a_i, U_i, b_i) -> s (a_i, U_i, b_i), A2_i -> s^-l A2_i, column U_.i -> s^-l U_.i). For
-        even and odd f, signs are chosen so that the entry of largest magnitude in each row is
-        positive. Units are ordered, within each direction, by decreasing |A2_i|, or, where the
-        scale is not free or f is linear, by decreasing |A2_i| |a_i|.
+        unit-norm row of `input_weights` ((a_i, U_i, b_i) -> s (a_i, U_i, b_i), A2_i -> s^-l A2_i,
+        column U_.i -> s^-l U_.i). For even and odd f, signs are chosen so that the entry of largest
+        magnitude in each row is positive. Units are ordered, within each direction, by decreasing
+        |A2_i|, or, where the scale is not free or f is linear, by decreasing |A2_i| |a_i|.
 
         Returns
         -------

@@ -77,6 +77,9 @@ class GaussNewton:
     max_steps : int, optional
         Default 30, or 100 to convergence. If given, the descent uses all of the data from the
         first step on.
+    enough : float, optional
+        Noise variances of the sum of squares that may be left to gain at the end; by default 0.25,
+        or a thousandth for each weight if that is more, and none to convergence.
 
     Notes
     -----
@@ -96,6 +99,7 @@ class GaussNewton:
 
     to_convergence: bool = False
     max_steps: int | None = None
+    enough: float | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +134,7 @@ class GaussNewton:
             )
         default = 100 if self.to_convergence else 30
         limit = default if self.max_steps is None else self.max_steps
-        efficient = max(EFFICIENT, EFFICIENT_EACH * layout.size)
+        efficient = self.enough or max(EFFICIENT, EFFICIENT_EACH * layout.size)
         descent = _Descent(layout, engine, data, CONVERGED if self.to_convergence else efficient)
         trace, gained = Trace(time.perf_counter, progress), np.ones(layout.n_outputs)
         rows = max(FIRST_ROWS, FIRST_ROWS_PER_PARAMETER * layout.size, data.data.n_rows // 16)

@@ -1,0 +1,353 @@
+"""A fit with any activation: from units of the derivatives to an optimum with a certificate.
+
+The descents on a part of the data come first. One that leaves no more lack of fit than the noise of
+that part goes on with all data, and is certified, or the next start is tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from gloree.diagnostics import (
+    Certificate,
+    CertificateStatus,
+    ConvergenceWarning,
+    Finding,
+    SpecificationWarning,
+)
+from gloree.engine import Subset
+from gloree.fitting._any_units import UnitStart, units_from_derivatives, with_readout
+from gloree.fitting._attempts import (
+    ALIKE,
+    Attempt,
+    NoAttempt,
+    Part,
+    attempt,
+    starts,
+)
+from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_mirrors
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._lack_of_fit import RESIDUALS, ROWS, LackOfFit, lack_of_fit
+from gloree.fitting._outputs import OutputSummary
+from gloree.fitting._problem import FitProblem
+from gloree.fitting._recurrence import MomentFit, lacks_offset
+from gloree.fitting._refine import RefinedFit
+from gloree.fitting._stages import StageRunner
+from gloree.models import ExplosionError, Network
+from gloree.refinement import (
+    Iterate,
+    LevenbergMarquardt,
+    RefinementStatus,
+    RoundSums,
+    SquaredError,
+    square_sums,
+)
+from gloree.sequences import Batch, Segments
+from gloree.states import run_states
+
+CERTIFIED_SHARE, CERTIFIED_SCORE = 5e-4, 2.5
+"""Share of the squared error, and score, one of which a fit has to be below to be certified."""
+
+ALL_ROWS_STEPS, ALL_ROWS_DAMPING = 25, 1e-6
+"""Steps with J^T J of all rows where one of a part of them does not settle, and first damping."""
+
+PREFIX_STEPS = 12
+"""Steps on the prefixes of all sequences for each length."""
+
+FITS_ITS_PART = 0.1
+"""Lack of fit on other rows from which a network fits nothing but its part."""
+
+AMPLIFIES = 30.0
+"""Growth of a small change of a state from which it is said that the recurrence amplifies."""
+
+SETTLED = (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A descent on all data, what it leaves, and whether that is noise."""
+
+    descent: Descent
+    lack: LackOfFit
+    attempt: Attempt
+
+    @property
+    def passed(self) -> bool:
+        """Whether it settled, and features of the past explain no more than chance."""
+        few = self.lack.share < CERTIFIED_SHARE or self.lack.score < CERTIFIED_SCORE
+        return few and self.descent.solution.status in SETTLED
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        return f"lack of fit {max(self.lack.share, 0.0):.1e}, score {self.lack.score:.1f}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Attempts so far, and those that went on with all data."""
+
+    start: UnitStart
+    moments: MomentFit
+    attempts: tuple[Attempt, ...] = ()
+    tried: tuple[str, ...] = ()
+    finals: tuple[Certified, ...] = ()
+
+    @property
+    def best(self) -> Attempt:
+        """Attempt of least squared error."""
+        return min(self.attempts, key=lambda each: each.loss)
+
+    @property
+    def agreeing(self) -> int:
+        """Starts that ended where the best one did."""
+        return sum(each.loss < self.best.loss * (1.0 + ALIKE) for each in self.attempts)
+
+    @property
+    def history(self) -> tuple[tuple[str, float], ...]:
+        """Mean squared residual of the derivatives and of each attempt, on a part of the data."""
+        return (
+            *self.moments.current.history,
+            *((each.name, each.loss) for each in self.attempts),
+        )
+
+    @property
+    def final(self) -> Certified:
+        """The network of least squared error on all data."""
+        return min(self.finals, key=lambda each: each.descent.solution.final.loss)
+
+    @property
+    def certificate(self) -> Certificate:
+        """How sure it is."""
+        final = self.final
+        status = CertificateStatus.UNCERTAIN
+        if final.passed:
+            status = CertificateStatus.CERTIFIED
+        elif self.agreeing > 1:
+            status = CertificateStatus.AGREED
+        return Certificate(
+            status, final.lack.share, final.lack.score, self.tried, final.attempt.name
+        )
+
+
+def first_search(
+    problem: FitProblem, outputs: OutputSummary, inputs: InputSummary, stages: StageRunner
+) -> tuple[FitProblem, Part, Search]:
+    """Units of the derivatives; an offset of the outputs if they turn out to have one."""
+    start = stages.run("derivatives", units_from_derivatives, problem, outputs, inputs)
+    if problem.settings.n_hidden is None:
+        found = replace(problem.settings, n_hidden=start.model.n_hidden)
+        problem = replace(problem, settings=found)
+    part = Part.of(problem, inputs, start.model.n_hidden)
+    if lacks_offset(problem, start.model, part.rows):
+        problem = problem.with_offset()
+        part = replace(part, problem=problem)
+    return problem, part, Search(start, _as_moments(problem, part, start))
+
+
+def _as_moments(problem: FitProblem, part: Part, start: UnitStart) -> MomentFit:
+    """The network of the derivatives alone, and its squared error on the part."""
+    layout = problem.layout(start.model.n_hidden)
+    model = with_readout(problem, start.model, layout, part.rows)
+    found = problem.engine.run(partial(square_sums, model=model), part.rows, label="squares")
+    products = np.diag(found.squares)
+    current = Iterate(model, RoundSums(found.squares, found.n_rows, products))
+    return MomentFit(model, current.noted("derivatives"), None, 0)
+
+
+def certified_search(
+    part: Part,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    search: Search,
+    stages: StageRunner,
+) -> Search:
+    """Try starts in turn until one is certified, or the rest is without hope."""
+    layout = part.problem.layout_of(search.start.model)
+    allowed = part.allowed(layout, CERTIFIED_SHARE)
+    for begin in starts(part, outputs, search.start):
+        at_random = begin.name.startswith("random")
+        if at_random and search.attempts and (search.agreeing > 1 or search.finals):
+            break
+        found = stages.run("descent on a part", attempt, part, begin)
+        search = replace(search, tried=(*search.tried, begin.name))
+        if isinstance(found, NoAttempt):
+            continue
+        search = replace(search, attempts=(*search.attempts, found))
+        if found.lack.share < allowed:
+            search = _finished(part, search, found, stages)
+            if search.finals[-1].passed:
+                return search
+    if not search.attempts:
+        raise ExplosionError(0, 0, np.inf)
+    if all(each.attempt is not search.best for each in search.finals):
+        search = _finished(part, search, search.best, stages)
+    return search
+
+
+def plain_search(part: Part, outputs: OutputSummary, search: Search, stages: StageRunner) -> Search:
+    """The first start that does not explode, and the directions of doubtful units: for labels.
+
+    The network of least squared error of whitened indicators is a start for their cross-entropy,
+    and no more.
+    """
+    for begin in starts(part, outputs, search.start):
+        if search.attempts and not begin.name.startswith("unit"):
+            break
+        found = stages.run("descent on a part", attempt, part, begin)
+        search = replace(search, tried=(*search.tried, begin.name))
+        if isinstance(found, Attempt):
+            search = replace(search, attempts=(*search.attempts, found))
+    if not search.attempts:
+        raise ExplosionError(0, 0, np.inf)
+    return search
+
+
+def units_of_labels(part: Part, search: Search, best: Attempt) -> MomentFit:
+    """An attempt in the place of the network of moments."""
+    problem = part.problem
+    sums = problem.engine.run(partial(square_sums, model=best.model), part.rows, label="squares")
+    current = Iterate(best.model, RoundSums(sums.squares, sums.n_rows, np.diag(sums.squares)))
+    return replace(search.moments, model=best.model, current=current, directions=best.directions)
+
+
+def with_certificate(
+    part: Part, inputs: InputSummary, search: Search, refined: RefinedFit
+) -> RefinedFit:
+    """The fit with what the certificate has to say, and with the smallest of weights alike."""
+    model, findings = refined.model, findings_of(part, search)
+    if part.problem.settings.few_values and part.problem.settings.lags == 1:
+        model = smallest_input_weights(inputs, model)
+    return replace(refined, model=model, findings=(*findings, *refined.findings))
+
+
+def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:
+    r"""The same network with input weights of least norm, where columns of `X` are dependent.
+
+    Where :math:`g \cdot x = k` in all rows, :math:`a_i + c g` and :math:`b_i - c k` act as
+    :math:`a_i` and :math:`b_i` do.
+    """
+    source, whitening = inputs.source, inputs.whitening
+    kept = np.linalg.qr(whitening.inverse, mode="complete")[0][:, whitening.n_directions :]
+    if not kept.shape[1]:
+        return model
+    scale = np.ones(kept.shape[0]) if source.scale is None else source.scale
+    centre = 0.0 if source.centre is None else source.centre
+    mean = (whitening.mean + centre) / scale
+    g = np.linalg.qr(kept * scale[:, None])[0]
+    along = model.input_weights @ g
+    return model.replace(
+        input_weights=model.input_weights - along @ g.T,
+        hidden_bias=model.hidden_bias + along @ (g.T @ mean),
+    )
+
+
+def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
+    """The search with one of its attempts gone on with all data."""
+    descent = stages.run("descent", to_optimum, part, found, search.moments)
+    if descent.has_mirrors and not part.marks_first_steps:
+        descent = stages.run("mirror images", out_of_mirrors, descent)
+    final = stages.run("certificate", certified, descent, part.inputs, found)
+    return replace(search, finals=(*search.finals, final))
+
+
+def certified(descent: Descent, inputs: InputSummary, found: Attempt) -> Certified:
+    """Test the residuals of a descent."""
+    problem = descent.problem
+    rows = max(ROWS, RESIDUALS // problem.n_outputs)
+    return Certified(descent, lack_of_fit(problem, inputs, descent.solution.model, rows), found)
+
+
+def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
+    """Descend on all data; with J^T J of all rows where one of a part of them does not settle.
+
+    The strata behind J^T J go by |f'| (1 + |h|). Where a recurrence amplifies, most of it comes
+    from few stretches of large sensitivities, which that does not see.
+    """
+    problem, inputs, model = part.problem, part.inputs, found.model
+    if found.lack.share > FITS_ITS_PART and not part.pieces:
+        model = by_growing_prefixes(part, model)
+    descent = descend(Start(problem, model), inputs, moments)
+    if descent.solution.status in SETTLED or not problem.settings.loss.least_squares:
+        return descent
+    solver = LevenbergMarquardt(ALL_ROWS_STEPS, damping=ALL_ROWS_DAMPING)
+    given = (descent.layout, problem.engine, descent.source)
+    again = solver.minimise(SquaredError(), descent.solution.model, *given)
+    after = minimised(problem, descent.layout, again.model, descent.source)
+    ended = again.status in SETTLED and after.status is RefinementStatus.NO_DECREASE
+    if ended:
+        after = replace(after, status=again.status)
+    return descent.moved(after)
+
+
+def by_growing_prefixes(part: Part, model: Network) -> Network:
+    """Descend on the first 4, 8, .. steps of all sequences, where a part of them misled."""
+    source, length = part.inputs.inliers, 4
+    while length < source.data.longest:
+        each = source.as_subset().segments
+        stop = np.minimum(each.stop, each.start + length)
+        ends = np.minimum(each.context_stop, stop)
+        some = Segments.of(each.sequence, each.context_start, each.start, stop, ends)
+        rows = Subset(source, some.split_evenly(1 + some.n_rows // 2**14))
+        try:
+            model = part.descend(model, rows, PREFIX_STEPS).model
+        except ExplosionError:
+            break
+        length *= 2
+    return model
+
+
+def amplification(part: Part, model: Network) -> float:
+    """Largest growth of a small change of all biases along the rows of the part."""
+    size = 1e-6
+    moved = model.replace(hidden_bias=model.hidden_bias + size)
+
+    def largest(batch: Batch) -> float:
+        change = abs(run_states(moved, batch).h - run_states(model, batch).h)
+        return float(change.max()) / size
+
+    try:
+        return max(part.problem.engine.collect(largest, part.rows))
+    except ExplosionError:
+        return np.inf
+
+
+def findings_of(part: Part, search: Search) -> tuple[Finding, ...]:
+    """What a fit that is not certified has to say."""
+    certificate, model = search.certificate, search.final.descent.solution.model
+    if certificate.status is CertificateStatus.CERTIFIED:
+        return ()
+    left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
+    if certificate.status is CertificateStatus.AGREED:
+        if certificate.share < CERTIFIED_SHARE:
+            return ()
+        return (
+            Finding(
+                SpecificationWarning,
+                f"the residuals still depend on the past: features of it explain {left}, and "
+                f"different starts end alike, so the class of networks is likely wrong",
+                "try another `activation`, more hidden units, or more `lags`",
+            ),
+        )
+    growth = amplification(part, model) if part.problem.settings.recurrence is not None else 0.0
+    if growth > AMPLIFIES:
+        return (
+            Finding(
+                ConvergenceWarning,
+                f"the recurrence amplifies: a small change of a state grows up to {growth:.2g} "
+                f"times, and the fit may have ended in a false optimum (features of the past "
+                f"explain {left})",
+                "give shorter and more sequences, or more outputs, which see the states",
+            ),
+        )
+    return (
+        Finding(
+            ConvergenceWarning,
+            f"the fit may have ended in a false optimum, or the class of networks is wrong: "
+            f"features of the past explain {left} that is left, and no two starts ended alike",
+            "try another `random_state`, another `activation`, or other `n_hidden`",
+        ),
+    )
