@@ -60,6 +60,9 @@ PREFIX_STEPS = 12
 FITS_ITS_PART = 0.1
 """Lack of fit on other rows from which a network fits nothing but its part."""
 
+HOPEFUL = 0.02
+"""Lack of fit from which on all data a descent would not settle either."""
+
 AMPLIFIES = 30.0
 """Growth of a small change of a state from which it is said that the recurrence amplifies."""
 
@@ -75,10 +78,14 @@ class Certified:
     attempt: Attempt
 
     @property
+    def few(self) -> bool:
+        """Whether features of the past explain no more than chance."""
+        return self.lack.share < CERTIFIED_SHARE or self.lack.score < CERTIFIED_SCORE
+
+    @property
     def passed(self) -> bool:
-        """Whether it settled, and features of the past explain no more than chance."""
-        few = self.lack.share < CERTIFIED_SHARE or self.lack.score < CERTIFIED_SCORE
-        return few and self.descent.solution.status in SETTLED
+        """Whether it settled, too."""
+        return self.few and self.descent.solution.status in SETTLED
 
     @property
     def detail(self) -> str:
@@ -104,7 +111,8 @@ class Search:
     @property
     def agreeing(self) -> int:
         """Starts that ended where the best one did."""
-        return sum(each.loss < self.best.loss * (1.0 + ALIKE) for each in self.attempts)
+        limit = min((each.loss for each in self.attempts), default=0.0) * (1.0 + ALIKE)
+        return sum(each.loss < limit for each in self.attempts)
 
     @property
     def history(self) -> tuple[tuple[str, float], ...]:
@@ -170,7 +178,13 @@ def certified_search(
     allowed = part.allowed(layout, CERTIFIED_SHARE)
     for begin in starts(part, outputs, search.start):
         at_random = begin.name.startswith("random")
-        if at_random and search.attempts and (search.agreeing > 1 or search.finals):
+        hopeful = bool(search.attempts) and search.best.lack.share < HOPEFUL
+        if at_random and hopeful and not search.finals:
+            # the whole of the data may lead where a part of them did not
+            search = _finished(part, search, search.best, stages)
+            if search.finals[-1].passed:
+                return search
+        if at_random and (search.agreeing > 1 or any(each.few for each in search.finals)):
             break
         found = stages.run("descent on a part", attempt, part, begin)
         search = replace(search, tried=(*search.tried, begin.name))
@@ -319,6 +333,9 @@ def findings_of(part: Part, search: Search) -> tuple[Finding, ...]:
     """What a fit that is not certified has to say."""
     certificate, model = search.certificate, search.final.descent.solution.model
     if certificate.status is CertificateStatus.CERTIFIED:
+        return ()
+    if search.final.few and certificate.status is CertificateStatus.UNCERTAIN:
+        # what a descent says that has not settled is enough
         return ()
     left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
     if certificate.status is CertificateStatus.AGREED:

@@ -315,7 +315,7 @@ def _dependent(problem: FitProblem, inputs: InputSummary) -> Sequence[Finding]:
 
 def _linear(found: Derivatives) -> Sequence[Finding]:
     """Say that the units cannot be told from linear ones."""
-    if found.nonlinearity > NO_CURVATURE:
+    if found.n_nonlinear == 0 or found.nonlinearity > NO_CURVATURE:
         return ()
     return (
         Finding(

@@ -279,14 +279,18 @@ def _projected(
     mixed, by = gram[np.ix_(controls, own)], cross[controls]
     explained = np.einsum("ca,ca->a", by, inverse @ by)
     left = gram[np.ix_(own, own)] - mixed.T @ inverse @ mixed
-    return left, cross[own] - mixed.T @ (inverse @ by), explained
+    rest = cross[own] - mixed.T @ (inverse @ by)
+    # of a feature that the controls hold rounding is left
+    gone = np.diag(left) <= CONTROLS_DEPENDENT * gram[own, own]
+    left[gone], left[:, gone], rest[gone] = 0.0, 0.0, 0.0
+    return left, rest, explained
 
 
 def _solved(gram: Array, cross: Array, n_rows: float) -> tuple[Array, Array, Array]:
     """Least-norm coefficients, root of the Gram matrix per row, and what is explained."""
     size = np.sqrt(np.maximum(np.diag(gram), 1e-300))
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
-    kept = values > DEPENDENT * values[-1]
+    kept = values > max(DEPENDENT * values[-1], DEPENDENT)
     inverse = (vectors[:, kept] / np.sqrt(values[kept])) / size[:, None]
     coefficients = inverse @ (inverse.T @ cross)
     root = (vectors[:, kept] * np.sqrt(values[kept] / n_rows)).T * size
