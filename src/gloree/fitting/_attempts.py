@@ -39,7 +39,7 @@ without recurrence, and for each length of a window."""
 WINDOWS = (2, 4, 8, 16, 32, 64)
 """Lengths of windows that a recurrence is found on, one after the other."""
 
-RESTARTS = 10
+RESTARTS = 5
 """Starts at random, at most."""
 
 ALIKE = 1e-4
