@@ -1,4 +1,4 @@
-"""Networks with any activation: how often is a fit the least-squares optimum, and how fast?
+"""How often a fit with any activation is the least-squares optimum, and how long it takes.
 
     python benchmarks/smooth.py
     python benchmarks/smooth.py --quick

@@ -12,7 +12,7 @@ from helpers.generators import forward_network, restricted, two_way_network, whi
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier, datasets
 from gloree._arrays import is_tensor, like, to_host
-from gloree.activations import Polynomial
+from gloree.activations import Custom, Polynomial, get_activation
 from gloree.chains import GaussianVAR, lag_moments
 from gloree.engine import Engine, Source
 from gloree.fitting._inputs import input_sums
@@ -431,11 +431,27 @@ def test_explosions_name_the_step(device):
     assert messages[0] == messages[1]
 
 
-def test_smooth_activations_run_on_arrays(device):
+SMOOTH = ["tanh", "sigmoid", "softplus", "relu", "leaky_relu", "gelu", "silu"]
+# a dozen operations on values up to 10, and functions that are good to a few roundings
+SAME = 1e-13
+
+
+def test_an_activation_of_ones_own_runs_on_arrays(device):
     data = as_data(*tensors(list(make_data()), device))
     batch = only_batch(Source(data))
-    with pytest.raises(TypeError, match=r"tanh.*runs on NumPy arrays.*polynomial"):
-        run_states(ONE_WAY.replace(activation="tanh"), batch)
+    with pytest.raises(TypeError, match=r"sine.*runs on NumPy arrays.*of this package"):
+        run_states(ONE_WAY.replace(activation=Custom(np.sin, np.cos, "sine")), batch)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_activations_run_on_tensors(name, device):
+    z = np.linspace(-6.0, 6.0, 41)
+    f = get_activation(name)
+    moved = tensors([z], device)[0]
+    for found, expected in [(f(moved), f(z))] + [
+        (f.derivative(moved, order), f.derivative(z, order)) for order in (1, 2, 3)
+    ]:
+        np.testing.assert_allclose(to_host(found), expected, rtol=SAME, atol=SAME)
 
 
 # -- whole fits ---------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from gloree.diagnostics import ConvergenceWarning
 from gloree.engine import Engine, Source
 from gloree.fitting._mirrors import (
     best_mirror,
-    centre,
     has_mirrors,
     mirror_sums,
     mirrored,
@@ -64,7 +63,7 @@ def data(model, n_sequences=200, n_steps=4, *, noise=0.05, seed=0):
 
 
 def test_the_cubic_is_odd_about_its_centre():
-    middle, height = centre(CUBIC)
+    middle, height = CUBIC.centre
     z = np.linspace(-2.0, 2.0, 9)
     np.testing.assert_allclose(CUBIC(2 * middle - z), 2 * height - CUBIC(z), atol=ALGEBRA)
 
@@ -78,7 +77,7 @@ def test_a_mirror_image_from_the_state_of_the_centre_is_the_network(model):
     for unit in range(model.n_hidden):
         image = mirrored(model, layout, unit)
         start = np.zeros(model.n_hidden)
-        start[unit] = 2 * centre(CUBIC)[1]
+        start[unit] = 2 * CUBIC.centre[1]
         if isinstance(model, BRNN):
             cut = model.n_forward
             from_centre = run_both(image, x, start[:cut], start[cut:])

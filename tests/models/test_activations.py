@@ -13,12 +13,20 @@ from numpy.polynomial import polynomial as npoly
 
 from gloree.activations import (
     Activation,
+    Custom,
+    LeakyReLU,
     Polynomial,
     cubic,
     from_spec,
+    gelu,
     get_activation,
+    known_spec,
+    leaky_relu,
     linear,
     quadratic,
+    relu,
+    sigmoid,
+    silu,
     softplus,
     tanh,
 )
@@ -26,7 +34,9 @@ from gloree.activations import (
 # A few roundings of one exponential.
 EXPONENTIAL = 1e-15
 
-ALL = [linear, quadratic, cubic, tanh, softplus, Polynomial((0.3, -1.0, 0.5, 0.0, 0.25))]
+SMOOTH = [tanh, softplus, sigmoid, gelu, silu]
+RECTIFIERS = [relu, leaky_relu, LeakyReLU(0.3)]
+ALL = [linear, quadratic, cubic, *SMOOTH, Polynomial((0.3, -1.0, 0.5, 0.0, 0.25))]
 GRID = np.linspace(-3.0, 3.0, 61)
 
 # central differences: error h^2 f''' / 6 + eps |f| / h, with h = 1e-5 and derivatives up to 1e2
@@ -222,3 +232,55 @@ def test_an_activation_of_ones_own_needs_four_things():
     assert not sine.is_monomial
     value, slope = sine.value_and_derivative(GRID)
     np.testing.assert_allclose(value**2 + slope**2, 1.0, rtol=ALGEBRA_TOLERANCE)
+
+
+@pytest.mark.parametrize("activation", RECTIFIERS, ids=repr)
+def test_rectifiers_are_two_lines_and_scale_with_their_argument(activation):
+    z = GRID[GRID != 0.0]
+    lower = getattr(activation, "slope", 0.0)
+    np.testing.assert_array_equal(activation(z), np.where(z > 0, z, lower * z))
+    np.testing.assert_array_equal(activation.derivative(z), np.where(z > 0, 1.0, lower))
+    assert not activation.derivative(z, 2).any()
+    assert activation.homogeneity == 1
+    np.testing.assert_allclose(activation(3.0 * z), 3.0 * activation(z), rtol=EXPONENTIAL)
+
+
+@pytest.mark.parametrize("activation", [*ALL, *RECTIFIERS], ids=repr)
+def test_what_is_odd_about_a_point_says_so(activation):
+    if activation.centre is None:
+        return
+    middle, height = activation.centre
+    images = 2 * height - activation(2 * middle - GRID)
+    np.testing.assert_allclose(images, activation(GRID), atol=ALGEBRA_TOLERANCE)
+
+
+def test_centres_of_what_has_one():
+    assert tanh.centre == (0.0, 0.0)
+    assert sigmoid.centre == (0.0, 0.5)
+    assert Polynomial((0.0, 1.0, 0.6, 0.2)).centre[0] == pytest.approx(-1.0)
+    assert all(f.centre is None for f in (softplus, relu, gelu, silu, quadratic))
+
+
+@pytest.mark.parametrize("activation", [*ALL, *RECTIFIERS], ids=repr)
+def test_specs_bring_back_what_wrote_them(activation):
+    assert from_spec(json.loads(json.dumps(known_spec(activation)))) == activation
+
+
+def test_a_function_with_a_derivative_is_an_activation_that_is_not_saved():
+    sine = Custom(np.sin, np.cos, "sine")
+    np.testing.assert_array_equal(sine(GRID), np.sin(GRID))
+    np.testing.assert_array_equal(sine.derivative(GRID), np.cos(GRID))
+    np.testing.assert_array_equal(sine.derivative(GRID, 0), np.sin(GRID))
+    assert pickle.loads(pickle.dumps(sine)) == sine
+    with pytest.raises(ValueError, match="first derivative only"):
+        sine.derivative(GRID, 2)
+    with pytest.raises(TypeError, match=r"'sine'.*pickle the network"):
+        known_spec(sine)
+    with pytest.raises(TypeError, match="`slope` is 3, expected a function"):
+        Custom(np.sin, 3)
+
+
+@pytest.mark.parametrize("slope, kind", [(1.0, ValueError), (np.nan, ValueError), ("a", TypeError)])
+def test_slopes_out_of_range_are_refused(slope, kind):
+    with pytest.raises(kind, match=r"`slope`.*between -1 and 1"):
+        LeakyReLU(slope)

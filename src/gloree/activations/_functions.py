@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from scipy import special
 
 from gloree._arrays import is_tensor, namespace
 from gloree._extras import require
-from gloree.activations._base import Activation, Array, Spec, check_order, deliver, numbers
+from gloree.activations._base import Activation, Array, Parity, Spec, check_order, deliver, numbers
 from gloree.activations._polynomials import horner
 
 
@@ -334,6 +334,9 @@ class SiLU(_Smooth):
         return found
 
 
+_PARITY_GRID = np.linspace(0.013, 4.0, 50)
+
+
 @dataclass(frozen=True)
 class Custom(Activation):
     """An activation made of a function and its first derivative.
@@ -376,6 +379,15 @@ class Custom(Activation):
     def name(self) -> str:
         """Short name for messages and tables."""
         return self.label
+
+    @cached_property
+    def parity(self) -> Parity | None:
+        """Return "even", "odd" or None, from values on a grid."""
+        with np.errstate(all="ignore"):
+            ahead, behind = self(_PARITY_GRID), self(-_PARITY_GRID)
+        if np.allclose(ahead, behind, rtol=1e-13, atol=0.0):
+            return "even"
+        return "odd" if np.allclose(ahead, -behind, rtol=1e-13, atol=0.0) else None
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""

@@ -18,13 +18,14 @@ CONDITION_LIMIT = 1e6
 
 
 def recoverable_degree(activation: Activation) -> tuple[int, float]:
-    """Degree and leading coefficient of an activation that `fit` can recover; else a ValueError."""
+    """Degree and leading coefficient where the moment of that order gives the units.
+
+    A ValueError for all but polynomials of degree 2 and 3.
+    """
     if not isinstance(activation, Polynomial):
         raise ValueError(
-            f"`activation`={activation.name!r}: recovery from moments is implemented for "
-            f"polynomials of degree 2 and 3; networks with smooth activations can be run "
-            f"(IORNN), and SystemIdentifier fits them to records of one system. Use 'quadratic' or "
-            f"'cubic'"
+            f"`activation`={activation.name!r} is no polynomial of degree 2 or 3, whose units the "
+            f"moment of that order gives: use 'quadratic' or 'cubic'"
         )
     if activation.degree == 1:
         raise ValueError(
@@ -34,8 +35,8 @@ def recoverable_degree(activation: Activation) -> tuple[int, float]:
         )
     if activation.degree > 3:
         raise ValueError(
-            f"`activation` has degree {activation.degree}: recovery is implemented for degrees 2 "
-            f"and 3, whose moments can be estimated from data of ordinary size"
+            f"`activation` has degree {activation.degree}: the moment of that order can be "
+            f"estimated from data of ordinary size for degrees 2 and 3"
         )
     return activation.degree, activation.leading
 

@@ -69,6 +69,10 @@ AMPLIFIES = 5.0
 for networks whose optimum is found (norms of U up to 2.5, polynomials), 5 to 10,000 where it often
 is not (norms of 4 to 6)."""
 
+CONTRADICTED = 1e-3
+"""p-value of a test of specification below which nothing is certified: a false optimum that
+features of the past miss shows there."""
+
 SMALL = 1e-6
 """Change of the biases that is followed."""
 
@@ -241,9 +245,14 @@ def with_certificate(
 ) -> RefinedFit:
     """The fit with what the certificate has to say, and with the smallest of weights alike."""
     model, findings = refined.model, findings_of(part, search)
+    certificate, tests = search.certificate, refined.specification
+    contradicted = (tests[name].p_value for name in ("activation", "lag") if name in tests)
+    if search.final.passed and min(contradicted, default=1.0) < CONTRADICTED:
+        certificate = replace(certificate, status=CertificateStatus.UNCERTAIN)
     if part.problem.settings.few_values and part.problem.settings.lags == 1:
         model = smallest_input_weights(inputs, model)
-    return replace(refined, model=model, findings=(*findings, *refined.findings))
+    findings = (*findings, *refined.findings)
+    return replace(refined, model=model, certificate=certificate, findings=findings)
 
 
 def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:
@@ -270,7 +279,7 @@ def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:
 def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
     """The search with one of its attempts gone on with all data."""
     descent = stages.run("descent", to_optimum, part, found, search.moments)
-    if descent.has_mirrors and not part.marks_first_steps:
+    if descent.has_mirrors and not part.pieces:
         descent = stages.run("mirror images", out_of_mirrors, descent)
     final = stages.run("certificate", certified, descent, part.inputs, found)
     return replace(search, finals=(*search.finals, final))

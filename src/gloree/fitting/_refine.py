@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gloree.diagnostics import ConvergenceWarning, Finding, SpecificationTest
+from gloree.diagnostics import Certificate, ConvergenceWarning, Finding, SpecificationTest
 from gloree.engine import Source
 from gloree.fitting._descent import Descent
 from gloree.fitting._given_units import (
@@ -69,7 +69,8 @@ class RefinedFit:
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
     root mean square residuals with moments alone and after it. `covariance` and `weights` are those
-    of the report. `units` are the tests of the units, where the covariance of the weights is there.
+    of the report. `units` are the tests of the units, where the covariance of the weights is there,
+    `certificate` says of a fit with any activation whether it is at the optimum.
     """
 
     model: Network
@@ -85,6 +86,7 @@ class RefinedFit:
     accuracies: dict[str, float] = field(default_factory=dict)
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
     units: UnitTests | None = None
+    certificate: Certificate | None = None
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 

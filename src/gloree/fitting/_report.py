@@ -99,7 +99,7 @@ def report_of_search(
         specification=refined.specification,
         conditions={**conditions, "components": start.decomposition.condition},
         accuracies=refined.accuracies,
-        certificate=search.certificate if search.finals else None,
+        certificate=refined.certificate,
         findings=(*findings, *refined.findings),
         plan=str(outputs.plan),
     )

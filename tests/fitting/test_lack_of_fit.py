@@ -1,0 +1,75 @@
+"""The test of residuals: its sums by plain regression, and what it sees and does not see."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers.comparisons import assert_close
+
+from gloree import IORNN, SpectralRNNRegressor
+from gloree.engine import Engine, Source
+from gloree.fitting._lack_of_fit import Frame, residual_sums
+from gloree.sequences import as_sequences
+
+ALGEBRA = 1e-10
+
+
+def simulated(seed, activation="tanh", k=3, n=1500, n_steps=8):
+    rng = np.random.default_rng(seed)
+    U = rng.standard_normal((k, k))
+    A = rng.standard_normal((k, 5))
+    truth = IORNN(
+        A / np.linalg.norm(A, axis=1, keepdims=True),
+        0.6 * U / np.linalg.norm(U, 2),
+        rng.standard_normal((k, 4)),
+        hidden_bias=0.5 * rng.standard_normal(k),
+        activation=activation,
+    )
+    X = rng.standard_normal((n, n_steps, 5))
+    return X, truth.simulate(X, noise=0.1, random_state=rng), truth
+
+
+def test_sums_are_those_of_a_regression_row_by_row():
+    X, Y, truth = simulated(0, n=6)
+    frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
+    source = Source(as_sequences(X, Y))
+    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    H = truth.hidden_states(X)
+    R = Y - truth.predict(X)
+    phi, r = [], []
+    for x, h, e in zip(X, H, R, strict=True):
+        for t in range(1, len(x)):
+            z = np.concatenate([x[t], h[t - 1]])
+            second = [z[i] * z[j] for i in range(8) for j in range(i, 8)]
+            third = [
+                x[t, i] * x[t, j] * x[t, m]
+                for i in range(5) for j in range(i, 5) for m in range(j, 5)
+            ]  # fmt: skip
+            phi.append(np.concatenate([[1.0], z, second, third, x[t - 1], e[t - 1]]))
+            r.append(e[t])
+    phi, r = np.array(phi), np.array(r)
+    assert_close(sums.gram, phi.T @ phi, ALGEBRA)
+    assert_close(sums.cross, phi.T @ r, ALGEBRA)
+    assert_close(sums.squares, np.sum(r**2, axis=0), ALGEBRA)
+    assert sums.n_rows == len(r)
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize(
+    "data, options, certified",
+    [
+        ("tanh", {}, True),
+        ("tanh", {"n_hidden": 2}, False),
+        ("relu", {"activation": "tanh"}, False),
+        ("tanh", {"activation": "softplus"}, False),
+    ],
+    ids=["right", "a unit too few", "ReLU as tanh", "tanh as softplus"],
+)
+def test_the_certificate_is_for_the_right_network_alone(data, options, certified):
+    X, Y, _ = simulated(1, data)
+    settings = {"n_hidden": 3, "activation": data, "random_state": 0, **options}
+    found = SpectralRNNRegressor(**settings).fit(X, Y).report_.certificate
+    assert (found.status.name == "CERTIFIED") is certified
+    if not certified:
+        assert found.share > 0.01
+    assert str(found).startswith(found.status.name)
