@@ -8,7 +8,7 @@ from helpers.comparisons import assert_close
 
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.engine import Engine, Source
-from gloree.fitting._lack_of_fit import Frame, residual_sums
+from gloree.fitting._lack_of_fit import Frame, ResidualSums, residual_sums, tested
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
@@ -49,9 +49,42 @@ def test_sums_are_those_of_a_regression_row_by_row():
             r.append(e[t])
     phi, r = np.array(phi), np.array(r)
     assert_close(sums.gram, phi.T @ phi, ALGEBRA)
-    assert_close(sums.cross, phi.T @ r, ALGEBRA)
-    assert_close(sums.squares, np.sum(r**2, axis=0), ALGEBRA)
+    assert_close(sums.cross.sum(axis=0), phi.T @ r, ALGEBRA)
+    assert sums.squares == pytest.approx(np.sum(r**2))
     assert sums.n_rows == len(r)
+
+
+def test_the_statistic_is_what_blocks_explain_of_each_other():
+    """sum over k /= l of c_k^T G^-1 c_l, and its spread over the pairs; NaN of few rows."""
+    rng = np.random.default_rng(1)
+    p, q, blocks = 5, 2, 16
+    phi = rng.standard_normal((blocks, 40, p))
+    r = rng.standard_normal((blocks, 40, q)) * rng.uniform(0.5, 3.0, (blocks, 1, 1))
+    gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
+    found = tested(ResidualSums(640.0, gram, cross, float(np.sum(r**2))))
+    pairs = [
+        float(np.sum(cross[k] * np.linalg.solve(gram, cross[m])))
+        for k in range(blocks) for m in range(blocks) if k != m
+    ]  # fmt: skip
+    assert found.share == pytest.approx(sum(pairs) / np.sum(r**2))
+    spread = np.sqrt(2 * np.sum((np.array(pairs) - np.mean(pairs)) ** 2))
+    assert found.score == pytest.approx(sum(pairs) / spread)
+    assert found.detectable == pytest.approx(2.5 * spread / np.sum(r**2))
+    few = tested(ResidualSums(10.0, gram, cross, 1.0))
+    assert np.isnan(few.share)
+    assert few.detectable == np.inf
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
+    """Noise whose size differs from sequence to sequence; four standard deviations of chance."""
+    X, Y, truth = simulated(seed, n=1200)
+    rng = np.random.default_rng(seed)
+    noise = np.exp(rng.standard_normal((1200, 1, 1))) * rng.standard_normal(Y.shape)
+    frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
+    source = Source(as_sequences(X, truth.predict(X) + noise))
+    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    assert abs(tested(sums).score) < 4.0
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")

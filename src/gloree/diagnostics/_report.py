@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class Certificate:
     status : CertificateStatus
     share : float
         Estimated share of the squared error that features of the past still explain, chance
-        subtracted: the loss that could go.
+        left out: the loss that could go. NaN where steps are too few for a test.
     score : float
         The same in standard deviations of chance.
     starts : tuple of str
@@ -62,6 +63,8 @@ class Certificate:
 
     def __str__(self) -> str:
         left = f"{100 * max(self.share, 0.0):.2g} % of the squared error, score {self.score:.1f}"
+        if math.isnan(self.share):
+            left = "not tested, with so few steps"
         tried = f"; starts tried: {', '.join(self.starts)}" if len(self.starts) > 1 else ""
         return f"{self.status.name} ({self.status.value}; left {left}{tried})"
 

@@ -31,7 +31,7 @@ from gloree.fitting._attempts import (
 )
 from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_mirrors
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._lack_of_fit import RESIDUALS, ROWS, LackOfFit, lack_of_fit
+from gloree.fitting._lack_of_fit import CERTAIN, RESIDUALS, ROWS, LackOfFit, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
@@ -49,8 +49,9 @@ from gloree.refinement import (
 from gloree.sequences import Array, Batch, Segments
 from gloree.states import run_states
 
-CERTIFIED_SHARE, CERTIFIED_SCORE = 5e-4, 2.5
-"""Share of the squared error, and score, one of which a fit has to be below to be certified."""
+CERTIFIED_SHARE, DETECTABLE = 5e-4, 5e-3
+"""Share of the squared error that a certified fit may leave whatever its score, and share that its
+test has to be able to see."""
 
 ALL_ROWS_STEPS, ALL_ROWS_DAMPING = 25, 1e-6
 """Steps with J^T J of all rows where one of a part of them does not settle, and first damping."""
@@ -91,18 +92,18 @@ class Certified:
     @property
     def few(self) -> bool:
         """Whether features of the past explain no more than chance."""
-        return self.lack.share < CERTIFIED_SHARE or self.lack.score < CERTIFIED_SCORE
+        return not (self.lack.share >= CERTIFIED_SHARE and self.lack.score >= CERTAIN)
 
     @property
     def passed(self) -> bool:
         """Whether it settled, too, with a recurrence whose optimum can be told."""
-        calm = self.amplification <= AMPLIFIES
-        return calm and self.few and self.descent.solution.status in SETTLED
+        calm, seen = self.amplification <= AMPLIFIES, self.lack.detectable < DETECTABLE
+        return calm and seen and self.few and self.descent.solution.status in SETTLED
 
     @property
     def detail(self) -> str:
         """Outcome in words."""
-        return f"lack of fit {max(self.lack.share, 0.0):.1e}, score {self.lack.score:.1f}"
+        return str(self.lack)
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,10 @@ def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
     descent = descend(Start(problem, model), inputs, moments)
     if descent.solution.status in SETTLED or not problem.settings.loss.least_squares:
         return descent
+    left = lack_of_fit(problem, inputs, descent.solution.model, ROWS)
+    if not (left.share >= CERTIFIED_SHARE and left.score >= CERTAIN):
+        # what has not settled is not determined
+        return descent
     solver = LevenbergMarquardt(ALL_ROWS_STEPS, damping=ALL_ROWS_DAMPING)
     given = (descent.layout, problem.engine, descent.source)
     again = solver.minimise(SquaredError(), descent.solution.model, *given)
@@ -364,14 +369,16 @@ def findings_of(part: Part, search: Search) -> tuple[Finding, ...]:
         # what a descent says that has not settled is enough
         return ()
     left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
+    unseen = search.final.few and not search.final.lack.detectable < DETECTABLE
     if certificate.status is CertificateStatus.AGREED:
-        if certificate.share < CERTIFIED_SHARE:
+        if search.final.few:
             return ()
         return (
             Finding(
                 SpecificationWarning,
                 f"the residuals still depend on the past: features of it explain {left}, and "
-                f"different starts end alike, so the class of networks is likely wrong",
+                f"different starts end alike, so the class of networks is likely wrong (or the "
+                f"noise autocorrelated)",
                 "try another `activation`, more hidden units, or more `lags`",
             ),
         )
@@ -384,6 +391,15 @@ def findings_of(part: Part, search: Search) -> tuple[Finding, ...]:
                 f"much in the mean square as usual, so the fit may have ended in a false optimum "
                 f"that differs in rare stretches only (features of the past explain {left})",
                 "give shorter and more sequences, or more outputs, which see the states",
+            ),
+        )
+    if unseen:
+        return (
+            Finding(
+                ConvergenceWarning,
+                "the data are too few to tell a false optimum by what residuals depend on, and no "
+                "two starts ended alike: the fit may have ended in one",
+                "give more data, lower `n_hidden`, or compare fits of other `random_state`",
             ),
         )
     return (

@@ -64,8 +64,7 @@ class Attempt:
     def detail(self) -> str:
         """Outcome in words."""
         return (
-            f"{self.name}: {self.n_steps} steps, RMS residual {np.sqrt(self.loss):.5g}, "
-            f"lack of fit {max(self.lack.share, 0.0):.1e}"
+            f"{self.name}: {self.n_steps} steps, RMS residual {np.sqrt(self.loss):.5g}, {self.lack}"
         )
 
 

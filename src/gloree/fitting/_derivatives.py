@@ -305,12 +305,6 @@ def _gain(gram: Array, cross: Array) -> tuple[int, Array]:
     return root.shape[0], explained
 
 
-def residual_gain(gram: Array, cross: Array) -> tuple[int, Array]:
-    """Rank of features beside the constant, which is the first, and what they explain of y."""
-    own = np.arange(1, gram.shape[0])
-    return _gain(*_projected(gram, cross, np.zeros(1, dtype=np.int64), own)[:2])
-
-
 def tensors_of(coefficients: Array, n_directions: int, degree: int) -> tuple[Array, ...]:
     r"""Average derivatives :math:`E[\nabla^m (B^T \phi)(v)]` of orders 1 to `degree`.
 

@@ -1,14 +1,18 @@
 r"""Does the residual still depend on the past? The certificate of a fit.
 
 At the optimum of the right network the residual is noise: no function of what came before explains
-more of it than chance. It is regressed on p features: monomials up to degree two in x_t and
-h_{t-1}, up to three in six directions of x_t, and x_{t-1} and r_{t-1} linearly. With n rows, the
-sum of squares explained E_a and the variance s_a^2 left of each output,
+any of it. Features are monomials up to degree two in x_t and h_{t-1}, up to three in six directions
+of x_t, and x_{t-1} and r_{t-1} linearly. With phi the features, whitened by their Gram matrix over
+all rows, and z_k the sum of phi r^T over block k of the rows (some hundred steps each, dealt out to
+K blocks), what features explain with chance left out is a U-statistic,
 
-.. math:: \text{share} = \frac1q \sum_a \frac{E_a - p s_a^2}{\sum_t r_{ta}^2}, \qquad
-          \text{score} = \frac{\sum_a E_a / s_a^2 - p q}{\sqrt{2 p q}}.
+.. math:: T = \sum_{k \ne l} \langle z_k, z_l \rangle, \qquad
+          \text{share} = T \Big/ \sum_t |r_t|^2, \qquad
+          \text{score} = T \Big/ \Big( 2 \sum_{k \ne l} (\langle z_k, z_l \rangle - m)^2
+          \Big)^{1/2},
 
-A false optimum, another f, and too few units leave shares of per cents; estimation at the optimum
+m the mean of the products: blocks of noise, whatever its sizes, have products of mean zero. A
+false optimum, another f, and too few units leave shares of per cents; estimation at the optimum
 leaves less than chance, so that the test errs on the safe side.
 """
 
@@ -23,7 +27,7 @@ from gloree._arrays import to_host
 from gloree._monomials import symmetric_powers
 from gloree._sums import Sums
 from gloree.engine import Subset
-from gloree.fitting._derivatives import residual_gain
+from gloree.fitting._derivatives import DEPENDENT
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
@@ -43,15 +47,38 @@ ROWS, RESIDUALS = 40_000, 160_000
 """Rows behind the certificate, and residuals (rows times outputs): the larger number of rows."""
 
 
+BLOCKS, BLOCK_ROWS = 16, 100
+"""Blocks that rows are dealt out to, and rows in a row that go to the same one."""
+
+ENOUGH_ROWS = 3
+"""Rows for each feature without which nothing is tested."""
+
+CERTAIN = 2.5
+"""Standard deviations of chance that are a finding."""
+
+
 @dataclass(frozen=True)
 class LackOfFit:
     """Estimated share of the squared error that features of the past explain, and its score.
 
-    The share has chance subtracted; the score counts standard deviations of chance.
+    Chance is left out of the share, and the score counts its standard deviations. NaN where there
+    were too few rows for a test.
     """
 
     share: float
     score: float
+
+    @property
+    def detectable(self) -> float:
+        """Share that would have been seen; infinite without a test."""
+        if not np.isfinite(self.share) or self.score == 0.0:
+            return np.inf
+        return CERTAIN * abs(self.share / self.score)
+
+    def __str__(self) -> str:
+        if np.isnan(self.share):
+            return "too few rows for a test"
+        return f"lack of fit {max(self.share, 0.0):.1e}, score {self.score:.1f}"
 
 
 @dataclass(frozen=True)
@@ -108,13 +135,15 @@ def _states(batch: Batch, model: Network) -> Array:
 
 @dataclass(frozen=True)
 class ResidualSums(Sums):
-    """Normal equations of the residuals on the features, and sums of the residuals."""
+    """Gram matrix of the features, products with residuals by blocks, and sums of the residuals.
+
+    `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs).
+    """
 
     n_rows: float
     gram: Array
     cross: Array
-    total: Array
-    squares: Array
+    squares: float
 
 
 def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
@@ -125,9 +154,26 @@ def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
     rows = rows[batch.local[rows] > 0]
     phi = frame.features(batch, to_host(states.previous), residuals, rows)
     r = residuals[rows]
-    return ResidualSums(
-        float(rows.shape[0]), phi @ phi.T, phi @ r, r.sum(axis=0), np.einsum("ta,ta->a", r, r)
-    )
+    cross = np.zeros((BLOCKS, phi.shape[0], r.shape[1]))
+    for begin in range(0, rows.shape[0], BLOCK_ROWS):
+        part = slice(begin, begin + BLOCK_ROWS)
+        cross[begin // BLOCK_ROWS % BLOCKS] += phi[:, part] @ r[part]
+    return ResidualSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
+
+
+def tested(sums: ResidualSums) -> LackOfFit:
+    """The U-statistic over its blocks; the constant is one of the features."""
+    if sums.n_rows < ENOUGH_ROWS * sums.gram.shape[0]:
+        return LackOfFit(np.nan, np.nan)
+    size = np.sqrt(np.maximum(np.diag(sums.gram), 1e-300))
+    values, vectors = np.linalg.eigh(sums.gram / np.outer(size, size))
+    kept = values > DEPENDENT * values[-1]
+    whitening = (vectors[:, kept] / np.sqrt(values[kept])).T / size
+    z = (whitening @ sums.cross).reshape(BLOCKS, -1)
+    products = (z @ z.T)[~np.eye(BLOCKS, dtype=bool)]
+    total = float(products.sum())
+    spread = float(np.sqrt(2.0 * np.sum((products - products.mean()) ** 2)))
+    return LackOfFit(total / max(sums.squares, 1e-300), total / max(spread, 1e-300))
 
 
 def lack_of_fit(
@@ -138,15 +184,6 @@ def lack_of_fit(
     try:
         frame = Frame.of(problem, inputs, model, inputs.inliers.subset(2_000))
         function = partial(residual_sums, model=model, frame=frame)
-        sums = problem.engine.run(function, some, label="certificate")
+        return tested(problem.engine.run(function, some, label="certificate"))
     except ExplosionError:
         return LackOfFit(1.0, np.inf)
-    if sums.n_rows < 2 * sums.gram.shape[0]:
-        return LackOfFit(0.0, np.inf)
-    rank, explained = residual_gain(sums.gram, sums.cross)
-    total = np.maximum(sums.squares - sums.total**2 / sums.n_rows, 1e-300)
-    left = np.maximum(total - explained, 1e-300) / max(sums.n_rows - rank - 1.0, 1.0)
-    share = float(np.mean((explained - rank * left) / total))
-    chance = rank * total.shape[0]
-    score = float((np.sum(explained / left) - chance) / np.sqrt(2.0 * chance))
-    return LackOfFit(share, score)
