@@ -8,7 +8,7 @@ from helpers.comparisons import assert_close
 
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.engine import Engine, Source
-from gloree.fitting._lack_of_fit import Frame, ResidualSums, residual_sums, tested
+from gloree.fitting._lack_of_fit import Frame, ResidualSums, residual_sums, statistic_of
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
@@ -61,7 +61,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     phi = rng.standard_normal((blocks, 40, p))
     r = rng.standard_normal((blocks, 40, q)) * rng.uniform(0.5, 3.0, (blocks, 1, 1))
     gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
-    found = tested(ResidualSums(640.0, gram, cross, float(np.sum(r**2))))
+    found = statistic_of(ResidualSums(640.0, gram, cross, float(np.sum(r**2))))
     pairs = [
         float(np.sum(cross[k] * np.linalg.solve(gram, cross[m])))
         for k in range(blocks) for m in range(blocks) if k != m
@@ -70,7 +70,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     spread = np.sqrt(2 * np.sum((np.array(pairs) - np.mean(pairs)) ** 2))
     assert found.score == pytest.approx(sum(pairs) / spread)
     assert found.detectable == pytest.approx(2.5 * spread / np.sum(r**2))
-    few = tested(ResidualSums(10.0, gram, cross, 1.0))
+    few = statistic_of(ResidualSums(10.0, gram, cross, 1.0))
     assert np.isnan(few.share)
     assert few.detectable == np.inf
 
@@ -84,7 +84,7 @@ def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
     frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
     source = Source(as_sequences(X, truth.predict(X) + noise))
     sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
-    assert abs(tested(sums).score) < 4.0
+    assert abs(statistic_of(sums).score) < 4.0
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")

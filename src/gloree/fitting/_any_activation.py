@@ -95,10 +95,15 @@ class Certified:
         return not (self.lack.share >= CERTIFIED_SHARE and self.lack.score >= CERTAIN)
 
     @property
+    def is_enough(self) -> bool:
+        """Whether that could have been seen: other starts have nothing to gain."""
+        return self.few and self.lack.detectable < DETECTABLE
+
+    @property
     def passed(self) -> bool:
         """Whether it settled, too, with a recurrence whose optimum can be told."""
-        calm, seen = self.amplification <= AMPLIFIES, self.lack.detectable < DETECTABLE
-        return calm and seen and self.few and self.descent.solution.status in SETTLED
+        settled = self.descent.solution.status in SETTLED
+        return self.is_enough and settled and self.amplification <= AMPLIFIES
 
     @property
     def detail(self) -> str:
@@ -195,9 +200,9 @@ def certified_search(
         if at_random and hopeful and not search.finals:
             # the whole of the data may lead where a part of them did not
             search = _finished(part, search, search.best, stages)
-            if search.finals[-1].passed:
+            if search.finals[-1].is_enough:
                 return search
-        if at_random and (search.agreeing > 1 or any(each.few for each in search.finals)):
+        if at_random and search.agreeing > 1:
             break
         found = stages.run("descent on a part", attempt, part, begin)
         search = replace(search, tried=(*search.tried, begin.name))
@@ -206,7 +211,7 @@ def certified_search(
         search = replace(search, attempts=(*search.attempts, found))
         if found.lack.share < allowed:
             search = _finished(part, search, found, stages)
-            if search.finals[-1].passed:
+            if search.finals[-1].is_enough:
                 return search
     if not search.attempts:
         raise ExplosionError(0, 0, np.inf)

@@ -161,7 +161,7 @@ def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
     return ResidualSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
 
 
-def tested(sums: ResidualSums) -> LackOfFit:
+def statistic_of(sums: ResidualSums) -> LackOfFit:
     """The U-statistic over its blocks; the constant is one of the features."""
     if sums.n_rows < ENOUGH_ROWS * sums.gram.shape[0]:
         return LackOfFit(np.nan, np.nan)
@@ -184,6 +184,6 @@ def lack_of_fit(
     try:
         frame = Frame.of(problem, inputs, model, inputs.inliers.subset(2_000))
         function = partial(residual_sums, model=model, frame=frame)
-        return tested(problem.engine.run(function, some, label="certificate"))
+        return statistic_of(problem.engine.run(function, some, label="certificate"))
     except ExplosionError:
         return LackOfFit(1.0, np.inf)
