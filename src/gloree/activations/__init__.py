@@ -7,9 +7,9 @@ can be pickled, and `spec` writes them as JSON.
 """
 
 from gloree.activations._base import Activation
+from gloree.activations._custom import Custom
 from gloree.activations._functions import (
     GELU,
-    Custom,
     LeakyReLU,
     ReLU,
     Sigmoid,

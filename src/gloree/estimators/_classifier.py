@@ -59,7 +59,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
     bidirectional : bool, default False
         Whether a second chain runs backward.
     activation : str or Activation, default "quadratic"
-        A polynomial of degree 2 or 3.
+        As in `SpectralRNNRegressor`; not "linear".
     chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
         Law of the inputs: fitted (a `GaussianVAR` of order 1), or given, see
         `SpectralRNNRegressor`.

@@ -52,7 +52,10 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     bidirectional : bool, default False
         Whether a second chain runs backward, w_t = f(B1 x_t + V w_{t+1} + b').
     activation : str or Activation, default "quadratic"
-        A polynomial of degree 2 or 3, or "linear": the network is then realised from its impulse
+        A polynomial of degree 2 or 3, whose moments give the units; any other ("tanh", "sigmoid",
+        "softplus", "relu", "leaky_relu", "gelu", "silu", a polynomial of higher degree, an object),
+        whose units come from average derivatives of several orders and a descent, with a
+        certificate in the report; or "linear": the network is then realised from its impulse
         response (Ho-Kalman and least squares from several starts), with a direct path, and refined
         by least squares of the simulation error (refine=None: not refined). Only the poles and the
         response of a linear network are determined; its states are, up to a similarity.
@@ -63,7 +66,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         First moment: the average derivative of a polynomial fit ("xreg" on the inputs, "union" on
         inputs and scores, "regression" the better one for the sizes of the data), or the paper's
         score moment ("score"). "auto" takes a regression unless its features are too many for the
-        data.
+        data. With other activations there is no choice, and neither are `recurrence` (None but for
+        its default) and `max_rounds` used.
     direct : bool, default False
         Whether there is a linear path D from input to output beside the units.
     fit_bias : bool, default True

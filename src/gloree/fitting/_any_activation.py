@@ -11,13 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from gloree._arrays import to_host
 from gloree.diagnostics import (
     Certificate,
     CertificateStatus,
-    ConvergenceWarning,
-    Finding,
-    SpecificationWarning,
 )
 from gloree.engine import Subset
 from gloree.fitting._any_units import UnitStart, units_from_derivatives, with_readout
@@ -29,9 +25,19 @@ from gloree.fitting._attempts import (
     attempt,
     starts,
 )
+from gloree.fitting._certificate import (
+    AMPLIFIES,
+    CERTIFIED_SHARE,
+    CONTRADICTED,
+    SETTLED,
+    Certified,
+    certified,
+    findings_of,
+)
 from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_mirrors
+from gloree.fitting._given_units import smallest_input_weights
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._lack_of_fit import CERTAIN, RESIDUALS, ROWS, LackOfFit, lack_of_fit
+from gloree.fitting._lack_of_fit import CERTAIN, ROWS, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
@@ -46,12 +52,7 @@ from gloree.refinement import (
     SquaredError,
     square_sums,
 )
-from gloree.sequences import Array, Batch, Segments
-from gloree.states import run_states
-
-CERTIFIED_SHARE, DETECTABLE = 5e-4, 5e-3
-"""Share of the squared error that a certified fit may leave whatever its score, and share that its
-test has to be able to see."""
+from gloree.sequences import Segments
 
 ALL_ROWS_STEPS, ALL_ROWS_DAMPING = 25, 1e-6
 """Steps with J^T J of all rows where one of a part of them does not settle, and first damping."""
@@ -64,51 +65,6 @@ FITS_ITS_PART = 0.1
 
 HOPEFUL = 0.02
 """Lack of fit from which on all data a descent would not settle either."""
-
-AMPLIFIES = 5.0
-"""Growth of a small change, root mean square over median, from which nothing is certified: 1 to 3.3
-for networks whose optimum is found (norms of U up to 2.5, polynomials), 5 to 10,000 where it often
-is not (norms of 4 to 6)."""
-
-CONTRADICTED = 1e-3
-"""p-value of a test of specification below which nothing is certified: a false optimum that
-features of the past miss shows there."""
-
-SMALL = 1e-6
-"""Change of the biases that is followed."""
-
-SETTLED = (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
-
-
-@dataclass(frozen=True)
-class Certified:
-    """A descent on all data, what it leaves, and whether that is noise."""
-
-    descent: Descent
-    lack: LackOfFit
-    attempt: Attempt
-    amplification: float = 1.0
-
-    @property
-    def few(self) -> bool:
-        """Whether features of the past explain no more than chance."""
-        return not (self.lack.share >= CERTIFIED_SHARE and self.lack.score >= CERTAIN)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether that could have been seen: other starts have nothing to gain."""
-        return self.few and self.lack.detectable < DETECTABLE
-
-    @property
-    def passed(self) -> bool:
-        """Whether it settled, too, with a recurrence whose optimum can be told."""
-        settled = self.descent.solution.status in SETTLED
-        return self.is_enough and settled and self.amplification <= AMPLIFIES
-
-    @property
-    def detail(self) -> str:
-        """Outcome in words."""
-        return str(self.lack)
 
 
 @dataclass(frozen=True)
@@ -250,7 +206,7 @@ def with_certificate(
     part: Part, inputs: InputSummary, search: Search, refined: RefinedFit
 ) -> RefinedFit:
     """The fit with what the certificate has to say, and with the smallest of weights alike."""
-    model, findings = refined.model, findings_of(part, search)
+    model, findings = refined.model, findings_of(search.final, search.certificate)
     certificate, tests = search.certificate, refined.specification
     contradicted = (tests[name].p_value for name in ("activation", "lag") if name in tests)
     if search.final.passed and min(contradicted, default=1.0) < CONTRADICTED:
@@ -261,27 +217,6 @@ def with_certificate(
     return replace(refined, model=model, certificate=certificate, findings=findings)
 
 
-def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:
-    r"""The same network with input weights of least norm, where columns of `X` are dependent.
-
-    Where :math:`g \cdot x = k` in all rows, :math:`a_i + c g` and :math:`b_i - c k` act as
-    :math:`a_i` and :math:`b_i` do.
-    """
-    source, whitening = inputs.source, inputs.whitening
-    kept = np.linalg.qr(whitening.inverse, mode="complete")[0][:, whitening.n_directions :]
-    if not kept.shape[1]:
-        return model
-    scale = np.ones(kept.shape[0]) if source.scale is None else source.scale
-    centre = 0.0 if source.centre is None else source.centre
-    mean = (whitening.mean + centre) / scale
-    g = np.linalg.qr(kept * scale[:, None])[0]
-    along = model.input_weights @ g
-    return model.replace(
-        input_weights=model.input_weights - along @ g.T,
-        hidden_bias=model.hidden_bias + along @ (g.T @ mean),
-    )
-
-
 def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
     """The search with one of its attempts gone on with all data."""
     descent = stages.run("descent", to_optimum, part, found, search.moments)
@@ -289,14 +224,6 @@ def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -
         descent = stages.run("mirror images", out_of_mirrors, descent)
     final = stages.run("certificate", certified, descent, part.inputs, found)
     return replace(search, finals=(*search.finals, final))
-
-
-def certified(descent: Descent, inputs: InputSummary, found: Attempt) -> Certified:
-    """Test the residuals of a descent."""
-    problem = descent.problem
-    rows, model = max(ROWS, RESIDUALS // problem.n_outputs), descent.solution.model
-    lack = lack_of_fit(problem, inputs, model, rows)
-    return Certified(descent, lack, found, amplification(problem, inputs, model))
 
 
 def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
@@ -340,78 +267,3 @@ def by_growing_prefixes(part: Part, model: Network) -> Network:
             break
         length *= 2
     return model
-
-
-def amplification(problem: FitProblem, inputs: InputSummary, model: Network) -> float:
-    """How unevenly states depend on what was before: growth of a change, RMS over median.
-
-    A small change of all biases is followed along the rows. It grows about alike everywhere in a
-    network that forgets; where a recurrence amplifies, rare stretches rule the mean square, and the
-    squared error has optima that differ in these alone.
-    """
-    if problem.settings.recurrence is None:
-        return 1.0
-    moved = model.replace(hidden_bias=model.hidden_bias + SMALL)
-
-    def growth(batch: Batch) -> Array:
-        change = abs(run_states(moved, batch).h - run_states(model, batch).h)
-        return np.asarray(to_host(change).max(axis=1)[batch.counted_rows] / SMALL)
-
-    try:
-        found = np.concatenate(problem.engine.collect(growth, inputs.inliers.subset(ROWS)))
-    except ExplosionError:
-        return np.inf
-    return float(np.sqrt(np.mean(found**2)) / max(float(np.median(found)), 1e-300))
-
-
-def findings_of(part: Part, search: Search) -> tuple[Finding, ...]:
-    """What a fit that is not certified has to say."""
-    certificate = search.certificate
-    if certificate.status is CertificateStatus.CERTIFIED:
-        return ()
-    settled = search.final.descent.solution.status in SETTLED
-    if certificate.status is CertificateStatus.UNCERTAIN and search.final.few and not settled:
-        # what a descent says that has not settled is enough
-        return ()
-    left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
-    unseen = search.final.few and not search.final.lack.detectable < DETECTABLE
-    if certificate.status is CertificateStatus.AGREED:
-        if search.final.few:
-            return ()
-        return (
-            Finding(
-                SpecificationWarning,
-                f"the residuals still depend on the past: features of it explain {left}, and "
-                f"different starts end alike, so the class of networks is likely wrong (or the "
-                f"noise autocorrelated)",
-                "try another `activation`, more hidden units, or more `lags`",
-            ),
-        )
-    growth = search.final.amplification
-    if growth > AMPLIFIES:
-        return (
-            Finding(
-                ConvergenceWarning,
-                f"the recurrence amplifies: a small change of a state grows {growth:.2g} times as "
-                f"much in the mean square as usual, so the fit may have ended in a false optimum "
-                f"that differs in rare stretches only (features of the past explain {left})",
-                "give shorter and more sequences, or more outputs, which see the states",
-            ),
-        )
-    if unseen:
-        return (
-            Finding(
-                ConvergenceWarning,
-                "the data are too few to tell a false optimum by what residuals depend on, and no "
-                "two starts ended alike: the fit may have ended in one",
-                "give more data, lower `n_hidden`, or compare fits of other `random_state`",
-            ),
-        )
-    return (
-        Finding(
-            ConvergenceWarning,
-            f"the fit may have ended in a false optimum, or the class of networks is wrong: "
-            f"features of the past explain {left} that is left, and no two starts ended alike",
-            "try another `random_state`, another `activation`, or other `n_hidden`",
-        ),
-    )

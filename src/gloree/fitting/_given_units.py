@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gloree.engine import Source
+from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import Network
 from gloree.sequences import Array
@@ -45,3 +46,24 @@ def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Netw
             output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
         )
     return model.replace(lags=lags) if lags > model.lags else model
+
+
+def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:
+    r"""The same network with input weights of least norm, where columns of `X` are dependent.
+
+    Where :math:`g \cdot x = k` in all rows, :math:`a_i + c g` and :math:`b_i - c k` act as
+    :math:`a_i` and :math:`b_i` do.
+    """
+    source, whitening = inputs.source, inputs.whitening
+    kept = np.linalg.qr(whitening.inverse, mode="complete")[0][:, whitening.n_directions :]
+    if not kept.shape[1]:
+        return model
+    scale = np.ones(kept.shape[0]) if source.scale is None else source.scale
+    centre = 0.0 if source.centre is None else source.centre
+    mean = (whitening.mean + centre) / scale
+    g = np.linalg.qr(kept * scale[:, None])[0]
+    along = model.input_weights @ g
+    return model.replace(
+        input_weights=model.input_weights - along @ g.T,
+        hidden_bias=model.hidden_bias + along @ (g.T @ mean),
+    )

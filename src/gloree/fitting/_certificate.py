@@ -1,0 +1,156 @@
+"""Whether a descent ended at the optimum of the right networks, and what is said if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gloree._arrays import to_host
+from gloree.diagnostics import (
+    Certificate,
+    CertificateStatus,
+    ConvergenceWarning,
+    Finding,
+    SpecificationWarning,
+)
+from gloree.fitting._attempts import Attempt
+from gloree.fitting._descent import Descent
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._lack_of_fit import CERTAIN, RESIDUALS, ROWS, LackOfFit, lack_of_fit
+from gloree.fitting._problem import FitProblem
+from gloree.models import ExplosionError, Network
+from gloree.refinement import RefinementStatus
+from gloree.sequences import Array, Batch
+from gloree.states import run_states
+
+CERTIFIED_SHARE, DETECTABLE = 5e-4, 5e-3
+"""Share of the squared error that a certified fit may leave whatever its score, and share that its
+test has to be able to see."""
+
+AMPLIFIES = 5.0
+"""Growth of a small change, root mean square over median, from which nothing is certified: 1 to 3.3
+for networks whose optimum is found (norms of U up to 2.5, polynomials), 5 to 10,000 where it often
+is not (norms of 4 to 6)."""
+
+CONTRADICTED = 1e-3
+"""p-value of a test of specification below which nothing is certified: a false optimum that
+features of the past miss shows there."""
+
+SMALL = 1e-6
+"""Change of the biases that is followed."""
+
+SETTLED = (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A descent on all data, what it leaves, and whether that is noise."""
+
+    descent: Descent
+    lack: LackOfFit
+    attempt: Attempt
+    amplification: float = 1.0
+
+    @property
+    def few(self) -> bool:
+        """Whether features of the past explain no more than chance."""
+        return not (self.lack.share >= CERTIFIED_SHARE and self.lack.score >= CERTAIN)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether that could have been seen: other starts have nothing to gain."""
+        return self.few and self.lack.detectable < DETECTABLE
+
+    @property
+    def passed(self) -> bool:
+        """Whether it settled, too, with a recurrence whose optimum can be told."""
+        settled = self.descent.solution.status in SETTLED
+        return self.is_enough and settled and self.amplification <= AMPLIFIES
+
+    @property
+    def detail(self) -> str:
+        """Outcome in words."""
+        return str(self.lack)
+
+
+def certified(descent: Descent, inputs: InputSummary, found: Attempt) -> Certified:
+    """Test the residuals of a descent."""
+    problem = descent.problem
+    rows, model = max(ROWS, RESIDUALS // problem.n_outputs), descent.solution.model
+    lack = lack_of_fit(problem, inputs, model, rows)
+    return Certified(descent, lack, found, amplification(problem, inputs, model))
+
+
+def amplification(problem: FitProblem, inputs: InputSummary, model: Network) -> float:
+    """How unevenly states depend on what was before: growth of a change, RMS over median.
+
+    A small change of all biases is followed along the rows. It grows about alike everywhere in a
+    network that forgets; where a recurrence amplifies, rare stretches rule the mean square, and the
+    squared error has optima that differ in these alone.
+    """
+    if problem.settings.recurrence is None:
+        return 1.0
+    moved = model.replace(hidden_bias=model.hidden_bias + SMALL)
+
+    def growth(batch: Batch) -> Array:
+        change = abs(run_states(moved, batch).h - run_states(model, batch).h)
+        return np.asarray(to_host(change).max(axis=1)[batch.counted_rows] / SMALL)
+
+    try:
+        found = np.concatenate(problem.engine.collect(growth, inputs.inliers.subset(ROWS)))
+    except ExplosionError:
+        return np.inf
+    return float(np.sqrt(np.mean(found**2)) / max(float(np.median(found)), 1e-300))
+
+
+def findings_of(final: Certified, certificate: Certificate) -> tuple[Finding, ...]:
+    """What a fit that is not certified has to say."""
+    if certificate.status is CertificateStatus.CERTIFIED:
+        return ()
+    settled = final.descent.solution.status in SETTLED
+    if certificate.status is CertificateStatus.UNCERTAIN and final.few and not settled:
+        # what a descent says that has not settled is enough
+        return ()
+    left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
+    unseen = final.few and not final.lack.detectable < DETECTABLE
+    if certificate.status is CertificateStatus.AGREED:
+        if final.few:
+            return ()
+        return (
+            Finding(
+                SpecificationWarning,
+                f"the residuals still depend on the past: features of it explain {left}, and "
+                f"different starts end alike, so the class of networks is likely wrong (or the "
+                f"noise autocorrelated)",
+                "try another `activation`, more hidden units, or more `lags`",
+            ),
+        )
+    growth = final.amplification
+    if growth > AMPLIFIES:
+        return (
+            Finding(
+                ConvergenceWarning,
+                f"the recurrence amplifies: a small change of a state grows {growth:.2g} times as "
+                f"much in the mean square as usual, so the fit may have ended in a false optimum "
+                f"that differs in rare stretches only (features of the past explain {left})",
+                "give shorter and more sequences, or more outputs, which see the states",
+            ),
+        )
+    if unseen:
+        return (
+            Finding(
+                ConvergenceWarning,
+                "the data are too few to tell a false optimum by what residuals depend on, and no "
+                "two starts ended alike: the fit may have ended in one",
+                "give more data, lower `n_hidden`, or compare fits of other `random_state`",
+            ),
+        )
+    return (
+        Finding(
+            ConvergenceWarning,
+            f"the fit may have ended in a false optimum, or the class of networks is wrong: "
+            f"features of the past explain {left} that is left, and no two starts ended alike",
+            "try another `random_state`, another `activation`, or other `n_hidden`",
+        ),
+    )
