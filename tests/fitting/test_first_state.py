@@ -11,12 +11,12 @@ from gloree.activations import Polynomial, get_activation
 from gloree.engine import Source
 from gloree.fitting._first_state import (
     first_step,
-    from_first_state,
     images_of,
     widened,
     with_first_step,
 )
 from gloree.models import BRNN, mirror_images
+from gloree.refinement import Layout
 from gloree.sequences import as_sequences
 
 # algebra: two evaluations of the same network over a dozen steps
@@ -73,35 +73,65 @@ def test_images_of_two_directions_differ_at_the_ends_alone():
     assert off[-1] > 1e-6
 
 
-@pytest.mark.parametrize("seed", range(12))
+def with_free_state(model, units, noise, rng):
+    """An image in which e = U h_0 of its state before the first step, with noise in e."""
+    image = widened(mirror_images(model, np.array(units, dtype=int)))
+    state = np.zeros(model.n_hidden)
+    state[units] = 2 * model.activation.centre[1]
+    A = np.array(image.input_weights)
+    A[:, -1] = image.recurrent_weights @ state + noise * rng.standard_normal(model.n_hidden)
+    return image.replace(input_weights=A)
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_the_units_chosen_are_the_best_of_all_sets(seed):
-    """min |e - U h|^2 over all 2^k states h, with noise in e."""
+    """W(h) is min d^T H d over changes d of all weights that make e - U h zero, by its KKT system;
+    and the sets that are given are the least of all 2^k."""
     rng = np.random.default_rng(seed)
-    k = 2 + seed % 6
-    U, height = rng.standard_normal((k, k)), 0.5 + rng.random()
-    h = height * rng.integers(2, size=k)
-    e = U @ h + 0.02 * rng.standard_normal(k)
-    errors = {
-        each: float(np.sum((e - U @ (height * np.array(each))) ** 2))
-        for each in product((0, 1), repeat=k)
-    }
-    best = min(errors, key=errors.get)
-    np.testing.assert_array_equal(images_of(e, U, height), np.flatnonzero(best))
+    k = 2 + seed % 3
+    model = network(seed, k)
+    image = with_free_state(model, [0], 0.1, rng)
+    layout = Layout(4, k, 2, direct=True)
+    root = rng.standard_normal((layout.size, 2 * layout.size))
+    H = root @ root.T
+    losses = {}
+    for each in product((0, 1), repeat=k):
+        h = 2 * 0.5 * np.array(each, dtype=float)
+        D = np.zeros((k, layout.size))
+        for i in range(k):
+            D[i, layout.indices["input_weights"][i, -1]] = 1.0
+            D[i, layout.indices["recurrent_weights"][i]] = -h
+        g = image.input_weights[:, -1] - image.recurrent_weights @ h
+        system = np.block([[2 * H, D.T], [D, np.zeros((k, k))]])
+        change = np.linalg.solve(system, np.concatenate([np.zeros(layout.size), -g]))
+        change = change[: layout.size]
+        losses[each] = float(change @ H @ change) / 0.3
+    found = images_of(image, layout, H, 0.3)
+    order = sorted(losses, key=losses.get)[: len(found.losses)]
+    np.testing.assert_allclose(found.losses, [losses[each] for each in order], rtol=1e-6)
+    np.testing.assert_array_equal(found.sets, np.array(order, dtype=bool))
+    assert found.margin == pytest.approx(found.losses[1] - found.losses[0])
+
+
+def test_many_units_are_found_by_changes_of_single_ones():
+    rng = np.random.default_rng(7)
+    k, units = 12, [1, 4, 5, 9]
+    image = with_free_state(network(7, k), units, 1e-6, rng)
+    layout = Layout(4, k, 2, direct=True)
+    found = images_of(image, layout, np.eye(layout.size), 1.0)
+    np.testing.assert_array_equal(np.flatnonzero(found.sets[0]), units)
 
 
 def test_a_free_first_state_makes_all_images_alike_and_tells_which_it_is():
     """With e = U h_0 in the new column, the image predicts as the network; its units come back."""
     model = network(3)
-    image = widened(mirror_images(model, np.array([0, 2])))
-    state = np.zeros(4)
-    state[[0, 2]] = 2 * 0.5
-    A = np.array(image.input_weights)
-    A[:, -1] = image.recurrent_weights @ state
-    image = image.replace(input_weights=A)
-    x = np.random.default_rng(4).standard_normal((9, 3))
+    rng = np.random.default_rng(4)
+    image = with_free_state(model, [0, 2], 0.0, rng)
+    x = rng.standard_normal((9, 3))
     marked = np.column_stack([x, np.arange(9) == 0])
     np.testing.assert_allclose(image.predict(marked), model.predict(x), atol=ALGEBRA)
-    back = from_first_state(image)
+    layout = Layout(4, 4, 2, direct=True)
+    back = images_of(image, layout, np.eye(layout.size), 1.0).network(0)
     for name, values in model.arrays().items():
         np.testing.assert_allclose(back.arrays()[name], values, atol=ALGEBRA)
 

@@ -6,6 +6,7 @@ that part goes on with all data, and is certified, or the next start is tried.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,16 +36,18 @@ from gloree.fitting._certificate import (
     findings_of,
 )
 from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_mirrors
+from gloree.fitting._first_state import images_of, widened, with_first_step
 from gloree.fitting._given_units import smallest_input_weights
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lack_of_fit import CERTAIN, ROWS, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
-from gloree.fitting._problem import FitProblem
+from gloree.fitting._problem import PRECISE, FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
 from gloree.fitting._refine import RefinedFit
 from gloree.fitting._stages import StageRunner
 from gloree.models import ExplosionError, Network
 from gloree.refinement import (
+    GaussNewton,
     Iterate,
     LevenbergMarquardt,
     RefinementStatus,
@@ -56,6 +59,10 @@ from gloree.sequences import Segments
 
 ALL_ROWS_STEPS, ALL_ROWS_DAMPING = 25, 1e-6
 """Steps with J^T J of all rows where one of a part of them does not settle, and first damping."""
+
+CLEAR, POSSIBLE = 40.0, 20.0
+"""Noise variances by which other mirror images have to be worse on the part to be ruled out, and by
+which those that are tried on all data may be worse than the best."""
 
 PREFIX_STEPS = 12
 """Steps on the prefixes of all sequences for each length."""
@@ -220,7 +227,9 @@ def with_certificate(
 def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
     """The search with one of its attempts gone on with all data."""
     descent = stages.run("descent", to_optimum, part, found, search.moments)
-    if descent.has_mirrors and not part.pieces:
+    if part.marks_first_steps and found.margin < CLEAR:
+        descent = stages.run("mirror images", best_image, descent)
+    elif descent.has_mirrors and part.two_sided:
         descent = stages.run("mirror images", out_of_mirrors, descent)
     final = stages.run("certificate", certified, descent, part.inputs, found)
     return replace(search, finals=(*search.finals, final))
@@ -250,6 +259,31 @@ def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
     if ended:
         after = replace(after, status=again.status)
     return descent.moved(after)
+
+
+def best_image(descent: Descent) -> Descent:
+    """Go on from the mirror images that a free first state, on all data, leaves possible."""
+    problem, layout, source = descent.problem, descent.layout, descent.source
+    wide = replace(layout, n_inputs=layout.n_inputs + 1)
+    found = GaussNewton(enough=PRECISE).minimise(
+        SquaredError(),
+        widened(descent.solution.model),
+        wide,
+        problem.engine,
+        with_first_step(source),
+    )
+    if found.hessian is None:
+        return descent
+    variance = float(np.mean(found.rmse**2))
+    images, best = images_of(found.model, wide, found.hessian.hessian, variance), descent.solution
+    for place in range(len(images.losses)):
+        if images.losses[place] > images.losses[0] + POSSIBLE:
+            break
+        with suppress(ExplosionError):
+            tried = minimised(problem, layout, images.network(place), source)
+            if tried.final.loss < best.final.loss:
+                best = tried
+    return descent.moved(best)
 
 
 def by_growing_prefixes(part: Part, model: Network) -> Network:

@@ -16,14 +16,14 @@ import numpy as np
 from gloree.engine import Subset
 from gloree.fitting._any_units import UnitStart, units_from_derivatives, with_readout
 from gloree.fitting._directions import by_windows, doubtful, regress_both_sides
-from gloree.fitting._first_state import from_first_state, widened, with_first_step
+from gloree.fitting._first_state import Images, images_of, widened, with_first_step
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lack_of_fit import FEW_ROWS, LackOfFit, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.recurrence import Directions, bidirectional_model
-from gloree.refinement import Layout, LevenbergMarquardt, Solution, SquaredError
+from gloree.refinement import Layout, LevenbergMarquardt, Solution, SquaredError, hessian_sums
 from gloree.sequences import Segments
 
 LEAST_ROWS, ROWS_PER_WEIGHT, RESIDUALS_PER_WEIGHT = 4_000, 10, 100
@@ -50,7 +50,8 @@ ALIKE = 1e-4
 class Attempt:
     """Where a descent on a part of the data ended.
 
-    `loss` is the mean squared residual of that part, `lack` the test on other rows.
+    `loss` is the mean squared residual of that part, `lack` the test on other rows. `margin` is how
+    much worse other mirror images are there, in noise variances.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Attempt:
     lack: LackOfFit
     n_steps: int
     directions: Directions | None = None
+    margin: float = np.inf
 
     @property
     def detail(self) -> str:
@@ -139,6 +141,17 @@ class Part:
         solver = LevenbergMarquardt(max_steps=steps)
         return solver.minimise(SquaredError(), model, layout, self.problem.engine, rows)
 
+    def free_images(self, model: Network) -> tuple[Images, int]:
+        """Mirror images after a descent with a free state before the first step, and its steps."""
+        marked = Subset(with_first_step(self.rows.source), self.rows.batches, keep=True)
+        layout = self.problem.layout_of(model)
+        wide = replace(layout, n_inputs=layout.n_inputs + 1)
+        found = self.minimise(widened(model), wide, marked, FREE_STATE_STEPS)
+        function = partial(hessian_sums, model=found.model, layout=wide)
+        hessian = self.problem.engine.run(function, marked, label="J^T J").hessian
+        variance = float(np.mean(found.rmse**2))
+        return images_of(found.model, wide, hessian, variance), found.n_steps
+
     def windows(self, length: int) -> Subset:
         """About as many rows in windows of a length: the first steps of each segment."""
         longest = min(self.inputs.inliers.data.longest, PIECE if self.pieces else 10**9)
@@ -152,24 +165,21 @@ class Part:
 
 def attempt(part: Part, begin: Begin) -> Attempt | NoAttempt:
     """Descend from a start on the part, and test where it ends on other rows."""
-    problem, n_steps = part.problem, 0
+    problem, n_steps, margin = part.problem, 0, np.inf
     try:
         model = begin.model()
         if begin.windows:
             model = by_growing_windows(part, model)
         if part.marks_first_steps:
-            marked = Subset(with_first_step(part.rows.source), part.rows.batches, keep=True)
-            layout = problem.layout_of(model)
-            wide = replace(layout, n_inputs=layout.n_inputs + 1)
-            found = part.minimise(widened(model), wide, marked, FREE_STATE_STEPS)
-            model, n_steps = from_first_state(found.model), found.n_steps
+            images, n_steps = part.free_images(model)
+            model, margin = images.network(0), images.margin
         result = part.descend(model)
     except ExplosionError:
         return NoAttempt(begin.name)
     lack = lack_of_fit(problem, part.inputs, result.model, FEW_ROWS)
     loss = float(np.mean(result.rmse**2))
     steps = n_steps + result.n_steps
-    return Attempt(begin.name, result.model, loss, lack, steps, begin.directions)
+    return Attempt(begin.name, result.model, loss, lack, steps, begin.directions, margin)
 
 
 def by_growing_windows(part: Part, model: Network) -> Network:

@@ -7,19 +7,35 @@ of a sequence and 0 later, e = U h_0 is free, and all images fit alike, exactly.
 
 .. math:: e = U h_0, \qquad h_{0,i} \in \{0, 2 f_0\},
 
-says which units to mirror: by rounding, and changes of one or two units at a time.
+says which units to mirror. To second order, with H = J^T J at the free optimum theta, what the
+squared error of an image is above it is the Wald statistic of its constraint g = e - U h = D theta,
+
+.. math:: W(h) = g^T (D H^{-1} D^T)^{-1} g,
+
+and the images of least W are tried.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gloree._arrays import to_host
 from gloree.engine import Source
 from gloree.models import Network, mirror_images
-from gloree.sequences import Array, Batch, IntArray
+from gloree.refinement import Layout
+from gloree.sequences import Array, Batch
+
+ENUMERATED = 10
+"""Units of which all sets are looked at."""
+
+MOST_IMAGES = 6
+"""Images that are kept, at most."""
+
+DEPENDENT = 1e-12
+"""Singular values that count as zero, relative to the largest."""
 
 
 def first_step(batch: Batch) -> Array:
@@ -42,67 +58,96 @@ def widened(model: Network) -> Network:
     )
 
 
-def from_first_state(model: Network) -> Network:
-    """The image whose state before the first step is zero, without the last column."""
-    centre, direct = model.activation.centre, model.direct_weights
-    assert centre is not None
-    entering = model.input_weights[:, -1]
-    units = images_of(entering, model.recurrent_weights, 2.0 * centre[1])
-    narrow = model.replace(
+@dataclass(frozen=True)
+class Images:
+    """Sets of units, (n_sets, n_hidden) of booleans, those of least `losses` first.
+
+    `losses`, (n_sets,), are W in noise variances; of the network that they are images of, with a
+    free state before the first step.
+    """
+
+    model: Network
+    sets: np.ndarray
+    losses: Array
+
+    @property
+    def margin(self) -> float:
+        """How much worse the second best is, in noise variances."""
+        return float(self.losses[1] - self.losses[0]) if len(self.losses) > 1 else np.inf
+
+    def network(self, place: int) -> Network:
+        """The network with these units in their images, whose state before the start is zero."""
+        return mirror_images(narrowed(self.model), np.flatnonzero(self.sets[place]))
+
+
+def narrowed(model: Network) -> Network:
+    """Network without the last column of the inputs."""
+    direct = model.direct_weights
+    return model.replace(
         input_weights=model.input_weights[:, :-1],
         direct_weights=None if direct is None else direct[:-1],
     )
-    return mirror_images(narrow, units)
 
 
-def images_of(entering: Array, recurrent: Array, height: float) -> IntArray:
-    r"""Units with h_i = `height` in min \|e - U h\|^2 over h_i in {0, `height`}.
-
-    Rounds the least-squares solution, and none, and changes one or two units while that helps.
+def images_of(model: Network, layout: Layout, hessian: Array, variance: float) -> Images:
+    """Images of a network with a free first state, by their Wald statistics.
 
     Parameters
     ----------
-    entering : ndarray of shape (n_hidden,)
-        e.
-    recurrent : ndarray of shape (n_hidden, n_hidden)
-        U.
-    height : float
-        2 f0.
+    model : Network
+        At the optimum of all weights, the last column of the inputs marks first steps.
+    layout : Layout
+        Its free weights, that column included.
+    hessian : ndarray of shape (size, size)
+        J^T J.
+    variance : float
+        Of a residual.
 
     Returns
     -------
-    ndarray of int
-        Numbers of the units, increasing.
+    Images
 
     Notes
     -----
-    Time O(n_hidden^2) for each change.
+    All 2^n_hidden sets of up to `ENUMERATED` units, in O(n_hidden^3) time each; of more units those
+    that changes of one or two of them lead to, from none.
     """
-    columns = recurrent * height
-    gram, toward = columns.T @ columns, columns.T @ entering
-    rounded = np.linalg.lstsq(columns, entering, rcond=1e-6)[0] > 0.5
-    best, lowest = np.zeros(len(entering), dtype=bool), np.inf
-    for start in (rounded, np.zeros_like(rounded)):
-        chosen, error = _improved(start, gram, toward)
-        if error < lowest:
-            best, lowest = chosen, error
-    return np.flatnonzero(best)
+    assert model.activation.centre is not None
+    k, height = model.n_hidden, 2.0 * model.activation.centre[1]
+    places = layout.indices
+    own = np.concatenate((places["input_weights"][:, -1], places["recurrent_weights"].ravel()))
+    size = 1.0 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    scaled = hessian * np.outer(size, size)
+    inverse = np.linalg.pinv(scaled, rcond=DEPENDENT, hermitian=True)[np.ix_(own, own)]
+    covariance = inverse * np.outer(size[own], size[own])
+    blocks = covariance.reshape(k * (k + 1), k * (k + 1))
+
+    def losses(sets: np.ndarray) -> Array:
+        found = np.empty(len(sets))
+        for n, h in enumerate(height * sets):
+            D = np.hstack([np.eye(k), -np.kron(np.eye(k), h)])
+            g = model.input_weights[:, -1] - model.recurrent_weights @ h
+            found[n] = g @ np.linalg.lstsq(D @ blocks @ D.T, g, rcond=DEPENDENT)[0]
+        return found / max(variance, 1e-300)
+
+    sets = _all_sets(k) if k <= ENUMERATED else _by_changes(k, losses)
+    values = losses(sets)
+    order = np.argsort(values, kind="stable")[:MOST_IMAGES]
+    return Images(model, sets[order], values[order])
 
 
-def _improved(start: np.ndarray, gram: Array, toward: Array) -> tuple[np.ndarray, float]:
-    """Change one or two entries of h while |e - U h|^2 falls; the error is less |e|^2."""
-    h = start.astype(np.float64)
-    error = float(h @ gram @ h - 2 * toward @ h)
-    for _ in range(4 * len(h) + 1):
-        signs = 1.0 - 2.0 * h
-        slope = signs * (2 * (gram @ h - toward)) + np.diag(gram)
-        change = slope[:, None] + slope[None, :] + 2 * gram * np.outer(signs, signs)
-        np.fill_diagonal(change, slope)
-        i, j = np.unravel_index(int(np.argmin(change)), change.shape)
-        if not change[i, j] < -1e-9 * (abs(error) + abs(float(np.trace(gram)))):
+def _all_sets(k: int) -> np.ndarray:
+    return (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(bool)
+
+
+def _by_changes(k: int, losses: Callable[[np.ndarray], Array]) -> np.ndarray:
+    """Sets on the way down from none, and all that differ from the last in one unit."""
+    now, visited = np.zeros(k, dtype=bool), []
+    for _ in range(2 * k):
+        around = now ^ np.vstack([np.zeros(k, dtype=bool), np.eye(k, dtype=bool)])
+        visited.append(around)
+        best = int(np.argmin(losses(around)))
+        if best == 0:
             break
-        h[i] = 1.0 - h[i]
-        if j != i:
-            h[j] = 1.0 - h[j]
-        error = float(h @ gram @ h - 2 * toward @ h)
-    return h > 0.5, error
+        now = around[best]
+    return np.unique(np.concatenate(visited), axis=0)
