@@ -39,7 +39,6 @@ from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_m
 from gloree.fitting._first_state import images_of, widened, with_first_step
 from gloree.fitting._given_units import smallest_input_weights
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._lack_of_fit import CERTAIN, ROWS, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import PRECISE, FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
@@ -59,6 +58,10 @@ from gloree.sequences import Segments
 
 ALL_ROWS_STEPS, ALL_ROWS_DAMPING = 25, 1e-6
 """Steps with J^T J of all rows where one of a part of them does not settle, and first damping."""
+
+OPEN = 1e-6
+"""Least eigenvalue of J^T J, with a diagonal of ones, below which weights are not determined: 1e-3
+for strong recurrences, 1e-9 for units too many."""
 
 CLEAR, POSSIBLE = 40.0, 20.0
 """Noise variances by which other mirror images have to be worse on the part to be ruled out, and by
@@ -247,9 +250,7 @@ def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
     descent = descend(Start(problem, model), inputs, moments)
     if descent.solution.status in SETTLED or not problem.settings.loss.least_squares:
         return descent
-    left = lack_of_fit(problem, inputs, descent.solution.model, ROWS)
-    if not (left.share >= CERTIFIED_SHARE and left.score >= CERTAIN):
-        # what has not settled is not determined
+    if not determined(descent):
         return descent
     solver = LevenbergMarquardt(ALL_ROWS_STEPS, damping=ALL_ROWS_DAMPING)
     given = (descent.layout, problem.engine, descent.source)
@@ -259,6 +260,20 @@ def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
     if ended:
         after = replace(after, status=again.status)
     return descent.moved(after)
+
+
+def determined(descent: Descent) -> bool:
+    """Whether J^T J determines all weights: what it leaves open does not settle on any rows."""
+    found = descent.solution.hessian
+    if found is None:
+        return True
+    size = 1.0 / np.sqrt(np.maximum(np.diag(found.hessian), 1e-300))
+    matrix = found.hessian * np.outer(size, size)
+    # free scales of units are no lack
+    fixed = descent.layout.scale_constraints(descent.solution.model) * size
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    fixed = fixed / np.where(norms > 0, norms, 1.0)
+    return bool(np.linalg.eigvalsh(matrix + fixed.T @ fixed)[0] > OPEN)
 
 
 def best_image(descent: Descent) -> Descent:
