@@ -74,7 +74,7 @@ RUNS = (
     Run("coverage", "coverage"),
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
-    Run("smooth", "smooth"),
+    Run("smooth", "smooth", "--seeds 2"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
     Run("growth", "growth", "--most 1e7"),
