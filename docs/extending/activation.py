@@ -27,9 +27,6 @@ class Arctan(Activation):
         size = math.factorial(order - 1) * np.cos(angle) ** order
         return size * np.sin(order * (angle + math.pi / 2))
 
-    def spec(self):
-        return {"kind": "arctan"}
-
 
 # A network with one linear unit and one of these.
 network = IORNN(

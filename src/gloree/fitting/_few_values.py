@@ -40,6 +40,9 @@ def with_few_values(problem: FitProblem) -> FitProblem:
     chosen = settings.recurrence is None or settings.recurrence.name == "instrument"
     if not (free and chosen) or problem.n_inputs > MOST_COLUMNS or settings.refinement is None:
         return problem
+    if settings.n_hidden is None and not settings.all_orders:
+        # units are counted by the moment of one order
+        return problem
     degree = settings.activation.degree if not settings.all_orders else None
     if not takes_few_values(problem.first_rows(HEAD_ROWS)[0], degree or 3):
         return problem

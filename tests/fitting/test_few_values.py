@@ -1,0 +1,68 @@
+"""Which inputs take few values, and when that changes the way of a fit."""
+
+import numpy as np
+import pytest
+
+from gloree import SpectralRNNRegressor
+from gloree.fitting._few_values import takes_few_values
+
+RNG = np.random.default_rng(0)
+N = 2000
+BINARY = RNG.choice((-1.0, 1.0), size=(N, 4))
+ONE_HOT = np.eye(5)[RNG.integers(5, size=N)]
+THREE = RNG.choice((-1.0, 0.0, 2.0), size=(N, 3))
+TOKENS = RNG.standard_normal((40, 5))[RNG.integers(40, size=N)]
+NORMAL = RNG.standard_normal((N, 4))
+
+
+@pytest.mark.parametrize(
+    "X, degree, few",
+    [
+        (BINARY, 2, True),
+        (ONE_HOT, 2, True),
+        (np.column_stack([NORMAL, BINARY[:, :1]]), 2, True),
+        (THREE, 2, False),
+        (THREE, 3, True),
+        (TOKENS, 3, True),
+        (NORMAL, 3, False),
+        (np.round(NORMAL, 1), 3, False),
+        (np.column_stack([NORMAL, np.ones(N)]), 2, False),
+        (NORMAL[:30], 3, False),
+    ],
+    ids=["binary", "one-hot", "one binary", "three, 2", "three, 3", "tokens", "normal", "rounded",
+         "constant", "few rows"],
+)  # fmt: skip
+def test_values_are_few_where_monomials_are_dependent(X, degree, few):
+    assert takes_few_values(X, degree) is few
+
+
+def simulated(X):
+    rng = np.random.default_rng(1)
+    X = X.reshape(200, 10, -1)
+    A = rng.standard_normal((2, X.shape[2])) / np.sqrt(X.shape[2])
+    return X, (X @ A.T) ** 2 @ rng.standard_normal((2, 3)) + 0.1 * rng.standard_normal((200, 10, 3))
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize(
+    "options, general",
+    [
+        ({}, True),
+        ({"moment": "xreg"}, False),
+        ({"n_hidden": None}, False),
+        ({"refine": None}, False),
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_by_name_stays(options, general):
+    X, Y = simulated(BINARY)
+    est = SpectralRNNRegressor(**{"n_hidden": 2, "random_state": 0, **options}).fit(X, Y)
+    assert (est.report_.certificate is not None) is general
+
+
+def test_units_of_tokens_are_not_counted():
+    X, Y = simulated(BINARY)
+    with pytest.raises(
+        ValueError, match="`n_hidden=None` counts units by the moments of the inputs"
+    ):
+        SpectralRNNRegressor(activation="tanh", random_state=0).fit(X, Y)
