@@ -168,7 +168,8 @@ def certified_search(
             search = _finished(part, search, search.best, stages)
             if search.finals[-1].is_enough:
                 return search
-        if at_random and search.agreeing > 1:
+        if at_random and search.agreeing > 1 and not part.problem.settings.few_values:
+            # of one-hot columns the first starts know little, and agree all the same
             break
         found = stages.run("descent on a part", attempt, part, begin)
         search = replace(search, tried=(*search.tried, begin.name))

@@ -30,7 +30,7 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._range_finder import find_range
-from gloree.fitting._ridge_polynomials import best_ridges, fit_ridges
+from gloree.fitting._ridge_polynomials import RidgeFit, best_ridges, fit_ridges
 from gloree.fitting._unit_scales import (
     BACKFIT_ROWS,
     PROJECTION_ROWS,
@@ -75,20 +75,23 @@ NO_CURVATURE = 3.0
 class UnitStart:
     """A network without recurrence on the columns that passes see, and what it rests on.
 
-    `derivatives` and `decomposition` are those of the last pass.
+    `derivatives` and `decomposition` are those of the last pass; there is none where everything is
+    linear in the inputs, as of one-hot columns.
     """
 
     model: IORNN
     derivatives: Derivatives
-    decomposition: Decomposition
+    decomposition: Decomposition | None
     rank_reason: str | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
     def detail(self) -> str:
         """Outcome in words."""
-        found, status = self.derivatives, self.decomposition.status.name.lower()
-        kind = "ridge polynomials" if found.collinear else f"decomposition {status}"
+        found, kind = self.derivatives, "directions at random"
+        if self.decomposition is not None:
+            kind = f"decomposition {self.decomposition.status.name.lower()}"
+            kind = "ridge polynomials" if found.collinear else kind
         few = found.features.n_directions
         return f"{kind}, {len(found.tensors)} orders in {few} directions, {found.n_rows:,.0f} steps"
 
@@ -110,14 +113,18 @@ def units_from_derivatives(
         if n_hidden is None:
             n_hidden, reason = number_of_units(problem, found, data.subset(4 * wanted))
             found = estimate(problem, features, rows, n_hidden)
-        stack, scale = found.slices
-        decomposition = decompose(stack, n_hidden, output_scale=scale, random_state=problem.rng)
+        decomposition = None
+        if found.n_nonlinear:
+            stack, scale = found.slices
+            decomposition = decompose(stack, n_hidden, output_scale=scale, random_state=problem.rng)
         everything = wanted >= problem.data.n_rows
-        if everything or found.collinear or is_sure(problem, found, decomposition):
+        if everything or decomposition is None or found.collinear:
+            break
+        if is_sure(problem, found, decomposition):
             break
         rows.forget_rows()
         wanted = min(MORE_ROWS * wanted, problem.data.n_rows)
-    model = _network(problem, inputs, found, decomposition, rows)
+    model = _network(problem, found, decomposition, n_hidden, rows)
     rows.forget_rows()
     findings = (*_dependent(problem, inputs), *_linear(found))
     return UnitStart(model, found, decomposition, reason, findings)
@@ -224,17 +231,15 @@ def number_of_units(problem: FitProblem, found: Derivatives, rows: Subset) -> tu
 
 def _network(
     problem: FitProblem,
-    inputs: InputSummary,
     found: Derivatives,
-    decomposition: Decomposition,
+    decomposition: Decomposition | None,
+    n_hidden: int,
     rows: Subset,
 ) -> IORNN:
     """Network of the units: scales, biases and output weights beside their directions."""
     settings, features = problem.settings, found.features
     free = {"free_biases": settings.bias}
-    fitted = fit_ridges(found, decomposition.components, max_steps=0)
-    if found.collinear:
-        fitted = best_ridges(found, decomposition.components, problem.rng, RANDOM_STARTS)
+    fitted = _directions(problem, found, decomposition, n_hidden)
     v, y, beside = _some_rows(problem, found, rows)
     activation, noise = settings.activation, found.scale
     some = v[:: max(1, len(v) // PROJECTION_ROWS)]
@@ -252,6 +257,23 @@ def _network(
         direct_weights=np.zeros((A1.shape[1], problem.n_outputs)) if settings.direct else None,
         activation=activation,
     )
+
+
+def _directions(
+    problem: FitProblem, found: Derivatives, decomposition: Decomposition | None, n_hidden: int
+) -> RidgeFit:
+    """Directions of the units, and the polynomial of each."""
+    if decomposition is None:
+        features = found.features
+        start = problem.rng.standard_normal((n_hidden, features.n_directions))
+        start /= np.linalg.norm(start, axis=1, keepdims=True)
+        if found.root.shape[0]:
+            # the first order tells the span
+            return best_ridges(found, start, problem.rng, RANDOM_STARTS)
+        return RidgeFit(start, np.zeros((features.degree, n_hidden, len(found.scale))), 0.0)
+    if found.collinear:
+        return best_ridges(found, decomposition.components, problem.rng, RANDOM_STARTS)
+    return fit_ridges(found, decomposition.components, max_steps=0)
 
 
 def _some_rows(problem: FitProblem, found: Derivatives, rows: Subset) -> tuple[Array, Array, Array]:

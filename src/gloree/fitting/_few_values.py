@@ -36,7 +36,7 @@ def with_few_values(problem: FitProblem) -> FitProblem:
     Only where nothing was asked for that needs a moment of one order.
     """
     settings = problem.settings
-    free = isinstance(settings.moment, str) and settings.law is None and problem.encode is None
+    free = isinstance(settings.moment, str) and settings.law is None
     chosen = settings.recurrence is None or settings.recurrence.name == "instrument"
     if not (free and chosen) or problem.n_inputs > MOST_COLUMNS or settings.refinement is None:
         return problem

@@ -76,6 +76,8 @@ def report_of_search(
     start, errors = search.start, refined.errors
     recurrent = problem.settings.recurrence is not None
     conditions = {} if problem.settings.few_values else {"inputs": inputs.condition}
+    if start.decomposition is not None:
+        conditions["components"] = start.decomposition.condition
     findings = (*outputs.findings, *inputs.findings, *start.findings)
     return FitReport(
         sizes=_sizes(problem, start.model.n_hidden),
@@ -97,7 +99,7 @@ def report_of_search(
         weights=refined.weights,
         predicted_errors=refined.predicted_errors,
         specification=refined.specification,
-        conditions={**conditions, "components": start.decomposition.condition},
+        conditions=conditions,
         accuracies=refined.accuracies,
         certificate=refined.certificate,
         findings=(*findings, *refined.findings),
