@@ -192,6 +192,7 @@ def test_inputs_of_few_values_reach_the_loss_of_the_truth(values, activation):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize("activation", ["tanh", "quadratic"])
 @pytest.mark.parametrize("seed", range(3))
 def test_one_hot_inputs_reach_the_loss_of_the_truth_or_say_that_they_may_not(seed, activation):
@@ -207,6 +208,7 @@ def test_one_hot_inputs_reach_the_loss_of_the_truth_or_say_that_they_may_not(see
     assert excess < 1e-3 if certified else excess < 0.1
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     rng = np.random.default_rng(12)
     X = np.eye(4)[rng.integers(4, size=(2000, 10))]
@@ -218,6 +220,7 @@ def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     np.testing.assert_allclose(est.model_.input_weights.sum(axis=1), 0.0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     rng = np.random.default_rng(15)
     X = np.eye(4)[rng.integers(4, size=(1500, 10))]
@@ -240,6 +243,7 @@ def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activatio
     assert clf.report_.certificate is None
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize("activation", ["tanh", "quadratic"])
 def test_labels_of_one_hot_columns_need_no_column_left_out(activation):
     rng = np.random.default_rng(14)
