@@ -99,6 +99,10 @@ class HessianSums(Sums):
     hessian: Array = field(repr=False)
 
 
+ROWS_TOGETHER = 256
+"""Sensitivities of steps of a few segments wait until so many rows are multiplied at once."""
+
+
 def segments_at_once(layout: Layout) -> int:
     """Segments whose sensitivities fit into 4 MiB."""
     return max(8, 2**19 // (layout.n_hidden * layout.n_unit_parameters))
@@ -134,7 +138,8 @@ def hessian_sums(
     # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
     roots = like(slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
     regressors = at.leaving() * roots
-    root = np.asarray(np.linalg.qr(model.output_weights.T, mode="r"))  # R^T R = A2 A2^T
+    # A2^T = Q R: of J only R times the sensitivities is needed, as R^T R = A2 A2^T
+    turn, root = (np.asarray(part) for part in np.linalg.qr(model.output_weights.T))
     root = like(slopes, root)
     parts = [direction for direction in layout.directions if direction.n_units]
     kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
@@ -143,31 +148,42 @@ def hessian_sums(
 
     width, n_regressors = layout.n_unit_parameters, layout.output_width
     units = zeros(slopes, (width, width))
-    mixed = [zeros(slopes, (part.n_units, part.size, n_regressors)) for part in parts]
-    for rows, sensitivity in _sensitivity_steps(at, roots, parts[-1]):
+    mixed = zeros(slopes, (turn.shape[1], width, n_regressors))
+    waiting: list[tuple[Array, Array]] = []
+    n_waiting, last = 0, batch.packing.n_steps - 1
+    for step, (rows, sensitivity) in enumerate(_sensitivity_steps(at, roots, parts[-1])):
         chosen = np.flatnonzero(counted[rows])
-        if chosen.size == 0:
-            continue
-        whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
-        own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
-        each = [*(values[:, place] for values in kept), own]
-        seen = [
-            (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
-            for part, values in zip(parts, each, strict=True)
-        ]
-        joined = seen[0] if len(seen) == 1 else beside(seen)
-        units += joined.T @ joined
-        for total, values in zip(mixed, each, strict=True):
-            total += values.swapaxes(1, 2) @ regressors[place]
+        if chosen.size:
+            whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
+            own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
+            each = [*(values[:, place] for values in kept), own]
+            seen = [
+                (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
+                for part, values in zip(parts, each, strict=True)
+            ]
+            joined = seen[0] if len(seen) == 1 else beside(seen)
+            joined = joined.reshape(turn.shape[1], chosen.size, width)
+            waiting.append((joined, regressors[place]))
+            n_waiting += chosen.size
+        if waiting and (step == last or n_waiting >= ROWS_TOGETHER):
+            joined, entering = (
+                values[0] if len(waiting) == 1 else namespace(slopes).concatenate(values, axis=-2)
+                for values in zip(*waiting, strict=True)
+            )
+            flat = joined.reshape(-1, width)
+            units += flat.T @ flat
+            mixed += joined.swapaxes(1, 2) @ entering
+            waiting, n_waiting = [], 0
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = to_host(units)
-    for part, total in zip(parts, mixed, strict=True):
-        coupling = np.einsum("ja,jpf->paf", model.output_weights[part.units], to_host(total))
-        hessian[part.block, width:] = coupling.reshape(part.size, -1)
+    coupling = np.einsum("ar,rpf->paf", turn, to_host(mixed))
+    hessian[:width, width:] = coupling.reshape(width, -1)
     hessian[width:, :width] = hessian[:width, width:].T
     phi = regressors[index(regressors, counted)]
     hessian[width:, width:] = np.kron(np.eye(layout.n_outputs), to_host(phi.T @ phi))
-    return HessianSums(float(weights @ (batch.lengths - batch.before - batch.after)), hessian)
+    segment_of = np.repeat(np.arange(weights.shape[0]), batch.lengths)[batch.counted_rows]
+    n_rows = np.bincount(segment_of, minlength=weights.shape[0])
+    return HessianSums(float(weights @ n_rows), hessian)
 
 
 def _sensitivity_steps(
