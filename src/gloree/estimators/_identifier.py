@@ -20,14 +20,15 @@ from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
     FREE_POLYNOMIAL,
+    Detrend,
     IdentificationProblem,
     IdentificationSettings,
     check_records,
-    find_drift,
     identify,
     messages_of_u_and_y,
     read_inputs,
     read_records,
+    screen_records,
 )
 from gloree.metrics import score_model
 from gloree.models import IORNN, Explosions, predict_data
@@ -124,6 +125,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         unit: str | Activation = "tanh",
         *,
         n_directions: int | None = None,
+        detrend: Detrend = None,
         max_seconds: float = 60,
         random_state: RandomState = None,
         engine: object = None,
@@ -133,6 +135,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.n_nonlinear = n_nonlinear
         self.unit = unit
         self.n_directions = n_directions
+        self.detrend = detrend
         self.max_seconds = max_seconds
         self.random_state = random_state
         self.engine = engine
@@ -181,12 +184,14 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         """
         settings = self._settings()
         engine = get_engine(self.engine, verbose=self.verbose)
-        data = read_records(u, y, lengths)
+        data = read_records(u, y, lengths, gaps=True)
         check_records(data, settings)
+        screened = screen_records(data, settings.detrend)
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
-        found = identify(IdentificationProblem.of(data, settings, engine, find_drift(data)))
+        found = identify(IdentificationProblem.of(screened, settings, engine))
         self.model_, self.linear_model_ = found.model, found.linear_model
+        self.initial_states_ = found.initial_states
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
@@ -266,6 +271,10 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
                 f"direction needs a unit"
             )
+        if self.detrend not in (None, "constant", "linear"):
+            raise ValueError(
+                f"`detrend` must be None, 'constant' or 'linear', got {self.detrend!r}"
+            )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))
         if isinstance(seconds, bool) or not number:
@@ -288,6 +297,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             unit=unit,
             free_coefficients=free,
             n_directions=n_directions,
+            detrend=self.detrend,
             max_seconds=float(seconds),
             verbose=verbose,
         )

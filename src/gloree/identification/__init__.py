@@ -29,13 +29,14 @@ from gloree.identification._problem import (
 from gloree.identification._realisation import Realisation, ho_kalman, least_squares_realisation
 from gloree.identification._records import (
     check_records,
-    find_drift,
     messages_of_u_and_y,
     read_inputs,
     read_records,
 )
+from gloree.identification._screening import Detrend, Screened, screen_records
 
 __all__ = [
+    "Detrend",
     "FREE_POLYNOMIAL",
     "IdentificationProblem",
     "IdentificationSettings",
@@ -46,9 +47,9 @@ __all__ = [
     "LinearSystem",
     "NonlinearDirection",
     "Realisation",
+    "Screened",
     "check_records",
     "find_directions",
-    "find_drift",
     "ho_kalman",
     "identify",
     "impulse_response",
@@ -59,6 +60,7 @@ __all__ = [
     "nested_partitions",
     "read_inputs",
     "read_records",
+    "screen_records",
     "unit_biases",
     "with_copied_states",
     "with_delays",

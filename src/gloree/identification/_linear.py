@@ -15,7 +15,7 @@ from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel, linear_model
 from gloree.identification._problem import IdentificationProblem, longest_record, percent
 from gloree.identification._realisation import ho_kalman, least_squares_realisation, supported_order
-from gloree.identification._records import FIRST_ROWS, RecordSplit, split_records
+from gloree.identification._split import FIRST_ROWS, RecordSplit
 from gloree.identification._weighted_records import shifted_data
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
@@ -84,7 +84,7 @@ def fit_linear(problem: IdentificationProblem) -> LinearFit:
             f"linear states: give more data, or lower it"
         )
     response = impulse_response(records, n_lags, problem.engine)
-    split = split_records(records, warm_up=min(100, max(10, steps // 10)))
+    split = problem.split(min(100, max(10, steps // 10)))
     orders = [order] if order else range(1, min(LARGEST_ORDER, supported) + 1)
     candidates: list[tuple[OrderTrial, LinearModel]] = []
     for order in orders:
@@ -103,10 +103,10 @@ def fit_linear(problem: IdentificationProblem) -> LinearFit:
         # beyond its lags
         realisation = least_squares_realisation(response, linear.realisation.order)
         pair = (linear_model(realisation, linear.u, linear.y), linear)
-        rows = split.training.joined(split.held_out)
+        rows = split.everything
         linear = min(pair, key=lambda part: problem.error(part.model, rows))
     slowest = float(np.abs(linear.realisation.poles).max())
-    split = split_records(records, memory_of(linear.model), slowest)
+    split = problem.split(memory_of(linear.model), slowest)
     u, y = longest_record(records, MOMENT_ROWS)
     if linear.u.shape[0] < u.shape[0]:
         linear = linear_model(linear.realisation, u, y)

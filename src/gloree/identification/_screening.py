@@ -47,8 +47,8 @@ NAMED = 10  # rows that a message lists
 class Screened:
     """Records with finite outputs, and the rows that count.
 
-    Missing outputs are filled by interpolation for programs that need a number; `counted`,
-    (n_rows,), is False there and at spikes, whose rows are `spikes`.
+    `counted`, (n_rows,), is False where an output is missing, and at `spikes`. The coarse response
+    and its residual from before and after bridge such rows, for programs that need a number.
     """
 
     data: Sequences
@@ -79,6 +79,8 @@ def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
     spikes = find_spikes(u, y, bounds, counted)
     counted[spikes] = False
     findings = _spike_findings(spikes, data)
+    if not counted.all():
+        _bridge(y, _windows(u, bounds), bounds, counted)
     if detrend is None:
         findings += find_trends(u, y, bounds, counted)
     else:
@@ -148,6 +150,17 @@ def coarse_residual(windows: Array, y: Array, counted: BoolArray) -> Array:
     ridge = 1e-6 + len(gram) / max(len(known), 1)
     weights = np.linalg.solve(gram + ridge * np.eye(len(gram)), right)
     return np.asarray(y - middle - scaled @ weights)
+
+
+def _bridge(y: Array, windows: Array, bounds: list[slice], counted: BoolArray) -> None:
+    """Put the coarse response, and its residual interpolated, where outputs do not count."""
+    residual = coarse_residual(windows, y, counted)
+    for rows in bounds:
+        known = np.flatnonzero(counted[rows])
+        bad = np.flatnonzero(~counted[rows])
+        for column in range(y.shape[1]):
+            between = np.interp(bad, known, residual[rows][known, column])
+            y[rows.start + bad, column] += between - residual[rows][bad, column]
 
 
 # ----------------------------------------------------------------------------------- spikes

@@ -54,6 +54,8 @@ class WeightedRecords:
             segments = rows.segments
             for start, stop in zip(segments.start, segments.stop, strict=True):
                 counts[start:stop] = True
+            if rows.source.counting is not None:
+                counts &= rows.source.counting
         w = (counts[:, None] & np.isfinite(y)).astype(np.float64)
         places = data.starts[1:-1]
         parts = (tuple(np.split(values, places)) for values in (u, y, w))

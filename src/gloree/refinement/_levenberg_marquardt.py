@@ -77,6 +77,7 @@ class LevenbergMarquardt:
     ----------
     max_steps : int, default 200
     max_seconds : float, optional
+        No pass over the data begins after this; it may end as much later as a pass takes.
     damping : float, default 1e-3
         First lambda: small if the start is known to be close to the optimum.
     free : ndarray of bool of shape (size,), optional
@@ -135,10 +136,17 @@ class LevenbergMarquardt:
             while state.status is None:
                 state = search.step(state)
             status = state.status
+        except _OutOfTimeError:
+            status = RefinementStatus.TIME_LIMIT
         except KeyboardInterrupt:
             if engine.checkpoint is not None:
                 raise
+            status = RefinementStatus.INTERRUPTED
         return trace.solution(status, state.sums.gradient.n_rows)
+
+
+class _OutOfTimeError(Exception):
+    """No time is left for another pass."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +190,6 @@ class _Search:
         trace, before = self.trace, state.squares
         if trace.n_steps >= self.solver.max_steps:
             return replace(state, status=RefinementStatus.STEP_LIMIT)
-        if trace.steps[-1].seconds >= self.solver.max_seconds:
-            return replace(state, status=RefinementStatus.TIME_LIMIT)
         curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / before.n_rows
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
@@ -226,12 +232,22 @@ class _Search:
         moved = self.layout.move(model, full)
         return moved if self.solver.admit is None else self.solver.admit(moved)
 
+    def _look_at_the_clock(self) -> None:
+        """Raise an error where another pass would end too late, judging by the first step."""
+        trace, limit = self.trace, self.solver.max_seconds
+        if trace.steps and math.isfinite(limit):
+            seconds = trace.seconds
+            if seconds + 0.5 * trace.steps[0].seconds >= limit:
+                raise _OutOfTimeError
+
     def _normal(self, model: Network) -> NormalSums:
+        self._look_at_the_clock()
         function = partial(normal_sums, model=model, layout=self.layout)
         return self.engine.run(function, self.data, label="J^T J")
 
     def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
         """Squared error, and that per row; infinite where the model explodes."""
+        self._look_at_the_clock()
         try:
             sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
         except ExplosionError:
