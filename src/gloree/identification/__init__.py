@@ -36,8 +36,8 @@ from gloree.identification._records import (
 from gloree.identification._screening import Detrend, Screened, screen_records
 
 __all__ = [
-    "Detrend",
     "FREE_POLYNOMIAL",
+    "Detrend",
     "IdentificationProblem",
     "IdentificationSettings",
     "Identified",

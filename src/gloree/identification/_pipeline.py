@@ -79,9 +79,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(
-                network, "refinement", refine_network, search, starts, moments, linear
-            )
+            network = run(network, "refinement", refine_network, search, starts, moments, linear)
             last = Refitted(network.model, network.linear, "")
             last = run(last, "all rows", refit, search, network)
         else:
@@ -105,7 +103,9 @@ class _Stages:
     runner: StageRunner
     budget: Budget
 
-    def run(self, before: Value, name: str, function: Callable[..., Value], *given: object) -> Value:
+    def run(
+        self, before: Value, name: str, function: Callable[..., Value], *given: object
+    ) -> Value:
         """Return the value of a stage, or `before`."""
         if self.budget.interrupted:
             return before

@@ -45,6 +45,7 @@ def read_records(
     with messages_of_u_and_y():
         data = as_sequences(inputs, outputs, lengths=lengths, check_finite=False)
         _refuse_missing_inputs(data)
+        assert data.Y is not None
         values = np.asarray(loaded(data.Y))
         missing = np.isnan(values) if gaps and values.dtype.kind == "f" else np.False_
         if missing.any():
@@ -78,7 +79,8 @@ def _without_masks(y: object) -> object:
     if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]):
         return [_without_masks(part) for part in y]
     if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
-        return y.astype(np.float64).filled(np.nan)
+        masked: Any = y.astype(np.float64)
+        return masked.filled(np.nan)
     if is_column(y):
         return _filled_column(y) if missing_places(cast(Any, y)).size else y
     if is_frame(y) and any(missing_places(column).size for column in columns_of(y)):

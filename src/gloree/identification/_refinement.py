@@ -109,9 +109,7 @@ def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
         )
     else:
         rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
-        end = search.descend(
-            fit.linear.model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds
-        )
+        end = search.descend(fit.linear.model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
     return RefinedLinear(end, problem.error(end.model, split.held_out))
 
 
@@ -153,7 +151,8 @@ def refine_network(
     plan = [(split.training, seconds)]
     if split.training.n_counted > 1.5 * FIRST_ROWS:
         plan.insert(0, (split.first_training(FIRST_ROWS), FIRST_TIME * seconds))
-    best, n_steps, history = ends[0], 0, ()
+    best, n_steps = ends[0], 0
+    history: History = ()
     for rows, limit in plan:
         end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         n_steps, history = n_steps + end.n_steps, history + end.history
@@ -172,7 +171,10 @@ def refine_network(
             f"independent ones, can tell, and the linear model was kept"
         )
         model, notes = linear.model, (*notes, note)
-    detail = f"{n_steps} steps, {best.status.value}, held-out {percent(error)}"
+    detail = (
+        f"{n_steps} steps, {best.status.value}, held-out {percent(error)}, better than linear by "
+        f"{compared.gain / max(compared.error, 1e-300):.1f} standard errors"
+    )
     return RefinedNetwork(
         model,
         linear.model,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -70,12 +71,12 @@ def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
     """
     assert data.Y is not None
     u, y = (np.array(values, dtype=np.float64) for values in (data.X, data.Y))
-    missing = np.isnan(y).any(axis=1)
+    missing: BoolArray = np.asarray(np.isnan(y).any(axis=1))
     bounds = [slice(int(a), int(b)) for a, b in zip(data.starts[:-1], data.starts[1:], strict=True)]
     for number, rows in enumerate(bounds):
         _check_outputs(u[rows], y[rows], number, len(bounds))
         y[rows] = _filled(y[rows])
-    counted = ~missing
+    counted: BoolArray = np.asarray(~missing)
     spikes = find_spikes(u, y, bounds, counted)
     counted[spikes] = False
     findings = _spike_findings(spikes, data)
@@ -121,7 +122,7 @@ def _filled(y: Array) -> Array:
 
 
 def _windows(u: Array, bounds: list[slice]) -> Array:
-    """Means of the inputs over windows of lags, (n_rows, n_windows n_inputs); u_0 before a start."""
+    """Means of the inputs over windows of lags, (n_rows, n_windows n_inputs), after u_0."""
     longest = max(rows.stop - rows.start for rows in bounds)
     last = min(LONGEST_WINDOW, max(longest // 5, 2))
     edges = [0, 1, 2]
@@ -133,7 +134,7 @@ def _windows(u: Array, bounds: list[slice]) -> Array:
         sums = np.cumsum(padded - padded.mean(axis=0), axis=0)
         sums = np.vstack((np.zeros((1, u.shape[1])), sums))
         end = edges[-1] + 1 + np.arange(rows.stop - rows.start)
-        for k, (near, far) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for k, (near, far) in enumerate(pairwise(edges)):
             mean = (sums[end - near] - sums[np.maximum(end - far, 0)]) / (far - near)
             columns[rows, k] = mean + padded.mean(axis=0)
     return columns.reshape(u.shape[0], -1)
@@ -257,9 +258,7 @@ def listed_rows(rows: IntArray, data: Sequences) -> str:
 # ----------------------------------------------------------------------------------- trends
 
 
-def find_trends(
-    u: Array, y: Array, bounds: list[slice], counted: BoolArray
-) -> tuple[Finding, ...]:
+def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> tuple[Finding, ...]:
     """Warn of the first output whose coarse residual has a trend along some record."""
     y = y / np.maximum(np.abs(y).max(axis=0), 1e-300)
     residual = coarse_residual(_windows(u, bounds), y, counted)

@@ -21,7 +21,7 @@ HELD_OUT = 0.2  # share of the rows on which orders, starts and networks are com
 MOST_BLOCKS = 4  # blocks of a record that are held out, at most
 LEAST_BLOCK = 20  # rows of a block, at least; records of fewer than five blocks are held out whole
 CORRELATED = 0.1
-"""A block has ten times as many rows as the autocorrelation of the outputs takes to fall to this."""
+"""A block is ten times as long as the autocorrelation of the outputs needs to fall to this."""
 
 SEGMENT = 250  # rows of a segment of a long record
 REMEMBERED = 0.02
@@ -168,7 +168,8 @@ def split_records(
 
 def _first_rows(records: Sequences, warm_up: int) -> BoolArray:
     steps = np.arange(records.n_rows) - np.repeat(records.starts[:-1], records.lengths)
-    return np.asarray(steps < np.repeat(np.minimum(warm_up, records.lengths // 10), records.lengths))
+    lead = np.repeat(np.minimum(warm_up, records.lengths // 10), records.lengths)
+    return np.asarray(steps < lead)
 
 
 def _counting(source: Source, rows: BoolArray) -> Subset:
@@ -182,4 +183,3 @@ def _counting(source: Source, rows: BoolArray) -> Subset:
 def _in_two_batches(source: Source, segments: Segments) -> Subset:
     """One batch for each of two workers; a batch runs all its segments side by side."""
     return Subset(source, segments.split_evenly(2))
-

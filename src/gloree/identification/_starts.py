@@ -1,10 +1,10 @@
 """Initial states as weights: a column of the inputs that is 1 at the first row of a record.
 
 A network starts from h_0 = 0. With one more input, the indicator s_t of a record's first row, its
-weights e enter where U h_0 would: z_1 = A1 u_1 + e + b, so that e = U h_0 makes the start at h_0, and
-a free e is a free start. Records have a column each where they are few. Many share the columns
-s_t (u_1, 1), whose weights are those of the equilibrium of the first input, U h(u_1), which is affine
-in u_1 for linear states; then the first rows of a record do not count.
+weights e enter where U h_0 would: z_1 = A1 u_1 + e + b, so that e = U h_0 makes the start at h_0,
+and a free e is a free start. Records have a column each where they are few. Many share the columns
+s_t (u_1, 1), whose weights are those of the equilibrium of the first input, U h(u_1), which is
+affine in u_1 for linear states; then the first rows of a record do not count.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Starts:
     @property
     def own(self) -> bool:
         """Whether every record has a column of its own."""
-        return self.first_inputs.shape[0] <= MOST_OWN
+        return bool(self.first_inputs.shape[0] <= MOST_OWN)
 
     @property
     def n_columns(self) -> int:
         """Columns that records gain."""
         n_records, n_inputs = self.first_inputs.shape
-        return n_records if self.own else n_inputs + 1
+        return int(n_records if self.own else n_inputs + 1)
 
     @property
     def _values(self) -> Array:
