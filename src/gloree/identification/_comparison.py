@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from scipy import stats
 
 from gloree._arrays import row_squares, take_rows, to_host
 from gloree._sums import Sums
@@ -18,8 +19,7 @@ from gloree.models import IORNN, ExplosionError, Network
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows
 
-WORTH_HAVING = 1.65
-"""Standard errors by which a larger model has to be better, of a one-sided test at 5 %."""
+CHANCE = 0.025  # of taking a larger model that gains nothing, by Student's t
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Comparison:
     @property
     def is_certain(self) -> bool:
         """Whether the gain is beyond what so few samples can mistake."""
-        return self.gain > WORTH_HAVING * self.error
+        certain = stats.t.isf(CHANCE, max(self.n_independent - 1.0, 1.0))
+        return bool(self.gain > certain * self.error)
 
 
 def compare(

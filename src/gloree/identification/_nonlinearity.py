@@ -14,7 +14,7 @@ from gloree.identification._comparison import compare
 from gloree.identification._directions import NonlinearDirection, growing_directions, lag_tensors
 from gloree.identification._linear import LinearFit
 from gloree.identification._networks import Directions, unit_biases, with_copied_states
-from gloree.identification._problem import IdentificationProblem
+from gloree.identification._problem import IdentificationProblem, n_free_weights
 from gloree.models import IORNN, ExplosionError
 
 UNITS = (5, 3, 2, 1)
@@ -106,14 +106,6 @@ def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ..
     return tuple(
         q for q, size in zip(units, sizes, strict=True) if n_values >= VALUES_PER_WEIGHT * size
     )
-
-
-def n_free_weights(n: int, q: int, d: int, p: int) -> int:
-    """Weights of n linear states and q units that a change of the states' coordinates leaves.
-
-    Of n^2 + n (d + p) + q (2 n + q + d + p + 1) + d p + p weights n^2 are coordinates.
-    """
-    return n * (d + p) + q * (2 * n + q + d + p + 1) + d * p + p
 
 
 def unless_explosive(make: Callable[..., IORNN], *arguments: object) -> list[IORNN]:

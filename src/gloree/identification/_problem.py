@@ -141,6 +141,14 @@ def longest_record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
     return _as_floats(data, slice(int(begin), int(min(end, begin + n_rows))))
 
 
+def n_free_weights(n: int, q: int, d: int, p: int) -> int:
+    """Weights of n linear states and q units that a change of the states' coordinates leaves.
+
+    Of n^2 + n (d + p) + q (2 n + q + d + p + 1) + d p + p weights n^2 are coordinates.
+    """
+    return n * (d + p) + q * (2 * n + q + d + p + 1) + d * p + p
+
+
 def percent(error: float) -> str:
     """An error as text."""
     return f"{100 * error:.3g} %"

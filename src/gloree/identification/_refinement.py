@@ -18,8 +18,10 @@ from gloree.models import IORNN
 from gloree.refinement import RefinementStatus
 
 TRIAL_ROWS = 10_000  # rows on which starts are compared
-TRIALS = ((8, 4), (3, 10))
+TRIALS = ((12, 4), (4, 12), (2, 30))
 """Rounds of the comparison: how many of the best starts go on, and for how many steps."""
+
+OF_A_KIND = 3  # starts of each number of units and of directions in the first round, at most
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 NEAR_OPTIMUM = 1e-9  # first damping where a linear model starts from least squares on its response
@@ -54,13 +56,14 @@ def rank_starts(search: Search, fit: LinearFit, found: Nonlinearity) -> RankedSt
         if q < len(directions) or (made and search.budget.left() < enough):
             continue
         biases = unit_biases(q, n_directions=len(directions))
-        made += [
+        alike = [
             (problem.error(model, rows), model)
             for seen, driven in nested_partitions(linear, directions)
             for model in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven
             )
         ]
+        made += sorted(alike, key=lambda pair: pair[0])[:OF_A_KIND]
     sound = sorted((pair for pair in made if math.isfinite(pair[0])), key=lambda pair: pair[0])
     ends = [SearchEnd(model, held_out=error) for error, model in sound]
     for n_kept, n_steps in TRIALS:
@@ -69,8 +72,8 @@ def rank_starts(search: Search, fit: LinearFit, found: Nonlinearity) -> RankedSt
             if tried and search.budget.left() < enough:
                 break
             tried.append(search.descend(end.model, rows, max_steps=n_steps))
-        ends = sorted(tried, key=lambda end: end.judged)
-    if not ends or not math.isfinite(ends[0].judged):
+        ends = sorted(tried, key=search.judged)
+    if not ends or not math.isfinite(search.judged(ends[0])):
         return RankedStarts()
     n_units = ends[0].model.n_hidden - fit.order
     detail = f"{len(sound)} made, {n_units} nonlinear units in the best"
@@ -157,10 +160,8 @@ def refine_network(
         end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         n_steps, history = n_steps + end.n_steps, history + end.history
         best = end
-    pair = (best.model, moments.model)
-    model = min(pair, key=lambda each: problem.error(each, split.held_out))
-    if model.n_inputs < split.source.data.n_inputs:
-        model = split.starts.extended(model)
+    pair = (search.measured(best.model), search.measured(moments.model))
+    model = min(pair, key=search.judged).model
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gloree.engine import Subset
 from gloree.identification._budget import Budget
-from gloree.identification._problem import IdentificationProblem, percent
+from gloree.identification._problem import IdentificationProblem, n_free_weights, percent
 from gloree.identification._realisation import pulled_inside
 from gloree.identification._split import RecordSplit
 from gloree.models import IORNN, ExplosionError, Network
@@ -39,11 +39,6 @@ class SearchEnd:
     fitted: float = math.inf
     held_out: float = math.inf
     history: History = ()
-
-    @property
-    def judged(self) -> float:
-        """Held-out error, if there is any."""
-        return self.fitted if math.isnan(self.held_out) else self.held_out
 
 
 @dataclass(frozen=True)
@@ -147,9 +142,36 @@ class Search:
         free[layout.indices["direct_weights"][self.problem.records.n_inputs :]] = False
         return layout, free
 
-    def error(self, model: IORNN, rows: Subset) -> float:
-        """Root mean square error over outputs; infinite where the network explodes."""
-        return self.problem.error(model, rows)
+    def measured(self, model: IORNN) -> SearchEnd:
+        """Errors of a network as it is, on training and on held-out rows."""
+        if model.n_inputs < self.split.source.data.n_inputs:
+            model = self.split.starts.extended(model)
+        fitted, held_out = (
+            model.n_outputs * self.problem.error(model, rows) ** 2
+            for rows in (self.split.training, self.split.held_out)
+        )
+        return SearchEnd(model, fitted=fitted, held_out=held_out)
+
+    def judged(self, end: SearchEnd) -> float:
+        """Error by which networks of several sizes are compared, on all rows.
+
+        Held-out rows alone are few, and all of some part of the record. Rows that trained count
+        with the factor (n + p) / (n - p) for p weights and n values (final prediction error [1]_).
+
+        References
+        ----------
+        .. [1] H. Akaike, "Fitting autoregressive models for prediction", Annals of the Institute
+           of Statistical Mathematics 21 (1969) 243-247.
+        """
+        model, split = end.model, self.split
+        q = model.n_hidden - linear_units(model).size
+        d, p = self.problem.records.n_inputs, model.n_outputs
+        size = n_free_weights(model.n_hidden - q, q, d, p)
+        n, outside = split.training.n_counted * p, split.held_out.n_counted * p
+        if size >= n:
+            return math.inf
+        fitted = end.fitted * (n + size) / (n - size)
+        return (n * fitted + outside * end.held_out) / (n + outside)
 
 
 def linear_units(model: IORNN) -> np.ndarray:

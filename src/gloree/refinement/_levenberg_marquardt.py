@@ -17,6 +17,7 @@ from gloree._sums import Sums
 from gloree.engine import Engine, Selection
 from gloree.models import ExplosionError, Network
 from gloree.refinement._layout import Layout
+from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._losses import Loss
 from gloree.refinement._sensitivities import (
     GradientSums,
@@ -62,7 +63,10 @@ class NormalSums(Sums):
 
 def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     """Sums of one batch: the gradient by the adjoint, J^T J by forward sensitivities."""
-    return NormalSums(gradient_sums(batch, model, layout), hessian_sums(batch, model, layout))
+    at = Linearisation.of(batch, model, layout)
+    return NormalSums(
+        gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
+    )
 
 
 @dataclass(frozen=True, eq=False)

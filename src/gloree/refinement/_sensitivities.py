@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from gloree._arrays import (
     beside,
@@ -14,6 +15,7 @@ from gloree._arrays import (
     contiguous,
     empty,
     index,
+    is_tensor,
     like,
     namespace,
     ones,
@@ -68,11 +70,16 @@ class GradientSums(SquareSums):
 
 
 def gradient_sums(
-    batch: Batch, model: Network, layout: Layout, n_largest: int | None = None
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    n_largest: int | None = None,
+    at: Linearisation | None = None,
 ) -> GradientSums:
     r"""Sums of one batch for the gradient of the squared error.
 
-    The leverage of `n_largest` segments is kept, or that of all.
+    The leverage of `n_largest` segments is kept, or that of all. `at` is the network linearised
+    there, if that is known.
 
     .. math::
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
@@ -82,7 +89,7 @@ def gradient_sums(
     :math:`z^m` in unit i has :math:`\sum_t (A_2 r_t + U^T \delta_{t+1})_i z_{ti}^m`. Time
     O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
-    at = Linearisation.of(batch, model, layout)
+    at = at or Linearisation.of(batch, model, layout)
     residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
     leverage = sqrt(row_squares(at.slopes)) * (1.0 + sqrt(row_squares(at.states.h)))
     largest = to_host(stretch_maxima(leverage, batch.starts))
@@ -115,7 +122,11 @@ def rows_at_once(layout: Layout) -> int:
 
 
 def hessian_sums(
-    batch: Batch, model: Network, layout: Layout, weights: Array | None = None
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    weights: Array | None = None,
+    at: Linearisation | None = None,
 ) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
 
@@ -128,11 +139,12 @@ def hessian_sums(
 
     Of two chains, the forward one is run first and its sensitivities are kept: the other one walks
     the steps in the opposite order. The rows of a segment count `weights`, (n_segments,), or 1.
+    `at` is the network linearised on the batch, if that is known.
     Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
     subsample of the data.
     """
-    at = Linearisation.of(batch, model, layout)
+    at = at or Linearisation.of(batch, model, layout)
     slopes = at.slopes
     weights = np.ones(batch.lengths.shape[0]) if weights is None else weights
     # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
@@ -145,6 +157,7 @@ def hessian_sums(
     kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted_rows] = True
+    everything = bool(counted.all())
 
     width, n_regressors = layout.n_unit_parameters, layout.output_width
     units = zeros(slopes, (width, width))
@@ -152,7 +165,7 @@ def hessian_sums(
     waiting: list[tuple[Array, Array]] = []
     n_waiting, last = 0, batch.packing.n_steps - 1
     for step, (rows, sensitivity) in enumerate(_sensitivity_steps(at, roots, parts[-1])):
-        chosen = np.flatnonzero(counted[rows])
+        chosen = np.arange(rows.size) if everything else np.flatnonzero(counted[rows])
         if chosen.size:
             whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
             own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
@@ -207,8 +220,13 @@ def _sensitivity_steps(
         else:
             before = contiguous(current[:, :alive])
             current = (U @ before.reshape(k, -1)).reshape(k, alive, size)
-        for i in range(k):
-            current[i, :, i * m : (i + 1) * m] += entering[begin:end]
+        if is_tensor(current):
+            for i in range(k):
+                current[i, :, i * m : (i + 1) * m] += entering[begin:end]
+        else:
+            a, b, c = current.strides
+            own_weights = as_strided(current, (k, alive, m), (a + m * c, b, c))
+            own_weights += entering[begin:end]
         current *= steep[begin:end].T[:, :, None]
         if size > cut:
             current[owners, :, places] += own[begin:end].T
