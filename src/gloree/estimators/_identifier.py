@@ -57,16 +57,29 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
     n_nonlinear : int or None, default None
         Nonlinear units; None tries up to five and keeps what held-out data prefer; 0 fits a
         linear model.
-    unit : str or Activation, default "tanh"
-        Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
+    unit : str or Activation, default "auto"
+        Activation of the nonlinear units. Bounded ones ("tanh") keep the network stable whatever
         the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
-        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
+        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is. "auto"
+        takes tanh, unless such polynomials are better by a margin and do not explode on
+        inputs somewhat larger than those of the fit.
     n_directions : int or None, default None
         Linear combinations of [h_{t-1}, u_t] that nonlinearities see, up to 3, and among which the
         units are shared at the start: one for each static nonlinearity of the system. None takes
         two where held-out data can tell that they are better than one.
+    detrend : {None, "constant", "linear"}, default None
+        What is taken from the inputs and outputs of every record before the fit: nothing; its mean,
+        so far as it differs from that of all records; or its straight line, but for that mean.
+        `predict` does nothing of the kind: it neither takes a trend from its inputs nor adds
+        one to its outputs, which are around the mean of the outputs of the fit. A drift that the
+        input does not cause is named by a warning where `detrend` is None.
+    initial : {"equilibrium", "rest"} or array, default "equilibrium"
+        State of `predict` and `score` before the first row where they are not told otherwise. In
+        the fit, the initial state of every record is free, and starts from the equilibrium of its
+        first input.
     max_seconds : float, default 60
-        Time for the whole fit, about.
+        Limit on the time for the whole fit. What is tried is counted, not timed: two fits that end
+        before are equal, and where time is up a note in the report says so.
     random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Kept for the interface; nothing is drawn.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -122,10 +135,11 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self,
         n_linear: int | None = None,
         n_nonlinear: int | None = None,
-        unit: str | Activation = "tanh",
+        unit: str | Activation = "auto",
         *,
         n_directions: int | None = None,
         detrend: Detrend = None,
+        initial: object = "equilibrium",
         max_seconds: float = 60,
         random_state: RandomState = None,
         engine: object = None,
@@ -136,6 +150,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.unit = unit
         self.n_directions = n_directions
         self.detrend = detrend
+        self.initial = initial
         self.max_seconds = max_seconds
         self.random_state = random_state
         self.engine = engine
@@ -281,11 +296,13 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        free = isinstance(self.unit, str) and self.unit == "polynomial"
+        name = self.unit if isinstance(self.unit, str) else ""
+        auto, free = name == "auto", name == "polynomial"
         try:
-            unit = FREE_POLYNOMIAL if free else get_activation(self.unit)
+            given = get_activation("tanh" if auto or free else self.unit)
         except ValueError as error:
-            raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
+            raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
+        unit = FREE_POLYNOMIAL if free else given
         if isinstance(unit, PerUnit) or unit.degree == 1:
             raise ValueError(
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -296,6 +313,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             n_nonlinear=n_nonlinear,
             unit=unit,
             free_coefficients=free,
+            auto=auto,
             n_directions=n_directions,
             detrend=self.detrend,
             max_seconds=float(seconds),

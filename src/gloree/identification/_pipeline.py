@@ -57,14 +57,18 @@ def identify(problem: IdentificationProblem) -> Identified:
     """Run all stages.
 
     A keyboard interrupt ends them at once, with the best model so far, unless there is a
-    checkpoint, or no model yet.
+    checkpoint.
 
     Raises a ValueError if the samples do not support as many linear states as were asked for, and a
     TooFewSamplesError if no record is long enough.
     """
     settings = problem.settings
     budget = Budget(problem.engine, settings.max_seconds)
-    with problem.engine.small_matrices(), stage_runner(N_STAGES, settings.verbose) as stages:
+    with (
+        problem.engine.small_matrices(),
+        budget.listening(),
+        stage_runner(N_STAGES, settings.verbose) as stages,
+    ):
         fit = stages.run("linear model", fit_linear, problem)
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
@@ -107,7 +111,7 @@ class _Stages:
         self, before: Value, name: str, function: Callable[..., Value], *given: object
     ) -> Value:
         """Return the value of a stage, or `before`."""
-        if self.budget.interrupted:
+        if self.budget.is_over:
             return before
         try:
             return self.runner.run(name, function, *given)  # type: ignore[type-var]

@@ -31,17 +31,24 @@ class IdentificationSettings:
 
     Numbers of linear states, nonlinear units, and directions that these units see are left to the
     data where they are None. `unit` is the activation of the nonlinear units; `free_coefficients`
-    says whether the coefficients of polynomial units are fitted.
+    says whether the coefficients of polynomial units are fitted. With `auto`, units of `unit` and
+    polynomials with free coefficients compete.
     """
 
     n_linear: int | None = None
     n_nonlinear: int | None = None
     unit: Activation = tanh
     free_coefficients: bool = False
+    auto: bool = False
     n_directions: int | None = None
     detrend: Detrend = None
     max_seconds: float = 60.0
     verbose: int = 0
+
+    @property
+    def kinds(self) -> tuple[Activation, ...]:
+        """Kinds of units that compete."""
+        return (self.unit, FREE_POLYNOMIAL) if self.auto else (self.unit,)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ class Search:
     def _layout(self, model: IORNN) -> tuple[Layout, np.ndarray]:
         """Weights of a network with columns for starts, and which of them move."""
         sizes = model.n_inputs, model.n_hidden, model.n_outputs
-        free_coefficients = self.problem.settings.free_coefficients
+        settings = self.problem.settings
+        free_coefficients = settings.free_coefficients or settings.auto
         powers = polynomial_powers(model.activation, model.n_hidden) if free_coefficients else ()
         layout = Layout(*sizes, direct=True, free_coefficients=powers)
         free = np.ones(layout.size, dtype=bool)
