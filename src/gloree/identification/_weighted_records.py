@@ -20,7 +20,7 @@ class RecordGroup:
     """Records of similar length side by side, padded at their ends with rows of weight zero.
 
     `numbers` (n,) are those of the records, `lengths` (n,) their rows. Shapes: `u` (n, n_rows,
-    n_inputs), `y` and `w` (n, n_rows, n_outputs). Outputs that do not count are zero.
+    n_inputs), `y` and `w` (n, n_rows, n_outputs). Missing outputs are zero.
     """
 
     numbers: IntArray
@@ -58,7 +58,7 @@ class WeightedRecords:
                 counts &= rows.source.counting
         w = (counts[:, None] & np.isfinite(y)).astype(np.float64)
         places = data.starts[1:-1]
-        parts = (tuple(np.split(values, places)) for values in (u, y, w))
+        parts = [tuple(np.split(values, places)) for values in (u, y, w)]
         return cls(*parts)
 
     @property
@@ -127,7 +127,7 @@ class WeightedRecords:
         for place, i in enumerate(chosen):
             n = len(self.u[i])
             u[place, :n], w[place, :n] = self.u[i], self.w[i]
-            y[place, :n] = np.where(self.w[i] > 0.0, self.y[i], 0.0)
+            y[place, :n] = np.nan_to_num(self.y[i], posinf=0.0, neginf=0.0)
         lengths = np.array([len(self.u[i]) for i in chosen])
         return RecordGroup(np.array(chosen), lengths, u, y, w)
 
