@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from gloree.identification._linear_starts import (
     LinearStart,
     arx_start,
@@ -22,8 +20,6 @@ from gloree.identification._output_error import (
     balanced,
     fit_inputs,
     refine,
-    squares_of,
-    with_states,
 )
 from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
@@ -44,10 +40,9 @@ SETTLED = 1e-5
 
 @dataclass(frozen=True)
 class SystemTrial:
-    """The best system of an order, with its held-out error (root mean square)."""
+    """The best system of an order, and the start that led to it."""
 
     fit: OutputErrorFit
-    held_out: float
     start: str
 
     @property
@@ -75,14 +70,18 @@ def all_starts(records: WeightedRecords, responses: Sequence[Array]) -> list[Lin
     return starts
 
 
+def few_starts(records: WeightedRecords) -> list[LinearStart]:
+    """Starts that cost little."""
+    return [*subspace_starts(records, HORIZONS[0]), *arx_start(records, ARX_LAGS[0])]
+
+
 def search_systems(
-    training: WeightedRecords,
-    held_out: WeightedRecords,
+    records: WeightedRecords,
     orders: Sequence[int],
     starts: Sequence[LinearStart],
     ended: Callable[[], bool] = lambda: False,
 ) -> list[SystemTrial]:
-    """Best system of every order that starts support, refined on the training weights.
+    """Best system of every order that starts support.
 
     From the largest order down: the balanced truncation of each is a start of the next.
     """
@@ -93,11 +92,11 @@ def search_systems(
         for start in starts:
             pair = stable_pair(start, order) if order <= start.largest else None
             if pair is not None:
-                candidates.append((fit_inputs(*pair, training), start.name))
+                candidates.append((fit_inputs(*pair, records), start.name))
             if ended() and candidates:
                 break
         if above is not None:
-            candidates.append((fit_inputs(*truncated(above, order), training), "truncation"))
+            candidates.append((fit_inputs(*truncated(above, order), records), "truncation"))
         candidates = [each for each in candidates if math.isfinite(each[0].squares)]
         if not candidates:
             continue
@@ -105,12 +104,12 @@ def search_systems(
         chosen = candidates[:FOLLOWED]
         for steps, kept in ((FIRST_STEPS, 1), (MORE_STEPS, 1)):
             chosen = [
-                (refine(fit, training, steps, settled=SETTLED, ended=ended), name)
+                (refine(fit, records, steps, settled=SETTLED, ended=ended), name)
                 for fit, name in chosen
             ]
             chosen = sorted(chosen, key=lambda each: each[0].squares)[:kept]
         above, name = chosen[0]
-        trials.append(SystemTrial(above, held_out_error(above, training, held_out), name))
+        trials.append(SystemTrial(above, name))
         if ended():
             break
     return trials[::-1]
@@ -121,22 +120,3 @@ def truncated(fit: OutputErrorFit, order: int) -> tuple[Array, Array]:
     system = fit.system
     _, T, inverse = balanced(system.A, system.B, system.C, 4000)
     return inverse[:order] @ system.A @ T[:, :order], system.C @ T[:, :order]
-
-
-def held_out_error(
-    fit: OutputErrorFit, training: WeightedRecords, held_out: WeightedRecords
-) -> float:
-    """Root mean square of the free run on held-out rows.
-
-    A record is run from the state that its training rows give; one without such rows from the state
-    that its held-out rows give.
-    """
-    states = fit.states.copy()
-    alone = training.counted == 0.0
-    if alone.any():
-        states[alone] = with_states(fit.system, held_out, fit.error**2).states[alone]
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = squares_of(fit.system, states, held_out)
-    if not math.isfinite(squares):
-        return math.inf
-    return math.sqrt(squares / max(held_out.n_counted, 1.0))

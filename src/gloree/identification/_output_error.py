@@ -97,7 +97,7 @@ def with_states(
     """Find the states in front of all records by least squares; the system stays.
 
     With a variance `noise` of the outputs' noise, states have a prior: the mean is the equilibrium
-    of a record's first input, and the covariance that of the states along the records.
+    of a record's first input, and the variance that of the states along the records.
     """
     n_rows = max(len(u) for u in records.u)
     T = output_normal(system.A, system.C, n_rows)
@@ -263,17 +263,13 @@ def _equations(
 
 
 def _prior(system: LinearSystem, states: Array, records: WeightedRecords, noise: float) -> Array:
-    """Weight of (x_0 - equilibrium): noise times the inverse covariance of states on the way."""
-    n = system.order
-    total, count = np.zeros((n, n)), 0
+    """Weight of (x_0 - equilibrium): noise over the mean square of states on the way, isotropic."""
+    total, count = 0.0, 0
     for group, _, x in run_records(system, states, records):
         inside = np.arange(x.shape[1]) < group.lengths[:, None]
         away = (x - x[inside].mean(axis=0)) * inside[..., None]
-        total += np.einsum("rti,rtj->ij", away, away)
-        count += int(inside.sum())
-    values, vectors = np.linalg.eigh(total / max(count, 1))
-    values = np.maximum(values, 1e-12 * max(values[-1], 1e-300))
-    return np.asarray((vectors * (noise / values)) @ vectors.T + PRIOR * np.eye(n))
+        total, count = total + float(np.sum(np.square(away))), count + int(inside.sum())
+    return (PRIOR + noise * count / max(total, 1e-300)) * np.eye(system.order)
 
 
 def _decays(system: LinearSystem, n_rows: int) -> Array:

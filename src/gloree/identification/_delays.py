@@ -1,0 +1,190 @@
+"""Dead times of inputs: proposed by scans of small ARX models, and taken where systems gain by them.
+
+A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
+orders fit better with it, or as well with at least two states fewer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
+from gloree.identification._output_error import fit_inputs, refine
+from gloree.identification._weighted_records import WeightedRecords, shifted
+from gloree.sequences import Array, IntArray
+
+MOST_DELAY = 400  # samples, at most; and an eighth of the longest record
+SCANNED = (1, 2, 4)  # orders of the ARX models of the scans
+PASSES = 3  # rounds over all inputs
+SAME_SQUARES = 1.02
+"""Of delays whose squared errors are within this factor of the least, the longest is proposed."""
+
+TRIAL_ORDERS = (1, 2, 3, 4, 6)
+TRIAL_ROWS = 6000
+SAVED = 2  # states that a delay has to save where it does not lower the error
+LEAST_GAIN = 50.0
+"""A delay lowers the error if the squares fall by this share of one row's, or by half a percent."""
+
+EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
+
+
+def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: False) -> IntArray:
+    """Delay of each input in samples, zero where the data do not show one."""
+    none = np.zeros(records.n_inputs, dtype=np.int64)
+    proposals = proposed_delays(records)
+    if not proposals:
+        return none
+    few = records.first(TRIAL_ROWS + 4 * int(max(p.max() for p in proposals)))
+    plain = _trials(few, none, ended)
+    best, chosen, order = none, plain, 0
+    for delays in proposals:
+        trials = _trials(few, delays, ended)
+        if trials and _gains(trials, chosen, few.n_counted):
+            best, chosen = delays, trials
+    if best is none:
+        return none
+    order = _least_order(chosen, few.n_counted)
+    trial = next(each for each in chosen if each.order == order)
+    return _polished(few, best, trial, ended)
+
+
+def proposed_delays(records: WeightedRecords) -> list[IntArray]:
+    """Delays of least squared error of ARX models of a few orders, one input after another."""
+    longest = max(len(u) for u in records.u)
+    most = min(MOST_DELAY, longest // 8)
+    if most < 1:
+        return []
+    covariances = _covariances(records, most + max(SCANNED) + 2)
+    found: dict[tuple[int, ...], IntArray] = {}
+    for order in SCANNED:
+        delays = np.zeros(records.n_inputs, dtype=np.int64)
+        for _ in range(PASSES if records.n_inputs > 1 else 1):
+            before = delays.copy()
+            for k in range(records.n_inputs):
+                errors = np.array(
+                    [
+                        _arx_error(covariances, order, _with(delays, k, delay))
+                        for delay in range(most + 1)
+                    ]
+                )
+                near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
+                delays[k] = near[-1]
+            if np.array_equal(before, delays):
+                break
+        if delays.any():
+            found[tuple(delays.tolist())] = delays
+    return list(found.values())
+
+
+def _with(delays: IntArray, k: int, delay: int) -> IntArray:
+    changed = delays.copy()
+    changed[k] = delay
+    return changed
+
+
+def _covariances(records: WeightedRecords, n_lags: int) -> Array:
+    """r_{ab}(l) = mean of a(t) b(t - l), (n_channels, n_channels, 2 n_lags + 1); outputs first.
+
+    Channels are centred; missing outputs count as their mean.
+    """
+    total = np.zeros((records.n_outputs + records.n_inputs,) * 2 + (2 * n_lags + 1,))
+    means = [
+        sum(part.sum(axis=0) for part in values) / max(count, 1.0)
+        for values, count in (
+            (
+                [np.where(w > 0, y, 0.0) for y, w in zip(records.y, records.w, strict=True)],
+                sum(w[:, 0].sum() for w in records.w),
+            ),
+            (records.u, sum(len(u) for u in records.u)),
+        )
+    ]
+    for u, y, w in zip(records.u, records.y, records.w, strict=True):
+        z = np.hstack((np.where(w > 0, y - means[0], 0.0), u - means[1]))
+        size = 1 << int(len(z) + n_lags).bit_length()
+        spectrum = np.fft.rfft(z, size, axis=0)
+        for a in range(z.shape[1]):
+            r = np.fft.irfft(spectrum[:, a : a + 1] * np.conj(spectrum), size, axis=0)
+            total[a] += np.concatenate((r[size - n_lags :], r[: n_lags + 1])).T
+    return total / sum(len(u) for u in records.u)
+
+
+def _arx_error(covariances: Array, order: int, delays: IntArray) -> float:
+    """Sum over outputs of the log mean squares of y_t on `order` outputs and delayed inputs."""
+    n_lags, d = covariances.shape[2] // 2, len(delays)
+    q = covariances.shape[0] - d
+    lags = np.arange(1, order + 1)
+    channel = np.concatenate(
+        (np.repeat(np.arange(q), order), np.repeat(q + np.arange(d), order + 1))
+    )
+    late = np.concatenate((np.tile(lags, q), *(delay + np.arange(order + 1) for delay in delays)))
+    # regressors z_c(t - l): E z_c(t - l) z_c'(t - l') = r_{cc'}(l' - l)
+    apart = np.clip(late[None, :] - late[:, None], -n_lags, n_lags)
+    gram = covariances[channel[:, None], channel[None, :], apart + n_lags]
+    cross = covariances[np.arange(q)[:, None], channel[None, :], late + n_lags].T
+    gram = gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    weights = np.linalg.solve(gram, cross)
+    left = covariances[np.arange(q), np.arange(q), n_lags] - np.sum(weights * cross, axis=0)
+    return float(np.sum(np.log(np.maximum(left, 1e-12))))
+
+
+def _trials(
+    records: WeightedRecords, delays: IntArray, ended: Callable[[], bool]
+) -> list[SystemTrial]:
+    moved = shifted(records, delays)
+    return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended)
+
+
+def _error(trials: list[SystemTrial]) -> float:
+    return max(min((each.fit.error for each in trials), default=math.inf), EXACT)
+
+
+def _margin(n_counted: float) -> float:
+    return 1.0 + max(0.005, LEAST_GAIN / max(n_counted, 1.0))
+
+
+def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
+    largest = _margin(n_counted) * _error(trials)
+    return min(each.order for each in trials if each.fit.error <= largest)
+
+
+def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
+    """Whether new delays lower the error, or keep it with fewer states."""
+    margin = _margin(n_counted)
+    if margin * _error(new) < _error(old):
+        return True
+    if _error(new) > margin * _error(old):
+        return False
+    return _least_order(new, n_counted) <= _least_order(old, n_counted) - SAVED
+
+
+def _polished(
+    records: WeightedRecords, delays: IntArray, trial: SystemTrial, ended: Callable[[], bool]
+) -> IntArray:
+    """Delays of least error near those that were found; of equal ones the longest."""
+    A, C = trial.fit.system.A, trial.fit.system.C
+    same = 1.0 + 4.0 / max(records.n_counted, 1.0)
+
+    def error(candidate: IntArray) -> float:
+        moved = shifted(records, candidate)
+        return max(refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6).error, EXACT)
+
+    now = error(delays)
+    for _ in range(PASSES):
+        before = delays
+        for k in range(len(delays)):
+            for step in (1, -1):
+                while not ended():
+                    candidate = _with(delays, k, int(delays[k]) + step)
+                    if candidate[k] < 0:
+                        break
+                    value = error(candidate)
+                    better = value <= same * now if step > 0 else same * value < now
+                    if not better:
+                        break
+                    delays, now = candidate, min(value, now)
+        if np.array_equal(before, delays):
+            break
+    return delays
