@@ -12,7 +12,7 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Stage
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
-from gloree.identification._linear import LinearFit, fit_linear
+from gloree.identification._linear import LinearFit, fit_linear, refit_linear
 from gloree.identification._linear_system import with_delays
 from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity
 from gloree.identification._problem import IdentificationProblem
@@ -69,14 +69,22 @@ def identify(problem: IdentificationProblem) -> Identified:
         budget.listening(),
         stage_runner(N_STAGES, settings.verbose) as stages,
     ):
-        fit = stages.run("linear model", fit_linear, problem)
+        fit = stages.run("linear model", fit_linear, problem, budget)
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
         moments, starts = Nonlinearity(fit.linear.model), RankedStarts()
-        linear = RefinedLinear(SearchEnd(fit.split.starts.extended(fit.linear.model)), math.nan)
-        linear = run(linear, "linear refinement", refine_linear, search, fit)
+        found = fit
+        if settings.n_nonlinear == 0:
+            found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
+        end = SearchEnd(
+            fit.split.starts.extended(found.linear.model, found.initial_states),
+            found.end.status,
+            found.end.n_steps,
+        )
+        linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
+            linear = run(linear, "linear refinement", refine_linear, search, fit)
             moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
         if moments.unit_counts:
             starts = run(starts, "starts", rank_starts, search, fit, moments)
@@ -97,6 +105,10 @@ def identify(problem: IdentificationProblem) -> Identified:
 
     kept, straight = (whole(split.reduced(m)) for m in (last.model, last.linear))
     initial = split.states(last.model)
+    if settings.n_nonlinear == 0:
+        # exact, also where the system has a pole at zero
+        kept = straight = whole(found.network)
+        initial = found.initial_states
     return Identified(kept, straight, whole(moments.model), report, initial)
 
 

@@ -34,8 +34,7 @@ POLYNOMIAL_GAIN = 0.9
 where both compete: beyond the amplitudes of the records they may go anywhere."""
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
-NEAR_OPTIMUM = 1e-9  # first damping where a linear model starts from least squares on its response
-LINEAR_STEPS, ALONE_STEPS = 30, 200  # steps of a linear model, and of one that nothing follows
+LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
 MOST_STEPS = 120  # steps of the search for the whole network
@@ -148,20 +147,11 @@ class RefinedLinear:
 
 
 def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
-    """Refine the realisation: for a while, or to convergence on all rows if nothing follows."""
+    """Refine the linear model for a while, on the rows and by the measure of networks."""
     problem, split, budget = search.problem, search.split, search.budget
-    if problem.settings.n_nonlinear == 0:
-        # nothing remains to be compared on held-out rows
-        end = search.descend(
-            fit.linear.model,
-            split.everything,
-            max_steps=ALONE_STEPS,
-            validate=False,
-            damping=NEAR_OPTIMUM,
-        )
-    else:
-        rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
-        end = search.descend(fit.linear.model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
+    rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
+    start = split.starts.extended(fit.linear.model, fit.initial_states)
+    end = search.descend(start, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
     return RefinedLinear(end, problem.error(end.model, split.held_out))
 
 
