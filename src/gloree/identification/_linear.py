@@ -100,11 +100,12 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     records = weighted_records(problem)
     response, orders = _response(problem)
     delays = find_delays(records.first(SEARCH_ROWS), ended)
-    moved = shifted(records, delays)
+    moved = shifted(records, delays).after(int(delays.max()))
     few = moved.first(SEARCH_ROWS)
     trials = search_systems(few, orders, all_starts(few, [response.parameters]), ended)
     chosen, tried = choose(trials, few, ended)
-    rows = moved if alone else _training(problem, moved)
+    rows = records if alone else _training(problem, records)
+    rows = shifted(rows, delays).after(int(delays.max()))
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     steps = 1 if alone else TRAINING_STEPS
     fit = refine(start, rows, steps, settled=1e-6, limit=chosen.limit, ended=ended)
@@ -149,9 +150,9 @@ def refit_linear(
     `problem` is the one that `fit_linear` had. Order and delays stay as they are.
     """
     delayed = fit.delayed(problem)
-    records = weighted_records(delayed)
+    records = weighted_records(delayed).after(int(fit.delays.max()))
     if rows is not None:
-        chosen = WeightedRecords.of(delayed.records, rows)
+        chosen = WeightedRecords.of(delayed.records, rows).after(int(fit.delays.max()))
         records = records.weighted([a * b for a, b in zip(records.w, chosen.w, strict=True)])
     start = with_states(fit.system, records)
     start = with_states(fit.system, records, start.error**2)
@@ -208,7 +209,11 @@ def _order_trial(candidate: Candidate) -> OrderTrial:
 def _along(
     problem: IdentificationProblem, fit: OutputErrorFit
 ) -> tuple[LinearModel, LinearSystem, Array]:
-    """Linear model along the longest record, with the system and its states in its coordinates."""
+    """Linear model along the longest record, with the system and its states in its coordinates.
+
+    States in front of the records are those that all of their rows tell.
+    """
+    fit = with_states(fit.system, weighted_records(problem), fit.error**2)
     lengths = problem.records.lengths
     longest = int(np.argmax(lengths))
     begin = int(problem.records.starts[longest])

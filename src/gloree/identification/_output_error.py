@@ -115,14 +115,11 @@ def with_states(
 
 
 def fit_inputs(A: Array, C: Array, records: WeightedRecords) -> OutputErrorFit:
-    """B, D, c and all initial states by exact least squares, given (A, C)."""
+    """B, D, c and all initial states by least squares, given (A, C)."""
     n, q, d = A.shape[0], C.shape[0], records.n_inputs
     T = output_normal(A, C, max(len(u) for u in records.u))
     system = LinearSystem(A, np.zeros((n, d)), C, np.zeros((q, d)), np.zeros(q)).changed(T)
-    prior = PRIOR * np.eye(n)
-    found = _solved(system, np.zeros((records.n_records, n)), records, prior)
-    prior = _prior(found.system, found.states, records, found.error**2)
-    return _solved(found.system, found.states, records, prior)
+    return _solved(system, np.zeros((records.n_records, n)), records, PRIOR * np.eye(n))
 
 
 def refine(
