@@ -1,4 +1,4 @@
-"""Dead times of inputs: proposed by scans of small ARX models, and taken where systems gain by them.
+"""Dead times of inputs: proposed by scans of small ARX models, taken where systems gain by them.
 
 A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
 orders fit better with it, or as well with at least two states fewer.
@@ -72,7 +72,7 @@ def proposed_delays(records: WeightedRecords) -> list[IntArray]:
                     ]
                 )
                 near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
-                delays[k] = near[-1]
+                delays[k] = 0 if near[0] == 0 else near[-1]
             if np.array_equal(before, delays):
                 break
         if delays.any():

@@ -229,7 +229,7 @@ def _along(
         rms = float(np.sqrt(np.mean(h[:, mode] ** 2)))
         size[mode] = rms if rms > 0.0 else 1.0
     system = system.changed(np.diag(1.0 / size))
-    values = np.linalg.svd(system.C, compute_uv=False)
+    values = balanced(system.A, system.B, system.C, LONGEST_WARM_UP)[0]
     found = Realisation(system.A, system.B, modes, values)
     states = states / size
     along = LinearModel(found, _plain_network(system), u, y, h / size, states[longest])

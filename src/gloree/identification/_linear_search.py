@@ -67,7 +67,7 @@ def all_starts(records: WeightedRecords, responses: Sequence[Array]) -> list[Lin
         starts += subspace_starts(records, horizon)
     for n_lags in ARX_LAGS:
         starts += arx_start(records, n_lags)
-    rows = sum(len(u) for u in records.u)
+    rows = max(len(u) for u in records.u)
     for factor in FACTORS:
         if rows < FEWEST_MEANS * factor:
             continue

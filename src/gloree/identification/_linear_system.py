@@ -68,8 +68,8 @@ class LinearSystem:
 def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
     """States x_0 = start, x_{t+1} = A x_t + v_t, before each step, and the state after the last.
 
-    Shapes: v (r, n_rows, k, n), start (r, k, n); r k runs side by side. Rows are cut into about
-    sqrt(n_rows) pieces that run side by side from zero, to which the runs of their starts are added.
+    Shapes: v (r, n_rows, k, n), start (r, k, n); r k runs side by side. Rows are cut into some
+    sqrt(n_rows) pieces that run side by side from zero; then the runs of their starts are added.
     """
     r, n_rows, k, n = v.shape
     length = n_rows if r >= 64 or n_rows < 64 else math.ceil(math.sqrt(2 * n_rows))
@@ -83,8 +83,9 @@ def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
     if rest:
         padded[1 : rest + 1, :, whole] = v[:, whole * length :].transpose(1, 0, 2, 3)
     turned = A.T
+    flat = padded.reshape(length + 1, -1, n)  # one matrix product a step
     for step in range(2, length + 1):
-        padded[step] += padded[step - 1] @ turned
+        flat[step] += flat[step - 1] @ turned
     starts = np.empty((r, pieces, k, n))
     starts[:, 0] = start
     power = np.linalg.matrix_power(turned, length)
@@ -92,9 +93,10 @@ def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
         starts[:, m] = starts[:, m - 1] @ power + padded[length, :, m - 1]
     if pieces > 1 or start.any():
         padded[0] = starts
+        carried = starts.reshape(-1, n)
         for step in range(1, length + 1):
-            starts = starts @ turned
-            padded[step] += starts
+            carried = carried @ turned
+            flat[step] += carried
     end = padded[rest or length, :, pieces - 1].copy()
     states = padded[:length].transpose(1, 2, 0, 3, 4).reshape(r, pieces * length, k, n)
     return states[:, :n_rows], end
@@ -127,7 +129,7 @@ def modal(system: LinearSystem) -> tuple[LinearSystem, Array, tuple[IntArray, ..
         noise = np.diag(np.linspace(-1.0, 1.0, system.order)) * 1e-7
         schur, Q = linalg.schur(A)
         blocks, change, modes = modal_form(Q @ (schur + noise) @ Q.T)
-    T = np.linalg.inv(change)
+    T = np.asarray(np.linalg.inv(change), dtype=np.float64)
     return replace(system.changed(T), A=blocks), T, modes
 
 
