@@ -39,7 +39,9 @@ MOMENT_ROWS = 100_000
 TIME, TIME_ALONE = 0.3, 0.7  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
-SINGULAR = 1e-7  # modulus of a pole below which a network of such states has huge output weights
+SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
+"""A network of nearly singular states would have huge output weights: its poles are shifted by the
+first of these that leaves a condition number below SINGULAR."""
 
 TAIL = 1e-6  # energy of the impulse response that the warm-up of a segment may miss
 SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
@@ -238,14 +240,13 @@ def _along(
 
 def _plain_network(system: LinearSystem) -> IORNN:
     """Network that sees present inputs alone: poles at zero are moved away from it a little."""
-    if np.linalg.cond(system.A) > 1.0 / SINGULAR:
-        values, vectors = np.linalg.eig(system.A)
-        moved = np.where(np.abs(values) < SINGULAR, SINGULAR, values)
-        system = replace(system, A=np.real((vectors * moved) @ np.linalg.inv(vectors)))
-    A, B = system.A, system.B
+    n = system.order
+    A = next(A for eps in SHIFTS if np.linalg.cond(A := system.A + eps * np.eye(n)) < SINGULAR)
     outputs = np.linalg.solve(A.T, system.C.T)
-    direct = system.D.T - B.T @ outputs
-    return IORNN(B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear")
+    direct = system.D.T - system.B.T @ outputs
+    return IORNN(
+        system.B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear"
+    )
 
 
 def typical_length(lengths: IntArray) -> int:

@@ -87,6 +87,7 @@ def search_systems(
     orders: Sequence[int],
     starts: Sequence[LinearStart],
     ended: Callable[[], bool] = lambda: False,
+    more_steps: int = MORE_STEPS,
 ) -> list[SystemTrial]:
     """Best system of every order that starts support.
 
@@ -113,7 +114,7 @@ def search_systems(
         if not chosen:
             continue
         chosen = sorted(chosen, key=lambda each: each[0].squares)[:FOLLOWED]
-        for steps in (FIRST_STEPS, MORE_STEPS):
+        for steps in (FIRST_STEPS, more_steps):
             chosen = [
                 (refine(fit, records, steps, settled=SETTLED, ended=ended), name)
                 for fit, name in chosen

@@ -44,9 +44,9 @@ def windows(records: WeightedRecords, past: int, future: int) -> Pair:
     for u, y, w in zip(records.u, records.y, records.w, strict=True):
         if len(u) < width:
             continue
-        U, Y, W = (sliding_window_view(part, width, axis=0) for part in (u, y, w))
-        good = np.flatnonzero((W > 0.0).all(axis=(1, 2)))
-        parts.append((U[good], Y[good]))
+        views = [sliding_window_view(part, width, axis=0) for part in (u, y, w)]
+        good = np.flatnonzero((views[2] > 0.0).all(axis=(1, 2)))
+        parts.append((views[0][good], views[1][good]))
     if not parts:
         return np.empty((0, width, records.n_inputs)), np.empty((0, width, records.n_outputs))
     count = sum(len(U) for U, _ in parts)
@@ -78,7 +78,7 @@ def subspace_starts(records: WeightedRecords, horizon: int) -> list[LinearStart]
     ones = np.ones((len(U), 1))
     flat = [part.reshape(len(U), -1) for part in (U[:, horizon:], U[:, :horizon], Y)]
     known = horizon * d + 1
-    R = np.linalg.qr(np.hstack((ones, *flat)), mode="r")
+    R: Array = np.asarray(np.linalg.qr(np.hstack((ones, *flat)), mode="r"))
     n_past = horizon * (d + q)
     projected = R[known : known + n_past, known + n_past :].T
     rest = R[known + n_past :, known + n_past :].T

@@ -105,7 +105,7 @@ def with_states(
     n_rows = max(len(u) for u in records.u)
     T = output_normal(system.A, system.C, n_rows)
     normal = system.changed(T)
-    states = np.array([normal.equilibrium(u[0]) for u in records.u])
+    states = np.array([normal.equilibrium(u[0], n_rows) for u in records.u])
     prior = _prior(normal, states, records, noise)
     for _ in range(2):  # once more for rounding
         parts = _equations(normal, states, records, prior, free=False, tangent=None)
@@ -246,6 +246,7 @@ def _equations(
 ) -> _Equations:
     """Normal equations at a system: of x_0, with `free` of B, D, c, and of a tangent of (A, C)."""
     n = system.order
+    n_rows = max(len(u) for u in records.u)
     gains: list[tuple[IntArray, Array]] = []
     reduced: Array | None = None
     for group in records.groups:
@@ -253,7 +254,7 @@ def _equations(
         # the order of columns: everything, x_0, residual
         rest = np.r_[: G.shape[1] - n - 1, G.shape[1] - 1]
         x = np.arange(G.shape[1] - n - 1, G.shape[1] - 1)
-        away = system.equilibrium(group.u[:, 0]) - states[group.numbers]
+        away = system.equilibrium(group.u[:, 0], n_rows) - states[group.numbers]
         inner = G[:, x[:, None], x] + prior
         cross = G[:, x[:, None], rest]
         cross[:, :, -1] += away @ prior
