@@ -37,7 +37,7 @@ def test_states_in_front_of_all_records_are_found(n, d, q, lengths):
 def test_inputs_offset_and_states_follow_from_the_poles(n, d, q, lengths):
     rng = np.random.default_rng(1)
     system = random_system(rng, n, d, q, radius=0.9)
-    records, x = records_of(rng, system, lengths)
+    records, _ = records_of(rng, system, lengths)
     found = refine(fit_inputs(system.A, system.C, records), records, 2)
     assert squares_of(found.system, found.states, records) < 1e-12 * records.n_counted
     np.testing.assert_allclose(found.system.response(20), system.response(20), atol=1e-5)
