@@ -21,7 +21,7 @@ from gloree.models import IORNN
 from gloree.refinement import RefinementStatus
 
 TRIAL_ROWS = 10_000  # rows on which starts are compared
-TRIALS = ((12, 4), (4, 12), (2, 30))
+TRIALS = ((10, 4), (3, 10))
 """Rounds of the comparison: how many of the best starts go on, and for how many steps."""
 
 OF_A_KIND = 3  # starts of each number of units and of directions in the first round, at most

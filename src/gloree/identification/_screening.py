@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy import stats
 
 from gloree.diagnostics import Finding, GloreeWarning, OutlierWarning
 from gloree.sequences import Array, IntArray, Sequences
@@ -39,7 +40,7 @@ EXTREMES = (0.0015, 0.9985)  # quantiles beyond which an input excuses the next 
 ROUNDS = 5  # of fitting without spikes and seeking them
 
 LONGEST_WINDOW = 1024  # lags, at most, that a window of the coarse response ends at
-TREND_T = 5.0  # standard errors of a slope from which on a trend is named
+TREND_CHANCE = 1e-4  # of naming a trend in all outputs and records that have none, by Student's t
 TREND_SIZE = 3.0  # and standard deviations of what is left around it that it spans
 NAMED = 10  # rows that a message lists
 
@@ -265,7 +266,10 @@ def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> 
     for output in range(y.shape[1]):
         for number, rows in enumerate(bounds):
             known = counted[rows]
-            if known.sum() < 5 * NEIGHBOURS or not _has_trend(residual[rows, output], known):
+            chance = TREND_CHANCE / (y.shape[1] * len(bounds))
+            if known.sum() < 5 * NEIGHBOURS or not _has_trend(
+                residual[rows, output], known, chance
+            ):
                 continue
             place = "the record" if len(bounds) == 1 else f"record {number}"
             text = (
@@ -279,7 +283,7 @@ def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> 
     return ()
 
 
-def _has_trend(residual: Array, known: BoolArray) -> bool:
+def _has_trend(residual: Array, known: BoolArray, chance: float) -> bool:
     """Whether a slope is far beyond its standard error, neighbouring samples counted as few."""
     time = np.linspace(-0.5, 0.5, residual.shape[0])[known]
     r = residual[known] - residual[known].mean()
@@ -291,10 +295,15 @@ def _has_trend(residual: Array, known: BoolArray) -> bool:
         return False
     alike = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-300)
     independent = left.shape[0] * (1.0 - alike) / (1.0 + max(alike, 0.0))
+    if independent < 4.0:
+        return False
     error = math.sqrt(variance / (left.shape[0] * float(np.mean(time**2))))
-    error *= math.sqrt(left.shape[0] / max(independent, 1.0))
+    error *= math.sqrt(left.shape[0] / independent)
     size = abs(slope) * float(np.ptp(time))
-    return bool(abs(slope) > TREND_T * error and size > TREND_SIZE * math.sqrt(variance))
+    return bool(
+        abs(slope) > stats.t.isf(chance, independent - 2.0) * error
+        and size > TREND_SIZE * math.sqrt(variance)
+    )
 
 
 def _without_trends(
