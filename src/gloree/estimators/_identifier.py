@@ -102,6 +102,9 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         linear model, and the report says so.
     linear_model_, moments_model_ : IORNN
         The linear model of least simulation error, and the network before any refinement.
+    initial_states_ : ndarray of shape (n_records, n_state)
+        States of `model_` before the first row of each record, as they were fitted:
+        ``predict(u, state=est.initial_states_)`` is the fit of the training records.
     report_ : IdentificationReport
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_inputs,)

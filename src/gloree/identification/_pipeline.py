@@ -39,7 +39,7 @@ class Identified:
     """Outcome of an identification, with networks in the units of the original records.
 
     `model` is the network that is kept, `linear_model` the linear one of least simulation error,
-    and `moments_model` the one made from moments alone. `initial_states` (n_records, n_hidden) are
+    and `moments_model` the one made from moments alone. `initial_states` (n_records, n_state) are
     states of `model` before the first row of each record, as they were fitted.
     """
 
@@ -96,7 +96,10 @@ def identify(problem: IdentificationProblem) -> Identified:
         return with_delays(problem.unscaled(model), fit.delays)
 
     kept, straight = (whole(split.reduced(m)) for m in (last.model, last.linear))
-    initial = split.states(last.model)
+    # a network with delays remembers inputs too: the first one before a record
+    past = np.asarray(problem.records.X[problem.records.starts[:-1]]) * problem.input_size
+    earlier = np.tile(past + problem.input_mean, kept.lags - 1)
+    initial = np.column_stack((split.states(last.model), earlier))
     return Identified(kept, straight, whole(moments.model), report, initial)
 
 

@@ -197,7 +197,7 @@ def _distances(values: Array, bounds: list[slice], counted: BoolArray) -> Array:
         own = values[rows]
         if own.shape[0] < NEIGHBOURS:
             continue
-        padded = np.pad(own, ((half, half), (0, 0)), mode="reflect")
+        padded = np.pad(own, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
         middle = np.median(sliding_window_view(padded, NEIGHBOURS, axis=0), axis=-1)
         apart[rows] = np.abs(own - middle)
     known = apart[counted]
