@@ -199,13 +199,14 @@ def refine_network(
     if not ends:
         note = "no nonlinear unit could be started: the linear model was kept"
         return replace(nothing, notes=(note,))
-    seconds = (1.0 - LAST_TIME) * budget.left()
-    plan = [(split.training, seconds)]
+    begin = budget.left()
+    plan = [(split.training, LAST_TIME)]
     if split.training.n_counted > 1.5 * FIRST_ROWS:
-        plan.insert(0, (split.first_training(FIRST_ROWS), FIRST_TIME * seconds))
+        plan.insert(0, (split.first_training(FIRST_ROWS), 1.0 - FIRST_TIME))
     best, n_steps = ends[0], 0
     history: History = ()
-    for rows, limit in plan:
+    for rows, kept in plan:
+        limit = budget.left() - kept * begin
         end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         n_steps, history = n_steps + end.n_steps, history + end.history
         best = end
@@ -252,10 +253,12 @@ class Refitted:
 def refit(search: Search, network: RefinedNetwork) -> Refitted:
     """Fit what was chosen to all rows, held-out ones included, for a few steps."""
     rows = search.split.everything
-    linear = _on_all(search, network.linear, rows, LINEAR_STEPS if not network.nonlinear else 5)
-    model = linear
+    model = network.model
     if network.nonlinear:
-        model = _on_all(search, network.model, rows, LAST_STEPS)
+        model = _on_all(search, model, rows, LAST_STEPS)
+    linear = _on_all(search, network.linear, rows, LINEAR_STEPS)
+    if not network.nonlinear:
+        model = linear
     return Refitted(model, linear, f"on all {rows.n_counted:,} rows that count")
 
 

@@ -262,13 +262,14 @@ def listed_rows(rows: IntArray, data: Sequences) -> str:
 def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> tuple[Finding, ...]:
     """Warn of the first output whose coarse residual has a trend along some record."""
     y = y / np.maximum(np.abs(y).max(axis=0), 1e-300)
-    residual = coarse_residual(_windows(u, bounds), y, counted)
+    windows = _windows(u, bounds)
+    residual = coarse_residual(windows, y, counted)
     for output in range(y.shape[1]):
         for number, rows in enumerate(bounds):
             known = counted[rows]
             chance = TREND_CHANCE / (y.shape[1] * len(bounds))
             if known.sum() < 5 * NEIGHBOURS or not _has_trend(
-                residual[rows, output], known, chance
+                residual[rows, output], windows[rows], known, chance
             ):
                 continue
             place = "the record" if len(bounds) == 1 else f"record {number}"
@@ -283,27 +284,28 @@ def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> 
     return ()
 
 
-def _has_trend(residual: Array, known: BoolArray, chance: float) -> bool:
-    """Whether a slope is far beyond its standard error, neighbouring samples counted as few."""
-    time = np.linspace(-0.5, 0.5, residual.shape[0])[known]
+def _has_trend(residual: Array, windows: Array, known: BoolArray, chance: float) -> bool:
+    """Whether a slope is far beyond its standard error, neighbouring samples counted as few.
+
+    It is the coefficient of time beside the windows of the input: what these can follow of a ramp
+    is taken out of both sides (Frisch and Waugh).
+    """
+    time = np.linspace(-0.5, 0.5, residual.shape[0])
+    own = coarse_residual(windows, time[:, None], known)[known, 0]
     r = residual[known] - residual[known].mean()
-    time = time - time.mean()
-    slope = float(time @ r / (time @ time))
-    left = r - slope * time
+    size = float(own @ own)
+    slope = float(own @ r) / max(size, 1e-300)
+    left = r - slope * own
     variance = float(left @ left) / left.shape[0]
-    if slope == 0.0:
+    if slope == 0.0 or size < 1e-6 * left.shape[0]:
         return False
     alike = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-300)
     independent = left.shape[0] * (1.0 - alike) / (1.0 + max(alike, 0.0))
     if independent < 4.0:
         return False
-    error = math.sqrt(variance / (left.shape[0] * float(np.mean(time**2))))
-    error *= math.sqrt(left.shape[0] / independent)
-    size = abs(slope) * float(np.ptp(time))
-    return bool(
-        abs(slope) > stats.t.isf(chance, independent - 2.0) * error
-        and size > TREND_SIZE * math.sqrt(variance)
-    )
+    error = math.sqrt(variance / size * left.shape[0] / independent)
+    certain = stats.t.isf(chance, independent - 2.0) * error
+    return bool(abs(slope) > max(certain, TREND_SIZE * math.sqrt(variance)))
 
 
 def _without_trends(
