@@ -25,8 +25,8 @@ SAME_SQUARES = 1.02
 TRIAL_ORDERS = (1, 2, 3, 4, 6)
 TRIAL_ROWS = 6000
 SAVED = 2  # states that a delay has to save where it does not lower the error
-LEAST_GAIN = 50.0
-"""A delay lowers the error if the squares fall by this share of one row's, or by half a percent."""
+LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
+SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
 
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
 
@@ -37,18 +37,19 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
     proposals = proposed_delays(records)
     if not proposals:
         return none
-    few = records.first(TRIAL_ROWS + 4 * int(max(p.max() for p in proposals)))
-    plain = _trials(few, none, ended)
+    cut = int(max(delays.max() for delays in proposals)) + 1
+    few = records.first(TRIAL_ROWS + cut)
+    plain = _trials(few, none, cut, ended)
     best, chosen, order = none, plain, 0
     for delays in proposals:
-        trials = _trials(few, delays, ended)
+        trials = _trials(few, delays, cut, ended)
         if trials and _gains(trials, chosen, few.n_counted):
             best, chosen = delays, trials
     if best is none:
         return none
     order = _least_order(chosen, few.n_counted)
     trial = next(each for each in chosen if each.order == order)
-    return _polished(few, best, trial, ended)
+    return _polished(few, best, cut, trial, ended)
 
 
 def proposed_delays(records: WeightedRecords) -> list[IntArray]:
@@ -131,9 +132,9 @@ def _arx_error(covariances: Array, order: int, delays: IntArray) -> float:
 
 
 def _trials(
-    records: WeightedRecords, delays: IntArray, ended: Callable[[], bool]
+    records: WeightedRecords, delays: IntArray, cut: int, ended: Callable[[], bool]
 ) -> list[SystemTrial]:
-    moved = shifted(records, delays)
+    moved = shifted(records, delays).after(cut)
     return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended)
 
 
@@ -142,7 +143,7 @@ def _error(trials: list[SystemTrial]) -> float:
 
 
 def _margin(n_counted: float) -> float:
-    return 1.0 + max(0.005, LEAST_GAIN / max(n_counted, 1.0))
+    return 1.0 + max(SAME_ERROR, SAME_ROWS / max(n_counted, 1.0))
 
 
 def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
@@ -153,7 +154,7 @@ def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
 def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
     """Whether new delays lower the error, or keep it with fewer states."""
     margin = _margin(n_counted)
-    if margin * _error(new) < _error(old):
+    if _error(new) < LEAST_GAIN * _error(old):
         return True
     if _error(new) > margin * _error(old):
         return False
@@ -161,14 +162,18 @@ def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> 
 
 
 def _polished(
-    records: WeightedRecords, delays: IntArray, trial: SystemTrial, ended: Callable[[], bool]
+    records: WeightedRecords,
+    delays: IntArray,
+    cut: int,
+    trial: SystemTrial,
+    ended: Callable[[], bool],
 ) -> IntArray:
     """Delays of least error near those that were found; of equal ones the longest."""
     A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
     def error(candidate: IntArray) -> float:
-        moved = shifted(records, candidate)
+        moved = shifted(records, candidate).after(cut)
         return max(refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6).error, EXACT)
 
     now = error(delays)

@@ -29,11 +29,13 @@ from gloree.sequences import Array
 SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
-FOLD_STEPS, LIMIT_STEPS = 5, 20
+FOLD_STEPS, LIMIT_STEPS = 4, 12
 SETTLED = 1e-4
-LEAST_GAIN = 0.997  # ratio of errors that makes a larger order worth a cross-validation
+LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
 MOST_LOSS = 1.05  # the least order is taken within this factor of the least error, and one s.e.
+EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.7  # ratio of errors on long stretches below which slow poles are taken
+POSSIBLE = 0.85  # ratio of errors on the rows of the fit above which that is out of reach
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Candidate:
     @property
     def error(self) -> float:
         """Root mean square on the blocks."""
-        return float(np.sqrt(np.mean(self.blocks))) if self.blocks.size else math.inf
+        return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
 
 
 def choose(
@@ -80,8 +82,11 @@ def choose(
     tried: list[Candidate] = []
     best: list[Candidate] = []
     splits = interleaved(records)
-    for kind in by_kind:
-        judged = [_judged(each, records, splits, ended) for each in _worthwhile(kind)]
+    needed = POSSIBLE * min((max(each.fit.error, EXACT) for each in by_kind[0]), default=math.inf)
+    for kind, alike in enumerate(by_kind):
+        if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
+            continue
+        judged = [_judged(each, records, splits, ended) for each in _worthwhile(alike)]
         if judged:
             tried += judged
             best.append(_least(judged))
@@ -108,9 +113,10 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     least = math.inf
     for each in sorted(candidates, key=lambda each: each.order):
-        if each.fit.error < LEAST_GAIN * least or not kept:
+        error = max(each.fit.error, EXACT)
+        if error < LEAST_GAIN * least:
             kept.append(each)
-            least = min(least, each.fit.error)
+            least = error
     return kept
 
 
@@ -120,7 +126,7 @@ def _least(candidates: Sequence[Candidate]) -> Candidate:
     for each in candidates:
         apart = each.blocks - best.blocks
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
-        if apart.mean() <= spread and each.error <= MOST_LOSS * best.error:
+        if (apart.mean() <= spread or best.error == EXACT) and each.error <= MOST_LOSS * best.error:
             return each
     return best
 

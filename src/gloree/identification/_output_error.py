@@ -24,6 +24,7 @@ from scipy import linalg
 from gloree.identification._linear_system import LinearSystem, output_normal, propagate
 from gloree.identification._realisation import pulled_inside
 from gloree.identification._weighted_records import RecordGroup, WeightedRecords
+from gloree.refinement import RefinementStatus
 from gloree.sequences import Array
 
 LARGEST_MODULUS = 1.0 - 1e-6
@@ -44,6 +45,8 @@ class OutputErrorFit:
     states: Array = field(repr=False)
     squares: float
     n_counted: float
+    n_steps: int = 0
+    status: RefinementStatus = RefinementStatus.NO_DECREASE
 
     @property
     def error(self) -> float:
@@ -112,14 +115,11 @@ def with_states(
 
 
 def fit_inputs(A: Array, C: Array, records: WeightedRecords) -> OutputErrorFit:
-    """B, D, c and all initial states by exact least squares, given (A, C)."""
+    """B, D, c and all initial states by least squares, given (A, C)."""
     n, q, d = A.shape[0], C.shape[0], records.n_inputs
     T = output_normal(A, C, max(len(u) for u in records.u))
     system = LinearSystem(A, np.zeros((n, d)), C, np.zeros((q, d)), np.zeros(q)).changed(T)
-    prior = PRIOR * np.eye(n)
-    found = _solved(system, np.zeros((records.n_records, n)), records, prior)
-    prior = _prior(found.system, found.states, records, found.error**2)
-    return _solved(found.system, found.states, records, prior)
+    return _solved(system, np.zeros((records.n_records, n)), records, PRIOR * np.eye(n))
 
 
 def refine(
@@ -136,10 +136,15 @@ def refine(
     A step costs O(N q (n q + n d)^2 + N q n^2 (n + d)) for N rows, n states, d inputs and q
     outputs. `settled` is relative to the sum of squares; `ended` is asked before every step.
     """
-    damping, small = 1e-3, 0
+    damping, small, n_steps = 1e-3, 0, 0
+    status = RefinementStatus.STEP_LIMIT
     fit = _normalised(fit, records)
     for _ in range(max_steps):
-        if ended() or fit.squares <= 1e-26 * fit.n_counted:
+        if ended():
+            status = RefinementStatus.TIME_LIMIT
+            break
+        if fit.squares <= 1e-26 * fit.n_counted:
+            status = RefinementStatus.CONVERGED
             break
         tangent = _tangent(fit.system)
         prior = _prior(fit.system, fit.states, records, fit.error**2)
@@ -153,14 +158,17 @@ def refine(
                 break
             damping = max(4.0 * damping, 1e-9)
         if not gain > 0.0:
+            status = RefinementStatus.CONVERGED
             break
+        n_steps += 1
         fit = _normalised(candidate, records)
         ratio = gain / max(predicted, 1e-300)
         damping = max(damping * (1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3), 1e-12)
         small = small + 1 if gain <= settled * fit.squares else 0
         if small == 3:
+            status = RefinementStatus.CONVERGED
             break
-    return fit
+    return replace(fit, n_steps=n_steps, status=status)
 
 
 def _normalised(fit: OutputErrorFit, records: WeightedRecords) -> OutputErrorFit:

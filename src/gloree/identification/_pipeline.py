@@ -12,9 +12,10 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Stage
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
-from gloree.identification._linear import LinearFit, fit_linear
+from gloree.identification._initial_state import estimate_state
+from gloree.identification._linear import LinearFit, fit_linear, refit_linear
 from gloree.identification._linear_system import with_delays
-from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity
+from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, started
 from gloree.identification._problem import IdentificationProblem
 from gloree.identification._refinement import (
     OPTIMISTIC,
@@ -32,6 +33,7 @@ from gloree.models import IORNN
 from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
+STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
 @dataclass(frozen=True)
@@ -69,26 +71,36 @@ def identify(problem: IdentificationProblem) -> Identified:
         budget.listening(),
         stage_runner(N_STAGES, settings.verbose) as stages,
     ):
-        fit = stages.run("linear model", fit_linear, problem)
+        fit = stages.run("linear model", fit_linear, problem, budget)
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
         moments, starts = Nonlinearity(fit.linear.model), RankedStarts()
-        linear = RefinedLinear(SearchEnd(fit.split.starts.extended(fit.linear.model)), math.nan)
-        linear = run(linear, "linear refinement", refine_linear, search, fit)
+        found = fit
+        if settings.n_nonlinear == 0:
+            found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
+        end = SearchEnd(
+            fit.split.starts.extended(found.linear.model, found.initial_states),
+            found.end.status,
+            found.end.n_steps,
+        )
+        linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
+            linear = run(linear, "linear refinement", refine_linear, search, fit)
             moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
         if moments.unit_counts:
             starts = run(starts, "starts", rank_starts, search, fit, moments)
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(network, "refinement", refine_network, search, starts, moments, linear)
+            network = run(
+                network, "refinement", refine_network, search, fit, starts, moments, linear
+            )
             last = Refitted(network.model, network.linear, "")
-            last = run(last, "all rows", refit, search, network)
+            last = run(last, "all rows", refit, search, network, problem, fit)
         else:
             last = Refitted(end.model, end.model, "")
-        error = delayed.error(moments.model, fit.split.held_out)
+        error = delayed.error(started(fit, moments.model), fit.split.held_out)
         report = _report(problem, fit, moments, linear, network, last, error, budget, stages.done)
     split = fit.split.starts
 
@@ -96,11 +108,31 @@ def identify(problem: IdentificationProblem) -> Identified:
         return with_delays(problem.unscaled(model), fit.delays)
 
     kept, straight = (whole(split.reduced(m)) for m in (last.model, last.linear))
-    # a network with delays remembers inputs too: the first one before a record
-    past = np.asarray(problem.records.X[problem.records.starts[:-1]]) * problem.input_size
-    earlier = np.tile(past + problem.input_mean, kept.lags - 1)
-    initial = np.column_stack((split.states(last.model), earlier))
+    if settings.n_nonlinear == 0:
+        # exact, also where the system has a pole at zero
+        kept = straight = whole(found.network)
+    initial = _states_before(problem, kept, split.states(last.model))
     return Identified(kept, straight, whole(moments.model), report, initial)
+
+
+def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
+    """States of the network that is kept before every record, from those without windows.
+
+    Windows hold inputs from before a record too: its first one. Where a pole at zero makes windows
+    of more than the delays, the states are fitted anew.
+    """
+    records = problem.records
+    first = np.asarray(records.X[records.starts[:-1]]) * problem.input_size + problem.input_mean
+    found = np.column_stack((states, np.tile(first, kept.lags - 1)))
+    if kept.activation.degree != 1 or kept.lags == 1:
+        return found
+    n_rows = int(min(records.lengths.min(), STATE_ROWS))
+    assert records.Y is not None
+    u = records.X * problem.input_size + problem.input_mean
+    y = records.Y * problem.output_size + problem.output_mean
+    y[~problem.counted] = np.nan
+    fitted = estimate_state(kept, u, y, n_rows, prior=found, lengths=records.lengths)
+    return fitted.reshape(records.n_sequences, -1)
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,16 @@ class IdentificationProblem:
 
     def unscaled(self, model: IORNN) -> IORNN:
         """Return the same network in the units of the original records."""
-        A1 = model.input_weights / self.input_size
+        size, mean = (np.tile(part, model.lags) for part in (self.input_size, self.input_mean))
+        A1 = model.input_weights / size
         assert model.direct_weights is not None
-        direct = model.direct_weights / self.input_size[:, None] * self.output_size
+        direct = model.direct_weights / size[:, None] * self.output_size
         bias = model.output_bias * self.output_size + self.output_mean
         return model.replace(
             input_weights=A1,
-            hidden_bias=model.hidden_bias - A1 @ self.input_mean,
+            hidden_bias=model.hidden_bias - A1 @ mean,
             output_weights=model.output_weights * self.output_size,
-            output_bias=bias - self.input_mean @ direct,
+            output_bias=bias - mean @ direct,
             direct_weights=direct,
         )
 

@@ -11,10 +11,10 @@ from operator import itemgetter
 
 from gloree.engine import Subset
 from gloree.identification._comparison import compare
-from gloree.identification._linear import LinearFit
+from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._networks import nested_partitions, unit_biases, with_shared_states
-from gloree.identification._nonlinearity import Nonlinearity, unless_explosive
-from gloree.identification._problem import percent
+from gloree.identification._nonlinearity import Nonlinearity, started, unless_explosive
+from gloree.identification._problem import IdentificationProblem, percent
 from gloree.identification._search import History, Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
 from gloree.models import IORNN
@@ -34,8 +34,7 @@ POLYNOMIAL_GAIN = 0.9
 where both compete: beyond the amplitudes of the records they may go anywhere."""
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
-NEAR_OPTIMUM = 1e-9  # first damping where a linear model starts from least squares on its response
-LINEAR_STEPS, ALONE_STEPS = 30, 200  # steps of a linear model, and of one that nothing follows
+LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
 MOST_STEPS = 120  # steps of the search for the whole network
@@ -72,11 +71,12 @@ def rank_starts(search: Search, fit: LinearFit, found: Nonlinearity) -> RankedSt
             continue
         biases = unit_biases(q, n_directions=len(directions))
         alike = [
-            (problem.error(model, rows), model)
+            (problem.error(start, rows), start)
             for seen, driven in nested_partitions(linear, directions)
             for model in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven
             )
+            for start in (started(fit, model),)
         ]
         made += sorted(alike, key=itemgetter(0))[:OF_A_KIND]
         n_made += len(alike)
@@ -148,20 +148,11 @@ class RefinedLinear:
 
 
 def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
-    """Refine the realisation: for a while, or to convergence on all rows if nothing follows."""
+    """Refine the linear model for a while, on the rows and by the measure of networks."""
     problem, split, budget = search.problem, search.split, search.budget
-    if problem.settings.n_nonlinear == 0:
-        # nothing remains to be compared on held-out rows
-        end = search.descend(
-            fit.linear.model,
-            split.everything,
-            max_steps=ALONE_STEPS,
-            validate=False,
-            damping=NEAR_OPTIMUM,
-        )
-    else:
-        rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
-        end = search.descend(fit.linear.model, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
+    rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
+    start = split.starts.extended(fit.linear.model, fit.initial_states)
+    end = search.descend(start, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
     return RefinedLinear(end, problem.error(end.model, split.held_out))
 
 
@@ -186,7 +177,11 @@ class RefinedNetwork:
 
 
 def refine_network(
-    search: Search, starts: RankedStarts, moments: Nonlinearity, linear: RefinedLinear
+    search: Search,
+    fit: LinearFit,
+    starts: RankedStarts,
+    moments: Nonlinearity,
+    linear: RefinedLinear,
 ) -> RefinedNetwork:
     """Refine on growing data; the linear model stays where nothing is gained over it."""
     problem, split, budget = search.problem, search.split, search.budget
@@ -195,7 +190,7 @@ def refine_network(
     ends = starts.ends
     if not ends and moments.model.n_hidden > linear.model.n_hidden:
         notes = ("time was too short to compare starts: the network of moments alone was refined",)
-        ends = (SearchEnd(moments.model),)
+        ends = (SearchEnd(started(fit, moments.model)),)
     if not ends:
         note = "no nonlinear unit could be started: the linear model was kept"
         return replace(nothing, notes=(note,))
@@ -210,7 +205,7 @@ def refine_network(
         end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         n_steps, history = n_steps + end.n_steps, history + end.history
         best = end
-    pair = (search.measured(best.model), search.measured(moments.model))
+    pair = (search.measured(best.model), search.measured(started(fit, moments.model)))
     model = min(pair, key=search.judged).model
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
@@ -250,13 +245,20 @@ class Refitted:
     detail: str
 
 
-def refit(search: Search, network: RefinedNetwork) -> Refitted:
-    """Fit what was chosen to all rows, held-out ones included, for a few steps."""
+def refit(
+    search: Search, network: RefinedNetwork, problem: IdentificationProblem, fit: LinearFit
+) -> Refitted:
+    """Fit what was chosen to all rows, held-out ones included, for a few steps.
+
+    `problem` is the one that `fit` was made of.
+    """
     rows = search.split.everything
     model = network.model
     if network.nonlinear:
         model = _on_all(search, model, rows, LAST_STEPS)
-    linear = _on_all(search, network.linear, rows, LINEAR_STEPS)
+    found = refit_linear(problem, fit, None, search.budget)
+    alone = search.split.starts.extended(found.linear.model, found.initial_states)
+    linear = min(alone, network.linear, key=lambda each: search.problem.error(each, rows))
     if not network.nonlinear:
         model = linear
     return Refitted(model, linear, f"on all {rows.n_counted:,} rows that count")

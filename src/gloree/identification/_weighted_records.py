@@ -106,6 +106,14 @@ class WeightedRecords:
         )
         return WeightedRecords(*parts)
 
+    def after(self, n_rows: int) -> WeightedRecords:
+        """Records without their first rows; one row is left of each at least."""
+        parts = (
+            tuple(part[min(n_rows, len(part) - 1) :] for part in values)
+            for values in (self.u, self.y, self.w)
+        )
+        return WeightedRecords(*parts)
+
     @cached_property
     def groups(self) -> tuple[RecordGroup, ...]:
         """All records, those of similar length side by side."""
@@ -133,7 +141,10 @@ class WeightedRecords:
 
 
 def shifted(records: WeightedRecords, delays: IntArray) -> WeightedRecords:
-    """Delay each input: row t holds u_k(t - delays[k]); before the start, the first input."""
+    """Delay each input: row t holds u_k(t - delays[k]); before the start, the first input.
+
+    Inputs before the record are not known: fits leave out the first rows, by `after`.
+    """
     return replace(records, u=tuple(shifted_inputs(u, delays) for u in records.u))
 
 
