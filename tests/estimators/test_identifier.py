@@ -340,7 +340,7 @@ def test_clone_and_parameters():
         "unit": "softplus",
         "n_directions": None,
         "detrend": None,
-        "initial": "equilibrium",
+        "initial": "auto",
         "max_seconds": 7,
         "random_state": 1,
         "engine": None,

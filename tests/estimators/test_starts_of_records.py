@@ -48,15 +48,20 @@ def record():
     return u, MODEL.predict(u, state=state)[:, 0], state
 
 
-def test_a_free_run_starts_at_rest_at_the_first_input(fitted, record):
+def test_an_equilibrium_is_a_rest_at_the_first_input(fitted, record):
     u, _, _ = record
     state = MODEL.equilibrium(u[0])
     expected = run_from(MODEL, u, state)[0][:, 0]
-    assert_close(fitted.predict(u), expected, ALGEBRA)
     assert_close(fitted.predict(u, initial="equilibrium"), expected, ALGEBRA)
     assert_close(fitted.simulate(u, initial=state), expected, ALGEBRA)
+
+
+def test_by_default_a_record_that_stands_still_stays_there(fitted, record):
+    u, _, _ = record
     still = np.tile(u[0], (30, 1))
-    assert_close(fitted.predict(still), np.full(30, expected[0]), ALGEBRA)
+    outputs = fitted.predict(still)
+    assert_close(outputs, np.full(30, outputs[0]), ALGEBRA)
+    np.testing.assert_array_equal(outputs, fitted.predict(still, initial="auto"))
 
 
 def test_rest_is_a_state_of_zeros(fitted, record):
@@ -201,6 +206,17 @@ def test_records_in_shards_start_and_go_on_alike(fitted, record, engine, tmp_pat
         assert est.score(folder, **options) == pytest.approx(score, abs=ALGEBRA)
 
 
+def test_starts_travel_to_dask_workers(fitted, record):
+    dask = pytest.importorskip("dask")
+    u, y, _ = record
+    y = y + 0.1 * np.random.default_rng(8).standard_normal(90)
+    parts = [dask.delayed(lambda pair: pair)((u[None], y[None, :, None])) for _ in range(2)]
+    for options in ({}, {"n_init": 20}, {"state": np.ones((2, 3))}):
+        given = (np.stack((y, y))[..., None],) if "n_init" in options else ()
+        expected = fitted.predict(np.stack((u, u)), *given, **options)
+        assert_close(np.array(fitted.predict(parts, **options)), expected, ALGEBRA)
+
+
 def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
     u, _, _ = record
     est = SystemIdentifier()
@@ -211,7 +227,7 @@ def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
     with pytest.warns(
         GloreeWarning, match=r"1 record\(s\), .* have no stable equilibrium"
     ) as given:
-        found = est.predict(u)
+        found = est.predict(u, initial="equilibrium")
     assert given[0].filename == __file__
     np.testing.assert_array_equal(found, est.predict(u, initial="rest"))
 
@@ -230,7 +246,11 @@ def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
         ),
         ({"state": np.zeros(4)}, ValueError, r"`state` has shape \(4,\), expected \(3,\)"),
         ({"initial": np.zeros(4)}, ValueError, r"`initial` has shape \(4,\), expected \(3,\)"),
-        ({"initial": "still"}, ValueError, "`initial` must be 'equilibrium' or 'rest', or states"),
+        (
+            {"initial": "still"},
+            ValueError,
+            "`initial` must be one of 'auto', 'equilibrium', 'rest', or states",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(fitted, record, options, error, words):

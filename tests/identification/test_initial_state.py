@@ -85,7 +85,7 @@ def test_without_a_prior_it_is_least_squares():
     columns = [run_from(model, u[:20], e)[0] - zero for e in np.eye(3)]
     # outputs count by their deviations under white inputs
     spread = np.sqrt(np.mean((u - u[0]) ** 2, axis=0))
-    L = spread_of_states(model, model.equilibrium(u[0]), u[0], spread)
+    L = spread_of_states(model, np.zeros(3), u[0], spread)
     J = np.stack(columns, axis=-1)
     weight = 1 / np.sqrt(np.mean(np.sum((J @ L) ** 2, axis=2), axis=0))
     A = (J * weight[:, None]).reshape(-1, 3)
@@ -95,7 +95,7 @@ def test_without_a_prior_it_is_least_squares():
 
 def test_the_prior_helps_where_outputs_are_few_and_noisy():
     model = linear_network(4, seed=3)
-    errors = {"equilibrium": [], None: []}
+    errors = {"auto": [], None: []}
     for seed in range(40):
         rng = np.random.default_rng(seed)
         u = rng.standard_normal((80, 2))
@@ -106,7 +106,7 @@ def test_the_prior_helps_where_outputs_are_few_and_noisy():
             left = model.predict(u, state=estimate_state(model, u, y, 10, prior=prior)) - clean
             found.append(np.sum(left[10:] ** 2))
     # paired differences of 40 records: at least three standard errors
-    gain = np.array(errors[None]) - np.array(errors["equilibrium"])
+    gain = np.array(errors[None]) - np.array(errors["auto"])
     assert gain.mean() > 3 * gain.std(ddof=1) / np.sqrt(40)
 
 
@@ -140,7 +140,7 @@ def test_a_record_without_a_measured_output_keeps_the_centre():
     u, y, state = record(model)
     y = np.stack((y, np.full_like(y, np.nan)))
     with pytest.warns(GloreeWarning, match=r"1 record\(s\), the first of them record 1, have no"):
-        states = estimate_state(model, np.stack((u, u)), y, 30)
+        states = estimate_state(model, np.stack((u, u)), y, 30, prior="equilibrium")
     assert_close(states, np.array([state, model.equilibrium(u[0])]), STATES)
 
 
@@ -224,7 +224,11 @@ GOOD = np.zeros((20, 2))
         ({"n_init": 0}, ValueError, "`n_init` must be a number of rows, at least 1, got 0"),
         ({"n_init": -3}, ValueError, "`n_init` must be a number of rows, at least 1, got -3"),
         ({"n_init": 2.0}, TypeError, "`n_init` must be an integer"),
-        ({"prior": "zero"}, ValueError, "`prior` must be 'equilibrium' or 'rest', or states"),
+        (
+            {"prior": "zero"},
+            ValueError,
+            "`prior` must be one of 'auto', 'equilibrium', 'rest', or states",
+        ),
         ({"prior": np.zeros(5)}, ValueError, r"`prior` has shape \(5,\), expected \(3,\)"),
         ({"y": np.zeros((20, 4))}, ValueError, "`y` has 4 columns, the model has n_outputs = 1"),
         ({"u": np.zeros((20, 3))}, ValueError, "`u` has 3 columns, the model expects n_inputs"),

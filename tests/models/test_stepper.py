@@ -44,6 +44,7 @@ ACTIVATIONS = {
     "linear": "linear",
     "per unit": ("linear", "tanh", "linear", "quadratic"),
     "free": ("linear", "linear", *FREE),
+    "powers": ("quadratic", "cubic", Polynomial((0.5, 0.0, 1.0)), "softplus"),
     "own": Sine(),
 }
 

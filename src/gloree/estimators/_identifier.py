@@ -79,7 +79,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         `predict` does nothing of the kind: it neither takes a trend from its inputs nor adds
         one to its outputs, which are around the mean of the outputs of the fit. A drift that the
         input does not cause is named by a warning where `detrend` is None.
-    initial : {"equilibrium", "rest"} or array, default "equilibrium"
+    initial : {"auto", "equilibrium", "rest"} or array, default "auto"
         State of `predict` and `score` before the first row where they are not told otherwise. In
         the fit, the initial state of every record is free, and starts from the equilibrium of its
         first input.
@@ -148,7 +148,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         *,
         n_directions: int | None = None,
         detrend: Detrend = None,
-        initial: object = "equilibrium",
+        initial: object = "auto",
         max_seconds: float = 60,
         random_state: RandomState = None,
         engine: object = None,
@@ -252,11 +252,13 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             the rows before.
         return_state : bool, default False
             Whether to return the states after the last rows too.
-        initial : {"equilibrium", "rest"} or ndarray, optional
-            State without a `state`, and without measurements (with `n_init`, the centre of the
-            prior): at rest at the first input of a record; zeros, which are at rest at the mean of
-            the inputs of the fit as far as linear units are concerned; or a state. None takes the
-            parameter of the estimator, "equilibrium" unless it was changed.
+        initial : {"auto", "equilibrium", "rest"} or ndarray, optional
+            State without a `state` and without measurements (with `n_init`, the centre of the
+            prior). "equilibrium": at rest at the first input of a record. "rest": zeros, which are
+            at rest at the mean of the inputs of the fit as far as linear units are concerned. An
+            array: a state. "auto": the equilibrium where the inputs stand still at first, else the
+            state expected after inputs that moved before the record as they do in it. None takes
+            the parameter of the estimator.
         lengths : sequence of int, optional
 
         Returns
@@ -275,8 +277,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         Notes
         -----
         A record that is cut anywhere, and gone on with from the state that was returned, equals
-        the whole to rounding. A network without a stable equilibrium at a first input starts from
-        zeros there, with a warning.
+        the whole to rounding. With "equilibrium", a network that has no stable one at a first input
+        starts from zeros there, with a warning.
         """
         check_is_fitted(self, "model_")
         if n_init and y is not None and not is_source(u, y):
@@ -362,7 +364,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         """What `initial` stands for: None for the parameter of the estimator."""
         if initial is not None or state is not None:
             return initial
-        return getattr(self, "initial", "equilibrium")
+        return self.initial
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
@@ -382,6 +384,10 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         if self.detrend not in (None, "constant", "linear"):
             raise ValueError(
                 f"`detrend` must be None, 'constant' or 'linear', got {self.detrend!r}"
+            )
+        if isinstance(self.initial, str) and self.initial not in ("auto", "equilibrium", "rest"):
+            raise ValueError(
+                f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {self.initial!r}"
             )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike
 
 from gloree._mapped import loaded
 from gloree.diagnostics import GloreeWarning, warn_caller
+from gloree.identification._expected_state import expected_states
 from gloree.identification._records import messages_of_u_and_y, read_inputs
 from gloree.identification._state_estimate import RecordState
 from gloree.models import GivenStates, Network, Start, check_columns, find_equilibria, read_states
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
 
-INITIAL = ("equilibrium", "rest")
+INITIAL = ("auto", "equilibrium", "rest")
 """States before a record by name."""
 
 
@@ -27,7 +28,7 @@ class RecordStart:
     it is the centre of the prior of an estimate from so many first outputs.
     """
 
-    initial: str | Array = "equilibrium"
+    initial: str | Array = "auto"
     n_init: int = 0
 
     def __call__(self, model: Network, data: Sequences, sequence: IntArray) -> Array:
@@ -66,7 +67,7 @@ def estimate_state(
     y: object,
     n_init: int,
     *,
-    prior: object = "equilibrium",
+    prior: object = "auto",
     lengths: ArrayLike | None = None,
 ) -> Array:
     r"""Estimate the state before the first row of each record from its first outputs.
@@ -82,10 +83,9 @@ def estimate_state(
         Inputs and outputs of at least `n_init` rows. Outputs that are NaN do not count.
     n_init : int
         Rows of each record that are used.
-    prior : {"equilibrium", "rest"}, ndarray of shape (n_state,) or (n_records, n_state), or None
-        Centre s_0: at rest at the first input (zeros where the model has no such state, with a
-        warning), zeros, or a state. None stands for lambda = 0: least squares, with the solution
-        nearest to the equilibrium where outputs do not determine the state.
+    prior : {"auto", "equilibrium", "rest"}, ndarray of a state or of one for each record, or None
+        Centre s_0, as `initial` of `SystemIdentifier.predict`. None stands for lambda = 0: least
+        squares, with the solution nearest to "auto" where outputs do not determine the state.
     lengths : sequence of int, optional
         Rows of each record, for flat arrays.
 
@@ -103,12 +103,16 @@ def estimate_state(
     -----
     P is the covariance that white inputs of the record's size give the state, w the standard
     deviation of an output under P. The ratio lambda of error and prior is the one of most evidence:
-    :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian. Where the
-    outputs are free of errors it is zero to rounding, and the state exact.
+    :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian [M92]_. Where
+    the outputs are free of errors it is zero to rounding, and the state exact.
 
     Linear models take one exact step; others take Gauss-Newton steps, halved until the objective
     falls, from the centre and from zero. O(n_init n_hidden n_state (n_hidden + n_outputs)) time for
     a step and O(n_init n_outputs n_state^2) for its singular values.
+
+    References
+    ----------
+    .. [M92] D. J. C. MacKay, "Bayesian Interpolation", Neural Computation 4(3), 1992, 415-447.
 
     Examples
     --------
@@ -127,7 +131,7 @@ def estimate_state(
         check_columns(model, data)
     check_outputs(model, data)
     sequence = np.arange(data.n_sequences)
-    centre = as_initial(model, "equilibrium" if prior is None else prior, data.n_sequences, "prior")
+    centre = as_initial(model, "auto" if prior is None else prior, data.n_sequences, "prior")
     centres = centre_states(model, data, sequence, centre)
     states = estimated(model, data, sequence, n_init, centres, free=prior is None)
     return states[0] if data.form == "single" else states
@@ -207,8 +211,8 @@ def as_initial(
     """A name in `INITIAL`, or states of shape (n_sequences, n_state)."""
     if isinstance(initial, str):
         if initial not in INITIAL:
-            names = " or ".join(map(repr, INITIAL))
-            raise ValueError(f"`{name}` must be {names}, or states, got {initial!r}")
+            names = ", ".join(map(repr, INITIAL))
+            raise ValueError(f"`{name}` must be one of {names}, or states, got {initial!r}")
         return initial
     return read_states(model, initial, n_sequences, name)
 
@@ -222,6 +226,8 @@ def centre_states(
     states = np.zeros((data.n_sequences, model.n_state))
     if initial == "rest":
         return states
+    if initial == "auto":
+        return expected_states(model, data)
     first = np.asarray(data.X[data.starts[:-1]], dtype=np.float64)
     rows, place = np.unique(first, axis=0, return_inverse=True)
     equilibria = find_equilibria(model, rows)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gloree.models import Network
+from gloree.models import ExplosionError, Network
 from gloree.sequences import Array
 
 GAUSS_NEWTON_STEPS, HALVINGS = 30, 12
@@ -45,6 +45,15 @@ class RecordState:
         errors = ((self.y - outputs) * self.weights)[self.measured]
         return errors, (J * self.weights[:, np.newaxis])[self.measured]
 
+    def squares(self, v: Array) -> float:
+        """Sum of the squared weighted errors; infinite where the states run away."""
+        try:
+            outputs = self.model.predict(self.u, state=self.centre + self.factor @ v)
+        except ExplosionError:
+            return math.inf
+        errors = ((self.y - outputs) * self.weights)[self.measured]
+        return float(errors @ errors)
+
     def solve(self) -> Array:
         """State of least objective, from the centre and, for nonlinear units, from zero."""
         starts: list[Array] = [np.zeros(self.centre.shape[0])]
@@ -67,8 +76,7 @@ class RecordState:
             step, length = target - v, 1.0
             for _ in range(HALVINGS):
                 trial = v + length * step
-                errors = self.residuals(trial)[0]
-                reached = float(errors @ errors + ridge * (trial @ trial))
+                reached = self.squares(trial) + ridge * float(trial @ trial)
                 if reached < value:
                     break
                 length /= 2.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.activations import Activation, linear, quadratic, tanh
+from gloree.activations import Activation, Polynomial, linear, quadratic, tanh
 from gloree.models._forward import ExplosionError, explosion_limit
 from gloree.models._states import n_past, read_states
 from gloree.sequences import Array
@@ -43,6 +43,11 @@ class Stepper:
         Without backward units.
     state : ndarray of shape (n_state,), optional
         State before the first row; zeros by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `state` does not fit, or the outputs of the network depend on inputs to come.
 
     Notes
     -----
@@ -178,18 +183,38 @@ class Stepper:
 
 
 def _stretches(activation: Activation, n_units: int) -> list[tuple[slice, Function]]:
-    """Neighbouring units that are linear, or are not, and their functions of (values, out)."""
+    """Neighbouring units that are linear, polynomials, or neither; functions of (values, out)."""
     units: tuple[Activation, ...] = getattr(activation, "units", (activation,) * n_units)
     found: list[tuple[slice, Function]] = []
     begin = 0
-    for _, group in groupby(units, linear.__eq__):
+    for _, group in groupby(units, lambda unit: (unit == linear, isinstance(unit, Polynomial))):
         members = list(group)
         where = slice(begin, begin + len(members))
-        alike = all(each == members[0] for each in members)
-        f = members[0] if alike else activation.select(where)
-        found.append((where, next((ufunc for known, ufunc in _UFUNCS if known == f), f)))
+        polynomials = [unit.coefficients for unit in members if isinstance(unit, Polynomial)]
+        known = [ufunc for one, ufunc in _UFUNCS if all(unit == one for unit in members)]
+        f: Function = known[0] if known else activation.select(where)
+        if polynomials and not known:
+            f = _Horner(polynomials)
+        found.append((where, f))
         begin = where.stop
     return found
+
+
+class _Horner:
+    """Polynomials of neighbouring units, in as few calls as their highest degree allows."""
+
+    def __init__(self, polynomials: list[tuple[float, ...]]) -> None:
+        rows = np.array(list(zip_longest(*polynomials, fillvalue=0.0)))
+        self.leading, self.constant = rows[-1], rows[0] if rows[0].any() else None
+        self.others = list(rows[-2:0:-1])
+
+    def __call__(self, z: Array, out: Array) -> None:
+        np.multiply(z, self.leading, out)
+        for row in self.others:
+            np.add(out, row, out)
+            np.multiply(out, z, out)
+        if self.constant is not None:
+            np.add(out, self.constant, out)
 
 
 def _restored(model: Network, first: Array, state: Array) -> Stepper:
