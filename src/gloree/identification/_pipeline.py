@@ -13,17 +13,16 @@ from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Sta
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
 from gloree.identification._initial_state import estimate_state
-from gloree.identification._linear import LinearFit, fit_linear, refit_linear
+from gloree.identification._linear import LinearFit, fit_linear, other_orders, refit_linear
 from gloree.identification._linear_system import with_delays
 from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, started
 from gloree.identification._problem import IdentificationProblem
+from gloree.identification._ranking import Origin, RankedStarts, rank_starts
 from gloree.identification._refinement import (
     OPTIMISTIC,
-    RankedStarts,
     RefinedLinear,
     RefinedNetwork,
     Refitted,
-    rank_starts,
     refine_linear,
     refine_network,
     refit,
@@ -75,7 +74,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        moments, starts = Nonlinearity(fit.linear.model), RankedStarts()
+        origin, starts = Origin(search, fit, Nonlinearity(fit.linear.model)), RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
             found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
@@ -87,21 +86,22 @@ def identify(problem: IdentificationProblem) -> Identified:
         linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
-            moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
-        if moments.unit_counts:
-            starts = run(starts, "starts", rank_starts, search, fit, moments)
+            origins = [
+                _origin(problem, each, budget, stages, run)
+                for each in (fit, *other_orders(problem, fit, budget))
+            ]
+            if any(origin.moments.unit_counts for origin in origins):
+                starts = run(starts, "starts", rank_starts, origins, budget)
+            origin = origins[starts.origin]
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(
-                network, "refinement", refine_network, search, fit, starts, moments, linear
-            )
+            network = run(network, "refinement", refine_network, origin, starts, linear)
             last = Refitted(network.model, network.linear, "")
-            last = run(last, "all rows", refit, search, network, problem, fit)
+            last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
             last = Refitted(end.model, end.model, "")
-        error = delayed.error(started(fit, moments.model), fit.split.held_out)
-        report = _report(problem, fit, moments, linear, network, last, error, budget, stages.done)
+        report = _report(problem, fit, origin, linear, network, last, budget, stages.done)
     split = fit.split.starts
 
     def whole(model: IORNN) -> IORNN:
@@ -112,7 +112,21 @@ def identify(problem: IdentificationProblem) -> Identified:
         # exact, also where the system has a pole at zero
         kept = straight = whole(found.network)
     initial = _states_before(problem, kept, split.states(last.model))
-    return Identified(kept, straight, whole(moments.model), report, initial)
+    return Identified(kept, straight, whole(origin.moments.model), report, initial)
+
+
+def _origin(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    budget: Budget,
+    stages: StageRunner,
+    run: Callable[..., Nonlinearity],
+) -> Origin:
+    """Directions of one linear model."""
+    delayed = fit.delayed(problem)
+    moments = Nonlinearity(fit.linear.model)
+    moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
+    return Origin(Search(delayed, fit.split, budget, stages.show), fit, moments)
 
 
 def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
@@ -158,15 +172,15 @@ class _Stages:
 def _report(
     problem: IdentificationProblem,
     fit: LinearFit,
-    moments: Nonlinearity,
+    origin: Origin,
     linear: RefinedLinear,
     network: RefinedNetwork,
     last: Refitted,
-    moments_error: float,
     budget: Budget,
     stages: tuple[Stage, ...],
 ) -> IdentificationReport:
-    records, states = problem.records, slice(fit.order)
+    records, moments = problem.records, origin.moments
+    states = slice(origin.fit.order if network.nonlinear else fit.order)
     poles = np.linalg.eigvals(last.model.recurrent_weights[states, states])
     directions = moments.directions[-1] if moments.directions else ()
     sizes = {"records": records.n_sequences, "samples": records.n_rows}
@@ -200,7 +214,9 @@ def _report(
         explained=directions[0].explained if directions else (math.nan, math.nan),
         n_directions=len(directions),
         linear_error=linear.error,
-        moments_error=moments_error,
+        moments_error=origin.search.problem.error(
+            started(origin.fit, moments.model), origin.search.split.held_out
+        ),
         refined_error=network.error,
         training_error=network.training_error,
         nonlinear=network.nonlinear,
