@@ -9,6 +9,7 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
+from gloree.identification._initial_state import estimate_state, read_measured, start_of_records
 from gloree.identification._linear_system import LinearSystem, with_delays
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
@@ -49,6 +50,7 @@ __all__ = [
     "Realisation",
     "Screened",
     "check_records",
+    "estimate_state",
     "find_directions",
     "ho_kalman",
     "identify",
@@ -59,8 +61,10 @@ __all__ = [
     "messages_of_u_and_y",
     "nested_partitions",
     "read_inputs",
+    "read_measured",
     "read_records",
     "screen_records",
+    "start_of_records",
     "unit_biases",
     "with_copied_states",
     "with_delays",

@@ -12,7 +12,7 @@ from gloree.engine import Subset
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
 from gloree.identification._linear_choice import Candidate, choose
-from gloree.identification._linear_search import all_starts, search_systems
+from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
 from gloree.identification._linear_system import LinearSystem, modal, network_of
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel
@@ -38,6 +38,9 @@ MOMENT_ROWS = 100_000
 
 TIME, TIME_ALONE = 0.3, 0.7  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
+NEARLY = 1.002
+"""Errors within this factor of the least one are alike to networks, which have errors far below."""
+
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
 """A network of nearly singular states would have huge output weights: its poles are shifted by the
@@ -73,6 +76,7 @@ class LinearFit:
     end: OutputErrorFit
     error: float
     limit: float = LARGEST_MODULUS
+    systems: tuple[SystemTrial, ...] = ()
 
     def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
         """Return the problem with inputs shifted by the delays."""
@@ -138,7 +142,35 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
         fit,
         chosen.error,
         chosen.limit,
+        tuple(trials),
     )
+
+
+def other_orders(
+    problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None
+) -> list[LinearFit]:
+    """The linear model of another order that networks may do better from, if there is one.
+
+    A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
+    is the least order with nearly the least error of all, on the rows that they were fitted to.
+    """
+    if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
+        return []
+    alike = [each for each in fit.systems if np.abs(each.fit.system.poles).max() <= fit.limit]
+    errors = [each.fit.error for each in alike]
+    close = [each for each in alike if each.fit.error <= NEARLY * min(errors)]
+    if not close or close[0].order == fit.order:
+        return []
+    chosen = min(close, key=lambda each: each.order)
+    delayed = fit.delayed(problem)
+    rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
+    start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
+    ended = _limit(budget, TIME / 2)
+    found = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
+    linear, system, states = _along(delayed, found)
+    split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
+    parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
+    return [replace(fit, **parts, end=found)]  # type: ignore[arg-type]
 
 
 def refit_linear(

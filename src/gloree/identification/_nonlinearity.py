@@ -15,6 +15,7 @@ from gloree.identification._directions import NonlinearDirection, growing_direct
 from gloree.identification._linear import LinearFit
 from gloree.identification._networks import Directions, unit_biases, with_copied_states
 from gloree.identification._problem import IdentificationProblem, n_free_weights
+from gloree.identification._starts import equilibria
 from gloree.models import IORNN, ExplosionError
 
 UNITS = (5, 3, 2, 1)
@@ -60,13 +61,15 @@ def find_nonlinearity(
         detail = "too few samples for any nonlinear unit"
         return Nonlinearity(fit.linear.model, tuple(found), detail=detail)
     error, model = _best_cascade(problem, fit, found[-1], counts)
-    linear_error = problem.error(fit.linear.model, split.held_out)
+    linear_error = problem.error(started(fit, fit.linear.model), split.held_out)
     while settings.n_directions is None and len(found[-1]) < min(MOST_DIRECTIONS, counts[0]):
         if budget.left() < enough or error < ENOUGH * linear_error:
             break
         further = next(growing)
         trial = _best_cascade(problem, fit, further, counts)
-        if not compare(problem, split.held_out, model, trial[1]).is_certain:
+        if not compare(
+            problem, split.held_out, started(fit, model), started(fit, trial[1])
+        ).is_certain:
             break
         error, model = trial
         found.append(further)
@@ -85,7 +88,7 @@ def _best_cascade(
     """Held-out error and network of the best one without feedback, if there is any."""
     r, unit = len(directions), problem.settings.unit
     trials = [
-        (problem.error(model, fit.split.held_out), model)
+        (problem.error(started(fit, model), fit.split.held_out), model)
         for biases in (unit_biases(q, n_directions=r) for q in counts[:2] if q >= r)
         for model in unless_explosive(with_copied_states, fit.linear, directions, unit, biases)
     ]
@@ -106,6 +109,16 @@ def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ..
     return tuple(
         q for q, size in zip(units, sizes, strict=True) if n_values >= VALUES_PER_WEIGHT * size
     )
+
+
+def started(fit: LinearFit, model: IORNN) -> IORNN:
+    """Network whose linear states start where those of the linear model do, the others at rest."""
+    starts, order = fit.split.starts, fit.order
+    if not starts.own:
+        return starts.extended(model)
+    at_rest = equilibria(model, starts.first_inputs)
+    states = np.column_stack((fit.initial_states, at_rest[:, order:]))
+    return starts.extended(model, states)
 
 
 def unless_explosive(make: Callable[..., IORNN], *arguments: object) -> list[IORNN]:

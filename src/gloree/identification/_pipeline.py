@@ -12,17 +12,17 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Stage
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
-from gloree.identification._linear import LinearFit, fit_linear, refit_linear
+from gloree.identification._initial_state import estimate_state
+from gloree.identification._linear import LinearFit, fit_linear, other_orders, refit_linear
 from gloree.identification._linear_system import with_delays
-from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity
+from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, started
 from gloree.identification._problem import IdentificationProblem
+from gloree.identification._ranking import Origin, RankedStarts, rank_starts
 from gloree.identification._refinement import (
     OPTIMISTIC,
-    RankedStarts,
     RefinedLinear,
     RefinedNetwork,
     Refitted,
-    rank_starts,
     refine_linear,
     refine_network,
     refit,
@@ -32,6 +32,7 @@ from gloree.models import IORNN
 from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
+STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Identified:
     """Outcome of an identification, with networks in the units of the original records.
 
     `model` is the network that is kept, `linear_model` the linear one of least simulation error,
-    and `moments_model` the one made from moments alone. `initial_states` (n_records, n_hidden) are
+    and `moments_model` the one made from moments alone. `initial_states` (n_records, n_state) are
     states of `model` before the first row of each record, as they were fitted.
     """
 
@@ -73,7 +74,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        moments, starts = Nonlinearity(fit.linear.model), RankedStarts()
+        origin, starts = Origin(search, fit, Nonlinearity(fit.linear.model)), RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
             found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
@@ -85,31 +86,67 @@ def identify(problem: IdentificationProblem) -> Identified:
         linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
-            moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
-        if moments.unit_counts:
-            starts = run(starts, "starts", rank_starts, search, fit, moments)
+            origins = [
+                _origin(problem, each, budget, stages, run)
+                for each in (fit, *other_orders(problem, fit, budget))
+            ]
+            if any(origin.moments.unit_counts for origin in origins):
+                starts = run(starts, "starts", rank_starts, origins, budget)
+            origin = origins[starts.origin]
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(network, "refinement", refine_network, search, starts, moments, linear)
+            network = run(network, "refinement", refine_network, origin, starts, linear)
             last = Refitted(network.model, network.linear, "")
-            last = run(last, "all rows", refit, search, network)
+            last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
             last = Refitted(end.model, end.model, "")
-        error = delayed.error(moments.model, fit.split.held_out)
-        report = _report(problem, fit, moments, linear, network, last, error, budget, stages.done)
+        report = _report(problem, fit, origin, linear, network, last, budget, stages.done)
     split = fit.split.starts
 
     def whole(model: IORNN) -> IORNN:
         return with_delays(problem.unscaled(model), fit.delays)
 
     kept, straight = (whole(split.reduced(m)) for m in (last.model, last.linear))
-    initial = split.states(last.model)
     if settings.n_nonlinear == 0:
         # exact, also where the system has a pole at zero
         kept = straight = whole(found.network)
-        initial = found.initial_states
-    return Identified(kept, straight, whole(moments.model), report, initial)
+    initial = _states_before(problem, kept, split.states(last.model))
+    return Identified(kept, straight, whole(origin.moments.model), report, initial)
+
+
+def _origin(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    budget: Budget,
+    stages: StageRunner,
+    run: Callable[..., Nonlinearity],
+) -> Origin:
+    """Directions of one linear model."""
+    delayed = fit.delayed(problem)
+    moments = Nonlinearity(fit.linear.model)
+    moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
+    return Origin(Search(delayed, fit.split, budget, stages.show), fit, moments)
+
+
+def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
+    """States of the network that is kept before every record, from those without windows.
+
+    Windows hold inputs from before a record too: its first one. Where a pole at zero makes windows
+    of more than the delays, the states are fitted anew.
+    """
+    records = problem.records
+    first = np.asarray(records.X[records.starts[:-1]]) * problem.input_size + problem.input_mean
+    found = np.column_stack((states, np.tile(first, kept.lags - 1)))
+    if kept.activation.degree != 1 or kept.lags == 1:
+        return found
+    n_rows = int(min(records.lengths.min(), STATE_ROWS))
+    assert records.Y is not None
+    u = records.X * problem.input_size + problem.input_mean
+    y = records.Y * problem.output_size + problem.output_mean
+    y[~problem.counted] = np.nan
+    fitted = estimate_state(kept, u, y, n_rows, prior=found, lengths=records.lengths)
+    return fitted.reshape(records.n_sequences, -1)
 
 
 @dataclass(frozen=True)
@@ -135,15 +172,15 @@ class _Stages:
 def _report(
     problem: IdentificationProblem,
     fit: LinearFit,
-    moments: Nonlinearity,
+    origin: Origin,
     linear: RefinedLinear,
     network: RefinedNetwork,
     last: Refitted,
-    moments_error: float,
     budget: Budget,
     stages: tuple[Stage, ...],
 ) -> IdentificationReport:
-    records, states = problem.records, slice(fit.order)
+    records, moments = problem.records, origin.moments
+    states = slice(origin.fit.order if network.nonlinear else fit.order)
     poles = np.linalg.eigvals(last.model.recurrent_weights[states, states])
     directions = moments.directions[-1] if moments.directions else ()
     sizes = {"records": records.n_sequences, "samples": records.n_rows}
@@ -177,7 +214,9 @@ def _report(
         explained=directions[0].explained if directions else (math.nan, math.nan),
         n_directions=len(directions),
         linear_error=linear.error,
-        moments_error=moments_error,
+        moments_error=origin.search.problem.error(
+            started(origin.fit, moments.model), origin.search.split.held_out
+        ),
         refined_error=network.error,
         training_error=network.training_error,
         nonlinear=network.nonlinear,

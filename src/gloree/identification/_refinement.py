@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import product, zip_longest
-from operator import itemgetter
 
 from gloree.engine import Subset
 from gloree.identification._comparison import compare
-from gloree.identification._linear import LinearFit
-from gloree.identification._networks import nested_partitions, unit_biases, with_shared_states
-from gloree.identification._nonlinearity import Nonlinearity, unless_explosive
-from gloree.identification._problem import percent
+from gloree.identification._linear import LinearFit, refit_linear
+from gloree.identification._nonlinearity import started
+from gloree.identification._problem import IdentificationProblem, percent
+from gloree.identification._ranking import Origin, RankedStarts
 from gloree.identification._search import History, Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
 from gloree.models import IORNN
 from gloree.refinement import RefinementStatus
 
-TRIAL_ROWS = 10_000  # rows on which starts are compared
-TRIALS = ((12, 4), (4, 12), (2, 30))
-"""Rounds of the comparison: how many of the best starts go on, and for how many steps."""
-
-OF_A_KIND = 3  # starts of each number of units and of directions in the first round, at most
-
-LOUDER = 1.3
-"""Polynomials must not explode on inputs that are so many times those of the records."""
-
-POLYNOMIAL_GAIN = 0.9
-"""Polynomials are taken if their mean square error is below this share of that of bounded units,
-where both compete: beyond the amplitudes of the records they may go anywhere."""
-
-TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
@@ -44,88 +26,6 @@ LAST_TIME = 0.1  # share of the time that is kept for them
 
 OPTIMISTIC = 3.0
 """Held-out errors so many times the training error, or more, are named."""
-
-
-@dataclass(frozen=True)
-class RankedStarts:
-    """Starts of the refinement, the best one first, on the way already."""
-
-    ends: tuple[SearchEnd, ...] = ()
-    detail: str = ""
-
-
-def rank_starts(search: Search, fit: LinearFit, found: Nonlinearity) -> RankedStarts:
-    """Compare starts by their held-out errors after a few steps on few rows."""
-    problem = search.problem
-    rows = search.split.first_training(TRIAL_ROWS)
-    enough = (1.0 - TRIAL_TIME) * search.budget.left()
-    linear = fit.linear.shortened(FIRST_ROWS)
-    kinds: list[list[tuple[float, IORNN]]] = [[] for _ in problem.settings.kinds]
-    n_made = 0
-    for q, directions, (made, unit) in product(
-        found.unit_counts,
-        found.directions[::-1],
-        list(zip(kinds, problem.settings.kinds, strict=True)),
-    ):
-        if q < len(directions) or (n_made and search.budget.left() < enough):
-            continue
-        biases = unit_biases(q, n_directions=len(directions))
-        alike = [
-            (problem.error(model, rows), model)
-            for seen, driven in nested_partitions(linear, directions)
-            for model in unless_explosive(
-                with_shared_states, linear, directions, unit, biases, seen, driven
-            )
-        ]
-        made += sorted(alike, key=itemgetter(0))[:OF_A_KIND]
-        n_made += len(alike)
-    ends = _first_of_each_kind(kinds)
-    for n_kept, n_steps in TRIALS:
-        tried: list[SearchEnd] = []
-        for end in ends[:n_kept]:
-            if tried and search.budget.left() < enough:
-                break
-            tried.append(search.descend(end.model, rows, max_steps=n_steps))
-        ends = sorted(tried, key=partial(_judged, search))
-    if not ends or not math.isfinite(_judged(search, ends[0])):
-        return RankedStarts()
-    n_units = ends[0].model.n_hidden - fit.order
-    detail = f"{n_made} made, {n_units} nonlinear units in the best"
-    return RankedStarts(tuple(ends), detail)
-
-
-def _first_of_each_kind(kinds: Sequence[Sequence[tuple[float, IORNN]]]) -> list[SearchEnd]:
-    """Sound starts by their errors, those of several kinds of units in turns."""
-    ranked = [
-        sorted((pair for pair in made if math.isfinite(pair[0])), key=itemgetter(0))
-        for made in kinds
-    ]
-    in_turns = [pair for turn in zip_longest(*ranked) for pair in turn if pair is not None]
-    return [SearchEnd(model, held_out=error) for error, model in in_turns]
-
-
-def _judged(search: Search, end: SearchEnd) -> float:
-    """Error of a start; polynomials that are not bounded by far must be better by a margin.
-
-    Infinite for polynomials that explode when the inputs are somewhat larger than in the records.
-    """
-    error = search.judged(end)
-    if not search.problem.settings.auto or not _is_polynomial(end.model):
-        return error
-    louder = end.model.replace(
-        input_weights=LOUDER * end.model.input_weights,
-        direct_weights=None
-        if end.model.direct_weights is None
-        else LOUDER * end.model.direct_weights,
-    )
-    if not math.isfinite(search.problem.error(louder, search.split.everything)):
-        return math.inf
-    return error / POLYNOMIAL_GAIN
-
-
-def _is_polynomial(model: IORNN) -> bool:
-    """Whether any unit is a polynomial of degree two or more."""
-    return any((unit.degree or 0) >= 2 for unit in getattr(model.activation, "units", ()))
 
 
 @dataclass(frozen=True)
@@ -175,31 +75,31 @@ class RefinedNetwork:
     detail: str = ""
 
 
-def refine_network(
-    search: Search, starts: RankedStarts, moments: Nonlinearity, linear: RefinedLinear
-) -> RefinedNetwork:
+def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) -> RefinedNetwork:
     """Refine on growing data; the linear model stays where nothing is gained over it."""
+    search, fit, moments = origin.search, origin.fit, origin.moments
     problem, split, budget = search.problem, search.split, search.budget
     nothing = RefinedNetwork(linear.model, linear.model)
     notes: tuple[str, ...] = ()
-    ends = starts.ends
+    ends = tuple(start.end for start in starts.starts)
     if not ends and moments.model.n_hidden > linear.model.n_hidden:
         notes = ("time was too short to compare starts: the network of moments alone was refined",)
-        ends = (SearchEnd(moments.model),)
+        ends = (SearchEnd(started(fit, moments.model)),)
     if not ends:
         note = "no nonlinear unit could be started: the linear model was kept"
         return replace(nothing, notes=(note,))
-    seconds = (1.0 - LAST_TIME) * budget.left()
-    plan = [(split.training, seconds)]
+    begin = budget.left()
+    plan = [(split.training, LAST_TIME)]
     if split.training.n_counted > 1.5 * FIRST_ROWS:
-        plan.insert(0, (split.first_training(FIRST_ROWS), FIRST_TIME * seconds))
+        plan.insert(0, (split.first_training(FIRST_ROWS), 1.0 - FIRST_TIME))
     best, n_steps = ends[0], 0
     history: History = ()
-    for rows, limit in plan:
+    for rows, kept in plan:
+        limit = budget.left() - kept * begin
         end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         n_steps, history = n_steps + end.n_steps, history + end.history
         best = end
-    pair = (search.measured(best.model), search.measured(moments.model))
+    pair = (search.measured(best.model), search.measured(started(fit, moments.model)))
     model = min(pair, key=search.judged).model
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
@@ -239,13 +139,22 @@ class Refitted:
     detail: str
 
 
-def refit(search: Search, network: RefinedNetwork) -> Refitted:
-    """Fit what was chosen to all rows, held-out ones included, for a few steps."""
+def refit(
+    search: Search, network: RefinedNetwork, problem: IdentificationProblem, fit: LinearFit
+) -> Refitted:
+    """Fit what was chosen to all rows, held-out ones included, for a few steps.
+
+    `problem` is the one that `fit` was made of.
+    """
     rows = search.split.everything
-    linear = _on_all(search, network.linear, rows, LINEAR_STEPS if not network.nonlinear else 5)
-    model = linear
+    model = network.model
     if network.nonlinear:
-        model = _on_all(search, network.model, rows, LAST_STEPS)
+        model = _on_all(search, model, rows, LAST_STEPS)
+    found = refit_linear(problem, fit, None, search.budget)
+    alone = search.split.starts.extended(found.linear.model, found.initial_states)
+    linear = min(alone, network.linear, key=lambda each: search.problem.error(each, rows))
+    if not network.nonlinear:
+        model = linear
     return Refitted(model, linear, f"on all {rows.n_counted:,} rows that count")
 
 

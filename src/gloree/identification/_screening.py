@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy import stats
 
 from gloree.diagnostics import Finding, GloreeWarning, OutlierWarning
 from gloree.sequences import Array, IntArray, Sequences
@@ -39,7 +40,7 @@ EXTREMES = (0.0015, 0.9985)  # quantiles beyond which an input excuses the next 
 ROUNDS = 5  # of fitting without spikes and seeking them
 
 LONGEST_WINDOW = 1024  # lags, at most, that a window of the coarse response ends at
-TREND_T = 5.0  # standard errors of a slope from which on a trend is named
+TREND_CHANCE = 1e-4  # of naming a trend in all outputs and records that have none, by Student's t
 TREND_SIZE = 3.0  # and standard deviations of what is left around it that it spans
 NAMED = 10  # rows that a message lists
 
@@ -196,7 +197,7 @@ def _distances(values: Array, bounds: list[slice], counted: BoolArray) -> Array:
         own = values[rows]
         if own.shape[0] < NEIGHBOURS:
             continue
-        padded = np.pad(own, ((half, half), (0, 0)), mode="reflect")
+        padded = np.pad(own, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
         middle = np.median(sliding_window_view(padded, NEIGHBOURS, axis=0), axis=-1)
         apart[rows] = np.abs(own - middle)
     known = apart[counted]
@@ -261,11 +262,15 @@ def listed_rows(rows: IntArray, data: Sequences) -> str:
 def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> tuple[Finding, ...]:
     """Warn of the first output whose coarse residual has a trend along some record."""
     y = y / np.maximum(np.abs(y).max(axis=0), 1e-300)
-    residual = coarse_residual(_windows(u, bounds), y, counted)
+    windows = _windows(u, bounds)
+    residual = coarse_residual(windows, y, counted)
     for output in range(y.shape[1]):
         for number, rows in enumerate(bounds):
             known = counted[rows]
-            if known.sum() < 5 * NEIGHBOURS or not _has_trend(residual[rows, output], known):
+            chance = TREND_CHANCE / (y.shape[1] * len(bounds))
+            if known.sum() < 5 * NEIGHBOURS or not _has_trend(
+                residual[rows, output], windows[rows], known, chance
+            ):
                 continue
             place = "the record" if len(bounds) == 1 else f"record {number}"
             text = (
@@ -279,22 +284,28 @@ def find_trends(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> 
     return ()
 
 
-def _has_trend(residual: Array, known: BoolArray) -> bool:
-    """Whether a slope is far beyond its standard error, neighbouring samples counted as few."""
-    time = np.linspace(-0.5, 0.5, residual.shape[0])[known]
+def _has_trend(residual: Array, windows: Array, known: BoolArray, chance: float) -> bool:
+    """Whether a slope is far beyond its standard error, neighbouring samples counted as few.
+
+    It is the coefficient of time beside the windows of the input: what these can follow of a ramp
+    is taken out of both sides (Frisch and Waugh).
+    """
+    time = np.linspace(-0.5, 0.5, residual.shape[0])
+    own = coarse_residual(windows, time[:, None], known)[known, 0]
     r = residual[known] - residual[known].mean()
-    time = time - time.mean()
-    slope = float(time @ r / (time @ time))
-    left = r - slope * time
+    size = float(own @ own)
+    slope = float(own @ r) / max(size, 1e-300)
+    left = r - slope * own
     variance = float(left @ left) / left.shape[0]
-    if slope == 0.0:
+    if slope == 0.0 or size < 1e-6 * left.shape[0]:
         return False
     alike = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-300)
     independent = left.shape[0] * (1.0 - alike) / (1.0 + max(alike, 0.0))
-    error = math.sqrt(variance / (left.shape[0] * float(np.mean(time**2))))
-    error *= math.sqrt(left.shape[0] / max(independent, 1.0))
-    size = abs(slope) * float(np.ptp(time))
-    return bool(abs(slope) > TREND_T * error and size > TREND_SIZE * math.sqrt(variance))
+    if independent < 4.0:
+        return False
+    error = math.sqrt(variance / size * left.shape[0] / independent)
+    certain = stats.t.isf(chance, independent - 2.0) * error
+    return bool(abs(slope) > max(certain, TREND_SIZE * math.sqrt(variance)))
 
 
 def _without_trends(

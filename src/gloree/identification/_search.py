@@ -22,6 +22,9 @@ from gloree.refinement import (
     polynomial_powers,
 )
 
+PATIENCE = 15
+"""Steps without a gain on held-out rows after which a search ends."""
+
 History = tuple[tuple[float, float, float], ...]
 """Seconds since the identification began, error on the rows, and held-out error of each step."""
 
@@ -113,7 +116,9 @@ class Search:
 
         begin, engine = self.budget.clock(), self.problem.engine
         seconds = min(max_seconds, self.budget.max_seconds - begin)
-        solver = LevenbergMarquardt(max_steps, seconds, damping, free, stable, self.budget.clock)
+        solver = LevenbergMarquardt(
+            max_steps, seconds, damping, free, stable, self.budget.clock, PATIENCE
+        )
         held_out = self.split.held_out if validate else None
         end = solver.minimise(
             SquaredError(), model, layout, engine, rows, held_out=held_out, progress=progress

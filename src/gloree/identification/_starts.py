@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree.models import IORNN, Network
+from gloree.models import IORNN, find_equilibria
 from gloree.sequences import Array, Sequences
 
 MOST_OWN = 8  # records that have columns of their own
 MOST_FITTED = 200  # records whose equilibria make the weights of shared columns
-NEWTON_STEPS, HALVINGS = 40, 12
 FAR_OFF = 1e3
 """An equilibrium with larger states is none that a record on this scale starts from."""
 
@@ -96,33 +95,13 @@ class Starts:
         return np.asarray(np.linalg.lstsq(model.recurrent_weights, entering.T, rcond=1e-9)[0].T)
 
 
-def equilibria(model: Network, inputs: Array) -> Array:
-    """States h = f(A1 u + U h + b) for each row u, by Newton's method with halved steps.
+def equilibria(model: IORNN, inputs: Array) -> Array:
+    """States at rest at each row of inputs, (n, n_hidden).
 
-    Where there is none within reach (integrators, networks that oscillate) the last guess stays, or
-    zero if it is far off: a start for a search, no claim.
+    Where there are none within reach (integrators, networks that oscillate) the last guess stays,
+    or zero if it is far off: a start for a search, no claim.
     """
-    assert isinstance(model, IORNN)
-    U, f = model.recurrent_weights, model.activation
-    drive = inputs @ model.input_weights.T + model.hidden_bias
-    found = np.zeros_like(drive)
-    for row, d in enumerate(drive):
-        h = np.zeros_like(d)
-        for _ in range(NEWTON_STEPS):
-            z = d + U @ h
-            error = f(z) - h
-            size = float(np.abs(error).max())
-            if not size > 1e-12 * (1.0 + float(np.abs(h).max())):
-                break
-            J = np.eye(h.shape[0]) - f.derivative(z, 1)[:, None] * U
-            step = np.linalg.lstsq(J, error, rcond=1e-9)[0]
-            for halving in range(HALVINGS):
-                trial = h + step / 2**halving
-                if float(np.abs(f(d + U @ trial) - trial).max()) < size:
-                    h = trial
-                    break
-            else:
-                break
-        if np.all(np.isfinite(h)) and np.abs(h).max() < FAR_OFF:
-            found[row] = h
-    return found
+    states = find_equilibria(model, inputs).states
+    with np.errstate(invalid="ignore"):
+        sound = (np.abs(states) < FAR_OFF).all(axis=1, keepdims=True)
+    return np.where(sound, states, 0.0)

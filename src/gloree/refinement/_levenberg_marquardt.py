@@ -50,7 +50,6 @@ WORTHLESS = 0.01
 residual: it would move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
-"""Steps without a gain on held-out data after which the search ends."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ class LevenbergMarquardt:
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     clock : callable, optional
         Gives seconds; see `gloree.engine.Clock` for a search that can resume from a checkpoint.
+    patience : int, default 25
+        Steps without a gain on held-out data after which the search ends.
 
     Notes
     -----
@@ -113,6 +114,7 @@ class LevenbergMarquardt:
     free: NDArray[np.bool_] | None = None
     admit: Callable[[Network], Network] | None = None
     clock: Callable[[], float] | None = None
+    patience: int = PATIENCE
 
     name: ClassVar[str] = "Levenberg-Marquardt"
 
@@ -205,7 +207,7 @@ class _Search:
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
-        if trace.waited >= PATIENCE:
+        if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
         return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
