@@ -70,6 +70,7 @@ RUNS = (
     Run("recurrence", "recurrence", "--seeds 4"),
     Run("memory", "memory"),
     Run("limits", "limits"),
+    Run("stepper", "stepper"),
     Run("coverage", "coverage"),
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),

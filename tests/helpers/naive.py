@@ -99,3 +99,23 @@ def counted(model, batch, data):
         outputs.append(rows[batch.before[s] : length - batch.after[s]])
         owners += [s] * len(outputs[-1])
     return np.concatenate(outputs), np.array(owners)
+
+
+def run_from(model, x, state):
+    """Outputs of a forward network from the state before the first row, and the state after all.
+
+    The state is [h, last row of inputs, the row before it, ...], `lags` - 1 rows.
+    """
+    k, outputs = model.n_hidden, []
+    h, past = state[:k], list(state[k:].reshape(model.lags - 1, model.n_inputs))
+    for row in x:
+        window = np.concatenate([row, *past])
+        h = model.activation(
+            model.input_weights @ window + model.recurrent_weights @ h + model.hidden_bias
+        )
+        y = model.output_weights.T @ h + model.output_bias
+        if model.direct_weights is not None:
+            y = y + model.direct_weights.T @ window
+        outputs.append(y)
+        past = [row, *past][: model.lags - 1]
+    return np.array(outputs), np.concatenate([h, *past])

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import room
 from gloree.engine._batching import Batching, BatchTransform
@@ -54,7 +55,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, scale, centre, encode
+    lags, both_ways, scale, centre, encode, counting
         See `BatchTransform`.
     stride : int
         Passes over all of the data visit every so many segments only.
@@ -76,6 +77,7 @@ class Source:
     scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
+    counting: NDArray[np.bool_] | None = None
     stride: int = 1
     left_out: IntArray | None = None
     skipped: IntArray | None = None
@@ -96,7 +98,9 @@ class Source:
     @property
     def transform(self) -> BatchTransform:
         """What becomes of a batch, without the data."""
-        return BatchTransform(self.lags, self.both_ways, self.scale, self.centre, self.encode)
+        return BatchTransform(
+            self.lags, self.both_ways, self.scale, self.centre, self.encode, self.counting
+        )
 
     @property
     def batching(self) -> Batching:
@@ -253,7 +257,12 @@ class Subset:
     @property
     def n_counted(self) -> int:
         """Rows of all batches that count."""
-        return sum(segments.n_counted for segments in self.batches)
+        counting = self.source.counting
+        if counting is None:
+            return sum(segments.n_counted for segments in self.batches)
+        before = np.concatenate(([0], np.cumsum(counting)))
+        rows = self.segments
+        return int(np.sum(before[rows.stop] - before[rows.start]))
 
     @property
     def segments(self) -> Segments:

@@ -20,7 +20,7 @@ from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
-from gloree.models import Explosions, Network, predict_data
+from gloree.models import Explosions, Network, predict_data, start_at
 from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
 from gloree.recurrence import RECURRENCES, RecurrenceEstimator
 from gloree.refinement import LOSSES, Loss, Solver
@@ -60,9 +60,14 @@ class SpectralRNN(Estimator):
     _fits_linear = False
 
     def _predictions(
-        self, X: object, lengths: ArrayLike | None, convert: Callable[[Array], NDArray[np.generic]]
+        self,
+        X: object,
+        lengths: ArrayLike | None,
+        convert: Callable[[Array], NDArray[np.generic]],
+        state: object,
+        return_state: bool,
     ) -> Any:
-        """What `convert` makes of the outputs of the network, in the form of `X`."""
+        """What `convert` makes of the outputs of the network, in the form of `X` (and states)."""
         check_is_fitted(self, "model_")
         data = as_data(X, lengths=lengths, keep_tensors=False)
         self._check_columns(data)
@@ -73,6 +78,8 @@ class SpectralRNN(Estimator):
             engine=self.engine,
             verbose=self.verbose,
             convert=convert,
+            start=start_at(self.model_, data, state, engine=self.engine, verbose=self.verbose),
+            return_state=return_state,
         )
 
     def _problem(self, data: Data) -> FitProblem:

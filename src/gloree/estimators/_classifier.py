@@ -239,7 +239,14 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         emit(fitted.report.findings)
         return self
 
-    def decision_function(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
+    def decision_function(
+        self,
+        X: object,
+        *,
+        lengths: ArrayLike | None = None,
+        state: object = None,
+        return_state: bool = False,
+    ) -> Any:
         """Outputs of the network for every label; parameters and form as in `predict`.
 
         For two labels one number a step, as scikit-learn has it: the output for the second one
@@ -247,9 +254,17 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         two = self.classes_.shape[0] == 2
-        return self._predictions(X, lengths, _difference if two else np.asarray)
+        convert = _difference if two else np.asarray
+        return self._predictions(X, lengths, convert, state, return_state)
 
-    def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(
+        self,
+        X: object,
+        *,
+        lengths: ArrayLike | None = None,
+        state: object = None,
+        return_state: bool = False,
+    ) -> Any:
         """Most probable label of every step.
 
         Parameters
@@ -258,12 +273,18 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
             Inputs; or data kept anywhere else, in every form that `fit` takes (labels that they
             hold are not used), or inputs alone in these forms.
         lengths : sequence of int, optional
+        state : ndarray of shape (n_state,) or (n_sequences, n_state), optional
+            State before the first step of each sequence; zeros by default. See `IORNN.predict`.
+        return_state : bool, default False
+            Whether to return the states after the last steps too, to go on from.
 
         Returns
         -------
-        ndarray or list of ndarray
-            Labels in the form of `X`, without its last axis. For data in several parts a list, one
-            array for each sequence in the order of the data.
+        labels : ndarray or list of ndarray
+            In the form of `X`, without its last axis. For data in several parts a list, one array
+            for each sequence in the order of the data.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`; a vector for a single sequence of two dimensions.
 
         Notes
         -----
@@ -271,24 +292,34 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         predictions have to fit into memory, the data have not.
         """
         check_is_fitted(self, "model_")
-        return self._predictions(X, lengths, partial(_most_probable, classes=self.classes_))
+        convert = partial(_most_probable, classes=self.classes_)
+        return self._predictions(X, lengths, convert, state, return_state)
 
-    def predict_proba(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
+    def predict_proba(
+        self,
+        X: object,
+        *,
+        lengths: ArrayLike | None = None,
+        state: object = None,
+        return_state: bool = False,
+    ) -> Any:
         """Probabilities of the labels at every step, in the order of `classes_`.
 
         Parameters
         ----------
-        X, lengths
+        X, lengths, state, return_state
             As in `predict`.
 
         Returns
         -------
-        ndarray of shape (..., n_classes) or list of them
+        probabilities : ndarray of shape (..., n_classes) or list of them
             Rows sum to one. With the least-squares readout, estimates below zero are cut off and
             the rest is scaled to sum to one.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`.
         """
         convert = _softmax if self.readout == "logistic" else _cut_off
-        return self._predictions(X, lengths, convert)
+        return self._predictions(X, lengths, convert, state, return_state)
 
     def score(
         self,

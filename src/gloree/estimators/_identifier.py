@@ -20,18 +20,25 @@ from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
     FREE_POLYNOMIAL,
+    Detrend,
     IdentificationProblem,
     IdentificationSettings,
     check_records,
-    find_drift,
     identify,
     messages_of_u_and_y,
     read_inputs,
+    read_measured,
     read_records,
+    screen_records,
+    start_of_records,
 )
 from gloree.metrics import score_model
-from gloree.models import IORNN, Explosions, predict_data
-from gloree.sequences import Array
+from gloree.models import (
+    IORNN,
+    Explosions,
+    predict_data,
+)
+from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
 
 MOST_DIRECTIONS = 3
@@ -56,16 +63,29 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
     n_nonlinear : int or None, default None
         Nonlinear units; None tries up to five and keeps what held-out data prefer; 0 fits a
         linear model.
-    unit : str or Activation, default "tanh"
-        Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
+    unit : str or Activation, default "auto"
+        Activation of the nonlinear units. Bounded ones ("tanh") keep the network stable whatever
         the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
-        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
+        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is. "auto"
+        takes tanh, unless such polynomials are better by a margin and do not explode on
+        inputs somewhat larger than those of the fit.
     n_directions : int or None, default None
         Linear combinations of [h_{t-1}, u_t] that nonlinearities see, up to 3, and among which the
         units are shared at the start: one for each static nonlinearity of the system. None takes
         two where held-out data can tell that they are better than one.
+    detrend : {None, "constant", "linear"}, default None
+        What is taken from the inputs and outputs of every record before the fit: nothing; its mean,
+        so far as it differs from that of all records; or its straight line, but for that mean.
+        `predict` does nothing of the kind: it neither takes a trend from its inputs nor adds
+        one to its outputs, which are around the mean of the outputs of the fit. A drift that the
+        input does not cause is named by a warning where `detrend` is None.
+    initial : {"auto", "equilibrium", "rest"} or array, default "auto"
+        State of `predict` and `score` before the first row where they are not told otherwise. In
+        the fit, the initial state of every record is free, and starts from the equilibrium of its
+        first input.
     max_seconds : float, default 60
-        Time for the whole fit, about.
+        Limit on the time for the whole fit. What is tried is counted, not timed: two fits that end
+        before are equal, and where time is up a note in the report says so.
     random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Kept for the interface; nothing is drawn.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -82,6 +102,9 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         linear model, and the report says so.
     linear_model_, moments_model_ : IORNN
         The linear model of least simulation error, and the network before any refinement.
+    initial_states_ : ndarray of shape (n_records, n_state)
+        States of `model_` before the first row of each record, as they were fitted:
+        ``predict(u, state=est.initial_states_)`` is the fit of the training records.
     report_ : IdentificationReport
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_inputs,)
@@ -121,9 +144,11 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self,
         n_linear: int | None = None,
         n_nonlinear: int | None = None,
-        unit: str | Activation = "tanh",
+        unit: str | Activation = "auto",
         *,
         n_directions: int | None = None,
+        detrend: Detrend = None,
+        initial: object = "auto",
         max_seconds: float = 60,
         random_state: RandomState = None,
         engine: object = None,
@@ -133,6 +158,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.n_nonlinear = n_nonlinear
         self.unit = unit
         self.n_directions = n_directions
+        self.detrend = detrend
+        self.initial = initial
         self.max_seconds = max_seconds
         self.random_state = random_state
         self.engine = engine
@@ -181,38 +208,89 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         """
         settings = self._settings()
         engine = get_engine(self.engine, verbose=self.verbose)
-        data = read_records(u, y, lengths)
+        data = read_records(u, y, lengths, gaps=True)
         check_records(data, settings)
+        screened = screen_records(data, settings.detrend)
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
-        found = identify(IdentificationProblem.of(data, settings, engine, find_drift(data)))
+        found = identify(IdentificationProblem.of(screened, settings, engine))
         self.model_, self.linear_model_ = found.model, found.linear_model
+        self.initial_states_ = found.initial_states
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
         emit(found.report.findings)
         return self
 
-    def predict(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
-        """Simulate the outputs from the inputs alone, from rest.
+    def predict(
+        self,
+        u: object,
+        y: object = None,
+        *,
+        n_init: int = 0,
+        state: object = None,
+        return_state: bool = False,
+        initial: object = None,
+        lengths: ArrayLike | None = None,
+    ) -> Any:
+        """Simulate the outputs from the inputs: a free run from a state before the first row.
 
         Parameters
         ----------
         u : array or list, as in `fit`
-            Or data kept anywhere else, in every form that `fit` takes, with outputs (which are not
-            used) or without.
+            Or data kept anywhere else, in every form that `fit` takes, with outputs (which only
+            `n_init` uses) or without.
+        y : array or list alike, optional
+            Measured outputs of the first `n_init` rows at least; later rows are not used. NaN
+            stands for an output that is missing.
+        n_init : int, default 0
+            Rows of every record from whose outputs its state is estimated (see
+            `gloree.identification.estimate_state`). Predictions for these rows are the model's own
+            fit of them, not forecasts.
+        state : ndarray of shape (n_state,) or (n_records, n_state), optional
+            State before the first row, of every record or one for all: what `return_state` gave for
+            the rows before.
+        return_state : bool, default False
+            Whether to return the states after the last rows too.
+        initial : {"auto", "equilibrium", "rest"} or ndarray, optional
+            State without a `state` and without measurements (with `n_init`, the centre of the
+            prior). "equilibrium": at rest at the first input of a record. "rest": zeros, which are
+            at rest at the mean of the inputs of the fit as far as linear units are concerned. An
+            array: a state. "auto": the equilibrium where the inputs stand still at first, else the
+            state expected after inputs that moved before the record as they do in it. None takes
+            the parameter of the estimator.
         lengths : sequence of int, optional
 
         Returns
         -------
-        array or list
+        predictions : array or list
             In the form of `u`; without channels if `fit` was given outputs without them. For data
             in several parts a list of arrays, one for each record.
+        state : ndarray of shape (n_state,) or (n_records, n_state)
+            With `return_state`; a vector for a single record.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If arguments do not fit together; the message says what to do.
+
+        Notes
+        -----
+        A record that is cut anywhere, and gone on with from the state that was returned, equals
+        the whole to rounding. With "equilibrium", a network that has no stable one at a first input
+        starts from zeros there, with a warning.
         """
         check_is_fitted(self, "model_")
+        if n_init and y is not None and not is_source(u, y):
+            data: Data = read_measured(u, y, lengths, n_init=n_init)
+        else:
+            with messages_of_u_and_y():
+                # of a source, outputs may be beside the inputs in a file of their own
+                beside = y if n_init and is_source(u) else None
+                data = as_data(u if is_source(u) else read_inputs(u), beside, lengths=lengths)
         with messages_of_u_and_y():
-            data = as_data(u if is_source(u) else read_inputs(u), lengths=lengths)
             self._check_columns(data)
+            initial = self._initial(initial, state)
             return predict_data(
                 self.model_,
                 data,
@@ -220,14 +298,25 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 engine=self.engine,
                 verbose=self.verbose,
                 convert=_first_channel if self._flat_outputs else np.asarray,
+                start=start_of_records(
+                    self.model_, data, n_init=n_init, state=state, initial=initial
+                ),
+                return_state=return_state,
             )
 
-    def simulate(self, u: object, *, lengths: ArrayLike | None = None) -> Any:
-        """Simulate (another name of `predict`, usual in system identification)."""
-        return self.predict(u, lengths=lengths)
+    simulate = predict
+    """Another name of `predict`, usual in system identification."""
 
     def score(
-        self, u: object, y: object = None, *, skip: int = 0, lengths: ArrayLike | None = None
+        self,
+        u: object,
+        y: object = None,
+        *,
+        skip: int = 0,
+        n_init: int = 0,
+        state: object = None,
+        initial: object = None,
+        lengths: ArrayLike | None = None,
     ) -> float:
         """Coefficient of determination R^2 of the free run, averaged over outputs.
 
@@ -235,8 +324,14 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         ----------
         u, y : array or list, as in `fit`
             Or data kept anywhere else, in every form that `fit` takes; of those only sums are kept.
+            Outputs that are NaN do not count.
         skip : int, default 0
             Samples to leave out at the start of every record, while the state forgets its start.
+        n_init : int, default 0
+            Rows from whose outputs the state of every record is estimated. They do not count: what
+            counts begins at row max(skip, n_init).
+        state, initial
+            As in `predict`.
         lengths : sequence of int, optional
 
         Returns
@@ -244,12 +339,32 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         float
         """
         check_is_fitted(self, "model_")
-        data = as_data(u, y, lengths=lengths) if is_source(u, y) else read_records(u, y, lengths)
+        if is_source(u, y):
+            data = as_data(u, y, lengths=lengths)
+        elif y is None:
+            raise ValueError("`y` is missing: score needs outputs")
+        else:
+            data = read_measured(u, y, lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
+            initial = self._initial(initial, state)
+            start = start_of_records(self.model_, data, n_init=n_init, state=state, initial=initial)
+            if n_init >= data.longest:
+                raise ValueError(f"`n_init`={n_init} leaves no rows to score: lower it")
             return score_model(
-                self.model_, data, skip=skip, engine=self.engine, verbose=self.verbose
+                self.model_,
+                data,
+                skip=max(skip, n_init) if n_init else skip,
+                engine=self.engine,
+                verbose=self.verbose,
+                start=start,
             )
+
+    def _initial(self, initial: object, state: object) -> object:
+        """What `initial` stands for: None for the parameter of the estimator."""
+        if initial is not None or state is not None:
+            return initial
+        return self.initial
 
     def _settings(self) -> IdentificationSettings:
         checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
@@ -266,17 +381,27 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
                 f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
                 f"direction needs a unit"
             )
+        if self.detrend not in (None, "constant", "linear"):
+            raise ValueError(
+                f"`detrend` must be None, 'constant' or 'linear', got {self.detrend!r}"
+            )
+        if isinstance(self.initial, str) and self.initial not in ("auto", "equilibrium", "rest"):
+            raise ValueError(
+                f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {self.initial!r}"
+            )
         seconds = self.max_seconds
         number = isinstance(seconds, (int, float, np.integer, np.floating))
         if isinstance(seconds, bool) or not number:
             raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
         if not float(seconds) > 0.0:
             raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        free = isinstance(self.unit, str) and self.unit == "polynomial"
+        name = self.unit if isinstance(self.unit, str) else ""
+        auto, free = name == "auto", name == "polynomial"
         try:
-            unit = FREE_POLYNOMIAL if free else get_activation(self.unit)
+            given = get_activation("tanh" if auto or free else self.unit)
         except ValueError as error:
-            raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
+            raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
+        unit = FREE_POLYNOMIAL if free else given
         if isinstance(unit, PerUnit) or unit.degree == 1:
             raise ValueError(
                 f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -287,7 +412,9 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
             n_nonlinear=n_nonlinear,
             unit=unit,
             free_coefficients=free,
+            auto=auto,
             n_directions=n_directions,
+            detrend=self.detrend,
             max_seconds=float(seconds),
             verbose=verbose,
         )

@@ -271,7 +271,14 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
             found = identify(IdentificationProblem.of(records, wanted, problem.engine))
         return found.moments_model if settings.solver is None else found.model, found.report
 
-    def predict(self, X: object, *, lengths: ArrayLike | None = None) -> Any:
+    def predict(
+        self,
+        X: object,
+        *,
+        lengths: ArrayLike | None = None,
+        state: object = None,
+        return_state: bool = False,
+    ) -> Any:
         """Outputs expected given the inputs, in the form of `X`.
 
         Parameters
@@ -280,12 +287,18 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
             Inputs; or data kept anywhere else, in every form that `fit` takes (outputs that they
             hold are not used), or inputs alone in these forms.
         lengths : sequence of int, optional
+        state : ndarray of shape (n_state,) or (n_sequences, n_state), optional
+            State before the first step of each sequence; zeros by default. See `IORNN.predict`.
+        return_state : bool, default False
+            Whether to return the states after the last steps too, to go on from.
 
         Returns
         -------
-        array or list
+        predictions : array or list
             Without the last axis, if `fit` was given outputs without it. For data in several parts
             a list of arrays, one for each sequence in the order of the data.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`; a vector for a single sequence of two dimensions.
 
         Notes
         -----
@@ -293,7 +306,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         predictions have to fit into memory, the data have not.
         """
         check_is_fitted(self, "model_")
-        return self._predictions(X, lengths, _first_column if self._flat_outputs else np.asarray)
+        convert = _first_column if self._flat_outputs else np.asarray
+        return self._predictions(X, lengths, convert, state, return_state)
 
     def score(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from gloree._frames import with_columns
 from gloree._mapped import loaded
 from gloree._sums import Sums
-from gloree.models import Network, sum_predictions
+from gloree.models import Network, Start, sum_predictions
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
 
 
@@ -79,14 +79,15 @@ class SquaredErrors(Sums):
 
     Attributes
     ----------
-    n_rows : float
+    n_rows : ndarray of shape (n_outputs,)
+        Rows in which the output is not missing (NaN).
     mean, spread, largest : ndarray of shape (n_outputs,)
         Mean of the outputs, sum of their squares about it, and the largest magnitude.
     residual : ndarray of shape (n_outputs,)
         Sum of the squares of the errors.
     """
 
-    n_rows: float
+    n_rows: Array
     mean: Array
     spread: Array
     residual: Array
@@ -94,13 +95,16 @@ class SquaredErrors(Sums):
 
     @classmethod
     def of(cls, values: Array, errors: Array) -> SquaredErrors:
-        """Sums of some rows, of shape (n_rows, n_outputs)."""
-        n_rows = values.shape[0]
-        mean = values.mean(axis=0) if n_rows else np.zeros(values.shape[1])
+        """Sums of some rows, of shape (n_rows, n_outputs); values that are NaN are missing."""
+        missing = np.isnan(values)
+        n_rows = np.sum(~missing, axis=0).astype(np.float64)
+        if missing.any():
+            values, errors = (np.where(missing, 0.0, each) for each in (values, errors))
+        mean = values.sum(axis=0) / np.maximum(n_rows, 1.0)
         return cls(
-            float(n_rows),
+            n_rows,
             mean,
-            np.sum((values - mean) ** 2, axis=0),
+            np.sum(np.where(missing, 0.0, values - mean) ** 2, axis=0),
             np.sum(errors**2, axis=0),
             np.abs(values).max(axis=0, initial=0.0),
         )
@@ -109,7 +113,7 @@ class SquaredErrors(Sums):
         """Return the sums of both: squares about the joint mean, so that nothing cancels."""
         both = super().merge(other)
         assert isinstance(other, SquaredErrors)
-        share = other.n_rows / max(both.n_rows, 1.0)
+        share = other.n_rows / np.maximum(both.n_rows, 1.0)
         moved = other.mean - self.mean
         return replace(
             both,
@@ -122,17 +126,24 @@ class SquaredErrors(Sums):
         """R^2, averaged over the outputs that vary."""
         varies = self.spread > self.n_rows * (1e-12 * self.largest) ** 2
         if not varies.any():
-            raise ValueError("`Y` is constant: R^2 is not defined")
+            what = "constant" if self.n_rows.any() else "missing in all rows that count"
+            raise ValueError(f"`Y` is {what}: R^2 is not defined")
         return float(np.mean(1.0 - self.residual[varies] / self.spread[varies]))
 
 
 def score_model(
-    model: Network, data: Data, *, skip: int = 0, engine: object = None, verbose: int = 0
+    model: Network,
+    data: Data,
+    *,
+    skip: int = 0,
+    engine: object = None,
+    verbose: int = 0,
+    start: Start | None = None,
 ) -> float:
     """R^2 of the predictions of a network for data kept anywhere, in sums over batches.
 
-    `skip` steps at the start of every sequence are left out; `engine` and `verbose` are those of
-    `gloree.models.predict_data`, which also lists the errors.
+    `skip` steps at the start of every sequence are left out, and outputs that are NaN; `engine`,
+    `verbose` and `start` are those of `gloree.models.predict_data`, which also lists the errors.
     """
     _check_skip(skip, data.longest)
     if data.n_outputs == 0:
@@ -142,7 +153,7 @@ def score_model(
             f"`Y` has {data.n_outputs} columns, the model has n_outputs = {model.n_outputs}"
         )
     function = partial(_squared_errors, skip=skip)
-    return sum_predictions(function, model, data, engine=engine, verbose=verbose).r2()
+    return sum_predictions(function, model, data, engine=engine, verbose=verbose, start=start).r2()
 
 
 def _squared_errors(predictions: Array, data: Sequences, skip: int) -> SquaredErrors:

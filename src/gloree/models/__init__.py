@@ -3,6 +3,7 @@
 from gloree._storage import FormatError
 from gloree.models._blocks import BlockRun, forward_blocks
 from gloree.models._brnn import BRNN
+from gloree.models._equilibrium import EquilibriumError, find_equilibria
 from gloree.models._forward import (
     EXPLOSION_LIMIT,
     ExplosionError,
@@ -14,8 +15,10 @@ from gloree.models._forward import (
 )
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
-from gloree.models._prediction import predict_data, sum_predictions
+from gloree.models._prediction import check_columns, predict_data, start_at, sum_predictions
 from gloree.models._recursion import Explosions, Recursion
+from gloree.models._states import GivenStates, Start, read_states
+from gloree.models._stepper import Stepper
 from gloree.models._symmetry import CanonicalUnits, canonical_units
 from gloree.sequences import joint_windows, lag_windows
 
@@ -25,14 +28,20 @@ __all__ = [
     "IORNN",
     "BlockRun",
     "CanonicalUnits",
+    "EquilibriumError",
     "ExplosionError",
     "ExplosionWarning",
     "Explosions",
     "FormatError",
+    "GivenStates",
     "Network",
     "Recursion",
+    "Start",
+    "Stepper",
     "canonical_units",
+    "check_columns",
     "explosion_limit",
+    "find_equilibria",
     "find_explosions",
     "forward_blocks",
     "forward_packed",
@@ -40,5 +49,7 @@ __all__ = [
     "lag_windows",
     "multiply_rows",
     "predict_data",
+    "read_states",
+    "start_at",
     "sum_predictions",
 ]

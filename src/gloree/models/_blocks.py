@@ -148,6 +148,7 @@ def forward_blocks(
     activation: Activation,
     *,
     carried: Array | None = None,
+    initial: Array | None = None,
     limit: float = EXPLOSION_LIMIT,
 ) -> BlockRun:
     """Run the recursion over blocks of sequences that stand one after another.
@@ -162,12 +163,14 @@ def forward_blocks(
         Rows of each block.
     continues : ndarray of bool of shape (n_blocks,)
         Whether a block continues where the one before it ended (the first: from `carried`); the
-        others begin at h = 0.
+        others begin at h = 0, or at their row of `initial`.
     recurrent_weights : ndarray of shape (n_hidden, n_hidden) or None
         U.
     activation : Activation
     carried : ndarray of shape (n_hidden,), optional
         State before the first block, if it continues an earlier one.
+    initial : ndarray of shape (n_blocks, n_hidden), optional
+        States before the blocks that do not continue; the other rows are not used.
     limit : float, default EXPLOSION_LIMIT
 
     Notes
@@ -179,6 +182,8 @@ def forward_blocks(
         return _without_recurrence(drive, lengths, activation)
     limit = min(limit, _LARGEST)
     blocks = _Blocks(drive, lengths, recurrent_weights, activation, limit)
+    if initial is not None:
+        blocks.initial[~continues] = initial[~continues]
     if carried is not None and continues[0]:
         blocks.initial[0] = carried
     followers = np.flatnonzero(continues[1:]).astype(np.int64) + 1

@@ -23,7 +23,8 @@ class IORNN(Network):
         E[y_t | x] = A2^T h_t + c  (+ D^T x_t with a direct path).
 
     With `lags` above 1, x_t stands for the window [x_t, x_(t-1), ..., x_(t-lags+1)] (zeros before
-    the start), which the model builds from plain inputs.
+    the start), which the model builds from plain inputs. A run that is given a state starts from
+    its h_0 and inputs before the start instead (see `predict`).
 
     Parameters
     ----------

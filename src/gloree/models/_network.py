@@ -18,8 +18,17 @@ from gloree._extras import require
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
-from gloree.models._prediction import check_columns, predict_data, predict_rows
+from gloree.models._equilibrium import find_equilibria
+from gloree.models._prediction import (
+    check_columns,
+    note_ends,
+    predict_data,
+    predict_rows,
+    start_at,
+)
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
+from gloree.models._states import in_form, n_past, past_inputs, read_states
+from gloree.models._stepper import Stepper
 from gloree.models._storage import FORMAT_NAME, read_model, write_model
 from gloree.models._symmetry import canonical_units
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
@@ -102,6 +111,21 @@ class Network(ABC):
     def n_hidden(self) -> int:
         """Hidden units."""
         return int(self.input_weights.shape[0])
+
+    @property
+    def n_state(self) -> int:
+        """Entries of the state before a row: what the rows before it leave behind.
+
+        First the states h_{t-1} of the forward units, then the last `lags` - 1 rows of inputs, the
+        newest first. Backward units have no part in it: they see what comes after.
+        """
+        return self.n_forward + n_past(self)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether all units are, f(z) = c_0 + c_1 z."""
+        units = getattr(self.activation, "units", (self.activation,))
+        return all(unit.degree == 1 for unit in units)
 
     @property
     def n_columns(self) -> int:
@@ -195,6 +219,8 @@ class Network(ABC):
         *,
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
+        state: object = None,
+        return_state: bool = False,
     ) -> Any:
         """Compute the hidden states h_1, ..., h_n of every sequence ([h_t; w_t] of both chains).
 
@@ -208,11 +234,15 @@ class Network(ABC):
             Whether a state beyond `EXPLOSION_LIMIT` raises `ExplosionError`, or it and the states
             after it in its sequence (before it, in a backward chain) become NaN, with an
             `ExplosionWarning`.
+        state, return_state
+            As in `predict`.
 
         Returns
         -------
         ndarray of shape (..., n_hidden), or list of them
             In the form of `X`.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`.
 
         Raises
         ------
@@ -228,11 +258,17 @@ class Network(ABC):
         cut into blocks that run side by side, with the same result up to rounding.
         """
         data, explosions = self._read(X, lengths), Explosions(on_explosion)
-        states = np.empty((data.n_rows, self.n_hidden))
-        for batch in run_recursions(data, self.recursions, explosions):
+        first = None if state is None else read_states(self, state, data.n_sequences)
+        states, last = np.empty((data.n_rows, self.n_hidden)), self._no_states(data)
+        for batch in run_recursions(data, self.recursions, explosions, first):
             states[batch.rows, batch.recursion.units] = batch.states
+            if not batch.recursion.backward:
+                note_ends(data, batch, last)
         explosions.warn(data.n_sequences)
-        return data.restore(states)
+        if not return_state:
+            return data.restore(states)
+        last[:, self.n_forward :] = past_inputs(self, data, first)
+        return data.restore(states), in_form(last, data)
 
     def predict(
         self,
@@ -241,6 +277,8 @@ class Network(ABC):
         lengths: ArrayLike | None = None,
         on_explosion: OnExplosion = "raise",
         engine: object = None,
+        state: object = None,
+        return_state: bool = False,
     ) -> Any:
         """Predict E[y_t | x] at every step.
 
@@ -253,28 +291,126 @@ class Network(ABC):
             As in `hidden_states`.
         engine : None, "threads", "serial", "dask", distributed.Client or Engine
             Where predictions for data in several parts are computed, batch by batch.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state), optional
+            State before the first row of each sequence (one for all, if it is a vector): what
+            `return_state` gave for the rows before, or `equilibrium`. Zeros by default.
+        return_state : bool, default False
+            Whether to return the states after the last rows too, from which a later call goes on.
 
         Returns
         -------
-        ndarray of shape (..., n_outputs), or list of them
+        predictions : ndarray of shape (..., n_outputs), or list of them
             In the form of `X`; for data in several parts a list, one array for each sequence.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`; a vector if `X` is a single sequence of two dimensions.
 
         Raises
         ------
         ExplosionError
             If the recurrence runs away.
         TypeError, ValueError
-            If `X` is not what the model expects.
+            If `X` or `state` is not what the model expects.
 
         Notes
         -----
         O(n_rows n_hidden (n_inputs + n_hidden + n_outputs)) time; beside the predictions only a
         batch of rows is held (of data in several parts, a few parts).
+
+        A sequence that is cut anywhere and gone on with equals the whole, to rounding, if there are
+        no backward units. These begin at the end of what is given, whatever follows it, and a state
+        is that of the forward units: a bidirectional network needs whole sequences.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gloree.models import IORNN
+        >>> model = IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear")
+        >>> _, state = model.predict(np.array([[4.0], [0.0]]), return_state=True)
+        >>> model.predict(np.zeros((2, 1)), state=state).ravel()
+        array([1. , 0.5])
         """
         data, explosions = as_data(X, lengths=lengths, keep_tensors=False), Explosions(on_explosion)
-        predictions = predict_data(self, data, explosions, engine=engine)
+        predictions = predict_data(
+            self,
+            data,
+            explosions,
+            engine=engine,
+            start=start_at(self, data, state, engine=engine),
+            return_state=return_state,
+        )
         explosions.warn(data.n_sequences)
         return predictions
+
+    def equilibrium(self, x: ArrayLike) -> Array:
+        """Find the state at rest at a constant input: h = f(A1 x + U h + b).
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_inputs,) or (n, n_inputs)
+            Constant input, or several, each alone; a number, for a network of one input.
+
+        Returns
+        -------
+        ndarray of shape (n_state,) or (n, n_state)
+            State before any row of a record that stays there, for the `state` of `predict`.
+
+        Raises
+        ------
+        EquilibriumError
+            An ArithmeticError and a ValueError: if there is none (an integrator, whose state its
+            input does not determine), none was found, or it is unstable.
+        TypeError, ValueError
+            If `x` is not what the model expects.
+
+        Notes
+        -----
+        Exact for linear units. Otherwise Newton's method, from where the network is after a hundred
+        steps at this input (up to ten thousand where that fails): of several states at rest, most
+        often the one that it goes to from zero. Backward units have no part in it.
+
+        Examples
+        --------
+        >>> from gloree.models import IORNN
+        >>> IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear").equilibrium([3.0])
+        array([6.])
+        """
+        given = np.asarray(x)
+        if given.ndim == 0 and self.n_inputs == 1:
+            given = given[np.newaxis]
+        rows = self._read(np.atleast_2d(given), None).X.astype(np.float64)
+        found = find_equilibria(self, rows)
+        found.raise_first(rows)
+        return found.states if given.ndim == 2 else found.states[0]
+
+    def stepper(self, state: object = None) -> Stepper:
+        """Make an object that takes one row of inputs and returns one row of outputs.
+
+        For loops that run beside a process, one sample at a time: the same numbers as `predict`,
+        to rounding, a few microseconds a step.
+
+        Parameters
+        ----------
+        state : ndarray of shape (n_state,), optional
+            State before the first row; zeros by default.
+
+        Returns
+        -------
+        Stepper
+            With the attribute `state`, and `reset`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `state` does not fit, or the network has backward units.
+
+        Examples
+        --------
+        >>> from gloree.models import IORNN
+        >>> step = IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear").stepper()
+        >>> [step([1.0]).item() for _ in range(3)]
+        [1.0, 1.5, 1.75]
+        """
+        return Stepper(self, state)
 
     def simulate(
         self,
@@ -283,13 +419,15 @@ class Network(ABC):
         noise: ArrayLike = 0.0,
         lengths: ArrayLike | None = None,
         random_state: RandomState = None,
+        state: object = None,
+        return_state: bool = False,
     ) -> Any:
         """Draw outputs: the predictions and Gaussian noise.
 
         Parameters
         ----------
-        X, lengths
-            As in `hidden_states`.
+        X, lengths, state, return_state
+            As in `predict`.
         noise : float or ndarray of shape (n_outputs,), default 0.0
             Standard deviation, of all outputs or of each.
         random_state : None, int, SeedSequence, Generator or RandomState
@@ -299,6 +437,8 @@ class Network(ABC):
         -------
         ndarray of shape (..., n_outputs), or list of them
             In the form of `X`.
+        state : ndarray of shape (n_state,) or (n_sequences, n_state)
+            With `return_state`.
 
         Raises
         ------
@@ -322,12 +462,15 @@ class Network(ABC):
                 f"{self.n_outputs} of them, one for each output"
             )
         data = self._read(X, lengths)
-        outputs = predict_rows(self, data, Explosions())
+        first = None if state is None else read_states(self, state, data.n_sequences)
+        last = self._no_states(data)
+        outputs = predict_rows(self, data, Explosions(), first, last)
         if spread.any():
             draws = as_generator(random_state).standard_normal(outputs.shape)
             draws *= spread
             outputs += draws
-        return data.restore(outputs)
+        drawn = data.restore(outputs)
+        return (drawn, in_form(last, data)) if return_state else drawn
 
     def explosions(
         self, X: object, *, lengths: ArrayLike | None = None, limit: float | None = None
@@ -496,6 +639,10 @@ class Network(ABC):
 
         network = TorchBRNN if "forward_input_weights" in self.weight_names else TorchIORNN
         return network(self.arrays(), self.activation, self.lags)
+
+    def _no_states(self, data: Sequences) -> Array:
+        """Room for the states after the last rows."""
+        return np.zeros((data.n_sequences, self.n_state))
 
     def _read(self, X: object, lengths: ArrayLike | None) -> Sequences:
         data = as_sequences(X, lengths=lengths)

@@ -18,6 +18,7 @@ from gloree.models._forward import (
     explosion_limit,
     multiply_rows,
 )
+from gloree.models._states import with_past
 from gloree.sequences import Array, IntArray, Segments, Sequences, lag_windows
 
 OnExplosion = Literal["raise", "nan"]
@@ -121,7 +122,10 @@ class Explosions:
 
 
 def run_recursions(
-    data: Sequences, recursions: Sequence[Recursion], explosions: Explosions
+    data: Sequences,
+    recursions: Sequence[Recursion],
+    explosions: Explosions,
+    start: Array | None = None,
 ) -> Iterator[BatchStates]:
     """Run one recursion after another over all sequences, batch by batch.
 
@@ -131,13 +135,17 @@ def run_recursions(
     recursions : sequence of Recursion
     explosions : Explosions
         Collects what explodes, and says whether the first explosion raises an `ExplosionError`.
+    start : ndarray of shape (n_sequences, n_state), optional
+        States before the first rows (see `Network.n_state`), of the forward recursion; zeros by
+        default. A backward recursion always begins with zeros, behind the last rows.
 
     Yields
     ------
     BatchStates
     """
     for recursion in recursions:
-        for batch in _run(data, recursion, explosions):
+        before = None if recursion.backward else start
+        for batch in _run(data, recursion, explosions, before):
             # a backward recursion meets the first sequence last
             if not recursion.backward:
                 explosions.raise_first()
@@ -145,7 +153,9 @@ def run_recursions(
         explosions.raise_first()
 
 
-def _run(data: Sequences, recursion: Recursion, explosions: Explosions) -> Iterator[BatchStates]:
+def _run(
+    data: Sequences, recursion: Recursion, explosions: Explosions, before: Array | None
+) -> Iterator[BatchStates]:
     """Batches of one recursion: a backward one is a forward one on the data read from the end."""
     walked = data
     if recursion.backward:
@@ -159,7 +169,10 @@ def _run(data: Sequences, recursion: Recursion, explosions: Explosions) -> Itera
         limit = explosion_limit(recursion.recurrent_weights, recursion.activation)
     for segments in walked.segments(batch_size=recursion.batch_rows(longest), segment=segment):
         start, stop = segments.start, segments.stop
-        windows = _windows(walked, segments, recursion.lags)
+        entering = None if before is None else before[segments.sequence]
+        units = recursion.hidden_bias.shape[0]
+        past = None if entering is None else entering[:, units:]
+        windows = _windows(walked, segments, recursion.lags, past)
         with np.errstate(over="ignore", invalid="ignore"):
             drive = multiply_rows(windows, transposed)
             if recursion.hidden_bias.any():
@@ -171,6 +184,7 @@ def _run(data: Sequences, recursion: Recursion, explosions: Explosions) -> Itera
             recursion.recurrent_weights,
             recursion.activation,
             carried=carried,
+            initial=None if entering is None else entering[:, :units],
             limit=limit,
         )
         for block, local in run.explosions.tolist():
@@ -204,14 +218,17 @@ def _mirrored(rows: slice, n_rows: int) -> slice:
     return slice(n_rows - 1 - rows.start, last if last >= 0 else None, -1)
 
 
-def _windows(data: Sequences, segments: Segments, lags: int) -> Array:
-    """Input windows of the rows of a batch, in float64."""
+def _windows(data: Sequences, segments: Segments, lags: int, past: Array | None) -> Array:
+    """Input windows of the rows of a batch, in float64; `past` are inputs before the sequences."""
     first, end = int(segments.start[0]), int(segments.stop[-1])
     if lags == 1:
         return np.ascontiguousarray(loaded(data.X[first:end]), dtype=np.float64)
     starts = data.starts[segments.sequence]
     extra = min(lags - 1, first - int(starts[0]))
     values = np.ascontiguousarray(loaded(data.X[first - extra : end]), dtype=np.float64)
-    steps = np.arange(first, end) - np.repeat(starts, segments.counted)
-    steps = np.concatenate((steps[0] - np.arange(extra, 0, -1), steps))
-    return lag_windows(values, steps, lags)[extra:]
+    own = np.arange(first, end) - np.repeat(starts, segments.counted)
+    steps = np.concatenate((own[0] - np.arange(extra, 0, -1), own))
+    windows = lag_windows(values, steps, lags)[extra:]
+    if past is not None:
+        with_past(windows, own, np.repeat(past, segments.counted, axis=0), lags)
+    return windows

@@ -17,6 +17,7 @@ from gloree._sums import Sums
 from gloree.engine import Engine, Selection
 from gloree.models import ExplosionError, Network
 from gloree.refinement._layout import Layout
+from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._losses import Loss
 from gloree.refinement._sensitivities import (
     GradientSums,
@@ -49,7 +50,6 @@ WORTHLESS = 0.01
 residual: it would move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
-"""Steps without a gain on held-out data after which the search ends."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ class NormalSums(Sums):
 
 def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     """Sums of one batch: the gradient by the adjoint, J^T J by forward sensitivities."""
-    return NormalSums(gradient_sums(batch, model, layout), hessian_sums(batch, model, layout))
+    at = Linearisation.of(batch, model, layout)
+    return NormalSums(
+        gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,7 @@ class LevenbergMarquardt:
     ----------
     max_steps : int, default 200
     max_seconds : float, optional
+        No pass over the data begins after this; it may end as much later as a pass takes.
     damping : float, default 1e-3
         First lambda: small if the start is known to be close to the optimum.
     free : ndarray of bool of shape (size,), optional
@@ -85,6 +89,8 @@ class LevenbergMarquardt:
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     clock : callable, optional
         Gives seconds; see `gloree.engine.Clock` for a search that can resume from a checkpoint.
+    patience : int, default 25
+        Steps without a gain on held-out data after which the search ends.
 
     Notes
     -----
@@ -108,6 +114,7 @@ class LevenbergMarquardt:
     free: NDArray[np.bool_] | None = None
     admit: Callable[[Network], Network] | None = None
     clock: Callable[[], float] | None = None
+    patience: int = PATIENCE
 
     name: ClassVar[str] = "Levenberg-Marquardt"
 
@@ -135,10 +142,17 @@ class LevenbergMarquardt:
             while state.status is None:
                 state = search.step(state)
             status = state.status
+        except _OutOfTimeError:
+            status = RefinementStatus.TIME_LIMIT
         except KeyboardInterrupt:
             if engine.checkpoint is not None:
                 raise
+            status = RefinementStatus.INTERRUPTED
         return trace.solution(status, state.sums.gradient.n_rows)
+
+
+class _OutOfTimeError(Exception):
+    """No time is left for another pass."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +196,6 @@ class _Search:
         trace, before = self.trace, state.squares
         if trace.n_steps >= self.solver.max_steps:
             return replace(state, status=RefinementStatus.STEP_LIMIT)
-        if trace.steps[-1].seconds >= self.solver.max_seconds:
-            return replace(state, status=RefinementStatus.TIME_LIMIT)
         curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / before.n_rows
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
@@ -195,7 +207,7 @@ class _Search:
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
-        if trace.waited >= PATIENCE:
+        if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
         return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
@@ -226,12 +238,22 @@ class _Search:
         moved = self.layout.move(model, full)
         return moved if self.solver.admit is None else self.solver.admit(moved)
 
+    def _look_at_the_clock(self) -> None:
+        """Raise an error where another pass would end too late, judging by the first step."""
+        trace, limit = self.trace, self.solver.max_seconds
+        if trace.steps and math.isfinite(limit):
+            seconds = trace.seconds
+            if seconds + 0.5 * trace.steps[0].seconds >= limit:
+                raise _OutOfTimeError
+
     def _normal(self, model: Network) -> NormalSums:
+        self._look_at_the_clock()
         function = partial(normal_sums, model=model, layout=self.layout)
         return self.engine.run(function, self.data, label="J^T J")
 
     def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
         """Squared error, and that per row; infinite where the model explodes."""
+        self._look_at_the_clock()
         try:
             sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
         except ExplosionError:

@@ -1,0 +1,246 @@
+"""The state before a record from its first outputs, against exact states and dense formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.comparisons import assert_close
+from helpers.differences import central
+from helpers.generators import forward_network, two_way_network
+from helpers.naive import run_from
+
+from gloree.diagnostics import GloreeWarning
+from gloree.identification import estimate_state
+from gloree.identification._state_estimate import (
+    outputs_and_slopes,
+    ridge_estimate,
+    spread_of_states,
+)
+from gloree.models import IORNN
+
+# sums of some ten terms of size one
+ALGEBRA = 1e-11
+
+# states of the systems below are found from outputs within 1e6 roundings
+STATES = 1e-8
+
+TANH = ("linear", "linear", "tanh", "tanh")
+
+
+def linear_network(order, n_outputs=1, seed=0, lags=1):
+    """Poles between .3 and .95, turned so that no state stands alone."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((order, order)))[0]
+    return IORNN(
+        rng.standard_normal((order, 2 * lags)),
+        Q @ np.diag(np.linspace(0.3, 0.95, order)) @ Q.T,
+        rng.standard_normal((order, n_outputs)),
+        rng.standard_normal(order),
+        rng.standard_normal(n_outputs),
+        rng.standard_normal((2 * lags, n_outputs)),
+        "linear",
+        lags=lags,
+    )
+
+
+def record(model, n_rows=60, seed=1, noise=0.0):
+    rng = np.random.default_rng(seed)
+    u, state = rng.standard_normal((n_rows, model.n_inputs)), rng.standard_normal(model.n_state)
+    y = model.predict(u, state=state)
+    return u, y + noise * rng.standard_normal(y.shape), state
+
+
+@pytest.mark.parametrize("prior", ["equilibrium", "rest", None])
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_the_state_of_a_linear_model_without_noise_is_exact(order, prior):
+    model = linear_network(order)
+    u, y, state = record(model)
+    assert_close(estimate_state(model, u, y, 30, prior=prior), state, STATES)
+
+
+@pytest.mark.parametrize("activation", [TANH, "tanh", "softplus"])
+def test_the_state_of_a_network_without_noise_is_exact(activation):
+    model = forward_network(activation=activation, norm=0.9, direct=True)
+    u, y, state = record(model)
+    assert_close(estimate_state(model, u, y, 20), state, STATES)
+
+
+def test_what_outputs_do_not_determine_stays_nearest_to_the_centre():
+    # two units of one pole: the outputs see their sum alone
+    model = IORNN([[1.0], [1.0]], 0.8 * np.eye(2), [[1.0], [1.0]], activation="linear")
+    u = np.ones((20, 1))
+    y = model.predict(u, state=[7.0, 1.0])
+    for prior, centre in (("equilibrium", [5.0, 5.0]), ("rest", [0.0, 0.0]), ([9.0, 1.0],) * 2):
+        state = estimate_state(model, u, y, 20, prior=prior)
+        assert state.sum() == pytest.approx(8.0, abs=STATES)
+        assert_close(model.predict(u, state=state), y, STATES)
+        moved = state - centre
+        assert moved[0] == pytest.approx(moved[1], abs=1e-4)  # the prior's own rounding: 1e-12^1/2
+
+
+def test_without_a_prior_it_is_least_squares():
+    model = linear_network(3, n_outputs=2)
+    u, y, _ = record(model, noise=0.5)
+    zero = run_from(model, u[:20], np.zeros(3))[0]
+    columns = [run_from(model, u[:20], e)[0] - zero for e in np.eye(3)]
+    # outputs count by their deviations under white inputs
+    spread = np.sqrt(np.mean((u - u[0]) ** 2, axis=0))
+    L = spread_of_states(model, np.zeros(3), u[0], spread)
+    J = np.stack(columns, axis=-1)
+    weight = 1 / np.sqrt(np.mean(np.sum((J @ L) ** 2, axis=2), axis=0))
+    A = (J * weight[:, None]).reshape(-1, 3)
+    expected = np.linalg.lstsq(A, ((y[:20] - zero) * weight).ravel())[0]
+    assert_close(estimate_state(model, u, y, 20, prior=None), expected, STATES)
+
+
+def test_the_prior_helps_where_outputs_are_few_and_noisy():
+    model = linear_network(4, seed=3)
+    errors = {"auto": [], None: []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        u = rng.standard_normal((80, 2))
+        _, state = model.predict(rng.standard_normal((50, 2)), return_state=True)
+        clean = model.predict(u, state=state)
+        y = clean + clean.std() * rng.standard_normal(clean.shape)
+        for prior, found in errors.items():
+            left = model.predict(u, state=estimate_state(model, u, y, 10, prior=prior)) - clean
+            found.append(np.sum(left[10:] ** 2))
+    # paired differences of 40 records: at least three standard errors
+    gain = np.array(errors[None]) - np.array(errors["auto"])
+    assert gain.mean() > 3 * gain.std(ddof=1) / np.sqrt(40)
+
+
+def test_units_of_the_outputs_do_not_matter():
+    model = linear_network(3, n_outputs=2)
+    u, y, _ = record(model, noise=0.3)
+    sizes = np.array([1e3, 1e-4])
+    scaled = model.replace(
+        output_weights=model.output_weights * sizes,
+        output_bias=model.output_bias * sizes,
+        direct_weights=model.direct_weights * sizes,
+    )
+    assert_close(estimate_state(scaled, u, y * sizes, 20), estimate_state(model, u, y, 20), STATES)
+
+
+@pytest.mark.parametrize("activation", ["linear", TANH])
+def test_missing_outputs_do_not_count(activation):
+    model = forward_network(activation=activation, norm=0.9, direct=True)
+    u, y, state = record(model)
+    y = y.copy()
+    y[[0, 3, 4]] = np.nan
+    y[10:, 1] = np.nan
+    assert_close(estimate_state(model, u, y, 25), state, STATES)
+    # what stands after the first rows is not read
+    y[25:] = 1e9
+    assert_close(estimate_state(model, u, y, 25), state, STATES)
+
+
+def test_a_record_without_a_measured_output_keeps_the_centre():
+    model = linear_network(2)
+    u, y, state = record(model)
+    y = np.stack((y, np.full_like(y, np.nan)))
+    with pytest.warns(GloreeWarning, match=r"1 record\(s\), the first of them record 1, have no"):
+        states = estimate_state(model, np.stack((u, u)), y, 30, prior="equilibrium")
+    assert_close(states, np.array([state, model.equilibrium(u[0])]), STATES)
+
+
+def test_every_record_has_a_state_of_its_own():
+    model = linear_network(2)
+    records = [record(model, n, seed) for seed, n in enumerate((40, 31, 90))]
+    U, Y, states = (list(each) for each in zip(*records, strict=True))
+    assert_close(estimate_state(model, U, Y, 30), np.array(states), STATES)
+    lengths = [40, 31, 90]
+    flat = estimate_state(model, np.concatenate(U), np.concatenate(Y), 30, lengths=lengths)
+    assert_close(flat, np.array(states), STATES)
+    # outputs of the first rows are enough
+    short = [y[:30] for y in Y]
+    assert_close(estimate_state(model, U, short, 30), np.array(states), STATES)
+    assert estimate_state(model, U[0], Y[0][:30], 30).shape == (2,)
+    assert estimate_state(model, U[:1], Y[:1], 30).shape == (1, 2)
+
+
+def test_vectors_are_channels():
+    model = IORNN([[1.0]], [[0.9]], [[1.0]], activation="linear")
+    u = np.random.default_rng(0).standard_normal(30)
+    y = model.predict(u[:, None], state=[4.0])[:, 0]
+    assert_close(estimate_state(model, u, y, 10), [4.0], STATES)
+
+
+@pytest.mark.parametrize("activation", ["linear", TANH])
+@pytest.mark.parametrize("lags", [1, 2, 4])
+def test_slopes_of_outputs_are_those_of_central_differences(activation, lags):
+    model = forward_network(activation=activation, norm=0.9, direct=True, lags=lags)
+    u, _, state = record(model, n_rows=6)
+    outputs, slopes = outputs_and_slopes(model, u, state)
+    assert_close(outputs, run_from(model, u, state)[0], ALGEBRA)
+    found = central(lambda s: run_from(model, u, s)[0], state, 1e-5)
+    assert_close(slopes, np.moveaxis(found, 0, -1), 1e-8)  # step^2 f''' / 6
+
+
+@pytest.mark.parametrize("lags", [1, 3])
+def test_the_prior_is_the_covariance_of_the_state_under_white_inputs(lags):
+    model = linear_network(3, lags=lags)
+    size = np.array([0.5, 2.0])
+    L = spread_of_states(model, np.zeros(model.n_state), np.zeros(2), size)
+    # sum over impulses, each input and each age: s_t is linear in the inputs before
+    expected = np.zeros((model.n_state, model.n_state))
+    still = model.replace(hidden_bias=None)
+    for column in range(2):
+        for age in range(1, 800):
+            x = np.zeros((age, 2))
+            x[0, column] = size[column]
+            state = run_from(still, x, np.zeros(model.n_state))[1]
+            expected += np.outer(state, state)
+    # .95^800 of the response is left
+    assert_close(L @ L.T, expected, 1e-10)
+
+
+@pytest.mark.parametrize("n_rows", [3, 12])
+def test_the_ridge_is_the_one_of_most_evidence(n_rows):
+    rng = np.random.default_rng(n_rows)
+    J = rng.standard_normal((n_rows, 5)) * [1.0, 0.5, 0.1, 1e-2, 1e-3]
+    target = J @ rng.standard_normal(5) + 0.1 * rng.standard_normal(n_rows)
+    estimate, ridge, loss = ridge_estimate(J, target)
+
+    def evidence(r):
+        K = J @ J.T + r * np.eye(n_rows)
+        scale = target @ np.linalg.solve(K, target)  # times n: the best variance
+        return np.linalg.slogdet(K)[1] + n_rows * np.log(scale)
+
+    assert loss == pytest.approx(evidence(ridge), abs=1e-6)
+    for other in ridge * np.array([0.1, 0.5, 2.0, 10.0]):
+        assert evidence(other) > loss
+    dense = np.linalg.solve(J.T @ J + ridge * np.eye(5), J.T @ target)
+    assert_close(estimate, dense, ALGEBRA)
+
+
+GOOD = np.zeros((20, 2))
+
+
+@pytest.mark.parametrize(
+    "changes, error, words",
+    [
+        ({"n_init": 21}, ValueError, "`n_init` is 21, but the shortest record has 20 rows"),
+        ({"n_init": 0}, ValueError, "`n_init` must be a number of rows, at least 1, got 0"),
+        ({"n_init": -3}, ValueError, "`n_init` must be a number of rows, at least 1, got -3"),
+        ({"n_init": 2.0}, TypeError, "`n_init` must be an integer"),
+        (
+            {"prior": "zero"},
+            ValueError,
+            "`prior` must be one of 'auto', 'equilibrium', 'rest', or states",
+        ),
+        ({"prior": np.zeros(5)}, ValueError, r"`prior` has shape \(5,\), expected \(3,\)"),
+        ({"y": np.zeros((20, 4))}, ValueError, "`y` has 4 columns, the model has n_outputs = 1"),
+        ({"u": np.zeros((20, 3))}, ValueError, "`u` has 3 columns, the model expects n_inputs"),
+        ({"u": GOOD + np.nan}, ValueError, "`u` holds nan"),
+        ({"y": np.full(20, np.inf)}, ValueError, "`y` holds inf in row 0, column 0: give NaN"),
+        ({"y": np.zeros(7)}, ValueError, "`u` has 20 steps, `y` has 7"),
+        ({"model": two_way_network(2, 1)}, ValueError, "network without backward units"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(changes, error, words):
+    given = {"model": linear_network(3), "u": GOOD, "y": np.zeros(20), "n_init": 10, **changes}
+    with pytest.raises(error, match=words):
+        estimate_state(
+            given["model"], given["u"], given["y"], given["n_init"], prior=given.get("prior")
+        )
