@@ -1,4 +1,4 @@
-"""Dead times of inputs: proposed by scans of small ARX models, and taken where systems gain by them.
+"""Dead times of inputs: proposed by scans of small ARX models, taken where systems gain by them.
 
 A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
 orders fit better with it, or as well with at least two states fewer.
@@ -22,8 +22,9 @@ PASSES = 3  # rounds over all inputs
 SAME_SQUARES = 1.02
 """Of delays whose squared errors are within this factor of the least, the longest is proposed."""
 
-TRIAL_ORDERS = (1, 2, 3, 4, 6)
-TRIAL_ROWS = 6000
+SHORTEST = 2  # samples; a system without direct path has a delay of one
+TRIAL_ORDERS = (1, 2, 3, 5)
+TRIAL_ROWS, TRIAL_STEPS = 4000, 12
 SAVED = 2  # states that a delay has to save where it does not lower the error
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
 SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
@@ -72,10 +73,10 @@ def proposed_delays(records: WeightedRecords) -> list[IntArray]:
                     ]
                 )
                 near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
-                delays[k] = near[-1]
+                delays[k] = 0 if near[0] == 0 else near[-1]
             if np.array_equal(before, delays):
                 break
-        if delays.any():
+        if delays.max() >= SHORTEST:
             found[tuple(delays.tolist())] = delays
     return list(found.values())
 
@@ -135,7 +136,7 @@ def _trials(
     records: WeightedRecords, delays: IntArray, cut: int, ended: Callable[[], bool]
 ) -> list[SystemTrial]:
     moved = shifted(records, delays).after(cut)
-    return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended)
+    return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended, TRIAL_STEPS)
 
 
 def _error(trials: list[SystemTrial]) -> float:
@@ -158,7 +159,8 @@ def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> 
         return True
     if _error(new) > margin * _error(old):
         return False
-    return _least_order(new, n_counted) <= _least_order(old, n_counted) - SAVED
+    saved = 1 if _error(new) == EXACT else SAVED
+    return _least_order(new, n_counted) <= _least_order(old, n_counted) - saved
 
 
 def _polished(

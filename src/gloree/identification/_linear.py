@@ -42,7 +42,9 @@ NEARLY = 1.002
 """Errors within this factor of the least one are alike to networks, which have errors far below."""
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
-SINGULAR = 1e-7  # modulus of a pole below which a network of such states has huge output weights
+SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
+"""A network of nearly singular states would have huge output weights: its poles are shifted by the
+first of these that leaves a condition number below SINGULAR."""
 
 TAIL = 1e-6  # energy of the impulse response that the warm-up of a segment may miss
 SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
@@ -261,7 +263,7 @@ def _along(
         rms = float(np.sqrt(np.mean(h[:, mode] ** 2)))
         size[mode] = rms if rms > 0.0 else 1.0
     system = system.changed(np.diag(1.0 / size))
-    values = np.linalg.svd(system.C, compute_uv=False)
+    values = balanced(system.A, system.B, system.C, LONGEST_WARM_UP)[0]
     found = Realisation(system.A, system.B, modes, values)
     states = states / size
     along = LinearModel(found, _plain_network(system), u, y, h / size, states[longest])
@@ -270,14 +272,13 @@ def _along(
 
 def _plain_network(system: LinearSystem) -> IORNN:
     """Network that sees present inputs alone: poles at zero are moved away from it a little."""
-    if np.linalg.cond(system.A) > 1.0 / SINGULAR:
-        values, vectors = np.linalg.eig(system.A)
-        moved = np.where(np.abs(values) < SINGULAR, SINGULAR, values)
-        system = replace(system, A=np.real((vectors * moved) @ np.linalg.inv(vectors)))
-    A, B = system.A, system.B
+    n = system.order
+    A = next(A for eps in SHIFTS if np.linalg.cond(A := system.A + eps * np.eye(n)) < SINGULAR)
     outputs = np.linalg.solve(A.T, system.C.T)
-    direct = system.D.T - B.T @ outputs
-    return IORNN(B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear")
+    direct = system.D.T - system.B.T @ outputs
+    return IORNN(
+        system.B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear"
+    )
 
 
 def typical_length(lengths: IntArray) -> int:

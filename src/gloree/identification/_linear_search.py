@@ -67,7 +67,7 @@ def all_starts(records: WeightedRecords, responses: Sequence[Array]) -> list[Lin
         starts += subspace_starts(records, horizon)
     for n_lags in ARX_LAGS:
         starts += arx_start(records, n_lags)
-    rows = sum(len(u) for u in records.u)
+    rows = max(len(u) for u in records.u)
     for factor in FACTORS:
         if rows < FEWEST_MEANS * factor:
             continue
@@ -87,6 +87,7 @@ def search_systems(
     orders: Sequence[int],
     starts: Sequence[LinearStart],
     ended: Callable[[], bool] = lambda: False,
+    more_steps: int = MORE_STEPS,
 ) -> list[SystemTrial]:
     """Best system of every order that starts support.
 
@@ -113,7 +114,7 @@ def search_systems(
         if not chosen:
             continue
         chosen = sorted(chosen, key=lambda each: each[0].squares)[:FOLLOWED]
-        for steps in (FIRST_STEPS, MORE_STEPS):
+        for steps in (FIRST_STEPS, more_steps):
             chosen = [
                 (refine(fit, records, steps, settled=SETTLED, ended=ended), name)
                 for fit, name in chosen

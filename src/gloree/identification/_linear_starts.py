@@ -33,26 +33,26 @@ class LinearStart:
     realise: Callable[[int], Pair]
 
 
-def windows(records: WeightedRecords, past: int, future: int, stride: int = 1) -> Pair:
+def windows(records: WeightedRecords, past: int, future: int) -> Pair:
     """Windows of inputs and outputs around rows t, (n_windows, past + future, n_channels) each.
 
     Time runs from t - past to t + future - 1. Windows with an output that does not count are left
     out, and no more than `MOST_WINDOWS` are returned, evenly spread.
     """
     width = past + future
-    parts: list[tuple[Array, Array]] = []
+    parts: list[Pair] = []
     for u, y, w in zip(records.u, records.y, records.w, strict=True):
         if len(u) < width:
             continue
-        views = (sliding_window_view(part, width, axis=0) for part in (u, y, w))
-        U, Y, W = views
-        good = np.flatnonzero((W > 0.0).all(axis=(1, 2)))[::stride]
-        parts.append((U[good], Y[good]))
+        views = [sliding_window_view(part, width, axis=0) for part in (u, y, w)]
+        good = np.flatnonzero((views[2] > 0.0).all(axis=(1, 2)))
+        parts.append((views[0][good], views[1][good]))
     if not parts:
         return np.empty((0, width, records.n_inputs)), np.empty((0, width, records.n_outputs))
     count = sum(len(U) for U, _ in parts)
     every = max(1, -(-count // MOST_WINDOWS))
-    U, Y = (np.concatenate([part[i][::every] for part in parts]) for i in (0, 1))
+    U: Array = np.concatenate([part[::every] for part, _ in parts])
+    Y: Array = np.concatenate([part[::every] for _, part in parts])
     return U.transpose(0, 2, 1), Y.transpose(0, 2, 1)
 
 
@@ -78,7 +78,7 @@ def subspace_starts(records: WeightedRecords, horizon: int) -> list[LinearStart]
     ones = np.ones((len(U), 1))
     flat = [part.reshape(len(U), -1) for part in (U[:, horizon:], U[:, :horizon], Y)]
     known = horizon * d + 1
-    R = np.linalg.qr(np.hstack((ones, *flat)), mode="r")
+    R: Array = np.asarray(np.linalg.qr(np.hstack((ones, *flat)), mode="r"))
     n_past = horizon * (d + q)
     projected = R[known : known + n_past, known + n_past :].T
     rest = R[known + n_past :, known + n_past :].T
@@ -105,7 +105,7 @@ def _shift_realisation(observed: Array, q: int) -> Callable[[int], Pair]:
     def realise(order: int) -> Pair:
         part = observed[:, :order]
         A = np.linalg.lstsq(part[:-q], part[q:], rcond=1e-12)[0]
-        return A, part[:q]
+        return np.asarray(A, dtype=np.float64), part[:q]
 
     return realise
 

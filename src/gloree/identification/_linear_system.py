@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import linalg
 
 from gloree.identification._realisation import Realisation, modal_form
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
 
+SOUND = 1e9  # condition number of eigenvectors below which systems are cut into modes
 INVERTIBLE = 1e8
 """Condition number of A above which a network has to see earlier inputs in place of C A^{-1}."""
 
@@ -40,9 +40,15 @@ class LinearSystem:
         """Eigenvalues of A."""
         return np.asarray(np.linalg.eigvals(self.A))
 
-    def equilibrium(self, u: Array) -> Array:
-        """States (.., n) at rest under constant inputs (.., n_inputs); of integrators, zero."""
-        inverse = np.linalg.pinv(np.eye(self.order) - self.A, rcond=1e-7)
+    def equilibrium(self, u: Array, n_rows: float = math.inf) -> Array:
+        """States (.., n) at rest under constant inputs (.., n_inputs).
+
+        The part of modes that are too slow to settle within a fifth of `n_rows` rows fades to zero:
+        an integrator has no equilibrium.
+        """
+        away = np.eye(self.order) - self.A
+        ridge = (5.0 / n_rows) ** 2 + 1e-24
+        inverse = away.T @ np.linalg.inv(away @ away.T + ridge * np.eye(self.order))
         return np.asarray(u @ (inverse @ self.B).T)
 
     def changed(self, T: Array) -> LinearSystem:
@@ -68,8 +74,8 @@ class LinearSystem:
 def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
     """States x_0 = start, x_{t+1} = A x_t + v_t, before each step, and the state after the last.
 
-    Shapes: v (r, n_rows, k, n), start (r, k, n); r k runs side by side. Rows are cut into about
-    sqrt(n_rows) pieces that run side by side from zero, to which the runs of their starts are added.
+    Shapes: v (r, n_rows, k, n), start (r, k, n); r k runs side by side. Rows are cut into some
+    sqrt(n_rows) pieces that run side by side from zero; then the runs of their starts are added.
     """
     r, n_rows, k, n = v.shape
     length = n_rows if r >= 64 or n_rows < 64 else math.ceil(math.sqrt(2 * n_rows))
@@ -83,8 +89,9 @@ def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
     if rest:
         padded[1 : rest + 1, :, whole] = v[:, whole * length :].transpose(1, 0, 2, 3)
     turned = A.T
+    flat = padded.reshape(length + 1, -1, n)  # one matrix product a step
     for step in range(2, length + 1):
-        padded[step] += padded[step - 1] @ turned
+        flat[step] += flat[step - 1] @ turned
     starts = np.empty((r, pieces, k, n))
     starts[:, 0] = start
     power = np.linalg.matrix_power(turned, length)
@@ -92,9 +99,10 @@ def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
         starts[:, m] = starts[:, m - 1] @ power + padded[length, :, m - 1]
     if pieces > 1 or start.any():
         padded[0] = starts
+        carried = starts.reshape(-1, n)
         for step in range(1, length + 1):
-            starts = starts @ turned
-            padded[step] += starts
+            carried = carried @ turned
+            flat[step] += carried
     end = padded[rest or length, :, pieces - 1].copy()
     states = padded[:length].transpose(1, 2, 0, 3, 4).reshape(r, pieces * length, k, n)
     return states[:, :n_rows], end
@@ -119,16 +127,17 @@ def output_normal(A: Array, C: Array, n_rows: int) -> Array:
 def modal(system: LinearSystem) -> tuple[LinearSystem, Array, tuple[IntArray, ...]]:
     """Block-diagonal A, the change of coordinates T (new states are T x), and rows of each block.
 
-    A defective A has no such form: its poles are moved apart by some 1e-7 then.
+    A defective A has no such form: it stays as it is, as one block.
     """
-    A = system.A
-    blocks, change, modes = modal_form(A)
-    if not np.linalg.cond(change) < 1e10:
-        noise = np.diag(np.linspace(-1.0, 1.0, system.order)) * 1e-7
-        schur, Q = linalg.schur(A)
-        blocks, change, modes = modal_form(Q @ (schur + noise) @ Q.T)
-    T = np.linalg.inv(change)
-    return replace(system.changed(T), A=blocks), T, modes
+    n = system.order
+    try:
+        blocks, change, modes = modal_form(system.A)
+        T = np.asarray(np.linalg.inv(change), dtype=np.float64)
+        if np.linalg.cond(change) < SOUND:
+            return replace(system.changed(T), A=blocks), T, modes
+    except np.linalg.LinAlgError:
+        pass
+    return system, np.eye(n), (np.arange(n),)
 
 
 def network_of(system: LinearSystem) -> IORNN:

@@ -25,7 +25,7 @@ from gloree.identification._linear_system import LinearSystem, output_normal, pr
 from gloree.identification._realisation import pulled_inside
 from gloree.identification._weighted_records import RecordGroup, WeightedRecords
 from gloree.refinement import RefinementStatus
-from gloree.sequences import Array
+from gloree.sequences import Array, IntArray
 
 LARGEST_MODULUS = 1.0 - 1e-6
 """Modulus of poles, at most: integrators are met to within a memory of a million samples."""
@@ -105,7 +105,7 @@ def with_states(
     n_rows = max(len(u) for u in records.u)
     T = output_normal(system.A, system.C, n_rows)
     normal = system.changed(T)
-    states = np.array([normal.equilibrium(u[0]) for u in records.u])
+    states = np.array([normal.equilibrium(u[0], n_rows) for u in records.u])
     prior = _prior(normal, states, records, noise)
     for _ in range(2):  # once more for rounding
         parts = _equations(normal, states, records, prior, free=False, tangent=None)
@@ -246,15 +246,15 @@ def _equations(
 ) -> _Equations:
     """Normal equations at a system: of x_0, with `free` of B, D, c, and of a tangent of (A, C)."""
     n = system.order
-    decays = _decays(system, max(len(u) for u in records.u))
-    gains: list[tuple[Array, Array]] = []
+    n_rows = max(len(u) for u in records.u)
+    gains: list[tuple[IntArray, Array]] = []
     reduced: Array | None = None
     for group in records.groups:
-        G = _gram(system, states[group.numbers], group, decays, free, tangent)
+        G = _gram(system, states[group.numbers], group, free, tangent)
         # the order of columns: everything, x_0, residual
         rest = np.r_[: G.shape[1] - n - 1, G.shape[1] - 1]
         x = np.arange(G.shape[1] - n - 1, G.shape[1] - 1)
-        away = system.equilibrium(group.u[:, 0]) - states[group.numbers]
+        away = system.equilibrium(group.u[:, 0], n_rows) - states[group.numbers]
         inner = G[:, x[:, None], x] + prior
         cross = G[:, x[:, None], rest]
         cross[:, :, -1] += away @ prior
@@ -262,7 +262,7 @@ def _equations(
         part = np.sum(G[:, rest[:, None], rest] - cross.transpose(0, 2, 1) @ K, axis=0)
         part[-1, -1] += np.sum((away @ prior) * away)
         reduced = part if reduced is None else reduced + part
-        gains.append((group.numbers, K))
+        gains.append((group.numbers, np.asarray(K, dtype=np.float64)))
     assert reduced is not None
     every = np.empty((records.n_records, *gains[0][1].shape[1:]))
     for numbers, K in gains:
@@ -280,28 +280,23 @@ def _prior(system: LinearSystem, states: Array, records: WeightedRecords, noise:
     return (PRIOR + noise * count / max(total, 1e-300)) * np.eye(system.order)
 
 
-def _decays(system: LinearSystem, n_rows: int) -> Array:
-    """C A^t for all rows, (n_rows, q, n)."""
-    q, n = system.C.shape
-    return propagate(system.A.T, np.zeros((1, n_rows, q, n)), system.C[None])[0][0]
-
-
 def _gram(
     system: LinearSystem,
     states: Array,
     group: RecordGroup,
-    decays: Array,
     free: bool,
     tangent: Array | None,
 ) -> Array:
-    """Gram matrix of the derivatives and the residual for each record, (n_records, p + 1, p + 1)."""
+    """Gram matrix of derivatives and residual of each record, (n_records, p + 1, p + 1)."""
     n, d, q = system.order, system.B.shape[1], system.C.shape[0]
     r, n_rows = group.u.shape[:2]
-    width = n * (n + d) + n if tangent is not None else n * d + n
-    block = max(128, BLOCK_NUMBERS // (r * q * (width + 1)))
+    n_driving = (n if tangent is not None else 0) + (d if free else 0)
+    block = max(128, BLOCK_NUMBERS // (r * q * n * (n_driving + 1)))
     x = states[:, None]
-    s = np.zeros((r, q * d, n))
-    z = np.zeros((r, q * n, n))
+    # the last dual run of each output has no input: it is the decay C A^t
+    first = np.zeros((r, q, n_driving + 1, n))
+    first[:, :, -1] = system.C
+    s: Array = first.reshape(r, -1, n)
     total: Array | None = None
     for begin in range(0, n_rows, block):
         rows = slice(begin, min(begin + block, n_rows))
@@ -310,24 +305,27 @@ def _gram(
         along, x = propagate(system.A, (u @ system.B.T)[:, :, None], x)
         along = along[:, :, 0]
         residual = group.y[:, rows] - along @ system.C.T - u @ system.D.T - system.c
+        signals = [np.zeros((r, count, 1))]
+        signals = [u, *signals] if free else signals
+        signals = [along, *signals] if tangent is not None else signals
+        driven, s = propagate(system.A.T, _crossed(np.concatenate(signals, axis=2), system.C), s)
+        driven = driven.reshape(r, count, q, n_driving + 1, n)
         parts: list[Array] = []
         if tangent is not None:
-            driven, z = propagate(system.A.T, _crossed(along, system.C), z)
-            moved = driven.reshape(r, count, q, n * n) @ tangent[: n * n]
+            moved = driven[:, :, :, :n].reshape(r, count, q, n * n) @ tangent[: n * n]
             outputs = tangent[n * n :].reshape(q, n, -1)
             parts.append(moved + np.einsum("rtj,ajm->rtam", along, outputs))
         if free:
-            driven, s = propagate(system.A.T, _crossed(u, system.C), s)
-            parts.append(driven.reshape(r, count, q, d * n))
+            inputs = driven[:, :, :, n_driving - d : n_driving]
+            parts.append(inputs.reshape(r, count, q, d * n))
             direct = np.zeros((r, count, q, q, d))
             for a in range(q):
                 direct[:, :, a, a] = u
             parts.append(direct.reshape(r, count, q, q * d))
             parts.append(np.broadcast_to(np.eye(q), (r, count, q, q)))
-        parts.append(np.broadcast_to(decays[rows], (r, count, q, n)))
+        parts.append(driven[:, :, :, -1])
         parts.append(residual[..., None])
-        columns = np.concatenate(parts, axis=3)
-        columns *= np.sqrt(w)[..., None]
+        columns = np.concatenate(parts, axis=3) * np.sqrt(w)[..., None]
         columns = columns.reshape(r, count * q, -1)
         gram = columns.transpose(0, 2, 1) @ columns
         total = gram if total is None else total + gram
@@ -343,7 +341,7 @@ def _crossed(signals: Array, C: Array) -> Array:
 
 
 def balanced(A: Array, B: Array, C: Array, n_rows: int) -> tuple[Array, Array, Array]:
-    """Square-root balancing over n_rows: Hankel singular values, T (x = T z), and its left inverse."""
+    """Square-root balancing: Hankel singular values, T (x = T z), and its left inverse."""
     observed = output_normal(A, C, n_rows)
     reached = output_normal(A.T, B.T, n_rows)
     left, values, right = linalg.svd(observed @ reached.T)
