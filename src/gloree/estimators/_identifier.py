@@ -12,17 +12,14 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState
-from gloree.activations import Activation, PerUnit, get_activation
+from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
-from gloree.estimators._base import check_integer, optional_integer
+from gloree.estimators._identification import checked_settings
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.identification import (
-    FREE_POLYNOMIAL,
-    Detrend,
     IdentificationProblem,
-    IdentificationSettings,
     check_records,
     identify,
     messages_of_u_and_y,
@@ -40,9 +37,6 @@ from gloree.models import (
 )
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
-
-MOST_DIRECTIONS = 3
-"""Directions that may be asked for: the time of their search grows with the third power."""
 
 
 class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -130,7 +124,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
     >>> y = np.zeros(3000)
     >>> for t in range(1, 3000):
     ...     y[t] = 0.7 * y[t - 1] + np.tanh(u[t - 1])
-    >>> est = SystemIdentifier(max_seconds=3).fit(u, y)
+    >>> est = SystemIdentifier(n_linear=1, n_nonlinear=1).fit(u, y)
     >>> est.score(u, y, skip=50) > 0.99
     True
     """
@@ -147,7 +141,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         unit: str | Activation = "auto",
         *,
         n_directions: int | None = None,
-        detrend: Detrend = None,
+        detrend: str | None = None,
         initial: object = "auto",
         max_seconds: float = 60,
         random_state: RandomState = None,
@@ -206,7 +200,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         CheckpointError
             If the checkpoint belongs to another fit, or cannot be written.
         """
-        settings = self._settings()
+        settings = checked_settings(self)
         engine = get_engine(self.engine, verbose=self.verbose)
         data = read_records(u, y, lengths, gaps=True)
         check_records(data, settings)
@@ -365,59 +359,6 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         if initial is not None or state is not None:
             return initial
         return self.initial
-
-    def _settings(self) -> IdentificationSettings:
-        checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
-        n_linear, n_nonlinear, n_directions = (
-            optional_integer(name, getattr(self, name), least) for name, least in checked
-        )
-        verbose = check_integer("verbose", self.verbose, 0)
-        if n_directions and n_directions > MOST_DIRECTIONS:
-            raise ValueError(
-                f"`n_directions` must be at most {MOST_DIRECTIONS}, got {n_directions}"
-            )
-        if n_directions and n_nonlinear and n_directions > n_nonlinear:
-            raise ValueError(
-                f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
-                f"direction needs a unit"
-            )
-        if self.detrend not in (None, "constant", "linear"):
-            raise ValueError(
-                f"`detrend` must be None, 'constant' or 'linear', got {self.detrend!r}"
-            )
-        if isinstance(self.initial, str) and self.initial not in ("auto", "equilibrium", "rest"):
-            raise ValueError(
-                f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {self.initial!r}"
-            )
-        seconds = self.max_seconds
-        number = isinstance(seconds, (int, float, np.integer, np.floating))
-        if isinstance(seconds, bool) or not number:
-            raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
-        if not float(seconds) > 0.0:
-            raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-        name = self.unit if isinstance(self.unit, str) else ""
-        auto, free = name == "auto", name == "polynomial"
-        try:
-            given = get_activation("tanh" if auto or free else self.unit)
-        except ValueError as error:
-            raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
-        unit = FREE_POLYNOMIAL if free else given
-        if isinstance(unit, PerUnit) or unit.degree == 1:
-            raise ValueError(
-                f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
-                f"units; n_nonlinear=0 fits a linear model"
-            )
-        return IdentificationSettings(
-            n_linear=n_linear,
-            n_nonlinear=n_nonlinear,
-            unit=unit,
-            free_coefficients=free,
-            auto=auto,
-            n_directions=n_directions,
-            detrend=self.detrend,
-            max_seconds=float(seconds),
-            verbose=verbose,
-        )
 
 
 def _first_channel(rows: Array) -> Array:

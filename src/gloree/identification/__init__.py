@@ -34,11 +34,10 @@ from gloree.identification._records import (
     read_inputs,
     read_records,
 )
-from gloree.identification._screening import Detrend, Screened, screen_records
+from gloree.identification._screening import Screened, screen_records
 
 __all__ = [
     "FREE_POLYNOMIAL",
-    "Detrend",
     "IdentificationProblem",
     "IdentificationSettings",
     "Identified",

@@ -74,7 +74,8 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        origin, starts = Origin(search, fit, Nonlinearity(fit.linear.model)), RankedStarts()
+        origins = [Origin(search, fit, Nonlinearity(fit.linear.model))]
+        starts = RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
             found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
@@ -92,14 +93,15 @@ def identify(problem: IdentificationProblem) -> Identified:
             ]
             if any(origin.moments.unit_counts for origin in origins):
                 starts = run(starts, "starts", rank_starts, origins, budget)
-            origin = origins[starts.origin]
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(network, "refinement", refine_network, origin, starts, linear)
+            network = run(network, "refinement", refine_network, origins, starts, linear)
+            origin = origins[network.origin]
             last = Refitted(network.model, network.linear, "")
             last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
+            origin = origins[0]
             last = Refitted(end.model, end.model, "")
         report = _report(problem, fit, origin, linear, network, last, budget, stages.done)
     split = fit.split.starts

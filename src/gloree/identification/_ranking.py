@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product, zip_longest
 
 from gloree.activations import Activation
@@ -20,6 +20,9 @@ TRIAL_ROWS = 10_000  # rows on which starts are compared
 OF_A_KIND = 2  # starts of one linear model, number of units and directions that are compared
 FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
 LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
+
+FAR_BEHIND = 9.0
+"""A kind of units whose best start has so many times the mean square error of another is left."""
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 
@@ -43,11 +46,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Start:
-    """A network on its way, its error by which it is compared, and the number of its origin."""
+    """A network on its way, the error by which it is compared, numbers of origin and kind."""
 
     end: SearchEnd
     error: float
     origin: int
+    kind: int
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,13 @@ class RankedStarts:
     detail: str = ""
 
     @property
-    def origin(self) -> int:
-        """Number of the origin of the best start."""
-        return self.starts[0].origin if self.starts else 0
+    def finalists(self) -> tuple[Start, ...]:
+        """The best start of every kind that has not fallen far behind."""
+        best = [
+            next(start for start in self.starts if start.kind == kind)
+            for kind in sorted({start.kind for start in self.starts})
+        ]
+        return tuple(each for each in best if each.error <= FAR_BEHIND * self.starts[0].error)
 
 
 def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
@@ -86,8 +94,8 @@ def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
                 break
             search = origins[start.origin].search
             end = search.descend(start.end.model, rows[start.origin], max_steps=n_steps)
-            tried.append(Start(end, _judged(search, end), start.origin))
-        chosen = sorted(tried, key=lambda start: start.error)[:LAST_TRIALS]
+            tried.append(replace(start, end=end, error=judged_start(search, end)))
+        chosen = _best_of_kinds(tried)
     chosen = [start for start in chosen if math.isfinite(start.error)]
     if not chosen:
         return RankedStarts()
@@ -111,7 +119,7 @@ def _starts_of(origin: Origin, number: int, kind: int, rows: Subset) -> list[Sta
             continue
         biases = unit_biases(q, n_directions=len(directions))
         alike = [
-            Start(SearchEnd(model), problem.error(model, rows), number)
+            Start(SearchEnd(model), problem.error(model, rows), number, kind)
             for seen, driven in nested_partitions(linear, directions)
             for plain in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven
@@ -123,7 +131,16 @@ def _starts_of(origin: Origin, number: int, kind: int, rows: Subset) -> list[Sta
     return sorted(made, key=lambda start: start.error)
 
 
-def _judged(search: Search, end: SearchEnd) -> float:
+def _best_of_kinds(starts: Sequence[Start]) -> list[Start]:
+    """The best of every kind, and others up to a number in all; the best of all first."""
+    ranked = sorted(starts, key=lambda start: start.error)
+    firsts = {start.kind: start for start in reversed(ranked)}
+    others = [start for start in ranked if firsts[start.kind] is not start]
+    kept = [*firsts.values(), *others[: max(LAST_TRIALS - len(firsts), 0)]]
+    return sorted(kept, key=lambda start: start.error)
+
+
+def judged_start(search: Search, end: SearchEnd) -> float:
     """Error of a start; polynomials that are not bounded by far must be better by a margin.
 
     Infinite for polynomials that explode when the inputs are somewhat larger than in the records.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
@@ -10,7 +11,7 @@ from gloree.identification._comparison import compare
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
 from gloree.identification._problem import IdentificationProblem, percent
-from gloree.identification._ranking import Origin, RankedStarts
+from gloree.identification._ranking import Origin, RankedStarts, Start, judged_start
 from gloree.identification._search import History, Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
 from gloree.models import IORNN
@@ -59,7 +60,8 @@ def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
 class RefinedNetwork:
     """The network that is kept, and a linear one, both with columns for the starts of records.
 
-    Errors, status and steps are those of the nonlinear network, whether it is kept or not.
+    Errors, status and steps are those of the nonlinear network, whether it is kept or not;
+    `origin` is the number of the one that it came from.
     """
 
     model: IORNN
@@ -72,35 +74,54 @@ class RefinedNetwork:
     history: History = ()
     notes: tuple[str, ...] = ()
     n_independent: float = math.nan
+    origin: int = 0
     detail: str = ""
 
 
-def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) -> RefinedNetwork:
-    """Refine on growing data; the linear model stays where nothing is gained over it."""
-    search, fit, moments = origin.search, origin.fit, origin.moments
-    problem, split, budget = search.problem, search.split, search.budget
-    nothing = RefinedNetwork(linear.model, linear.model)
+def refine_network(
+    origins: Sequence[Origin], starts: RankedStarts, linear: RefinedLinear
+) -> RefinedNetwork:
+    """Refine on growing data; the linear model stays where nothing is gained over it.
+
+    The best starts of each kind of units are refined on the first rows, and the best of them on
+    all training rows.
+    """
+    finalists = starts.finalists
     notes: tuple[str, ...] = ()
-    ends = tuple(start.end for start in starts.starts)
-    if not ends and moments.model.n_hidden > linear.model.n_hidden:
+    if not finalists:
+        origin = origins[0]
+        if origin.moments.model.n_hidden == linear.model.n_hidden:
+            note = "no nonlinear unit could be started: the linear model was kept"
+            return RefinedNetwork(linear.model, linear.model, notes=(note,))
         notes = ("time was too short to compare starts: the network of moments alone was refined",)
-        ends = (SearchEnd(started(fit, moments.model)),)
-    if not ends:
-        note = "no nonlinear unit could be started: the linear model was kept"
-        return replace(nothing, notes=(note,))
-    begin = budget.left()
-    plan = [(split.training, LAST_TIME)]
-    if split.training.n_counted > 1.5 * FIRST_ROWS:
-        plan.insert(0, (split.first_training(FIRST_ROWS), 1.0 - FIRST_TIME))
-    best, n_steps = ends[0], 0
+        end = SearchEnd(started(origin.fit, origin.moments.model))
+        finalists = (Start(end, math.inf, 0, 0),)
+    budget = origins[0].search.budget
+    begin, split = budget.left(), origins[0].search.split
+    long = split.training.n_counted > 1.5 * FIRST_ROWS
+    kept = 1.0 - FIRST_TIME if long else LAST_TIME
     history: History = ()
-    for rows, kept in plan:
-        limit = budget.left() - kept * begin
-        end = search.descend(best.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
-        n_steps, history = n_steps + end.n_steps, history + end.history
-        best = end
-    pair = (search.measured(best.model), search.measured(started(fit, moments.model)))
-    model = min(pair, key=search.judged).model
+    refined: list[Start] = []
+    for number, start in enumerate(finalists):
+        search = origins[start.origin].search
+        rows = search.split.first_training(FIRST_ROWS) if long else search.split.training
+        limit = (budget.left() - kept * begin) / (len(finalists) - number)
+        end = search.descend(start.end.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
+        history += end.history
+        refined.append(replace(start, end=end, error=judged_start(search, end)))
+    best = min(refined, key=lambda start: start.error)
+    origin, end = origins[best.origin], best.end
+    search = origin.search
+    if long:
+        limit = budget.left() - LAST_TIME * begin
+        rows = search.split.training
+        end = search.descend(end.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
+        history += end.history
+    moments = started(origin.fit, origin.moments.model)
+    pair = (search.measured(end.model), search.measured(moments))
+    model, status = min(pair, key=search.judged).model, end.status
+    n_steps = sum(start.end.n_steps for start in refined) + (end.n_steps if long else 0)
+    problem, split = search.problem, search.split
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)
@@ -112,7 +133,7 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
         )
         model, notes = linear.model, (*notes, note)
     detail = (
-        f"{n_steps} steps, {best.status.value}, held-out {percent(error)}, better than linear by "
+        f"{n_steps} steps, {status.value}, held-out {percent(error)}, better than linear by "
         f"{compared.gain / max(compared.error, 1e-300):.1f} standard errors"
     )
     return RefinedNetwork(
@@ -121,11 +142,12 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
         compared.is_certain,
         error,
         training_error,
-        best.status,
+        status,
         n_steps,
         history,
         notes,
         compared.n_independent,
+        best.origin,
         detail,
     )
 

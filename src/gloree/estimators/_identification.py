@@ -1,0 +1,67 @@
+"""Parameters of `SystemIdentifier`, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gloree.activations import PerUnit, get_activation
+from gloree.estimators._base import check_integer, optional_integer
+from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings
+
+MOST_DIRECTIONS = 3
+"""Directions that may be asked for: the time of their search grows with the third power."""
+
+
+def checked_settings(estimator: object) -> IdentificationSettings:
+    """Settings of an identification from the parameters of a `SystemIdentifier`."""
+    given: Any = estimator
+    checked = (("n_linear", 1), ("n_nonlinear", 0), ("n_directions", 1))
+    n_linear, n_nonlinear, n_directions = (
+        optional_integer(name, getattr(given, name), least) for name, least in checked
+    )
+    verbose = check_integer("verbose", given.verbose, 0)
+    if n_directions and n_directions > MOST_DIRECTIONS:
+        raise ValueError(f"`n_directions` must be at most {MOST_DIRECTIONS}, got {n_directions}")
+    if n_directions and n_nonlinear and n_directions > n_nonlinear:
+        raise ValueError(
+            f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
+            f"direction needs a unit"
+        )
+    detrend = given.detrend
+    if detrend not in (None, "constant", "linear"):
+        raise ValueError(f"`detrend` must be None, 'constant' or 'linear', got {given.detrend!r}")
+    if isinstance(given.initial, str) and given.initial not in ("auto", "equilibrium", "rest"):
+        raise ValueError(
+            f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {given.initial!r}"
+        )
+    seconds = given.max_seconds
+    number = isinstance(seconds, (int, float, np.integer, np.floating))
+    if isinstance(seconds, bool) or not number:
+        raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
+    if not float(seconds) > 0.0:
+        raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
+    name = given.unit if isinstance(given.unit, str) else ""
+    auto, free = name == "auto", name == "polynomial"
+    try:
+        activation = get_activation("tanh" if auto or free else given.unit)
+    except ValueError as error:
+        raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
+    unit = FREE_POLYNOMIAL if free else activation
+    if isinstance(unit, PerUnit) or unit.degree == 1:
+        raise ValueError(
+            f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
+            f"units; n_nonlinear=0 fits a linear model"
+        )
+    return IdentificationSettings(
+        n_linear=n_linear,
+        n_nonlinear=n_nonlinear,
+        unit=unit,
+        free_coefficients=free,
+        auto=auto,
+        n_directions=n_directions,
+        detrend=detrend,
+        max_seconds=float(seconds),
+        verbose=verbose,
+    )
