@@ -16,8 +16,8 @@ from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
 from gloree.estimators._identification import checked_settings
-from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
+from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
     IdentificationProblem,
     check_records,
@@ -39,7 +39,7 @@ from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
 
 
-class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
+class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     r"""Nonlinear state-space model of a dynamic system, from records of input and output.
 
     .. math:: h_t = f(A_1 u_t + U h_{t-1} + b), \qquad y_t = A_2^T h_t + c + D^T u_t
@@ -213,6 +213,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
+        self.report_ = self._with_residual_tests(data)
         emit(found.report.findings)
         return self
 

@@ -142,7 +142,9 @@ def hessian_sums(
 
     Of two chains, the forward one is run first and its sensitivities are kept: the other one walks
     the steps in the opposite order. The rows of a segment count `weights`, (n_segments,), or 1.
-    `at` is the network linearised on the batch, if that is known. Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
+    `at` is the network linearised on the batch, if that is known.
+
+    Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
     subsample of the data.
     """

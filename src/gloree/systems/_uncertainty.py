@@ -1,0 +1,381 @@
+r"""What is known of a fitted network: the covariance of its weights under coloured noise.
+
+Least squares on a free run ends where J^T W r = 0, and to first order its error is H^+ J^T W e with
+H = J^T W J. Under noise e of covariance Omega that does not depend on the input,
+
+.. math:: \mathrm{cov}(\hat\theta) = H^+ J^T W \Omega W J H^+ .
+
+Weights are determined only up to changes of coordinates of the linear states, so H has a null space
+that is known: what is to be reported (responses, poles, predictions) does not depend on it, and H
+is inverted on its complement. States that records start from are estimated along with the weights:
+J is what the derivatives in these leave of it (:eq:`control-covariance`, [1]_).
+
+References
+----------
+.. [1] L. Ljung, "System Identification: Theory for the User", 2nd edition (1999), chapter 9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg, stats
+
+from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
+from gloree.models import IORNN
+from gloree.refinement import Layout
+from gloree.sequences import Array, Sequences
+from gloree.systems._noise import Noise, fit_noise
+from gloree.systems._sensitivities import (
+    free_run,
+    layout_of,
+    linear_units,
+    windows_of,
+)
+from gloree.systems._starts import starting_state
+
+UNSEEN = 1e-12
+"""Share of the information below which a combination of weights is not determined at all."""
+
+FAR = 1.0
+"""Mean square distance from the least squares, in standard errors, beyond which bands are wrong."""
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Covariance of the weights of a network, and the noise of its outputs.
+
+    Made by `uncertainty`; functions of this module and figures take it.
+
+    Attributes
+    ----------
+    model : IORNN
+    layout : Layout
+        Order of the weights.
+    root : ndarray of shape (n_weights, rank)
+        Of the covariance, root root^T, for whatever does not depend on the coordinates of the
+        linear states.
+    noise : Noise
+        Of the outputs.
+    degrees_of_freedom : float
+        Of the t distribution that bands are taken from: independent rows less unknowns.
+    n_rows : int
+        Rows of outputs that count.
+    findings : tuple of Finding
+        Why bands should not be trusted, if they should not.
+    """
+
+    model: IORNN
+    layout: Layout
+    root: Array = field(repr=False)
+    noise: Noise
+    degrees_of_freedom: float
+    n_rows: int
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """Combinations of weights that the data determine."""
+        return int(self.root.shape[1])
+
+    def errors(self, gradient: Array) -> Array:
+        """Standard errors of quantities with these gradients, (..., n_weights)."""
+        spread: Array = np.linalg.norm(gradient @ self.root, axis=-1)
+        return spread
+
+    def quantile(self, level: float) -> float:
+        """Standard errors to either side of a band of this level."""
+        check_level(level)
+        return float(stats.t.ppf(0.5 + level / 2, self.degrees_of_freedom))
+
+
+def check_level(level: float) -> None:
+    """Raise a ValueError unless 0 < level < 1."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"`level` is {level!r}, expected a number between 0 and 1, such as 0.95")
+
+
+@dataclass(frozen=True)
+class AtRecords:
+    """A network linearised along records: what covariances and residual tests are made of.
+
+    One entry for each record: the rows from the first whole window on, residuals (NaN where the
+    output is missing), and derivatives in the identifiable combinations of weights, less what the
+    state at the start explains, (n_rows, n_outputs, rank). `basis`, (n_weights, rank), turns these
+    combinations into weights; `bread` is the inverse of their J^T W J; `states` are the estimated
+    states before the first whole window.
+    """
+
+    model: IORNN
+    layout: Layout
+    inputs: tuple[Array, ...] = field(repr=False)
+    residuals: tuple[Array, ...] = field(repr=False)
+    jacobians: tuple[Array, ...] = field(repr=False)
+    states: tuple[Array, ...]
+    basis: Array = field(repr=False)
+    bread: Array = field(repr=False)
+    weights: Array
+    n_rows: int
+
+    @cached_property
+    def noise(self) -> Noise:
+        """Noise that the residuals show, its size corrected for the weights that were fitted."""
+        found = fit_noise(self.residuals)
+        return found.times(_lost(self, found))
+
+    def uncertainty(self) -> Uncertainty:
+        """Covariance of the weights (see `uncertainty`)."""
+        meat = forms(self.jacobians, self.jacobians, self)
+        values, vectors = np.linalg.eigh(self.bread @ meat @ self.bread)
+        root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        rows = self.noise.effective_rows(self.n_rows) * self.model.n_outputs
+        left = max(float(rows - self.basis.shape[1]), 1.0)
+        findings = _not_there(self, meat)
+        return Uncertainty(self.model, self.layout, root, self.noise, left, self.n_rows, findings)
+
+    def weighted(self, values: Array) -> Array:
+        """W times values of shape (n_rows, n_outputs, n)."""
+        return np.asarray(values * self.weights[:, None])
+
+
+def at_records(
+    model: IORNN,
+    records: Sequences,
+    *,
+    output_size: Array | None = None,
+    free_coefficients: bool = False,
+) -> AtRecords:
+    """Linearise a network along records, and fit the noise of what it leaves.
+
+    Parameters
+    ----------
+    model : IORNN
+    records : Sequences
+        With outputs, NaN where they are missing.
+    output_size : ndarray of shape (n_outputs,), optional
+        Scales by which the errors of the fit were divided; by default the standard deviations.
+    free_coefficients : bool, default False
+        Whether the coefficients of polynomial units were fitted.
+
+    Raises
+    ------
+    TooFewSamplesError
+        If the records hold fewer numbers than there are unknowns.
+    ValueError
+        If channels do not fit the model.
+    """
+    check_records_fit(model, records)
+    assert records.Y is not None
+    layout = layout_of(model, free_coefficients=free_coefficients)
+    Y = np.asarray(records.Y, dtype=np.float64)
+    sizes = np.nanstd(Y, axis=0) if output_size is None else np.asarray(output_size)
+    weights = 1.0 / np.square(np.where(sizes > 0, sizes, 1.0))
+    free = _free(model, layout)
+    kept: list[tuple[Array, Array, Array, Array]] = []
+    for begin, end in zip(records.starts[:-1], records.starts[1:], strict=True):
+        u = np.asarray(records.X[begin:end], dtype=np.float64)
+        first = min(model.lags - 1, u.shape[0] - 1)
+        windows, y = windows_of(model, u)[first:], Y[begin + first : end]
+        state = starting_state(model, windows, y, weights, layout)
+        run = free_run(model, windows, state, layout)
+        seen = np.all(np.isfinite(y), axis=1)
+        residual = np.where(seen[:, None], y - run.outputs, np.nan)
+        jacobian = np.where(seen[:, None, None], run.jacobian[:, :, free], 0.0)
+        at_start = np.where(seen[:, None, None], run.from_state, 0.0)
+        kept.append((windows, residual, _without(jacobian, at_start, weights), state))
+    inputs, residuals, jacobians, states = zip(*kept, strict=True)
+    n_rows = sum(int(np.isfinite(r[:, 0]).sum()) for r in residuals)
+    n_unknowns = free.sum() + len(kept) * model.n_hidden
+    if n_rows * model.n_outputs <= n_unknowns:
+        raise TooFewSamplesError(
+            f"the records have {n_rows} rows of {model.n_outputs} output(s), and the network has "
+            f"{n_unknowns} unknowns with the states at the start: nothing is left to measure the "
+            f"noise by"
+        )
+    basis, bread = _identifiable(model, layout, free, jacobians, weights)
+    inner = tuple(jacobian @ basis[free] for jacobian in jacobians)
+    return AtRecords(model, layout, inputs, residuals, inner, states, basis, bread, weights, n_rows)
+
+
+def uncertainty(
+    model: IORNN,
+    records: Sequences,
+    *,
+    output_size: Array | None = None,
+    free_coefficients: bool = False,
+) -> Uncertainty:
+    """Covariance of the weights of a network that was fitted to records by its free run.
+
+    Parameters
+    ----------
+    model : IORNN
+        At the least squares of the simulation error, linear or not.
+    records : Sequences
+        The training data (see `gloree.sequences.as_sequences`); NaN in outputs are gaps.
+    output_size : ndarray of shape (n_outputs,), optional
+        Scales by which the errors of the fit were divided; by default the standard deviations.
+    free_coefficients : bool, default False
+        Whether the coefficients of polynomial units were fitted.
+
+    Returns
+    -------
+    Uncertainty
+
+    Raises
+    ------
+    TooFewSamplesError
+        If the records hold fewer numbers than there are unknowns.
+    ValueError
+        If channels do not fit the model.
+
+    Notes
+    -----
+    It holds for noise that does not depend on the input, white or not, and where the system lies in
+    the class of the model: what a linear model leaves of a nonlinear system is no such noise (see
+    `residual_tests`). Time O(n_rows n_hidden^2 n_weights), memory O(n_rows n_outputs n_weights).
+    """
+    at = at_records(model, records, output_size=output_size, free_coefficients=free_coefficients)
+    return at.uncertainty()
+
+
+def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
+    """Warn of a network that is far from the least squares of these records.
+
+    With g = J^T W r the estimate and the minimum differ by H^+ g, whose length in units of its
+    standard errors is the root of g^T meat^+ g.
+    """
+    g = sum(
+        np.einsum("tap,a,ta->p", J, at.weights, np.where(np.isfinite(r), r, 0.0))
+        for J, r in zip(at.jacobians, at.residuals, strict=True)
+    )
+    far = float(g @ np.linalg.pinv(meat, rcond=1e-12, hermitian=True) @ g)
+    rank = at.basis.shape[1]
+    if far <= FAR * rank:
+        return ()
+    text = (
+        f"the network is not at the least squares of these records: its weights are "
+        f"{math.sqrt(far / rank):.2g} standard errors away from it on average"
+    )
+    remedy = (
+        "give the records of the fit; if they are, the search was stopped by held-out data or by "
+        "time, and bands tell what noise does to the least squares, not to this network"
+    )
+    return (Finding(ConvergenceWarning, text, remedy),)
+
+
+def forms(
+    left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords, noise: Noise | None = None
+) -> Array:
+    """Sum over records of left^T W Omega W right."""
+    noise = noise or at.noise
+    total = np.zeros((left[0].shape[2], right[0].shape[2]))
+    for a, b in zip(left, right, strict=True):
+        total += np.einsum("tap,taq->pq", at.weighted(a), noise.applied(at.weighted(b)))
+    return total
+
+
+def first_rows(records: Sequences, n_rows: int) -> Sequences:
+    """The first so many rows of records, whole records as long as they last."""
+    n = max(1, min(n_rows, records.n_rows))
+    ends = np.minimum(records.starts[1:], n)
+    lengths = np.diff(np.concatenate(([0], ends)))
+    Y = None if records.Y is None else records.Y[:n]
+    return replace(records, X=records.X[:n], Y=Y, lengths=lengths[lengths > 0])
+
+
+def check_records_fit(model: IORNN, records: Sequences) -> None:
+    """Raise a ValueError unless records have the inputs and outputs of the model."""
+    for name, found, wanted in (
+        ("u", records.n_inputs, model.n_inputs),
+        ("y", records.n_outputs, model.n_outputs),
+    ):
+        if found != wanted:
+            raise ValueError(f"`{name}` has {found} columns, the model has {wanted}")
+
+
+def _free(model: IORNN, layout: Layout) -> Array:
+    """Which weights were fitted: not those of inputs that a dead time leaves out."""
+    free = np.ones(layout.size, dtype=bool)
+    if model.lags == 1:
+        return free
+    unused = ~np.any(model.input_weights != 0.0, axis=0)
+    if model.direct_weights is not None:
+        unused &= ~np.any(model.direct_weights != 0.0, axis=1)
+        free[layout.indices["direct_weights"][unused]] = False
+    free[layout.indices["input_weights"][:, unused]] = False
+    return free
+
+
+def _without(jacobian: Array, at_start: Array, weights: Array) -> Array:
+    """What derivatives in the state at the start leave of the others, by weighted least squares."""
+    n, p, size = jacobian.shape
+    root = np.sqrt(weights)[:, None]
+    A = (at_start * root).reshape(n * p, -1)
+    U, values, _ = np.linalg.svd(A, full_matrices=False)
+    U = U[:, values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)]
+    B = (jacobian * root).reshape(n * p, size)
+    return np.asarray((B - U @ (U.T @ B)).reshape(n, p, size) / root)
+
+
+def coordinate_changes(model: IORNN, layout: Layout) -> Array:
+    """Changes of weights that leave all outputs as they are, (n, n_weights), to first order.
+
+    With states h' = (I + E) h + s of the linear units: A1 by E A1, U by E U - U E, A2 by -E^T A2,
+    b by E b + (I - U) s, and c by -A2^T s.
+    """
+    L, n = linear_units(model), model.n_hidden
+    A1, U, A2 = model.input_weights, model.recurrent_weights, model.output_weights
+    rows = np.zeros((L.size * (L.size + 1), layout.size))
+    places = layout.indices
+    for number, (i, j) in enumerate((i, j) for i in L for j in L):
+        E = np.zeros((n, n))
+        E[i, j] = 1.0
+        changes = {
+            "input_weights": E @ A1,
+            "recurrent_weights": E @ U - U @ E,
+            "output_weights": -E.T @ A2,
+            "hidden_bias": E @ model.hidden_bias,
+        }
+        for name, change in changes.items():
+            rows[number, places[name]] = change
+    for number, i in enumerate(L, start=L.size**2):
+        s = np.zeros(n)
+        s[i] = 1.0
+        rows[number, places["hidden_bias"]] = s - U @ s
+        rows[number, places["output_bias"]] = -A2[i]
+    return rows
+
+
+def _identifiable(
+    model: IORNN, layout: Layout, free: Array, jacobians: tuple[Array, ...], weights: Array
+) -> tuple[Array, Array]:
+    """Combinations of the weights that data determine, and the inverse of J^T W J in them."""
+    H = sum(np.einsum("tap,a,taq->pq", J, weights, J, optimize=True) for J in jacobians)
+    H = np.asarray(H)
+    scale = np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
+    fixed = coordinate_changes(model, layout)[:, free] * scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    complement = linalg.null_space(fixed / np.where(norms > 0, norms, 1.0), rcond=1e-10)
+    gram = complement.T @ (H / np.outer(scale, scale)) @ complement
+    values, vectors = np.linalg.eigh(gram)
+    used = values > UNSEEN * max(float(values.max(initial=0.0)), 1e-300)
+    basis = np.zeros((layout.size, int(used.sum())))
+    basis[free] = (complement @ vectors[:, used]) / scale[:, None]
+    return basis, np.diag(1.0 / values[used])
+
+
+def _lost(at: AtRecords, noise: Noise) -> float:
+    r"""Factor by which residuals are smaller than the noise: tr Omega / tr (I - P) Omega.
+
+    P is the projection on the derivatives; those in the states at the start are counted as white.
+    """
+    rows = sum(each.shape[0] for each in at.residuals)
+    total = float(np.sum(np.diag(noise.covariance) * at.weights)) * at.n_rows
+    if total <= 0.0:
+        return 1.0
+    explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at, noise)))
+    explained += total * len(at.states) * at.model.n_hidden / (rows * at.model.n_outputs)
+    return float(total / max(total - explained, 0.05 * total))
