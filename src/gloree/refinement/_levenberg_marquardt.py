@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._sums import Sums
-from gloree.engine import Engine, Selection
+from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
+from gloree.refinement._curvature import Strata, hessian_rows, stratified_sums
 from gloree.refinement._layout import Layout
 from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._losses import Loss
@@ -75,6 +76,8 @@ class LevenbergMarquardt:
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum
     of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. Directions
     that do not change the predictions (a change of state coordinates) are left to the damping.
+    Where there are far more rows than weights, J^T J is of some of them: those of largest leverage,
+    and a sample of the others. The gradient and the error are always of all rows.
 
     Parameters
     ----------
@@ -94,9 +97,10 @@ class LevenbergMarquardt:
 
     Notes
     -----
-    Each step takes one pass for J^T r and J^T J, O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), and
-    about one forward pass. A keyboard interrupt ends the search and returns the best so far; with
-    a checkpoint it ends the fit, which can go on from there.
+    Each step takes a gradient and about one forward pass over all rows, and a pass for J^T J,
+    O(n_rows n_hidden^3 (n_inputs + n_hidden)^2) for the rows that it is formed of. A keyboard
+    interrupt ends the search and returns the best so far; with a checkpoint it ends the fit, which
+    can go on from there.
 
     Examples
     --------
@@ -248,8 +252,19 @@ class _Search:
 
     def _normal(self, model: Network) -> NormalSums:
         self._look_at_the_clock()
-        function = partial(normal_sums, model=model, layout=self.layout)
-        return self.engine.run(function, self.data, label="J^T J")
+        data, layout = self.data.as_subset(), self.layout
+        wanted = hessian_rows(layout, data.n_counted)
+        if 2 * wanted >= data.n_counted:
+            function = partial(normal_sums, model=model, layout=layout)
+            return self.engine.run(function, data, label="J^T J")
+        of_gradient = partial(gradient_sums, model=model, layout=layout)
+        gradient = self.engine.run(of_gradient, data, label="gradient")
+        strata = Strata.within(gradient, wanted)
+        batches = strata.segments.split_evenly(data.n_batches)
+        some = Subset(data.source, batches)
+        of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
+        hessian = self.engine.run(of_curvature, some, label="J^T J")
+        return NormalSums(gradient, hessian)
 
     def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
         """Squared error, and that per row; infinite where the model explodes."""
