@@ -179,7 +179,7 @@ def test_fits_end_within_noise_of_the_optimum():
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_an_image_that_may_have_been_missed_is_said():
     """Few sequences and much noise: the linearised network promises what no descent keeps."""
-    X, Y = few_sequences(3)
+    X, Y = few_sequences(19)
     est = SpectralRNNRegressor(3, activation=CUBIC, random_state=0, engine="serial")
     with pytest.warns(ConvergenceWarning, match="mirror images of some hidden units may fit"):
         est.fit(X, Y)

@@ -279,6 +279,7 @@ def test_engines_agree_to_the_last_bit(n_workers, monkeypatch):
 # -------------------------------------------------------------------------------- estimators
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.SpecificationWarning")  # by their level
 def test_fit_of_very_many_weights_is_as_good_as_one_with_the_matrix(monkeypatch):
     X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=5)
     monkeypatch.setattr(_plan, "MAX_FEATURES", 300)
