@@ -21,9 +21,8 @@ from gloree.states import residual_rows
 
 CHANCE = 0.025  # of taking a larger model that gains nothing, by Student's t of the gains
 RATIO_CHANCE = 0.05 / 12
-"""The same by the ratio of the errors, for the best of a dozen networks: large gains show in it also
-where the errors of the smaller model come in a few bursts, and the gains vary as much as they are
-large."""
+"""The same by the ratio of the errors, for the best of a dozen networks: large gains show in it even
+where the errors of the smaller model come in a few bursts, so that the gains vary as much."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ def squared_rows(batch: Batch, model: Network) -> SquaredRows:
 class Comparison:
     """Mean gain of a model over another in the squared error, its standard error, and samples.
 
-    `ratio` is that of the mean squared errors, of the smaller model to the larger. `n_independent` is the number of independent samples that would be worth as much as the held-out
-    rows are: their squared errors, and so the gains, are alike in neighbours.
+    `ratio` is that of the mean squared errors, of the smaller model to the larger. `n_independent`
+    is the number of independent samples that would be worth as much as the held-out rows are: their
+    squared errors, and so the gains, are alike in neighbours.
     """
 
     gain: float

@@ -74,7 +74,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        origins = [Origin(search, fit, Nonlinearity(fit.linear.model))]
+        origins = [Origin.of(search, fit, Nonlinearity(fit.linear.model))]
         starts = RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
@@ -128,7 +128,7 @@ def _origin(
     delayed = fit.delayed(problem)
     moments = Nonlinearity(fit.linear.model)
     moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
-    return Origin(Search(delayed, fit.split, budget, stages.show), fit, moments)
+    return Origin.of(Search(delayed, fit.split, budget, stages.show), fit, moments)
 
 
 def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
