@@ -64,6 +64,11 @@ class Candidate:
         """Root mean square on the blocks."""
         return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
 
+    @property
+    def logs(self) -> Array:
+        """Logarithms of the mean squares: no single block or record decides alone."""
+        return np.asarray(np.log(np.maximum(self.blocks, EXACT**2)))
+
 
 def choose(
     trials: Sequence[SystemTrial],
@@ -96,10 +101,11 @@ def choose(
     chosen = best[0]
     if len(best) > 1 and not ended():
         stretches = whole_records(records) or contiguous(records)
-        errors = [_judged(each, records, stretches, ended).error for each in best]
-        for candidate, error in zip(best[1:], errors[1:], strict=True):
-            if error < SLOW_GAIN * errors[best.index(chosen)]:
-                chosen = candidate
+        judged = [_judged(each, records, stretches, ended) for each in best]
+        least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
+        for candidate, error in zip(best[1:], errors, strict=True):
+            if error < SLOW_GAIN * least:
+                chosen, least = candidate, error
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
 
 
@@ -125,11 +131,11 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _least(candidates: Sequence[Candidate]) -> Candidate:
     """The least order whose error is not larger than the least by more than one standard error."""
-    best = min(candidates, key=lambda each: each.error)
+    best = min(candidates, key=lambda each: float(each.logs.mean()))
     for each in candidates:
-        apart = each.blocks - best.blocks
+        apart = each.logs - best.logs
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
-        if (apart.mean() <= spread or best.error == EXACT) and each.error <= MOST_LOSS * best.error:
+        if apart.mean() <= min(spread, 2.0 * math.log(MOST_LOSS)):
             return each
     return best
 
@@ -195,9 +201,9 @@ def whole_records(records: WeightedRecords) -> list[list[Array]]:
     """Folds of whole records but for their first rows; none where there are too few records."""
     if records.n_records < FOLDS:
         return []
-    lengths = [len(u) for u in records.u]
-    numbers = [np.arange(n) * (FIRST * BLOCKS) // max(n, 1) for n in lengths]
-    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in numbers]
+    parts = FIRST * BLOCKS
+    fine = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in fine]
     count = FOLDS if records.n_records < MOST_ALONE else 2
     return [[each * (i % count == fold) for i, each in enumerate(numbers)] for fold in range(count)]
 
