@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
-from gloree.identification._output_error import fit_inputs, refine
+from gloree.identification._output_error import OutputErrorFit, fit_inputs, refine, run_records
 from gloree.identification._weighted_records import WeightedRecords, shifted
 from gloree.sequences import Array, IntArray
 
@@ -29,6 +30,8 @@ SAVED = 2  # states that a delay has to save where it does not lower the error
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
 SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
 
+MEANS = 12  # means over lags that are left out, by which a delay is checked
+MISSED = 0.05  # share of the residual that these may explain
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
 
 
@@ -50,7 +53,39 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
         return none
     order = _least_order(chosen, few.n_counted)
     trial = next(each for each in chosen if each.order == order)
-    return _polished(few, best, cut, trial, ended)
+    delays, fit = _polished(few, best, cut, trial, ended)
+    return none if _missed(few, delays, cut, fit) > MISSED else delays
+
+
+def _missed(records: WeightedRecords, delays: IntArray, cut: int, fit: OutputErrorFit) -> float:
+    """Share of the residual that inputs explain which the delays leave out; none of it should.
+
+    Means over neighbouring lags are the regressors: few of them, of a response that is smooth.
+    """
+    if fit.error <= EXACT:
+        return 0.0
+    rows: list[Array] = []
+    targets: list[Array] = []
+    q = records.n_outputs
+    moved = shifted(records, delays).after(cut)
+    for group, residual, _ in run_records(fit.system, fit.states, moved):
+        for place, i in enumerate(group.numbers.tolist()):
+            n = int(group.lengths[place])
+            good = np.asarray((group.w[place, :n] > 0.0).all(axis=1))
+            u = np.vstack((np.zeros((1, records.n_inputs)), np.cumsum(records.u[i], axis=0)))
+            t = cut + np.flatnonzero(good)
+            columns = []
+            for k, delay in enumerate(delays.tolist()):
+                edges = np.unique(np.linspace(0, delay, min(delay, MEANS) + 1).astype(int))
+                ends = [u[np.maximum(t + 1 - edge, 0), k] for edge in edges]
+                columns += [a - b for a, b in pairwise(ends)]
+            rows.append(np.column_stack(columns))
+            targets.append(residual[place, :n][good].reshape(-1, q))
+    W, target = np.vstack(rows), np.vstack(targets)
+    W, target = W - W.mean(axis=0), target - target.mean(axis=0)
+    left = target - W @ np.linalg.lstsq(W, target, rcond=1e-10)[0]
+    free = max(len(W) - W.shape[1], 1) / max(len(W), 1)
+    return float(1.0 - np.sum(left**2) / np.sum(target**2) / free)
 
 
 def proposed_delays(records: WeightedRecords) -> list[IntArray]:
@@ -169,16 +204,16 @@ def _polished(
     cut: int,
     trial: SystemTrial,
     ended: Callable[[], bool],
-) -> IntArray:
-    """Delays of least error near those that were found; of equal ones the longest."""
+) -> tuple[IntArray, OutputErrorFit]:
+    """Delays of least error near those that were found, of equal ones the longest; and the fit."""
     A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
-    def error(candidate: IntArray) -> float:
+    def fitted(candidate: IntArray) -> OutputErrorFit:
         moved = shifted(records, candidate).after(cut)
-        return max(refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6).error, EXACT)
+        return refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6)
 
-    now = error(delays)
+    fit = fitted(delays)
     for _ in range(PASSES):
         before = delays
         for k in range(len(delays)):
@@ -187,11 +222,12 @@ def _polished(
                     candidate = _with(delays, k, int(delays[k]) + step)
                     if candidate[k] < 0:
                         break
-                    value = error(candidate)
+                    trial_fit = fitted(candidate)
+                    value, now = max(trial_fit.error, EXACT), max(fit.error, EXACT)
                     better = value <= same * now if step > 0 else same * value < now
                     if not better:
                         break
-                    delays, now = candidate, min(value, now)
+                    delays, fit = candidate, trial_fit
         if np.array_equal(before, delays):
             break
-    return delays
+    return delays, fit
