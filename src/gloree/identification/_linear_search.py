@@ -36,8 +36,8 @@ FACTORS = (6, 36)
 FEWEST_MEANS = 60  # averages that are worth a start
 
 FOLLOWED = 2  # starts of an order that descend for the first steps
-FIRST_STEPS, MORE_STEPS = 5, 25
-SETTLED = 1e-5
+FIRST_STEPS, MORE_STEPS = 4, 16
+SETTLED = 1e-4
 PILOT = 3  # the small order at which all starts are tried
 BEST_STARTS = 3  # starts of each of the two orders that are tried at all orders
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
@@ -105,7 +105,10 @@ def search_systems(
     trials: list[SystemTrial] = []
     above: OutputErrorFit | None = None
     for order in descending:
-        if trials and (order > _exact_order(above) or ended()):
+        if trials and order > _exact_order(above):
+            continue
+        if above is not None and ended():
+            trials.append(SystemTrial(fit_inputs(*truncated(above, order), records), "truncation"))
             continue
         candidates = ranked.get(order) or _ranked(order, list(best.values()), records, ended)
         chosen = [(fit, start.name) for fit, start in candidates]
