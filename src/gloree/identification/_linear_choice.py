@@ -102,9 +102,11 @@ def choose(
             tried += judged
             best.append(_least(judged))
     chosen = best[0]
-    if len(best) > 1 and not ended():
+    if len(best) > 1:
         stretches = whole_records(records) or contiguous(records)
         judged = [_judged(each, records, stretches, ended) for each in best]
+        if ended():
+            judged = [_penalised(each, records) for each in best]
         least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
         for candidate, error in zip(best[1:], errors, strict=True):
             if error < SLOW_GAIN * least:
