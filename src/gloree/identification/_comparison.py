@@ -21,8 +21,8 @@ from gloree.states import residual_rows
 
 CHANCE = 0.025  # of taking a larger model that gains nothing, by Student's t of the gains
 RATIO_CHANCE = 0.05 / 12
-"""The same by the ratio of the errors, for the best of a dozen networks: large gains show in it even
-where the errors of the smaller model come in a few bursts, so that the gains vary as much."""
+"""The same by the ratio of the errors, for the best of a dozen networks: large gains show in it
+where the errors of the smaller model come in a few bursts, too, so that the gains vary as much."""
 
 
 @dataclass(frozen=True)
