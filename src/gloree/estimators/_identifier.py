@@ -205,6 +205,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         data = read_records(u, y, lengths, gaps=True)
         check_records(data, settings)
         screened = screen_records(data, settings.detrend)
+        check_records(data, settings, int(screened.counted.sum()))
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
         found = identify(IdentificationProblem.of(screened, settings, engine))
