@@ -45,6 +45,8 @@ NEARLY = 1.002
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
 
+MORE_STATES = 2  # of the other order that networks start from, at least
+
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
 """A network of nearly singular states would have huge output weights: its poles are shifted by the
@@ -156,14 +158,19 @@ def other_orders(
     """The linear model of another order that networks may do better from, if there is one.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
-    is the least order with nearly the least error of all, on the rows that they were fitted to.
+    is the least order with nearly the least error of all, on the rows that they were fitted to, and
+    it has two states more at least.
     """
     if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
         return []
     alike = [each for each in fit.systems if np.abs(each.fit.system.poles).max() <= fit.limit]
     errors = [each.fit.error for each in alike]
-    close = [each for each in alike if each.fit.error <= NEARLY * min(errors)]
-    if not close or close[0].order == fit.order:
+    close = [
+        each
+        for each in alike
+        if each.fit.error <= NEARLY * min(errors) and each.order >= fit.order + MORE_STATES
+    ]
+    if not close:
         return []
     chosen = min(close, key=lambda each: each.order)
     delayed = fit.delayed(problem)

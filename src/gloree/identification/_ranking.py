@@ -109,7 +109,12 @@ def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
             if tried and budget.left() < enough:
                 break
             search = origins[start.origin].quick
-            end = search.descend(start.end.model, rows[start.origin], max_steps=n_steps)
+            end = search.descend(
+                start.end.model,
+                rows[start.origin],
+                max_steps=n_steps,
+                max_seconds=budget.left() - enough,
+            )
             tried.append(replace(start, end=end, error=judged_start(search, end)))
         chosen = _best_of_kinds(tried)
     chosen = [start for start in chosen if math.isfinite(start.error)]

@@ -26,9 +26,6 @@ FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
 LAST_STEPS = 8  # steps on all rows, after everything is chosen
 LAST_TIME = 0.1  # share of the time that is kept for them
 
-OPTIMISTIC = 3.0
-"""Held-out errors so many times the training error, or more, are named."""
-
 
 @dataclass(frozen=True)
 class RefinedLinear:
