@@ -1,7 +1,7 @@
 """Dead times of inputs: proposed by scans of small ARX models, taken where systems gain by them.
 
 A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
-orders fit better with it, or as well with at least two states fewer.
+orders fit better with it, or as well with as many states fewer as the delay has samples.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ SAME_SQUARES = 1.02
 
 SHORTEST = 2  # samples; a system without direct path has a delay of one
 TRIAL_ORDERS = (1, 2, 3, 5)
+PLAIN_ORDERS = (*TRIAL_ORDERS, 10)  # those without delays, which a smooth response may need
 TRIAL_ROWS, TRIAL_STEPS = 4000, 12
-SAVED = 2  # states that a delay has to save where it does not lower the error
+SAVED = 2  # states that a delay has to save where it does not lower the error, at least
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
 SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
 
@@ -43,11 +44,11 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
         return none
     cut = int(max(delays.max() for delays in proposals)) + 1
     few = records.first(TRIAL_ROWS + cut)
-    plain = _trials(few, none, cut, ended)
+    plain = _trials(few, none, cut, ended, PLAIN_ORDERS)
     best, chosen, order = none, plain, 0
     for delays in proposals:
         trials = _trials(few, delays, cut, ended)
-        if trials and _gains(trials, chosen, few.n_counted):
+        if trials and _gains(trials, chosen, few.n_counted, int(delays.max())):
             best, chosen = delays, trials
     if best is none:
         return none
@@ -168,10 +169,14 @@ def _arx_error(covariances: Array, order: int, delays: IntArray) -> float:
 
 
 def _trials(
-    records: WeightedRecords, delays: IntArray, cut: int, ended: Callable[[], bool]
+    records: WeightedRecords,
+    delays: IntArray,
+    cut: int,
+    ended: Callable[[], bool],
+    orders: tuple[int, ...] = TRIAL_ORDERS,
 ) -> list[SystemTrial]:
     moved = shifted(records, delays).after(cut)
-    return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended, TRIAL_STEPS)
+    return search_systems(moved, orders, few_starts(moved), ended, TRIAL_STEPS)
 
 
 def _error(trials: list[SystemTrial]) -> float:
@@ -187,14 +192,15 @@ def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
     return min(each.order for each in trials if each.fit.error <= largest)
 
 
-def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
+def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float, longest: int) -> bool:
     """Whether new delays lower the error, or keep it with fewer states."""
     margin = _margin(n_counted)
     if _error(new) < LEAST_GAIN * _error(old):
         return True
     if _error(new) > margin * _error(old):
         return False
-    saved = 1 if _error(new) == EXACT else SAVED
+    # as many poles at zero, but for the one that a system without direct path has
+    saved = max(longest - 1, 1 if _error(new) == EXACT else SAVED)
     return _least_order(new, n_counted) <= _least_order(old, n_counted) - saved
 
 

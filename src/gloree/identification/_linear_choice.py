@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,12 +30,13 @@ from gloree.sequences import Array
 SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
+PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
 FIRST = 4  # a record that is left out keeps this part of a block to find its state
 MOST_ALONE = 40  # so many records are left out in two halves
-FOLD_STEPS, LIMIT_STEPS = 4, 12
+FOLD_STEPS, LIMIT_STEPS = 3, 8
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
-MOST_LOSS = 1.05  # the least order is taken within this factor of the least error, and one s.e.
+MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.5  # ratio of errors on long stretches below which slow poles are taken
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
@@ -64,6 +65,11 @@ class Candidate:
         """Root mean square on the blocks."""
         return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
 
+    @property
+    def logs(self) -> Array:
+        """Logarithms of the mean squares: no single block or record decides alone."""
+        return np.asarray(np.log(np.maximum(self.blocks, EXACT**2)))
+
 
 def choose(
     trials: Sequence[SystemTrial],
@@ -90,16 +96,21 @@ def choose(
         if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
             continue
         judged = [_judged(each, records, splits, ended) for each in _worthwhile(alike)]
+        if ended():
+            judged = [_penalised(each, records) for each in judged]
         if judged:
             tried += judged
             best.append(_least(judged))
     chosen = best[0]
-    if len(best) > 1 and not ended():
+    if len(best) > 1:
         stretches = whole_records(records) or contiguous(records)
-        errors = [_judged(each, records, stretches, ended).error for each in best]
-        for candidate, error in zip(best[1:], errors[1:], strict=True):
-            if error < SLOW_GAIN * errors[best.index(chosen)]:
-                chosen = candidate
+        judged = [_judged(each, records, stretches, ended) for each in best]
+        if ended():
+            judged = [_penalised(each, records) for each in best]
+        least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
+        for candidate, error in zip(best[1:], errors, strict=True):
+            if error < SLOW_GAIN * least:
+                chosen, least = candidate, error
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
 
 
@@ -125,13 +136,21 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _least(candidates: Sequence[Candidate]) -> Candidate:
     """The least order whose error is not larger than the least by more than one standard error."""
-    best = min(candidates, key=lambda each: each.error)
+    best = min(candidates, key=lambda each: float(each.logs.mean()))
     for each in candidates:
-        apart = each.blocks - best.blocks
+        apart = each.logs - best.logs
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
-        if (apart.mean() <= spread or best.error == EXACT) and each.error <= MOST_LOSS * best.error:
+        if apart.mean() <= min(spread, 2.0 * math.log(MOST_LOSS)):
             return each
     return best
+
+
+def _penalised(candidate: Candidate, records: WeightedRecords) -> Candidate:
+    """Error on the rows of the fit, for its free weights, where there is no time to refit."""
+    system = candidate.fit.system
+    d, q = system.B.shape[1], system.C.shape[0]
+    share = PENALTY * (system.order * (d + q) + d * q + q) / max(records.n_counted, 1.0)
+    return replace(candidate, blocks=np.array([candidate.fit.error**2 * math.exp(share)]))
 
 
 def _judged(
@@ -170,7 +189,7 @@ def _judged(
                     if weight:
                         blocks.append(float(squares[rows].sum()) / weight)
     kept = np.minimum(np.nan_to_num(np.array(blocks), nan=1e12), 1e12)
-    return Candidate(candidate.fit, candidate.limit, candidate.kind, candidate.start, kept)
+    return replace(candidate, blocks=kept)
 
 
 def _states(
@@ -195,9 +214,9 @@ def whole_records(records: WeightedRecords) -> list[list[Array]]:
     """Folds of whole records but for their first rows; none where there are too few records."""
     if records.n_records < FOLDS:
         return []
-    lengths = [len(u) for u in records.u]
-    numbers = [np.arange(n) * (FIRST * BLOCKS) // max(n, 1) for n in lengths]
-    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in numbers]
+    parts = FIRST * BLOCKS
+    fine = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in fine]
     count = FOLDS if records.n_records < MOST_ALONE else 2
     return [[each * (i % count == fold) for i, each in enumerate(numbers)] for fold in range(count)]
 
