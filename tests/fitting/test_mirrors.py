@@ -177,6 +177,7 @@ def test_fits_end_within_noise_of_the_optimum():
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
+@pytest.mark.filterwarnings("ignore:the refinement ended after")
 def test_an_image_that_may_have_been_missed_is_said():
     """Few sequences and much noise: the linearised network promises what no descent keeps."""
     X, Y = few_sequences(19)
