@@ -1,0 +1,156 @@
+r"""Noise of a free run: a stationary autoregression of the residuals, and forms in its covariance.
+
+Residuals of a free run are what the model does not explain together with all noise of the system,
+and that noise is not white: whatever comes in before the output is filtered by the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg, signal
+
+from gloree.sequences import Array
+
+FORGOTTEN = 1e-4
+"""Autocovariances smaller than this, relative to the variance, are taken as zero."""
+
+MOST_LAGS = 20_000
+"""Lags at which autocovariances are cut off in any case."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    r"""Stationary noise :math:`e_t = \sum_k A_k e_{t-k} + w_t` of the outputs.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (order, n_outputs, n_outputs)
+        A_1, A_2, ...
+    covariance : ndarray of shape (n_outputs, n_outputs)
+        Of e_t.
+    head : ndarray of shape (order + 1, n_outputs, n_outputs)
+        Autocovariances E[e_{t+k} e_t^T] of the lags that they are fitted to.
+    """
+
+    coefficients: Array
+    covariance: Array
+    head: Array = field(repr=False)
+
+    @property
+    def order(self) -> int:
+        """Order of the autoregression; 0 for white noise."""
+        return int(self.coefficients.shape[0])
+
+    @cached_property
+    def autocovariances(self) -> Array:
+        """E[e_{t+k} e_t^T] for k = 0, 1, ... until it is forgotten, (n_lags, n, n)."""
+        listed, q = list(self.head), self.order
+        if q == 0:
+            return self.head[:1]
+        size = np.sqrt(np.diag(self.covariance))
+        floor = FORGOTTEN * np.outer(size, size)
+        quiet = 0
+        while quiet < q + 1 and len(listed) < MOST_LAGS:
+            following = np.einsum("kab,kbc->ac", self.coefficients, np.array(listed[: -q - 1 : -1]))
+            listed.append(following)
+            quiet = quiet + 1 if np.all(np.abs(following) <= floor) else 0
+        return np.array(listed)
+
+    def times(self, factor: float) -> Noise:
+        """The same noise, its covariances so many times as large."""
+        return Noise(self.coefficients, factor * self.covariance, factor * self.head)
+
+    def applied(self, values: Array) -> Array:
+        """Covariance of the noise of one record, times `values` of shape (n_rows, n_outputs, n)."""
+        n, p, _ = values.shape
+        gamma = self.autocovariances[:n]
+        if gamma.shape[0] == 1:
+            return np.asarray(np.einsum("ab,tbc->tac", gamma[0], values))
+        # the autocovariance at lag -k is the transpose of that at lag k
+        kernel = np.concatenate((gamma[:0:-1].swapaxes(1, 2), gamma))
+        found = np.zeros_like(values)
+        for a in range(p):
+            for b in range(p):
+                line = kernel[:, a, b][:, None]
+                found[:, a] += signal.oaconvolve(values[:, b], line, mode="full", axes=0)[
+                    gamma.shape[0] - 1 : gamma.shape[0] - 1 + n
+                ]
+        return found
+
+    def effective_rows(self, n_rows: int) -> float:
+        r"""Independent rows that say as much about the variance: n / (1 + 2 sum of rho_k^2)."""
+        variances = np.diag(self.covariance)
+        correlations = np.einsum("kaa->ka", self.autocovariances) / np.where(
+            variances > 0, variances, 1.0
+        )
+        return float(n_rows / (1.0 + 2.0 * np.sum(correlations[1:] ** 2, axis=0).max(initial=0.0)))
+
+
+def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Noise:
+    """Fit the autoregression to residuals by the Yule-Walker equations, of the order of least AIC.
+
+    Parameters
+    ----------
+    records : sequence of ndarray of shape (n_rows, n_outputs)
+        Residuals; rows of NaN are gaps.
+    max_order : int, optional
+        By default 10 log10 of the number of rows, and at most a twentieth of them for each output.
+
+    Notes
+    -----
+    The solution is stationary whatever the data are. AIC is n log det of the covariance of the
+    innovations and two for each coefficient.
+    """
+    n = sum(int(np.all(np.isfinite(r), axis=1).sum()) for r in records)
+    p = records[0].shape[1]
+    shortest = max(r.shape[0] for r in records) - 1
+    limit = int(min(10 * np.log10(max(n, 1)), n // (20 * p), shortest))
+    limit = max(0, limit if max_order is None else min(max_order, shortest))
+    gamma = _autocovariances(records, limit, n)
+    best, least = Noise(np.zeros((0, p, p)), gamma[0], gamma[:1]), n * _log_det(gamma[0])
+    if not np.isfinite(least):
+        return best
+    for order in range(1, limit + 1):
+        coefficients = _yule_walker(gamma[: order + 1])
+        if coefficients is None:
+            break
+        left = gamma[0] - np.einsum("kab,kcb->ac", coefficients, gamma[1 : order + 1])
+        criterion = n * _log_det(left) + 2 * order * p * p
+        if criterion < least:
+            least, best = criterion, Noise(coefficients, gamma[0], gamma[: order + 1])
+    return best
+
+
+def _autocovariances(records: Sequence[Array], most: int, n: int) -> Array:
+    """Sums of e_{t+k} e_t^T over records, over the number of all rows: a positive sequence."""
+    p = records[0].shape[1]
+    gamma = np.zeros((most + 1, p, p))
+    for record in records:
+        values = np.where(np.isfinite(record), record, 0.0)
+        for k in range(min(most + 1, record.shape[0])):
+            gamma[k] += values[k:].T @ values[: values.shape[0] - k]
+    return gamma / max(n, 1)
+
+
+def _yule_walker(gamma: Array) -> Array | None:
+    """Coefficients A_k with Gamma(j) = sum_k A_k Gamma(j - k), j = 1, ..., q."""
+    q, p = gamma.shape[0] - 1, gamma.shape[1]
+    blocks = [
+        [gamma[j - k] if j >= k else gamma[k - j].T for j in range(1, q + 1)]
+        for k in range(1, q + 1)
+    ]
+    right = np.concatenate(list(gamma[1:]), axis=1)
+    try:
+        solved = linalg.solve(np.block(blocks).T, right.T, assume_a="gen").T
+    except (linalg.LinAlgError, ValueError):
+        return None
+    return np.asarray(solved.reshape(p, q, p).swapaxes(0, 1))
+
+
+def _log_det(matrix: Array) -> float:
+    sign, value = np.linalg.slogdet(matrix)
+    return float(value) if sign > 0 else -np.inf

@@ -1,0 +1,400 @@
+r"""What is known of a fitted network: the covariance of its weights under coloured noise.
+
+Least squares on a free run ends where J^T W r = 0, and to first order its error is H^+ J^T W e with
+H = J^T W J. Under noise e of covariance Omega that does not depend on the input,
+
+.. math:: \mathrm{cov}(\hat\theta) = H^+ J^T W \Omega W J H^+ .
+
+Weights are determined only up to changes of coordinates of the linear states, so H has a null space
+that is known: what is to be reported (responses, poles, predictions) does not depend on it, and H
+is inverted on its complement. States that records start from are estimated along with the weights:
+J is what the derivatives in these leave of it. See Ljung, System Identification (1999), chapter 9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import linalg, stats
+
+from gloree.diagnostics import TooFewSamplesError
+from gloree.models import IORNN, ExplosionError
+from gloree.refinement import Layout
+from gloree.sequences import Array, Sequences
+from gloree.systems._noise import Noise, fit_noise
+from gloree.systems._sensitivities import (
+    equilibrium,
+    free_run,
+    layout_of,
+    linear_units,
+    states_along,
+    windows_of,
+)
+
+UNSEEN = 1e-12
+"""Share of the information below which a combination of weights is not determined at all."""
+
+STATE_STEPS = 20  # steps of Gauss-Newton to the state that a record starts from, at most
+SETTLED = 1e-9  # relative fall of the squared error below which these end
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Covariance of the weights of a network, and the noise of its outputs.
+
+    Made by `uncertainty`; functions of this module and figures take it.
+
+    Attributes
+    ----------
+    model : IORNN
+    layout : Layout
+        Order of the weights.
+    root : ndarray of shape (n_weights, rank)
+        Of the covariance, root root^T, for whatever does not depend on the coordinates of the
+        linear states.
+    noise : Noise
+        Of the outputs.
+    degrees_of_freedom : float
+        Of the t distribution that bands are taken from: independent rows less unknowns.
+    n_rows : int
+        Rows of outputs that count.
+    """
+
+    model: IORNN
+    layout: Layout
+    root: Array = field(repr=False)
+    noise: Noise
+    degrees_of_freedom: float
+    n_rows: int
+
+    @property
+    def rank(self) -> int:
+        """Combinations of weights that the data determine."""
+        return int(self.root.shape[1])
+
+    def errors(self, gradient: Array) -> Array:
+        """Standard errors of quantities with these gradients, (..., n_weights)."""
+        spread: Array = np.linalg.norm(gradient @ self.root, axis=-1)
+        return spread
+
+    def quantile(self, level: float) -> float:
+        """Standard errors to either side of a band of this level."""
+        check_level(level)
+        return float(stats.t.ppf(0.5 + level / 2, self.degrees_of_freedom))
+
+
+def check_level(level: float) -> None:
+    """Raise a ValueError unless 0 < level < 1."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"`level` is {level!r}, expected a number between 0 and 1, such as 0.95")
+
+
+@dataclass(frozen=True)
+class AtRecords:
+    """A network linearised along records: what covariances and residual tests are made of.
+
+    One entry for each record: the rows from the first whole window on, residuals (NaN where the
+    output is missing), and derivatives in the identifiable combinations of weights, less what the
+    state at the start explains, (n_rows, n_outputs, rank). `basis`, (n_weights, rank), turns these
+    combinations into weights; `bread` is the inverse of their J^T W J; `states` are the estimated
+    states before the first whole window.
+    """
+
+    model: IORNN
+    layout: Layout
+    inputs: tuple[Array, ...] = field(repr=False)
+    residuals: tuple[Array, ...] = field(repr=False)
+    jacobians: tuple[Array, ...] = field(repr=False)
+    states: tuple[Array, ...]
+    basis: Array = field(repr=False)
+    bread: Array = field(repr=False)
+    weights: Array
+    noise: Noise
+    n_rows: int
+
+    def filtered(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Covariance of the noise times W `values`, record by record."""
+        return tuple(self.noise.applied(self.weighted(each)) for each in values)
+
+    def weighted(self, values: Array) -> Array:
+        """W times values of shape (n_rows, n_outputs, n)."""
+        return np.asarray(values * self.weights[:, None])
+
+
+def at_records(
+    model: IORNN,
+    records: Sequences,
+    *,
+    output_size: Array | None = None,
+    free_coefficients: bool = False,
+) -> AtRecords:
+    """Linearise a network along records, and fit the noise of what it leaves.
+
+    Parameters
+    ----------
+    model : IORNN
+    records : Sequences
+        With outputs, NaN where they are missing.
+    output_size : ndarray of shape (n_outputs,), optional
+        Scales by which the errors of the fit were divided; by default the standard deviations.
+    free_coefficients : bool, default False
+        Whether the coefficients of polynomial units were fitted.
+
+    Raises
+    ------
+    TooFewSamplesError
+        If the records hold fewer numbers than there are unknowns.
+    ValueError
+        If channels do not fit the model.
+    """
+    check_records_fit(model, records)
+    assert records.Y is not None
+    layout = layout_of(model, free_coefficients=free_coefficients)
+    Y = np.asarray(records.Y, dtype=np.float64)
+    sizes = np.nanstd(Y, axis=0) if output_size is None else np.asarray(output_size)
+    weights = 1.0 / np.square(np.where(sizes > 0, sizes, 1.0))
+    free = _free(model, layout)
+    kept: list[tuple[Array, Array, Array, Array]] = []
+    for begin, end in zip(records.starts[:-1], records.starts[1:], strict=True):
+        u = np.asarray(records.X[begin:end], dtype=np.float64)
+        first = min(model.lags - 1, u.shape[0] - 1)
+        windows, y = windows_of(model, u)[first:], Y[begin + first : end]
+        state = starting_state(model, windows, y, weights, layout)
+        run = free_run(model, windows, state, layout)
+        seen = np.all(np.isfinite(y), axis=1)
+        residual = np.where(seen[:, None], y - run.outputs, np.nan)
+        jacobian = np.where(seen[:, None, None], run.jacobian[:, :, free], 0.0)
+        at_start = np.where(seen[:, None, None], run.from_state, 0.0)
+        kept.append((windows, residual, _without(jacobian, at_start, weights), state))
+    inputs, residuals, jacobians, states = zip(*kept, strict=True)
+    n_rows = sum(int(np.isfinite(r[:, 0]).sum()) for r in residuals)
+    n_unknowns = free.sum() + len(kept) * model.n_hidden
+    if n_rows * model.n_outputs <= n_unknowns:
+        raise TooFewSamplesError(
+            f"the records have {n_rows} rows of {model.n_outputs} output(s), and the network has "
+            f"{n_unknowns} unknowns with the states at the start: nothing is left to measure the "
+            f"noise by"
+        )
+    basis, bread = _identifiable(model, layout, free, jacobians, weights)
+    inner = tuple(jacobian @ basis[free] for jacobian in jacobians)
+    found = AtRecords(
+        model, layout, inputs, residuals, inner, states, basis, bread, weights,
+        fit_noise(residuals), n_rows,
+    )  # fmt: skip
+    return replace(found, noise=found.noise.times(_lost(found)))
+
+
+def uncertainty(
+    model: IORNN,
+    records: Sequences,
+    *,
+    output_size: Array | None = None,
+    free_coefficients: bool = False,
+) -> Uncertainty:
+    """Covariance of the weights of a network that was fitted to records by its free run.
+
+    Parameters
+    ----------
+    model : IORNN
+        At the least squares of the simulation error, linear or not.
+    records : Sequences
+        The training data (see `gloree.sequences.as_sequences`); NaN in outputs are gaps.
+    output_size : ndarray of shape (n_outputs,), optional
+        Scales by which the errors of the fit were divided; by default the standard deviations.
+    free_coefficients : bool, default False
+        Whether the coefficients of polynomial units were fitted.
+
+    Returns
+    -------
+    Uncertainty
+
+    Raises
+    ------
+    TooFewSamplesError
+        If the records hold fewer numbers than there are unknowns.
+    ValueError
+        If channels do not fit the model.
+
+    Notes
+    -----
+    It holds for noise that does not depend on the input, white or not, and where the system lies in
+    the class of the model: what a linear model leaves of a nonlinear system is no such noise (see
+    `residual_tests`). Time O(n_rows n_hidden^2 n_weights), memory O(n_rows n_outputs n_weights).
+    """
+    at = at_records(
+        model, records, output_size=output_size, free_coefficients=free_coefficients
+    )
+    meat = forms(at.jacobians, at.jacobians, at)
+    values, vectors = np.linalg.eigh(at.bread @ meat @ at.bread)
+    root = at.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+    left = at.noise.effective_rows(at.n_rows) * model.n_outputs - at.basis.shape[1]
+    return Uncertainty(model, at.layout, root, at.noise, max(float(left), 1.0), at.n_rows)
+
+
+def forms(left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords) -> Array:
+    """Sum over records of left^T W Omega W right."""
+    return np.asarray(
+        sum(
+            np.einsum("tap,taq->pq", at.weighted(a), b)
+            for a, b in zip(left, at.filtered(right), strict=True)
+        )
+    )
+
+
+def check_records_fit(model: IORNN, records: Sequences) -> None:
+    """Raise a ValueError unless records have the inputs and outputs of the model."""
+    for name, found, wanted in (
+        ("u", records.n_inputs, model.n_inputs),
+        ("y", records.n_outputs, model.n_outputs),
+    ):
+        if found != wanted:
+            raise ValueError(f"`{name}` has {found} columns, the model has {wanted}")
+
+
+def starting_state(
+    model: IORNN, windows: Array, y: Array, weights: Array, layout: Layout
+) -> Array:
+    """State before the first row under which a record is explained best (Gauss-Newton).
+
+    Exact after one step for a linear model. It begins at the equilibrium of the first row, or at
+    zero where there is none.
+    """
+    starts = [np.zeros(model.n_hidden)]
+    try:
+        starts.insert(0, equilibrium(model, windows[0], layout)[0])
+    except (ValueError, np.linalg.LinAlgError):
+        pass
+    root = np.sqrt(weights)
+    seen = np.all(np.isfinite(y), axis=1)
+
+    def left(state: Array) -> Array | None:
+        try:
+            h = states_along(model, windows, state)[1]
+        except ExplosionError:
+            return None
+        outputs = h @ model.output_weights + model.output_bias
+        if model.direct_weights is not None:
+            outputs = outputs + windows @ model.direct_weights
+        return np.asarray(((y - outputs) * root)[seen])
+
+    tried = [(float(np.sum(r**2)), state) for state in starts if (r := left(state)) is not None]
+    if not tried:
+        raise ExplosionError(0, 0, np.inf)
+    error, state = min(tried, key=lambda each: each[0])
+    for _ in range(STATE_STEPS):
+        residual = left(state)
+        assert residual is not None
+        J = (_from_state(model, windows, state) * root[:, None])[seen].reshape(-1, model.n_hidden)
+        step, _, _, _ = np.linalg.lstsq(J, residual.ravel(), rcond=1e-9)
+        for fraction in (1.0, 0.3, 0.1, 0.01):
+            moved = left(state + fraction * step)
+            if moved is not None and float(np.sum(moved**2)) < error:
+                break
+        else:
+            break
+        before, error = error, float(np.sum(moved**2))
+        state = state + fraction * step
+        if error >= (1.0 - SETTLED) * before:
+            break
+    return state
+
+
+def _from_state(model: IORNN, windows: Array, state: Array) -> Array:
+    """Derivative of the outputs in the state before the first row: products of F_t U."""
+    z, _ = states_along(model, windows, state)
+    slopes = model.activation.derivative(z, 1)
+    U, A2 = model.recurrent_weights, model.output_weights.T
+    current = np.eye(model.n_hidden)
+    found = np.zeros((windows.shape[0], model.n_outputs, model.n_hidden))
+    for t in range(windows.shape[0]):
+        current = slopes[t][:, None] * (U @ current)
+        if np.abs(current).max(initial=0.0) < 1e-14:
+            break  # forgotten
+        found[t] = A2 @ current
+    return found
+
+
+def _free(model: IORNN, layout: Layout) -> Array:
+    """Which weights were fitted: not those of inputs that a dead time leaves out."""
+    free = np.ones(layout.size, dtype=bool)
+    if model.lags == 1:
+        return free
+    unused = ~np.any(model.input_weights != 0.0, axis=0)
+    if model.direct_weights is not None:
+        unused &= ~np.any(model.direct_weights != 0.0, axis=1)
+        free[layout.indices["direct_weights"][unused]] = False
+    free[layout.indices["input_weights"][:, unused]] = False
+    return free
+
+
+def _without(jacobian: Array, at_start: Array, weights: Array) -> Array:
+    """What derivatives in the state at the start leave of the others, by weighted least squares."""
+    n, p, size = jacobian.shape
+    root = np.sqrt(weights)[:, None]
+    A = (at_start * root).reshape(n * p, -1)
+    U, values, _ = np.linalg.svd(A, full_matrices=False)
+    U = U[:, values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)]
+    B = (jacobian * root).reshape(n * p, size)
+    return np.asarray((B - U @ (U.T @ B)).reshape(n, p, size) / root)
+
+
+def coordinate_changes(model: IORNN, layout: Layout) -> Array:
+    """Changes of weights that leave all outputs as they are, (n, n_weights), to first order.
+
+    With states h' = (I + E) h + s of the linear units: A1 by E A1, U by E U - U E, A2 by -E^T A2,
+    b by E b + (I - U) s, and c by -A2^T s.
+    """
+    L, n = linear_units(model), model.n_hidden
+    A1, U, A2 = model.input_weights, model.recurrent_weights, model.output_weights
+    rows = np.zeros((L.size * (L.size + 1), layout.size))
+    places = layout.indices
+    for number, (i, j) in enumerate((i, j) for i in L for j in L):
+        E = np.zeros((n, n))
+        E[i, j] = 1.0
+        changes = {
+            "input_weights": E @ A1,
+            "recurrent_weights": E @ U - U @ E,
+            "output_weights": -E.T @ A2,
+            "hidden_bias": E @ model.hidden_bias,
+        }
+        for name, change in changes.items():
+            rows[number, places[name]] = change
+    for number, i in enumerate(L, start=L.size**2):
+        s = np.zeros(n)
+        s[i] = 1.0
+        rows[number, places["hidden_bias"]] = s - U @ s
+        rows[number, places["output_bias"]] = -A2[i]
+    return rows
+
+
+def _identifiable(
+    model: IORNN, layout: Layout, free: Array, jacobians: tuple[Array, ...], weights: Array
+) -> tuple[Array, Array]:
+    """Combinations of the weights that data determine, and the inverse of J^T W J in them."""
+    H = sum(np.einsum("tap,a,taq->pq", J, weights, J, optimize=True) for J in jacobians)
+    H = np.asarray(H)
+    scale = np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
+    fixed = coordinate_changes(model, layout)[:, free] * scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    complement = linalg.null_space(fixed / np.where(norms > 0, norms, 1.0), rcond=1e-10)
+    gram = complement.T @ (H / np.outer(scale, scale)) @ complement
+    values, vectors = np.linalg.eigh(gram)
+    used = values > UNSEEN * max(float(values.max(initial=0.0)), 1e-300)
+    basis = np.zeros((layout.size, int(used.sum())))
+    basis[free] = (complement @ vectors[:, used]) / scale[:, None]
+    return basis, np.diag(1.0 / values[used])
+
+
+def _lost(at: AtRecords) -> float:
+    r"""Factor by which residuals are smaller than the noise: tr Omega / tr (I - P) Omega.
+
+    P is the projection on the derivatives; those in the states at the start are counted as white.
+    """
+    rows = sum(each.shape[0] for each in at.residuals)
+    total = float(np.sum(np.diag(at.noise.covariance) * at.weights)) * at.n_rows
+    if total <= 0.0:
+        return 1.0
+    explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at)))
+    explained += total * len(at.states) * at.model.n_hidden / (rows * at.model.n_outputs)
+    return total / max(total - explained, 0.05 * total)
