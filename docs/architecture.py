@@ -45,7 +45,7 @@ FLOORS: tuple[tuple[tuple[str, float, str], ...], ...] = (
     ),
     (("recurrence", 1, "estimators of U"), ("diagnostics", 3, "warnings and reports")),
     (("refinement", 2, "rounds, losses, solvers"),),
-    (("fitting", 2, "the stages of a fit"),),
+    (("fitting", 2, "the stages of a fit"), ("systems", 3, "bands, tests, exports")),
     (("identification", 1, "dynamic systems"),),
     (("estimators", 2, "what users call"), ("plotting", 3, "figures")),
 )

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.optimize import linear_sum_assignment
 
+from gloree.activations import PerUnit, Polynomial
 from gloree.models import IORNN
 
 
@@ -91,3 +92,38 @@ def random_system(order, n_inputs=1, n_outputs=1, seed=0):
         weights(n_outputs, order) @ change.T,
         weights(n_outputs, n_inputs),
     ), poles
+
+
+def dead_time_network(rng):
+    """Linear, two inputs that are first seen after 3 and 1 samples, biases of the inputs' means."""
+    base = linear_network([0.8 + 0.3j, 0.5], 2, 2, rng)
+    A1, D = np.zeros((3, 8)), np.zeros((8, 2))
+    A1[:, 6], A1[:, 3] = base.input_weights.T
+    D[6], D[3] = base.direct_weights
+    means = np.array([2.0, -1.0])
+    return IORNN(
+        A1,
+        base.recurrent_weights,
+        base.output_weights,
+        -A1 @ np.tile(means, 4),
+        [0.5, 3.0],
+        D,
+        "linear",
+        lags=4,
+    )
+
+
+def mixed_network(rng, lags=2):
+    """Two linear units, a tanh, a softplus and a cubic polynomial."""
+    units = PerUnit(["linear", "linear", "tanh", "softplus", Polynomial((0.1, 1.0, 0.2, 0.05))])
+    U = rng.standard_normal((5, 5))
+    return IORNN(
+        0.4 * rng.standard_normal((5, 2 * lags)),
+        0.5 * U / np.linalg.norm(U, 2),
+        rng.standard_normal((5, 2)),
+        0.2 * rng.standard_normal(5),
+        rng.standard_normal(2),
+        0.3 * rng.standard_normal((2 * lags, 2)),
+        units,
+        lags=lags,
+    )

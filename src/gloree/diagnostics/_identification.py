@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree.diagnostics._findings import Finding
+from gloree.diagnostics._html import html_list, html_table
 from gloree.diagnostics._report import Report, Stage
 from gloree.sequences import Array
 
@@ -116,3 +117,29 @@ class IdentificationReport(Report):
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Short form for notebooks: errors, stages, orders, and what to be careful about."""
+        errors = [
+            (name, f"{100 * value:.4g}")
+            for name, value in (
+                ("linear model", self.linear_error),
+                ("moments alone", self.moments_error),
+                ("refined", self.refined_error),
+                ("refined, on training data", self.training_error),
+            )
+            if np.isfinite(value)
+        ]
+        stages = [(s.name, f"{s.seconds:.2f}", s.detail[:80]) for s in self.stages]
+        orders = [(t.order, f"{100 * t.error:.4g}") for t in self.orders]
+        sizes = ", ".join(f"{name} {value:,}" for name, value in self.sizes.items())
+        kept = "nonlinear network" if self.nonlinear else "linear model"
+        parts = [
+            f"<p><b>gloree system identification</b>: {sizes}; {kept} kept</p>",
+            html_table(("held-out simulation error", "% of the outputs' size"), errors),
+            html_table(("stage", "seconds", "outcome"), stages),
+            html_table(("order", "held-out error %"), orders) if orders else "",
+            html_list(self.notes, "Notes"),
+            html_list(self.warnings, "Warnings"),
+        ]
+        return "<div>" + "".join(parts) + "</div>"

@@ -16,8 +16,8 @@ from gloree.activations import Activation, PerUnit, get_activation
 from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
 from gloree.estimators._base import check_integer, optional_integer
-from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
+from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
     FREE_POLYNOMIAL,
     IdentificationProblem,
@@ -38,7 +38,7 @@ MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
 
 
-class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
+class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     r"""Nonlinear state-space model of a dynamic system, from records of input and output.
 
     .. math:: h_t = f(A_1 u_t + U h_{t-1} + b), \qquad y_t = A_2^T h_t + c + D^T u_t

@@ -15,6 +15,13 @@ from gloree.plotting._fits import (
 )
 from gloree.plotting._labels import plot_confusion
 from gloree.plotting._records import plot_prediction, plot_residuals
+from gloree.plotting._responses import (
+    plot_frequency_response,
+    plot_intervals,
+    plot_orders,
+    plot_residual_tests,
+    plot_time_response,
+)
 from gloree.plotting._style import COLOURS, GREY, LIGHT, MARKERS, MAX_POINTS
 from gloree.plotting._systems import plot_nonlinearity, plot_poles, plot_spectrum
 from gloree.plotting._weights import (
@@ -38,15 +45,20 @@ __all__ = [
     "plot_confusion",
     "plot_directions",
     "plot_error_curve",
+    "plot_frequency_response",
     "plot_history",
+    "plot_intervals",
     "plot_nonlinearity",
+    "plot_orders",
     "plot_poles",
     "plot_prediction",
     "plot_report",
+    "plot_residual_tests",
     "plot_residuals",
     "plot_score_check",
     "plot_singular_values",
     "plot_spectrum",
+    "plot_time_response",
     "plot_weight_errors",
     "plot_weights",
 ]

@@ -6,18 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-
 from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
 from gloree.models import IORNN
 from gloree.sequences import Array
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while main".split()
-)
+_KEYWORDS = """auto break case char const continue default do double else enum extern float for goto
+if inline int long register restrict return short signed sizeof static struct switch typedef union
+unsigned void volatile while main"""
 
 _TEMPLATE = """\
 /* {name}: h_t = f(A1 x_t + U h_(t-1) + b),  y_t = A2^T h_t + c{direct_text}
@@ -108,7 +105,7 @@ def c_code(model: IORNN, name: str = "model") -> str:
             f"`model` is a {type(model).__name__}, and only an IORNN of one direction can be run "
             f"sample by sample"
         )
-    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
+    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS.split():
         raise ValueError(f"`name` is {name!r}, expected a name that C allows, such as 'model'")
     n, p, columns = model.n_hidden, model.n_outputs, model.n_columns
     arrays = [
@@ -221,6 +218,3 @@ def _expression(activation: Activation) -> str:
         f"the activation {activation.name!r} ({type(activation).__name__}) has no form in C: "
         f"write one from c_code, or use a Polynomial, tanh or softplus"
     )
-
-
-

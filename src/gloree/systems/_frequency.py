@@ -12,7 +12,6 @@ from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences
 from gloree.systems._channels import Channels
-from gloree.systems._sensitivities import layout_of
 from gloree.systems._state_space import require_linear, unit_slopes
 from gloree.systems._uncertainty import Uncertainty, check_level
 
@@ -62,7 +61,7 @@ class FrequencyResponse:
         if self.covariance is None:
             return np.full(self.response.shape, np.nan)
         parts = np.stack((along.real, along.imag), axis=-1)
-        return np.sqrt(np.einsum("...i,...ij,...j->...", parts, self.covariance, parts))
+        return np.asarray(np.sqrt(np.einsum("...i,...ij,...j->...", parts, self.covariance, parts)))
 
     def magnitude_band(self) -> tuple[Array, Array]:
         """Lower and upper end of a band of |G|, each (n, n_outputs, n_inputs).
@@ -105,7 +104,8 @@ def _parts(model: IORNN, z: Complex) -> tuple[Complex, Complex, Complex, Complex
     """G, A2^T R F (n, p, k), R F B (n, k, m), and z^-lag (n, lags)."""
     f = unit_slopes(model)
     shifts = 1.0 / z[:, None] ** np.arange(model.lags)
-    B = np.einsum("nl,klm->nkm", shifts, model.input_weights.reshape(-1, model.lags, model.n_inputs))
+    columns = model.input_weights.reshape(-1, model.lags, model.n_inputs)
+    B = np.einsum("nl,klm->nkm", shifts, columns)
     n = model.n_hidden
     R = np.linalg.inv(np.eye(n) - (f[:, None] * model.recurrent_weights) / z[:, None, None])
     left = np.einsum("ka,nkj->naj", model.output_weights, R) * f
@@ -177,8 +177,8 @@ def frequency_response(
     require_linear(model)
     check_level(level)
     channels = channels or Channels.numbered(model.n_inputs, model.n_outputs)
-    chosen = default_frequencies(channels) if frequencies is None else np.asarray(frequencies, float)
-    turns = np.atleast_1d(chosen) * channels.step
+    chosen = default_frequencies(channels) if frequencies is None else frequencies
+    turns = np.atleast_1d(np.asarray(chosen, dtype=np.float64)) * channels.step
     if turns.ndim != 1 or not np.all((turns >= 0) & (turns <= 0.5 * (1 + 1e-9))):
         raise ValueError(
             f"`frequencies` must be numbers from 0 to half the sampling rate, "
@@ -297,10 +297,8 @@ def spectral_response(
     excited = np.maximum(np.einsum("nbb->nb", inverse).real, 0.0)
     errors = np.sqrt(0.5 * left[:, :, None] * excited[:, None, :] / independent)
     coherence = np.clip(linear / power, 0.0, 1.0)
-    kept = slice(1, None)
-    return SpectralResponse(
-        frequencies[kept] / channels.step, G[kept], errors[kept], coherence[kept], independent
-    )
+    seen = np.asarray(frequencies[1:] / channels.step, dtype=np.float64)
+    return SpectralResponse(seen, np.asarray(G[1:]), errors[1:], coherence[1:], independent)
 
 
 def _filled(Y: Array) -> Array:

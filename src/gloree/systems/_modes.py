@@ -86,7 +86,7 @@ class LinearCharacteristics:
                 lines.append((name, _number(value), _error(error), self._meaning(roots, i)))
         for a, b in np.ndindex(self.gains.shape):
             path = self.channels.path(a, b)
-            value, error = self.gains[a, b], self.gain_errors[a, b]
+            value, error = float(self.gains[a, b]), float(self.gain_errors[a, b])
             lines.append((f"gain {path}", _number(value), _error(error), ""))
         for name, steps in zip(self.channels.input_names, self.dead_times, strict=True):
             if steps > 0:
@@ -196,7 +196,9 @@ def _pencil_changes(model: IORNN, uncertainty: Uncertainty | None) -> Array | No
     for column in uncertainty.root.T:
         ends = []
         for sign in (1.0, -1.0):
-            A, B, C, D = matrices(layout.move(model, sign * column))
+            moved = layout.move(model, sign * column)
+            assert isinstance(moved, IORNN)
+            A, B, C, D = matrices(moved)
             ends.append(np.block([[A, B], [C, D]]))
         changes.append((ends[0] - ends[1]) / 2.0)
     return np.array(changes)

@@ -139,13 +139,12 @@ def _autocovariances(records: Sequence[Array], most: int, n: int) -> Array:
 def _yule_walker(gamma: Array) -> Array | None:
     """Coefficients A_k with Gamma(j) = sum_k A_k Gamma(j - k), j = 1, ..., q."""
     q, p = gamma.shape[0] - 1, gamma.shape[1]
-    blocks = [
-        [gamma[j - k] if j >= k else gamma[k - j].T for j in range(1, q + 1)]
-        for k in range(1, q + 1)
-    ]
+    both = np.concatenate((gamma[:0:-1].swapaxes(1, 2), gamma))  # Gamma(-q), ..., Gamma(q)
+    lags = np.arange(q) - np.arange(q)[:, None]
+    matrix = both[lags + q].swapaxes(1, 2).reshape(q * p, q * p)  # block (k, j) is Gamma(j - k)
     right = np.concatenate(list(gamma[1:]), axis=1)
     try:
-        solved = linalg.solve(np.block(blocks).T, right.T, assume_a="gen").T
+        solved = linalg.solve(matrix.T, right.T, assume_a="gen").T
     except (linalg.LinAlgError, ValueError):
         return None
     return np.asarray(solved.reshape(p, q, p).swapaxes(0, 1))

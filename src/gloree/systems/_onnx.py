@@ -33,6 +33,10 @@ class _Graph:
         self.constants.append(self.numpy_helper.from_array(np.asarray(values), name))
         return name
 
+    def number(self, value: float) -> str:
+        """A number as a constant."""
+        return self.constant(f"number{len(self.constants)}", np.float64(value))
+
     def node(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
         """A node of one output, whose name is returned."""
         output = output or f"{kind.lower()}{len(self.nodes)}"
@@ -167,25 +171,18 @@ def _function(body: _Graph, activation: Activation, z: str) -> str:
     if isinstance(activation, Polynomial):
         if activation.coefficients == (0.0, 1.0):
             return z
-
-        def number(value: float) -> str:
-            return body.constant(f"number{len(body.constants)}", np.float64(value))
-
-        found = body.node("Mul", [z, number(activation.coefficients[-1])])
+        found = body.node("Mul", [z, body.number(activation.coefficients[-1])])
         for coefficient in activation.coefficients[-2:0:-1]:
-            found = body.node("Add", [found, number(coefficient)])
+            found = body.node("Add", [found, body.number(coefficient)])
             found = body.node("Mul", [found, z])
-        return body.node("Add", [found, number(activation.coefficients[0])])
+        return body.node("Add", [found, body.number(activation.coefficients[0])])
     if isinstance(activation, Tanh):
         return body.node("Tanh", [z])
     if isinstance(activation, Softplus):
         # max(z, 0) + log(1 + e^-|z|), which does not overflow
-        zero, one = (
-            body.constant(f"number{len(body.constants) + i}", np.float64(i)) for i in (0, 1)
-        )
         decay = body.node("Exp", [body.node("Neg", [body.node("Abs", [z])])])
-        tail = body.node("Log", [body.node("Add", [decay, one])])
-        return body.node("Add", [body.node("Max", [z, zero]), tail])
+        tail = body.node("Log", [body.node("Add", [decay, body.number(1.0)])])
+        return body.node("Add", [body.node("Max", [z, body.number(0.0)]), tail])
     raise TypeError(
         f"the activation {activation.name!r} ({type(activation).__name__}) has no ONNX form: use a "
         f"Polynomial, tanh or softplus"

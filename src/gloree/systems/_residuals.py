@@ -1,4 +1,4 @@
-r"""Tests of what a free run leaves: is it white, and does it still depend on the input?
+r"""Tests of what a free run leaves: whether it is white, and depends on the input.
 
 The residual of a free run holds all noise of the system, and noise that enters before the output is
 filtered: it need not be white, and a test of whiteness says what the noise is like, not whether the
@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from gloree.sequences import Array
@@ -74,8 +75,10 @@ class ResidualTests:
         lines = []
         alpha = 1.0 - self.level
         for a, p in enumerate(self.whiteness):
-            text = "white" if p >= alpha else f"coloured (autoregression of order {self.noise_order})"
-            lines.append((f"whiteness of {self.channels.output_names[a]}", _p(p), text))
+            text = (
+                "white" if p >= alpha else f"coloured (autoregression of order {self.noise_order})"
+            )
+            lines.append((f"whiteness of {self.channels.output_names[a]}", _p(float(p)), text))
         for a, b in np.ndindex(self.dynamics.shape):
             path = self.channels.path(a, b)
             for name, values, wrong in (
@@ -83,7 +86,7 @@ class ResidualTests:
                 ("feedback", self.feedback, "the input follows the output"),
             ):
                 p = values[a, b]
-                lines.append((f"{name} {path}", _p(p), "" if not p < alpha else wrong))
+                lines.append((f"{name} {path}", _p(float(p)), "" if not p < alpha else wrong))
         return lines
 
     def __str__(self) -> str:
@@ -210,16 +213,14 @@ def _lagged(at: AtRecords, output: int, input: int, K: int) -> tuple[Array, ...]
 
 def _projected(features: tuple[Array, ...], at: AtRecords) -> tuple[Array, ...]:
     """W^-1 (I - P)^T Phi, so that `forms` of it is the covariance of Phi^T r."""
-    mixed = sum(
-        np.einsum("tap,tak->pk", J, f) for J, f in zip(at.jacobians, features, strict=True)
-    )
+    mixed = sum(np.einsum("tap,tak->pk", J, f) for J, f in zip(at.jacobians, features, strict=True))
     back = at.bread @ np.asarray(mixed)
     return tuple(
         f / at.weights[:, None] - J @ back for f, J in zip(features, at.jacobians, strict=True)
     )
 
 
-def _joint(total: Array, covariance: Array, plain: Array, chosen: Array) -> float:
+def _joint(total: Array, covariance: Array, plain: Array, chosen: NDArray[np.bool_]) -> float:
     """p-value of some correlations together, in the combinations that are left to be tested."""
     size = np.sqrt(np.maximum(plain[chosen], 1e-300))
     z = total[chosen] / size

@@ -111,7 +111,7 @@ def time_response(
             errors[:, :, j] = uncertainty.errors(run.jacobian)
     channels = channels or Channels.numbered(model.n_inputs, model.n_outputs)
     quantile = np.nan if uncertainty is None else uncertainty.quantile(level)
-    times = np.arange(n) * channels.step
+    times = np.asarray(np.arange(n) * channels.step, dtype=np.float64)
     return TimeResponse(times, response, errors, quantile, level, kind, channels)
 
 

@@ -175,7 +175,7 @@ def equilibrium(model: IORNN, window: Array, layout: Layout) -> tuple[Array, Arr
     entered[units, units * part.width + np.arange(part.width)] = slope[:, None] * entering
     places = np.arange(part.n_entering, part.size)
     entered[part.owners, places] = z[part.owners] ** part.powers
-    return h, np.linalg.solve(np.eye(n) - slope[:, None] * U, entered)
+    return np.asarray(h), np.asarray(np.linalg.solve(np.eye(n) - slope[:, None] * U, entered))
 
 
 MOST_NEWTON = 100

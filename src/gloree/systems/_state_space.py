@@ -121,9 +121,7 @@ def to_state_space(model: IORNN, dt: float | None = None) -> signal.StateSpace:
     return signal.StateSpace(*matrices(model), dt=True if step is None else step)
 
 
-def to_control(
-    model: IORNN, dt: float | None = None, channels: Channels | None = None
-) -> Any:
+def to_control(model: IORNN, dt: float | None = None, channels: Channels | None = None) -> Any:
     """State-space model of python-control, as `to_state_space`, with names of the channels.
 
     Parameters

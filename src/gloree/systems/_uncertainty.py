@@ -13,30 +13,30 @@ J is what the derivatives in these leave of it. See Ljung, System Identification
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import linalg, stats
 
-from gloree.diagnostics import TooFewSamplesError
-from gloree.models import IORNN, ExplosionError
+from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
+from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences
 from gloree.systems._noise import Noise, fit_noise
 from gloree.systems._sensitivities import (
-    equilibrium,
     free_run,
     layout_of,
     linear_units,
-    states_along,
     windows_of,
 )
+from gloree.systems._starts import starting_state
 
 UNSEEN = 1e-12
 """Share of the information below which a combination of weights is not determined at all."""
 
-STATE_STEPS = 20  # steps of Gauss-Newton to the state that a record starts from, at most
-SETTLED = 1e-9  # relative fall of the squared error below which these end
+FAR = 1.0
+"""Mean square distance from the least squares, in standard errors, beyond which bands are wrong."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Uncertainty:
         Of the t distribution that bands are taken from: independent rows less unknowns.
     n_rows : int
         Rows of outputs that count.
+    findings : tuple of Finding
+        Why bands should not be trusted, if they should not.
     """
 
     model: IORNN
@@ -67,6 +69,7 @@ class Uncertainty:
     noise: Noise
     degrees_of_freedom: float
     n_rows: int
+    findings: tuple[Finding, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -222,14 +225,39 @@ def uncertainty(
     the class of the model: what a linear model leaves of a nonlinear system is no such noise (see
     `residual_tests`). Time O(n_rows n_hidden^2 n_weights), memory O(n_rows n_outputs n_weights).
     """
-    at = at_records(
-        model, records, output_size=output_size, free_coefficients=free_coefficients
-    )
+    at = at_records(model, records, output_size=output_size, free_coefficients=free_coefficients)
     meat = forms(at.jacobians, at.jacobians, at)
     values, vectors = np.linalg.eigh(at.bread @ meat @ at.bread)
     root = at.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
     left = at.noise.effective_rows(at.n_rows) * model.n_outputs - at.basis.shape[1]
-    return Uncertainty(model, at.layout, root, at.noise, max(float(left), 1.0), at.n_rows)
+    return Uncertainty(
+        model, at.layout, root, at.noise, max(float(left), 1.0), at.n_rows, _not_there(at, meat)
+    )
+
+
+def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
+    """Warn of a network that is far from the least squares of these records.
+
+    With g = J^T W r the estimate and the minimum differ by H^+ g, whose length in units of its
+    standard errors is the root of g^T meat^+ g.
+    """
+    g = sum(
+        np.einsum("tap,a,ta->p", J, at.weights, np.where(np.isfinite(r), r, 0.0))
+        for J, r in zip(at.jacobians, at.residuals, strict=True)
+    )
+    far = float(g @ np.linalg.pinv(meat, rcond=1e-12, hermitian=True) @ g)
+    rank = at.basis.shape[1]
+    if far <= FAR * rank:
+        return ()
+    text = (
+        f"the network is not at the least squares of these records: its weights are "
+        f"{math.sqrt(far / rank):.2g} standard errors away from it on average"
+    )
+    remedy = (
+        "give the records of the fit; if they are, the search was stopped by held-out data or by "
+        "time, and bands tell what noise does to the least squares, not to this network"
+    )
+    return (Finding(ConvergenceWarning, text, remedy),)
 
 
 def forms(left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords) -> Array:
@@ -250,69 +278,6 @@ def check_records_fit(model: IORNN, records: Sequences) -> None:
     ):
         if found != wanted:
             raise ValueError(f"`{name}` has {found} columns, the model has {wanted}")
-
-
-def starting_state(
-    model: IORNN, windows: Array, y: Array, weights: Array, layout: Layout
-) -> Array:
-    """State before the first row under which a record is explained best (Gauss-Newton).
-
-    Exact after one step for a linear model. It begins at the equilibrium of the first row, or at
-    zero where there is none.
-    """
-    starts = [np.zeros(model.n_hidden)]
-    try:
-        starts.insert(0, equilibrium(model, windows[0], layout)[0])
-    except (ValueError, np.linalg.LinAlgError):
-        pass
-    root = np.sqrt(weights)
-    seen = np.all(np.isfinite(y), axis=1)
-
-    def left(state: Array) -> Array | None:
-        try:
-            h = states_along(model, windows, state)[1]
-        except ExplosionError:
-            return None
-        outputs = h @ model.output_weights + model.output_bias
-        if model.direct_weights is not None:
-            outputs = outputs + windows @ model.direct_weights
-        return np.asarray(((y - outputs) * root)[seen])
-
-    tried = [(float(np.sum(r**2)), state) for state in starts if (r := left(state)) is not None]
-    if not tried:
-        raise ExplosionError(0, 0, np.inf)
-    error, state = min(tried, key=lambda each: each[0])
-    for _ in range(STATE_STEPS):
-        residual = left(state)
-        assert residual is not None
-        J = (_from_state(model, windows, state) * root[:, None])[seen].reshape(-1, model.n_hidden)
-        step, _, _, _ = np.linalg.lstsq(J, residual.ravel(), rcond=1e-9)
-        for fraction in (1.0, 0.3, 0.1, 0.01):
-            moved = left(state + fraction * step)
-            if moved is not None and float(np.sum(moved**2)) < error:
-                break
-        else:
-            break
-        before, error = error, float(np.sum(moved**2))
-        state = state + fraction * step
-        if error >= (1.0 - SETTLED) * before:
-            break
-    return state
-
-
-def _from_state(model: IORNN, windows: Array, state: Array) -> Array:
-    """Derivative of the outputs in the state before the first row: products of F_t U."""
-    z, _ = states_along(model, windows, state)
-    slopes = model.activation.derivative(z, 1)
-    U, A2 = model.recurrent_weights, model.output_weights.T
-    current = np.eye(model.n_hidden)
-    found = np.zeros((windows.shape[0], model.n_outputs, model.n_hidden))
-    for t in range(windows.shape[0]):
-        current = slopes[t][:, None] * (U @ current)
-        if np.abs(current).max(initial=0.0) < 1e-14:
-            break  # forgotten
-        found[t] = A2 @ current
-    return found
 
 
 def _free(model: IORNN, layout: Layout) -> Array:
@@ -397,4 +362,4 @@ def _lost(at: AtRecords) -> float:
         return 1.0
     explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at)))
     explained += total * len(at.states) * at.model.n_hidden / (rows * at.model.n_outputs)
-    return total / max(total - explained, 0.05 * total)
+    return float(total / max(total - explained, 0.05 * total))

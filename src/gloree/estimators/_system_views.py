@@ -1,0 +1,337 @@
+"""What `SystemIdentifier` says of a fitted system: linear model, bands, tests, exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from gloree.activations import Activation
+from gloree.diagnostics import IdentificationReport, emit
+from gloree.estimators._interface import Estimator
+from gloree.identification import read_records
+from gloree.models import IORNN
+from gloree.sequences import Sequences
+from gloree.systems import (
+    Channels,
+    FrequencyResponse,
+    LinearCharacteristics,
+    PredictionIntervals,
+    ResidualTests,
+    SpectralResponse,
+    TimeResponse,
+    Uncertainty,
+    at_records,
+    characteristics,
+    export_c,
+    export_onnx,
+    frequency_response,
+    prediction_intervals,
+    residual_tests,
+    spectral_response,
+    time_response,
+    to_control,
+    to_state_space,
+    uncertainty,
+)
+
+if TYPE_CHECKING:
+    import control
+    from scipy.signal import StateSpace
+
+Records = tuple[object, object]
+"""Inputs and outputs, as `fit` takes them."""
+
+
+class SystemViews(Estimator):
+    """Views of a fitted system.
+
+    A fit keeps no data: what needs them, because it says something about errors, takes the records
+    of the fit again, as `u` and `y`. Without them responses and poles have no bands.
+    """
+
+    model_: IORNN
+    linear_model_: IORNN
+    report_: IdentificationReport
+    unit: str | Activation
+
+    @property
+    def channels_(self) -> Channels:
+        """Names and units of the channels, from columns of data frames, and `dt`.
+
+        A unit is what stands in brackets at the end of a name: "speed (m/s)".
+        """
+        check_is_fitted(self, "model_")
+        dt, model = getattr(self, "dt", None), self.model_
+        plain = Channels.numbered(model.n_inputs, model.n_outputs, dt=dt)
+        names = getattr(self, "feature_names_in_", None)
+        inputs = plain.input_names if names is None else names.tolist()
+        return Channels.of(inputs, self._output_names or plain.output_names, dt=dt)
+
+    # ------------------------------------------------------------------------- the linear model
+
+    def state_space(self) -> StateSpace:
+        """The linear model as `scipy.signal.StateSpace`, with its direct path and its delays.
+
+        It is in deviations from `gloree.systems.operating_point`; see
+        `gloree.systems.to_state_space`.
+        """
+        check_is_fitted(self, "model_")
+        return to_state_space(self.linear_model_, self.channels_.dt)
+
+    def control_system(self) -> control.StateSpace:
+        """The linear model as a state-space model of python-control (extra ``control``)."""
+        check_is_fitted(self, "model_")
+        return to_control(self.linear_model_, channels=self.channels_)
+
+    def characteristics(
+        self, u: object = None, y: object = None, *, lengths: ArrayLike | None = None
+    ) -> LinearCharacteristics:
+        """Poles, zeros, gains, time constants and dead times of the linear model.
+
+        Parameters
+        ----------
+        u, y : array or list, optional
+            The records of the fit, for standard errors.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        LinearCharacteristics
+            Printing it gives a table.
+        """
+        known = self._bands(u, y, lengths)
+        return characteristics(self.linear_model_, uncertainty=known, channels=self.channels_)
+
+    def frequency_response(
+        self,
+        u: object = None,
+        y: object = None,
+        *,
+        frequencies: ArrayLike | None = None,
+        level: float = 0.95,
+        lengths: ArrayLike | None = None,
+    ) -> FrequencyResponse:
+        """Frequency response of the linear model, with bands if the records of the fit are given.
+
+        Parameters
+        ----------
+        u, y : array or list, optional
+            The records of the fit.
+        frequencies : array of shape (n,), optional
+            In hertz with `dt`, else in cycles per sample.
+        level : float, default 0.95
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        FrequencyResponse
+            For `gloree.plotting.plot_frequency_response`.
+        """
+        return frequency_response(
+            self.linear_model_,
+            frequencies,
+            uncertainty=self._bands(u, y, lengths),
+            channels=self.channels_,
+            level=level,
+        )
+
+    def time_response(
+        self,
+        u: object = None,
+        y: object = None,
+        *,
+        kind: Literal["step", "impulse"] = "step",
+        n_steps: int | None = None,
+        level: float = 0.95,
+        lengths: ArrayLike | None = None,
+    ) -> TimeResponse:
+        """Step or impulse response of the linear model, with bands if its records are given.
+
+        Parameters
+        ----------
+        u, y : array or list, optional
+            The records of the fit.
+        kind : {"step", "impulse"}, default "step"
+        n_steps : int, optional
+        level : float, default 0.95
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        TimeResponse
+            For `gloree.plotting.plot_time_response`.
+        """
+        return time_response(
+            self.linear_model_,
+            n_steps,
+            kind=kind,
+            uncertainty=self._bands(u, y, lengths),
+            channels=self.channels_,
+            level=level,
+        )
+
+    def spectral_response(
+        self,
+        u: object,
+        y: object,
+        *,
+        segment: int | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> SpectralResponse:
+        """Frequency response from records alone, to compare the model with.
+
+        Parameters
+        ----------
+        u, y : array or list
+        segment : int, optional
+            Rows of a segment of the averages.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        SpectralResponse
+        """
+        records = self._read(u, y, lengths)
+        return spectral_response(records, channels=self.channels_, segment=segment)
+
+    # --------------------------------------------------------------------- bands and residuals
+
+    def uncertainty(
+        self,
+        u: object,
+        y: object,
+        *,
+        linear: bool = False,
+        lengths: ArrayLike | None = None,
+    ) -> Uncertainty:
+        """Covariance of the weights, and the noise of the outputs.
+
+        Parameters
+        ----------
+        u, y : array or list
+            The records of the fit.
+        linear : bool, default False
+            Whether of `linear_model_` rather than `model_`.
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        Uncertainty
+            For the functions of `gloree.systems`.
+        """
+        records = self._read(u, y, lengths)
+        found = uncertainty(
+            self.linear_model_ if linear else self.model_,
+            records,
+            output_size=self.report_.output_size,
+            free_coefficients=self._free_coefficients,
+        )
+        emit(found.findings)
+        return found
+
+    def residual_tests(
+        self,
+        u: object,
+        y: object,
+        *,
+        linear: bool = False,
+        n_lags: int | None = None,
+        level: float = 0.95,
+        lengths: ArrayLike | None = None,
+    ) -> ResidualTests:
+        """Test whether residuals of the free run are white, and whether they depend on the inputs.
+
+        Residuals of a free run hold the noise of the system as it reaches the output, and are
+        seldom white; the limits of the correlations with the inputs account for that.
+
+        Parameters
+        ----------
+        u, y : array or list
+            The records of the fit.
+        linear : bool, default False
+            Whether of `linear_model_` rather than `model_`.
+        n_lags : int, optional
+        level : float, default 0.95
+        lengths : sequence of int, optional
+
+        Returns
+        -------
+        ResidualTests
+            Printing it gives a table; for `gloree.plotting.plot_residual_tests`.
+        """
+        at = at_records(
+            self.linear_model_ if linear else self.model_,
+            self._read(u, y, lengths),
+            output_size=self.report_.output_size,
+            free_coefficients=self._free_coefficients,
+        )
+        return residual_tests(at, n_lags=n_lags, level=level, channels=self.channels_)
+
+    def prediction_intervals(
+        self,
+        u: ArrayLike,
+        level: float = 0.95,
+        *,
+        records: Records | Uncertainty,
+        initial: str | ArrayLike = "equilibrium",
+        noise: bool = True,
+    ) -> PredictionIntervals:
+        """Simulate one record, with intervals for what will be measured.
+
+        Parameters
+        ----------
+        u : array of shape (n_samples,) or (n_samples, n_inputs)
+        level : float, default 0.95
+        records : (u, y) or Uncertainty
+            The records of the fit, or what `uncertainty` gave for them.
+        initial : {"equilibrium", "rest"} or array of shape (n_state,), default "equilibrium"
+            Where the record starts.
+        noise : bool, default True
+            Whether the intervals are those of measurements, or of the system's own output.
+
+        Returns
+        -------
+        PredictionIntervals
+            For `gloree.plotting.plot_intervals`.
+        """
+        check_is_fitted(self, "model_")
+        if not isinstance(records, Uncertainty):
+            if not isinstance(records, tuple) or len(records) != 2:
+                raise TypeError(
+                    "`records` must be a pair (u, y), the records of the fit, or an Uncertainty"
+                )
+            records = self.uncertainty(*records)
+        return prediction_intervals(records, u, level, initial=initial, noise=noise)
+
+    # ----------------------------------------------------------------------------------- exports
+
+    def export_c(self, path: str | Path, *, name: str | None = None) -> Path:
+        """Write `model_` as one C file without dependencies; see `gloree.systems.export_c`."""
+        check_is_fitted(self, "model_")
+        return export_c(self.model_, path, name=name)
+
+    def export_onnx(self, path: str | Path) -> Path:
+        """Write `model_` as an ONNX file (extra ``onnx``); see `gloree.systems.export_onnx`."""
+        check_is_fitted(self, "model_")
+        return export_onnx(self.model_, path)
+
+    # ----------------------------------------------------------------------------------- helpers
+
+    @property
+    def _free_coefficients(self) -> bool:
+        return isinstance(self.unit, str) and self.unit in ("polynomial", "auto")
+
+    def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
+        check_is_fitted(self, "model_")
+        records = read_records(u, y, lengths)
+        self._check_columns(records)
+        return records
+
+    def _bands(self, u: object, y: object, lengths: ArrayLike | None) -> Uncertainty | None:
+        check_is_fitted(self, "model_")
+        if u is None and y is None:
+            return None
+        return self.uncertainty(u, y, linear=True, lengths=lengths)

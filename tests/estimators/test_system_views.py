@@ -1,0 +1,105 @@
+"""What `SystemIdentifier` says of a fitted system."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.systems import linear_network
+from scipy import signal
+
+from gloree import SystemIdentifier
+from gloree.systems import Uncertainty, operating_point
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(3)
+    truth = linear_network([0.8 + 0.3j], 2, 1, rng)
+    u = rng.standard_normal((800, 2)) + np.array([5.0, 0.0])
+    y = truth.predict(u) + 0.1 * rng.standard_normal((800, 1))
+    frames = pd.DataFrame(u, columns=["valve (%)", "pump"]), pd.DataFrame(y, columns=["level [m]"])
+    est = SystemIdentifier(2, 0, max_seconds=5)
+    est.dt = 0.5
+    return truth, est.fit(*frames), frames
+
+
+def test_channels_are_the_columns_of_data_frames_with_their_units(fitted):
+    _, est, _ = fitted
+    channels = est.channels_
+    assert channels.input_names == ("valve", "pump") and channels.output_units == ("m",)
+    assert channels.dt == 0.5
+
+
+def test_the_state_space_model_simulates_what_the_estimator_does(fitted):
+    _, est, (u, _) = fitted
+    point = operating_point(est.linear_model_)
+    system = est.state_space()
+    _, y, _ = signal.dlsim(system, u - point.inputs, t=0.5 * np.arange(800), x0=-point.states)
+    expected = est.linear_model_.predict(u.to_numpy())
+    assert system.dt == 0.5
+    assert np.allclose(y + point.outputs, expected, rtol=0, atol=1e-9)
+
+
+def test_bands_come_with_the_records_of_the_fit(fitted):
+    _, est, frames = fitted
+    assert np.isnan(est.characteristics().poles.errors()).all()
+    table = est.characteristics(*frames)
+    z = np.abs(table.poles.values - (0.8 + 0.3j)) / np.hypot(*table.poles.errors()[0])
+    assert z < 5
+    assert "gain valve → level" in str(table) and "time constant" in str(table)
+    low, high = est.frequency_response(*frames, level=0.9999).magnitude_band()
+    size = np.abs(est.frequency_response().response)
+    assert np.all((low <= size) & (size <= high))
+    step = est.time_response(*frames, n_steps=10)
+    assert np.isclose(step.times[1], 0.5) and np.all(step.errors > 0)
+    assert est.spectral_response(*frames).frequencies.max() == pytest.approx(1.0)
+
+
+def test_intervals_take_records_or_what_is_known_of_them(fitted):
+    _, est, frames = fitted
+    known = est.uncertainty(*frames)
+    assert isinstance(known, Uncertainty)
+    u = frames[0].to_numpy()[:50]
+    one, two = (est.prediction_intervals(u, records=each) for each in (frames, known))
+    assert np.array_equal(one.lower, two.lower)
+    with pytest.raises(TypeError, match="`records` must be a pair"):
+        est.prediction_intervals(u, records=u)
+
+
+def test_residual_tests_name_the_channels(fitted):
+    _, est, frames = fitted
+    assert "whiteness of level" in str(est.residual_tests(*frames))
+
+
+def test_data_of_other_channels_are_refused(fitted):
+    _, est, (u, y) = fitted
+    with pytest.raises(ValueError, match="feature names"):
+        est.uncertainty(u.rename(columns={"pump": "fan"}), y)
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.ConvergenceWarning")
+def test_a_network_with_tanh_units_has_intervals():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(1500)
+    y = np.zeros(1500)
+    for t in range(1, 1500):
+        y[t] = 0.7 * y[t - 1] + np.tanh(2 * u[t - 1])
+    y += 0.1 * rng.standard_normal(1500)
+    est = SystemIdentifier(1, 2, max_seconds=4).fit(u[:1000], y[:1000])
+    found = est.prediction_intervals(u[1000:], records=(u[:1000], y[:1000]))
+    inside = (y[1000:] >= found.lower[:, 0]) & (y[1000:] <= found.upper[:, 0])
+    assert inside[20:].mean() > 0.85
+
+
+def test_the_report_in_a_notebook_is_short(fitted):
+    _, est, _ = fitted
+    html = est.report_._repr_html_()
+    assert html.startswith("<div>") and html.count("<table>") == html.count("</table>") >= 2
+    assert len(html) < 6000
+
+
+def test_exports_are_methods_too(fitted, tmp_path):
+    _, est, _ = fitted
+    assert "tank_step" in est.export_c(tmp_path / "tank.c").read_text()
