@@ -116,18 +116,21 @@ def free_run(
     before = np.concatenate((state[None, :], h[:-1]))
     entering = np.column_stack((windows, before, np.ones(n)))
     powers = z[:, part.owners] ** part.powers
-    units, width = np.arange(size)[:, None], part.size + size
-    own = units * m + np.arange(m)
+    width = part.size + size
     coefficients = np.arange(part.n_entering, part.size)
     U, A2 = np.asarray(model.recurrent_weights), np.ascontiguousarray(model.output_weights.T)
-    current = np.zeros((size, width))
+    # two buffers in turns, and views of the places where (x_t, h_{t-1}, 1) of each unit enter
+    buffers = np.zeros((2, size, width))
+    blocks = buffers[:, :, : part.n_entering].reshape(2, size, size, m)
+    own = [np.einsum("iij->ij", block) for block in blocks]
     if state_jacobian is not None:
-        current[:, : part.size] = state_jacobian[:, : part.size]
-    current[:, part.size :] = np.eye(size)
+        buffers[1, :, : part.size] = state_jacobian[:, : part.size]
+    buffers[1, :, part.size :] = np.eye(size)
     found = np.empty((n, p, width))
     for t in range(n):
-        current = U @ current
-        current[units, own] += entering[t]
+        current = buffers[t % 2]
+        np.matmul(U, buffers[(t + 1) % 2], out=current)
+        own[t % 2] += entering[t]
         current *= slopes[t][:, None]
         if coefficients.size:
             current[part.owners, coefficients] += powers[t]

@@ -14,7 +14,8 @@ J is what the derivatives in these leave of it. See Ljung, System Identification
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg, stats
@@ -113,12 +114,23 @@ class AtRecords:
     basis: Array = field(repr=False)
     bread: Array = field(repr=False)
     weights: Array
-    noise: Noise
     n_rows: int
 
-    def filtered(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Covariance of the noise times W `values`, record by record."""
-        return tuple(self.noise.applied(self.weighted(each)) for each in values)
+    @cached_property
+    def noise(self) -> Noise:
+        """Noise that the residuals show, its size corrected for the weights that were fitted."""
+        found = fit_noise(self.residuals)
+        return found.times(_lost(self, found))
+
+    def uncertainty(self) -> Uncertainty:
+        """Covariance of the weights (see `uncertainty`)."""
+        meat = forms(self.jacobians, self.jacobians, self)
+        values, vectors = np.linalg.eigh(self.bread @ meat @ self.bread)
+        root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        rows = self.noise.effective_rows(self.n_rows) * self.model.n_outputs
+        left = max(float(rows - self.basis.shape[1]), 1.0)
+        findings = _not_there(self, meat)
+        return Uncertainty(self.model, self.layout, root, self.noise, left, self.n_rows, findings)
 
     def weighted(self, values: Array) -> Array:
         """W times values of shape (n_rows, n_outputs, n)."""
@@ -181,11 +193,7 @@ def at_records(
         )
     basis, bread = _identifiable(model, layout, free, jacobians, weights)
     inner = tuple(jacobian @ basis[free] for jacobian in jacobians)
-    found = AtRecords(
-        model, layout, inputs, residuals, inner, states, basis, bread, weights,
-        fit_noise(residuals), n_rows,
-    )  # fmt: skip
-    return replace(found, noise=found.noise.times(_lost(found)))
+    return AtRecords(model, layout, inputs, residuals, inner, states, basis, bread, weights, n_rows)
 
 
 def uncertainty(
@@ -226,13 +234,7 @@ def uncertainty(
     `residual_tests`). Time O(n_rows n_hidden^2 n_weights), memory O(n_rows n_outputs n_weights).
     """
     at = at_records(model, records, output_size=output_size, free_coefficients=free_coefficients)
-    meat = forms(at.jacobians, at.jacobians, at)
-    values, vectors = np.linalg.eigh(at.bread @ meat @ at.bread)
-    root = at.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
-    left = at.noise.effective_rows(at.n_rows) * model.n_outputs - at.basis.shape[1]
-    return Uncertainty(
-        model, at.layout, root, at.noise, max(float(left), 1.0), at.n_rows, _not_there(at, meat)
-    )
+    return at.uncertainty()
 
 
 def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
@@ -260,14 +262,15 @@ def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
     return (Finding(ConvergenceWarning, text, remedy),)
 
 
-def forms(left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords) -> Array:
+def forms(
+    left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords, noise: Noise | None = None
+) -> Array:
     """Sum over records of left^T W Omega W right."""
-    return np.asarray(
-        sum(
-            np.einsum("tap,taq->pq", at.weighted(a), b)
-            for a, b in zip(left, at.filtered(right), strict=True)
-        )
-    )
+    noise = noise or at.noise
+    total = np.zeros((left[0].shape[2], right[0].shape[2]))
+    for a, b in zip(left, right, strict=True):
+        total += np.einsum("tap,taq->pq", at.weighted(a), noise.applied(at.weighted(b)))
+    return total
 
 
 def check_records_fit(model: IORNN, records: Sequences) -> None:
@@ -351,15 +354,15 @@ def _identifiable(
     return basis, np.diag(1.0 / values[used])
 
 
-def _lost(at: AtRecords) -> float:
+def _lost(at: AtRecords, noise: Noise) -> float:
     r"""Factor by which residuals are smaller than the noise: tr Omega / tr (I - P) Omega.
 
     P is the projection on the derivatives; those in the states at the start are counted as white.
     """
     rows = sum(each.shape[0] for each in at.residuals)
-    total = float(np.sum(np.diag(at.noise.covariance) * at.weights)) * at.n_rows
+    total = float(np.sum(np.diag(noise.covariance) * at.weights)) * at.n_rows
     if total <= 0.0:
         return 1.0
-    explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at)))
+    explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at, noise)))
     explained += total * len(at.states) * at.model.n_hidden / (rows * at.model.n_outputs)
     return float(total / max(total - explained, 0.05 * total))
