@@ -93,6 +93,7 @@ RUNS = (
     Run("cascade", "identification", words="--parts cascade"),
     Run("linear_systems", "identification", "--seeds 2", "--parts linear"),
     Run("linear_peers", "linear_peers", "--seeds 3 --rows 2000"),
+    Run("bands", "bands"),
     Run(
         "bptt",
         "bptt",

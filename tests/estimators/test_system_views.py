@@ -103,3 +103,11 @@ def test_the_report_in_a_notebook_is_short(fitted):
 def test_exports_are_methods_too(fitted, tmp_path):
     _, est, _ = fitted
     assert "tank_step" in est.export_c(tmp_path / "tank.c").read_text()
+
+
+def test_the_report_tests_the_residuals_of_the_training_data(fitted):
+    _, est, frames = fitted
+    found, own = est.report_.residuals, est.residual_tests(*frames)
+    assert np.allclose(found.dynamics, own.dynamics) and found.channels == est.channels_
+    assert "dynamics valve → level" in str(est.report_)
+    assert "dynamics valve → level" in est.report_._repr_html_()

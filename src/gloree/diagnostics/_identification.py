@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree.diagnostics._findings import Finding
-from gloree.diagnostics._html import html_list, html_table
+from gloree.diagnostics._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._report import Report, Stage
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
     from gloree.refinement import RefinementStatus
+    from gloree.systems import ResidualTests
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class IdentificationReport(Report):
     notes : tuple of str
     findings : tuple of Finding
         What to be careful about.
+    residuals : ResidualTests or None
+        Whether the residuals of the free run on the training data are white, and whether they
+        depend on the inputs; None where they could not be tested.
     """
 
     sizes: dict[str, int]
@@ -88,6 +92,7 @@ class IdentificationReport(Report):
     output_size: Array
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    residuals: ResidualTests | None = None
 
     def __str__(self) -> str:
         lines = ["gloree system identification"]
@@ -114,9 +119,17 @@ class IdentificationReport(Report):
         lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
         ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
         lines.append(f"  inputs: condition number of windows {self.input_condition:.2g}, {ridge}")
+        if self.residuals is not None:
+            lines += ["", f"  {'residuals of the training data':<32}{'p-value':>8}"]
+            lines += [f"  {a:<32}{b:>8}  {c}".rstrip() for a, b, c in self._tests()]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)
+
+    def _tests(self) -> list[tuple[str, str, str]]:
+        """Lines of the tests of the residuals: those of many paths that reject, first."""
+        assert self.residuals is not None
+        return sorted(self.residuals.rows(), key=lambda row: not row[2])[:MOST_ROWS]
 
     def _repr_html_(self) -> str:
         """Short form for notebooks: errors, stages, orders, and what to be careful about."""
@@ -139,6 +152,7 @@ class IdentificationReport(Report):
             html_table(("held-out simulation error", "% of the outputs' size"), errors),
             html_table(("stage", "seconds", "outcome"), stages),
             html_table(("order", "held-out error %"), orders) if orders else "",
+            html_table(("residuals", "p-value", ""), self._tests()) if self.residuals else "",
             html_list(self.notes, "Notes"),
             html_list(self.warnings, "Warnings"),
         ]

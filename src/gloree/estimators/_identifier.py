@@ -190,6 +190,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
+        self.report_ = self._with_residual_tests(data)
         emit(found.report.findings)
         return self
 

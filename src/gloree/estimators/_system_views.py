@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from gloree.activations import Activation
-from gloree.diagnostics import IdentificationReport, emit
+from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._interface import Estimator
 from gloree.identification import read_records
-from gloree.models import IORNN
+from gloree.models import IORNN, ExplosionError
 from gloree.sequences import Sequences
 from gloree.systems import (
     Channels,
@@ -27,6 +30,7 @@ from gloree.systems import (
     characteristics,
     export_c,
     export_onnx,
+    first_rows,
     frequency_response,
     prediction_intervals,
     residual_tests,
@@ -40,6 +44,9 @@ from gloree.systems import (
 if TYPE_CHECKING:
     import control
     from scipy.signal import StateSpace
+
+TESTED_ROWS, TESTED_NUMBERS = 10_000, 2**21
+"""Rows whose residuals a fit tests, at most, and these times the weights: a second or less."""
 
 Records = tuple[object, object]
 """Inputs and outputs, as `fit` takes them."""
@@ -319,6 +326,20 @@ class SystemViews(Estimator):
         return export_onnx(self.model_, path)
 
     # ----------------------------------------------------------------------------------- helpers
+
+    def _with_residual_tests(self, data: Sequences) -> IdentificationReport:
+        """The report with tests of the residuals, on the first rows of long records."""
+        rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
+        with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
+            at = at_records(
+                self.model_,
+                first_rows(data, rows),
+                output_size=self.report_.output_size,
+                free_coefficients=self._free_coefficients,
+            )
+            tests = residual_tests(at, channels=self.channels_)
+            return replace(self.report_, residuals=tests)
+        return self.report_
 
     @property
     def _free_coefficients(self) -> bool:

@@ -30,7 +30,13 @@ from gloree.systems._state_space import (
     to_control,
     to_state_space,
 )
-from gloree.systems._uncertainty import AtRecords, Uncertainty, at_records, uncertainty
+from gloree.systems._uncertainty import (
+    AtRecords,
+    Uncertainty,
+    at_records,
+    first_rows,
+    uncertainty,
+)
 
 __all__ = [
     "AtRecords",
@@ -52,6 +58,7 @@ __all__ = [
     "dead_times",
     "export_c",
     "export_onnx",
+    "first_rows",
     "fit_noise",
     "free_run",
     "frequency_response",

@@ -8,8 +8,12 @@ J of the free run, least squares leave r = (I - P) e, P the projection on J, so 
 .. math:: c = \Phi^T r = \Phi_\perp^T e, \qquad \mathrm{cov}(c) = \Phi_\perp^T \Omega \Phi_\perp,
     \qquad \Phi_\perp = (I - P)^T \Phi,
 
-holds for coloured noise of covariance Omega and accounts for the weights that were fitted (compare
-Soderstrom and Stoica, System Identification (1989), section 11.2).
+holds for coloured noise of covariance Omega and accounts for the weights that were fitted
+(:eq:`control-residuals`, compare [1]_).
+
+References
+----------
+.. [1] T. Soderstrom and P. Stoica, "System Identification" (1989), section 11.2.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@ r"""A linear network as a state-space model of SciPy or python-control.
 .. math::
     h_t = U h_{t-1} + A_1 x_t + b, \qquad y_t = A_2^T h_t + c + D^T x_t
 
-with windows x_t = [u_t, ..., u_{t-lags+1}] becomes, in deviations from an operating point,
+with windows x_t = [u_t, ..., u_{t-lags+1}] becomes, in deviations from an operating point
+(:eq:`control-state-space`),
 
 .. math::
     s_{t+1} = \mathcal{A} s_t + \mathcal{B} u_t, \qquad y_t = \mathcal{C} s_t + \mathcal{D} u_t,

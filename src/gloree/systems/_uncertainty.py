@@ -8,13 +8,17 @@ H = J^T W J. Under noise e of covariance Omega that does not depend on the input
 Weights are determined only up to changes of coordinates of the linear states, so H has a null space
 that is known: what is to be reported (responses, poles, predictions) does not depend on it, and H
 is inverted on its complement. States that records start from are estimated along with the weights:
-J is what the derivatives in these leave of it. See Ljung, System Identification (1999), chapter 9.
+J is what the derivatives in these leave of it (:eq:`control-covariance`, [1]_).
+
+References
+----------
+.. [1] L. Ljung, "System Identification: Theory for the User", 2nd edition (1999), chapter 9.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -271,6 +275,15 @@ def forms(
     for a, b in zip(left, right, strict=True):
         total += np.einsum("tap,taq->pq", at.weighted(a), noise.applied(at.weighted(b)))
     return total
+
+
+def first_rows(records: Sequences, n_rows: int) -> Sequences:
+    """The first so many rows of records, whole records as long as they last."""
+    n = max(1, min(n_rows, records.n_rows))
+    ends = np.minimum(records.starts[1:], n)
+    lengths = np.diff(np.concatenate(([0], ends)))
+    Y = None if records.Y is None else records.Y[:n]
+    return replace(records, X=records.X[:n], Y=Y, lengths=lengths[lengths > 0])
 
 
 def check_records_fit(model: IORNN, records: Sequences) -> None:
