@@ -70,16 +70,16 @@ class Noise:
         gamma = self.autocovariances[:n]
         if gamma.shape[0] == 1:
             return np.asarray(np.einsum("ab,tbc->tac", gamma[0], values))
-        # the autocovariance at lag -k is the transpose of that at lag k
-        kernel = np.concatenate((gamma[:0:-1].swapaxes(1, 2), gamma))
         found = np.zeros_like(values)
         for a in range(p):
             for b in range(p):
-                line = kernel[:, a, b][:, None]
-                found[:, a] += signal.oaconvolve(values[:, b], line, mode="full", axes=0)[
-                    gamma.shape[0] - 1 : gamma.shape[0] - 1 + n
-                ]
+                found[:, a] += _smoothed(values[:, b], gamma[:, a, b], gamma[:, b, a])
         return found
+
+    def applied_to_one(self, values: Array, output: int) -> Array:
+        """The same for one output: its covariance times `values` of shape (n_rows, n)."""
+        gamma = self.autocovariances[: values.shape[0], output, output]
+        return gamma[0] * values if gamma.size == 1 else _smoothed(values, gamma, gamma)
 
     def effective_rows(self, n_rows: int) -> float:
         r"""Independent rows that say as much about the variance: n / (1 + 2 sum of rho_k^2)."""
@@ -88,6 +88,13 @@ class Noise:
             variances > 0, variances, 1.0
         )
         return float(n_rows / (1.0 + 2.0 * np.sum(correlations[1:] ** 2, axis=0).max(initial=0.0)))
+
+
+def _smoothed(values: Array, ahead: Array, behind: Array) -> Array:
+    """Sum over s of gamma(t - s) values_s, with gamma(k) = ahead_k and gamma(-k) = behind_k."""
+    kernel, n = np.concatenate((behind[:0:-1], ahead))[:, None], ahead.size
+    full = signal.oaconvolve(values, kernel, mode="full", axes=0)
+    return np.asarray(full[n - 1 : n - 1 + values.shape[0]])
 
 
 def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Noise:

@@ -26,7 +26,7 @@ from scipy import stats
 
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
-from gloree.systems._uncertainty import AtRecords, check_level, forms
+from gloree.systems._uncertainty import AtRecords, check_level
 
 N_LAGS = 25  # of the tests, where nobody chooses
 DETERMINED = 1e-6
@@ -155,21 +155,13 @@ def residual_tests(
     correlations, limits = np.zeros(shape), np.full(shape, np.inf)
     dynamics, feedback = np.full((p, m), np.nan), np.full((p, m), np.nan)
     spread = np.sqrt(np.maximum(np.diag(at.noise.covariance), 1e-300))
+    seen = AlongDerivatives.of(at)
     for a, b in np.ndindex(p, m):
-        features = _lagged(at, a, b, K)
-        total = sum(
-            np.einsum("tak,ta->k", f, np.where(np.isfinite(r), r, 0.0))
-            for f, r in zip(features, at.residuals, strict=True)
-        )
-        left = _projected(features, at)
-        covariance = forms(left, left, at)
-        divided = tuple(f / at.weights[:, None] for f in features)
-        plain = np.diag(forms(divided, divided, at))
-        size = np.sqrt(sum(float(np.sum(f**2)) for f in features) / lags.size * n) * spread[a]
-        scale = size if size > 0 else 1.0
+        features = _lagged(at, b, K)
+        total, covariance, plain, power = seen.correlations(features, a)
+        scale = float(np.sqrt(power / lags.size * n) * spread[a]) or 1.0
         correlations[:, a, b] = total / scale
-        variance = np.maximum(np.diag(covariance), 0.0)
-        limits[:, a, b] = quantile * np.sqrt(variance) / scale
+        limits[:, a, b] = quantile * np.sqrt(np.maximum(np.diag(covariance), 0.0)) / scale
         dynamics[a, b] = _joint(total, covariance, plain, lags >= 0)
         feedback[a, b] = _joint(total, covariance, plain, lags < 0)
     return ResidualTests(
@@ -192,36 +184,63 @@ def _autocorrelations(at: AtRecords, K: int) -> tuple[Array, int]:
     return sums / np.maximum(squares, 1e-300), n
 
 
-def _lagged(at: AtRecords, output: int, input: int, K: int) -> tuple[Array, ...]:
-    """Input at lags -K, ..., K beside one output, less its mean: (n_rows, n_outputs, 2 K + 1).
+def _lagged(at: AtRecords, input: int, K: int) -> tuple[Array, ...]:
+    """Input at lags -K, ..., K less its mean, (n_rows, 2 K + 1), for each record.
 
-    Column k holds u_{t-k} at row t of the output, zero beyond the record, so that its product with
-    the residual is their covariance.
+    Column k holds u_{t-k} at row t of the outputs, zero beyond the record and where the outputs are
+    missing, so that its product with the residual is their covariance.
     """
-    m = at.model.n_inputs
-    mean = np.concatenate([u[:, input] for u in at.inputs]).mean()
+    columns = [u[:, input] for u in at.inputs]
+    mean = np.concatenate(columns).mean()
     found = []
-    for windows, residual in zip(at.inputs, at.residuals, strict=True):
-        u = windows[:, :m][:, input] - mean
-        n = u.shape[0]
-        f = np.zeros((n, at.model.n_outputs, 2 * K + 1))
+    for column, residual in zip(columns, at.residuals, strict=True):
+        u, n = column - mean, column.shape[0]
+        f = np.zeros((n, 2 * K + 1))
         for place, k in enumerate(range(-K, K + 1)):
-            if k >= 0:
-                f[k:, output, place] = u[: n - k] if k < n else 0.0
-            elif -k < n:
-                f[: n + k, output, place] = u[-k:]
+            if 0 <= k < n:
+                f[k:, place] = u[: n - k]
+            elif 0 < -k < n:
+                f[:k, place] = u[-k:]
         f[~np.isfinite(residual[:, 0])] = 0.0
         found.append(f)
     return tuple(found)
 
 
-def _projected(features: tuple[Array, ...], at: AtRecords) -> tuple[Array, ...]:
-    """W^-1 (I - P)^T Phi, so that `forms` of it is the covariance of Phi^T r."""
-    mixed = sum(np.einsum("tap,tak->pk", J, f) for J, f in zip(at.jacobians, features, strict=True))
-    back = at.bread @ np.asarray(mixed)
-    return tuple(
-        f / at.weights[:, None] - J @ back for f, J in zip(features, at.jacobians, strict=True)
-    )
+@dataclass(frozen=True)
+class AlongDerivatives:
+    """What all correlations of residuals need: Omega W J of each record, and J^T W Omega W J."""
+
+    at: AtRecords
+    through: tuple[Array, ...] = field(repr=False)
+    meat: Array = field(repr=False)
+
+    @classmethod
+    def of(cls, at: AtRecords) -> AlongDerivatives:
+        """Filter the derivatives by the covariance of the noise."""
+        weighted = [at.weighted(J) for J in at.jacobians]
+        through = tuple(at.noise.applied(each) for each in weighted)
+        pairs = zip(weighted, through, strict=True)
+        return cls(at, through, np.asarray(sum(np.einsum("tap,taq->pq", a, b) for a, b in pairs)))
+
+    def correlations(
+        self, features: tuple[Array, ...], output: int
+    ) -> tuple[Array, Array, Array, float]:
+        r"""Phi^T r at one output, its covariance, its variances if nothing was fitted, |Phi|^2.
+
+        With B = H^+ J^T Phi, :math:`\Phi_\perp = \Phi - W J B`.
+        """
+        at, k = self.at, features[0].shape[1]
+        total, plain, mixed = np.zeros(k), np.zeros((k, k)), np.zeros((k, self.meat.shape[0]))
+        crossed = np.zeros_like(mixed)
+        for f, r, J, ojw in zip(features, at.residuals, at.jacobians, self.through, strict=True):
+            total += f.T @ np.where(np.isfinite(r[:, output]), r[:, output], 0.0)
+            plain += f.T @ at.noise.applied_to_one(f, output)
+            mixed += f.T @ J[:, output]
+            crossed += f.T @ ojw[:, output]
+        back = at.bread @ mixed.T
+        both = crossed @ back
+        covariance = plain - both - both.T + back.T @ self.meat @ back
+        return total, covariance, np.diag(plain), float(sum(np.sum(f**2) for f in features))
 
 
 def _joint(total: Array, covariance: Array, plain: Array, chosen: NDArray[np.bool_]) -> float:
