@@ -275,7 +275,7 @@ def main() -> None:
         columns({"missed": "missed", "feedback": "feedback"}),
         rows,
     )
-    fits = fitted_rows(max(2, n_seeds // 5))
+    fits = fitted_rows(max(2, n_seeds // 10))
     out.table("fits", "The same around fits by the estimator", columns({}), fits)
     shares = [(row[key], row[f"{key}_error"]) for row in rows for key in KINDS]
     out.figure("lowest", min(share for share, _ in shares), "{value:.1f}", "least coverage, %")

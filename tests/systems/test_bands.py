@@ -9,6 +9,7 @@ from helpers.systems import dead_time_network, linear_network, mixed_network
 from scipy import signal
 from scipy.linalg import toeplitz
 
+from gloree.activations import PerUnit
 from gloree.diagnostics import ConvergenceWarning, TooFewSamplesError
 from gloree.models import IORNN
 from gloree.sequences import as_sequences
@@ -361,3 +362,32 @@ def test_frequencies_are_hertz_where_there_is_a_sampling_time(rng):
     assert np.isclose(found.frequencies[-1], 50.0)
     with pytest.raises(ValueError, match="half the sampling rate, 50 Hz"):
         frequency_response(model, [60.0], channels=channels)
+
+
+@pytest.mark.slow
+def test_intervals_of_a_nonlinear_network_hold_measured_outputs_as_often_as_they_say():
+    U = [[0.7, 0.2, 0.3], [-0.2, 0.7, 0.0], [0.5, 0.5, 0.0]]
+    units = PerUnit(["linear", "linear", "tanh"])
+    truth = IORNN(
+        [[0.6], [0.3], [1.0]], U, [[1.0], [0.5], [0.8]], [0.0, 0.0, 0.5], activation=units
+    )
+    shares = []
+    for seed in range(30):
+        u, y = noisy(truth, 800, np.random.default_rng(seed), size=0.1, pole=0.5)
+        records = as_sequences(u[:400], y[:400])
+        known = uncertainty(refined(truth, records, y[:400].std(axis=0), 6), records)
+        found = prediction_intervals(known, u, initial="rest")
+        shares.append(np.mean((y >= found.lower)[420:] & (y <= found.upper)[420:]))
+    error = np.std(shares) / np.sqrt(len(shares))
+    assert abs(np.mean(shares) - 0.95) < 4 * error
+
+
+def test_shift_and_scales_of_a_polynomial_unit_are_no_unknowns(rng):
+    model = mixed_network(rng, lags=1)
+    u = rng.standard_normal((400, 2))
+    records = as_sequences(u, model.predict(u) + 0.1 * rng.standard_normal((400, 2)))
+    fixed, free = (uncertainty(model, records, free_coefficients=each) for each in (False, True))
+    # three free coefficients, and three changes that they can undo: those of the bias, and of the
+    # scales of what enters the unit and of what leaves it
+    assert free.layout.size == fixed.layout.size + 3
+    assert free.rank == fixed.rank

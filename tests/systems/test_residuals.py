@@ -61,6 +61,19 @@ def test_feedback_is_seen(rng):
     assert "the input follows the output" in str(found)
 
 
+def test_dynamics_that_are_missed_under_a_smooth_input_are_not_taken_for_feedback(rng):
+    truth = linear_network([0.8 + 0.3j, 0.5], 1, 1, rng)
+    u = signal.lfilter([1.0], [1.0, -0.95], rng.standard_normal((1500, 1)), axis=0)
+    clean = truth.predict(u)
+    y = clean + 0.05 * clean.std() * rng.standard_normal(clean.shape)
+    records, size = as_sequences(u, y), y.std(axis=0)
+    small = refined(linear_network([0.6], 1, 1, rng), records, size, 3)
+    found = residual_tests(at_records(small, records, output_size=size))
+    echo = found.input_lags < 0
+    assert (np.abs(found.cross_correlation) > found.cross_limits)[echo].any()
+    assert found.dynamics[0, 0] < 1e-6 and found.feedback[0, 0] > 1e-3
+
+
 def test_correlations_are_those_of_a_plain_loop(rng):
     truth = linear_network([0.8], 2, 2, rng)
     u, y = noisy(truth, 300, rng)

@@ -70,8 +70,8 @@ def plot_frequency_response(
         ax.plot(seen, dots, ".", color=COLOURS[1], ms=4, label="data alone")
     ax.plot(x, values, color=COLOURS[0], lw=1.5, label="model")
     ax.set(xscale="log", xlim=(x.min(), x.max()), xlabel=f"frequency ({channels.frequency_unit})")
-    ax.set_ylabel("magnitude (dB)" if magnitude else "phase (degrees)")
-    ax.set_title(channels.path(output, input), loc="right", fontsize="medium")
+    unit = "magnitude (dB)" if magnitude else "phase (degrees)"
+    ax.set_ylabel(f"{channels.path(output, input)}, {unit}")
     ax.grid(True, color=LIGHT, lw=0.6)
     ax.set_axisbelow(True)
     top_legend(ax)
@@ -96,11 +96,9 @@ def plot_time_response(
             where, low, high, step="post", color=COLOURS[0], alpha=SHADE, lw=0, label=label
         )
     values = response.response[:, output, input]
-    ax.step(
-        where, values, where="post", color=COLOURS[0], lw=1.5, label=f"{response.kind} response"
-    )
+    label = f"{response.kind} of {channels.input_names[input]}"
+    ax.step(where, values, where="post", color=COLOURS[0], lw=1.5, label=label)
     ax.set(xlabel=f"time ({channels.time_unit})", ylabel=channels.label_of_output(output))
-    ax.set_title(channels.path(output, input), loc="right", fontsize="medium")
     top_legend(ax)
     return tidy(ax)
 
@@ -111,21 +109,22 @@ def plot_residual_tests(
     """Draw correlations of the residuals of one output: with themselves, or with one input.
 
     The shade is the band in which correlations lie if there is nothing: for whiteness that of white
-    residuals, for an input that of noise as coloured as it is, at each lag for itself. The title
-    has the p-value of all lags together. Raises a ValueError if there is no such path.
+    residuals, for an input that of noise as coloured as it is, at each lag for itself. Below stands
+    the p-value of all lags together. Raises a ValueError if there is no such path.
     """
     _check_path(tests.dynamics.shape, output, input or 0)
     ax, channels = new_axes(ax), tests.channels
     if input is None:
         lags, values = tests.lags, tests.autocorrelation[:, output]
         limits = np.full(lags.size, tests.white_limit)
-        text = f"whiteness: p = {tests.whiteness[output]:.2g}"
+        text = f"lag (samples)\nwhiteness: p {_p(tests.whiteness[output])}"
         ax.set_ylabel(f"autocorrelation of the residual of {channels.output_names[output]}")
     else:
         lags, values = tests.input_lags, tests.cross_correlation[:, output, input]
         limits = tests.cross_limits[:, output, input]
         dynamics, feedback = tests.dynamics[output, input], tests.feedback[output, input]
-        text = f"dynamics: p = {dynamics:.2g}, feedback: p = {feedback:.2g}"
+        text = f"dynamics: p {_p(dynamics)}, feedback: p {_p(feedback)}"
+        text = f"lag of the residual behind the input (samples)\n{text}"
         ax.set_ylabel(f"correlation of residual and {channels.input_names[input]}")
         ax.axvline(0, color=LIGHT, lw=1, zorder=0)
     label = f"{100 * tests.level:g} % band"
@@ -138,8 +137,7 @@ def plot_residual_tests(
         (outside, COLOURS[1], "outside"),
     ):
         ax.plot(lags[chosen], values[chosen], "o", color=colour, ms=3.5, label=word)
-    ax.set_xlabel("lag (samples)" if input is None else "lag of the residual behind the input")
-    ax.set_title(text, loc="right", fontsize="medium")
+    ax.set_xlabel(text)
     top_legend(ax)
     return tidy(ax)
 
@@ -203,6 +201,10 @@ def plot_intervals(
     ax.set(xlabel=f"time ({'s' if dt else 'samples'})", ylabel=f"output {output}")
     top_legend(ax)
     return tidy(ax)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def _measured(y: ArrayLike, shape: tuple[int, ...]) -> Array:

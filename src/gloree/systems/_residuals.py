@@ -26,6 +26,7 @@ from scipy import stats
 
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
+from gloree.systems._noise import fit_noise
 from gloree.systems._uncertainty import AtRecords, check_level
 
 N_LAGS = 25  # of the tests, where nobody chooses
@@ -55,7 +56,8 @@ class ResidualTests:
         Correlation of residuals with inputs, and half-widths of their bands under coloured noise.
     dynamics, feedback : ndarray of shape (n_outputs, n_inputs)
         p-values of all correlations at lags of 0 and more together (small: the model misses how the
-        output follows the input), and at negative ones (small: the input follows the output).
+        output follows the input), and at negative ones, with whitened inputs (small: the input
+        follows the output).
     level : float
         Of the bands, each lag for itself.
     channels : Channels
@@ -133,6 +135,9 @@ def residual_tests(
 
     Notes
     -----
+    Correlations at negative lags with a smooth input are an echo of those at positive ones: that is
+    why the test for feedback whitens the inputs first, by an autoregression.
+
     Where the residual is a nonlinear function of the input rather than noise, limits are those of
     noise with the same spectrum, and the tests show it as missed dynamics only so far as it is
     correlated with the input at one lag.
@@ -156,13 +161,17 @@ def residual_tests(
     dynamics, feedback = np.full((p, m), np.nan), np.full((p, m), np.nan)
     spread = np.sqrt(np.maximum(np.diag(at.noise.covariance), 1e-300))
     seen = AlongDerivatives.of(at)
+    inputs = [windows[:, :m] for windows in at.inputs]
+    whitened = _whitened(inputs)
     for a, b in np.ndindex(p, m):
-        features = _lagged(at, b, K)
+        features = _lagged(at, [u[:, b] for u in inputs], K)
         total, covariance, plain, power = seen.correlations(features, a)
         scale = float(np.sqrt(power / lags.size * n) * spread[a]) or 1.0
         correlations[:, a, b] = total / scale
         limits[:, a, b] = quantile * np.sqrt(np.maximum(np.diag(covariance), 0.0)) / scale
         dynamics[a, b] = _joint(total, covariance, plain, lags >= 0)
+        echoless = _lagged(at, [u[:, b] for u in whitened], K)
+        total, covariance, plain, _ = seen.correlations(echoless, a)
         feedback[a, b] = _joint(total, covariance, plain, lags < 0)
     return ResidualTests(
         np.arange(1, K + 1), auto, quantile / np.sqrt(n), whiteness, at.noise.order, lags,
@@ -184,13 +193,25 @@ def _autocorrelations(at: AtRecords, K: int) -> tuple[Array, int]:
     return sums / np.maximum(squares, 1e-300), n
 
 
-def _lagged(at: AtRecords, input: int, K: int) -> tuple[Array, ...]:
-    """Input at lags -K, ..., K less its mean, (n_rows, 2 K + 1), for each record.
+def _whitened(inputs: list[Array]) -> list[Array]:
+    """What an autoregression of the inputs leaves of them, of all channels together."""
+    mean = np.concatenate(inputs).mean(axis=0)
+    moved = [u - mean for u in inputs]
+    coefficients, found = fit_noise(moved).coefficients, []
+    for u in moved:
+        left = u.copy()
+        for k, A in enumerate(coefficients[: u.shape[0] - 1], start=1):
+            left[k:] -= u[:-k] @ A.T
+        found.append(left)
+    return found
+
+
+def _lagged(at: AtRecords, columns: list[Array], K: int) -> tuple[Array, ...]:
+    """An input at lags -K, ..., K less its mean, (n_rows, 2 K + 1), for each record.
 
     Column k holds u_{t-k} at row t of the outputs, zero beyond the record and where the outputs are
     missing, so that its product with the residual is their covariance.
     """
-    columns = [u[:, input] for u in at.inputs]
     mean = np.concatenate(columns).mean()
     found = []
     for column, residual in zip(columns, at.residuals, strict=True):
