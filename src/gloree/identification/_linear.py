@@ -85,10 +85,11 @@ class LinearFit:
     systems: tuple[SystemTrial, ...] = ()
 
     def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
-        """Return the problem with inputs shifted by the delays."""
-        if not self.delays.any():
-            return problem
-        return replace(problem, records=shifted_data(problem.records, self.delays))
+        """Return the problem with inputs shifted by the delays.
+
+        The first rows of a record, whose inputs are from before it, do not count.
+        """
+        return _delayed(problem, self.delays)
 
     @property
     def order(self) -> int:
@@ -123,7 +124,8 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     fit = refine(start, rows, steps, settled=1e-6, limit=chosen.limit, ended=ended)
     delayed = replace(problem, records=shifted_data(problem.records, delays))
     linear, system, states = _along(delayed, fit)
-    split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
+    slowest = float(np.abs(system.poles).max())
+    split = _delayed(problem, delays).split(memory_of(linear.model), slowest)
     n_held = int(np.sum(np.abs(system.poles) > EDGE))
     findings: tuple[Finding, ...] = ()
     if n_held:
@@ -178,7 +180,7 @@ def other_orders(
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     ended = _limit(budget, TIME / 2)
     found = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
-    linear, system, states = _along(delayed, found)
+    linear, system, states = _along(replace(delayed, counted=problem.counted), found)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
     return [replace(fit, **parts, end=found)]  # type: ignore[arg-type]
@@ -202,7 +204,7 @@ def refit_linear(
     start = with_states(fit.system, records)
     start = with_states(fit.system, records, start.error**2)
     found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, 1.0))
-    linear, system, states = _along(delayed, found)
+    linear, system, states = _along(replace(delayed, counted=problem.counted), found)
     detail = f"{found.n_steps} steps, {found.status.value}"
     parts = {"linear": linear, "system": system, "initial_states": states}
     return replace(fit, **parts, end=found, detail=detail)  # type: ignore[arg-type]
@@ -226,6 +228,17 @@ def _searched(
     larger = {min(order + extra, supported) for extra in LARGER}
     found = search_systems(records, sorted({order, *larger}), starts, ended, followed=FOLLOWED)
     return [trial for trial in found if trial.order == order] or found[:1]
+
+
+def _delayed(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
+    """The problem with inputs shifted; rows with inputs from before a record do not count."""
+    if not delays.any():
+        return problem
+    records = shifted_data(problem.records, delays)
+    lead = np.minimum(int(delays.max()), records.lengths - 1)
+    step = np.arange(records.n_rows) - np.repeat(records.starts[:-1], records.lengths)
+    counted = problem.counted & (step >= np.repeat(lead, records.lengths))
+    return replace(problem, records=records, counted=counted)
 
 
 def weighted_records(problem: IdentificationProblem) -> WeightedRecords:
