@@ -237,9 +237,10 @@ def _known(problem: IdentificationProblem, delays: IntArray) -> IdentificationPr
     """Let rows in front of which delayed inputs are not known not count."""
     if not delays.any():
         return problem
-    known = problem.counted.copy()
-    for start in problem.records.starts[:-1].tolist():
-        known[start : start + int(delays.max())] = False
+    starts, lengths = problem.records.starts[:-1], problem.records.lengths
+    step = np.arange(problem.records.n_rows) - np.repeat(starts, lengths)
+    lead = np.minimum(int(delays.max()), lengths - 1)
+    known = problem.counted & (step >= np.repeat(lead, lengths))
     return replace(problem, counted=known, held_out=problem.held_out & known)
 
 

@@ -30,8 +30,8 @@ ENOUGH = 0.2
 """A second direction is not sought if one lowers the held-out error of the linear model to this
 share: the refinement can do the rest."""
 
-DIRECTION_TIME = 0.1
-"""A further direction is not sought after this share of the time: a limit, on a slow machine."""
+DIRECTION_TIME = 0.2
+"""Directions are sought for this share of the time: a limit, on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def find_nonlinearity(
     settings, split = problem.settings, fit.split
     enough = (1.0 - DIRECTION_TIME) * budget.left()
     counts = unit_counts(problem, fit)
-    growing = growing_directions(lag_tensors(fit.linear.entering, fit.linear.residual))
+    tensors = lag_tensors(fit.linear.entering, fit.linear.residual)
+    growing = growing_directions(tensors, ended=lambda: budget.left() < enough)
     found = [next(islice(growing, (settings.n_directions or 1) - 1, None))]
     if not counts:
         detail = "too few samples for any nonlinear unit"

@@ -338,8 +338,10 @@ def _gram(
         parts.append(residual[..., None])
         columns = np.concatenate(parts, axis=3) * np.sqrt(w)[..., None]
         columns = columns.reshape(r, count * q, -1)
-        # each record alone: a product of a matrix with its own transpose is half the work
-        gram = np.array([part.T @ part for part in columns])
+        if r == 1:  # a product of one matrix with its own transpose is half the work
+            gram = (columns[0].T @ columns[0])[None]
+        else:
+            gram = columns.transpose(0, 2, 1) @ columns
         total = gram if total is None else total + gram
     assert total is not None
     return total
