@@ -338,10 +338,10 @@ def _gram(
         parts.append(residual[..., None])
         columns = np.concatenate(parts, axis=3) * np.sqrt(w)[..., None]
         columns = columns.reshape(r, count * q, -1)
-        if r == 1:  # a product of one matrix with its own transpose is half the work
-            gram = (columns[0].T @ columns[0])[None]
-        else:
-            gram = columns.transpose(0, 2, 1) @ columns
+        # a product of one matrix with its own transpose is half the work
+        alone = r == 1
+        gram = columns[0].T @ columns[0] if alone else columns.transpose(0, 2, 1) @ columns
+        gram = gram.reshape(r, *gram.shape[-2:])
         total = gram if total is None else total + gram
     assert total is not None
     return total
