@@ -96,6 +96,16 @@ def _best_cascade(
     return min(trials, key=lambda pair: pair[0], default=(math.inf, fit.linear.model))
 
 
+def is_plenty(problem: IdentificationProblem, fit: LinearFit) -> bool:
+    """Whether there are so many values for each weight that the larger size is taken directly."""
+    records = problem.records
+    n_values = fit.split.training.n_counted * records.n_outputs
+    return bool(
+        n_values
+        >= PLENTY * n_free_weights(fit.order, UNITS[0], records.n_inputs, records.n_outputs)
+    )
+
+
 def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ...]:
     """Numbers of units to try, the largest one first."""
     if problem.settings.n_nonlinear is not None:
@@ -105,7 +115,7 @@ def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ..
     least = problem.settings.n_directions or 1
     units = tuple(q for q in UNITS if q >= least) or (least,)
     sizes = [n_free_weights(fit.order, q, records.n_inputs, records.n_outputs) for q in units]
-    if n_values >= PLENTY * sizes[0]:
+    if is_plenty(problem, fit):
         return units[:1]
     return tuple(
         q for q, size in zip(units, sizes, strict=True) if n_values >= VALUES_PER_WEIGHT * size
