@@ -250,8 +250,9 @@ def test_parts_of_the_data_that_are_unlike_are_named(held_out, words):
     u = rng.standard_normal((1000, 1))
     chosen = np.arange(1000) // 100 % 4 == 1
     noise = np.where(chosen, held_out, 0.1) * rng.standard_normal(1000)
+    parts = np.split(u, 2), np.split(u[:, 0] + noise, 2)
     problem = IdentificationProblem.of(
-        read_records(u, u[:, 0] + noise), IdentificationSettings(), Engine("serial")
+        read_records(*parts), IdentificationSettings(), Engine("serial")
     )
     problem = replace(problem, held_out=chosen)
     gain = problem.input_size / problem.output_size

@@ -28,6 +28,7 @@ from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
 
 SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
+SHORT = 100  # rows: poles that such a record can tell are not slow in shorter ones either
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
 PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
@@ -77,7 +78,7 @@ def choose(
     ended: Callable[[], bool] = lambda: False,
 ) -> tuple[Candidate, list[Candidate]]:
     """Return the candidate that is taken, and all that were cross-validated."""
-    slow = 1.0 - SLOW / max(len(u) for u in records.u)
+    slow = 1.0 - SLOW / max(SHORT, *(len(u) for u in records.u))
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
         radius = float(np.abs(trial.fit.system.poles).max())

@@ -30,8 +30,8 @@ ENOUGH = 0.2
 """A second direction is not sought if one lowers the held-out error of the linear model to this
 share: the refinement can do the rest."""
 
-DIRECTION_TIME = 0.1
-"""A further direction is not sought after this share of the time: a limit, on a slow machine."""
+DIRECTION_TIME = 0.2
+"""Directions are sought for this share of the time: a limit, on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def find_nonlinearity(
     settings, split = problem.settings, fit.split
     enough = (1.0 - DIRECTION_TIME) * budget.left()
     counts = unit_counts(problem, fit)
-    growing = growing_directions(lag_tensors(fit.linear.entering, fit.linear.residual))
+    tensors = lag_tensors(fit.linear.entering, fit.linear.residual)
+    growing = growing_directions(tensors, ended=lambda: budget.left() < enough)
     found = [next(islice(growing, (settings.n_directions or 1) - 1, None))]
     if not counts:
         detail = "too few samples for any nonlinear unit"
@@ -95,6 +96,16 @@ def _best_cascade(
     return min(trials, key=lambda pair: pair[0], default=(math.inf, fit.linear.model))
 
 
+def is_plenty(problem: IdentificationProblem, fit: LinearFit) -> bool:
+    """Whether there are so many values for each weight that the larger size is taken directly."""
+    records = problem.records
+    n_values = fit.split.training.n_counted * records.n_outputs
+    return bool(
+        n_values
+        >= PLENTY * n_free_weights(fit.order, UNITS[0], records.n_inputs, records.n_outputs)
+    )
+
+
 def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ...]:
     """Numbers of units to try, the largest one first."""
     if problem.settings.n_nonlinear is not None:
@@ -104,7 +115,7 @@ def unit_counts(problem: IdentificationProblem, fit: LinearFit) -> tuple[int, ..
     least = problem.settings.n_directions or 1
     units = tuple(q for q in UNITS if q >= least) or (least,)
     sizes = [n_free_weights(fit.order, q, records.n_inputs, records.n_outputs) for q in units]
-    if n_values >= PLENTY * sizes[0]:
+    if is_plenty(problem, fit):
         return units[:1]
     return tuple(
         q for q, size in zip(units, sizes, strict=True) if n_values >= VALUES_PER_WEIGHT * size

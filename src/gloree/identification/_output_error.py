@@ -338,8 +338,10 @@ def _gram(
         parts.append(residual[..., None])
         columns = np.concatenate(parts, axis=3) * np.sqrt(w)[..., None]
         columns = columns.reshape(r, count * q, -1)
-        # each record alone: a product of a matrix with its own transpose is half the work
-        gram = np.array([part.T @ part for part in columns])
+        # a product of one matrix with its own transpose is half the work
+        alone = r == 1
+        gram = columns[0].T @ columns[0] if alone else columns.transpose(0, 2, 1) @ columns
+        gram = gram.reshape(r, *gram.shape[-2:])
         total = gram if total is None else total + gram
     assert total is not None
     return total

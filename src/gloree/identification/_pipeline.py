@@ -15,7 +15,7 @@ from gloree.identification._budget import Budget
 from gloree.identification._initial_state import estimate_state
 from gloree.identification._linear import LinearFit, fit_linear, other_orders, refit_linear
 from gloree.identification._linear_system import with_delays
-from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, started
+from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, is_plenty, started
 from gloree.identification._problem import IdentificationProblem
 from gloree.identification._ranking import Origin, RankedStarts, rank_starts
 from gloree.identification._refinement import (
@@ -32,7 +32,7 @@ from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
 SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
-EXACT = 1e-3  # errors, relative to the outputs' size, that count as none
+EXACT = 0.01  # errors below this share of the outputs' size are alike
 STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
@@ -88,10 +88,9 @@ def identify(problem: IdentificationProblem) -> Identified:
         linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
-            origins = [
-                _origin(problem, each, budget, stages, run)
-                for each in (fit, *other_orders(problem, fit, budget))
-            ]
+            others = other_orders(problem, fit, budget)
+            fits = others if others and is_plenty(problem, others[0]) else [fit, *others]
+            origins = [_origin(problem, each, budget, stages, run) for each in fits]
             if any(origin.moments.unit_counts for origin in origins):
                 starts = run(starts, "starts", rank_starts, origins, budget)
         end = linear.end
@@ -175,12 +174,13 @@ class _Stages:
 def _unlike(search: Search, model: IORNN) -> list[Finding]:
     """Warn where errors on training and on held-out rows differ several-fold.
 
-    Errors near rounding are alike.
+    Errors below a percent are alike. A training error may be large at the start of a single record.
     """
     split = search.split
     fitted, outside = (search.problem.error(model, r) for r in (split.training, split.held_out))
     ratio = max(outside, EXACT) / max(fitted, EXACT)
-    if not (ratio > SEVERAL or ratio < 1.0 / SEVERAL):
+    several = search.problem.records.n_sequences > 1
+    if not (ratio > SEVERAL or (several and ratio < 1.0 / SEVERAL)):
         return []
     text = f"the error on held-out rows is {ratio:.2g} times that on training rows"
     if ratio > SEVERAL:
@@ -243,4 +243,5 @@ def _report(
         output_size=problem.output_size,
         notes=notes,
         findings=tuple(findings),
+        delays=tuple(fit.delays.tolist()),
     )
