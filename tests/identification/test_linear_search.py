@@ -7,6 +7,7 @@ import pytest
 from helpers.state_spaces import random_state_space, records_of
 from scipy.signal import lfilter
 
+from gloree import SystemIdentifier
 from gloree.identification._delays import find_delays, proposed_delays
 from gloree.identification._linear_choice import choose, contiguous, interleaved, whole_records
 from gloree.identification._linear_search import all_starts, search_systems, truncated
@@ -195,3 +196,26 @@ def test_several_records_are_left_out_whole():
         mine = next(fold[i] for fold in folds if fold[i].any())
         np.testing.assert_array_equal(mine[:5], 0)
         assert (mine[5:] > 0).all()
+
+
+def test_a_fit_reports_its_dead_time_and_sees_delayed_inputs():
+    u = np.random.default_rng(0).standard_normal(2000)
+    y = np.concatenate((np.zeros(25), lfilter([2.0], [1.0, -0.8], u)[:-25])) + 3.0
+    est = SystemIdentifier(n_nonlinear=0, max_seconds=60).fit(u, y)
+    assert est.report_.delays == (25,)
+    assert "dead times of the inputs: 25 samples" in str(est.report_)
+    assert (est.model_.n_hidden, est.model_.lags) == (1, 26)
+    np.testing.assert_allclose(est.predict(u)[60:], y[60:], atol=1e-3)
+    assert est.report_.poles == pytest.approx([0.8], abs=1e-6)
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [5.0, -3.0]])
+def test_a_linear_fit_goes_through_a_record_that_starts_anywhere(x):
+    rng = np.random.default_rng(1)
+    system = random_state_space(rng, 2, 2, 2, radius=0.98)
+    u = rng.standard_normal((800, 2)) + 2.0
+    y = system.simulate(u, np.array(x))[0]
+    est = SystemIdentifier(n_nonlinear=0, max_seconds=60).fit(u, y)
+    assert est.model_.n_hidden == 2
+    fitted = est.predict(u, state=est.initial_states_)
+    assert np.abs(fitted - y).max() < 1e-6 * y.std()

@@ -63,6 +63,8 @@ class IdentificationReport(Report):
     refinement_steps : int
     output_size : ndarray of shape (n_outputs,)
         Standard deviation of the outputs.
+    delays : tuple of int
+        Dead time of each input, in samples.
     notes : tuple of str
     findings : tuple of Finding
         What to be careful about.
@@ -87,6 +89,7 @@ class IdentificationReport(Report):
     output_size: Array
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    delays: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         lines = ["gloree system identification"]
@@ -111,6 +114,8 @@ class IdentificationReport(Report):
                 lines.append(f"  {name:<28}{100 * value:>10.4g}")
         radius = float(np.abs(self.poles).max(initial=0.0))
         lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
+        if any(self.delays):
+            lines.append(f"  dead times of the inputs: {', '.join(map(str, self.delays))} samples")
         ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
         lines.append(f"  inputs: condition number of windows {self.input_condition:.2g}, {ridge}")
         lines += [f"  note: {note}" for note in self.notes]

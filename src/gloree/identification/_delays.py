@@ -18,8 +18,8 @@ from gloree.identification._weighted_records import WeightedRecords, shifted
 from gloree.sequences import Array, IntArray
 
 MOST_DELAY = 400  # samples, at most; and an eighth of the longest record
-SCANNED = (1, 2, 4)  # orders of the ARX models of the scans
-PASSES = 3  # rounds over all inputs
+SCANNED = (1, 3)  # orders of the ARX models of the scans
+PASSES = 2  # rounds over all inputs
 SAME_SQUARES = 1.02
 """Of delays whose squared errors are within this factor of the least, the longest is proposed."""
 

@@ -37,7 +37,7 @@ SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-TIME, TIME_ALONE = 0.3, 0.7  # shares of the time for the search, with networks to follow or not
+TIME, TIME_ALONE = 0.3, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 NEARLY = 1.002
 """Errors within this factor of the least one are alike to networks, which have errors far below."""
@@ -87,9 +87,9 @@ class LinearFit:
     def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
         """Return the problem with inputs shifted by the delays.
 
-        The first rows of a record, whose inputs are from before it, do not count.
+        Rows in front of which inputs are not known do not count in it.
         """
-        return _delayed(problem, self.delays)
+        return _known(_shifted(problem, self.delays), self.delays)
 
     @property
     def order(self) -> int:
@@ -122,10 +122,9 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     steps = 1 if alone else TRAINING_STEPS
     fit = refine(start, rows, steps, settled=1e-6, limit=chosen.limit, ended=ended)
-    delayed = replace(problem, records=shifted_data(problem.records, delays))
-    linear, system, states = _along(delayed, fit)
-    slowest = float(np.abs(system.poles).max())
-    split = _delayed(problem, delays).split(memory_of(linear.model), slowest)
+    whole = _shifted(problem, delays)
+    linear, system, states = _along(whole, fit)
+    split = _known(whole, delays).split(memory_of(linear.model), float(np.abs(system.poles).max()))
     n_held = int(np.sum(np.abs(system.poles) > EDGE))
     findings: tuple[Finding, ...] = ()
     if n_held:
@@ -180,7 +179,7 @@ def other_orders(
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     ended = _limit(budget, TIME / 2)
     found = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
-    linear, system, states = _along(replace(delayed, counted=problem.counted), found)
+    linear, system, states = _along(_shifted(problem, fit.delays), found)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
     return [replace(fit, **parts, end=found)]  # type: ignore[arg-type]
@@ -204,7 +203,7 @@ def refit_linear(
     start = with_states(fit.system, records)
     start = with_states(fit.system, records, start.error**2)
     found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, 1.0))
-    linear, system, states = _along(replace(delayed, counted=problem.counted), found)
+    linear, system, states = _along(_shifted(problem, fit.delays), found)
     detail = f"{found.n_steps} steps, {found.status.value}"
     parts = {"linear": linear, "system": system, "initial_states": states}
     return replace(fit, **parts, end=found, detail=detail)  # type: ignore[arg-type]
@@ -227,18 +226,24 @@ def _searched(
     starts += [each for n in lags for each in response_start(g[:n], f"response, {n} lags")]
     larger = {min(order + extra, supported) for extra in LARGER}
     found = search_systems(records, sorted({order, *larger}), starts, ended, followed=FOLLOWED)
-    return [trial for trial in found if trial.order == order] or found[:1]
+    # the larger ones come first, and time may be up before this one
+    exact = [trial for trial in found if trial.order == order]
+    return exact or search_systems(records, [order], starts, lambda: True) or found[:1]
 
 
-def _delayed(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
-    """The problem with inputs shifted; rows with inputs from before a record do not count."""
+def _shifted(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
+    return replace(problem, records=shifted_data(problem.records, delays))
+
+
+def _known(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
+    """Let rows in front of which delayed inputs are not known not count."""
     if not delays.any():
         return problem
-    records = shifted_data(problem.records, delays)
-    lead = np.minimum(int(delays.max()), records.lengths - 1)
-    step = np.arange(records.n_rows) - np.repeat(records.starts[:-1], records.lengths)
-    counted = problem.counted & (step >= np.repeat(lead, records.lengths))
-    return replace(problem, records=records, counted=counted)
+    starts, lengths = problem.records.starts[:-1], problem.records.lengths
+    step = np.arange(problem.records.n_rows) - np.repeat(starts, lengths)
+    lead = np.minimum(int(delays.max()), lengths - 1)
+    known = problem.counted & (step >= np.repeat(lead, lengths))
+    return replace(problem, counted=known, held_out=problem.held_out & known)
 
 
 def weighted_records(problem: IdentificationProblem) -> WeightedRecords:

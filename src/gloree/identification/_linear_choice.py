@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,11 +28,13 @@ from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
 
 SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
+SHORT = 100  # rows: poles that such a record can tell are not slow in shorter ones either
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
+PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
 FIRST = 4  # a record that is left out keeps this part of a block to find its state
 MOST_ALONE = 40  # so many records are left out in two halves
-FOLD_STEPS, LIMIT_STEPS = 4, 12
+FOLD_STEPS, LIMIT_STEPS = 3, 8
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
 MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
@@ -76,7 +78,7 @@ def choose(
     ended: Callable[[], bool] = lambda: False,
 ) -> tuple[Candidate, list[Candidate]]:
     """Return the candidate that is taken, and all that were cross-validated."""
-    slow = 1.0 - SLOW / max(len(u) for u in records.u)
+    slow = 1.0 - SLOW / max(SHORT, *(len(u) for u in records.u))
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
         radius = float(np.abs(trial.fit.system.poles).max())
@@ -95,13 +97,17 @@ def choose(
         if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
             continue
         judged = [_judged(each, records, splits, ended) for each in _worthwhile(alike)]
+        if ended():
+            judged = [_penalised(each, records) for each in judged]
         if judged:
             tried += judged
             best.append(_least(judged))
     chosen = best[0]
-    if len(best) > 1 and not ended():
+    if len(best) > 1:
         stretches = whole_records(records) or contiguous(records)
         judged = [_judged(each, records, stretches, ended) for each in best]
+        if ended():
+            judged = [_penalised(each, records) for each in best]
         least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
         for candidate, error in zip(best[1:], errors, strict=True):
             if error < SLOW_GAIN * least:
@@ -140,6 +146,14 @@ def _least(candidates: Sequence[Candidate]) -> Candidate:
     return best
 
 
+def _penalised(candidate: Candidate, records: WeightedRecords) -> Candidate:
+    """Error on the rows of the fit, for its free weights, where there is no time to refit."""
+    system = candidate.fit.system
+    d, q = system.B.shape[1], system.C.shape[0]
+    share = PENALTY * (system.order * (d + q) + d * q + q) / max(records.n_counted, 1.0)
+    return replace(candidate, blocks=np.array([candidate.fit.error**2 * math.exp(share)]))
+
+
 def _judged(
     candidate: Candidate,
     records: WeightedRecords,
@@ -176,7 +190,7 @@ def _judged(
                     if weight:
                         blocks.append(float(squares[rows].sum()) / weight)
     kept = np.minimum(np.nan_to_num(np.array(blocks), nan=1e12), 1e12)
-    return Candidate(candidate.fit, candidate.limit, candidate.kind, candidate.start, kept)
+    return replace(candidate, blocks=kept)
 
 
 def _states(

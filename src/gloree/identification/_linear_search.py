@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from gloree.identification._linear_starts import (
     LinearStart,
@@ -36,12 +34,12 @@ FACTORS = (6, 36)
 FEWEST_MEANS = 60  # averages that are worth a start
 
 FOLLOWED = 2  # starts of an order that descend for the first steps
-FIRST_STEPS, MORE_STEPS = 5, 25
-SETTLED = 1e-5
+FIRST_STEPS, MORE_STEPS = 4, 16
+SETTLED = 1e-4
 PILOT = 3  # the small order at which all starts are tried
 BEST_STARTS = 3  # starts of each of the two orders that are tried at all orders
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
-NOTHING = 1e-7  # Hankel singular values, relative to the largest, that count as none then
+NEAR = 2.0  # truncations whose squares are within this factor of those of a fit are followed
 BALANCED_ROWS = 4000  # steps over which systems are balanced
 
 
@@ -90,40 +88,48 @@ def search_systems(
     more_steps: int = MORE_STEPS,
     followed: int = FOLLOWED,
 ) -> list[SystemTrial]:
-    """Best system of every order that starts support.
+    """Best system of every order that starts support, from the least order up.
 
-    From the largest order down: the balanced truncation of each is a start of the next. All starts
-    are tried at the largest order and at one small one, the best of these at all others. Of a
-    record that a system explains exactly no order beyond that of the system is tried.
+    All starts are tried at one small order and at the largest, the best of these at all others. A
+    system that explains the records exactly is the last. Then, from the largest order down, the
+    balanced truncation of each is a start of the next.
     """
-    descending = sorted(orders, reverse=True)
-    pilots = {descending[0], min(descending, key=lambda order: abs(order - PILOT))}
+    ascending = sorted(orders)
+    pilots = {ascending[-1], min(ascending, key=lambda order: abs(order - PILOT))}
     best: dict[str, LinearStart] = {}
-    ranked = {order: _ranked(order, starts, records, ended) for order in pilots}
+    ranked = {order: _ranked(order, starts, records, ended) for order in sorted(pilots)}
     for candidates in ranked.values():
         best |= {start.name: start for _, start in candidates[:BEST_STARTS]}
-    trials: list[SystemTrial] = []
-    above: OutputErrorFit | None = None
-    for order in descending:
-        if trials and (order > _exact_order(above) or ended()):
-            continue
+    trials: dict[int, SystemTrial] = {}
+    for order in ascending:
+        if trials and ended():
+            break
         candidates = ranked.get(order) or _ranked(order, list(best.values()), records, ended)
-        chosen = [(fit, start.name) for fit, start in candidates]
-        if above is not None:
-            chosen.append((fit_inputs(*truncated(above, order), records), "truncation"))
-        chosen = [each for each in chosen if math.isfinite(each[0].squares)]
+        chosen = [SystemTrial(fit, start.name) for fit, start in candidates[:followed]]
+        chosen = [each for each in chosen if math.isfinite(each.fit.squares)]
         if not chosen:
             continue
-        chosen = sorted(chosen, key=lambda each: each[0].squares)[:followed]
-        for steps in (FIRST_STEPS, more_steps):
-            chosen = [
-                (refine(fit, records, steps, settled=SETTLED, ended=ended), name)
-                for fit, name in chosen
-            ]
-            chosen = sorted(chosen, key=lambda each: each[0].squares)[:1]
-        above, name = chosen[0]
-        trials.append(SystemTrial(above, name))
-    return trials[::-1]
+        chosen = [_refined(each, records, FIRST_STEPS, ended) for each in chosen]
+        found = min(chosen, key=lambda each: each.fit.squares)
+        trials[order] = _refined(found, records, more_steps, ended)
+        if trials[order].fit.error <= EXACT:
+            break
+    above: SystemTrial | None = None
+    for order in sorted(trials, reverse=True):
+        if above is not None and not ended():
+            start = SystemTrial(fit_inputs(*truncated(above.fit, order), records), "truncation")
+            if start.fit.squares < NEAR * trials[order].fit.squares:
+                found = _refined(start, records, FIRST_STEPS, ended)
+                if found.fit.squares < trials[order].fit.squares:
+                    trials[order] = _refined(found, records, more_steps, ended)
+        above = trials[order]
+    return [trials[order] for order in sorted(trials)]
+
+
+def _refined(
+    trial: SystemTrial, records: WeightedRecords, max_steps: int, ended: Callable[[], bool]
+) -> SystemTrial:
+    return replace(trial, fit=refine(trial.fit, records, max_steps, settled=SETTLED, ended=ended))
 
 
 def _ranked(
@@ -141,14 +147,6 @@ def _ranked(
         if found and ended():
             break
     return sorted(found, key=lambda each: each[0].squares)
-
-
-def _exact_order(fit: OutputErrorFit | None) -> float:
-    """States that a fit without error may need, about; infinite with an error."""
-    if fit is None or fit.error > EXACT:
-        return math.inf
-    values, _, _ = balanced(fit.system.A, fit.system.B, fit.system.C, BALANCED_ROWS)
-    return 1 + int(np.sum(values > NOTHING * values[0]))
 
 
 def truncated(fit: OutputErrorFit, order: int) -> tuple[Array, Array]:

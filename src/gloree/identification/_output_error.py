@@ -33,7 +33,11 @@ LARGEST_MODULUS = 1.0 - 1e-6
 PRIOR = 1e-12
 """Least weight of |x_0 - equilibrium|^2, where a free decay has the energy |x_0|^2."""
 
-BLOCK_NUMBERS = 2**22  # entries of a block of derivatives, about
+WELL_PREDICTED = 0.5
+"""Where a step gains at least this share of what was predicted, B, D, c and x_0 need not be solved
+for anew: the next step moves them too."""
+
+BLOCK_NUMBERS = 2**17  # entries of a block of derivatives, about
 DIRECTION = 1e-13  # eigenvalues of scaled normal equations below which a direction is left out
 
 
@@ -154,6 +158,9 @@ def refine(
             step, predicted = parts.solve(damping, tangent.shape[1])
             candidate = _moved(fit, parts, step, tangent, records, prior, limit)
             gain = now - candidate.squares
+            if gain < WELL_PREDICTED * predicted and math.isfinite(candidate.squares):
+                candidate = _solved(candidate.system, candidate.states, records, prior)
+                gain = now - candidate.squares
             if gain > 0.0 or predicted <= 1e-16 * now:
                 break
             damping = max(4.0 * damping, 1e-9)
@@ -197,7 +204,7 @@ def _moved(
     prior: Array,
     limit: float,
 ) -> OutputErrorFit:
-    """Fit after a step of all unknowns, with B, D, c and x_0 solved for once more."""
+    """Fit after a step of all unknowns."""
     system, n = fit.system, fit.system.order
     change = tangent @ step[: tangent.shape[1]]
     moved = _with_linear(system, step[tangent.shape[1] :])
@@ -207,7 +214,11 @@ def _moved(
         return replace(fit, squares=math.inf)
     C = system.C + change[n * n :].reshape(system.C.shape)
     states = fit.states + parts.gains[:, :, -1] - parts.gains[:, :, :-1] @ step
-    return _solved(replace(moved, A=A, C=C), states, records, prior)
+    moved = replace(moved, A=A, C=C)
+    n_rows = max(len(u) for u in records.u)
+    away = np.array([moved.equilibrium(u[0], n_rows) for u in records.u]) - states
+    squares = squares_of(moved, states, records) + float(np.sum((away @ prior) * away))
+    return OutputErrorFit(moved, states, squares, records.n_counted)
 
 
 def _with_linear(system: LinearSystem, step: Array) -> LinearSystem:
@@ -327,7 +338,10 @@ def _gram(
         parts.append(residual[..., None])
         columns = np.concatenate(parts, axis=3) * np.sqrt(w)[..., None]
         columns = columns.reshape(r, count * q, -1)
-        gram = columns.transpose(0, 2, 1) @ columns
+        # a product of one matrix with its own transpose is half the work
+        alone = r == 1
+        gram = columns[0].T @ columns[0] if alone else columns.transpose(0, 2, 1) @ columns
+        gram = gram.reshape(r, *gram.shape[-2:])
         total = gram if total is None else total + gram
     assert total is not None
     return total

@@ -32,7 +32,7 @@ from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
 SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
-EXACT = 1e-3  # errors, relative to the outputs' size, that count as none
+EXACT = 0.01  # errors below this share of the outputs' size are alike
 STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
@@ -174,7 +174,7 @@ class _Stages:
 def _unlike(search: Search, model: IORNN) -> list[Finding]:
     """Warn where errors on training and on held-out rows differ several-fold.
 
-    Errors near rounding are alike. A training error may be large at the start of a single record.
+    Errors near rounding are alike; a training error may be large at the start of one record.
     """
     split = search.split
     fitted, outside = (search.problem.error(model, r) for r in (split.training, split.held_out))
@@ -243,4 +243,5 @@ def _report(
         output_size=problem.output_size,
         notes=notes,
         findings=tuple(findings),
+        delays=tuple(fit.delays.tolist()),
     )
