@@ -226,7 +226,9 @@ def _searched(
     starts += [each for n in lags for each in response_start(g[:n], f"response, {n} lags")]
     larger = {min(order + extra, supported) for extra in LARGER}
     found = search_systems(records, sorted({order, *larger}), starts, ended, followed=FOLLOWED)
-    return [trial for trial in found if trial.order == order] or found[:1]
+    # the larger ones come first, and time may be up before this one
+    exact = [trial for trial in found if trial.order == order]
+    return exact or search_systems(records, [order], starts, lambda: True) or found[:1]
 
 
 def _shifted(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:

@@ -162,21 +162,25 @@ def _best_of_kinds(starts: Sequence[Start]) -> list[Start]:
 
 
 def judged_start(search: Search, end: SearchEnd) -> float:
-    """Error of a start; polynomials that are not bounded by far must be better by a margin.
+    """Error of a start; where kinds compete, polynomials must be better by a margin.
 
-    Infinite for polynomials that explode when the inputs are somewhat larger than in the records.
+    Infinite for polynomials that explode when the inputs are somewhat larger than in the records,
+    or when the records start from a state of zero.
     """
-    error = search.judged(end)
-    if not search.problem.settings.auto or not _is_polynomial(end.model.activation):
+    error, model = search.judged(end), end.model
+    if not _is_polynomial(model.activation):
         return error
-    model = end.model
     assert model.direct_weights is not None
+    d = search.problem.records.n_inputs
     louder = model.replace(
         input_weights=LOUDER * model.input_weights, direct_weights=LOUDER * model.direct_weights
     )
-    if not math.isfinite(search.problem.error(louder, search.split.everything)):
-        return math.inf
-    return error / POLYNOMIAL_GAIN
+    from_zero = model.input_weights.copy()
+    from_zero[:, d:] = 0.0
+    for changed in (louder, model.replace(input_weights=from_zero)):
+        if not math.isfinite(search.problem.error(changed, search.split.everything)):
+            return math.inf
+    return error / POLYNOMIAL_GAIN if search.problem.settings.auto else error
 
 
 def _is_polynomial(activation: Activation) -> bool:

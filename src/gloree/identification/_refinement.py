@@ -99,6 +99,8 @@ def refine_network(
     many = split.training.n_counted > 1.5 * FIRST_ROWS
     long = many or origins[0].quick is not origins[0].search
     kept = 1.0 - FIRST_TIME if long else LAST_TIME
+    if many:
+        finalists = (min(finalists, key=lambda start: start.error),)
     history: History = ()
     refined: list[Start] = []
     for number, start in enumerate(finalists):
@@ -125,7 +127,11 @@ def refine_network(
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)
-    if not compared.is_certain:
+    if not math.isfinite(judged_start(search, search.measured(model))):
+        compared = replace(compared, gain=-math.inf)
+        note = "polynomials explode on inputs a little larger than these: the linear model was kept"
+        model, notes = linear.model, (*notes, note)
+    elif not compared.is_certain:
         note = (
             f"the nonlinearity is not worth having: its gain over the linear model is within what "
             f"{compared.n_rows:,} held-out samples, as good as {compared.n_independent:,.0f} "
