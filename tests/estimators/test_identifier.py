@@ -564,7 +564,7 @@ def test_parameters_are_checked_when_fitting(options, error, message, record):
 
 
 # the very slow pole that explains the drift may lie outside the unit circle at first
-@pytest.mark.filterwarnings("ignore:.*unstable pole:gloree.diagnostics.GloreeWarning")
+@pytest.mark.filterwarnings("ignore:.*edge of stability:gloree.diagnostics.GloreeWarning")
 def test_a_drifting_output_is_pointed_out():
     u, y = saturation(2000)
     drifting = y + np.linspace(0.0, 20.0 * y.std(), 2000)

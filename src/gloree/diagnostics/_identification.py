@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OrderTrial:
-    """One order of the linear model: the last singular value of the Hankel matrix that it keeps.
+    """One order of the linear model, and its least Hankel singular value.
 
-    `error` is the root mean square simulation error on held-out data, in units of the outputs'
-    size, `n_moved` the number of unstable poles that were moved inside the unit circle.
+    `error` is the root mean square simulation error on blocks left out, in units of the outputs'
+    size, `n_moved` the number of poles that are held at the edge of stability.
     """
 
     order: int
@@ -99,7 +99,9 @@ class IdentificationReport(Report):
         lines.append(f"  {'total':<20}{self.seconds:>9.3f}")
         lines += ["", f"  {'order':>7}{'singular value':>16}{'held-out error %':>18}"]
         for trial in self.orders:
-            note = f"  ({trial.n_moved} unstable poles moved)" if trial.n_moved else ""
+            note = (
+                f"  ({trial.n_moved} poles held at the edge of stability)" if trial.n_moved else ""
+            )
             lines.append(
                 f"  {trial.order:>7}{trial.singular_value:>16.3g}{100 * trial.error:>18.4g}{note}"
             )
