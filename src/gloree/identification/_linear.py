@@ -39,13 +39,7 @@ MOMENT_ROWS = 100_000
 
 TIME, TIME_ALONE = 0.3, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
-NEARLY = 1.002
-"""Errors within this factor of the least one are alike to networks, which have errors far below."""
-
-LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
-FOLLOWED = 4  # starts of a given order that descend
-
-MORE_STATES = 2  # of the other order that networks start from, at least
+MORE_STATES = 2  # of the other order that networks start from
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
@@ -159,30 +153,28 @@ def other_orders(
     """The linear model of another order that networks may do better from, if there is one.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
-    is the least order with nearly the least error of all, on the rows that they were fitted to, and
-    it has two states more at least.
+    model has two states more.
     """
     if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
         return []
-    alike = [each for each in fit.systems if np.abs(each.fit.system.poles).max() <= fit.limit]
-    errors = [each.fit.error for each in alike]
-    close = [
+    order = fit.order + MORE_STATES
+    found = [
         each
-        for each in alike
-        if each.fit.error <= NEARLY * min(errors) and each.order >= fit.order + MORE_STATES
+        for each in fit.systems
+        if each.order == order and np.abs(each.fit.system.poles).max() <= fit.limit
     ]
-    if not close:
+    if not found:
         return []
-    chosen = min(close, key=lambda each: each.order)
+    chosen = found[0]
     delayed = fit.delayed(problem)
     rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     ended = _limit(budget, TIME / 2)
-    found = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
+    fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
     linear, system, states = _along(_shifted(problem, fit.delays), found)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
-    return [replace(fit, **parts, end=found)]  # type: ignore[arg-type]
+    return [replace(fit, **parts, end=fitted)]  # type: ignore[arg-type]
 
 
 def refit_linear(

@@ -103,7 +103,9 @@ def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
         kinds.append(made)
     in_turns = [start for turn in zip_longest(*kinds) for start in turn if start is not None]
     chosen = in_turns[:FIRST_TRIALS]
-    for n_steps in (FIRST_STEPS, LAST_STEPS // LAST_TRIALS):
+    # one start of a kind leaves nothing to choose but the kind
+    last = LAST_STEPS // LAST_TRIALS if len(chosen) > LAST_TRIALS + 1 else FIRST_STEPS
+    for n_steps in (FIRST_STEPS, last):
         tried: list[Start] = []
         for start in chosen:
             if tried and budget.left() < enough:
