@@ -39,6 +39,8 @@ MOMENT_ROWS = 100_000
 
 TIME, TIME_ALONE = 0.3, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
+LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
+FOLLOWED = 4  # starts of a given order that descend
 MORE_STATES = 2  # of the other order that networks start from
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
