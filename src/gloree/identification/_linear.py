@@ -173,7 +173,7 @@ def other_orders(
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
     ended = _limit(budget, TIME / 2)
     fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
-    linear, system, states = _along(_shifted(problem, fit.delays), found)
+    linear, system, states = _along(_shifted(problem, fit.delays), fitted)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
     return [replace(fit, **parts, end=fitted)]  # type: ignore[arg-type]
