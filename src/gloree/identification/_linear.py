@@ -155,7 +155,7 @@ def other_orders(
     """The linear model of another order that networks may do better from, if there is one.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
-    model has two states more.
+    model has two states more, or as many more as the next one that is sound.
     """
     if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
         return []
@@ -163,11 +163,11 @@ def other_orders(
     found = [
         each
         for each in fit.systems
-        if each.order == order and np.abs(each.fit.system.poles).max() <= fit.limit
+        if each.order >= order and np.abs(each.fit.system.poles).max() <= fit.limit
     ]
     if not found:
         return []
-    chosen = found[0]
+    chosen = min(found, key=lambda each: each.order)
     delayed = fit.delayed(problem)
     rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)

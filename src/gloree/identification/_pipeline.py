@@ -174,7 +174,7 @@ class _Stages:
 def _unlike(search: Search, model: IORNN) -> list[Finding]:
     """Warn where errors on training and on held-out rows differ several-fold.
 
-    Errors near rounding are alike; a training error may be large at the start of one record.
+    Errors below a percent are alike; that on training rows may be large at the start of a record.
     """
     split = search.split
     fitted, outside = (search.problem.error(model, r) for r in (split.training, split.held_out))
