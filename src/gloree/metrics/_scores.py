@@ -85,48 +85,57 @@ class SquaredErrors(Sums):
         Mean of the outputs, sum of their squares about it, and the largest magnitude.
     residual : ndarray of shape (n_outputs,)
         Sum of the squares of the errors.
+    missing : ndarray of shape (n_outputs,)
+        Rows in which the output is NaN, which do not count.
     """
 
-    n_rows: Array
+    n_rows: float
     mean: Array
     spread: Array
     residual: Array
     largest: Array
+    missing: Array
+
+    @property
+    def counted(self) -> Array:
+        """Rows in which each output is there."""
+        return self.n_rows - self.missing
 
     @classmethod
     def of(cls, values: Array, errors: Array) -> SquaredErrors:
         """Sums of some rows, of shape (n_rows, n_outputs); values that are NaN are missing."""
         missing = np.isnan(values)
-        n_rows = np.sum(~missing, axis=0).astype(np.float64)
+        n_missing = np.asarray(missing.sum(axis=0), dtype=np.float64)
         if missing.any():
             values, errors = (np.where(missing, 0.0, each) for each in (values, errors))
-        mean = values.sum(axis=0) / np.maximum(n_rows, 1.0)
+        mean = values.sum(axis=0) / np.maximum(values.shape[0] - n_missing, 1.0)
         return cls(
-            n_rows,
+            float(values.shape[0]),
             mean,
             np.sum(np.where(missing, 0.0, values - mean) ** 2, axis=0),
             np.sum(errors**2, axis=0),
             np.abs(values).max(axis=0, initial=0.0),
+            n_missing,
         )
 
     def merge(self, other: object) -> SquaredErrors:
         """Return the sums of both: squares about the joint mean, so that nothing cancels."""
         both = super().merge(other)
         assert isinstance(other, SquaredErrors)
-        share = other.n_rows / np.maximum(both.n_rows, 1.0)
+        share = other.counted / np.maximum(both.counted, 1.0)
         moved = other.mean - self.mean
         return replace(
             both,
             mean=self.mean + moved * share,
-            spread=both.spread + moved**2 * self.n_rows * share,
+            spread=both.spread + moved**2 * self.counted * share,
             largest=np.maximum(self.largest, other.largest),
         )
 
     def r2(self) -> float:
         """R^2, averaged over the outputs that vary."""
-        varies = self.spread > self.n_rows * (1e-12 * self.largest) ** 2
+        varies = self.spread > self.counted * (1e-12 * self.largest) ** 2
         if not varies.any():
-            what = "constant" if self.n_rows.any() else "missing in all rows that count"
+            what = "constant" if self.counted.any() else "missing in all rows that count"
             raise ValueError(f"`Y` is {what}: R^2 is not defined")
         return float(np.mean(1.0 - self.residual[varies] / self.spread[varies]))
 
