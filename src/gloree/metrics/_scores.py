@@ -105,7 +105,7 @@ class SquaredErrors(Sums):
     def of(cls, values: Array, errors: Array) -> SquaredErrors:
         """Sums of some rows, of shape (n_rows, n_outputs); values that are NaN are missing."""
         missing = np.isnan(values)
-        n_missing = np.asarray(missing.sum(axis=0), dtype=np.float64)
+        n_missing: Array = missing.astype(np.float64).sum(axis=0)
         if missing.any():
             values, errors = (np.where(missing, 0.0, each) for each in (values, errors))
         mean = values.sum(axis=0) / np.maximum(values.shape[0] - n_missing, 1.0)
