@@ -75,8 +75,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         input does not cause is named by a warning where `detrend` is None.
     initial : {"auto", "equilibrium", "rest"} or array, default "auto"
         State of `predict` and `score` before the first row where they are not told otherwise. In
-        the fit, the initial state of every record is free, and starts from the equilibrium of its
-        first input.
+        the fit, the initial state of every record is free. "auto" takes the mean of these where a
+        pole of the model is so slow (an integrator) that inputs tell nothing of the state.
     max_seconds : float, default 60
         Limit on the time for the whole fit. What is tried is counted, not timed: two fits that end
         before are equal, and where time is up a note in the report says so.
@@ -205,6 +205,7 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         data = read_records(u, y, lengths, gaps=True)
         check_records(data, settings)
         screened = screen_records(data, settings.detrend)
+        check_records(data, settings, int(screened.counted.sum()))
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
         found = identify(IdentificationProblem.of(screened, settings, engine))
@@ -213,6 +214,8 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
+        slowest = float(np.abs(found.report.poles).max(initial=0.0))
+        self._never_rests = slowest > 1.0 - 1.0 / int(data.lengths.max())
         emit(found.report.findings)
         return self
 
@@ -358,6 +361,9 @@ class SystemIdentifier(RegressorMixin, Estimator):  # type: ignore[misc]
         """What `initial` stands for: None for the parameter of the estimator."""
         if initial is not None or state is not None:
             return initial
+        if isinstance(self.initial, str) and self.initial == "auto" and self._never_rests:
+            # what inputs tell of the state of an integrator is nothing
+            return self.initial_states_.mean(axis=0)
         return self.initial
 
 

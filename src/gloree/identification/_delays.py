@@ -1,18 +1,19 @@
 """Dead times of inputs: proposed by scans of small ARX models, taken where systems gain by them.
 
 A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
-orders fit better with it, or as well with at least two states fewer.
+orders fit better with it, or as well with as many states fewer as the delay has samples.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
-from gloree.identification._output_error import fit_inputs, refine
+from gloree.identification._output_error import OutputErrorFit, fit_inputs, refine, run_records
 from gloree.identification._weighted_records import WeightedRecords, shifted
 from gloree.sequences import Array, IntArray
 
@@ -24,11 +25,14 @@ SAME_SQUARES = 1.02
 
 SHORTEST = 2  # samples; a system without direct path has a delay of one
 TRIAL_ORDERS = (1, 2, 3, 5)
+PLAIN_ORDERS = (*TRIAL_ORDERS, 10)  # those without delays, which a smooth response may need
 TRIAL_ROWS, TRIAL_STEPS = 4000, 12
-SAVED = 2  # states that a delay has to save where it does not lower the error
+SAVED = 2  # states that a delay has to save where it does not lower the error, at least
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
 SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
 
+MEANS = 12  # means over lags that are left out, by which a delay is checked
+MISSED = 0.05  # share of the residual that these may explain
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
 
 
@@ -40,17 +44,49 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
         return none
     cut = int(max(delays.max() for delays in proposals)) + 1
     few = records.first(TRIAL_ROWS + cut)
-    plain = _trials(few, none, cut, ended)
+    plain = _trials(few, none, cut, ended, PLAIN_ORDERS)
     best, chosen, order = none, plain, 0
     for delays in proposals:
         trials = _trials(few, delays, cut, ended)
-        if trials and _gains(trials, chosen, few.n_counted):
+        if trials and _gains(trials, chosen, few.n_counted, int(delays.max())):
             best, chosen = delays, trials
     if best is none:
         return none
     order = _least_order(chosen, few.n_counted)
     trial = next(each for each in chosen if each.order == order)
-    return _polished(few, best, cut, trial, ended)
+    delays, fit = _polished(few, best, cut, trial, ended)
+    return none if _missed(few, delays, cut, fit) > MISSED else delays
+
+
+def _missed(records: WeightedRecords, delays: IntArray, cut: int, fit: OutputErrorFit) -> float:
+    """Share of the residual that inputs explain which the delays leave out; none of it should.
+
+    Means over neighbouring lags are the regressors: few of them, of a response that is smooth.
+    """
+    if fit.error <= EXACT:
+        return 0.0
+    rows: list[Array] = []
+    targets: list[Array] = []
+    q = records.n_outputs
+    moved = shifted(records, delays).after(cut)
+    for group, residual, _ in run_records(fit.system, fit.states, moved):
+        for place, i in enumerate(group.numbers.tolist()):
+            n = int(group.lengths[place])
+            good = np.asarray((group.w[place, :n] > 0.0).all(axis=1))
+            u = np.vstack((np.zeros((1, records.n_inputs)), np.cumsum(records.u[i], axis=0)))
+            t = cut + np.flatnonzero(good)
+            columns = []
+            for k, delay in enumerate(delays.tolist()):
+                edges = np.unique(np.linspace(0, delay, min(delay, MEANS) + 1).astype(int))
+                ends = [u[np.maximum(t + 1 - edge, 0), k] for edge in edges]
+                columns += [a - b for a, b in pairwise(ends)]
+            rows.append(np.column_stack(columns))
+            targets.append(residual[place, :n][good].reshape(-1, q))
+    W, target = np.vstack(rows), np.vstack(targets)
+    W, target = W - W.mean(axis=0), target - target.mean(axis=0)
+    left = target - W @ np.linalg.lstsq(W, target, rcond=1e-10)[0]
+    free = max(len(W) - W.shape[1], 1) / max(len(W), 1)
+    return float(1.0 - np.sum(left**2) / np.sum(target**2) / free)
 
 
 def proposed_delays(records: WeightedRecords) -> list[IntArray]:
@@ -133,10 +169,14 @@ def _arx_error(covariances: Array, order: int, delays: IntArray) -> float:
 
 
 def _trials(
-    records: WeightedRecords, delays: IntArray, cut: int, ended: Callable[[], bool]
+    records: WeightedRecords,
+    delays: IntArray,
+    cut: int,
+    ended: Callable[[], bool],
+    orders: tuple[int, ...] = TRIAL_ORDERS,
 ) -> list[SystemTrial]:
     moved = shifted(records, delays).after(cut)
-    return search_systems(moved, TRIAL_ORDERS, few_starts(moved), ended, TRIAL_STEPS)
+    return search_systems(moved, orders, few_starts(moved), ended, TRIAL_STEPS)
 
 
 def _error(trials: list[SystemTrial]) -> float:
@@ -152,14 +192,15 @@ def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
     return min(each.order for each in trials if each.fit.error <= largest)
 
 
-def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
+def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float, longest: int) -> bool:
     """Whether new delays lower the error, or keep it with fewer states."""
     margin = _margin(n_counted)
     if _error(new) < LEAST_GAIN * _error(old):
         return True
     if _error(new) > margin * _error(old):
         return False
-    saved = 1 if _error(new) == EXACT else SAVED
+    # as many poles at zero, but for the one that a system without direct path has
+    saved = max(longest - 1, 1 if _error(new) == EXACT else SAVED)
     return _least_order(new, n_counted) <= _least_order(old, n_counted) - saved
 
 
@@ -169,16 +210,16 @@ def _polished(
     cut: int,
     trial: SystemTrial,
     ended: Callable[[], bool],
-) -> IntArray:
-    """Delays of least error near those that were found; of equal ones the longest."""
+) -> tuple[IntArray, OutputErrorFit]:
+    """Delays of least error near those that were found, of equal ones the longest; and the fit."""
     A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
-    def error(candidate: IntArray) -> float:
+    def fitted(candidate: IntArray) -> OutputErrorFit:
         moved = shifted(records, candidate).after(cut)
-        return max(refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6).error, EXACT)
+        return refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6)
 
-    now = error(delays)
+    fit = fitted(delays)
     for _ in range(PASSES):
         before = delays
         for k in range(len(delays)):
@@ -187,11 +228,12 @@ def _polished(
                     candidate = _with(delays, k, int(delays[k]) + step)
                     if candidate[k] < 0:
                         break
-                    value = error(candidate)
+                    trial_fit = fitted(candidate)
+                    value, now = max(trial_fit.error, EXACT), max(fit.error, EXACT)
                     better = value <= same * now if step > 0 else same * value < now
                     if not better:
                         break
-                    delays, now = candidate, min(value, now)
+                    delays, fit = candidate, trial_fit
         if np.array_equal(before, delays):
             break
-    return delays
+    return delays, fit

@@ -13,6 +13,7 @@ from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
 from gloree.identification._linear_choice import Candidate, choose
 from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
+from gloree.identification._linear_starts import response_start
 from gloree.identification._linear_system import LinearSystem, modal, network_of
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel
@@ -24,7 +25,7 @@ from gloree.identification._output_error import (
     with_states,
 )
 from gloree.identification._problem import IdentificationProblem, percent
-from gloree.identification._realisation import Realisation, supported_order
+from gloree.identification._realisation import Realisation, hankel_lags, supported_order
 from gloree.identification._split import RecordSplit
 from gloree.identification._weighted_records import WeightedRecords, shifted, shifted_data
 from gloree.models import IORNN
@@ -40,6 +41,11 @@ TIME, TIME_ALONE = 0.3, 0.7  # shares of the time for the search, with networks 
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 NEARLY = 1.002
 """Errors within this factor of the least one are alike to networks, which have errors far below."""
+
+LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
+FOLLOWED = 4  # starts of a given order that descend
+
+MORE_STATES = 2  # of the other order that networks start from, at least
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
@@ -108,7 +114,7 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     delays = find_delays(records.first(SEARCH_ROWS), ended)
     moved = shifted(records, delays).after(int(delays.max()))
     few = moved.first(SEARCH_ROWS)
-    trials = search_systems(few, orders, all_starts(few, [response.parameters]), ended)
+    trials = _searched(few, orders, response, ended)
     chosen, tried = choose(trials, few, ended)
     rows = records if alone else _training(problem, records)
     rows = shifted(rows, delays).after(int(delays.max()))
@@ -152,14 +158,19 @@ def other_orders(
     """The linear model of another order that networks may do better from, if there is one.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
-    is the least order with nearly the least error of all, on the rows that they were fitted to.
+    is the least order with nearly the least error of all, on the rows that they were fitted to, and
+    it has two states more at least.
     """
     if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
         return []
     alike = [each for each in fit.systems if np.abs(each.fit.system.poles).max() <= fit.limit]
     errors = [each.fit.error for each in alike]
-    close = [each for each in alike if each.fit.error <= NEARLY * min(errors)]
-    if not close or close[0].order == fit.order:
+    close = [
+        each
+        for each in alike
+        if each.fit.error <= NEARLY * min(errors) and each.order >= fit.order + MORE_STATES
+    ]
+    if not close:
         return []
     chosen = min(close, key=lambda each: each.order)
     delayed = fit.delayed(problem)
@@ -195,6 +206,26 @@ def refit_linear(
     detail = f"{found.n_steps} steps, {found.status.value}"
     parts = {"linear": linear, "system": system, "initial_states": states}
     return replace(fit, **parts, end=found, detail=detail)  # type: ignore[arg-type]
+
+
+def _searched(
+    records: WeightedRecords,
+    orders: list[int],
+    response: ImpulseResponse,
+    ended: Callable[[], bool],
+) -> list[SystemTrial]:
+    """Best systems of all orders; of a given one from more starts, and from larger systems."""
+    g = response.parameters
+    starts = all_starts(records, [g])
+    if len(orders) > 1:
+        return search_systems(records, orders, starts, ended)
+    (order,) = orders
+    supported = supported_order(*g.shape)
+    lags = hankel_lags(g.shape[0], order, *g.shape[1:])
+    starts += [each for n in lags for each in response_start(g[:n], f"response, {n} lags")]
+    larger = {min(order + extra, supported) for extra in LARGER}
+    found = search_systems(records, sorted({order, *larger}), starts, ended, followed=FOLLOWED)
+    return [trial for trial in found if trial.order == order] or found[:1]
 
 
 def weighted_records(problem: IdentificationProblem) -> WeightedRecords:

@@ -21,6 +21,7 @@ from gloree.identification._output_error import (
     fit_inputs,
     refine,
     run_records,
+    with_states,
 )
 from gloree.identification._realisation import pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
@@ -29,13 +30,15 @@ from gloree.sequences import Array
 SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
+FIRST = 4  # a record that is left out keeps this part of a block to find its state
+MOST_ALONE = 40  # so many records are left out in two halves
 FOLD_STEPS, LIMIT_STEPS = 4, 12
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
-MOST_LOSS = 1.05  # the least order is taken within this factor of the least error, and one s.e.
+MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
-SLOW_GAIN = 0.7  # ratio of errors on long stretches below which slow poles are taken
-POSSIBLE = 0.85  # ratio of errors on the rows of the fit above which that is out of reach
+SLOW_GAIN = 0.5  # ratio of errors on long stretches below which slow poles are taken
+POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Candidate:
         """Root mean square on the blocks."""
         return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
 
+    @property
+    def logs(self) -> Array:
+        """Logarithms of the mean squares: no single block or record decides alone."""
+        return np.asarray(np.log(np.maximum(self.blocks, EXACT**2)))
+
 
 def choose(
     trials: Sequence[SystemTrial],
@@ -81,7 +89,7 @@ def choose(
         by_kind[kind].append(Candidate(held, slow, kind, trial.start))
     tried: list[Candidate] = []
     best: list[Candidate] = []
-    splits = interleaved(records)
+    splits = whole_records(records) or interleaved(records)
     needed = POSSIBLE * min((max(each.fit.error, EXACT) for each in by_kind[0]), default=math.inf)
     for kind, alike in enumerate(by_kind):
         if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
@@ -92,11 +100,12 @@ def choose(
             best.append(_least(judged))
     chosen = best[0]
     if len(best) > 1 and not ended():
-        stretches = contiguous(records)
-        errors = [_judged(each, records, stretches, ended).error for each in best]
-        for candidate, error in zip(best[1:], errors[1:], strict=True):
-            if error < SLOW_GAIN * errors[best.index(chosen)]:
-                chosen = candidate
+        stretches = whole_records(records) or contiguous(records)
+        judged = [_judged(each, records, stretches, ended) for each in best]
+        least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
+        for candidate, error in zip(best[1:], errors, strict=True):
+            if error < SLOW_GAIN * least:
+                chosen, least = candidate, error
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
 
 
@@ -122,11 +131,11 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _least(candidates: Sequence[Candidate]) -> Candidate:
     """The least order whose error is not larger than the least by more than one standard error."""
-    best = min(candidates, key=lambda each: each.error)
+    best = min(candidates, key=lambda each: float(each.logs.mean()))
     for each in candidates:
-        apart = each.blocks - best.blocks
+        apart = each.logs - best.logs
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
-        if (apart.mean() <= spread or best.error == EXACT) and each.error <= MOST_LOSS * best.error:
+        if apart.mean() <= min(spread, 2.0 * math.log(MOST_LOSS)):
             return each
     return best
 
@@ -140,7 +149,11 @@ def _judged(
     """Refit without each fold from where the fit on all rows is, and add the errors on it."""
     blocks: list[float] = []
     for fold in splits:
-        left = [w * (part == 0)[:, None] for w, part in zip(records.w, fold, strict=True)]
+        whole = records.n_records >= FOLDS
+        left = [
+            w * (0.0 if whole and part.any() else (part == 0)[:, None])
+            for w, part in zip(records.w, fold, strict=True)
+        ]
         training = records.weighted(left)
         if training.n_counted == 0.0:
             continue
@@ -152,7 +165,8 @@ def _judged(
             limit=candidate.limit,
             ended=ended,
         )
-        for group, residual, _ in run_records(fit.system, fit.states, records):
+        states = _states(fit, training, records, fold)
+        for group, residual, _ in run_records(fit.system, states, records):
             for place, i in enumerate(group.numbers.tolist()):
                 n = len(fold[i])
                 squares = np.square(residual[place, :n]) * group.w[place, :n]
@@ -163,6 +177,35 @@ def _judged(
                         blocks.append(float(squares[rows].sum()) / weight)
     kept = np.minimum(np.nan_to_num(np.array(blocks), nan=1e12), 1e12)
     return Candidate(candidate.fit, candidate.limit, candidate.kind, candidate.start, kept)
+
+
+def _states(
+    fit: OutputErrorFit,
+    training: WeightedRecords,
+    records: WeightedRecords,
+    fold: Sequence[Array],
+) -> Array:
+    """States in front of records; of those left out, by their first rows, which are in no block."""
+    alone = training.counted == 0.0
+    if not alone.any():
+        return fit.states
+    first = [
+        w * (np.cumsum(part > 0) == 0)[:, None] for w, part in zip(records.w, fold, strict=True)
+    ]
+    states = fit.states.copy()
+    states[alone] = with_states(fit.system, records.weighted(first), fit.error**2).states[alone]
+    return states
+
+
+def whole_records(records: WeightedRecords) -> list[list[Array]]:
+    """Folds of whole records but for their first rows; none where there are too few records."""
+    if records.n_records < FOLDS:
+        return []
+    parts = FIRST * BLOCKS
+    fine = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in fine]
+    count = FOLDS if records.n_records < MOST_ALONE else 2
+    return [[each * (i % count == fold) for i, each in enumerate(numbers)] for fold in range(count)]
 
 
 def interleaved(records: WeightedRecords) -> list[list[Array]]:

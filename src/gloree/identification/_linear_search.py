@@ -41,7 +41,7 @@ SETTLED = 1e-5
 PILOT = 3  # the small order at which all starts are tried
 BEST_STARTS = 3  # starts of each of the two orders that are tried at all orders
 EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
-NOTHING = 1e-5  # Hankel singular values, relative to the largest, that count as none then
+NOTHING = 1e-7  # Hankel singular values, relative to the largest, that count as none then
 BALANCED_ROWS = 4000  # steps over which systems are balanced
 
 
@@ -88,6 +88,7 @@ def search_systems(
     starts: Sequence[LinearStart],
     ended: Callable[[], bool] = lambda: False,
     more_steps: int = MORE_STEPS,
+    followed: int = FOLLOWED,
 ) -> list[SystemTrial]:
     """Best system of every order that starts support.
 
@@ -113,7 +114,7 @@ def search_systems(
         chosen = [each for each in chosen if math.isfinite(each[0].squares)]
         if not chosen:
             continue
-        chosen = sorted(chosen, key=lambda each: each[0].squares)[:FOLLOWED]
+        chosen = sorted(chosen, key=lambda each: each[0].squares)[:followed]
         for steps in (FIRST_STEPS, more_steps):
             chosen = [
                 (refine(fit, records, steps, settled=SETTLED, ended=ended), name)
@@ -143,11 +144,11 @@ def _ranked(
 
 
 def _exact_order(fit: OutputErrorFit | None) -> float:
-    """States that a fit without error needs; infinite with an error."""
+    """States that a fit without error may need, about; infinite with an error."""
     if fit is None or fit.error > EXACT:
         return math.inf
     values, _, _ = balanced(fit.system.A, fit.system.B, fit.system.C, BALANCED_ROWS)
-    return int(np.sum(values > NOTHING * values[0]))
+    return 1 + int(np.sum(values > NOTHING * values[0]))
 
 
 def truncated(fit: OutputErrorFit, order: int) -> tuple[Array, Array]:

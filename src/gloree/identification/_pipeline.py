@@ -19,7 +19,6 @@ from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity,
 from gloree.identification._problem import IdentificationProblem
 from gloree.identification._ranking import Origin, RankedStarts, rank_starts
 from gloree.identification._refinement import (
-    OPTIMISTIC,
     RefinedLinear,
     RefinedNetwork,
     Refitted,
@@ -32,6 +31,8 @@ from gloree.models import IORNN
 from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
+SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
+EXACT = 1e-3  # errors, relative to the outputs' size, that count as none
 STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
@@ -74,7 +75,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        origins = [Origin(search, fit, Nonlinearity(fit.linear.model))]
+        origins = [Origin.of(search, fit, Nonlinearity(fit.linear.model))]
         starts = RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
@@ -128,7 +129,7 @@ def _origin(
     delayed = fit.delayed(problem)
     moments = Nonlinearity(fit.linear.model)
     moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
-    return Origin(Search(delayed, fit.split, budget, stages.show), fit, moments)
+    return Origin.of(Search(delayed, fit.split, budget, stages.show), fit, moments)
 
 
 def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
@@ -171,6 +172,26 @@ class _Stages:
             return before
 
 
+def _unlike(search: Search, model: IORNN) -> list[Finding]:
+    """Warn where errors on training and on held-out rows differ several-fold.
+
+    Errors near rounding are alike.
+    """
+    split = search.split
+    fitted, outside = (search.problem.error(model, r) for r in (split.training, split.held_out))
+    ratio = max(outside, EXACT) / max(fitted, EXACT)
+    if not (ratio > SEVERAL or ratio < 1.0 / SEVERAL):
+        return []
+    text = f"the error on held-out rows is {ratio:.2g} times that on training rows"
+    if ratio > SEVERAL:
+        text += ": the model fits what does not repeat, or parts of the data are unlike the others"
+        remedy = "give more data, or fewer units and states (`n_nonlinear`, `n_linear`)"
+    else:
+        text += ": parts of the data are unlike the others"
+        remedy = "look at the residuals of every record, and along each"
+    return [Finding(GloreeWarning, text, remedy)]
+
+
 def _report(
     problem: IdentificationProblem,
     fit: LinearFit,
@@ -199,13 +220,7 @@ def _report(
         notes += (text,)
     elif budget.ran_out:
         notes += ("the time was up before all that was planned had been tried",)
-    if network.nonlinear and network.error > OPTIMISTIC * network.training_error:
-        text = (
-            f"the error on held-out rows is {network.error / network.training_error:.1f} times "
-            f"that on training rows: the network fits what does not repeat"
-        )
-        remedy = "give more data, or fewer units and states (`n_nonlinear`, `n_linear`)"
-        findings.append(Finding(GloreeWarning, text, remedy))
+    findings += _unlike(origin.search, network.model)
     return IdentificationReport(
         sizes=sizes,
         stages=stages,

@@ -109,9 +109,12 @@ class IdentificationProblem:
         numbers = screened.n_missing, int(screened.spikes.size)
         return cls(records, *scales, settings, engine, counted, held_out, noted, *numbers)
 
-    def split(self, warm_up: int, modulus: float = LARGEST_MODULUS) -> RecordSplit:
+    def split(
+        self, warm_up: int, modulus: float = LARGEST_MODULUS, *, quick: bool = False
+    ) -> RecordSplit:
         """Cut the records into segments; see `split_records`."""
-        return split_records(self.records, warm_up, modulus, self.counted, self.held_out)
+        rows = self.counted, self.held_out
+        return split_records(self.records, warm_up, modulus, *rows, quick=quick)
 
     def unscaled(self, model: IORNN) -> IORNN:
         """Return the same network in the units of the original records."""

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product, zip_longest
 
+import numpy as np
+
 from gloree.activations import Activation
 from gloree.engine import Subset
 from gloree.identification._budget import Budget
-from gloree.identification._linear import LinearFit
+from gloree.identification._linear import LinearFit, memory_of
 from gloree.identification._networks import nested_partitions, unit_biases, with_shared_states
 from gloree.identification._nonlinearity import Nonlinearity, started, unless_explosive
 from gloree.identification._search import Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
 
+QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of the linear model
 TRIAL_ROWS = 10_000  # rows on which starts are compared
 OF_A_KIND = 2  # starts of one linear model, number of units and directions that are compared
 FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
@@ -37,11 +40,24 @@ where both compete: beyond the amplitudes of the records they may go anywhere.""
 
 @dataclass(frozen=True)
 class Origin:
-    """A linear model with its directions: what starts are made of."""
+    """A linear model with its directions: what starts are made of.
+
+    `quick` searches begin segments of short records by a warm-up, `search` runs them whole.
+    """
 
     search: Search
+    quick: Search
     fit: LinearFit
     moments: Nonlinearity
+
+    @classmethod
+    def of(cls, search: Search, fit: LinearFit, moments: Nonlinearity) -> Origin:
+        """Origin whose quick searches cut short records into segments that run side by side."""
+        memory = QUICK_MEMORIES * memory_of(fit.linear.model)
+        slowest = float(np.abs(fit.system.poles).max())
+        split = search.problem.split(memory, slowest, quick=True)
+        long = fit.split.training.n_visited >= split.training.n_visited
+        return cls(search, search if long else replace(search, split=split), fit, moments)
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class RankedStarts:
 def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
     """Make starts of all origins, and compare them on few rows, in two rounds of few steps."""
     enough = (1.0 - TRIAL_TIME) * budget.left()
-    rows = [origin.search.split.first_training(TRIAL_ROWS) for origin in origins]
+    rows = [origin.quick.split.first_training(TRIAL_ROWS) for origin in origins]
     kinds: list[list[Start]] = []
     n_made = 0
     for number, unit in product(
@@ -92,8 +108,13 @@ def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
         for start in chosen:
             if tried and budget.left() < enough:
                 break
-            search = origins[start.origin].search
-            end = search.descend(start.end.model, rows[start.origin], max_steps=n_steps)
+            search = origins[start.origin].quick
+            end = search.descend(
+                start.end.model,
+                rows[start.origin],
+                max_steps=n_steps,
+                max_seconds=budget.left() - enough,
+            )
             tried.append(replace(start, end=end, error=judged_start(search, end)))
         chosen = _best_of_kinds(tried)
     chosen = [start for start in chosen if math.isfinite(start.error)]

@@ -129,26 +129,31 @@ def messages_of_u_and_y(*, turned: bool = False) -> Iterator[None]:
         raise type(error)(text) from None
 
 
-def check_records(data: Sequences, settings: IdentificationSettings) -> None:
-    """Raise a TooFewSamplesError for records that are too short for the settings."""
+def check_records(
+    data: Sequences, settings: IdentificationSettings, n_counted: int | None = None
+) -> None:
+    """Raise a TooFewSamplesError for records that are too short for the settings.
+
+    Of all rows `n_counted` have outputs (None: all).
+    """
+    n_rows = data.n_rows if n_counted is None else n_counted
     needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
-    if data.n_rows < needed:
+    if n_rows < needed:
         raise TooFewSamplesError(
-            f"{data.n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
+            f"{n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
             f"at least {needed} are needed, and some thousand for a nonlinear one"
         )
     wanted, longest = settings.n_linear or 0, int(data.lengths.max())
-    if wanted and data.n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
+    if wanted and n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
         raise TooFewSamplesError(
-            f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower "
-            f"it"
+            f"{n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower it"
         )
     units = settings.n_nonlinear or 0
     # at least: those of the linear states not counted
     unknowns = units * (units + (settings.n_linear or 1) + data.n_inputs + data.n_outputs + 1)
-    if data.n_rows * data.n_outputs < unknowns:
+    if n_rows * data.n_outputs < unknowns:
         raise TooFewSamplesError(
-            f"{data.n_rows} samples of {data.n_outputs} output(s) are too few for "
+            f"{n_rows} samples of {data.n_outputs} output(s) are too few for "
             f"`n_nonlinear`={units}, with {unknowns} unknown weights: give more data, or lower it"
         )
     if settings.n_nonlinear != 0 and longest < LAG_WINDOW:

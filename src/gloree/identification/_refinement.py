@@ -21,12 +21,10 @@ LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
 MOST_STEPS = 120  # steps of the search for the whole network
+WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
 LAST_STEPS = 8  # steps on all rows, after everything is chosen
 LAST_TIME = 0.1  # share of the time that is kept for them
-
-OPTIMISTIC = 3.0
-"""Held-out errors so many times the training error, or more, are named."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,14 @@ def refine_network(
         finalists = (Start(end, math.inf, 0, 0),)
     budget = origins[0].search.budget
     begin, split = budget.left(), origins[0].search.split
-    long = split.training.n_counted > 1.5 * FIRST_ROWS
+    many = split.training.n_counted > 1.5 * FIRST_ROWS
+    long = many or origins[0].quick is not origins[0].search
     kept = 1.0 - FIRST_TIME if long else LAST_TIME
     history: History = ()
     refined: list[Start] = []
     for number, start in enumerate(finalists):
-        search = origins[start.origin].search
-        rows = search.split.first_training(FIRST_ROWS) if long else search.split.training
+        search = origins[start.origin].quick
+        rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
         limit = (budget.left() - kept * begin) / (len(finalists) - number)
         end = search.descend(start.end.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
         history += end.history
@@ -115,7 +114,8 @@ def refine_network(
     if long:
         limit = budget.left() - LAST_TIME * begin
         rows = search.split.training
-        end = search.descend(end.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
+        max_steps = MOST_STEPS if many else WHOLE_STEPS
+        end = search.descend(end.model, rows, max_steps=max_steps, max_seconds=limit)
         history += end.history
     moments = started(origin.fit, origin.moments.model)
     pair = (search.measured(end.model), search.measured(moments))
