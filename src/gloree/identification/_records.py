@@ -40,7 +40,7 @@ def read_records(
             "`y` is missing: an output record is needed (a fit requires y to be passed, but the "
             "target y is None)"
         )
-    given = _without_masks(y) if gaps else y
+    given = without_masks(y) if gaps else y
     inputs, outputs = read_inputs(u), read_inputs(given, "y")
     with messages_of_u_and_y():
         data = as_sequences(inputs, outputs, lengths=lengths, check_finite=False)
@@ -74,10 +74,10 @@ def _refuse_missing_inputs(data: Sequences) -> None:
     )
 
 
-def _without_masks(y: object) -> object:
+def without_masks(y: object) -> object:
     """Masked entries, and cells that tables lack, as NaN."""
     if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]):
-        return [_without_masks(part) for part in y]
+        return [without_masks(part) for part in y]
     if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
         masked: Any = y.astype(np.float64)
         return masked.filled(np.nan)
