@@ -12,20 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from gloree import datasets
 from gloree.sequences import as_sequences
 
 pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, **options):
-        path = tmp_path / "table.csv"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return datasets.read_csv(path, **options)
-
-    return write
 
 
 PLAIN = {

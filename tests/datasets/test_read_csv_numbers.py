@@ -5,19 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gloree import datasets
-
 pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, **options):
-        path = tmp_path / "table.csv"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return datasets.read_csv(path, **options)
-
-    return write
 
 
 def in_groups(value, decimals, mark, point):
@@ -89,6 +77,14 @@ def test_a_file_may_decide_itself_between_decimals_and_thousands(text, expected,
     np.testing.assert_array_equal(write(text, inputs="u", outputs="y").X.ravel(), expected)
 
 
+@pytest.mark.parametrize("code", ["192.168.100.200", "100.200.300", "01.2024"])
+def test_codes_of_other_columns_say_nothing_about_thousands(code, write):
+    text = f"host,u,y\n{code},1.200,0\n{code},2.300,7\n"
+    np.testing.assert_array_equal(write(text, inputs="u", outputs="y").X.ravel(), [1.2, 2.3])
+    with pytest.raises(ValueError, match="pass decimal="):
+        write(text.replace(",", ";"), inputs="u", outputs="y")
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "mark, point, separator",
@@ -147,6 +143,12 @@ def test_times_of_a_day_are_seconds_since_the_first(clock, expected, name, write
     table = write(f"{name};u;y\n" + "\n".join(rows))
     assert (table.inputs, table.outputs) == (("u",), ("y",))
     np.testing.assert_array_equal(table.time, np.array(expected, dtype=float))
+
+
+def test_dates_go_with_clock_times_that_stand_before_them(write):
+    text = "Time;Date;u;y\n23:00;31.12.2023;1;2\n01:00;02.01.2024;2;3\n"
+    stamps = np.array(["2023-12-31T23:00", "2024-01-02T01:00"], dtype="datetime64[ns]")
+    np.testing.assert_array_equal(write(text).time, stamps)
 
 
 def test_sequences_have_clocks_of_their_own(write):

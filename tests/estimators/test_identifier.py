@@ -348,12 +348,26 @@ def test_clone_and_parameters():
         "detrend": None,
         "initial": "auto",
         "max_seconds": 7,
+        "dt": None,
         "random_state": 1,
         "engine": None,
         "verbose": 0,
     }
     assert clone(est).get_params() == est.get_params()
     assert "n_linear=3" in repr(est)
+
+
+@pytest.mark.parametrize("dt", [0, -1.0, float("nan"), "1 s", True])
+def test_a_sampling_time_that_is_none_is_refused(dt):
+    u, y = saturation(100)
+    with pytest.raises((TypeError, ValueError), match="`dt`"):
+        SystemIdentifier(dt=dt).fit(u, y)
+
+
+def test_an_unknown_start_of_records_is_refused():
+    u, y = saturation(100)
+    with pytest.raises(ValueError, match="`initial` must be"):
+        SystemIdentifier(initial="middle").fit(u, y)
 
 
 def test_what_is_not_fitted_says_so():

@@ -77,7 +77,7 @@ def test_a_parameter_of_the_estimator_is_the_default(fitted, record):
         np.testing.assert_array_equal(fitted.predict(u), fitted.predict(u, initial="rest"))
         assert fitted.score(u, y) == fitted.score(u, y, initial="rest")
     finally:
-        del fitted.initial
+        fitted.initial = "auto"
 
 
 def test_first_outputs_tell_the_state(fitted, record):

@@ -61,7 +61,7 @@ def test_intervals_take_records_or_what_is_known_of_them(fitted):
     _, est, frames = fitted
     known = est.uncertainty(*frames)
     assert isinstance(known, Uncertainty)
-    u = frames[0].to_numpy()[:50]
+    u = frames[0][:50]
     one, two = (est.prediction_intervals(u, records=each) for each in (frames, known))
     assert np.array_equal(one.lower, two.lower)
     with pytest.raises(TypeError, match="`records` must be a pair"):

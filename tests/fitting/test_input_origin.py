@@ -1,5 +1,7 @@
 """Inputs with large means: the origin of the inputs is no matter, or the fit says so."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -266,3 +268,18 @@ def test_directions_of_a_labelling_network_are_in_the_order_of_its_units():
     est.fit(X * np.array([1.0, 30.0, 1.0, 1.0, 0.1]), labels)
     forward = est.report_.directions.forward
     np.testing.assert_array_equal(forward, np.arange(4) < est.model_.n_forward)
+
+
+def test_windows_of_inputs_with_a_mean_are_named():
+    """Zeros stand before the start of a sequence, far from inputs with a mean."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 10, 3))
+    weights = rng.standard_normal((2, 6)), 0.01 * np.eye(2), rng.standard_normal((2, 2))
+    Y = IORNN(*weights, lags=2).predict(X) + NOISE * rng.standard_normal((300, 10, 2))
+    est = SpectralRNNRegressor(2, lags=2, random_state=0, engine="serial")
+    est.fit(X, Y)
+    assert not any("zeros stand" in text for text in est.report_.warnings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.fit(X + 100.0, Y)
+    assert any("zeros stand in the windows" in text for text in est.report_.warnings)

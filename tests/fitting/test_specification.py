@@ -6,8 +6,9 @@ from helpers.generators import with_biases
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.activations import Polynomial
-from gloree.diagnostics import SpecificationWarning
+from gloree.diagnostics import OutlierWarning, SpecificationWarning
 from gloree.fitting._specification import missing_powers
+from gloree.models import IORNN
 
 SIZES = (500, 10, 5, 3, 3)
 WRONG = {
@@ -126,6 +127,32 @@ NULLS = {
     "one record": {"sizes": (1, 3000, 5, 3, 3)},
 }
 REPLICATIONS = 200
+
+
+def test_a_fit_that_parts_of_the_data_contradict_is_named():
+    """Units with biases fitted without: settled, and far from what parts of the data ask for."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((1000, 20, 4))
+    A1 = rng.standard_normal((3, 4))
+    A1 /= np.linalg.norm(A1, axis=1)[:, None]
+    U = 0.1 * rng.standard_normal((3, 3)) / np.sqrt(3.0)
+    A2, b = rng.standard_normal((3, 2)), 0.3 * rng.standard_normal(3)
+    Y = noisy(IORNN(A1, U, A2, b).predict(X), 5)
+    est = regressor(fit_bias=False)
+    with pytest.warns(SpecificationWarning):
+        est.fit(X, Y)
+    assert np.sqrt(np.mean((Y - est.predict(X)) ** 2)) > 1.5 * NOISE
+
+
+def test_one_extreme_output_leaves_the_test_of_the_others():
+    X, truth = system(0)
+    Y = noisy(truth.predict(X), 0)
+    Y[25, 0, 0] = 1e8
+    est = regressor()
+    with pytest.warns(OutlierWarning):
+        est.fit(X, Y)
+    assert est.report_.specification
+    assert not any("residual sizes" in text for text in est.report_.warnings)
 
 
 @pytest.mark.slow

@@ -8,11 +8,14 @@ import pytest
 
 matplotlib.use("Agg")
 
+from helpers.systems import linear_network
 from matplotlib import pyplot as plt
 
 from gloree import SpectralRNNRegressor, datasets, decomposition
 from gloree.recurrence import Directions
 from gloree.score_functions import check_score
+from gloree.sequences import as_sequences
+from gloree.systems import uncertainty
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +61,13 @@ def directions():
         future=np.eye(5),
         bias_change=np.zeros(5),
     )
+
+
+@pytest.fixture(scope="session")
+def bands():
+    """A linear system, its records, and what is known of it."""
+    rng = np.random.default_rng(0)
+    model = linear_network([0.8 + 0.3j], 2, 1, rng)
+    u = rng.standard_normal((400, 2))
+    records = as_sequences(u, model.predict(u) + 0.1 * rng.standard_normal((400, 1)))
+    return model, records, uncertainty(model, records)

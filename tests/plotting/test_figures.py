@@ -14,13 +14,23 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from gloree import plotting
+from gloree.diagnostics import OrderTrial
+from gloree.systems import (
+    at_records,
+    frequency_response,
+    prediction_intervals,
+    residual_tests,
+    spectral_response,
+    time_response,
+)
 
 
 @pytest.fixture
-def calls(fitted, choice, check, directions):
+def calls(fitted, choice, check, directions, bands):
     X, Y, truth, est = fitted
     predictions = est.predict(X)
     errors = est.report_.standard_errors
+    model, records, known = bands
     return {
         "plot_weights": ((est.model_, truth), {"standard_errors": errors}),
         "plot_weight_errors": ((est.model_, truth, errors), {}),
@@ -36,6 +46,14 @@ def calls(fitted, choice, check, directions):
         "plot_poles": ((np.array([0.5, -0.2j]),), {"truth": [0.4]}),
         "plot_spectrum": ((Y[0, :, 0], Y[1, :, 0]), {"skip": 2}),
         "plot_nonlinearity": ((Y[0, :, 0], Y[1, :, 0]), {}),
+        "plot_frequency_response": (
+            (frequency_response(model, uncertainty=known), spectral_response(records)),
+            {"input": 1},
+        ),
+        "plot_time_response": ((time_response(model, uncertainty=known),), {}),
+        "plot_residual_tests": ((residual_tests(at_records(model, records)),), {"input": 1}),
+        "plot_orders": (([OrderTrial(1, 1.0, 0.5, 0), OrderTrial(2, 0.1, 0.1, 1)],), {}),
+        "plot_intervals": ((prediction_intervals(known, records.X), records.Y), {}),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.systems import linear_network
 
 from gloree.diagnostics import OrderTrial
 from gloree.plotting import (
@@ -14,7 +13,6 @@ from gloree.plotting import (
     plot_residual_tests,
     plot_time_response,
 )
-from gloree.sequences import as_sequences
 from gloree.systems import (
     Channels,
     at_records,
@@ -23,18 +21,7 @@ from gloree.systems import (
     residual_tests,
     spectral_response,
     time_response,
-    uncertainty,
 )
-
-
-@pytest.fixture(scope="module")
-def known():
-    rng = np.random.default_rng(0)
-    model = linear_network([0.8 + 0.3j], 2, 1, rng)
-    u = rng.standard_normal((400, 2))
-    y = model.predict(u) + 0.1 * rng.standard_normal((400, 1))
-    return model, as_sequences(u, y), uncertainty(model, as_sequences(u, y))
-
 
 CHANNELS = Channels(("valve", "pump"), ("level",), ("%", ""), ("m",), 0.1)
 
@@ -44,9 +31,9 @@ def labels(ax):
 
 
 @pytest.mark.parametrize("quantity", ["magnitude", "phase"])
-def test_a_frequency_response_shows_model_band_and_data(known, quantity):
-    model, records, bands = known
-    response = frequency_response(model, uncertainty=bands, channels=CHANNELS)
+def test_a_frequency_response_shows_model_band_and_data(bands, quantity):
+    model, records, known = bands
+    response = frequency_response(model, uncertainty=known, channels=CHANNELS)
     spectral = spectral_response(records, channels=CHANNELS)
     ax = plot_frequency_response(response, spectral, input=1, quantity=quantity)
     assert set(labels(ax)) == {"95 % band", "data alone", "model"}
@@ -56,20 +43,20 @@ def test_a_frequency_response_shows_model_band_and_data(known, quantity):
     assert np.allclose(line.get_ydata(), expected[:, 0, 1])
 
 
-def test_without_bands_only_the_model_is_drawn(known):
-    model, _, _ = known
+def test_without_bands_only_the_model_is_drawn(bands):
+    model, _, _ = bands
     assert labels(plot_frequency_response(frequency_response(model))) == ["model"]
     assert labels(plot_time_response(time_response(model))) == ["step of u0"]
 
 
-def test_a_step_response_has_its_band_and_its_unit(known):
-    model, _, bands = known
-    ax = plot_time_response(time_response(model, uncertainty=bands, channels=CHANNELS))
+def test_a_step_response_has_its_band_and_its_unit(bands):
+    model, _, known = bands
+    ax = plot_time_response(time_response(model, uncertainty=known, channels=CHANNELS))
     assert ax.get_ylabel() == "level (m)" and "95 % band" in labels(ax)
 
 
-def test_residual_tests_show_what_lies_outside(known):
-    model, records, _ = known
+def test_residual_tests_show_what_lies_outside(bands):
+    model, records, _ = bands
     tests = residual_tests(at_records(model, records), channels=CHANNELS)
     assert "whiteness" in plot_residual_tests(tests).get_xlabel()
     ax = plot_residual_tests(tests, input=0)
@@ -88,9 +75,9 @@ def test_orders_show_the_least_that_is_good():
         plot_orders([])
 
 
-def test_intervals_count_the_measured_values_inside(known):
-    _, records, bands = known
-    found = prediction_intervals(bands, records.X, initial="rest")
+def test_intervals_count_the_measured_values_inside(bands):
+    _, records, known = bands
+    found = prediction_intervals(known, records.X, initial="rest")
     ax = plot_intervals(found, records.Y, dt=0.1)
     inside = np.mean((found.lower <= records.Y) & (found.upper >= records.Y))
     assert ax.get_title(loc="right") == f"{100 * inside:.1f} % inside"
@@ -98,7 +85,7 @@ def test_intervals_count_the_measured_values_inside(known):
         plot_intervals(found, records.Y[:5])
 
 
-def test_paths_that_do_not_exist_are_refused(known):
-    model, _, _ = known
+def test_paths_that_do_not_exist_are_refused(bands):
+    model, _, _ = bands
     with pytest.raises(ValueError, match="`input` is 2, expected from 0 to 1"):
         plot_frequency_response(frequency_response(model), input=2)

@@ -8,6 +8,7 @@ from helpers.systems import linear_network
 from scipy import signal, stats
 from test_bands import noisy, refined
 
+from gloree import SystemIdentifier
 from gloree.sequences import as_sequences
 from gloree.systems import at_records, residual_tests
 
@@ -95,3 +96,32 @@ def test_lags_beyond_the_record_are_refused(rng):
     at = at_records(truth, as_sequences(*noisy(truth, 100, rng)))
     with pytest.raises(ValueError, match="`n_lags` is 100, expected from 1 to 99"):
         residual_tests(at, n_lags=100)
+
+
+def fitted(seed, n_linear=2):
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(1500)
+    y = signal.lfilter([0.0, 0.0, 0.3], [1.0, -1.5, 0.7], u) + 0.05 * rng.standard_normal(1500)
+    est = SystemIdentifier(n_linear, 0, max_seconds=3, engine="serial").fit(u, y)
+    return est, u, y
+
+
+def test_a_fit_that_ends_beside_its_least_squares_is_not_taken_for_a_wrong_model():
+    """Fits end a fraction of a standard error away: residuals are tested at the least squares."""
+    values = [fitted(seed)[0].report_.residuals.dynamics[0, 0] for seed in range(6)]
+    assert sum(p < 0.05 for p in values) <= stats.binom.ppf(0.9999, 6, 0.05)
+    assert fitted(0, n_linear=1)[0].report_.residuals.dynamics[0, 0] < 1e-6
+
+
+def test_intervals_of_an_estimator_start_where_its_predictions_do():
+    est, u, y = fitted(0)
+    known = est.uncertainty(u, y)
+    for start in (None, "rest", "equilibrium"):
+        intervals = est.prediction_intervals(u[:200], records=known, initial=start)
+        expected = est.predict(u[:200], initial=start)
+        np.testing.assert_allclose(intervals.mean[:, 0], expected, atol=1e-12)
+    other = fitted(1)[0]
+    with pytest.raises(ValueError, match="the uncertainty of another network"):
+        other.prediction_intervals(u[:200], records=known)
+    with pytest.raises(ValueError, match="`u` is masked"):
+        est.prediction_intervals(np.ma.masked_less(u[:200], -2.0), records=known)

@@ -48,6 +48,9 @@ GROUPED = re.compile(
 
 OTHER = {".": ",", ",": "."}
 
+CODE = re.compile(r"0\d.*|(0?[1-9]|1[0-2])\.(19|20)\d\d")
+"""01.2024, 01.02: months, days and codes, which say nothing about decimals."""
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -112,6 +115,17 @@ def _forms(cells: Cells, columns: Iterable[int], thousands: str | None) -> dict[
     return found
 
 
+def _holds_numbers(cells: Cells, column: int) -> bool:
+    """Whether a column holds numbers, and no dates, addresses or codes, which look like some."""
+    held = [cell.strip() for cell in cells.rows[:, column] if not is_missing(cell)]
+    return all(
+        (NUMBER.fullmatch(cell) or GROUPED.fullmatch(cell))
+        and not CODE.fullmatch(cell)
+        and cell.count(".") != 3
+        for cell in held
+    )
+
+
 def _ways(forms: Iterable[str], known: Collection[str], thousands: str | None) -> list[Numbers]:
     """Ways to write numbers in which all forms occur; thousands only where some are `known`."""
     marks = {"P": Numbers(".", thousands), "C": Numbers(",", thousands)}
@@ -142,8 +156,10 @@ def marks_of(
         return Numbers(decimal or OTHER[str(thousands)], thousands)
     seen = _forms(cells, wanted, thousands)
     doubt = next(iter(seen)) if len(seen) == 1 and set(seen) <= DOUBTS else None
+    others = [column for column in others if _holds_numbers(cells, column)]
     beside = _forms(cells, others, thousands) if doubt or not seen else {}
-    sure = beside.keys() - DOUBTS
+    # 100.200.300 may be a code
+    sure = beside.keys() - DOUBTS - {POINT_GROUPS, COMMA_GROUPS}
     ways = _ways(seen.keys() | sure, seen.keys() | sure, thousands)
     if not seen:
         return ways[0] if ways else Numbers(".", thousands)

@@ -51,9 +51,11 @@ def default_clock(cells: Cells, names: Sequence[str], taken: Sequence[int]) -> t
     """
     free = [column for column in range(len(names)) if column not in taken]
     named = [column for column in free if is_time_name(names[column])][:1]
-    if named and not _are_days(cells.rows[:, named[0]]):
+    clocks = [i for i in free if all(map(is_clock_time, cells.rows[:, i]))][:1]
+    days = [i for i in free if is_time_name(names[i]) and _are_days(cells.rows[:, i])][:1]
+    if named and named[0] not in (*days, *clocks):
         return tuple(named)
-    return (*named, *[i for i in free if all(map(is_clock_time, cells.rows[:, i]))][:1])
+    return (*days, *clocks)
 
 
 def _are_days(texts: NDArray[np.object_]) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 
 from gloree.activations import PerUnit, get_activation
 from gloree.estimators._base import check_integer, optional_integer
-from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings
+from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings, check_initial
+from gloree.systems import sampling_time
 
 MOST_DIRECTIONS = 3
 """Directions that may be asked for: the time of their search grows with the third power."""
@@ -29,13 +30,11 @@ def checked_settings(estimator: object) -> IdentificationSettings:
             f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
             f"direction needs a unit"
         )
-    detrend = given.detrend
-    if detrend not in (None, "constant", "linear"):
+    if given.detrend not in (None, "constant", "linear"):
         raise ValueError(f"`detrend` must be None, 'constant' or 'linear', got {given.detrend!r}")
-    if isinstance(given.initial, str) and given.initial not in ("auto", "equilibrium", "rest"):
-        raise ValueError(
-            f"`initial` must be 'auto', 'equilibrium', 'rest' or a state, got {given.initial!r}"
-        )
+    sampling_time(given.dt)
+    if isinstance(given.initial, str):
+        check_initial(given.initial)
     seconds = given.max_seconds
     number = isinstance(seconds, (int, float, np.integer, np.floating))
     if isinstance(seconds, bool) or not number:
@@ -61,7 +60,7 @@ def checked_settings(estimator: object) -> IdentificationSettings:
         free_coefficients=free,
         auto=auto,
         n_directions=n_directions,
-        detrend=detrend,
+        detrend=given.detrend,
         max_seconds=float(seconds),
         verbose=verbose,
     )

@@ -30,11 +30,7 @@ from gloree.identification import (
     start_of_records,
 )
 from gloree.metrics import score_model
-from gloree.models import (
-    IORNN,
-    Explosions,
-    predict_data,
-)
+from gloree.models import IORNN, Explosions, predict_data
 from gloree.sequences import Array, Data
 from gloree.sources import as_data, is_source
 
@@ -80,6 +76,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     max_seconds : float, default 60
         Limit on the time for the whole fit. What is tried is counted, not timed: two fits that end
         before are equal, and where time is up a note in the report says so.
+    dt : float, optional
+        Time between two samples, in seconds: for poles, time constants and responses in units of
+        time. One sample by default.
     random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Kept for the interface; nothing is drawn.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -144,6 +143,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         detrend: str | None = None,
         initial: object = "auto",
         max_seconds: float = 60,
+        dt: float | None = None,
         random_state: RandomState = None,
         engine: object = None,
         verbose: int = 0,
@@ -155,6 +155,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.detrend = detrend
         self.initial = initial
         self.max_seconds = max_seconds
+        self.dt = dt
         self.random_state = random_state
         self.engine = engine
         self.verbose = verbose

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._interface import Estimator
-from gloree.identification import read_records
-from gloree.models import IORNN, ExplosionError
-from gloree.sequences import Sequences
+from gloree.identification import messages_of_u_and_y, read_inputs, read_records, start_of_records
+from gloree.models import IORNN, ExplosionError, check_columns
+from gloree.sequences import Sequences, as_sequences
 from gloree.systems import (
+    AtRecords,
     Channels,
     FrequencyResponse,
     LinearCharacteristics,
@@ -38,7 +40,6 @@ from gloree.systems import (
     time_response,
     to_control,
     to_state_space,
-    uncertainty,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class SystemViews(Estimator):
     linear_model_: IORNN
     report_: IdentificationReport
     unit: str | Activation
+    initial: object
 
     @property
     def channels_(self) -> Channels:
@@ -71,7 +73,7 @@ class SystemViews(Estimator):
         A unit is what stands in brackets at the end of a name: "speed (m/s)".
         """
         check_is_fitted(self, "model_")
-        dt, model = getattr(self, "dt", None), self.model_
+        dt, model = self.dt, self.model_
         plain = Channels.numbered(model.n_inputs, model.n_outputs, dt=dt)
         names = getattr(self, "feature_names_in_", None)
         inputs = plain.input_names if names is None else names.tolist()
@@ -137,10 +139,11 @@ class SystemViews(Estimator):
         FrequencyResponse
             For `gloree.plotting.plot_frequency_response`.
         """
+        known = self._bands(u, y, lengths)
         return frequency_response(
             self.linear_model_,
             frequencies,
-            uncertainty=self._bands(u, y, lengths),
+            uncertainty=known,
             channels=self.channels_,
             level=level,
         )
@@ -171,11 +174,12 @@ class SystemViews(Estimator):
         TimeResponse
             For `gloree.plotting.plot_time_response`.
         """
+        known = self._bands(u, y, lengths)
         return time_response(
             self.linear_model_,
             n_steps,
             kind=kind,
-            uncertainty=self._bands(u, y, lengths),
+            uncertainty=known,
             channels=self.channels_,
             level=level,
         )
@@ -230,12 +234,7 @@ class SystemViews(Estimator):
             For the functions of `gloree.systems`.
         """
         records = self._read(u, y, lengths)
-        found = uncertainty(
-            self.linear_model_ if linear else self.model_,
-            records,
-            output_size=self.report_.output_size,
-            free_coefficients=self._free_coefficients,
-        )
+        found = self._at(records, linear=linear).uncertainty()
         emit(found.findings)
         return found
 
@@ -269,12 +268,7 @@ class SystemViews(Estimator):
         ResidualTests
             Printing it gives a table; for `gloree.plotting.plot_residual_tests`.
         """
-        at = at_records(
-            self.linear_model_ if linear else self.model_,
-            self._read(u, y, lengths),
-            output_size=self.report_.output_size,
-            free_coefficients=self._free_coefficients,
-        )
+        at = self._at(self._read(u, y, lengths), linear=linear)
         return residual_tests(at, n_lags=n_lags, level=level, channels=self.channels_)
 
     def prediction_intervals(
@@ -283,7 +277,7 @@ class SystemViews(Estimator):
         level: float = 0.95,
         *,
         records: Records | Uncertainty,
-        initial: str | ArrayLike = "equilibrium",
+        initial: str | ArrayLike | None = None,
         noise: bool = True,
     ) -> PredictionIntervals:
         """Simulate one record, with intervals for what will be measured.
@@ -294,8 +288,10 @@ class SystemViews(Estimator):
         level : float, default 0.95
         records : (u, y) or Uncertainty
             The records of the fit, or what `uncertainty` gave for them.
-        initial : {"equilibrium", "rest"} or array of shape (n_state,), default "equilibrium"
-            Where the record starts.
+        initial : {"auto", "equilibrium", "rest"} or array of shape (n_state,), optional
+            Where the record starts, as in `predict`; by default as the estimator says. The
+            intervals take it for exact: give a state from `identification.estimate_state` where
+            the first rows matter.
         noise : bool, default True
             Whether the intervals are those of measurements, or of the system's own output.
 
@@ -311,7 +307,21 @@ class SystemViews(Estimator):
                     "`records` must be a pair (u, y), the records of the fit, or an Uncertainty"
                 )
             records = self.uncertainty(*records)
-        return prediction_intervals(records, u, level, initial=initial, noise=noise)
+        elif records.model != self.model_ and records.model != self.linear_model_:
+            raise ValueError(
+                "`records` is the uncertainty of another network: give that of this one"
+            )
+        with messages_of_u_and_y():
+            data = as_sequences(read_inputs(u))
+            self._check_columns(data)
+            if data.n_sequences != 1:
+                raise ValueError(f"`u` holds {data.n_sequences} records, expected one")
+            check_columns(records.model, data)
+        given = self.initial if initial is None else initial
+        start = start_of_records(records.model, data, initial=given)
+        state = start(records.model, data, np.arange(1))[0]
+        rows = np.asarray(loaded(data.X), dtype=np.float64)
+        return prediction_intervals(records, rows, level, initial=state, noise=noise)
 
     # ----------------------------------------------------------------------------------- exports
 
@@ -329,21 +339,21 @@ class SystemViews(Estimator):
 
     def _with_residual_tests(self, data: Sequences) -> IdentificationReport:
         """The report with tests of the residuals, on the first rows of long records."""
+        channels = self.channels_
         rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
         with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
-            at = at_records(
-                self.model_,
-                first_rows(data, rows),
-                output_size=self.report_.output_size,
-                free_coefficients=self._free_coefficients,
-            )
-            tests = residual_tests(at, channels=self.channels_)
+            tests = residual_tests(self._at(first_rows(data, rows)), channels=channels)
             return replace(self.report_, residuals=tests)
         return self.report_
 
-    @property
-    def _free_coefficients(self) -> bool:
-        return isinstance(self.unit, str) and self.unit in ("polynomial", "auto")
+    def _at(self, records: Sequences, *, linear: bool = False) -> AtRecords:
+        """The fitted network, or the linear model, linearised along records."""
+        return at_records(
+            self.linear_model_ if linear else self.model_,
+            records,
+            output_size=self.report_.output_size,
+            free_coefficients=isinstance(self.unit, str) and self.unit == "polynomial",
+        )
 
     def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
         check_is_fitted(self, "model_")

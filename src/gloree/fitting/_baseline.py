@@ -10,6 +10,7 @@ from gloree.diagnostics import (
     AcceptanceWarning,
     ConvergenceWarning,
     Finding,
+    ScaleWarning,
     SpecificationWarning,
 )
 from gloree.fitting._first_moment import FirstMoment
@@ -19,10 +20,13 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._refine import RefinedFit
 
+FAR_MEAN = 3.0
+"""Means of the inputs, over their spread, from which zeros before a sequence spoil a fit."""
+
 CENTRE = "centre `X`, or set `fit_bias`=True"
 """What to do about inputs with a mean."""
 
-SAME_CAUSE = (AcceptanceWarning, ConvergenceWarning, SpecificationWarning)
+SAME_CAUSE = (AcceptanceWarning, ConvergenceWarning, ScaleWarning, SpecificationWarning)
 """Findings that lead astray where the origin of the inputs is what is wrong."""
 
 
@@ -52,6 +56,8 @@ def against_simpler(
             CENTRE if restricted else "look for values of extreme size, or try other `n_hidden`",
         )
         return _constant(refined, outputs, finding)
+    if problem.settings.lags > 1 and inputs.offset > FAR_MEAN:
+        refined = replace(refined, findings=(_zeros_before(inputs), *refined.findings))
     noise = first.noise
     if not restricted or noise is None or error <= UNEXPLAINED * float(np.sum(noise**2)):
         return refined
@@ -64,6 +70,16 @@ def against_simpler(
         CENTRE,
     )
     return replace(refined, findings=_advice(refined, finding))
+
+
+def _zeros_before(inputs: InputSummary) -> Finding:
+    return Finding(
+        SpecificationWarning,
+        f"zeros stand in the windows of `lags` inputs before the start of each sequence, and the "
+        f"means of the inputs are up to {inputs.offset:.3g} times their spread: the first steps "
+        f"of a sequence are predicted badly, and may spoil the recurrence",
+        "centre `X`",
+    )
 
 
 def _advice(refined: RefinedFit, finding: Finding) -> tuple[Finding, ...]:

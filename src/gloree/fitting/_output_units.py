@@ -8,7 +8,7 @@ import numpy as np
 
 from gloree.diagnostics import Finding, ScaleWarning
 from gloree.fitting._descent import Descent
-from gloree.fitting._outputs import HEAD_ROWS
+from gloree.fitting._outputs import usual_variance
 from gloree.refinement import most_to_lose, weighting_loss
 from gloree.sequences import Array
 
@@ -51,7 +51,7 @@ def weigh_outputs(descent: Descent) -> OutputWeighting | None:
     problem, solution = descent.problem, descent.solution
     if solution.hessian is None or solution.squares is None:
         return None
-    spread = problem.first_rows(HEAD_ROWS)[1].var(axis=0)
+    spread = usual_variance(problem)
     variances, least = solution.squares / solution.n_rows, ROUNDING**2 * spread
     if not (variances > least).any():
         return None

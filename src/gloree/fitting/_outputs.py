@@ -166,6 +166,16 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
 
 
+def usual_variance(problem: FitProblem) -> Array:
+    """Variance of each output in the first rows, (n_outputs,), with a hundredth of them clipped.
+
+    A single value of extreme size would make all that is left of the others look like rounding.
+    """
+    Y = problem.first_rows(HEAD_ROWS)[1]
+    low, high = np.quantile(Y, (0.01, 0.99), axis=0)
+    return np.asarray(np.clip(Y, low, high).var(axis=0))
+
+
 def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
     """Features, rows and memory of the first moment, from shapes alone.
 

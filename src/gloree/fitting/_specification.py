@@ -12,7 +12,7 @@ from gloree.diagnostics import Finding, SpecificationTest, SpecificationWarning
 from gloree.engine import Source, Subset
 from gloree.fitting._descent import Descent
 from gloree.fitting._given_units import in_given_units
-from gloree.fitting._outputs import HEAD_ROWS
+from gloree.fitting._outputs import usual_variance
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import units_of
 from gloree.models import Network
@@ -20,6 +20,7 @@ from gloree.refinement import (
     Alternatives,
     EfficientScores,
     Layout,
+    RefinementStatus,
     coupling_sums,
     left_to_gain,
     score_rows,
@@ -111,11 +112,12 @@ def check_specification(descent: Descent) -> Specification:
     function = partial(score_rows, model=model, layout=layout, alternatives=tried, blocks=blocks)
     rows = run(function, some, label="specification: scores")
     noise = rows.squares / rows.n_rows / layout.n_outputs
-    spread = problem.first_rows(HEAD_ROWS)[1].var(axis=0).mean()
+    spread = usual_variance(problem).mean()
     if rows.weights.shape[0] < FEWEST_BLOCKS or noise <= ROUNDING**2 * spread:
         return Specification({})
     if not left_to_gain(rows, hessian, model, layout) < MOST_LEFT:
-        return Specification({})
+        ends = RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED
+        return Specification({}, (_not_tested(),) if descent.solution.status in ends else ())
     coupling = partial(coupling_sums, model=model, layout=layout, alternatives=tried)
     first, second = (
         run(coupling, part, label="specification: tangents")
@@ -183,6 +185,16 @@ def _coupling_rows(source: Source, tried: Alternatives, layout: Layout) -> tuple
     first, second = some[::2], some[1::2] if len(some) > 1 else some
     halves = (Subset(source, half.split_evenly(n_batches)) for half in (first, second))
     return next(halves), next(halves)
+
+
+def _not_tested() -> Finding:
+    return Finding(
+        SpecificationWarning,
+        "the tests of specification could not be made: parts of the data ask for other weights by "
+        "more than noise explains",
+        "free what is fixed (`fit_bias`, lower terms of the `activation`), or try another "
+        "`activation` or other `lags`",
+    )
 
 
 def _wrong_activation(

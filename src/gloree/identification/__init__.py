@@ -9,7 +9,12 @@ from gloree.identification._directions import (
     find_directions,
     lag_tensors,
 )
-from gloree.identification._initial_state import estimate_state, read_measured, start_of_records
+from gloree.identification._initial_state import (
+    check_initial,
+    estimate_state,
+    read_measured,
+    start_of_records,
+)
 from gloree.identification._linear_system import LinearSystem, with_delays
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
@@ -48,6 +53,7 @@ __all__ = [
     "NonlinearDirection",
     "Realisation",
     "Screened",
+    "check_initial",
     "check_records",
     "estimate_state",
     "find_directions",

@@ -73,9 +73,9 @@ def _rows_held(u: Array) -> int:
 
 
 def _linear_units(model: Network) -> IntArray:
-    n = model.n_forward
-    units = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
-    return np.flatnonzero([unit.degree == 1 for unit in units[:n]])
+    """Those of the forward chain."""
+    units = model.linear_units
+    return units[units < model.n_forward]
 
 
 def _time_constant(model: Network) -> float:

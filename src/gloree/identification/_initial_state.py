@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -149,11 +149,16 @@ def read_measured(
     With `n_init`, outputs may end after so many rows: what is not given is missing.
     """
     inputs, outputs = read_inputs(u), read_inputs(without_masks(y), "y")
+    names = None
     with messages_of_u_and_y():
         given = as_sequences(inputs, lengths=lengths)
         if n_init is not None and lengths is None:
+            # filling makes arrays: what a frame says of its columns, and a mask, is read before
+            names = as_sequences(outputs, check_finite=False).input_names
             outputs = _filled(outputs, given, n_init)
         data = as_sequences(inputs, outputs, lengths=lengths, check_finite=False)
+    if data.output_names is None:
+        data = replace(data, output_names=names)
     assert data.Y is not None
     rows = np.asarray(loaded(data.Y))
     if rows.dtype.kind == "f" and np.isinf(rows).any():
@@ -209,14 +214,19 @@ def check_outputs(model: Network, data: Data) -> None:
         )
 
 
+def check_initial(initial: str, name: str = "initial") -> None:
+    """Raise a ValueError unless it is a name in `INITIAL`."""
+    if initial not in INITIAL:
+        names = ", ".join(map(repr, INITIAL))
+        raise ValueError(f"`{name}` must be one of {names}, or states, got {initial!r}")
+
+
 def as_initial(
     model: Network, initial: object, n_sequences: int, name: str = "initial"
 ) -> str | Array:
     """A name in `INITIAL`, or states of shape (n_sequences, n_state)."""
     if isinstance(initial, str):
-        if initial not in INITIAL:
-            names = ", ".join(map(repr, INITIAL))
-            raise ValueError(f"`{name}` must be one of {names}, or states, got {initial!r}")
+        check_initial(initial, name)
         return initial
     return read_states(model, initial, n_sequences, name)
 

@@ -137,13 +137,9 @@ def _kinds(network: Network) -> list[tuple[bool, Activation]]:
     return [(i < network.n_forward, f) for i, f in enumerate(_units(network))]
 
 
-def _is_linear(network: Network) -> bool:
-    return all(f.degree == 1 for f in _units(network))
-
-
 def _require_determined(network: Network) -> None:
     linear = Counter(forward for forward, f in _kinds(network) if f.degree == 1)
-    if _is_linear(network):
+    if network.is_linear:
         raise ValueError(
             "the states of a linear network are determined up to a similarity only, so its units "
             "cannot be matched: `weight_errors` compares its response, and predictions can be "
@@ -240,7 +236,7 @@ def weight_errors(model: Network, truth: Network) -> dict[str, float]:
     0.0
     """
     _require_comparable(model, truth)
-    if _is_linear(truth):
+    if truth.is_linear:
         return response_errors(model, truth)
     aligned = align(model, truth)
     targets = aligned.truth.arrays()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._extras import require
+from gloree._frames import refuse_masked
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
@@ -124,8 +125,13 @@ class Network(ABC):
     @property
     def is_linear(self) -> bool:
         """Whether all units are, f(z) = c_0 + c_1 z."""
-        units = getattr(self.activation, "units", (self.activation,))
-        return all(unit.degree == 1 for unit in units)
+        return self.linear_units.size == self.n_hidden
+
+    @property
+    def linear_units(self) -> IntArray:
+        """Numbers of the units with f(z) = c_0 + c_1 z."""
+        units = getattr(self.activation, "units", (self.activation,) * self.n_hidden)
+        return np.flatnonzero([unit.degree == 1 for unit in units])
 
     @property
     def n_columns(self) -> int:
@@ -374,6 +380,7 @@ class Network(ABC):
         >>> IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear").equilibrium([3.0])
         array([6.])
         """
+        refuse_masked(x, "x")
         given = np.asarray(x)
         if given.ndim == 0 and self.n_inputs == 1:
             given = given[np.newaxis]

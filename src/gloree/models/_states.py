@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from gloree._frames import refuse_masked
 from gloree._mapped import loaded
 from gloree.sequences import Array, IntArray, Sequences
 
@@ -37,6 +38,7 @@ def read_states(model: Network, state: object, n_sequences: int, name: str = "st
     One state, (n_state,), stands for all sequences. Raises a TypeError or ValueError for other
     shapes, and for values that are no finite numbers.
     """
+    refuse_masked(state, name)
     try:
         given = np.asarray(state)
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._frames import refuse_masked
 from gloree.activations import Activation, Polynomial, linear, quadratic, tanh
 from gloree.models._forward import ExplosionError, explosion_limit
 from gloree.models._states import n_past, read_states
@@ -159,6 +160,8 @@ class Stepper:
         return outputs
 
     def _as_row(self, x: ArrayLike) -> Array:
+        if isinstance(x, np.ma.MaskedArray):
+            refuse_masked(x, "x")
         row = np.asarray(x)
         if row.dtype.kind not in "biuf":
             raise TypeError(f"`x` has dtype {row.dtype}, expected real numbers")

@@ -47,6 +47,8 @@ def plot_frequency_response(
     magnitude, channels = quantity == "magnitude", response.channels
     ax = new_axes(ax)
     shown = response.frequencies > 0
+    if not shown.any():
+        raise ValueError("`response` has no frequency above zero to draw")
     x = response.frequencies[shown]
     values = (response.decibels if magnitude else response.degrees)[shown, output, input]
     if response.covariance is not None:

@@ -5,7 +5,7 @@ comes from the records that it was fitted to. `SystemIdentifier` has methods for
 """
 
 from gloree.systems._c_code import c_code, export_c
-from gloree.systems._channels import Channels
+from gloree.systems._channels import Channels, sampling_time
 from gloree.systems._frequency import (
     FrequencyResponse,
     SpectralResponse,
@@ -66,6 +66,7 @@ __all__ = [
     "operating_point",
     "prediction_intervals",
     "residual_tests",
+    "sampling_time",
     "spectral_response",
     "time_response",
     "to_control",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from gloree._storage import replaced_file
 from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
 from gloree.models import IORNN
 from gloree.sequences import Array
@@ -168,7 +169,9 @@ def export_c(model: IORNN, path: str | Path, *, name: str | None = None) -> Path
     """
     path = Path(path)
     chosen = re.sub(r"\W", "_", path.stem) if name is None else name
-    path.write_text(c_code(model, chosen), encoding="ascii")
+    text = c_code(model, chosen).encode("ascii")
+    with replaced_file(path) as file:
+        file.write(text)
     return path
 
 

@@ -6,6 +6,7 @@ and that noise is not white: whatever comes in before the output is filtered by 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,10 +151,13 @@ def _yule_walker(gamma: Array) -> Array | None:
     lags = np.arange(q) - np.arange(q)[:, None]
     matrix = both[lags + q].swapaxes(1, 2).reshape(q * p, q * p)  # block (k, j) is Gamma(j - k)
     right = np.concatenate(list(gamma[1:]), axis=1)
-    try:
-        solved = linalg.solve(matrix.T, right.T, assume_a="gen").T
-    except (linalg.LinAlgError, ValueError):
-        return None
+    with warnings.catch_warnings():
+        # so nearly singular, as residuals of rounding are, it has no coefficients to give either
+        warnings.simplefilter("error", linalg.LinAlgWarning)
+        try:
+            solved = linalg.solve(matrix.T, right.T, assume_a="gen").T
+        except (linalg.LinAlgError, linalg.LinAlgWarning, ValueError):
+            return None
     return np.asarray(solved.reshape(p, q, p).swapaxes(0, 1))
 
 

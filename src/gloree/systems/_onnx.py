@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gloree._extras import require
+from gloree._storage import replaced_file
 from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
 from gloree.models import IORNN
 from gloree.sequences import Array
@@ -142,9 +143,10 @@ def export_onnx(model: IORNN, path: str | Path) -> Path:
     then the inputs before, newest first (zeros for rest). Outputs are "outputs", (n_steps,
     n_outputs), and "last_state", from which the next record can go on.
     """
-    proto = to_onnx(model)
+    content = to_onnx(model).SerializeToString()
     path = Path(path)
-    path.write_bytes(proto.SerializeToString())
+    with replaced_file(path) as file:
+        file.write(content)
     return path
 
 

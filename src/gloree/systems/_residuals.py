@@ -27,7 +27,7 @@ from scipy import stats
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
 from gloree.systems._noise import fit_noise
-from gloree.systems._uncertainty import AtRecords, check_level
+from gloree.systems._uncertainty import AtRecords, check_level, not_at_least_squares
 
 N_LAGS = 25  # of the tests, where nobody chooses
 DETERMINED = 1e-6
@@ -165,14 +165,14 @@ def residual_tests(
     whitened = _whitened(inputs)
     for a, b in np.ndindex(p, m):
         features = _lagged(at, [u[:, b] for u in inputs], K)
-        total, covariance, plain, power = seen.correlations(features, a)
+        total, covariance, plain, power, least = seen.correlations(features, a)
         scale = float(np.sqrt(power / lags.size * n) * spread[a]) or 1.0
         correlations[:, a, b] = total / scale
         limits[:, a, b] = quantile * np.sqrt(np.maximum(np.diag(covariance), 0.0)) / scale
-        dynamics[a, b] = _joint(total, covariance, plain, lags >= 0)
+        dynamics[a, b] = _joint(least, covariance, plain, lags >= 0)
         echoless = _lagged(at, [u[:, b] for u in whitened], K)
-        total, covariance, plain, _ = seen.correlations(echoless, a)
-        feedback[a, b] = _joint(total, covariance, plain, lags < 0)
+        _, covariance, plain, _, least = seen.correlations(echoless, a)
+        feedback[a, b] = _joint(least, covariance, plain, lags < 0)
     return ResidualTests(
         np.arange(1, K + 1), auto, quantile / np.sqrt(n), whiteness, at.noise.order, lags,
         correlations, limits, dynamics, feedback, level, channels,
@@ -229,11 +229,17 @@ def _lagged(at: AtRecords, columns: list[Array], K: int) -> tuple[Array, ...]:
 
 @dataclass(frozen=True)
 class AlongDerivatives:
-    """What all correlations of residuals need: Omega W J of each record, and J^T W Omega W J."""
+    """What all correlations of residuals need: Omega W J of each record, and J^T W Omega W J.
+
+    `left` (n_weights,) is the step from the model to the least squares of the records, H^+ J^T W r:
+    the limits are those of residuals there, (I - P) r, and a fit ends a little before. It is zero
+    for a model that is far from there, whose residuals show what it misses.
+    """
 
     at: AtRecords
     through: tuple[Array, ...] = field(repr=False)
     meat: Array = field(repr=False)
+    left: Array = field(repr=False)
 
     @classmethod
     def of(cls, at: AtRecords) -> AlongDerivatives:
@@ -241,14 +247,18 @@ class AlongDerivatives:
         weighted = [at.weighted(J) for J in at.jacobians]
         through = tuple(at.noise.applied(each) for each in weighted)
         pairs = zip(weighted, through, strict=True)
-        return cls(at, through, np.asarray(sum(np.einsum("tap,taq->pq", a, b) for a, b in pairs)))
+        meat = np.asarray(sum(np.einsum("tap,taq->pq", a, b) for a, b in pairs))
+        far = bool(not_at_least_squares(at, meat))
+        left = np.zeros_like(at.gradient) if far else at.bread @ at.gradient
+        return cls(at, through, meat, left)
 
     def correlations(
         self, features: tuple[Array, ...], output: int
-    ) -> tuple[Array, Array, Array, float]:
+    ) -> tuple[Array, Array, Array, float, Array]:
         r"""Phi^T r at one output, its covariance, its variances if nothing was fitted, |Phi|^2.
 
-        With B = H^+ J^T Phi, :math:`\Phi_\perp = \Phi - W J B`.
+        The last is what Phi^T r is at the least squares, which a fit ends near. With
+        B = H^+ J^T Phi, :math:`\Phi_\perp = \Phi - W J B`.
         """
         at, k = self.at, features[0].shape[1]
         total, plain, mixed = np.zeros(k), np.zeros((k, k)), np.zeros((k, self.meat.shape[0]))
@@ -261,7 +271,8 @@ class AlongDerivatives:
         back = at.bread @ mixed.T
         both = crossed @ back
         covariance = plain - both - both.T + back.T @ self.meat @ back
-        return total, covariance, np.diag(plain), float(sum(np.sum(f**2) for f in features))
+        power = float(sum(np.sum(f**2) for f in features))
+        return total, covariance, np.diag(plain), power, total - mixed @ self.left
 
 
 def _joint(total: Array, covariance: Array, plain: Array, chosen: NDArray[np.bool_]) -> float:

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gloree.activations import PerUnit
 from gloree.models import IORNN, ExplosionError, explosion_limit, forward_packed
 from gloree.refinement import Layout, polynomial_powers
-from gloree.sequences import Array, IntArray
+from gloree.sequences import Array, lag_windows
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,6 @@ def layout_of(model: IORNN, *, free_coefficients: bool = False) -> Layout:
     )
 
 
-def linear_units(model: IORNN) -> IntArray:
-    """Numbers of the linear units."""
-    units = model.activation.units if isinstance(model.activation, PerUnit) else None
-    each = units or (model.activation,) * model.n_hidden
-    return np.flatnonzero([unit.degree == 1 for unit in each])
-
-
 def windows_of(model: IORNN, u: Array, past: Array | None = None) -> Array:
     """Windows [u_t, u_(t-1), ...] of one record; `past` are the inputs before it, newest first."""
     kept = model.lags - 1
@@ -64,8 +56,15 @@ def windows_of(model: IORNN, u: Array, past: Array | None = None) -> Array:
     if past is not None:
         before = np.asarray(past, dtype=np.float64).reshape(before.shape)
     longer = np.concatenate((before[::-1], u))
-    n = u.shape[0]
-    return np.concatenate([longer[kept - lag : kept - lag + n] for lag in range(kept + 1)], axis=1)
+    return lag_windows(longer, np.arange(longer.shape[0]), model.lags)[kept:]
+
+
+def outputs_of(model: IORNN, windows: Array, h: Array) -> Array:
+    """Outputs A2^T h_t + c + D^T x_t of states, (n_rows, n_outputs)."""
+    outputs: Array = h @ model.output_weights + model.output_bias
+    if model.direct_weights is not None:
+        outputs = outputs + windows @ model.direct_weights
+    return outputs
 
 
 def states_along(model: IORNN, windows: Array, state: Array) -> tuple[Array, Array]:
@@ -141,9 +140,7 @@ def free_run(
     for output in range(p):
         begin = layout.n_unit_parameters + output * layout.output_width
         jacobian[:, output, begin : begin + layout.output_width] = np.column_stack(leaving)
-    outputs = h @ model.output_weights + model.output_bias
-    if model.direct_weights is not None:
-        outputs = outputs + windows @ model.direct_weights
+    outputs = outputs_of(model, windows, h)
     return FreeRun(outputs, h, jacobian, np.ascontiguousarray(found[:, :, part.size :]))
 
 

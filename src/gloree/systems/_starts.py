@@ -9,7 +9,7 @@ import numpy as np
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import Layout
 from gloree.sequences import Array
-from gloree.systems._sensitivities import equilibrium, linear_units, states_along
+from gloree.systems._sensitivities import equilibrium, outputs_of, states_along
 
 STATE_STEPS = 20  # steps of Gauss-Newton to the state that a record starts from, at most
 FORGOTTEN = 1e-14  # part of a state that has no effect
@@ -23,7 +23,7 @@ def starting_state(model: IORNN, windows: Array, y: Array, weights: Array, layou
     first row if that is better.
     """
     root, seen = np.sqrt(weights), np.all(np.isfinite(y), axis=1)
-    linear = linear_units(model).size == model.n_hidden
+    linear = model.is_linear
     starts = [np.zeros(model.n_hidden)]
     if not linear:
         with suppress(ValueError, np.linalg.LinAlgError):
@@ -35,10 +35,7 @@ def starting_state(model: IORNN, windows: Array, y: Array, weights: Array, layou
             z, h = states_along(model, windows, state)
         except ExplosionError:
             return None
-        outputs = h @ model.output_weights + model.output_bias
-        if model.direct_weights is not None:
-            outputs = outputs + windows @ model.direct_weights
-        left = ((y - outputs) * root)[seen]
+        left = ((y - outputs_of(model, windows, h)) * root)[seen]
         return float(np.sum(left**2)), state, left, z
 
     sound = [each for start in starts if (each := tried(start)) is not None]

@@ -50,16 +50,11 @@ def require_linear(model: IORNN) -> None:
     """Raise a ValueError unless all units are linear."""
     if not isinstance(model, IORNN):
         raise TypeError(f"`model` is a {type(model).__name__}, expected an IORNN of one direction")
-    if model.activation.degree != 1 and not _all_linear(model):
+    if not model.is_linear:
         raise ValueError(
             f"`model` has the units {model.activation.name!r}, and only a linear network has a "
             f"state-space model: take `linear_model_`, or fit with n_nonlinear=0"
         )
-
-
-def _all_linear(model: IORNN) -> bool:
-    units = getattr(model.activation, "units", ())
-    return bool(units) and all(unit.degree == 1 for unit in units)
 
 
 def unit_slopes(model: IORNN) -> Array:

@@ -32,7 +32,6 @@ from gloree.systems._noise import Noise, fit_noise
 from gloree.systems._sensitivities import (
     free_run,
     layout_of,
-    linear_units,
     windows_of,
 )
 from gloree.systems._starts import starting_state
@@ -126,14 +125,25 @@ class AtRecords:
         found = fit_noise(self.residuals)
         return found.times(_lost(self, found))
 
+    @cached_property
+    def gradient(self) -> Array:
+        """J^T W r, (rank,): minus half the gradient of the squared error."""
+        pairs = zip(self.jacobians, self.residuals, strict=True)
+        return np.asarray(
+            sum(
+                np.einsum("tap,a,ta->p", J, self.weights, np.where(np.isfinite(r), r, 0.0))
+                for J, r in pairs
+            )
+        )
+
     def uncertainty(self) -> Uncertainty:
         """Covariance of the weights (see `uncertainty`)."""
-        meat = forms(self.jacobians, self.jacobians, self)
+        meat = forms(self.jacobians, self)
         values, vectors = np.linalg.eigh(self.bread @ meat @ self.bread)
         root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
         rows = self.noise.effective_rows(self.n_rows) * self.model.n_outputs
         left = max(float(rows - self.basis.shape[1]), 1.0)
-        findings = _not_there(self, meat)
+        findings = not_at_least_squares(self, meat)
         return Uncertainty(self.model, self.layout, root, self.noise, left, self.n_rows, findings)
 
     def weighted(self, values: Array) -> Array:
@@ -241,16 +251,13 @@ def uncertainty(
     return at.uncertainty()
 
 
-def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
+def not_at_least_squares(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
     """Warn of a network that is far from the least squares of these records.
 
     With g = J^T W r the estimate and the minimum differ by H^+ g, whose length in units of its
     standard errors is the root of g^T meat^+ g.
     """
-    g = sum(
-        np.einsum("tap,a,ta->p", J, at.weights, np.where(np.isfinite(r), r, 0.0))
-        for J, r in zip(at.jacobians, at.residuals, strict=True)
-    )
+    g = at.gradient
     far = float(g @ np.linalg.pinv(meat, rcond=1e-12, hermitian=True) @ g)
     rank = at.basis.shape[1]
     if far <= FAR * rank:
@@ -266,14 +273,13 @@ def _not_there(at: AtRecords, meat: Array) -> tuple[Finding, ...]:
     return (Finding(ConvergenceWarning, text, remedy),)
 
 
-def forms(
-    left: tuple[Array, ...], right: tuple[Array, ...], at: AtRecords, noise: Noise | None = None
-) -> Array:
-    """Sum over records of left^T W Omega W right."""
+def forms(values: tuple[Array, ...], at: AtRecords, noise: Noise | None = None) -> Array:
+    """Sum over records of values^T W Omega W values, (n, n)."""
     noise = noise or at.noise
-    total = np.zeros((left[0].shape[2], right[0].shape[2]))
-    for a, b in zip(left, right, strict=True):
-        total += np.einsum("tap,taq->pq", at.weighted(a), noise.applied(at.weighted(b)))
+    total = np.zeros((values[0].shape[2], values[0].shape[2]))
+    for each in values:
+        weighted = at.weighted(each)
+        total += np.einsum("tap,taq->pq", weighted, noise.applied(weighted))
     return total
 
 
@@ -326,7 +332,7 @@ def coordinate_changes(model: IORNN, layout: Layout) -> Array:
     With states h' = (I + E) h + s of the linear units: A1 by E A1, U by E U - U E, A2 by -E^T A2,
     b by E b + (I - U) s, and c by -A2^T s.
     """
-    L, n = linear_units(model), model.n_hidden
+    L, n = model.linear_units, model.n_hidden
     A1, U, A2 = model.input_weights, model.recurrent_weights, model.output_weights
     rows = np.zeros((L.size * (L.size + 1), layout.size))
     places = layout.indices
@@ -376,6 +382,6 @@ def _lost(at: AtRecords, noise: Noise) -> float:
     total = float(np.sum(np.diag(noise.covariance) * at.weights)) * at.n_rows
     if total <= 0.0:
         return 1.0
-    explained = float(np.sum(at.bread * forms(at.jacobians, at.jacobians, at, noise)))
+    explained = float(np.sum(at.bread * forms(at.jacobians, at, noise)))
     explained += total * len(at.states) * at.model.n_hidden / (rows * at.model.n_outputs)
     return float(total / max(total - explained, 0.05 * total))
