@@ -481,9 +481,14 @@ class PerUnit(Activation):
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f_i(z_i) along the last axis (see `Activation`)."""
+        # a loop over steps comes here once a step: linear units, of which there may be many, are
+        # copied with all others
         values = np.asarray(z, dtype=np.float64)
+        self._check(values)
         result = np.empty_like(values) if out is None else out
-        for units, f in self._checked(values):
+        if result is not values:
+            result[...] = values
+        for units, f in self._nonlinear_parts:
             result[..., units] = f(values[..., units])
         return result
 
@@ -491,7 +496,8 @@ class PerUnit(Activation):
         """Evaluate f_i^(order)(z_i) along the last axis (see `Activation`)."""
         values = np.asarray(z, dtype=np.float64)
         result = np.empty_like(values)
-        for units, f in self._checked(values):
+        self._check(values)
+        for units, f in self._parts:
             result[..., units] = f.derivative(values[..., units], order)
         return result
 
@@ -505,12 +511,15 @@ class PerUnit(Activation):
             found.append((units, members[0] if alike else _Polynomials(np.array(polynomials).T)))
         return found
 
-    def _checked(self, values: Array) -> list[tuple[slice, Activation | _Polynomials]]:
-        if values.ndim == 0 or values.shape[-1] != self.n_units:
+    @cached_property
+    def _nonlinear_parts(self) -> list[tuple[slice, Activation | _Polynomials]]:
+        return [(units, f) for units, f in self._parts if f != linear]
+
+    def _check(self, values: Array) -> None:
+        if values.ndim == 0 or values.shape[-1] != len(self.units):
             raise ValueError(
                 f"`z` has shape {values.shape}, expected (..., {self.n_units}): one column a unit"
             )
-        return self._parts
 
     def spec(self) -> Spec:
         """Describe the activation in JSON types."""

@@ -10,9 +10,9 @@ from helpers.state_spaces import records_of
 from gloree.identification._output_error import (
     OutputErrorFit,
     _equations,
-    _prior,
-    _tangent,
+    basis_of_changes,
     fit_inputs,
+    prior_of_states,
     refine,
     squares_of,
     with_states,
@@ -50,8 +50,8 @@ def test_the_gradient_is_that_of_finite_differences_over_every_unknown():
     records, x = records_of(rng, system, [40, 41], noise=0.5)
     hidden = [w * (rng.random(w.shape) < 0.8) for w in records.w]
     records = records.weighted(hidden)
-    tangent = _tangent(system)
-    prior = _prior(system, x, records, 0.1)
+    tangent = basis_of_changes(system)
+    prior = prior_of_states(system, x, records, 0.1)
     x = x + _equations(system, x, records, prior, free=False, tangent=None).gains[:, :, -1]
     parts = _equations(system, x, records, prior, free=True, tangent=tangent)
 

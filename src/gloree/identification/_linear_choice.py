@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gloree.identification._cross_validation import without_folds
 from gloree.identification._linear_search import SystemTrial
 from gloree.identification._output_error import (
     LARGEST_MODULUS,
@@ -34,7 +35,7 @@ BLOCKS = 5  # blocks of each fold in a record, between those of the others
 PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
 FIRST = 4  # a record that is left out keeps this part of a block to find its state
 MOST_ALONE = 40  # so many records are left out in two halves
-FOLD_STEPS, LIMIT_STEPS = 3, 8
+LIMIT_STEPS = 8
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
 MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
@@ -162,23 +163,18 @@ def _judged(
 ) -> Candidate:
     """Refit without each fold from where the fit on all rows is, and add the errors on it."""
     blocks: list[float] = []
-    for fold in splits:
-        whole = records.n_records >= FOLDS
-        left = [
-            w * (0.0 if whole and part.any() else (part == 0)[:, None])
-            for w, part in zip(records.w, fold, strict=True)
-        ]
-        training = records.weighted(left)
+    whole = records.n_records >= FOLDS
+    # of records that are left out, the first rows are kept for their states alone
+    folds = [
+        [np.full_like(part, part.max(initial=0)) if whole and part.any() else part for part in fold]
+        for fold in splits
+    ]
+    fits = without_folds(candidate.fit, records, folds, candidate.limit)
+    for fold, (fit, training) in zip(splits, fits, strict=True):
         if training.n_counted == 0.0:
             continue
-        fit = refine(
-            candidate.fit,
-            training,
-            FOLD_STEPS,
-            settled=SETTLED,
-            limit=candidate.limit,
-            ended=ended,
-        )
+        if ended():
+            break
         states = _states(fit, training, records, fold)
         for group, residual, _ in run_records(fit.system, states, records):
             for place, i in enumerate(group.numbers.tolist()):

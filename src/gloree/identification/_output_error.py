@@ -15,8 +15,10 @@ response of output a to all states, driven by a signal v:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 from scipy import linalg
@@ -59,7 +61,7 @@ class OutputErrorFit:
 
 
 @dataclass(frozen=True)
-class _Equations:
+class Equations:
     """Normal equations of all columns but x_0, which is eliminated; the residual comes last.
 
     `reduced` (p + 1, p + 1), `gains` (n_records, n, p + 1): x_0 moves by gains (-step, 1).
@@ -110,7 +112,7 @@ def with_states(
     T = output_normal(system.A, system.C, n_rows)
     normal = system.changed(T)
     states = np.array([normal.equilibrium(u[0], n_rows) for u in records.u])
-    prior = _prior(normal, states, records, noise)
+    prior = prior_of_states(normal, states, records, noise)
     for _ in range(2):  # once more for rounding
         parts = _equations(normal, states, records, prior, free=False, tangent=None)
         states = states + parts.gains[:, :, -1]
@@ -142,7 +144,7 @@ def refine(
     """
     damping, small, n_steps = 1e-3, 0, 0
     status = RefinementStatus.STEP_LIMIT
-    fit = _normalised(fit, records)
+    fit = normalised(fit, records)
     for _ in range(max_steps):
         if ended():
             status = RefinementStatus.TIME_LIMIT
@@ -150,13 +152,13 @@ def refine(
         if fit.squares <= 1e-26 * fit.n_counted:
             status = RefinementStatus.CONVERGED
             break
-        tangent = _tangent(fit.system)
-        prior = _prior(fit.system, fit.states, records, fit.error**2)
+        tangent = basis_of_changes(fit.system)
+        prior = prior_of_states(fit.system, fit.states, records, fit.error**2)
         parts = _equations(fit.system, fit.states, records, prior, free=True, tangent=tangent)
         now, gain = float(parts.reduced[-1, -1]), 0.0
         while damping < 1e8:
             step, predicted = parts.solve(damping, tangent.shape[1])
-            candidate = _moved(fit, parts, step, tangent, records, prior, limit)
+            candidate = moved_by(fit, parts, step, tangent, records, prior, limit)
             gain = now - candidate.squares
             if gain < WELL_PREDICTED * predicted and math.isfinite(candidate.squares):
                 candidate = _solved(candidate.system, candidate.states, records, prior)
@@ -168,7 +170,7 @@ def refine(
             status = RefinementStatus.CONVERGED
             break
         n_steps += 1
-        fit = _normalised(candidate, records)
+        fit = normalised(candidate, records)
         ratio = gain / max(predicted, 1e-300)
         damping = max(damping * (1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3), 1e-12)
         small = small + 1 if gain <= settled * fit.squares else 0
@@ -178,12 +180,12 @@ def refine(
     return replace(fit, n_steps=n_steps, status=status)
 
 
-def _normalised(fit: OutputErrorFit, records: WeightedRecords) -> OutputErrorFit:
+def normalised(fit: OutputErrorFit, records: WeightedRecords) -> OutputErrorFit:
     T = output_normal(fit.system.A, fit.system.C, max(len(u) for u in records.u))
     return replace(fit, system=fit.system.changed(T), states=fit.states @ T.T)
 
 
-def _tangent(system: LinearSystem) -> Array:
+def basis_of_changes(system: LinearSystem) -> Array:
     """Orthonormal basis of changes of (A^T, C) that no change of coordinates makes."""
     n, A, C = system.order, system.A, system.C
     same = np.empty((n * n + C.size, n * n))
@@ -195,9 +197,9 @@ def _tangent(system: LinearSystem) -> Array:
     return left[:, n * n :]
 
 
-def _moved(
+def moved_by(
     fit: OutputErrorFit,
-    parts: _Equations,
+    parts: Equations,
     step: Array,
     tangent: Array,
     records: WeightedRecords,
@@ -254,14 +256,24 @@ def _equations(
     *,
     free: bool,
     tangent: Array | None,
-) -> _Equations:
+) -> Equations:
     """Normal equations at a system: of x_0, with `free` of B, D, c, and of a tangent of (A, C)."""
+    grams: list[Array] = []
+    for group in records.groups:
+        pieces = grams_of_pieces(system, states[group.numbers], group, free, tangent)
+        grams.append(reduce(np.add, (gram for _, gram in pieces)))
+    return without_states(system, states, records, prior, grams)
+
+
+def without_states(
+    system: LinearSystem, states: Array, records: WeightedRecords, prior: Array, grams: list[Array]
+) -> Equations:
+    """Eliminate x_0 from the Gram matrices of all groups of records."""
     n = system.order
     n_rows = max(len(u) for u in records.u)
     gains: list[tuple[IntArray, Array]] = []
     reduced: Array | None = None
-    for group in records.groups:
-        G = _gram(system, states[group.numbers], group, free, tangent)
+    for group, G in zip(records.groups, grams, strict=True):
         # the order of columns: everything, x_0, residual
         rest = np.r_[: G.shape[1] - n - 1, G.shape[1] - 1]
         x = np.arange(G.shape[1] - n - 1, G.shape[1] - 1)
@@ -278,10 +290,12 @@ def _equations(
     every = np.empty((records.n_records, *gains[0][1].shape[1:]))
     for numbers, K in gains:
         every[numbers] = K
-    return _Equations(reduced, every)
+    return Equations(reduced, every)
 
 
-def _prior(system: LinearSystem, states: Array, records: WeightedRecords, noise: float) -> Array:
+def prior_of_states(
+    system: LinearSystem, states: Array, records: WeightedRecords, noise: float
+) -> Array:
     """Weight of (x_0 - equilibrium): noise over the mean square of states on the way, isotropic."""
     total, count = 0.0, 0
     for group, _, x in run_records(system, states, records):
@@ -291,14 +305,19 @@ def _prior(system: LinearSystem, states: Array, records: WeightedRecords, noise:
     return (PRIOR + noise * count / max(total, 1e-300)) * np.eye(system.order)
 
 
-def _gram(
+def grams_of_pieces(
     system: LinearSystem,
     states: Array,
     group: RecordGroup,
     free: bool,
     tangent: Array | None,
-) -> Array:
-    """Gram matrix of derivatives and residual of each record, (n_records, p + 1, p + 1)."""
+    edges: Sequence[int] = (),
+) -> Iterator[tuple[int, Array]]:
+    """First rows of pieces, and Gram matrices of derivatives and residual of each record there.
+
+    A Gram matrix is (n_records, p + 1, p + 1). Rows are cut before each of `edges`, and wherever
+    that keeps blocks small.
+    """
     n, d, q = system.order, system.B.shape[1], system.C.shape[0]
     r, n_rows = group.u.shape[:2]
     n_driving = (n if tangent is not None else 0) + (d if free else 0)
@@ -308,9 +327,9 @@ def _gram(
     first = np.zeros((r, q, n_driving + 1, n))
     first[:, :, -1] = system.C
     s: Array = first.reshape(r, -1, n)
-    total: Array | None = None
-    for begin in range(0, n_rows, block):
-        rows = slice(begin, min(begin + block, n_rows))
+    starts = {*range(0, n_rows, block), *edges} - {n_rows}
+    for begin, end in pairwise([*sorted(starts), n_rows]):
+        rows = slice(begin, end)
         u, w = group.u[:, rows], group.w[:, rows]
         count = u.shape[1]
         along, x = propagate(system.A, (u @ system.B.T)[:, :, None], x)
@@ -341,10 +360,7 @@ def _gram(
         # a product of one matrix with its own transpose is half the work
         alone = r == 1
         gram = columns[0].T @ columns[0] if alone else columns.transpose(0, 2, 1) @ columns
-        gram = gram.reshape(r, *gram.shape[-2:])
-        total = gram if total is None else total + gram
-    assert total is not None
-    return total
+        yield begin, gram.reshape(r, *gram.shape[-2:])
 
 
 def _crossed(signals: Array, C: Array) -> Array:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from gloree._arrays import column_squares, take_rows, to_host
 from gloree._sums import Sums
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
@@ -36,6 +37,9 @@ from gloree.refinement._solvers import (
     refuse_other_losses,
 )
 from gloree.sequences import Array, Batch, IntArray
+from gloree.states import residual_rows
+
+SumsType = TypeVar("SumsType", bound=Sums)
 
 FORGET = 0.9
 """Fraction of the diagonal that scales the damping which a step keeps."""
@@ -67,6 +71,24 @@ def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     return NormalSums(
         gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
     )
+
+
+@dataclass(frozen=True)
+class TwoSquareSums(Sums):
+    """Squared errors of one pass on the rows that count, and on others."""
+
+    own: SquareSums = field(metadata={"nested": True})
+    other: SquareSums = field(metadata={"nested": True})
+
+
+def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
+    """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
+    first = np.repeat(batch.segments.context_start, batch.lengths)
+    residuals, found = residual_rows(model, batch), []
+    for each in (batch, replace(batch, mask=other[first + batch.local])):
+        squares = to_host(column_squares(take_rows(residuals, each.counted)))
+        found.append(SquareSums(float(each.n_counted), squares))
+    return TwoSquareSums(*found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +162,8 @@ class LevenbergMarquardt:
         refuse_other_losses(self.name, loss)
         trace = Trace(self.clock or time.perf_counter, progress)
         chosen = np.arange(layout.size) if self.free is None else np.flatnonzero(self.free)
-        search = _Search(self, layout, engine, data, held_out, trace, chosen)
+        together = None if held_out is None else _counted_along(data, held_out)
+        search = _Search(self, layout, engine, data, held_out, trace, chosen, together)
         status, state = RefinementStatus.STEP_LIMIT, search.start(model)
         try:
             while state.status is None:
@@ -178,7 +201,10 @@ class _State:
 
 @dataclass(frozen=True)
 class _Search:
-    """The steps of one minimisation of the `chosen` weights."""
+    """The steps of one minimisation of the `chosen` weights.
+
+    `together` are the rows of the data that are held out, where passes over `data` visit them.
+    """
 
     solver: LevenbergMarquardt
     layout: Layout
@@ -187,11 +213,12 @@ class _Search:
     held_out: Selection | None
     trace: Trace
     chosen: IntArray
+    together: NDArray[np.bool_] | None = None
 
     def start(self, model: Network) -> _State:
         """Return the state at the start."""
         sums = self._normal(model)
-        self._note(model, sums.gradient)
+        self._note(model, sums.gradient, self._outside(model))
         nothing = np.zeros(self.chosen.size)
         return _State(model, sums, sums.gradient, self.solver.damping, nothing)
 
@@ -206,8 +233,8 @@ class _Search:
         found = self._trial(state)
         if found is None:
             return replace(state, status=RefinementStatus.CONVERGED)
-        model, squares, damping = found
-        self._note(model, squares)
+        model, squares, outside, damping = found
+        self._note(model, squares, self._outside(model) if outside is None else outside)
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
@@ -215,8 +242,11 @@ class _Search:
             return replace(state, status=RefinementStatus.HELD_OUT)
         return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
-    def _trial(self, state: _State) -> tuple[Network, SquareSums, float] | None:
-        """Model, error and next damping after a step damped until it gains enough, or None."""
+    def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
+        """Take a step damped until it gains enough, or none.
+
+        Model, error, that on held-out rows if it is known, and the next damping.
+        """
         before, damping = state.squares, state.damping
         H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / before.n_rows
         g = state.sums.gradient.gradient[self.chosen] / before.n_rows
@@ -227,11 +257,11 @@ class _Search:
             if damping <= UNDAMPED and predicted <= worthless * before.mean:
                 return None
             moved = self._moved(state.model, step)
-            sums, error = self._squares(moved, self.data)
+            sums, error, outside = self._squares(moved)
             ratio = (before.mean - error) / max(predicted, 1e-300)
             if sums is not None and ratio > 0.01:
                 factor = 1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3
-                return moved, sums, max(damping * factor, 1e-10)
+                return moved, sums, outside, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
@@ -266,19 +296,54 @@ class _Search:
         hessian = self.engine.run(of_curvature, some, label="J^T J")
         return NormalSums(gradient, hessian)
 
-    def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
-        """Squared error, and that per row; infinite where the model explodes."""
+    def _squares(self, model: Network) -> tuple[SquareSums | None, float, float | None]:
+        """Squared error, that per row, and that of held-out rows if the same pass visits them.
+
+        Infinite where the model explodes.
+        """
+        if self.together is None:
+            sums = self._sums(partial(square_sums, model=model), self.data, "squares")
+            return sums, _mean(sums), None
+        function = partial(two_square_sums, model=model, other=self.together)
+        both = self._sums(function, self.data, "squares")
+        if both is None:
+            return None, math.inf, math.inf
+        return both.own, _mean(both.own), _mean(both.other)
+
+    def _outside(self, model: Network) -> float:
+        """Squared error per held-out row, infinite where the model explodes."""
+        if self.held_out is None:
+            return math.nan
+        return _mean(self._sums(partial(square_sums, model=model), self.held_out, "squares"))
+
+    def _sums(
+        self, function: Callable[[Batch], SumsType], data: Selection, label: str
+    ) -> SumsType | None:
         self._look_at_the_clock()
         try:
-            sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
+            return self.engine.run(function, data, label=label)
         except ExplosionError:
-            return None, math.inf
-        return sums, sums.mean if math.isfinite(sums.mean) else math.inf
+            return None
 
-    def _note(self, model: Network, sums: SquareSums) -> None:
+    def _note(self, model: Network, sums: SquareSums, outside: float) -> None:
         """Note the start or a step taken."""
-        outside = math.nan if self.held_out is None else self._squares(model, self.held_out)[1]
         self.trace.note(model, sums.mean / 2, sums.squares, held_out=outside / 2)
+
+
+def _mean(sums: SquareSums | None) -> float:
+    """Squared error per row; infinite if it is not finite, or there is none."""
+    return sums.mean if sums is not None and math.isfinite(sums.mean) else math.inf
+
+
+def _counted_along(data: Selection, held_out: Selection) -> NDArray[np.bool_] | None:
+    """Rows that count in `held_out`, if its segments are all among those of `data`."""
+    seen, wanted = data.as_subset(), held_out.as_subset()
+    counting = wanted.source.counting
+    if counting is None or seen.source.counting is None or seen.data is not wanted.data:
+        return None
+    places = [segments.context_start.tolist() for segments in (seen.segments, wanted.segments)]
+    same = seen.source.segment == wanted.source.segment
+    return counting if same and set(places[1]) <= set(places[0]) else None
 
 
 def _damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:

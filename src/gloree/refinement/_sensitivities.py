@@ -169,8 +169,9 @@ def hessian_sums(
     units = zeros(slopes, (width, width))
     mixed = zeros(slopes, (turn.shape[1], width, n_regressors))
     waiting: list[tuple[Array, Array]] = []
-    n_waiting, last = 0, batch.packing.n_steps - 1
-    for step, (rows, sensitivity) in enumerate(_sensitivity_steps(at, roots, parts[-1])):
+    n_waiting, n_seen = 0, 0
+    for rows, sensitivity in _sensitivity_steps(at, roots, parts[-1]):
+        n_seen += rows.size
         chosen = np.arange(rows.size) if everything else np.flatnonzero(counted[rows])
         if chosen.size:
             whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
@@ -184,7 +185,7 @@ def hessian_sums(
             joined = joined.reshape(turn.shape[1], chosen.size, width)
             waiting.append((joined, regressors[place]))
             n_waiting += chosen.size
-        if waiting and (step == last or n_waiting >= ROWS_TOGETHER):
+        if waiting and (n_seen == batch.n_rows or n_waiting >= ROWS_TOGETHER):
             joined, entering = (
                 values[0] if len(waiting) == 1 else namespace(slopes).concatenate(values, axis=-2)
                 for values in zip(*waiting, strict=True)
@@ -208,7 +209,10 @@ def hessian_sums(
 def _sensitivity_steps(
     at: Linearisation, roots: Array, direction: Direction
 ) -> Iterator[tuple[IntArray, Array]]:
-    """Rows of each step, and d h_t / d theta there times their roots, (n_units, n_rows, size)."""
+    """Rows of some steps, and d h_t / d theta there times their roots, (n_units, n_rows, size).
+
+    Steps of a few segments come together, `ROWS_TOGETHER` rows or a few more.
+    """
     k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
     slopes, units = at.slopes, direction.units
     U = like(slopes, at.model.recurrent_weights[units, units])
@@ -219,24 +223,51 @@ def _sensitivity_steps(
     own = packing.pack(at.powers(direction) * roots)
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
     current: Array | None = None
-    for begin, end in pairwise(packing.step_starts.tolist()):
-        alive = end - begin
-        if current is None or not recurrent:
-            current = zeros(slopes, (k, alive, size))
-        else:
-            before = contiguous(current[:, :alive])
-            current = (U @ before.reshape(k, -1)).reshape(k, alive, size)
-        if is_tensor(current):
-            for i in range(k):
-                current[i, :, i * m : (i + 1) * m] += entering[begin:end]
-        else:
-            a, b, c = current.strides
-            own_weights = as_strided(current, (k, alive, m), (a + m * c, b, c))
-            own_weights += entering[begin:end]
-        current *= steep[begin:end].T[:, :, None]
-        if size > cut:
-            current[owners, :, places] += own[begin:end].T
-        yield packing.rows[begin:end], current
+    for bounds in _steps_together(packing.step_starts):
+        begin, end, n_steps = bounds[0], bounds[-1], len(bounds) - 1
+        alive = (end - begin) // n_steps
+        block = empty(slopes, (n_steps, k, alive, size))
+        inflow = entering[begin:end].reshape(n_steps, alive, m)
+        factors = steep[begin:end].reshape(n_steps, alive, k).swapaxes(1, 2)[..., None]
+        if not is_tensor(block):
+            s, a, b, c = block.strides
+            blocks = as_strided(block, (n_steps, k, alive, m), (s, a + m * c, b, c))
+        for step in range(n_steps):
+            following = block[step]
+            if current is None or not recurrent:
+                following[...] = 0.0
+            else:
+                before = contiguous(current[:, :alive]).reshape(k, -1)
+                namespace(slopes).matmul(U, before, out=following.reshape(k, -1))
+            if is_tensor(block):
+                for i in range(k):
+                    following[i, :, i * m : (i + 1) * m] += inflow[step]
+            else:
+                own_weights = blocks[step]
+                own_weights += inflow[step]
+            following *= factors[step]
+            if size > cut:
+                row = begin + step * alive
+                following[owners, :, places] += own[row : row + alive].T
+            current = following
+        together = block[0] if n_steps == 1 else block.swapaxes(0, 1).reshape(k, -1, size)
+        yield packing.rows[begin:end], together
+
+
+def _steps_together(step_starts: IntArray) -> Iterator[list[int]]:
+    """First rows of steps of as many segments each that are few, and the row after the last."""
+    bounds = step_starts.tolist()
+    first = 0
+    for step in range(1, len(bounds)):
+        alive = bounds[step] - bounds[step - 1]
+        last = step == len(bounds) - 1
+        if (
+            last
+            or bounds[step] - bounds[first] >= ROWS_TOGETHER
+            or bounds[step + 1] - bounds[step] != alive
+        ):
+            yield bounds[first : step + 1]
+            first = step
 
 
 def _all_rows(at: Linearisation, roots: Array, direction: Direction) -> Array:
