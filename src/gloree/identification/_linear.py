@@ -33,7 +33,7 @@ from gloree.sequences import Array, IntArray
 
 MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
-SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
+SEARCH_ROWS = 10_000  # rows on which orders are compared, at most
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
@@ -42,6 +42,7 @@ TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all r
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
 MORE_STATES = 2  # of the other order that networks start from
+SLOWER = 2.0  # ratio of its slowest time constant to that of the first, at most
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
@@ -78,7 +79,6 @@ class LinearFit:
     end: OutputErrorFit
     error: float
     limit: float = LARGEST_MODULUS
-    systems: tuple[SystemTrial, ...] = ()
 
     def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
         """Return the problem with inputs shifted by the delays.
@@ -145,7 +145,6 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
         fit,
         chosen.error,
         chosen.limit,
-        tuple(trials),
     )
 
 
@@ -155,24 +154,28 @@ def other_orders(
     """The linear model of another order that networks may do better from, if there is one.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
-    model has two states more, or as many more as the next one that is sound.
+    model has two states more, and no pole that is much slower than those of the first.
     """
-    if problem.settings.n_linear is not None or not fit.systems or (budget and budget.is_over):
+    supported = supported_order(*fit.response.parameters.shape)
+    if problem.settings.n_linear is not None or (budget and budget.is_over):
         return []
-    order = fit.order + MORE_STATES
-    found = [
-        each
-        for each in fit.systems
-        if each.order >= order and np.abs(each.fit.system.poles).max() <= fit.limit
-    ]
-    if not found:
+    if fit.order + MORE_STATES > min(LARGEST_ORDER, supported):
         return []
-    chosen = min(found, key=lambda each: each.order)
+    # a state that linear data hardly show may get any pole: a slow one would make passes long
+    slowest = float(np.abs(fit.system.poles).max())
+    limit = min(1.0 - (1.0 - slowest) / SLOWER, fit.limit)
+    ended = _limit(budget, TIME / 2)
     delayed = fit.delayed(problem)
     rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
-    start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
-    ended = _limit(budget, TIME / 2)
-    fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=fit.limit, ended=ended)
+    few, order = rows.first(SEARCH_ROWS), fit.order + MORE_STATES
+    starts = all_starts(few, [fit.response.parameters])
+    found = search_systems(few, [order], starts, ended, limit=limit)
+    if not found:
+        return []
+    start = with_states(found[0].fit.system, rows, found[0].fit.error ** 2)
+    fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=limit, ended=ended)
+    if fitted.error > fit.end.error:
+        return []
     linear, system, states = _along(_shifted(problem, fit.delays), fitted)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}

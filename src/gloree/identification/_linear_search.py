@@ -16,6 +16,7 @@ from gloree.identification._linear_starts import (
     undecimated,
 )
 from gloree.identification._output_error import (
+    LARGEST_MODULUS,
     OutputErrorFit,
     balanced,
     fit_inputs,
@@ -87,31 +88,32 @@ def search_systems(
     ended: Callable[[], bool] = lambda: False,
     more_steps: int = MORE_STEPS,
     followed: int = FOLLOWED,
+    limit: float = LARGEST_MODULUS,
 ) -> list[SystemTrial]:
     """Best system of every order that starts support, from the least order up.
 
     All starts are tried at one small order and at the largest, the best of these at all others. A
     system that explains the records exactly is the last. Then, from the largest order down, the
-    balanced truncation of each is a start of the next.
+    balanced truncation of each is a start of the next. No pole exceeds the limit.
     """
     ascending = sorted(orders)
     pilots = {ascending[-1], min(ascending, key=lambda order: abs(order - PILOT))}
     best: dict[str, LinearStart] = {}
-    ranked = {order: _ranked(order, starts, records, ended) for order in sorted(pilots)}
+    ranked = {order: _ranked(order, starts, records, ended, limit) for order in sorted(pilots)}
     for candidates in ranked.values():
         best |= {start.name: start for _, start in candidates[:BEST_STARTS]}
     trials: dict[int, SystemTrial] = {}
     for order in ascending:
         if trials and ended():
             break
-        candidates = ranked.get(order) or _ranked(order, list(best.values()), records, ended)
+        candidates = ranked.get(order) or _ranked(order, list(best.values()), records, ended, limit)
         chosen = [SystemTrial(fit, start.name) for fit, start in candidates[:followed]]
         chosen = [each for each in chosen if math.isfinite(each.fit.squares)]
         if not chosen:
             continue
-        chosen = [_refined(each, records, FIRST_STEPS, ended) for each in chosen]
+        chosen = [_refined(each, records, FIRST_STEPS, ended, limit) for each in chosen]
         found = min(chosen, key=lambda each: each.fit.squares)
-        trials[order] = _refined(found, records, more_steps, ended)
+        trials[order] = _refined(found, records, more_steps, ended, limit)
         if trials[order].fit.error <= EXACT:
             break
     above: SystemTrial | None = None
@@ -119,17 +121,22 @@ def search_systems(
         if above is not None and not ended():
             start = SystemTrial(fit_inputs(*truncated(above.fit, order), records), "truncation")
             if start.fit.squares < NEAR * trials[order].fit.squares:
-                found = _refined(start, records, FIRST_STEPS, ended)
+                found = _refined(start, records, FIRST_STEPS, ended, limit)
                 if found.fit.squares < trials[order].fit.squares:
-                    trials[order] = _refined(found, records, more_steps, ended)
+                    trials[order] = _refined(found, records, more_steps, ended, limit)
         above = trials[order]
     return [trials[order] for order in sorted(trials)]
 
 
 def _refined(
-    trial: SystemTrial, records: WeightedRecords, max_steps: int, ended: Callable[[], bool]
+    trial: SystemTrial,
+    records: WeightedRecords,
+    max_steps: int,
+    ended: Callable[[], bool],
+    limit: float,
 ) -> SystemTrial:
-    return replace(trial, fit=refine(trial.fit, records, max_steps, settled=SETTLED, ended=ended))
+    found = refine(trial.fit, records, max_steps, settled=SETTLED, limit=limit, ended=ended)
+    return replace(trial, fit=found)
 
 
 def _ranked(
@@ -137,11 +144,12 @@ def _ranked(
     starts: Sequence[LinearStart],
     records: WeightedRecords,
     ended: Callable[[], bool],
+    limit: float,
 ) -> list[tuple[OutputErrorFit, LinearStart]]:
     """Fits from all starts, the best one first."""
     found: list[tuple[OutputErrorFit, LinearStart]] = []
     for start in starts:
-        pair = stable_pair(start, order) if order <= start.largest else None
+        pair = stable_pair(start, order, limit) if order <= start.largest else None
         if pair is not None:
             found.append((fit_inputs(*pair, records), start))
         if found and ended():

@@ -181,15 +181,18 @@ def undecimated(start: LinearStart, factor: int) -> LinearStart:
     return LinearStart(f"{start.name}, means of {factor} rows", start.largest, realise)
 
 
-def stable_pair(start: LinearStart, order: int) -> Pair | None:
-    """(A, C) with poles outside the unit circle reflected into it; None where that fails."""
+def stable_pair(start: LinearStart, order: int, limit: float = LARGEST_MODULUS) -> Pair | None:
+    """(A, C) with poles outside the unit circle reflected into it; None where that fails.
+
+    Poles beyond the limit are shortened to it.
+    """
     try:
         A, C = start.realise(order)
         poles, vectors = np.linalg.eig(A)
         size = np.abs(poles)
-        if (size > LARGEST_MODULUS).any():
+        if (size > limit).any():
             wanted = np.where(size > 1.0, 1.0 / size, size)
-            wanted = np.minimum(wanted, LARGEST_MODULUS)
+            wanted = np.minimum(wanted, limit)
             moved = np.where(size > 0.0, poles / np.maximum(size, 1e-300) * wanted, poles)
             A = np.real((vectors * moved) @ np.linalg.inv(vectors))
     except np.linalg.LinAlgError:

@@ -13,18 +13,23 @@ from gloree.identification._nonlinearity import started
 from gloree.identification._problem import IdentificationProblem, percent
 from gloree.identification._ranking import Origin, RankedStarts, Start, judged_start
 from gloree.identification._search import History, Search, SearchEnd
-from gloree.identification._split import FIRST_ROWS
+from gloree.identification._split import FIRST_ROWS, RecordSplit
 from gloree.models import IORNN
 from gloree.refinement import RefinementStatus
 
 LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
+KIND_STEPS = 30  # steps after which kinds of units are compared
 MOST_STEPS = 120  # steps of the search for the whole network
 WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
 LAST_STEPS = 8  # steps on all rows, after everything is chosen
 LAST_TIME = 0.1  # share of the time that is kept for them
+
+WORTH = 0.9
+"""A network is kept if its held-out error is below this share of that of the linear model. Beyond
+the range of the records, or when they drift, a nonlinearity costs more than it gains here."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +104,28 @@ def refine_network(
     many = split.training.n_counted > 1.5 * FIRST_ROWS
     long = many or origins[0].quick is not origins[0].search
     kept = 1.0 - FIRST_TIME if long else LAST_TIME
-    if many:
-        finalists = (min(finalists, key=lambda start: start.error),)
-    history: History = ()
-    refined: list[Start] = []
-    for number, start in enumerate(finalists):
-        search = origins[start.origin].quick
-        rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
-        limit = (budget.left() - kept * begin) / (len(finalists) - number)
-        end = search.descend(start.end.model, rows, max_steps=MOST_STEPS, max_seconds=limit)
-        history += end.history
-        refined.append(replace(start, end=end, error=judged_start(search, end)))
-    best = min(refined, key=lambda start: start.error)
+    best, ends = _compete(origins, finalists, many, kept * begin)
     origin, end = origins[best.origin], best.end
     search = origin.search
+    moments = search.measured(started(origin.fit, origin.moments.model))
+    candidates = [search.measured(end.model), moments]
     if long:
         limit = budget.left() - LAST_TIME * begin
         rows = search.split.training
         max_steps = MOST_STEPS if many else WHOLE_STEPS
         end = search.descend(end.model, rows, max_steps=max_steps, max_seconds=limit)
-        history += end.history
-    moments = started(origin.fit, origin.moments.model)
-    pair = (search.measured(end.model), search.measured(moments))
-    model, status = min(pair, key=search.judged).model, end.status
-    n_steps = sum(start.end.n_steps for start in refined) + (end.n_steps if long else 0)
+        ends.append(end)
+        candidates.insert(0, search.measured(end.model))
+    model, status = min(candidates, key=lambda each: judged_start(search, each)).model, end.status
+    n_steps = sum(each.n_steps for each in ends)
+    history: History = tuple(step for each in ends for step in each.history)
     problem, split = search.problem, search.split
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)
+    gains = _pays(problem, split, linear.model, model)
     if not math.isfinite(judged_start(search, search.measured(model))):
-        compared = replace(compared, gain=-math.inf)
+        gains = False
         note = "polynomials explode on inputs a little larger than these: the linear model was kept"
         model, notes = linear.model, (*notes, note)
     elif not compared.is_certain:
@@ -138,6 +135,14 @@ def refine_network(
             f"independent ones, can tell, and the linear model was kept"
         )
         model, notes = linear.model, (*notes, note)
+    elif not gains:
+        note = (
+            f"the nonlinearity is not worth having: the errors on held-out and on training rows "
+            f"are not both lower than those of the linear model, by {100 * (1 - WORTH):.0f} % of "
+            f"the first, and the linear model was kept"
+        )
+        model, notes = linear.model, (*notes, note)
+    kept = gains and compared.is_certain
     detail = (
         f"{n_steps} steps, {status.value}, held-out {percent(error)}, better than linear by "
         f"{compared.gain / max(compared.error, 1e-300):.1f} standard errors"
@@ -145,7 +150,7 @@ def refine_network(
     return RefinedNetwork(
         model,
         linear.model,
-        compared.is_certain,
+        kept,
         error,
         training_error,
         status,
@@ -156,6 +161,45 @@ def refine_network(
         best.origin,
         detail,
     )
+
+
+def _compete(
+    origins: Sequence[Origin], finalists: Sequence[Start], many: bool, spare: float
+) -> tuple[Start, list[SearchEnd]]:
+    """Refine a start of every kind for some steps, and the best of them further.
+
+    Where polynomials explode in the end, the next kind goes on. Seconds to `spare` are left.
+    Returns the best, and the ends of all searches.
+    """
+    tried: list[Start] = []
+
+    def refined(start: Start, max_steps: int, share: float) -> Start:
+        search = origins[start.origin].quick
+        rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
+        seconds = share * (search.budget.left() - spare)
+        end = search.descend(start.end.model, rows, max_steps=max_steps, max_seconds=seconds)
+        tried.append(replace(start, end=end, error=judged_start(search, end)))
+        return tried[-1]
+
+    runners = list(finalists)
+    if len(runners) > 1:
+        shares = [1.0 / (n + 1) for n in range(len(runners), 0, -1)]
+        runners = [refined(start, KIND_STEPS, s) for start, s in zip(runners, shares, strict=True)]
+    for start in sorted(runners, key=lambda start: start.error):
+        if math.isfinite(refined(start, MOST_STEPS, 1.0).error):
+            break
+    return min(tried, key=lambda start: start.error), [start.end for start in tried]
+
+
+def _pays(
+    problem: IdentificationProblem, split: RecordSplit, smaller: IORNN, larger: IORNN
+) -> bool:
+    """Whether a network lowers the held-out error by a margin, and that on training rows at all."""
+    before, after = (
+        [problem.error(model, rows) for rows in (split.held_out, split.training)]
+        for model in (smaller, larger)
+    )
+    return after[0] < WORTH * before[0] and after[1] < before[1]
 
 
 @dataclass(frozen=True)

@@ -170,19 +170,17 @@ def hessian_sums(
     mixed = zeros(slopes, (turn.shape[1], width, n_regressors))
     waiting: list[tuple[Array, Array]] = []
     n_waiting, n_seen = 0, 0
-    for rows, sensitivity in _sensitivity_steps(at, roots, parts[-1]):
+    for rows, outwards in _sensitivity_steps(at, roots, parts[-1], root[:, parts[-1].units]):
         n_seen += rows.size
         chosen = np.arange(rows.size) if everything else np.flatnonzero(counted[rows])
         if chosen.size:
             whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
-            own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
-            each = [*(values[:, place] for values in kept), own]
-            seen = [
-                (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
-                for part, values in zip(parts, each, strict=True)
-            ]
-            joined = seen[0] if len(seen) == 1 else beside(seen)
-            joined = joined.reshape(turn.shape[1], chosen.size, width)
+            joined = outwards if whole else outwards[:, index(slopes, chosen)]
+            if kept:
+                (part, values), seen = (parts[0], kept[0]), joined.reshape(-1, parts[-1].size)
+                before = root[:, part.units] @ values[:, place].reshape(part.n_units, -1)
+                joined = beside([before.reshape(-1, part.size), seen])
+                joined = joined.reshape(turn.shape[1], chosen.size, width)
             waiting.append((joined, regressors[place]))
             n_waiting += chosen.size
         if waiting and (n_seen == batch.n_rows or n_waiting >= ROWS_TOGETHER):
@@ -207,13 +205,14 @@ def hessian_sums(
 
 
 def _sensitivity_steps(
-    at: Linearisation, roots: Array, direction: Direction
+    at: Linearisation, roots: Array, direction: Direction, outwards: Array | None = None
 ) -> Iterator[tuple[IntArray, Array]]:
     """Rows of some steps, and d h_t / d theta there times their roots, (n_units, n_rows, size).
 
-    Steps of a few segments come together, `ROWS_TOGETHER` rows or a few more.
+    With a matrix `outwards` (m, n_units), its product with them, (m, n_rows, size), formed while
+    they are in the cache. Steps of a few segments come together, `ROWS_TOGETHER` rows or more.
     """
-    k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
+    k, cut, size = direction.n_units, direction.n_entering, direction.size
     slopes, units = at.slopes, direction.units
     U = like(slopes, at.model.recurrent_weights[units, units])
     recurrent = at.layout.recurrent and bool(U.any())
@@ -222,36 +221,72 @@ def _sensitivity_steps(
     steep = packing.pack(slopes[:, units])
     own = packing.pack(at.powers(direction) * roots)
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
-    current: Array | None = None
+    n_seen = k if outwards is None else outwards.shape[0]
+    matmul, row = namespace(slopes).matmul, 0
+    now, spare = _Sensitivity.zeros(slopes, direction, 0), _Sensitivity.zeros(slopes, direction, 0)
     for bounds in _steps_together(packing.step_starts):
         begin, end, n_steps = bounds[0], bounds[-1], len(bounds) - 1
         alive = (end - begin) // n_steps
-        block = empty(slopes, (n_steps, k, alive, size))
-        inflow = entering[begin:end].reshape(n_steps, alive, m)
-        factors = steep[begin:end].reshape(n_steps, alive, k).swapaxes(1, 2)[..., None]
-        if not is_tensor(block):
-            s, a, b, c = block.strides
-            blocks = as_strided(block, (n_steps, k, alive, m), (s, a + m * c, b, c))
+        seen = empty(slopes, (n_steps, n_seen, alive, size))
+        if now.alive != alive:
+            kept = contiguous(now.values[:, :alive])
+            now, spare = (_Sensitivity.zeros(slopes, direction, alive) for _ in range(2))
+            if begin:
+                now.values[...] = kept
         for step in range(n_steps):
-            following = block[step]
-            if current is None or not recurrent:
-                following[...] = 0.0
+            now, spare = spare, now
+            values, following = now.values, row + alive
+            if row and recurrent:
+                matmul(U, spare.values.reshape(k, -1), out=values.reshape(k, -1))
             else:
-                before = contiguous(current[:, :alive]).reshape(k, -1)
-                namespace(slopes).matmul(U, before, out=following.reshape(k, -1))
-            if is_tensor(block):
-                for i in range(k):
-                    following[i, :, i * m : (i + 1) * m] += inflow[step]
-            else:
-                own_weights = blocks[step]
-                own_weights += inflow[step]
-            following *= factors[step]
+                values[...] = 0.0
+            now.add(entering[row:following])
+            values *= steep[row:following].T[:, :, None]
             if size > cut:
-                row = begin + step * alive
-                following[owners, :, places] += own[row : row + alive].T
-            current = following
-        together = block[0] if n_steps == 1 else block.swapaxes(0, 1).reshape(k, -1, size)
+                values[owners, :, places] += own[row:following].T
+            if outwards is None:
+                seen[step] = values
+            else:
+                matmul(outwards, values.reshape(k, -1), out=seen[step].reshape(n_seen, -1))
+            row = following
+        together = seen[0] if n_steps == 1 else seen.swapaxes(0, 1).reshape(n_seen, -1, size)
         yield packing.rows[begin:end], together
+
+
+@dataclass(frozen=True, eq=False)
+class _Sensitivity:
+    """Sensitivities of the units of some segments at one step, (n_units, alive, size).
+
+    `own` are views of those to weights that enter the unit itself: of all of them, (n_units, alive,
+    width), or of one unit each.
+    """
+
+    values: Array
+    own: Array | list[Array]
+
+    @classmethod
+    def zeros(cls, beside: Array, direction: Direction, alive: int) -> _Sensitivity:
+        """No sensitivity."""
+        k, m = direction.n_units, direction.width
+        values = zeros(beside, (k, alive, direction.size))
+        if is_tensor(values):
+            return cls(values, [values[i, :, i * m : (i + 1) * m] for i in range(k)])
+        a, b, c = values.strides
+        return cls(values, as_strided(values, (k, alive, m), (a + m * c, b, c)))
+
+    @property
+    def alive(self) -> int:
+        """Segments."""
+        return int(self.values.shape[1])
+
+    def add(self, entering: Array) -> None:
+        """Add what enters each unit, (alive, width)."""
+        if isinstance(self.own, list):
+            for own in self.own:
+                own += entering
+        else:
+            own = self.own
+            own += entering
 
 
 def _steps_together(step_starts: IntArray) -> Iterator[list[int]]:
