@@ -33,7 +33,7 @@ from gloree.sequences import Array, IntArray
 
 MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
-SEARCH_ROWS = 10_000  # rows on which orders are compared, at most
+SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
