@@ -13,7 +13,7 @@ from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
 from gloree.diagnostics import Finding, check_size
 from gloree.engine import Engine, Selection
-from gloree.identification._screening import Detrend, Screened
+from gloree.identification._screening import Detrend, Screened, check_largest
 from gloree.identification._split import LARGEST_MODULUS, RecordSplit, hold_out, split_records
 from gloree.identification._starts import Starts
 from gloree.models import IORNN, ExplosionError
@@ -93,8 +93,7 @@ class IdentificationProblem:
         known = y[counted]
         remedies = "a constant input excites nothing, leave it out", "there is nothing to fit"
         for name, values, remedy in zip("uy", (u, known), remedies, strict=True):
-            # of the largest: a mean square of records may overflow
-            check_size(name, np.square(np.minimum(np.abs(values).max(axis=0), 1e150)))
+            check_largest(name, values)
             spread = values.std(axis=0)
             constant = np.flatnonzero(spread <= 1e-13 * np.abs(values).max(axis=0))
             if constant.size:

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import stats
 
-from gloree.diagnostics import Finding, GloreeWarning, OutlierWarning
+from gloree.diagnostics import Finding, GloreeWarning, OutlierWarning, check_size
 from gloree.sequences import Array, IntArray, Sequences
 
 Detrend = Literal["constant", "linear"] | None
@@ -73,6 +73,7 @@ def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
     assert data.Y is not None
     u, y = (np.array(values, dtype=np.float64) for values in (data.X, data.Y))
     missing: BoolArray = np.asarray(np.isnan(y).any(axis=1))
+    check_largest("u", u)
     bounds = [slice(int(a), int(b)) for a, b in zip(data.starts[:-1], data.starts[1:], strict=True)]
     for number, rows in enumerate(bounds):
         _check_outputs(u[rows], y[rows], number, len(bounds))
@@ -88,6 +89,12 @@ def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
     else:
         u, y = _without_trends(u, y, bounds, counted, linear=detrend == "linear")
     return Screened(replace(data, X=u, Y=y), counted, int(missing.sum()), spikes, findings)
+
+
+def check_largest(name: str, values: Array) -> None:
+    """Refuse channels whose squares leave the range of numbers."""
+    # of the largest value: a mean square of records may overflow
+    check_size(name, np.square(np.minimum(np.abs(values).max(axis=0), 1e150)))
 
 
 def _check_outputs(u: Array, y: Array, number: int, n_records: int) -> None:
