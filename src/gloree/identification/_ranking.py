@@ -20,7 +20,7 @@ from gloree.identification._split import FIRST_ROWS
 
 QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of the linear model
 TRIAL_ROWS = 10_000  # rows on which starts are compared
-OF_A_KIND = 2  # starts of one linear model, number of units and directions that are compared
+OF_A_KIND = 4  # starts of one linear model, number of units and directions that are compared
 FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
 LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
 
@@ -30,7 +30,7 @@ FAR_BEHIND = 9.0
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 
 POLYNOMIAL_UNITS = 2  # units that are polynomials of their own, at most, where kinds compete
-LOUDER = 1.3
+LOUDER = 2.0
 """Polynomials must not explode on inputs that are so many times those of the records."""
 
 POLYNOMIAL_GAIN = 0.9

@@ -96,7 +96,10 @@ def refine_network(
         if origin.moments.model.n_hidden == linear.model.n_hidden:
             note = "no nonlinear unit could be started: the linear model was kept"
             return RefinedNetwork(linear.model, linear.model, notes=(note,))
-        notes = ("time was too short to compare starts: the network of moments alone was refined",)
+        what = "no start was sound, on inputs a little larger than these too"
+        if origins[0].search.budget.ran_out:
+            what = "time was too short to compare starts"
+        notes = (f"{what}: the network of moments alone was refined",)
         end = SearchEnd(started(origin.fit, origin.moments.model))
         finalists = (Start(end, math.inf, 0, 0),)
     budget = origins[0].search.budget

@@ -22,7 +22,7 @@ from gloree.refinement import (
     polynomial_powers,
 )
 
-PATIENCE = 15
+PATIENCE = 25
 """Steps without a gain on held-out rows after which a search ends."""
 
 History = tuple[tuple[float, float, float], ...]
