@@ -8,6 +8,7 @@ import numpy as np
 import tensorly as tl
 from numpy.typing import ArrayLike
 
+from gloree._brief import Brief
 from gloree._monomials import n_monomials
 from gloree._random import RandomState
 
@@ -29,7 +30,7 @@ NO_NOISE = 1e-12
 
 
 @dataclass(frozen=True)
-class RankChoice:
+class RankChoice(Brief):
     """The chosen number of components, and why.
 
     Attributes

@@ -11,7 +11,9 @@ import tensorly as tl
 from numpy.typing import ArrayLike, NDArray
 from tensorly.cp_tensor import CPTensor
 
+from gloree._brief import Brief
 from gloree._frames import refuse_masked
+from gloree._html import html_matrix, html_page, html_table
 
 from ._errors import component_covariance, distinct_components, predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
@@ -119,7 +121,7 @@ def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: 
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class Decomposition(Brief):
     r"""A symmetric CP decomposition in canonical form, and how far to trust it.
 
     .. math:: T[a, i_1, \dots, i_p] \approx \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
@@ -262,6 +264,21 @@ class Decomposition:
             f"largest |W_m|/|T| {self.max_loading:.3g}",
         ]
         return "\n".join(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: whether to trust it, each component with its errors, and a picture."""
+        columns = (self.component_errors, self.loading_errors)
+        rows = [
+            (i, f"{a:.2g}", f"{b:.2g}", "yes" if distinct else "no")
+            for i, (a, b, distinct) in enumerate(zip(*columns, self.distinct, strict=True))
+        ]
+        return html_page(
+            f"Decomposition of rank {self.rank}",
+            "accepted" if self.accepted else f"not accepted: {self.objection}",
+            html_table(("component", "error", "error of loadings", "distinct"), rows),
+            html_matrix(self.components, "components"),
+            html_matrix(self.loadings, "loadings"),
+        )
 
 
 class Outcome(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gloree._arrays import like
+from gloree._brief import Brief
 from gloree.sequences import (
     Array,
     Batch,
@@ -21,7 +22,7 @@ from gloree.sequences import (
 
 
 @dataclass(frozen=True)
-class BatchTransform:
+class BatchTransform(Brief):
     """What becomes of a batch between the data and a pass function.
 
     Attributes

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from gloree._arrays import room
+from gloree._brief import Brief
 from gloree.engine._batching import Batching, BatchTransform
 from gloree.sequences import (
     Array,
@@ -42,7 +43,7 @@ def _between(numbers: IntArray | None, first: np.int64, end: np.int64) -> IntArr
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Brief):
     """The data of a fit and how they are cut: the same batches in every pass.
 
     Attributes

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
@@ -38,7 +39,13 @@ from gloree.fitting._outputs import summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
 from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
-from gloree.fitting._refine import RefinedFit, find_precision, keep_moments, refined_fit
+from gloree.fitting._refine import (
+    RefinedFit,
+    find_precision,
+    interrupted,
+    keep_moments,
+    refined_fit,
+)
 from gloree.fitting._report import fit_report
 from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
@@ -60,9 +67,12 @@ class Task(Protocol):
     ) -> RefinedFit:
         """What becomes of the network that moments give; `problem` is the one of `outputs`."""
 
+    def keeps_moments(self, problem: FitProblem) -> bool:
+        """Whether the network of moments is one of the class asked for, to keep if need be."""
+
 
 @dataclass(frozen=True)
-class FittedNetwork:
+class FittedNetwork(Brief):
     """Network in canonical form and law of the inputs, both on the inputs as given; the report."""
 
     model: Network
@@ -92,8 +102,14 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
             first = with_offset(problem, outputs, first)
             start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
             moments = stages.run("rounds", run_rounds, problem, start)
-        refined = task.refined(problem, inputs, moments, stages)
-        refined = against_simpler(problem, outputs, inputs, first, refined)
+        try:
+            refined = task.refined(problem, inputs, moments, stages)
+            refined = against_simpler(problem, outputs, inputs, first, refined)
+        except KeyboardInterrupt:
+            # with a checkpoint the fit can go on; labels have no network before their readout
+            if problem.engine.checkpoint is not None or not task.keeps_moments(problem):
+                raise
+            refined = interrupted(keep_moments(problem, inputs, moments), stages.current)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
@@ -138,6 +154,10 @@ class Regression:
         """Nothing to do."""
         return problem
 
+    def keeps_moments(self, problem: FitProblem) -> bool:
+        """Of a polynomial with lower terms, moments have the leading one."""
+        return problem.settings.activation.is_monomial
+
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
@@ -172,6 +192,10 @@ class Labelling:
         """Whiten the classes."""
         whitening = stages.run("labels", whiten_classes, problem, self.n_classes)
         return problem.with_outputs(whitening)
+
+    def keeps_moments(self, problem: FitProblem) -> bool:
+        """The outputs of the network of moments are no labels yet."""
+        return False
 
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -98,6 +98,17 @@ def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) 
         directions = None if directions is None else directions.reordered(units.order)
     model = on_given_inputs(problem, inputs.source, model)
     return RefinedFit(model, directions, moments_rmse=moments.rmse)
+
+
+def interrupted(kept: RefinedFit, stage: str) -> RefinedFit:
+    """Say that the fit ended early, and with what."""
+    finding = Finding(
+        ConvergenceWarning,
+        f"the fit was interrupted in the stage {stage!r}: the weights are those of moments alone, "
+        f"without refinement, tests and standard errors",
+        "fit again to refine them; with `checkpoint` a fit goes on where it was interrupted",
+    )
+    return replace(kept, findings=(finding, *kept.findings))
 
 
 def find_precision(descent: Descent) -> Precision:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.diagnostics import IdentificationReport, Stage
 from gloree.engine import Clock
 from gloree.fitting import stage_runner
@@ -28,7 +29,7 @@ N_STAGES = 5  # stages of an identification, at most
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identified(Brief):
     """Outcome of an identification, with networks in the units of the original records.
 
     `model` is the network that is kept, `linear_model` the linear one of least simulation error,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from gloree._extras import require
 from gloree._frames import refuse_masked
+from gloree._html import html_matrix, html_page, html_table
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
@@ -153,6 +154,24 @@ class Network(ABC):
         lags = f", lags={self.lags}" if self.lags > 1 else ""
         direct = ", direct" if self.direct_weights is not None else ""
         return f"{type(self).__name__}({sizes}, activation={self.activation.name!r}{lags}{direct})"
+
+    def _repr_html_(self) -> str:
+        weights = {name: values for name, values in self.arrays().items() if values is not None}
+        rows = [
+            (
+                name,
+                " x ".join(map(str, values.shape)),
+                f"{float(np.abs(values).max(initial=0)):.3g}",
+            )
+            for name, values in weights.items()
+        ]
+        pictures = [
+            html_matrix(values, name)
+            for name, values in weights.items()
+            if values.ndim == 2 and values.any()
+        ]
+        table = html_table(("weights", "shape", "largest"), rows)
+        return html_page(type(self).__name__, repr(self), table, *pictures)
 
     def __eq__(self, other: object) -> bool:
         """Whether all weights and settings are the same numbers (not: up to symmetry)."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.engine import Engine, Selection
 from gloree.models import ExplosionError, Network
@@ -66,7 +67,7 @@ def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
 
 
 @dataclass(frozen=True, eq=False)
-class LevenbergMarquardt:
+class LevenbergMarquardt(Brief):
     r"""Minimise sum |y - y^|^2 from a start that may be far from the optimum.
 
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum

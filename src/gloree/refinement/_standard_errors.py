@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import linalg, stats
 
+from gloree._brief import Brief
 from gloree.diagnostics import Finding, PrecisionWarning
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
@@ -52,7 +53,7 @@ SIGNIFICANT = 0.01
 
 
 @dataclass(frozen=True)
-class StandardErrors:
+class StandardErrors(Brief):
     """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
 
     Attributes

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg, signal
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 
 FORGOTTEN = 1e-4
@@ -24,7 +25,7 @@ MOST_LAGS = 20_000
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Brief):
     r"""Stationary noise :math:`e_t = \sum_k A_k e_{t-k} + w_t` of the outputs.
 
     Attributes

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
 from gloree.systems._noise import fit_noise
@@ -36,7 +37,7 @@ construction."""
 
 
 @dataclass(frozen=True)
-class ResidualTests:
+class ResidualTests(Brief):
     """Whiteness of residuals, and their correlation with the inputs; printing it gives a table.
 
     Attributes

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from gloree._brief import Brief
 from gloree._extras import require
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
@@ -29,7 +30,7 @@ EXACT = 1e-9
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Brief):
     """Where the deviations of a state-space model are measured from.
 
     Attributes

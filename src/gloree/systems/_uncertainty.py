@@ -24,6 +24,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg, stats
 
+from gloree._brief import Brief
 from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
 from gloree.models import IORNN
 from gloree.refinement import Layout
@@ -44,7 +45,7 @@ FAR = 1.0
 
 
 @dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(Brief):
     """Covariance of the weights of a network, and the noise of its outputs.
 
     Made by `uncertainty`; functions of this module and figures take it.
@@ -98,7 +99,7 @@ def check_level(level: float) -> None:
 
 
 @dataclass(frozen=True)
-class AtRecords:
+class AtRecords(Brief):
     """A network linearised along records: what covariances and residual tests are made of.
 
     One entry for each record: the rows from the first whole window on, residuals (NaN where the
