@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from gloree._frames import Names
+from gloree._frames import Names, require_same_names
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.engine import DaskEngine, Engine, get_engine
 from gloree.sequences import Data, Sequences
-
-MOST_LISTED = 5
-"""Names of features in a message, as in scikit-learn's."""
 
 Own = TypeVar("Own", bound="Estimator")
 
@@ -27,6 +24,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     n_features_in_: int
     feature_names_in_: np.ndarray
     _output_names: Names | None = None
+
+    # a pipeline always hands `sample_weight` on to `score`, None if there is none; without this
+    # line scikit-learn refuses even None where metadata are routed
+    __metadata_request__score: ClassVar[dict[str, None]] = {"sample_weight": None}
 
     # ------------------------------------------------------------- copies, which share an engine
 
@@ -97,24 +98,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"`Y` has the columns {list(outputs)}, in fit it had {list(seen_outputs)}: give "
                 f"the same columns in the same order"
             )
-
-
-def require_same_names(seen: Names, names: Names) -> None:
-    """Raise scikit-learn's error unless features have the names and the order seen in `fit`."""
-    if names == seen:
-        return
-    text = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(names) - set(seen)), sorted(set(seen) - set(names))
-    for what, listed in (
-        ("Feature names unseen at fit time", unseen),
-        ("Feature names seen at fit time, yet now missing", missing),
-    ):
-        if listed:
-            more = "- ...\n" if len(listed) > MOST_LISTED else ""
-            text += f"{what}:\n" + "".join(f"- {each}\n" for each in listed[:MOST_LISTED]) + more
-    if not unseen and not missing:
-        text += "Feature names must be in the same order as they were in fit.\n"
-    raise ValueError(text)
 
 
 def second_argument(name: str, value: object, other_name: str, other: object) -> object:
