@@ -36,10 +36,11 @@ class Brief:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-def brief_repr(result: Any) -> str:
+def brief_repr(result: object) -> str:
     """Name of the class and all fields, briefly."""
     name, parts, length = type(result).__name__, [], 0
-    for field in fields(result):
+    shown: Any = result
+    for field in fields(shown):
         if not field.repr:
             continue
         part = f"{field.name}={brief(getattr(result, field.name))}"

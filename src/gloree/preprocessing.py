@@ -107,7 +107,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             del self.feature_names_in_
         return self
 
-    def transform(self, X: object) -> Any:
+    def transform(self, X: object) -> Array | list[Array]:
         """Scale; the result has the form of `X`.
 
         Parameters
@@ -128,12 +128,16 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"{self._wants_tables()!r}) makes no table: give one record, or flat data, or "
                 f"leave the output as it is"
             )
-        return data.restore(rows)
+        made: Array | list[Array] = data.restore(rows)
+        return made
 
-    def inverse_transform(self, X: object) -> Any:
+    def inverse_transform(self, X: object) -> Array | list[Array]:
         """Back to the units of the data; parameters and form as in `transform`."""
         data = self._checked(X, names=False)
-        return data.restore(np.asarray(data.X, dtype=np.float64) * self.scale_ + self.mean_)
+        made: Array | list[Array] = data.restore(
+            np.asarray(data.X, dtype=np.float64) * self.scale_ + self.mean_
+        )
+        return made
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the columns, which are those of the inputs (x0, x1, .. without names)."""

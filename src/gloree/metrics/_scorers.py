@@ -130,11 +130,11 @@ class _OfRows:
     """An estimator whose predictions are the rows of all sequences."""
 
     def __init__(
-        self, estimator: object, options: dict[str, Any], kept: NDArray[np.int64] | slice
+        self, estimator: object, options: dict[str, ArrayLike], kept: NDArray[np.int64] | slice
     ) -> None:
         self._estimator, self._options, self._kept = estimator, options, kept
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         found = getattr(self._estimator, name)
         if name not in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
             return found
@@ -147,7 +147,7 @@ class _OfRows:
         return rows
 
 
-def _rows(values: object, X: object) -> NDArray[Any]:
+def _rows(values: object, X: object) -> NDArray[np.generic]:
     """Rows of all sequences of outputs, in the form of the inputs `X`; one column is a vector."""
     listed: Any = values
     if isinstance(X, (list, tuple)):

@@ -31,7 +31,7 @@ from gloree.models._prediction import (
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._states import in_form, n_past, past_inputs, read_states
 from gloree.models._stepper import Stepper
-from gloree.models._storage import FORMAT_NAME, read_model, write_model
+from gloree.models._storage import FORMAT_NAME, read_model, storable_spec, write_model
 from gloree.models._symmetry import canonical_units
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 from gloree.sources import as_data
@@ -599,6 +599,11 @@ class Network(ABC):
         path : path-like
             Written as it stands: no suffix is added.
 
+        Raises
+        ------
+        TypeError
+            If the activation is one of your own, which a file cannot hold.
+
         Examples
         --------
         >>> import pathlib, tempfile
@@ -610,7 +615,7 @@ class Network(ABC):
         ...     IORNN.load(path) == model
         True
         """
-        settings = {"activation": self.activation.spec(), "lags": self.lags}
+        settings = {"activation": storable_spec(self.activation), "lags": self.lags}
         write_model(path, type(self).__name__, self.arrays(), settings)
 
     @classmethod
