@@ -459,3 +459,73 @@ def test_importing_loads_nothing_optional_and_changes_no_global_state(fit):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "changed [] loaded []"
     assert done.stderr == ""
+
+
+# -- one order of arguments --------------------------------------------------------------------
+
+ALWAYS = (("chain", "X", "Y", "order"), ("law", "X", "Y"), ("u", "y"), ("X", "y"), ("X", "labels"))
+"""Law, inputs, outputs: in this order wherever they go by place."""
+
+AFTER_THE_FIRST = (
+    ("chain", "X", "Y", "model"),
+    ("Y", "predictions"),
+    ("model", "u", "y"),
+    ("model", "truth"),
+    ("model", "layout", "engine", "data"),
+    ("model", "layout", "engine", "source"),
+    ("batch", "model", "layout"),
+    ("batch", "model", "chain"),
+    ("batch", "chain", "order"),
+    ("function", "model", "data"),
+)
+"""Orders of functions whose first argument is the first of these."""
+
+BY_NAME = ("lengths", "random_state", "verbose", "skip")
+"""Arguments that go by name in functions that take data, so that nobody takes them for outputs."""
+
+DATA = {"X", "Y", "u", "y", "labels"}
+
+
+def public_functions():
+    """All public functions and methods under their names."""
+    for name, value in PUBLIC.items():
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            for member, function in vars(value).items():
+                function = getattr(function, "__func__", function)
+                if not member.startswith("_") and inspect.isfunction(function):
+                    yield f"{name}.{member}", function
+
+
+FUNCTIONS = dict(public_functions())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_stand_in_one_order(name):
+    by_place = [p.name for p in parameters(FUNCTIONS[name]) if p.kind is not KEYWORD]
+    of_first = [order for order in AFTER_THE_FIRST if by_place[:1] == [order[0]]]
+    for order in (*ALWAYS, *of_first):
+        common = [each for each in by_place if each in order]
+        assert common == [each for each in order if each in by_place], (by_place, order)
+    if DATA & set(by_place) and not name.endswith((".is_padded", ".unpadded")):
+        assert not set(BY_NAME) & set(by_place), by_place
+
+
+def _outputs_first(Y, X):
+    pass
+
+
+def _lengths_by_place(X, lengths):
+    pass
+
+
+def _layout_before_model(model, data, layout):
+    pass
+
+
+@pytest.mark.parametrize("wrong", [_outputs_first, _lengths_by_place, _layout_before_model])
+def test_what_deviates_from_the_order_is_seen(monkeypatch, wrong):
+    monkeypatch.setitem(FUNCTIONS, "wrong", wrong)
+    with pytest.raises(AssertionError):
+        test_arguments_stand_in_one_order("wrong")

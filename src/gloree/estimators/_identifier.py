@@ -188,7 +188,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         settings = checked_settings(self)
         engine = get_engine(self.engine, verbose=self.verbose)
-        data = read_records(u, y, lengths)
+        data = read_records(u, y, lengths=lengths)
         check_records(data, settings)
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
@@ -261,7 +261,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         if n_init and y is not None and not is_source(u, y):
-            data: Data = read_measured(u, y, lengths, n_init=n_init)
+            data: Data = read_measured(u, y, lengths=lengths, n_init=n_init)
         else:
             with messages_of_u_and_y():
                 # of a source, outputs may be beside the inputs in a file of their own
@@ -323,7 +323,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         elif y is None:
             raise ValueError("`y` is missing: score needs outputs")
         else:
-            data = read_measured(u, y, lengths)
+            data = read_measured(u, y, lengths=lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
             initial = self._initial(initial, state)

@@ -120,7 +120,7 @@ def find_precision(descent: Descent) -> Precision:
     model, centre = in_given_units(source, result.model), given_centre(source)
     reported = on_uncentred_inputs(layout, centre)
     if source.scale is not None:
-        reported = reported @ in_other_units(layout, model, scale_of_columns(source))
+        reported = reported @ in_other_units(model, layout, scale_of_columns(source))
     errors = standard_errors(result, layout, problem.engine, source, reported=reported)
     covariances, units = [errors.covariance], units_of(model)
     if result.squares is not None:

@@ -29,7 +29,7 @@ DRIFT = 3.0
 deviations within a fifth."""
 
 
-def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) -> Sequences:
+def read_records(u: object, y: object = None, *, lengths: ArrayLike | None = None) -> Sequences:
     """Gather one or several records, or a source, in memory; errors call them `u` and `y`."""
     if is_source(u, y):
         with messages_of_u_and_y():
