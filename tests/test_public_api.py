@@ -461,6 +461,34 @@ def test_importing_loads_nothing_optional_and_changes_no_global_state(fit):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "statement, unneeded",
+    [
+        ("import gloree", ("scipy", "sklearn", "tensorly", "joblib", "gloree.models")),
+        ("from gloree import IORNN", ("sklearn", "tensorly", "scipy.stats", "gloree.estimators")),
+        ("from gloree import SpectralRNNRegressor", ("tensorly", "sklearn.linear_model")),
+    ],
+)
+def test_importing_loads_what_is_needed(statement, unneeded):
+    probe = f"import sys; {statement}; print([m for m in {unneeded!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_names_are_there_without_being_loaded_before():
+    probe = (
+        "import gloree; print(all(hasattr(gloree, n) and n in dir(gloree) for n in gloree.__all__))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "True"
+    with pytest.raises(AttributeError, match="module 'gloree' has no attribute 'nothing'"):
+        gloree.nothing  # noqa: B018
+
+
 # -- one order of arguments --------------------------------------------------------------------
 
 ALWAYS = (("chain", "X", "Y", "order"), ("law", "X", "Y"), ("u", "y"), ("X", "y"), ("X", "labels"))

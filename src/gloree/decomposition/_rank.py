@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import tensorly as tl
 from numpy.typing import ArrayLike
 
 from gloree._brief import Brief
@@ -179,6 +178,8 @@ def choose_rank(
 
 def _singular_values(tensor: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Of the input unfolding and of the output unfolding."""
+    import tensorly as tl  # slow to import
+
     inputs = np.linalg.svd(tl.unfold(tensor, 1), compute_uv=False)
     outputs = np.linalg.svd(tl.unfold(tensor, 0), compute_uv=False)
     return np.asarray(inputs), np.asarray(outputs)

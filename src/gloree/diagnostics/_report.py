@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from gloree._brief import Brief
 from gloree._html import html_list, html_page, html_table
@@ -158,6 +157,8 @@ class FitReport(Report):
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
+        from scipy import stats  # slow to import
+
         found = {}
         for name, errors in self.standard_errors.items():
             quantile = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom[name])

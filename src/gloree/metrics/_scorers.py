@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import get_scorer
-from sklearn.utils.metadata_routing import MetadataRequest
 
 from gloree._frames import plain
 from gloree.sequences import is_padded, unpadded
@@ -55,6 +53,8 @@ def sequence_scorer(scoring: str | Scorer, *, skip: int = 0) -> SequenceScorer:
     """
     if isinstance(skip, bool) or not isinstance(skip, (int, np.integer)) or skip < 0:
         raise ValueError(f"`skip` must be an integer of at least 0, got {skip!r}")
+    from sklearn.metrics import get_scorer  # slow to import
+
     return SequenceScorer(get_scorer(scoring) if isinstance(scoring, str) else scoring, int(skip))
 
 
@@ -109,6 +109,8 @@ class SequenceScorer:
 
     def get_metadata_routing(self) -> object:
         """What scikit-learn asks for: which metadata the scorer wants."""
+        from sklearn.utils.metadata_routing import MetadataRequest
+
         request = MetadataRequest(owner=repr(self))
         request.score.add_request(param="lengths", alias=self._lengths)
         return request

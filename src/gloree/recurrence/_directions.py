@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from gloree._arrays import beside, like, namespace, ones, room, stretch_sums, to_host
 from gloree._brief import Brief
@@ -237,6 +236,8 @@ def choose_directions(
         forward[np.argsort(-evidence, kind="stable")[:n_forward]] = True
         evidence = np.array([_evidence(rows, columns, forward, i) for i in range(k)])
     undetermined = np.zeros(k, dtype=bool)
+    from scipy.stats import chi2  # slow to import
+
     limit = chi2.ppf(CERTAIN, 2 * k - 1) + 4.0 * (2 * k - 1)
     own = np.where(forward, wald[:, 0], wald[:, 1])
     for i in range(k):

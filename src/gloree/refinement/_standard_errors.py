@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
 from gloree._brief import Brief
 from gloree.diagnostics import Finding, PrecisionWarning
@@ -313,6 +313,8 @@ def _dependence(
     if not 1 < clusters.n_sequences < FEW:
         return []
     ratio = larger / np.where(variance > 0, variance, np.inf)
+    from scipy import stats  # slow to import
+
     levels = stats.f.sf(ratio, np.maximum(few, TINY), np.maximum(degrees, TINY))
     if np.min(levels) * levels.size > SIGNIFICANT:
         return []

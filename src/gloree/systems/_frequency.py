@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
 
 from gloree._brief import Brief
 from gloree.models import IORNN
@@ -257,6 +256,8 @@ def spectral_response(
     ValueError
         If no record is as long as a segment, or there are too few segments for the inputs.
     """
+    from scipy import signal  # slow to import
+
     assert records.Y is not None
     channels = channels or Channels.numbered(records.n_inputs, records.n_outputs)
     m, p = records.n_inputs, records.n_outputs

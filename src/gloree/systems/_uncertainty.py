@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
 from gloree._brief import Brief
 from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
@@ -89,6 +89,8 @@ class Uncertainty(Brief):
     def quantile(self, level: float) -> float:
         """Standard errors to either side of a band of this level."""
         check_level(level)
+        from scipy import stats  # slow to import
+
         return float(stats.t.ppf(0.5 + level / 2, self.degrees_of_freedom))
 
 
