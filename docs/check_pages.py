@@ -2,7 +2,8 @@
 
 ``python docs/check_pages.py docs/_build/html`` opens every page in a headless Chromium at two
 widths, without a network, and fails if formulas are not set, if a page can be scrolled sideways,
-or if something that a page asks for is not there. ``--pictures DIR`` also writes a picture of each
+if something that a page asks for is not there, or if the search does not find the recipe for what
+people look for. ``--pictures DIR`` also writes a picture of each
 page that is named (by default of some) at both widths. Without a browser it says so and exits
 with 0. The build of the pages does not need it.
 """
@@ -35,10 +36,12 @@ SHOWN = (
     "api",
     "generated/gloree.estimators.SpectralRNNRegressor",
 )
+WORDS = ("pandas", "pipeline", "cross-validation", "forecast", "prediction interval", "ONNX")
+RECIPES = "how_to.html"  # the page that the search has to find for each of them
 SECONDS = 900  # for all pages; a browser that hangs is ended then
 
 HARNESS = """<!doctype html><meta charset="utf-8"><body style="margin:0"><script>
-const pages = %(pages)s, widths = %(widths)s;
+const pages = %(pages)s, widths = %(widths)s, words = %(words)s;
 const wait = ms => new Promise(done => setTimeout(done, ms));
 async function look(page, width) {
   const frame = document.createElement("iframe");
@@ -69,13 +72,33 @@ async function look(page, width) {
   frame.remove();
   return found;
 }
-(async () => {
-  for (const page of pages) for (const width of widths) {
-    let found;
-    try { found = await look(page, width); }
-    catch (error) { found = {page, width, failed: String(error)}; }
-    await fetch("/__found__", {method: "POST", body: JSON.stringify(found)});
+async function search(word) {
+  const frame = document.createElement("iframe");
+  frame.src = "/search.html?q=" + encodeURIComponent(word);
+  document.body.append(frame);
+  let links = [];
+  for (let i = 0; i < 300 && !links.some(link => link.includes("%(recipes)s")); i++) {
+    await wait(50);
+    const found = frame.contentDocument.querySelectorAll("#search-results li a");
+    links = [...found].map(link => link.href);
   }
+  frame.remove();
+  const fails = !links.some(link => link.includes("%(recipes)s"));
+  const failed = `the search for "${word}" finds ${links.length} pages, and not %(recipes)s`;
+  return {page: "search.html", width: 0, ...(fails ? {failed} : {set: 0, formulas: 0})};
+}
+const report = found => fetch("/__found__", {method: "POST", body: JSON.stringify(found)});
+const jobs = pages.flatMap(page => widths.map(width => [page, width]));
+async function worker() {
+  for (let job = jobs.shift(); job; job = jobs.shift()) {
+    const [page, width] = job;
+    try { await report(await look(page, width)); }
+    catch (error) { await report({page, width, failed: String(error)}); }
+  }
+}
+(async () => {
+  await Promise.all([worker(), worker(), worker(), worker()]);
+  for (const word of words) await report(await search(word));
   await fetch("/__found__", {method: "POST", body: "null"});
 })();
 </script>"""
@@ -144,14 +167,14 @@ def command(browser: str, folder: str, *words: str) -> list[str]:
 def faults(found: dict[str, object]) -> list[str]:
     """What is wrong with a page, in words."""
     if "failed" in found:
-        return [f"could not be looked at: {found['failed']}"]
+        return [str(found["failed"])]
     wrong = []
     if found["set"] < found["formulas"]:  # type: ignore[operator]
         wrong.append(f"{found['set']} of {found['formulas']} formulas are set")
-    wrong += [f"formula: {error}" for error in found["errors"]]  # type: ignore[attr-defined]
-    if found["wide"]:
+    wrong += [f"formula: {error}" for error in found.get("errors", ())]  # type: ignore[attr-defined]
+    if found.get("wide"):
         wrong.append("the page is wider than the window")
-    wrong += [f"cut: {what}" for what in found["cut"]]  # type: ignore[attr-defined]
+    wrong += [f"cut: {what}" for what in found.get("cut", ())]  # type: ignore[attr-defined]
     return wrong
 
 
@@ -171,7 +194,12 @@ def main() -> int:
     pages = [page for page in pages if not page.startswith("_static")]
     if args.only:
         pages = [f"{page}.html" for page in args.only]
-    Pages.harness = HARNESS % {"pages": json.dumps(pages), "widths": json.dumps(WIDTHS)}
+    Pages.harness = HARNESS % {
+        "pages": json.dumps(pages),
+        "widths": json.dumps(WIDTHS),
+        "words": json.dumps([] if args.only else WORDS),
+        "recipes": RECIPES,
+    }
     handler = functools.partial(Pages, directory=str(args.html))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -21,6 +21,7 @@ import pytest
 import gloree
 from gloree import (
     GaussianVAR,
+    SpectralRNNClassifier,
     SpectralRNNRegressor,
     datasets,
     decomposition,
@@ -233,3 +234,18 @@ def test_an_interrupt_with_a_checkpoint_is_one(monkeypatch, tmp_path):
             est.fit(X, Y, checkpoint=tmp_path / "fit.checkpoint")
     est.fit(X, Y, checkpoint=tmp_path / "fit.checkpoint")
     assert est.report_.refinement_status is not None
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
+def test_an_interrupted_refinement_of_labels_keeps_the_readout(monkeypatch):
+    X, Y, _, _ = datasets.make_rnn(300, 10, 4, 2, 3, random_state=0)
+    labels = Y.argmax(axis=2)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gloree.fitting._pipeline.refine_labels", interrupt)
+    est = SpectralRNNClassifier(2, recurrence=None, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="interrupted in the stage 'cross-entropy'"):
+        est.fit(X, labels)
+    assert est.score(X, labels) > 0.6  # one label of three, by chance, is right for a third

@@ -213,5 +213,10 @@ class Labelling:
         readout, problem = choice.readout, choice.judging(problem)
         if problem.settings.solver is None:
             return choice.noted(keep_readout(problem, readout))
-        given = (problem, readout, stages.show)
-        return choice.noted(stages.run("cross-entropy", refine_labels, *given))
+        try:
+            found = stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
+        except KeyboardInterrupt:
+            if problem.engine.checkpoint is not None:
+                raise
+            found = interrupted(keep_readout(problem, readout), stages.current)
+        return choice.noted(found)

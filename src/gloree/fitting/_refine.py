@@ -104,8 +104,8 @@ def interrupted(kept: RefinedFit, stage: str) -> RefinedFit:
     """Say that the fit ended early, and with what."""
     finding = Finding(
         ConvergenceWarning,
-        f"the fit was interrupted in the stage {stage!r}: the weights are those of moments alone, "
-        f"without refinement, tests and standard errors",
+        f"the fit was interrupted in the stage {stage!r}: the weights are those before it, "
+        f"of moments alone, without refinement, tests and standard errors",
         "fit again to refine them; with `checkpoint` a fit goes on where it was interrupted",
     )
     return replace(kept, findings=(finding, *kept.findings))
