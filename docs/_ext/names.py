@@ -1,7 +1,8 @@
 """Names of the interface in prose are links: `SystemIdentifier`, `metrics.align`, `IORNN.predict`.
 
 The default role. What stands in single backticks is shown as code; if it is a public name, alone,
-or with its module in front of it or one of its members behind it, it leads to its page.
+or with its module in front of it or one of its members behind it, it leads to its page; so does a
+module, `gloree.metrics`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 PUBLIC = names(STABLE) | names(BLOCKS)
+MODULES = {name.rpartition(".")[0] for name in PUBLIC}
 LAST = {name.rpartition(".")[2]: name for name in PUBLIC}  # no two share a name (tests)
 
 
 def target(text: str) -> str | None:
     """Full name of what a text names, or None."""
+    if text in MODULES:
+        return text
     parts = text.strip().removesuffix("()").split(".")
     if parts[0] == "gloree":
         parts = parts[1:]
