@@ -31,6 +31,7 @@ from gloree import (
 )
 from gloree._brief import LONGEST, Brief, brief
 from gloree._html import MOST_PIXELS, html_list, html_matrix, html_page, html_table
+from gloree.activations import Polynomial
 from gloree.diagnostics import ConvergenceWarning, Finding, FitReport, GloreeWarning
 
 MODULES = [
@@ -219,6 +220,24 @@ def test_an_interrupt_keeps_the_moments_and_says_so(monkeypatch, stage):
     errors = metrics.weight_errors(est.model_, moments_only.model_)
     assert errors["input_weights"] < 0.1
     assert metrics.weight_errors(est.model_, truth)["input_weights"] < 0.1
+
+
+def test_an_interrupt_keeps_the_activation_asked_for(monkeypatch):
+    X, Y, _, _ = datasets.make_rnn(400, 10, 4, 2, 2, random_state=0)
+    est = SpectralRNNRegressor(2, activation=Polynomial([0.0, 0.5, 1.0]), random_state=0)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gloree.fitting._pipeline.descend", interrupt)
+        with pytest.warns(ConvergenceWarning, match="interrupted in the stage"):
+            est.fit(X, Y)
+        assert est.model_.activation == Polynomial([0.0, 0.5, 1.0])
+        assert est.score(X, Y) > 0.5
+    monkeypatch.setattr("gloree.fitting._pipeline.with_activation", interrupt)
+    with pytest.raises(KeyboardInterrupt):  # there is only the leading term as yet
+        est.fit(X, Y)
 
 
 def test_an_interrupt_with_a_checkpoint_is_one(monkeypatch, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from helpers.estimates import regressor
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
 
 from gloree import IORNN, datasets
 from gloree.models import BRNN
@@ -107,3 +110,21 @@ def test_names_reach_the_estimator_behind_it():
     pipe.fit(table, V[0])
     assert pipe[-1].feature_names_in_.tolist() == ["a", "b", "c"]
     assert pipe.feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+OTHERWISE = {
+    "check_complex_data": "refused in words of our own",
+    "check_dtype_object": "arrays of objects are refused",
+    "check_estimators_nan_inf": "the padding of an array may be NaN, and stays so",
+    "check_transformer_data_not_an_array": "a list holds sequences, not rows",
+}
+"""Checks of scikit-learn that cannot hold, and why."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_has_no_other_objections():
+    if "on_fail" not in inspect.signature(check_estimator).parameters:
+        pytest.skip("this scikit-learn stops at the first check that fails")
+    results = check_estimator(SequenceScaler(), on_fail=None, on_skip=None)
+    failed = {each["check_name"] for each in results if each["status"] == "failed"}
+    assert failed <= set(OTHERWISE)

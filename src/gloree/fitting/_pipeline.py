@@ -19,6 +19,7 @@ from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
 from gloree.fitting._baseline import against_simpler
 from gloree.fitting._descent import (
+    Start,
     descend,
     moments_as_they_are,
     out_of_mirrors,
@@ -65,10 +66,11 @@ class Task(Protocol):
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
-        """What becomes of the network that moments give; `problem` is the one of `outputs`."""
+        """What becomes of the network that moments give; `problem` is the one of `outputs`.
 
-    def keeps_moments(self, problem: FitProblem) -> bool:
-        """Whether the network of moments is one of the class asked for, to keep if need be."""
+        An interrupt keeps what there is by then, if it is what was asked for; with a checkpoint, by
+        which the fit can go on, it stays an interrupt.
+        """
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,8 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
             first = with_offset(problem, outputs, first)
             start = stages.run("with an offset", start_recurrence, problem, outputs, inputs, first)
             moments = stages.run("rounds", run_rounds, problem, start)
-        try:
-            refined = task.refined(problem, inputs, moments, stages)
-            refined = against_simpler(problem, outputs, inputs, first, refined)
-        except KeyboardInterrupt:
-            # with a checkpoint the fit can go on; labels have no network before their readout
-            if problem.engine.checkpoint is not None or not task.keeps_moments(problem):
-                raise
-            refined = interrupted(keep_moments(problem, inputs, moments), stages.current)
+        refined = task.refined(problem, inputs, moments, stages)
+        refined = against_simpler(problem, outputs, inputs, first, refined)
     report = fit_report(problem, outputs, inputs, first, start, moments, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
@@ -154,10 +150,6 @@ class Regression:
         """Nothing to do."""
         return problem
 
-    def keeps_moments(self, problem: FitProblem) -> bool:
-        """Of a polynomial with lower terms, moments have the leading one."""
-        return problem.settings.activation.is_monomial
-
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
@@ -166,9 +158,25 @@ class Regression:
         if solver is None:
             return keep_moments(problem, inputs, moments)
         start = moments_as_they_are(problem, moments)
-        if not problem.settings.activation.is_monomial:
-            start = stages.run("lower terms", with_activation, problem, inputs, moments)
-        fitted = stages.run(solver.name, descend, start, inputs, moments)
+        try:
+            if not problem.settings.activation.is_monomial:
+                start = stages.run("lower terms", with_activation, problem, inputs, moments)
+            return self._descended(solver.name, start, inputs, moments, stages)
+        except KeyboardInterrupt:
+            asked = start.model.activation == problem.settings.activation
+            if problem.engine.checkpoint is not None or not asked:
+                raise
+            return interrupted(keep_moments(problem, inputs, moments, start.model), stages.current)
+
+    def _descended(
+        self,
+        name: str,
+        start: Start,
+        inputs: InputSummary,
+        moments: MomentFit,
+        stages: StageRunner,
+    ) -> RefinedFit:
+        fitted = stages.run(name, descend, start, inputs, moments)
         if fitted.has_mirrors:
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
         if fitted.source.skipped is not None:
@@ -192,10 +200,6 @@ class Labelling:
         """Whiten the classes."""
         whitening = stages.run("labels", whiten_classes, problem, self.n_classes)
         return problem.with_outputs(whitening)
-
-    def keeps_moments(self, problem: FitProblem) -> bool:
-        """The outputs of the network of moments are no labels yet."""
-        return False
 
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner

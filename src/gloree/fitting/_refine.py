@@ -89,11 +89,13 @@ class RefinedFit:
     detail: str = ""
 
 
-def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
-    """Network of moments alone, on the inputs as they were given."""
-    model = in_given_units(inputs.source, moments.model)
+def keep_moments(
+    problem: FitProblem, inputs: InputSummary, moments: MomentFit, start: Network | None = None
+) -> RefinedFit:
+    """Network of moments alone (or `start`, made of it), on the inputs as they were given."""
+    model = in_given_units(inputs.source, moments.model if start is None else start)
     units, directions = units_of(model), moments.directions
-    if inputs.source.scale is not None:
+    if inputs.source.scale is not None or start is not None:
         model = model.canonical()
         directions = None if directions is None else directions.reordered(units.order)
     model = on_given_inputs(problem, inputs.source, model)
