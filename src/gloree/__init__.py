@@ -70,10 +70,13 @@ _HOMES = {
 }
 """Where the names live that are no modules."""
 
+_OTHER_MODULES = ("engine", "estimators", "fitting", "states", "systems")
+"""Public modules that `from gloree import *` leaves out."""
+
 
 def __getattr__(name: str) -> object:
     """Load what is asked for (PEP 562)."""
-    if name not in __all__:
+    if name not in __all__ and name not in _OTHER_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES.get(name)
     found = getattr(import_module(home), name) if home else import_module(f"{__name__}.{name}")
@@ -82,4 +85,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_OTHER_MODULES})
