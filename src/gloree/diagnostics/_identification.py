@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._findings import Finding
-from gloree.diagnostics._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._report import Report, Stage
 from gloree.sequences import Array
 

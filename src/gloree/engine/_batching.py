@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import like
+from gloree._brief import Brief
 from gloree.sequences import (
     Array,
     Batch,
@@ -22,7 +23,7 @@ from gloree.sequences import (
 
 
 @dataclass(frozen=True)
-class BatchTransform:
+class BatchTransform(Brief):
     """What becomes of a batch between the data and a pass function.
 
     Attributes

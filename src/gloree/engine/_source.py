@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import room
+from gloree._brief import Brief
 from gloree.engine._batching import Batching, BatchTransform
 from gloree.sequences import (
     Array,
@@ -43,7 +44,7 @@ def _between(numbers: IntArray | None, first: np.int64, end: np.int64) -> IntArr
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Brief):
     """The data of a fit and how they are cut: the same batches in every pass.
 
     Attributes

@@ -203,7 +203,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         settings = checked_settings(self)
         engine = get_engine(self.engine, verbose=self.verbose)
-        data = read_records(u, y, lengths, gaps=True)
+        data = read_records(u, y, lengths=lengths, gaps=True)
         check_records(data, settings)
         screened = screen_records(data, settings.detrend)
         check_records(data, settings, int(screened.counted.sum()))
@@ -281,7 +281,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         if n_init and y is not None and not is_source(u, y):
-            data: Data = read_measured(u, y, lengths, n_init=n_init)
+            data: Data = read_measured(u, y, lengths=lengths, n_init=n_init)
         else:
             with messages_of_u_and_y():
                 # of a source, outputs may be beside the inputs in a file of their own
@@ -343,7 +343,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         elif y is None:
             raise ValueError("`y` is missing: score needs outputs")
         else:
-            data = read_measured(u, y, lengths)
+            data = read_measured(u, y, lengths=lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
             initial = self._initial(initial, state)

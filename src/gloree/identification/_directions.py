@@ -25,6 +25,7 @@ from math import factorial
 import numpy as np
 from scipy import optimize
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 
 FIRST_LAG, LAST_LAG = -5, 39  # output lags k of the moments
@@ -39,7 +40,7 @@ FILTER_RIDGE = 1e-6  # relative ridge of the least squares for g
 
 
 @dataclass(frozen=True)
-class LagTensors:
+class LagTensors(Brief):
     """Second- and third-order moments of a residual at several lags.
 
     The whitened regressors are x~ = (z - mean) W, z = [h_{t-1}, u_t]. Shapes: `whitening` W
@@ -219,7 +220,7 @@ GRADIENT = 1e-8  # a descent ends when no entry of the gradient of the share is 
 
 
 @dataclass(frozen=True)
-class NonlinearDirection:
+class NonlinearDirection(Brief):
     """The linear combination that one nonlinearity of a system sees.
 
     v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one. `explained` are the

@@ -129,7 +129,7 @@ def estimate_state(
     >>> estimate_state(model, u, y, 10).round(6)
     array([3.])
     """
-    data = read_measured(u, y, lengths, n_init=n_init)
+    data = read_measured(u, y, lengths=lengths, n_init=n_init)
     check_start(model, data, n_init)
     with messages_of_u_and_y():
         check_columns(model, data)
@@ -142,7 +142,7 @@ def estimate_state(
 
 
 def read_measured(
-    u: object, y: object, lengths: ArrayLike | None = None, *, n_init: int | None = None
+    u: object, y: object, *, lengths: ArrayLike | None = None, n_init: int | None = None
 ) -> Sequences:
     """Inputs, and outputs some of which may be missing (NaN, masked); errors call them `u` and `y`.
 

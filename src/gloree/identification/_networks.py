@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg import block_diag
 
+from gloree._brief import Brief
 from gloree.activations import Activation, PerUnit, linear
 from gloree.identification._directions import NonlinearDirection
 from gloree.identification._realisation import Realisation
@@ -32,7 +33,7 @@ RIDGE, OUTPUT_RIDGE = 1e-8, 1e-10  # relative, of the least squares for injectio
 
 
 @dataclass(frozen=True)
-class LinearModel:
+class LinearModel(Brief):
     """A realisation with output weights, and its inputs, outputs and states on rows of one record.
 
     Shapes: `u` (n_rows, n_inputs), `y` (n_rows, n_outputs) and `h` (n_rows, order); `start`

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Stage
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
@@ -37,7 +38,7 @@ STATE_ROWS = 1000  # rows that tell the state before a record of a network with 
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identified(Brief):
     """Outcome of an identification, with networks in the units of the original records.
 
     `model` is the network that is kept, `linear_model` the linear one of least simulation error,

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
 from gloree.diagnostics import Finding, check_size
@@ -52,7 +53,7 @@ class IdentificationSettings:
 
 
 @dataclass(frozen=True)
-class IdentificationProblem:
+class IdentificationProblem(Brief):
     """Everything that an identification depends on.
 
     `records` have inputs and outputs with means of zero and standard deviations of one; those of

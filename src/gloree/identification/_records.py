@@ -24,7 +24,7 @@ MOST_CHANNELS = 20
 
 
 def read_records(
-    u: object, y: object = None, lengths: ArrayLike | None = None, *, gaps: bool = False
+    u: object, y: object = None, *, lengths: ArrayLike | None = None, gaps: bool = False
 ) -> Sequences:
     """Gather one or several records, or a source, in memory; errors call them `u` and `y`.
 

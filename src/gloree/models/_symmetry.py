@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.activations import Activation
 from gloree.sequences import Array, IntArray
 
 
 @dataclass(frozen=True)
-class CanonicalUnits:
+class CanonicalUnits(Brief):
     """Change of the hidden units that leaves predictions as they are.
 
     Attributes

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._arrays import column_squares, take_rows, to_host
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
@@ -92,7 +93,7 @@ def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> T
 
 
 @dataclass(frozen=True, eq=False)
-class LevenbergMarquardt:
+class LevenbergMarquardt(Brief):
     r"""Minimise sum |y - y^|^2 from a start that may be far from the optimum.
 
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum

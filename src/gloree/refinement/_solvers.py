@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.engine import Engine, Selection
 from gloree.models import Network
 from gloree.refinement._layout import Layout
@@ -64,7 +65,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Brief):
     """Outcome of a minimisation by any solver.
 
     Attributes

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.diagnostics import Finding, PrecisionWarning
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
@@ -54,7 +55,7 @@ SIGNIFICANT = 0.01
 
 
 @dataclass(frozen=True)
-class StandardErrors:
+class StandardErrors(Brief):
     """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
 
     Attributes
@@ -319,6 +320,8 @@ def _dependence(
     if not 1 < clusters.n_sequences < FEW:
         return []
     ratio = larger / np.where(variance > 0, variance, np.inf)
+    from scipy import stats  # slow to import
+
     levels = stats.f.sf(ratio, np.maximum(few, TINY), np.maximum(degrees, TINY))
     if np.min(levels) * levels.size > SIGNIFICANT:
         return []

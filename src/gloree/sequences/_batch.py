@@ -19,6 +19,7 @@ from gloree._arrays import (
     namespace,
     take_rows,
 )
+from gloree._brief import Brief
 from gloree.sequences._segments import Segments
 
 FAR = np.int64(2**40)
@@ -26,7 +27,7 @@ FAR = np.int64(2**40)
 
 
 @dataclass(frozen=True)
-class Packing:
+class Packing(Brief):
     """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.
 
     `rows`, (n_rows,), is the flat row at each packed position, `step_starts`, (n_steps_max + 1,),
@@ -98,7 +99,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Brief):
     """A few segments of sequences, float64, stacked by rows: what a pass function sees.
 
     `X` and `Y` may be tensors, on any device; everything else is small, and NumPy's.
