@@ -49,7 +49,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation with its gallery; a warning is an error."""
+    """Build the documentation with its gallery, a warning is an error; look at it in a browser."""
     session.install(".[docs]")
     target = ROOT / "docs" / "_build" / "html"
     session.run(
@@ -60,6 +60,7 @@ def docs(session: nox.Session) -> None:
         str(target),
         env={"MPLBACKEND": "Agg"},
     )
+    session.run("python", "docs/check_pages.py", str(target))
     session.log(f"open {target / 'index.html'}")
 
 

@@ -47,7 +47,11 @@ FLOORS: tuple[tuple[tuple[str, float, str], ...], ...] = (
     (("refinement", 2, "rounds, losses, solvers"),),
     (("fitting", 2, "the stages of a fit"), ("systems", 3, "bands, tests, exports")),
     (("identification", 1, "dynamic systems"),),
-    (("estimators", 2, "what users call"), ("plotting", 3, "figures")),
+    (
+        ("preprocessing", 1, "scaled sequences"),
+        ("estimators", 2, "what users call"),
+        ("plotting", 3, "figures"),
+    ),
 )
 """Packages from the bottom to the top, and on a floor from the left to the right: an import runs to
 an earlier one. With each stand its lane in the picture and what it is about."""

@@ -24,20 +24,22 @@ version = ".".join(release.split(".")[:2])
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "evidence",
+    "names",
+    "offline_mathjax",
+    "thumbnails",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py.md5"]
-default_role = "code"
+default_role = "name"
 nitpicky = False
 math_number_all = False
 math_eqref_format = "({number})"
 numfig = True  # equations are numbered by page of the theory, (3.2), so that no two are alike
 
-# Formulas are set in the reader's browser; nothing is fetched while building.
+# Formulas are set in the reader's browser by a script beside the pages (_ext/offline_mathjax.py).
 mathjax3_config = {
     "tex": {
         "macros": {
@@ -83,15 +85,20 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 0,
+    "thumbnail_size": (640, 448),  # shown at half of it
     "plot_gallery": "True",
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"gloree {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_theme_options = {
     "show_toc_level": 2,
+    "show_nav_level": 1,
+    "header_links_before_dropdown": 6,  # all of them: no menu "More"
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "paper_map": []},  # its tables are wide
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
@@ -139,7 +146,8 @@ def pytest_role(role, rawtext, text, lineno, inliner, options=None, content=None
         place = (inliner.document.current_source, lineno)
         logging.getLogger(__name__).warning("no test %s", text, location=place)
     shown = name.removeprefix("test_").replace("_", " ")
-    return [nodes.Text(f"{shown} ("), nodes.literal("", file), nodes.Text(")")], []
+    parts = [nodes.Text(f"{shown} ("), nodes.literal("", file), nodes.Text(")")]
+    return [nodes.inline("", "", *parts, classes=["named-test"])], []
 
 
 def skip_requests(app, what, name, obj, skip, options):

@@ -47,7 +47,7 @@ train, test = slice(0, 10_000), slice(10_000, None)
 # The order of the linear part is given here, so that poles can be compared one by one, and the
 # number of units, to keep it short; without them both are chosen. The report has the stages and
 # the errors on the last fifth of the training data.
-est = SystemIdentifier(n_linear=4, n_nonlinear=3, max_seconds=12).fit(u[train], y[train])
+est = SystemIdentifier(n_linear=4, n_nonlinear=3, max_seconds=30).fit(u[train], y[train])
 print(est.report_)
 
 # %%

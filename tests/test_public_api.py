@@ -459,3 +459,103 @@ def test_importing_loads_nothing_optional_and_changes_no_global_state(fit):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "changed [] loaded []"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "statement, unneeded",
+    [
+        ("import gloree", ("scipy", "sklearn", "tensorly", "joblib", "gloree.models")),
+        ("from gloree import IORNN", ("sklearn", "tensorly", "scipy.stats", "gloree.estimators")),
+        ("from gloree import SpectralRNNRegressor", ("tensorly", "sklearn.linear_model")),
+    ],
+)
+def test_importing_loads_what_is_needed(statement, unneeded):
+    probe = f"import sys; {statement}; print([m for m in {unneeded!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_names_are_there_without_being_loaded_before():
+    modules = [name.removeprefix("gloree.") for name in MODULES]
+    probe = (
+        f"import gloree; names = [*gloree.__all__, *{[m for m in modules if '.' not in m]}]; "
+        f"print([n for n in names if n not in dir(gloree) or not hasattr(gloree, n)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="module 'gloree' has no attribute 'nothing'"):
+        gloree.nothing  # noqa: B018
+
+
+# -- one order of arguments --------------------------------------------------------------------
+
+ALWAYS = (("chain", "X", "Y", "order"), ("law", "X", "Y"), ("u", "y"), ("X", "y"), ("X", "labels"))
+"""Law, inputs, outputs: in this order wherever they go by place."""
+
+AFTER_THE_FIRST = (
+    ("chain", "X", "Y", "model"),
+    ("Y", "predictions"),
+    ("model", "u", "y"),
+    ("model", "truth"),
+    ("model", "layout", "engine", "data"),
+    ("model", "layout", "engine", "source"),
+    ("batch", "model", "layout"),
+    ("batch", "model", "chain"),
+    ("batch", "chain", "order"),
+    ("function", "model", "data"),
+)
+"""Orders of functions whose first argument is the first of these."""
+
+BY_NAME = ("lengths", "random_state", "verbose", "skip")
+"""Arguments that go by name in functions that take data, so that nobody takes them for outputs."""
+
+DATA = {"X", "Y", "u", "y", "labels"}
+
+
+def public_functions():
+    """All public functions and methods under their names."""
+    for name, value in PUBLIC.items():
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            for member, function in vars(value).items():
+                function = getattr(function, "__func__", function)
+                if not member.startswith("_") and inspect.isfunction(function):
+                    yield f"{name}.{member}", function
+
+
+FUNCTIONS = dict(public_functions())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_stand_in_one_order(name):
+    by_place = [p.name for p in parameters(FUNCTIONS[name]) if p.kind is not KEYWORD]
+    of_first = [order for order in AFTER_THE_FIRST if by_place[:1] == [order[0]]]
+    for order in (*ALWAYS, *of_first):
+        common = [each for each in by_place if each in order]
+        assert common == [each for each in order if each in by_place], (by_place, order)
+    if DATA & set(by_place) and not name.endswith((".is_padded", ".unpadded")):
+        assert not set(BY_NAME) & set(by_place), by_place
+
+
+def _outputs_first(Y, X):
+    pass
+
+
+def _lengths_by_place(X, lengths):
+    pass
+
+
+def _layout_before_model(model, data, layout):
+    pass
+
+
+@pytest.mark.parametrize("wrong", [_outputs_first, _lengths_by_place, _layout_before_model])
+def test_what_deviates_from_the_order_is_seen(monkeypatch, wrong):
+    monkeypatch.setitem(FUNCTIONS, "wrong", wrong)
+    with pytest.raises(AssertionError):
+        test_arguments_stand_in_one_order("wrong")

@@ -270,7 +270,18 @@ BAD = {
         ValueError,
         r"`Y` has shape \(1, 3, 2\), expected \(1, 4, n_outputs\)",
     ),
-    "lengths of an array": ((ONE[None],), {"lengths": [4]}, ValueError, "`lengths` goes with one"),
+    "lengths of an array": (
+        (ONE[None],),
+        {"lengths": [2, 2]},
+        ValueError,
+        "one integer for each sequence: `X` has 1 sequences, `lengths` has shape",
+    ),
+    "longer than padding": (
+        (ONE[None],),
+        {"lengths": [5]},
+        ValueError,
+        r"`lengths\[0\]` is 5, and `X\[0\]` has 4 steps",
+    ),
     "lengths of a list": (([ONE],), {"lengths": [4]}, ValueError, "`lengths` goes with one flat"),
     "lengths are floats": ((ONE,), {"lengths": [2.0, 2.0]}, ValueError, "sequence of integers"),
     "lengths are 2-D": ((ONE,), {"lengths": [[4]]}, ValueError, r"`lengths` must be a 1-D"),
@@ -313,3 +324,27 @@ def test_infinities_of_both_signs_are_located_without_a_numpy_warning():
 def test_finite_values_whose_sum_overflows_are_finite():
     X = np.full((3, 2), 1.7e308)
     np.testing.assert_array_equal(as_sequences(X).X, X)
+
+
+def test_a_padded_array_is_a_list_of_its_first_steps():
+    rng = np.random.default_rng(0)
+    X, Y, lengths = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5)), [5, 1, 3]
+    listed = as_sequences(
+        [x[:n] for x, n in zip(X, lengths, strict=True)],
+        [y[:n] for y, n in zip(Y, lengths, strict=True)],
+    )
+    X[1, 1:], Y[2, 3:] = np.nan, np.inf  # padding is not looked at
+    padded = as_sequences(X, Y, lengths=lengths)
+    np.testing.assert_array_equal(padded.X, listed.X)
+    np.testing.assert_array_equal(padded.Y, listed.Y)
+    np.testing.assert_array_equal(padded.lengths, lengths)
+    assert padded.form == "list" and padded.flat_outputs
+
+
+def test_lengths_in_the_place_of_outputs_are_recognised():
+    X = np.zeros((6, 2))
+    with pytest.raises(ValueError, match=r"lengths of sequences go by name, fit\(X, Y, lengths="):
+        as_sequences(X, [2, 3, 1])
+    for other in ([2.0, 3.0, 1.0], [2, 3], [6, 0], [7, -1]):
+        with pytest.raises(ValueError, match=r"`X` has 6 steps, `Y` has [23]$"):
+            as_sequences(X, other)

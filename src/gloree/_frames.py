@@ -33,6 +33,10 @@ class Column(Protocol):
         """Its cells."""
 
 
+MOST_LISTED = 5
+"""Names of features in a message, as in scikit-learn's."""
+
+
 def refuse_masked(value: object, name: str) -> None:
     """Raise a ValueError if entries of a masked array, or of one in a list, are masked."""
     if isinstance(value, (list, tuple)):
@@ -219,3 +223,21 @@ def listing(words: Iterable[str]) -> str:
     """A few words, and that there are more."""
     given = list(words)
     return ", ".join(given[:MOST_NAMES]) + (", .." if len(given) > MOST_NAMES else "")
+
+
+def require_same_names(seen: Names, names: Names) -> None:
+    """Raise scikit-learn's error unless features have the names and the order seen in `fit`."""
+    if names == seen:
+        return
+    text = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(seen)), sorted(set(seen) - set(names))
+    for what, listed in (
+        ("Feature names unseen at fit time", unseen),
+        ("Feature names seen at fit time, yet now missing", missing),
+    ):
+        if listed:
+            more = "- ...\n" if len(listed) > MOST_LISTED else ""
+            text += f"{what}:\n" + "".join(f"- {each}\n" for each in listed[:MOST_LISTED]) + more
+    if not unseen and not missing:
+        text += "Feature names must be in the same order as they were in fit.\n"
+    raise ValueError(text)

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from gloree._brief import Brief
+
 Self = TypeVar("Self", bound="Sums")
 Kind = TypeVar("Kind")
 
@@ -20,7 +22,7 @@ class MergeError(TypeError):
 
 
 @dataclass(frozen=True)
-class Sums:
+class Sums(Brief):
     """Sums over rows, fields of which are arrays, numbers, strings, None or other statistics.
 
     Arrays and numbers add, unless the metadata of a field say otherwise: a ``setting`` must be

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gloree._arrays import beside, index, is_tensor, like, namespace
+from gloree._brief import Brief
 from gloree.models import (
     ExplosionError,
     Network,
@@ -30,7 +31,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class States:
+class States(Brief):
     """Pre-activations and states of all rows of a batch, in the order of the rows.
 
     Attributes

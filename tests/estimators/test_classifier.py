@@ -7,6 +7,7 @@ import pytest
 from helpers.parts import PerPass
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 
 from gloree import BRNN, IORNN, SpectralRNNClassifier, datasets, sources
 from gloree.diagnostics import IdentifiabilityError, LabelWarning
@@ -354,9 +355,9 @@ def stream(n_parts):
 def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_path, monkeypatch):
     """Evenly spread over the data; neither memory nor the checkpoint grows with these."""
     monkeypatch.setattr(_readout, "MOST_ROWS", 2000)
-    seen, fit = [], _readout.LogisticRegression.fit
+    seen, fit = [], LogisticRegression.fit
     monkeypatch.setattr(
-        _readout.LogisticRegression,
+        LogisticRegression,
         "fit",
         lambda self, X, y: seen.append(X.shape[0]) or fit(self, X, y),
     )

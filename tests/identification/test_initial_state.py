@@ -135,6 +135,15 @@ def test_missing_outputs_do_not_count(activation):
     assert_close(estimate_state(model, u, y, 25), state, STATES)
 
 
+def test_masked_outputs_are_missing_ones():
+    model = linear_network(2)
+    u, y, state = record(model)
+    hidden = np.ma.masked_array(y, mask=np.arange(60)[:, None] % 5 == 2)
+    hidden.data[2::5] = 1e9
+    assert_close(estimate_state(model, u, hidden, 25), state, STATES)
+    assert_close(estimate_state(model, [u], [hidden[:25]], 25), [state], STATES)
+
+
 def test_a_record_without_a_measured_output_keeps_the_centre():
     model = linear_network(2)
     u, y, state = record(model)

@@ -20,7 +20,6 @@ from gloree.activations import (
     from_spec,
     gelu,
     get_activation,
-    known_spec,
     leaky_relu,
     linear,
     quadratic,
@@ -263,7 +262,7 @@ def test_centres_of_what_has_one():
 
 @pytest.mark.parametrize("activation", [*ALL, *RECTIFIERS], ids=repr)
 def test_specs_bring_back_what_wrote_them(activation):
-    assert from_spec(json.loads(json.dumps(known_spec(activation)))) == activation
+    assert from_spec(json.loads(json.dumps(activation.spec()))) == activation
 
 
 def test_a_function_with_a_derivative_is_an_activation_that_is_not_saved():
@@ -275,7 +274,7 @@ def test_a_function_with_a_derivative_is_an_activation_that_is_not_saved():
     with pytest.raises(ValueError, match="first derivative only"):
         sine.derivative(GRID, 2)
     with pytest.raises(TypeError, match=r"'sine'.*pickle the network"):
-        known_spec(sine)
+        sine.spec()
     with pytest.raises(TypeError, match="`slope` is 3, expected a function"):
         Custom(np.sin, 3)
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 from helpers.comparisons import assert_same_in_torch
-from helpers.generators import forward_network, uniform_inputs
+from helpers.generators import forward_network, two_way_network, uniform_inputs
 
-from gloree.activations import Activation, Polynomial
+from gloree.activations import Activation, PerUnit, Polynomial, tanh
 from gloree.models import IORNN
 
 # One product and one sum for each output, in another order.
@@ -85,3 +85,40 @@ def test_without_torch_the_error_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "gloree.models._torch", raising=False)
     with pytest.raises(ImportError, match=r'pip install "gloree\[torch\]"'):
         forward_network(direct=True).to_torch()
+
+
+@pytest.mark.parametrize(
+    "activation",
+    ["cubic", "softplus", PerUnit(["linear", tanh])],
+    ids=["cubic", "softplus", "per unit"],
+)
+@pytest.mark.parametrize(("lags", "direct"), [(1, False), (3, True)])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_modules_can_be_scripted_and_keep_float32(both, lags, direct, activation, tmp_path):
+    torch = pytest.importorskip("torch")
+    make = two_way_network if both else forward_network
+    model = make(lags=lags, direct=direct)
+    if isinstance(activation, str) or activation.n_units == model.n_hidden:
+        model = model.replace(activation=activation)
+    else:
+        kinds = [Polynomial((0.0, 1.0)), tanh, tanh, "quadratic"] * model.n_hidden
+        model = model.replace(activation=PerUnit(kinds[: model.n_hidden]))
+    X = uniform_inputs()
+    scripted = torch.jit.script(model.to_torch())
+    scripted.save(str(tmp_path / "module.pt"))
+    read = torch.jit.load(str(tmp_path / "module.pt"))
+    for module in (scripted, read):
+        with torch.no_grad():
+            outputs = module(torch.tensor(X))
+            states = module.hidden_states(torch.tensor(X[0]))
+        np.testing.assert_allclose(outputs.numpy(), model.predict(X), rtol=ALGEBRA_TOLERANCE)
+        expected = model.hidden_states(X[0])
+        np.testing.assert_allclose(states.numpy(), expected, rtol=ALGEBRA_TOLERANCE)
+    single = torch.jit.script(model.to_torch().float())
+    with torch.no_grad():
+        outputs = single(torch.tensor(X, dtype=torch.float32))
+    assert outputs.dtype == torch.float32
+    # some hundred roundings of 2^-24 of numbers of size one
+    np.testing.assert_allclose(outputs.numpy(), model.predict(X), rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from gloree.refinement import (
     gradient_sums,
     hessian_sums,
 )
+from gloree.refinement._curvature import Strata
 from gloree.refinement._levenberg_marquardt import normal_sums
 from gloree.sequences import as_sequences
 
@@ -53,11 +55,15 @@ def network(seed, units=("linear", "tanh")):
 @pytest.fixture
 def problem():
     """A network with noise, a start that is not far from it, and its parameters."""
+    return problem_of(ROWS)
+
+
+def problem_of(n_rows):
     rng = np.random.default_rng(3)
     truth = network(3)
     truth = truth.replace(recurrent_weights=0.5 * truth.recurrent_weights)
-    u = rng.standard_normal((ROWS, 1))
-    y = truth.predict(u) + 0.1 * rng.standard_normal((ROWS, 1))
+    u = rng.standard_normal((n_rows, 1))
+    y = truth.predict(u) + 0.1 * rng.standard_normal((n_rows, 1))
     layout = Layout(1, 2, 1, direct=True)
     start = layout.move(truth, 0.2 * rng.standard_normal(layout.size))
     data = as_sequences(u, y)
@@ -252,3 +258,38 @@ def test_from_the_minimum_no_step_is_taken(problem):
     assert settled.n_steps == 0
     assert settled.model is again.model
     assert settled.status is RefinementStatus.CONVERGED
+
+
+def in_pieces(problem):
+    """The same problem with the record cut into pieces of twenty rows, each warmed up by forty."""
+    start, layout, source, _, _ = problem
+    return start, layout, Source(source.data, batch_size=100, segment=20, before=40)
+
+
+def test_curvature_of_some_rows_ends_at_the_same_minimum(monkeypatch):
+    """The gradient is of all rows, so that a sampled J^T J changes the way, not the end."""
+    start, layout, source = in_pieces(problem_of(10 * ROWS))
+    of_all = levenberg_marquardt(start, layout, SERIAL, source)
+    asked = []
+    monkeypatch.setattr(
+        "gloree.refinement._levenberg_marquardt.hessian_rows", lambda *_: asked.append(1) or 1000
+    )
+    of_some = levenberg_marquardt(start, layout, SERIAL, source)
+    assert of_some.squares.sum() == pytest.approx(of_all.squares.sum(), rel=LEAST_GAINS)
+    assert len(asked) > of_some.n_steps / 2
+
+
+def test_strata_within_known_rows_count_all_of_them(problem):
+    """Segments of largest leverage count once, the others so often that no row is missing."""
+    start, layout, source = in_pieces(problem)
+    gradient = SERIAL.run(partial(gradient_sums, model=start, layout=layout), source)
+    strata = Strata.within(gradient, 100)
+    heavy, light = strata.segments[strata.heavy], strata.segments[~strata.heavy]
+    assert len(light) > 0
+    assert strata.segments.n_counted < ROWS / 2
+    counted = heavy.n_counted + strata.weight * light.n_counted
+    assert counted == pytest.approx(ROWS, rel=ROUNDING)
+    known = gradient.leverage
+    of_heavy = known.values[np.isin(known.segments.start, heavy.start)]
+    of_rest = known.values[~np.isin(known.segments.start, heavy.start)]
+    assert of_heavy.min() >= of_rest.max()

@@ -42,13 +42,13 @@ def test_changes_of_weights_in_other_units_are_those_of_differences(both_ways, d
         return layout.vector(of_unit_length(moved, lengths, degree))
 
     J = central(in_given_units, np.zeros(layout.size), STEP).T
-    found = in_other_units(layout, given, SCALE)
+    found = in_other_units(given, layout, SCALE)
     np.testing.assert_allclose(found, J, atol=FROM_DIFFERENCES * abs(J).max())
 
 
 def test_one_factor_for_all_inputs_changes_nothing_but_units():
     layout = Layout(3, 3, 2)
-    found = in_other_units(layout, forward_network(3, 3, 2), np.full(3, 4.0))
+    found = in_other_units(forward_network(3, 3, 2), layout, np.full(3, 4.0))
     np.testing.assert_array_equal(found, np.diag(np.diag(found)))
     factors = layout.named(np.diag(found))
     np.testing.assert_array_equal(factors["input_weights"], np.full((3, 3), 4.0))

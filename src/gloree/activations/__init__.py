@@ -24,13 +24,13 @@ from gloree.activations._functions import (
     softplus,
     tanh,
 )
-from gloree.activations._per_unit import PerUnit, from_spec, get_activation, known_spec
+from gloree.activations._per_unit import PerUnit, from_spec, get_activation
 from gloree.activations._polynomials import Polynomial, cubic, linear, quadratic
 
 # fmt: off
 __all__ = [
     "GELU", "Activation", "Custom", "LeakyReLU", "PerUnit", "Polynomial", "ReLU", "SiLU", "Sigmoid",
-    "Softplus", "Tanh", "cubic", "from_spec", "gelu", "get_activation", "known_spec", "leaky_relu",
+    "Softplus", "Tanh", "cubic", "from_spec", "gelu", "get_activation", "leaky_relu",
     "linear", "quadratic", "relu", "sigmoid", "silu", "softplus", "tanh",
 ]
 # fmt: on

@@ -124,9 +124,14 @@ class PerUnit(Activation):
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f_i(z_i) along the last axis (see `Activation`)."""
+        # a loop over steps comes here once a step: linear units, of which there may be many, are
+        # copied with all others
         values = np.asarray(z, dtype=np.float64)
+        self._check(values)
         result = np.empty_like(values) if out is None else out
-        for units, f in self._checked(values):
+        if result is not values:
+            result[...] = values
+        for units, f in self._nonlinear_parts:
             result[..., units] = f(values[..., units])
         return result
 
@@ -134,7 +139,8 @@ class PerUnit(Activation):
         """Evaluate f_i^(order)(z_i) along the last axis (see `Activation`)."""
         values = np.asarray(z, dtype=np.float64)
         result = np.empty_like(values)
-        for units, f in self._checked(values):
+        self._check(values)
+        for units, f in self._parts:
             result[..., units] = f.derivative(values[..., units], order)
         return result
 
@@ -148,12 +154,15 @@ class PerUnit(Activation):
             found.append((units, members[0] if alike else _Polynomials(np.array(polynomials).T)))
         return found
 
-    def _checked(self, values: Array) -> list[tuple[slice, Activation | _Polynomials]]:
-        if values.ndim == 0 or values.shape[-1] != self.n_units:
+    @cached_property
+    def _nonlinear_parts(self) -> list[tuple[slice, Activation | _Polynomials]]:
+        return [(units, f) for units, f in self._parts if f != linear]
+
+    def _check(self, values: Array) -> None:
+        if values.ndim == 0 or values.shape[-1] != len(self.units):
             raise ValueError(
                 f"`z` has shape {values.shape}, expected (..., {self.n_units}): one column a unit"
             )
-        return self._parts
 
     @property
     def runs_on_tensors(self) -> bool:
@@ -240,25 +249,3 @@ def from_spec(spec: Mapping[str, object]) -> Activation:
         f"`spec` is {dict(spec)!r}, expected a 'kind' of 'polynomial' (with 'coefficients') or "
         f"{', '.join(repr(f.name) for f in _FUNCTIONS)}"
     )
-
-
-def known_spec(activation: Activation) -> Spec:
-    """Spec of an activation that `from_spec` reads back; a TypeError for any other activation.
-
-    Examples
-    --------
-    >>> from gloree.activations import known_spec, relu
-    >>> known_spec(relu)
-    {'kind': 'relu'}
-    """
-    spec = activation.spec()
-    try:
-        known = from_spec(spec) == activation
-    except (ValueError, TypeError):
-        known = False
-    if not known:
-        raise TypeError(
-            f"the activation {activation.name!r} ({type(activation).__name__}) is not one of this "
-            f"package, so no file can bring it back: pickle the network, or save its arrays"
-        )
-    return spec

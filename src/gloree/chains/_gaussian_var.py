@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 import gloree.chains._linear_algebra as algebra
 from gloree._arrays import copied, index, like
+from gloree._html import html_matrix, html_page
 from gloree._random import RandomState, as_generator
 from gloree.chains._base import Capabilities, NonStationaryChainError
 from gloree.chains._moments import LagMoments, lag_moments, require_context
@@ -132,6 +133,12 @@ class GaussianVAR:
 
     def __str__(self) -> str:
         return f"Gaussian VAR({self.order})"
+
+    def _repr_html_(self) -> str:
+        text = f"{self.n_inputs} inputs, spectral radius {self.spectral_radius:.3g}"
+        matrices = [html_matrix(lag, f"lag {i + 1}") for i, lag in enumerate(self.coefficients[:2])]
+        noise = html_matrix(self.innovation_covariance, "covariance of the innovations")
+        return html_page(str(self), text, *matrices, noise)
 
     @property
     def order(self) -> int:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gloree._arrays import column_sums, empty, like, namespace, take_rows, to_host
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.sequences import Array, Batch
 
 
 @dataclass(frozen=True)
-class LagCovariances:
+class LagCovariances(Brief):
     """Counts, means and covariances of steps and windows: the result of `LagMoments.finalize`.
 
     Covariances divide by the count. Where a count is 0, mean and covariance are NaN.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import tensorly as tl
 from numpy.typing import ArrayLike
 
+from gloree._brief import Brief
 from gloree._monomials import n_monomials
 from gloree._random import RandomState
 
@@ -29,7 +29,7 @@ NO_NOISE = 1e-12
 
 
 @dataclass(frozen=True)
-class RankChoice:
+class RankChoice(Brief):
     """The chosen number of components, and why.
 
     Attributes
@@ -178,6 +178,8 @@ def choose_rank(
 
 def _singular_values(tensor: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Of the input unfolding and of the output unfolding."""
+    import tensorly as tl  # slow to import
+
     inputs = np.linalg.svd(tl.unfold(tensor, 1), compute_uv=False)
     outputs = np.linalg.svd(tl.unfold(tensor, 0), compute_uv=False)
     return np.asarray(inputs), np.asarray(outputs)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorly as tl
 from numpy.typing import ArrayLike, NDArray
-from tensorly.cp_tensor import CPTensor
 
+from gloree._brief import Brief
 from gloree._frames import refuse_masked
+from gloree._html import html_matrix, html_page, html_table
 
 from ._errors import component_covariance, distinct_components, predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
 from ._score_noise import with_score_noise
 from ._tensor import FloatArray, NoiseMetric, degrees_of_freedom, unit_scale
+
+if TYPE_CHECKING:
+    from tensorly.cp_tensor import CPTensor
 
 # |R| / |T| below 1e-12: an exact fit, the data hold no noise to be fitted better elsewhere.
 EXACT_LOSS = 5e-25
@@ -94,11 +97,15 @@ def cp_tensor(
     array([[[2., 0.],
             [0., 0.]]])
     """
+    import tensorly as tl  # slow to import
+
     dense = tl.cp_to_tensor(_as_cp(loadings, components, order, output_mode))
     return np.asarray(dense, dtype=np.float64)
 
 
 def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: bool) -> CPTensor:
+    from tensorly.cp_tensor import CPTensor
+
     refuse_masked(loadings, "loadings")
     refuse_masked(components, "components")
     weights = np.asarray(loadings, dtype=np.float64)
@@ -119,7 +126,7 @@ def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: 
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class Decomposition(Brief):
     r"""A symmetric CP decomposition in canonical form, and how far to trust it.
 
     .. math:: T[a, i_1, \dots, i_p] \approx \sum_m W[m, a] \, A[m, i_1] \cdots A[m, i_p]
@@ -244,6 +251,8 @@ class Decomposition:
 
     def to_tensor(self, order: int | None = None) -> FloatArray:
         """Return the fitted tensor; `order` defaults to that of the decomposed tensor."""
+        import tensorly as tl
+
         return np.asarray(tl.cp_to_tensor(self.to_cp(order)), dtype=np.float64)
 
     def __str__(self) -> str:
@@ -262,6 +271,21 @@ class Decomposition:
             f"largest |W_m|/|T| {self.max_loading:.3g}",
         ]
         return "\n".join(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: whether to trust it, each component with its errors, and a picture."""
+        columns = (self.component_errors, self.loading_errors)
+        rows = [
+            (i, f"{a:.2g}", f"{b:.2g}", "yes" if distinct else "no")
+            for i, (a, b, distinct) in enumerate(zip(*columns, self.distinct, strict=True))
+        ]
+        return html_page(
+            f"Decomposition of rank {self.rank}",
+            "accepted" if self.accepted else f"not accepted: {self.objection}",
+            html_table(("component", "error", "error of loadings", "distinct"), rows),
+            html_matrix(self.components, "components"),
+            html_matrix(self.loadings, "loadings"),
+        )
 
 
 class Outcome(NamedTuple):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._findings import Finding
-from gloree.diagnostics._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._report import Report, Stage
 from gloree.sequences import Array
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OrderTrial:
-    """One order of the linear model: the last singular value of the Hankel matrix that it keeps.
+    """One order of the linear model, and its least Hankel singular value.
 
-    `error` is the root mean square simulation error on held-out data, in units of the outputs'
-    size, `n_moved` the number of unstable poles that were moved inside the unit circle.
+    `error` is the root mean square simulation error on blocks left out, in units of the outputs'
+    size, `n_moved` the number of poles that are held at the edge of stability.
     """
 
     order: int
@@ -65,6 +65,8 @@ class IdentificationReport(Report):
     refinement_steps : int
     output_size : ndarray of shape (n_outputs,)
         Standard deviation of the outputs.
+    delays : tuple of int
+        Dead time of each input, in samples.
     notes : tuple of str
     findings : tuple of Finding
         What to be careful about.
@@ -93,6 +95,7 @@ class IdentificationReport(Report):
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     residuals: ResidualTests | None = None
+    delays: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         lines = ["gloree system identification"]
@@ -102,7 +105,9 @@ class IdentificationReport(Report):
         lines.append(f"  {'total':<20}{self.seconds:>9.3f}")
         lines += ["", f"  {'order':>7}{'singular value':>16}{'held-out error %':>18}"]
         for trial in self.orders:
-            note = f"  ({trial.n_moved} unstable poles moved)" if trial.n_moved else ""
+            note = (
+                f"  ({trial.n_moved} poles held at the edge of stability)" if trial.n_moved else ""
+            )
             lines.append(
                 f"  {trial.order:>7}{trial.singular_value:>16.3g}{100 * trial.error:>18.4g}{note}"
             )
@@ -117,6 +122,8 @@ class IdentificationReport(Report):
                 lines.append(f"  {name:<28}{100 * value:>10.4g}")
         radius = float(np.abs(self.poles).max(initial=0.0))
         lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
+        if any(self.delays):
+            lines.append(f"  dead times of the inputs: {', '.join(map(str, self.delays))} samples")
         ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
         lines.append(f"  inputs: condition number of windows {self.input_condition:.2g}, {ridge}")
         if self.residuals is not None:

@@ -8,8 +8,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
+from gloree._brief import Brief
+from gloree._html import html_list, html_page, html_table
 from gloree.decomposition import Decomposition
 from gloree.diagnostics._findings import Finding
 from gloree.diagnostics._specification import SpecificationTest
@@ -69,7 +70,7 @@ class Certificate:
         return f"{self.status.name} ({self.status.value}; left {left}{tried})"
 
 
-class Report:
+class Report(Brief):
     """What the reports have in common."""
 
     stages: tuple[Stage, ...]
@@ -201,6 +202,8 @@ class FitReport(Report):
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
+        from scipy import stats  # slow to import
+
         found = {}
         for name, errors in self.standard_errors.items():
             quantile = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom[name])
@@ -248,3 +251,33 @@ class FitReport(Report):
             )
         lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Short form for notebooks: errors, stages, and what to be careful about."""
+        sizes = ", ".join(f"{name} {value:,}" for name, value in self.sizes.items())
+        errors = [
+            (name, f"{error:.2g}", "not distinguishable from zero" if error > 0.5 else "")
+            for name, error in self.predicted_errors.items()
+        ]
+        residuals = [
+            (name, f"{float(np.sqrt(np.mean(values**2))):.5g}")
+            for name, values in (
+                ("outputs themselves", self.output_std),
+                ("moments alone", self.moments_rmse),
+                ("refined", self.refined_rmse),
+            )
+            if values is not None
+        ]
+        stages = [(s.name, f"{s.seconds:.2f}", s.detail[:80]) for s in self.stages]
+        tests = [(name, str(test)) for name, test in self.specification.items()]
+        shares = [(name, f"{value:.4f}") for name, value in self.accuracies.items()]
+        return html_page(
+            "gloree fit",
+            f"{sizes}; first moment {self.moment}, recurrence {self.recurrence}",
+            html_table(("weights", "predicted relative error", ""), errors) if errors else "",
+            html_table(("residual (RMS)", "all outputs"), residuals) if residuals else "",
+            html_table(("accuracy", "share"), shares) if shares else "",
+            html_table(("is the model right?", "test"), tests) if tests else "",
+            html_table(("stage", "seconds", "outcome"), stages),
+            html_list(self.warnings, "Warnings"),
+        )

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import beside, like
+from gloree._brief import Brief
 from gloree.sequences import (
     Array,
     Batch,
@@ -21,7 +23,7 @@ from gloree.sequences import (
 
 
 @dataclass(frozen=True)
-class BatchTransform:
+class BatchTransform(Brief):
     """What becomes of a batch between the data and a pass function.
 
     Attributes
@@ -38,6 +40,8 @@ class BatchTransform:
         Subtracted from the inputs (from the windows, if `lags` > 1).
     encode : callable or None
         Applied to the outputs: shape (n_rows, n_outputs) to any number of columns.
+    counting : ndarray of bool of shape (n_rows of the data,) or None
+        Rows of the data that may count in sums; None means all.
     beside : callable or None
         Gives more columns of the inputs, (n_rows, any number), of a batch that is otherwise ready.
     """
@@ -47,10 +51,14 @@ class BatchTransform:
     scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
+    counting: NDArray[np.bool_] | None = None
     beside: Callable[[Batch], Array] | None = None
 
     def __call__(self, batch: Batch) -> Batch:
         """Make what a pass function sees of a batch as it is in the data."""
+        if self.counting is not None:
+            first = np.repeat(batch.segments.context_start, batch.lengths)
+            batch = replace(batch, mask=self.counting[first + batch.local])
         if self.scale is not None:
             batch = replace(batch, X=batch.X * like(batch.X, self.scale))
         if self.lags > 1 and self.both_ways:

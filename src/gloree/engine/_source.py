@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import room
+from gloree._brief import Brief
 from gloree.engine._batching import Batching, BatchTransform
 from gloree.sequences import (
     Array,
@@ -42,7 +44,7 @@ def _between(numbers: IntArray | None, first: np.int64, end: np.int64) -> IntArr
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Brief):
     """The data of a fit and how they are cut: the same batches in every pass.
 
     Attributes
@@ -54,7 +56,7 @@ class Source:
         Sequences longer than this are cut into pieces of at most that many rows.
     before, after : int
         Rows of context on either side of a piece.
-    lags, both_ways, scale, centre, encode, beside
+    lags, both_ways, scale, centre, encode, counting, beside
         See `BatchTransform`.
     stride : int
         Passes over all of the data visit every so many segments only.
@@ -76,6 +78,7 @@ class Source:
     scale: Array | None = None
     centre: Array | None = None
     encode: Callable[[Array], Array] | None = None
+    counting: NDArray[np.bool_] | None = None
     stride: int = 1
     left_out: IntArray | None = None
     skipped: IntArray | None = None
@@ -97,8 +100,8 @@ class Source:
     @property
     def transform(self) -> BatchTransform:
         """What becomes of a batch, without the data."""
-        given = (self.lags, self.both_ways, self.scale, self.centre, self.encode, self.beside)
-        return BatchTransform(*given)
+        given = (self.lags, self.both_ways, self.scale, self.centre, self.encode, self.counting)
+        return BatchTransform(*given, self.beside)
 
     @property
     def batching(self) -> Batching:
@@ -255,7 +258,12 @@ class Subset:
     @property
     def n_counted(self) -> int:
         """Rows of all batches that count."""
-        return sum(segments.n_counted for segments in self.batches)
+        counting = self.source.counting
+        if counting is None:
+            return sum(segments.n_counted for segments in self.batches)
+        before = np.concatenate(([0], np.cumsum(counting)))
+        rows = self.segments
+        return int(np.sum(before[rows.stop] - before[rows.start]))
 
     @property
     def segments(self) -> Segments:

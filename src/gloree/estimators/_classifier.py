@@ -27,6 +27,7 @@ from gloree.estimators._labels import (
     distinct,
     flatten_labels,
     label_numbers,
+    labels_of_steps,
     numbers_of,
     of_type,
 )
@@ -217,7 +218,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         data = problem.data
         if isinstance(data, Sequences) and data.Y is None:
             self._check_law(problem)
-            flat = flatten_labels(labels, data)
+            flat = flatten_labels(labels_of_steps(labels, X, lengths), data)
             classes = of_type(distinct(flat), labels)
             data = replace(data, Y=like(data.X, numbers_of(flat, classes)[:, None]))
             problem = self._on(replace(problem, data=data), checkpoint)
@@ -349,7 +350,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         data = as_data(X, lengths=lengths, keep_tensors=False)
         self._check_columns(data)
         if isinstance(data, Sequences) and data.Y is None:
-            flat = flatten_labels(labels, data)
+            flat = flatten_labels(labels_of_steps(labels, X, lengths), data)
             codes = numbers_of(flat, self.classes_)
             unseen = sorted({str(flat[i]) for i in np.flatnonzero(codes < 0)})
             data = replace(data, Y=codes[:, None])

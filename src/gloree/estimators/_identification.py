@@ -30,6 +30,8 @@ def checked_settings(estimator: object) -> IdentificationSettings:
             f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
             f"direction needs a unit"
         )
+    if given.detrend not in (None, "constant", "linear"):
+        raise ValueError(f"`detrend` must be None, 'constant' or 'linear', got {given.detrend!r}")
     sampling_time(given.dt)
     if isinstance(given.initial, str):
         check_initial(given.initial)
@@ -39,11 +41,13 @@ def checked_settings(estimator: object) -> IdentificationSettings:
         raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
     if not float(seconds) > 0.0:
         raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
-    free = isinstance(given.unit, str) and given.unit == "polynomial"
+    name = given.unit if isinstance(given.unit, str) else ""
+    auto, free = name == "auto", name == "polynomial"
     try:
-        unit = FREE_POLYNOMIAL if free else get_activation(given.unit)
+        activation = get_activation("tanh" if auto or free else given.unit)
     except ValueError as error:
-        raise ValueError(f"{error} (`unit` may also be 'polynomial')") from None
+        raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
+    unit = FREE_POLYNOMIAL if free else activation
     if isinstance(unit, PerUnit) or unit.degree == 1:
         raise ValueError(
             f"`unit` is {unit.name!r}, expected one nonlinear activation for all nonlinear "
@@ -54,7 +58,9 @@ def checked_settings(estimator: object) -> IdentificationSettings:
         n_nonlinear=n_nonlinear,
         unit=unit,
         free_coefficients=free,
+        auto=auto,
         n_directions=n_directions,
+        detrend=given.detrend,
         max_seconds=float(seconds),
         verbose=verbose,
     )

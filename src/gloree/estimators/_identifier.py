@@ -21,12 +21,12 @@ from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
     IdentificationProblem,
     check_records,
-    find_drift,
     identify,
     messages_of_u_and_y,
     read_inputs,
     read_measured,
     read_records,
+    screen_records,
     start_of_records,
 )
 from gloree.metrics import score_model
@@ -53,19 +53,29 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     n_nonlinear : int or None, default None
         Nonlinear units; None tries up to five and keeps what held-out data prefer; 0 fits a
         linear model.
-    unit : str or Activation, default "tanh"
-        Activation of the nonlinear units. Bounded ones (tanh) keep the network stable whatever
+    unit : str or Activation, default "auto"
+        Activation of the nonlinear units. Bounded ones ("tanh") keep the network stable whatever
         the input is. With "polynomial" every unit is a cubic polynomial whose coefficients are
-        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is.
+        fitted like any other weight (see Notes); a `Polynomial` or "cubic" stays as it is. "auto"
+        takes tanh, unless such polynomials are better by a margin and do not explode on
+        inputs somewhat larger than those of the fit.
     n_directions : int or None, default None
         Linear combinations of [h_{t-1}, u_t] that nonlinearities see, up to 3, and among which the
         units are shared at the start: one for each static nonlinearity of the system. None takes
         two where held-out data can tell that they are better than one.
+    detrend : {None, "constant", "linear"}, default None
+        What is taken from the inputs and outputs of every record before the fit: nothing; its mean,
+        so far as it differs from that of all records; or its straight line, but for that mean.
+        `predict` does nothing of the kind: it neither takes a trend from its inputs nor adds
+        one to its outputs, which are around the mean of the outputs of the fit. A drift that the
+        input does not cause is named by a warning where `detrend` is None.
+    initial : {"auto", "equilibrium", "rest"} or array, default "auto"
+        State of `predict` and `score` before the first row where they are not told otherwise. In
+        the fit, the initial state of every record is free. "auto" takes the mean of these where a
+        pole of the model is so slow (an integrator) that inputs tell nothing of the state.
     max_seconds : float, default 60
-        Time for the whole fit, about.
-    initial : {"auto", "equilibrium", "rest"} or ndarray, default "auto"
-        Where `predict`, `simulate` and `score` start a record of which no outputs are known; see
-        `predict`.
+        Limit on the time for the whole fit. What is tried is counted, not timed: two fits that end
+        before are equal, and where time is up a note in the report says so.
     dt : float, optional
         Time between two samples, in seconds: for poles, time constants and responses in units of
         time. One sample by default.
@@ -85,6 +95,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         linear model, and the report says so.
     linear_model_, moments_model_ : IORNN
         The linear model of least simulation error, and the network before any refinement.
+    initial_states_ : ndarray of shape (n_records, n_state)
+        States of `model_` before the first row of each record, as they were fitted:
+        ``predict(u, state=est.initial_states_)`` is the fit of the training records.
     report_ : IdentificationReport
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_inputs,)
@@ -110,7 +123,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     >>> y = np.zeros(3000)
     >>> for t in range(1, 3000):
     ...     y[t] = 0.7 * y[t - 1] + np.tanh(u[t - 1])
-    >>> est = SystemIdentifier(max_seconds=3).fit(u, y)
+    >>> est = SystemIdentifier(n_linear=1, n_nonlinear=1).fit(u, y)
     >>> est.score(u, y, skip=50) > 0.99
     True
     """
@@ -124,11 +137,12 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self,
         n_linear: int | None = None,
         n_nonlinear: int | None = None,
-        unit: str | Activation = "tanh",
+        unit: str | Activation = "auto",
         *,
         n_directions: int | None = None,
-        max_seconds: float = 60,
+        detrend: str | None = None,
         initial: object = "auto",
+        max_seconds: float = 60,
         dt: float | None = None,
         random_state: RandomState = None,
         engine: object = None,
@@ -138,8 +152,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.n_nonlinear = n_nonlinear
         self.unit = unit
         self.n_directions = n_directions
-        self.max_seconds = max_seconds
+        self.detrend = detrend
         self.initial = initial
+        self.max_seconds = max_seconds
         self.dt = dt
         self.random_state = random_state
         self.engine = engine
@@ -188,16 +203,21 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         settings = checked_settings(self)
         engine = get_engine(self.engine, verbose=self.verbose)
-        data = read_records(u, y, lengths)
+        data = read_records(u, y, lengths=lengths, gaps=True)
         check_records(data, settings)
+        screened = screen_records(data, settings.detrend)
+        check_records(data, settings, int(screened.counted.sum()))
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
-        found = identify(IdentificationProblem.of(data, settings, engine, find_drift(data)))
+        found = identify(IdentificationProblem.of(screened, settings, engine))
         self.model_, self.linear_model_ = found.model, found.linear_model
+        self.initial_states_ = found.initial_states
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
         self.report_ = self._with_residual_tests(data)
+        slowest = float(np.abs(found.report.poles).max(initial=0.0))
+        self._never_rests = slowest > 1.0 - 1.0 / int(data.lengths.max())
         emit(found.report.findings)
         return self
 
@@ -261,7 +281,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         if n_init and y is not None and not is_source(u, y):
-            data: Data = read_measured(u, y, lengths, n_init=n_init)
+            data: Data = read_measured(u, y, lengths=lengths, n_init=n_init)
         else:
             with messages_of_u_and_y():
                 # of a source, outputs may be beside the inputs in a file of their own
@@ -323,7 +343,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         elif y is None:
             raise ValueError("`y` is missing: score needs outputs")
         else:
-            data = read_measured(u, y, lengths)
+            data = read_measured(u, y, lengths=lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
             initial = self._initial(initial, state)
@@ -343,6 +363,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         """What `initial` stands for: None for the parameter of the estimator."""
         if initial is not None or state is not None:
             return initial
+        if isinstance(self.initial, str) and self.initial == "auto" and self._never_rests:
+            # what inputs tell of the state of an integrator is nothing
+            return self.initial_states_.mean(axis=0)
         return self.initial
 
 

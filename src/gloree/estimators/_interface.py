@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+import os
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from gloree._frames import Names
+from gloree._frames import Names, require_same_names
+from gloree._random import RandomState
+from gloree._storage import reading
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.engine import DaskEngine, Engine, get_engine
+from gloree.estimators._saving import FORMAT_NAME, read_estimator, write_estimator
 from gloree.sequences import Data, Sequences
 
-MOST_LISTED = 5
-"""Names of features in a message, as in scikit-learn's."""
-
 Own = TypeVar("Own", bound="Estimator")
+
+_WHOLE = (int, np.integer)
+_LEARNED = ("_flat_outputs", "_output_names")
+"""What `fit` learns beside the attributes that end in an underscore."""
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -24,9 +30,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     engine: object
     verbose: int
+    random_state: RandomState
     n_features_in_: int
     feature_names_in_: np.ndarray
     _output_names: Names | None = None
+
+    # a pipeline always hands `sample_weight` on to `score`, None if there is none; without this
+    # line scikit-learn refuses even None where metadata are routed
+    __metadata_request__score: ClassVar[dict[str, None]] = {"sample_weight": None}
 
     # ------------------------------------------------------------- copies, which share an engine
 
@@ -57,6 +68,63 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             self.engine is None or isinstance(self.engine, (str, Engine))
         )
         return {**state, "engine": None} if connected else state
+
+    # ------------------------------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and what `fit` has learned to one `.npz` file, without pickles.
+
+        Parameters
+        ----------
+        path : path-like
+            Written as it stands: no suffix is added.
+
+        Raises
+        ------
+        TypeError
+            If a parameter, or a label, is an object of your own, which such a file cannot hold.
+        NotFittedError
+            If there is nothing to save yet.
+
+        Notes
+        -----
+        `engine`, and a `random_state` that is a generator, belong to this process: they are None
+        where the file is read.
+        """
+        check_is_fitted(self, "model_")
+        parameters = self.get_params(deep=False)
+        learned = {k: v for k, v in vars(self).items() if k[-1] == "_" or k in _LEARNED}
+        if not (parameters["random_state"] is None or isinstance(self.random_state, _WHOLE)):
+            parameters["random_state"] = None
+        kept = {name: value for name, value in parameters.items() if name != "engine"}
+        write_estimator(path, type(self).__name__, kept, learned)
+
+    @classmethod
+    def load(cls: type[Own], path: str | os.PathLike[str]) -> Own:
+        """Read an estimator that `save` wrote; it predicts the same numbers.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        Estimator
+            Of the class it is read with.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        FormatError
+            A ValueError: if it is no such file, is damaged, or holds another class or version.
+        """
+        parameters, learned = read_estimator(path, cls.__name__)
+        with reading(path, FORMAT_NAME):
+            made = cls(**parameters)
+            made.__dict__.update(learned)
+            check_is_fitted(made, "model_")
+        return made
 
     def __sklearn_tags__(self) -> object:
         tags: Any = super().__sklearn_tags__()
@@ -97,24 +165,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"`Y` has the columns {list(outputs)}, in fit it had {list(seen_outputs)}: give "
                 f"the same columns in the same order"
             )
-
-
-def require_same_names(seen: Names, names: Names) -> None:
-    """Raise scikit-learn's error unless features have the names and the order seen in `fit`."""
-    if names == seen:
-        return
-    text = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(names) - set(seen)), sorted(set(seen) - set(names))
-    for what, listed in (
-        ("Feature names unseen at fit time", unseen),
-        ("Feature names seen at fit time, yet now missing", missing),
-    ):
-        if listed:
-            more = "- ...\n" if len(listed) > MOST_LISTED else ""
-            text += f"{what}:\n" + "".join(f"- {each}\n" for each in listed[:MOST_LISTED]) + more
-    if not unseen and not missing:
-        text += "Feature names must be in the same order as they were in fit.\n"
-    raise ValueError(text)
 
 
 def second_argument(name: str, value: object, other_name: str, other: object) -> object:

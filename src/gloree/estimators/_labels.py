@@ -9,12 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import without_tensors
 from gloree._frames import columns_of, is_column, is_frame, listing, refuse_masked
 from gloree.engine import Engine, Source, Sums
-from gloree.sequences import Array, Batch, Data, IntArray, Sequences
+from gloree.sequences import (
+    Array,
+    Batch,
+    Data,
+    IntArray,
+    Sequences,
+    is_padded,
+    lengths_hint,
+    unpadded,
+)
 
 Labels: TypeAlias = NDArray[np.generic]
 
@@ -65,6 +74,13 @@ def flatten_labels(labels: object, data: Sequences) -> list[object]:
                 f"such steps a label of their own"
             )
     return flat
+
+
+def labels_of_steps(labels: object, X: object, lengths: ArrayLike | None) -> object:
+    """Labels of the steps that are there, of those of a padded array `X`."""
+    if labels is None or lengths is None or not is_padded(X, lengths):
+        return labels
+    return unpadded(labels, lengths, "labels")
 
 
 def is_missing(label: object) -> bool:
@@ -118,7 +134,8 @@ def _one_a_step(labels: object, expected: int, name: str, inputs: str) -> list[o
         # dates of Python would lose the unit, and nanoseconds become whole numbers
         values = list(values) if values.dtype.kind in MOMENTS else values.tolist()
     if len(values) != expected:
-        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(values)} labels")
+        hint = lengths_hint(values, expected) if inputs == "`X`" else ""
+        raise ValueError(f"{inputs} has {expected} steps, {name} has {len(values)} labels{hint}")
     return list(values)
 
 

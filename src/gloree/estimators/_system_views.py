@@ -357,7 +357,7 @@ class SystemViews(Estimator):
 
     def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
         check_is_fitted(self, "model_")
-        records = read_records(u, y, lengths)
+        records = read_records(u, y, lengths=lengths)
         self._check_columns(records)
         return records
 

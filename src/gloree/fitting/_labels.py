@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from gloree._arrays import is_tensor, like, namespace, to_host, zeros
+from gloree._brief import Brief
 from gloree._sums import Sums, required
 from gloree.diagnostics import ConvergenceWarning, Finding, OutlierWarning, check_size
 from gloree.engine import Selection, Source, Subset
@@ -82,7 +83,7 @@ def _whole(numbers: Array) -> IntArray:
 
 
 @dataclass(frozen=True)
-class LabelCoding:
+class LabelCoding(Brief):
     """From labels to their places among `classes`, the distinct labels in increasing order."""
 
     classes: IntArray

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree._mapped import SourceError
 from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
@@ -28,6 +29,7 @@ from gloree.fitting._attempts import Part
 from gloree.fitting._baseline import against_simpler
 from gloree.fitting._descent import (
     Descent,
+    Start,
     descend,
     moments_as_they_are,
     out_of_mirrors,
@@ -49,7 +51,13 @@ from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
 from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
-from gloree.fitting._refine import RefinedFit, find_precision, keep_moments, refined_fit
+from gloree.fitting._refine import (
+    RefinedFit,
+    find_precision,
+    interrupted,
+    keep_moments,
+    refined_fit,
+)
 from gloree.fitting._report import fit_report, report_of_search
 from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
@@ -69,7 +77,11 @@ class Task(Protocol):
     def refined(
         self, problem: FitProblem, inputs: InputSummary, moments: MomentFit, stages: StageRunner
     ) -> RefinedFit:
-        """What becomes of the network that moments give; `problem` is the one of `outputs`."""
+        """What becomes of the network that moments give; `problem` is the one of `outputs`.
+
+        An interrupt keeps what there is by then, if it is what was asked for; with a checkpoint, by
+        which the fit can go on, it stays an interrupt.
+        """
 
     def searched(
         self,
@@ -83,7 +95,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class FittedNetwork:
+class FittedNetwork(Brief):
     """Network in canonical form and law of the inputs, both on the inputs as given; the report."""
 
     model: Network
@@ -185,9 +197,25 @@ class Regression:
         if solver is None:
             return keep_moments(problem, inputs, moments)
         start = moments_as_they_are(problem, moments)
-        if not problem.settings.activation.is_monomial:
-            start = stages.run("lower terms", with_activation, problem, inputs, moments)
-        fitted = stages.run(solver.name, descend, start, inputs, moments)
+        try:
+            if not problem.settings.activation.is_monomial:
+                start = stages.run("lower terms", with_activation, problem, inputs, moments)
+            return self._descended(solver.name, start, inputs, moments, stages)
+        except KeyboardInterrupt:
+            asked = start.model.activation == problem.settings.activation
+            if problem.engine.checkpoint is not None or not asked:
+                raise
+            return interrupted(keep_moments(problem, inputs, moments, start.model), stages.current)
+
+    def _descended(
+        self,
+        name: str,
+        start: Start,
+        inputs: InputSummary,
+        moments: MomentFit,
+        stages: StageRunner,
+    ) -> RefinedFit:
+        fitted = stages.run(name, descend, start, inputs, moments)
         if fitted.has_mirrors:
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
         return self._completed(fitted, moments, stages)
@@ -247,8 +275,13 @@ class Labelling:
         readout, problem = choice.readout, choice.judging(problem)
         if problem.settings.solver is None:
             return choice.noted(keep_readout(problem, readout))
-        given = (problem, readout, stages.show)
-        return choice.noted(stages.run("cross-entropy", refine_labels, *given))
+        try:
+            found = stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
+        except KeyboardInterrupt:
+            if problem.engine.checkpoint is not None:
+                raise
+            found = interrupted(keep_readout(problem, readout), stages.current)
+        return choice.noted(found)
 
     def searched(
         self,

@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from gloree._arrays import beside, kept_precision, take_rows, to_host
 from gloree._sums import required
@@ -154,6 +152,9 @@ class Candidate:
         """Fit to some rows; in logits, or estimates of probabilities by least squares."""
         first = 0 if self.states else rows.n_states
         X, labels = rows.features[inside, first:], rows.labels[inside]
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression, Ridge  # slow to import
+
         weights = np.zeros((rows.features.shape[1], rows.n_classes))
         if self.inverse_ridge is None:
             scale = np.ones(X.shape[1]) if self.alike else rows.given[first:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -91,15 +91,28 @@ class RefinedFit:
     detail: str = ""
 
 
-def keep_moments(problem: FitProblem, inputs: InputSummary, moments: MomentFit) -> RefinedFit:
-    """Network of moments alone, on the inputs as they were given."""
-    model = in_given_units(inputs.source, moments.model)
+def keep_moments(
+    problem: FitProblem, inputs: InputSummary, moments: MomentFit, start: Network | None = None
+) -> RefinedFit:
+    """Network of moments alone (or `start`, made of it), on the inputs as they were given."""
+    model = in_given_units(inputs.source, moments.model if start is None else start)
     units, directions = units_of(model), moments.directions
-    if inputs.source.scale is not None:
+    if inputs.source.scale is not None or start is not None:
         model = model.canonical()
         directions = None if directions is None else directions.reordered(units.order)
     model = on_given_inputs(problem, inputs.source, model)
     return RefinedFit(model, directions, moments_rmse=moments.rmse)
+
+
+def interrupted(kept: RefinedFit, stage: str) -> RefinedFit:
+    """Say that the fit ended early, and with what."""
+    finding = Finding(
+        ConvergenceWarning,
+        f"the fit was interrupted in the stage {stage!r}: the weights are those before it, "
+        f"of moments alone, without refinement, tests and standard errors",
+        "fit again to refine them; with `checkpoint` a fit goes on where it was interrupted",
+    )
+    return replace(kept, findings=(finding, *kept.findings))
 
 
 def find_precision(descent: Descent) -> Precision:
@@ -111,7 +124,7 @@ def find_precision(descent: Descent) -> Precision:
     model, centre = in_given_units(source, result.model), given_centre(source)
     reported = on_uncentred_inputs(layout, centre)
     if source.scale is not None:
-        reported = reported @ in_other_units(layout, model, scale_of_columns(source))
+        reported = reported @ in_other_units(model, layout, scale_of_columns(source))
     errors = standard_errors(result, layout, problem.engine, source, reported=reported)
     covariances, units = [errors.covariance], units_of(model)
     if result.squares is not None:

@@ -29,9 +29,11 @@ class StageRunner:
     def __init__(self, bar: tqdm[None]) -> None:
         self._bar = bar
         self._done: list[Stage] = []
+        self.current = ""
 
     def run(self, name: str, function: Callable[..., Value], *arguments: object) -> Value:
         """Call a stage, and note what it took."""
+        self.current = name
         self._bar.set_description(name)
         begin = time.perf_counter()
         value = function(*arguments)

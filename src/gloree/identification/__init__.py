@@ -15,6 +15,7 @@ from gloree.identification._initial_state import (
     read_measured,
     start_of_records,
 )
+from gloree.identification._linear_system import LinearSystem, with_delays
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import (
     LinearModel,
@@ -34,11 +35,11 @@ from gloree.identification._problem import (
 from gloree.identification._realisation import Realisation, ho_kalman, least_squares_realisation
 from gloree.identification._records import (
     check_records,
-    find_drift,
     messages_of_u_and_y,
     read_inputs,
     read_records,
 )
+from gloree.identification._screening import Screened, screen_records
 
 __all__ = [
     "FREE_POLYNOMIAL",
@@ -48,13 +49,14 @@ __all__ = [
     "ImpulseResponse",
     "LagTensors",
     "LinearModel",
+    "LinearSystem",
     "NonlinearDirection",
     "Realisation",
+    "Screened",
     "check_initial",
     "check_records",
     "estimate_state",
     "find_directions",
-    "find_drift",
     "ho_kalman",
     "identify",
     "impulse_response",
@@ -66,9 +68,11 @@ __all__ = [
     "read_inputs",
     "read_measured",
     "read_records",
+    "screen_records",
     "start_of_records",
     "unit_biases",
     "with_copied_states",
+    "with_delays",
     "with_outputs",
     "with_shared_states",
 ]

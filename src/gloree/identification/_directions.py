@@ -17,7 +17,7 @@ explain b^T g of sum_k |T_k|^2, which changes by 2 g^T db - g^T dG g with the di
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, islice, permutations
 from math import factorial
@@ -25,6 +25,7 @@ from math import factorial
 import numpy as np
 from scipy import optimize
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 
 FIRST_LAG, LAST_LAG = -5, 39  # output lags k of the moments
@@ -39,7 +40,7 @@ FILTER_RIDGE = 1e-6  # relative ridge of the least squares for g
 
 
 @dataclass(frozen=True)
-class LagTensors:
+class LagTensors(Brief):
     """Second- and third-order moments of a residual at several lags.
 
     The whitened regressors are x~ = (z - mean) W, z = [h_{t-1}, u_t]. Shapes: `whitening` W
@@ -219,7 +220,7 @@ GRADIENT = 1e-8  # a descent ends when no entry of the gradient of the share is 
 
 
 @dataclass(frozen=True)
-class NonlinearDirection:
+class NonlinearDirection(Brief):
     """The linear combination that one nonlinearity of a system sees.
 
     v_t = weights . [h_{t-1}, u_t] + offset has mean zero and variance one. `explained` are the
@@ -256,19 +257,24 @@ def find_directions(
 
 
 def growing_directions(
-    tensors: LagTensors, ridge: float = FILTER_RIDGE
+    tensors: LagTensors,
+    ridge: float = FILTER_RIDGE,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[NonlinearDirection, ...]]:
-    """Yield one direction, two directions and so on without end (see `find_directions`)."""
+    """Yield one direction, two directions and so on without end (see `find_directions`).
+
+    Descents stop where they are once `ended` says so.
+    """
     structure = ShiftStructure(tensors, ridge=ridge)
     starts = _starts(tensors, structure.totals)
     w = np.zeros((0, starts.shape[1]))
     while True:
-        w = _with_another(structure, w, starts)
+        w = _with_another(structure, w, starts, ended)
         # the older ones were found alone, and may lie between the true ones
         for i in range(w.shape[0] - 1):
             others = np.delete(w, i, axis=0)
-            w = min(w, _with_another(structure, others, starts), key=structure.loss)
-        w = _by_gain(structure, _descend(structure, w, MOST_STEPS))
+            w = min(w, _with_another(structure, others, starts, ended), key=structure.loss)
+        w = _by_gain(structure, _descend(structure, w, MOST_STEPS, ended))
         explained = structure.shares(w)
         yield tuple(
             NonlinearDirection(weights, -float(tensors.mean @ weights), explained)
@@ -276,22 +282,34 @@ def growing_directions(
         )
 
 
-def _with_another(structure: ShiftStructure, w: Array, starts: Array) -> Array:
+def _with_another(
+    structure: ShiftStructure, w: Array, starts: Array, ended: Callable[[], bool]
+) -> Array:
     """Add the direction that leads to the least loss, from starts apart, all directions moving."""
     order = np.argsort([structure.loss(np.vstack((w, start))) for start in starts])
     kept: list[Array] = []
     for start in starts[order]:
         if all(abs(float(start @ other)) <= APART for other in kept):
             kept.append(start)
-    ends = [_descend(structure, np.vstack((w, s)), FEW_STEPS) for s in kept[:N_STARTS]]
+    ends = [_descend(structure, np.vstack((w, s)), FEW_STEPS, ended) for s in kept[:N_STARTS]]
     return min(ends, key=structure.loss)
 
 
-def _descend(structure: ShiftStructure, w: Array, n_steps: int) -> Array:
+def _descend(structure: ShiftStructure, w: Array, n_steps: int, ended: Callable[[], bool]) -> Array:
     """Directions of unit length at the end of a quasi-Newton descent from w."""
+
+    def look(_: object) -> None:
+        if ended():
+            raise StopIteration
+
     options = {"maxiter": n_steps, "gtol": GRADIENT}
     end = optimize.minimize(
-        structure.loss_and_gradient, w.ravel(), jac=True, method="BFGS", options=options
+        structure.loss_and_gradient,
+        w.ravel(),
+        jac=True,
+        method="BFGS",
+        options=options,
+        callback=look,
     )
     found = end.x.reshape(w.shape)
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))

@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike
 from gloree._mapped import loaded
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.identification._expected_state import expected_states
-from gloree.identification._records import messages_of_u_and_y, read_inputs
+from gloree.identification._records import (
+    messages_of_u_and_y,
+    read_inputs,
+    without_masks,
+)
 from gloree.identification._state_estimate import RecordState
 from gloree.models import GivenStates, Network, Start, check_columns, find_equilibria, read_states
 from gloree.sequences import Array, Data, IntArray, Sequences, as_sequences
@@ -125,7 +129,7 @@ def estimate_state(
     >>> estimate_state(model, u, y, 10).round(6)
     array([3.])
     """
-    data = read_measured(u, y, lengths, n_init=n_init)
+    data = read_measured(u, y, lengths=lengths, n_init=n_init)
     check_start(model, data, n_init)
     with messages_of_u_and_y():
         check_columns(model, data)
@@ -138,13 +142,13 @@ def estimate_state(
 
 
 def read_measured(
-    u: object, y: object, lengths: ArrayLike | None = None, *, n_init: int | None = None
+    u: object, y: object, *, lengths: ArrayLike | None = None, n_init: int | None = None
 ) -> Sequences:
-    """Inputs, and outputs some of which may be missing (NaN); errors call them `u` and `y`.
+    """Inputs, and outputs some of which may be missing (NaN, masked); errors call them `u` and `y`.
 
     With `n_init`, outputs may end after so many rows: what is not given is missing.
     """
-    inputs, outputs = read_inputs(u), read_inputs(y, "y")
+    inputs, outputs = read_inputs(u), read_inputs(without_masks(y), "y")
     names = None
     with messages_of_u_and_y():
         given = as_sequences(inputs, lengths=lengths)

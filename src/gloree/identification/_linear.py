@@ -1,32 +1,53 @@
-"""First stage: impulse response, order and realisation of the linear states."""
+"""First stage: dead times, order and linear states, and the linear model along the rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
+from gloree.engine import Subset
+from gloree.identification._budget import Budget
+from gloree.identification._delays import find_delays
+from gloree.identification._linear_choice import Candidate, choose
+from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
+from gloree.identification._linear_starts import response_start
+from gloree.identification._linear_system import LinearSystem, modal, network_of
 from gloree.identification._markov import ImpulseResponse, impulse_response
-from gloree.identification._networks import LinearModel, linear_model
-from gloree.identification._problem import IdentificationProblem, longest_record, percent
-from gloree.identification._realisation import ho_kalman, least_squares_realisation, supported_order
-from gloree.identification._records import FIRST_ROWS, RecordSplit, split_records
+from gloree.identification._networks import LinearModel
+from gloree.identification._output_error import (
+    LARGEST_MODULUS,
+    OutputErrorFit,
+    balanced,
+    refine,
+    with_states,
+)
+from gloree.identification._problem import IdentificationProblem, percent
+from gloree.identification._realisation import Realisation, hankel_lags, supported_order
+from gloree.identification._split import RecordSplit
+from gloree.identification._weighted_records import WeightedRecords, shifted, shifted_data
 from gloree.models import IORNN
-from gloree.sequences import IntArray
+from gloree.sequences import Array, IntArray
 
 MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
-ORDER_GAIN = 1.002
-"""The least order is taken whose held-out error is within this factor of the best."""
-
+SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-SLOW, WEAK, FAST = 0.97, 1e-3, 0.9
-"""Modes with a modulus above SLOW and less than the share WEAK of the energy of the response are
-given the modulus FAST."""
+TIME, TIME_ALONE = 0.3, 0.85  # shares of the time for the search, with networks to follow or not
+TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
+LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
+FOLLOWED = 4  # starts of a given order that descend
+MORE_STATES = 2  # of the other order that networks start from
+SLOWER = 2.0  # ratio of its slowest time constant to that of the first, at most
+
+EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
+SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
+"""A network of nearly singular states would have huge output weights: its poles are shifted by the
+first of these that leaves a condition number below SINGULAR."""
 
 TAIL = 1e-6  # energy of the impulse response that the warm-up of a segment may miss
 SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
@@ -34,7 +55,17 @@ SHORTEST_WARM_UP, LONGEST_WARM_UP = 50, 4000  # steps of a warm-up
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Linear model along the rows of the residual moments, and records cut for its memory."""
+    """Linear model along the rows of the residual moments, and records cut for its memory.
+
+    `delays` (n_inputs,) are the dead times. All that follows sees inputs shifted by them:
+    `fit.delayed(problem)` is the problem with such inputs, `split` cuts its records, and a network
+    of it becomes one of the original inputs by
+    ``with_delays(problem.unscaled(model), fit.delays)``. `system` is the linear model as a
+    `LinearSystem` on the (normalised, shifted) inputs, and `initial_states` (n_records, order) are
+    its x_0, in front of the first row of every record; the states of a network are h_t = x_{t+1},
+    so that h_{-1} = x_0. `end` is the last search, `error` the
+    cross-validated error of its order, and `limit` the modulus that no pole exceeds.
+    """
 
     linear: LinearModel
     split: RecordSplit
@@ -42,15 +73,198 @@ class LinearFit:
     trials: tuple[OrderTrial, ...]
     findings: tuple[Finding, ...]
     detail: str
+    system: LinearSystem
+    initial_states: Array
+    delays: IntArray
+    end: OutputErrorFit
+    error: float
+    limit: float = LARGEST_MODULUS
+
+    def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
+        """Return the problem with inputs shifted by the delays.
+
+        Rows in front of which inputs are not known do not count in it.
+        """
+        return _known(_shifted(problem, self.delays), self.delays)
 
     @property
     def order(self) -> int:
         """Linear states."""
         return self.linear.realisation.order
 
+    @property
+    def network(self) -> IORNN:
+        """Network of the system, on windows of two inputs if the system has a pole at zero."""
+        return network_of(self.system)
 
-def fit_linear(problem: IdentificationProblem) -> LinearFit:
-    """Estimate the impulse response, choose an order, and realise it."""
+
+def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> LinearFit:
+    """Find dead times, choose an order, and fit a system with the states in front of all records.
+
+    The system is fitted to the training rows; to all rows where no network is to follow.
+    """
+    settings = problem.settings
+    alone = settings.n_nonlinear == 0
+    ended = _limit(budget, TIME_ALONE if alone else TIME)
+    records = weighted_records(problem)
+    response, orders = _response(problem)
+    delays = find_delays(records.first(SEARCH_ROWS), ended)
+    moved = shifted(records, delays).after(int(delays.max()))
+    few = moved.first(SEARCH_ROWS)
+    trials = _searched(few, orders, response, ended)
+    chosen, tried = choose(trials, few, ended)
+    rows = records if alone else _training(problem, records)
+    rows = shifted(rows, delays).after(int(delays.max()))
+    start = with_states(chosen.fit.system, rows, chosen.fit.error**2)
+    steps = 1 if alone else TRAINING_STEPS
+    fit = refine(start, rows, steps, settled=1e-6, limit=chosen.limit, ended=ended)
+    whole = _shifted(problem, delays)
+    linear, system, states = _along(whole, fit)
+    split = _known(whole, delays).split(memory_of(linear.model), float(np.abs(system.poles).max()))
+    n_held = int(np.sum(np.abs(system.poles) > EDGE))
+    findings: tuple[Finding, ...] = ()
+    if n_held:
+        text = (
+            f"{n_held} pole(s) of the linear model are held at the edge of stability: the record "
+            f"may drift, hold an unstable or integrating mode, or not determine so many states"
+        )
+        findings = (Finding(GloreeWarning, text),)
+    detail = f"order {chosen.order}, held-out error {percent(chosen.error)}"
+    if delays.any():
+        detail += f", dead times {', '.join(map(str, delays.tolist()))} samples"
+    return LinearFit(
+        linear,
+        split,
+        response,
+        tuple(_order_trial(each) for each in tried),
+        findings,
+        detail,
+        system,
+        states,
+        delays,
+        fit,
+        chosen.error,
+        chosen.limit,
+    )
+
+
+def other_orders(
+    problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None
+) -> list[LinearFit]:
+    """The linear model of another order that networks may do better from, if there is one.
+
+    A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
+    model has two states more, and no pole that is much slower than those of the first.
+    """
+    supported = supported_order(*fit.response.parameters.shape)
+    if problem.settings.n_linear is not None or (budget and budget.is_over):
+        return []
+    if fit.order + MORE_STATES > min(LARGEST_ORDER, supported):
+        return []
+    # a state that linear data hardly show may get any pole: a slow one would make passes long
+    slowest = float(np.abs(fit.system.poles).max())
+    limit = min(1.0 - (1.0 - slowest) / SLOWER, fit.limit)
+    ended = _limit(budget, TIME / 2)
+    delayed = fit.delayed(problem)
+    rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
+    few, order = rows.first(SEARCH_ROWS), fit.order + MORE_STATES
+    starts = all_starts(few, [fit.response.parameters])
+    found = search_systems(few, [order], starts, ended, limit=limit)
+    if not found:
+        return []
+    start = with_states(found[0].fit.system, rows, found[0].fit.error ** 2)
+    fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=limit, ended=ended)
+    if fitted.error > fit.end.error:
+        return []
+    linear, system, states = _along(_shifted(problem, fit.delays), fitted)
+    split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
+    parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
+    return [replace(fit, **parts, end=fitted)]  # type: ignore[arg-type]
+
+
+def refit_linear(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    rows: Subset | None = None,
+    budget: Budget | None = None,
+) -> LinearFit:
+    """Refine the linear model on these rows (None: on all that are not missing), to convergence.
+
+    `problem` is the one that `fit_linear` had. Order and delays stay as they are.
+    """
+    delayed = fit.delayed(problem)
+    records = weighted_records(delayed).after(int(fit.delays.max()))
+    if rows is not None:
+        chosen = WeightedRecords.of(delayed.records, rows).after(int(fit.delays.max()))
+        records = records.weighted([a * b for a, b in zip(records.w, chosen.w, strict=True)])
+    start = with_states(fit.system, records)
+    start = with_states(fit.system, records, start.error**2)
+    found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, 1.0))
+    linear, system, states = _along(_shifted(problem, fit.delays), found)
+    detail = f"{found.n_steps} steps, {found.status.value}"
+    parts = {"linear": linear, "system": system, "initial_states": states}
+    return replace(fit, **parts, end=found, detail=detail)  # type: ignore[arg-type]
+
+
+def _searched(
+    records: WeightedRecords,
+    orders: list[int],
+    response: ImpulseResponse,
+    ended: Callable[[], bool],
+) -> list[SystemTrial]:
+    """Best systems of all orders; of a given one from more starts, and from larger systems."""
+    g = response.parameters
+    starts = all_starts(records, [g])
+    if len(orders) > 1:
+        return search_systems(records, orders, starts, ended)
+    (order,) = orders
+    supported = supported_order(*g.shape)
+    lags = hankel_lags(g.shape[0], order, *g.shape[1:])
+    starts += [each for n in lags for each in response_start(g[:n], f"response, {n} lags")]
+    larger = {min(order + extra, supported) for extra in LARGER}
+    found = search_systems(records, sorted({order, *larger}), starts, ended, followed=FOLLOWED)
+    # the larger ones come first, and time may be up before this one
+    exact = [trial for trial in found if trial.order == order]
+    return exact or search_systems(records, [order], starts, lambda: True) or found[:1]
+
+
+def _shifted(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
+    return replace(problem, records=shifted_data(problem.records, delays))
+
+
+def _known(problem: IdentificationProblem, delays: IntArray) -> IdentificationProblem:
+    """Let rows in front of which delayed inputs are not known not count."""
+    if not delays.any():
+        return problem
+    starts, lengths = problem.records.starts[:-1], problem.records.lengths
+    step = np.arange(problem.records.n_rows) - np.repeat(starts, lengths)
+    lead = np.minimum(int(delays.max()), lengths - 1)
+    known = problem.counted & (step >= np.repeat(lead, lengths))
+    return replace(problem, counted=known, held_out=problem.held_out & known)
+
+
+def weighted_records(problem: IdentificationProblem) -> WeightedRecords:
+    """All records of a problem; outputs that are missing or screened do not count."""
+    records = WeightedRecords.of(problem.records)
+    counted = np.split(problem.counted, problem.records.starts[1:-1])
+    return records.weighted([w * c[:, None] for w, c in zip(records.w, counted, strict=True)])
+
+
+def _training(problem: IdentificationProblem, records: WeightedRecords) -> WeightedRecords:
+    held = np.split(problem.held_out, problem.records.starts[1:-1])
+    return records.weighted([w * ~h[:, None] for w, h in zip(records.w, held, strict=True)])
+
+
+def _limit(budget: Budget | None, share: float) -> Callable[[], bool]:
+    """Whether a share of the time that is left now is used up."""
+    if budget is None:
+        return lambda: False
+    until = (1.0 - share) * budget.left()
+    return lambda: budget.left() <= until
+
+
+def _response(problem: IdentificationProblem) -> tuple[ImpulseResponse, list[int]]:
+    """Impulse response over as many lags as the records allow, and orders to be tried."""
     records, order = problem.records, problem.settings.n_linear
     steps = typical_length(records.lengths)
     wanted = min(records.n_rows // (10 * records.n_inputs), steps // 3)
@@ -62,43 +276,55 @@ def fit_linear(problem: IdentificationProblem) -> LinearFit:
             f"linear states: give more data, or lower it"
         )
     response = impulse_response(records, n_lags, problem.engine)
-    split = split_records(records, warm_up=min(100, max(10, steps // 10)))
-    orders = [order] if order else range(1, min(LARGEST_ORDER, supported) + 1)
-    candidates: list[tuple[OrderTrial, LinearModel]] = []
-    for order in orders:
-        realisation = ho_kalman(response.parameters, order)
-        linear = linear_model(realisation, *longest_record(records, FIRST_ROWS))
-        linear = without_weak_slow_modes(linear)
-        value = float(realisation.singular_values[order - 1])
-        error = problem.error(linear.model, split.held_out)
-        candidates.append((OrderTrial(order, value, error, realisation.n_moved), linear))
-    # the least order of nearly the least error, from stable realisations if there are any
-    stable = [pair for pair in candidates if pair[0].n_moved == 0] or candidates
-    largest = ORDER_GAIN * min(trial.error for trial, _ in stable)
-    trial, linear = next(pair for pair in stable if pair[0].error <= largest)
-    if problem.settings.n_nonlinear == 0:
-        # least squares on the response need not be better on the records: their memory may reach
-        # beyond its lags
-        realisation = least_squares_realisation(response, linear.realisation.order)
-        pair = (linear_model(realisation, linear.u, linear.y), linear)
-        rows = split.training.joined(split.held_out)
-        linear = min(pair, key=lambda part: problem.error(part.model, rows))
-    slowest = float(np.abs(linear.realisation.poles).max())
-    split = split_records(records, memory_of(linear.model), slowest)
-    u, y = longest_record(records, MOMENT_ROWS)
-    if linear.u.shape[0] < u.shape[0]:
-        linear = linear_model(linear.realisation, u, y)
-    findings: tuple[Finding, ...] = ()
-    if n_moved := linear.realisation.n_moved:
-        text = (
-            f"{n_moved} unstable pole(s) of the realisation were moved into the unit circle, or "
-            f"are held at its edge: the record may drift, hold an unstable mode, or not determine "
-            f"so many states"
-        )
-        findings = (Finding(GloreeWarning, text),)
-    trials = tuple(trial for trial, _ in candidates)
-    detail = f"order {trial.order}, held-out error {percent(trial.error)}"
-    return LinearFit(linear, split, response, trials, findings, detail)
+    return response, [order] if order else list(range(1, min(LARGEST_ORDER, supported) + 1))
+
+
+def _order_trial(candidate: Candidate) -> OrderTrial:
+    system = candidate.fit.system
+    values, _, _ = balanced(system.A, system.B, system.C, LONGEST_WARM_UP)
+    n_held = int(np.sum(np.abs(system.poles) > EDGE))
+    return OrderTrial(candidate.order, float(values[-1]), candidate.error, n_held)
+
+
+def _along(
+    problem: IdentificationProblem, fit: OutputErrorFit
+) -> tuple[LinearModel, LinearSystem, Array]:
+    """Linear model along the longest record, with the system and its states in its coordinates.
+
+    States in front of the records are those that all of their rows tell.
+    """
+    fit = with_states(fit.system, weighted_records(problem), fit.error**2)
+    lengths = problem.records.lengths
+    longest = int(np.argmax(lengths))
+    begin = int(problem.records.starts[longest])
+    rows = slice(begin, begin + int(min(lengths[longest], MOMENT_ROWS)))
+    assert problem.records.Y is not None
+    u, y = (np.asarray(part[rows], np.float64) for part in (problem.records.X, problem.records.Y))
+    system, T, modes = modal(fit.system)
+    states = fit.states @ T.T
+    _, x, last = system.simulate(u, states[longest])
+    h = np.vstack((x[1:], last))
+    size = np.ones(system.order)
+    for mode in modes:
+        rms = float(np.sqrt(np.mean(h[:, mode] ** 2)))
+        size[mode] = rms if rms > 0.0 else 1.0
+    system = system.changed(np.diag(1.0 / size))
+    values = balanced(system.A, system.B, system.C, LONGEST_WARM_UP)[0]
+    found = Realisation(system.A, system.B, modes, values)
+    states = states / size
+    along = LinearModel(found, _plain_network(system), u, y, h / size, states[longest])
+    return along, system, states
+
+
+def _plain_network(system: LinearSystem) -> IORNN:
+    """Network that sees present inputs alone: poles at zero are moved away from it a little."""
+    n = system.order
+    A = next(A for eps in SHIFTS if np.linalg.cond(A := system.A + eps * np.eye(n)) < SINGULAR)
+    outputs = np.linalg.solve(A.T, system.C.T)
+    direct = system.D.T - system.B.T @ outputs
+    return IORNN(
+        system.B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear"
+    )
 
 
 def typical_length(lengths: IntArray) -> int:
@@ -111,25 +337,6 @@ def typical_length(lengths: IntArray) -> int:
     longest_first = np.sort(lengths.astype(np.int64))[::-1]
     rows = np.cumsum(longest_first)
     return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])
-
-
-def without_weak_slow_modes(part: LinearModel) -> LinearModel:
-    """Shorten slow modes that carry almost no energy: they are noise near the edge of stability."""
-    found, C = part.realisation, part.model.output_weights
-    blocks = [found.transition[np.ix_(mode, mode)] for mode in found.modes]
-    energies = []
-    for mode, block in zip(found.modes, blocks, strict=True):
-        # sum_k |C U^k B|^2 = tr C^T P C with P = U P U^T + B B^T
-        P = solve_discrete_lyapunov(block, found.inputs[mode] @ found.inputs[mode].T)
-        energies.append(float(np.trace(C[mode].T @ P @ C[mode])))
-    transition = found.transition.copy()
-    for mode, block, energy in zip(found.modes, blocks, energies, strict=True):
-        modulus = float(np.abs(np.linalg.eigvals(block)).max())
-        if modulus > SLOW and energy < WEAK * sum(energies):
-            transition[np.ix_(mode, mode)] = block * (FAST / modulus)
-    if np.array_equal(transition, found.transition):
-        return part
-    return linear_model(replace(found, transition=transition), part.u, part.y)
 
 
 def memory_of(model: IORNN) -> int:

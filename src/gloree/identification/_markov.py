@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.engine import Engine, Source, Subset, split_after
 from gloree.sequences import Array, Batch, Sequences
@@ -51,7 +52,7 @@ def response_sums(batch: Batch) -> ResponseSums:
 
 
 @dataclass(frozen=True)
-class ImpulseResponse:
+class ImpulseResponse(Brief):
     """Estimated Markov parameters g_j in y_t = c + sum_j g_j u_{t-j} + noise.
 
     `parameters` (n_lags, n_outputs, n_inputs) are the g_j, `constant` (n_outputs,) is c. `ridge` is

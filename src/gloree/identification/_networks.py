@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg import block_diag
 
+from gloree._brief import Brief
 from gloree.activations import Activation, PerUnit, linear
 from gloree.identification._directions import NonlinearDirection
 from gloree.identification._realisation import Realisation
@@ -32,10 +33,11 @@ RIDGE, OUTPUT_RIDGE = 1e-8, 1e-10  # relative, of the least squares for injectio
 
 
 @dataclass(frozen=True)
-class LinearModel:
+class LinearModel(Brief):
     """A realisation with output weights, and its inputs, outputs and states on rows of one record.
 
-    Shapes: `u` (n_rows, n_inputs), `y` (n_rows, n_outputs) and `h` (n_rows, order).
+    Shapes: `u` (n_rows, n_inputs), `y` (n_rows, n_outputs) and `h` (n_rows, order); `start`
+    (order,) is the state in front of the first row, zero by default.
     """
 
     realisation: Realisation
@@ -43,6 +45,7 @@ class LinearModel:
     u: Array
     y: Array
     h: Array
+    start: Array | None = None
 
     def shortened(self, n_rows: int) -> LinearModel:
         """Return the same model along the first so many rows."""
@@ -51,7 +54,8 @@ class LinearModel:
     @property
     def entering(self) -> Array:
         """[h_{t-1}, u_t] of every step."""
-        return np.column_stack((np.vstack((np.zeros((1, self.h.shape[1])), self.h[:-1])), self.u))
+        first = np.zeros(self.h.shape[1]) if self.start is None else self.start
+        return np.column_stack((np.vstack((first, self.h[:-1])), self.u))
 
     @property
     def residual(self) -> Array:

@@ -3,83 +3,225 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from gloree.diagnostics import IdentificationReport, Stage
-from gloree.engine import Clock
-from gloree.fitting import stage_runner
-from gloree.identification._linear import LinearFit, fit_linear
-from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity
+from gloree._brief import Brief
+from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Stage
+from gloree.fitting import StageRunner, stage_runner
+from gloree.identification._budget import Budget
+from gloree.identification._initial_state import estimate_state
+from gloree.identification._linear import LinearFit, fit_linear, other_orders, refit_linear
+from gloree.identification._linear_system import with_delays
+from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, is_plenty, started
 from gloree.identification._problem import IdentificationProblem
+from gloree.identification._ranking import Origin, RankedStarts, rank_starts
 from gloree.identification._refinement import (
-    RankedStarts,
     RefinedLinear,
     RefinedNetwork,
-    Search,
-    rank_starts,
+    Refitted,
     refine_linear,
     refine_network,
+    refit,
 )
+from gloree.identification._search import Search, SearchEnd
 from gloree.models import IORNN
+from gloree.sequences import Array
 
-N_STAGES = 5  # stages of an identification, at most
+N_STAGES = 6  # stages of an identification, at most
+SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
+EXACT = 0.01  # errors below this share of the outputs' size are alike
+STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identified(Brief):
     """Outcome of an identification, with networks in the units of the original records.
 
     `model` is the network that is kept, `linear_model` the linear one of least simulation error,
-    and `moments_model` the one made from moments alone.
+    and `moments_model` the one made from moments alone. `initial_states` (n_records, n_state) are
+    states of `model` before the first row of each record, as they were fitted.
     """
 
     model: IORNN
     linear_model: IORNN
     moments_model: IORNN
     report: IdentificationReport
+    initial_states: Array
+
+
+Value = TypeVar("Value")
 
 
 def identify(problem: IdentificationProblem) -> Identified:
     """Run all stages.
 
+    A keyboard interrupt ends them at once, with the best model so far, unless there is a
+    checkpoint.
+
     Raises a ValueError if the samples do not support as many linear states as were asked for, and a
     TooFewSamplesError if no record is long enough.
     """
-    settings, clock = problem.settings, Clock(problem.engine)
-    with problem.engine.small_matrices(), stage_runner(N_STAGES, settings.verbose) as stages:
-        fit = stages.run("linear model", fit_linear, problem)
-        search = Search(problem, fit.split, clock, stages.show)
-        moments, starts = Nonlinearity(fit.linear.model), RankedStarts()
-        if settings.n_nonlinear != 0:
-            moments = stages.run("nonlinearity", find_nonlinearity, problem, fit, clock)
-        if moments.unit_counts:
-            starts = stages.run("starts", rank_starts, search, fit, moments)
-        linear = stages.run("linear refinement", refine_linear, search, fit, moments)
+    settings = problem.settings
+    budget = Budget(problem.engine, settings.max_seconds)
+    with (
+        problem.engine.small_matrices(),
+        budget.listening(),
+        stage_runner(N_STAGES, settings.verbose) as stages,
+    ):
+        fit = stages.run("linear model", fit_linear, problem, budget)
+        run = _Stages(stages, budget).run
+        delayed = fit.delayed(problem)
+        search = Search(delayed, fit.split, budget, stages.show)
+        origins = [Origin.of(search, fit, Nonlinearity(fit.linear.model))]
+        starts = RankedStarts()
+        found = fit
         if settings.n_nonlinear == 0:
-            end = linear.end
-            network = RefinedNetwork(end.model, status=end.status, n_steps=end.n_steps)
+            found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
+        end = SearchEnd(
+            fit.split.starts.extended(found.linear.model, found.initial_states),
+            found.end.status,
+            found.end.n_steps,
+        )
+        linear = RefinedLinear(end, fit.error)
+        if settings.n_nonlinear != 0:
+            linear = run(linear, "linear refinement", refine_linear, search, fit)
+            others = other_orders(problem, fit, budget)
+            fits = others if others and is_plenty(problem, others[0]) else [fit, *others]
+            origins = [_origin(problem, each, budget, stages, run) for each in fits]
+            if any(origin.moments.unit_counts for origin in origins):
+                starts = run(starts, "starts", rank_starts, origins, budget)
+        end = linear.end
+        network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
+        if settings.n_nonlinear != 0:
+            network = run(network, "refinement", refine_network, origins, starts, linear)
+            origin = origins[network.origin]
+            last = Refitted(network.model, network.linear, "")
+            last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
-            network = stages.run("refinement", refine_network, search, starts, moments, linear)
-        report = _report(problem, fit, moments, linear, network, stages.done)
-    kept, straight, initial = (problem.unscaled(m.model) for m in (network, linear, moments))
-    return Identified(kept, straight, initial, report)
+            origin = origins[0]
+            last = Refitted(end.model, end.model, "")
+        report = _report(problem, fit, origin, linear, network, last, budget, stages.done)
+    split = fit.split.starts
+
+    def whole(model: IORNN) -> IORNN:
+        return with_delays(problem.unscaled(model), fit.delays)
+
+    kept, straight = (whole(split.reduced(m)) for m in (last.model, last.linear))
+    if settings.n_nonlinear == 0:
+        # exact, also where the system has a pole at zero
+        kept = straight = whole(found.network)
+    initial = _states_before(problem, kept, split.states(last.model))
+    return Identified(kept, straight, whole(origin.moments.model), report, initial)
+
+
+def _origin(
+    problem: IdentificationProblem,
+    fit: LinearFit,
+    budget: Budget,
+    stages: StageRunner,
+    run: Callable[..., Nonlinearity],
+) -> Origin:
+    """Directions of one linear model."""
+    delayed = fit.delayed(problem)
+    moments = Nonlinearity(fit.linear.model)
+    moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
+    return Origin.of(Search(delayed, fit.split, budget, stages.show), fit, moments)
+
+
+def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
+    """States of the network that is kept before every record, from those without windows.
+
+    Windows hold inputs from before a record too: its first one. Where a pole at zero makes windows
+    of more than the delays, the states are fitted anew.
+    """
+    records = problem.records
+    first = np.asarray(records.X[records.starts[:-1]]) * problem.input_size + problem.input_mean
+    found = np.column_stack((states, np.tile(first, kept.lags - 1)))
+    if kept.activation.degree != 1 or kept.lags == 1:
+        return found
+    n_rows = int(min(records.lengths.min(), STATE_ROWS))
+    assert records.Y is not None
+    u = records.X * problem.input_size + problem.input_mean
+    y = records.Y * problem.output_size + problem.output_mean
+    y[~problem.counted] = np.nan
+    fitted = estimate_state(kept, u, y, n_rows, prior=found, lengths=records.lengths)
+    return fitted.reshape(records.n_sequences, -1)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """Runs stages that an interrupt may end: what stood before them is their result then."""
+
+    runner: StageRunner
+    budget: Budget
+
+    def run(
+        self, before: Value, name: str, function: Callable[..., Value], *given: object
+    ) -> Value:
+        """Return the value of a stage, or `before`."""
+        if self.budget.is_over:
+            return before
+        try:
+            return self.runner.run(name, function, *given)  # type: ignore[type-var]
+        except KeyboardInterrupt:
+            self.budget.interrupt()
+            return before
+
+
+def _unlike(search: Search, model: IORNN) -> list[Finding]:
+    """Warn where errors on training and on held-out rows differ several-fold.
+
+    Errors below a percent are alike; that on training rows may be large at the start of a record.
+    """
+    split = search.split
+    fitted, outside = (search.problem.error(model, r) for r in (split.training, split.held_out))
+    ratio = max(outside, EXACT) / max(fitted, EXACT)
+    several = search.problem.records.n_sequences > 1
+    if not (ratio > SEVERAL or (several and ratio < 1.0 / SEVERAL)):
+        return []
+    text = f"the error on held-out rows is {ratio:.2g} times that on training rows"
+    if ratio > SEVERAL:
+        text += ": the model fits what does not repeat, or parts of the data are unlike the others"
+        remedy = "give more data, or fewer units and states (`n_nonlinear`, `n_linear`)"
+    else:
+        text += ": parts of the data are unlike the others"
+        remedy = "look at the residuals of every record, and along each"
+    return [Finding(GloreeWarning, text, remedy)]
 
 
 def _report(
     problem: IdentificationProblem,
     fit: LinearFit,
-    moments: Nonlinearity,
+    origin: Origin,
     linear: RefinedLinear,
     network: RefinedNetwork,
+    last: Refitted,
+    budget: Budget,
     stages: tuple[Stage, ...],
 ) -> IdentificationReport:
-    records, states = problem.records, slice(fit.order)
-    poles = np.linalg.eigvals(network.model.recurrent_weights[states, states])
+    records, moments = problem.records, origin.moments
+    states = slice(origin.fit.order if network.nonlinear else fit.order)
+    poles = np.linalg.eigvals(last.model.recurrent_weights[states, states])
     directions = moments.directions[-1] if moments.directions else ()
     sizes = {"records": records.n_sequences, "samples": records.n_rows}
     sizes |= {"inputs": records.n_inputs, "outputs": records.n_outputs}
+    notes, findings = network.notes, [*fit.findings, *problem.findings]
+    if problem.n_missing:
+        notes += (
+            f"{problem.n_missing:,} of {records.n_rows:,} rows lack an output: the free run goes "
+            f"through them, and they do not count",
+        )
+    if budget.interrupted:
+        text = "the fit was interrupted from the keyboard: this is the best model so far"
+        findings.append(Finding(GloreeWarning, text))
+        notes += (text,)
+    elif budget.ran_out:
+        notes += ("the time was up before all that was planned had been tried",)
+    findings += _unlike(origin.search, network.model)
     return IdentificationReport(
         sizes=sizes,
         stages=stages,
@@ -90,7 +232,9 @@ def _report(
         explained=directions[0].explained if directions else (math.nan, math.nan),
         n_directions=len(directions),
         linear_error=linear.error,
-        moments_error=linear.moments_error,
+        moments_error=origin.search.problem.error(
+            started(origin.fit, moments.model), origin.search.split.held_out
+        ),
         refined_error=network.error,
         training_error=network.training_error,
         nonlinear=network.nonlinear,
@@ -98,6 +242,7 @@ def _report(
         refinement_status=network.status,
         refinement_steps=network.n_steps,
         output_size=problem.output_size,
-        notes=network.notes,
-        findings=(*fit.findings, *problem.findings),
+        notes=notes,
+        findings=tuple(findings),
+        delays=tuple(fit.delays.tolist()),
     )

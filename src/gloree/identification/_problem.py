@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
 from gloree.diagnostics import Finding, check_size
 from gloree.engine import Engine, Selection
+from gloree.identification._screening import Detrend, Screened, check_largest
+from gloree.identification._split import LARGEST_MODULUS, RecordSplit, hold_out, split_records
+from gloree.identification._starts import Starts
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
 from gloree.sequences import Array, Sequences
@@ -27,25 +32,34 @@ class IdentificationSettings:
 
     Numbers of linear states, nonlinear units, and directions that these units see are left to the
     data where they are None. `unit` is the activation of the nonlinear units; `free_coefficients`
-    says whether the coefficients of polynomial units are fitted.
+    says whether the coefficients of polynomial units are fitted. With `auto`, units of `unit` and
+    polynomials with free coefficients compete.
     """
 
     n_linear: int | None = None
     n_nonlinear: int | None = None
     unit: Activation = tanh
     free_coefficients: bool = False
+    auto: bool = False
     n_directions: int | None = None
+    detrend: Detrend = None
     max_seconds: float = 60.0
     verbose: int = 0
 
+    @property
+    def kinds(self) -> tuple[Activation, ...]:
+        """Kinds of units that compete."""
+        return (self.unit, FREE_POLYNOMIAL) if self.auto else (self.unit,)
+
 
 @dataclass(frozen=True)
-class IdentificationProblem:
+class IdentificationProblem(Brief):
     """Everything that an identification depends on.
 
     `records` have inputs and outputs with means of zero and standard deviations of one; those of
     the original records are `input_mean`, `input_size`, `output_mean` and `output_size`,
-    (n_channels,). `findings` are warnings about the records.
+    (n_channels,). Rows that are `counted`, (n_rows,), have outputs to be fitted; `held_out` are
+    those on which models are compared. `findings` are warnings about the records.
     """
 
     records: Sequences
@@ -55,12 +69,16 @@ class IdentificationProblem:
     output_size: Array
     settings: IdentificationSettings
     engine: Engine
+    counted: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
     findings: tuple[Finding, ...] = ()
+    n_missing: int = 0
+    n_spikes: int = 0
 
     @classmethod
     def of(
         cls,
-        data: Sequences,
+        data: Sequences | Screened,
         settings: IdentificationSettings,
         engine: Engine,
         findings: tuple[Finding, ...] = (),
@@ -70,38 +88,56 @@ class IdentificationProblem:
         The records are copied: scaling them as they are read would make each of some hundred passes
         up to a tenth slower (three inputs and outputs, four units).
         """
+        screened = data if isinstance(data, Screened) else Screened.unseen(data)
+        data, counted = screened.data, screened.counted
         u, y = _as_floats(data)
+        known = y[counted]
         remedies = "a constant input excites nothing, leave it out", "there is nothing to fit"
-        for name, values, remedy in zip("uy", (u, y), remedies, strict=True):
-            # of the largest: a mean square of records may overflow
-            check_size(name, np.square(np.minimum(np.abs(values).max(axis=0), 1e150)))
+        for name, values, remedy in zip("uy", (u, known), remedies, strict=True):
+            check_largest(name, values)
             spread = values.std(axis=0)
             constant = np.flatnonzero(spread <= 1e-13 * np.abs(values).max(axis=0))
             if constant.size:
                 channels = ", ".join(map(str, constant[:10]))
                 raise ValueError(f"`{name}` is constant in column(s) {channels}: {remedy}")
             check_size(name, np.square(spread), small=False)
-        scales = u.mean(axis=0), u.std(axis=0), y.mean(axis=0), y.std(axis=0)
+        scales = u.mean(axis=0), u.std(axis=0), known.mean(axis=0), known.std(axis=0)
         u, y = (u - scales[0]) / scales[1], (y - scales[2]) / scales[3]
         records = Sequences(u, y, data.lengths, data.form)
-        return cls(records, *scales, settings, engine, findings)
+        held_out = hold_out(records, counted)
+        noted = (*findings, *screened.findings)
+        numbers = screened.n_missing, int(screened.spikes.size)
+        return cls(records, *scales, settings, engine, counted, held_out, noted, *numbers)
+
+    def split(
+        self, warm_up: int, modulus: float = LARGEST_MODULUS, *, quick: bool = False
+    ) -> RecordSplit:
+        """Cut the records into segments; see `split_records`."""
+        rows = self.counted, self.held_out
+        return split_records(self.records, warm_up, modulus, *rows, quick=quick)
 
     def unscaled(self, model: IORNN) -> IORNN:
         """Return the same network in the units of the original records."""
-        A1 = model.input_weights / self.input_size
+        size, mean = (np.tile(part, model.lags) for part in (self.input_size, self.input_mean))
+        A1 = model.input_weights / size
         assert model.direct_weights is not None
-        direct = model.direct_weights / self.input_size[:, None] * self.output_size
+        direct = model.direct_weights / size[:, None] * self.output_size
         bias = model.output_bias * self.output_size + self.output_mean
         return model.replace(
             input_weights=A1,
-            hidden_bias=model.hidden_bias - A1 @ self.input_mean,
+            hidden_bias=model.hidden_bias - A1 @ mean,
             output_weights=model.output_weights * self.output_size,
-            output_bias=bias - self.input_mean @ direct,
+            output_bias=bias - mean @ direct,
             direct_weights=direct,
         )
 
     def error(self, model: IORNN, rows: Selection) -> float:
-        """Root mean square simulation error over outputs; infinite where the network explodes."""
+        """Root mean square simulation error over outputs; infinite where the network explodes.
+
+        Without columns for starts (see `Starts`) every record starts in equilibrium.
+        """
+        if model.n_inputs < rows.data.n_inputs:
+            model = Starts.of(self.records).extended(model)
         try:
             sums = self.engine.run(partial(square_sums, model=model), rows)
         except ExplosionError:
@@ -114,6 +150,14 @@ def longest_record(data: Sequences, n_rows: int) -> tuple[Array, Array]:
     longest = int(np.argmax(data.lengths))
     begin, end = data.starts[longest : longest + 2]
     return _as_floats(data, slice(int(begin), int(min(end, begin + n_rows))))
+
+
+def n_free_weights(n: int, q: int, d: int, p: int) -> int:
+    """Weights of n linear states and q units that a change of the states' coordinates leaves.
+
+    Of n^2 + n (d + p) + q (2 n + q + d + p + 1) + d p + p weights n^2 are coordinates.
+    """
+    return n * (d + p) + q * (2 * n + q + d + p + 1) + d * p + p
 
 
 def percent(error: float) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.identification._markov import ImpulseResponse
 from gloree.sequences import Array, IntArray
 
@@ -25,7 +26,7 @@ LARGEST_RADIUS = 0.999
 
 
 @dataclass(frozen=True)
-class Realisation:
+class Realisation(Brief):
     """States of a linear system in block-diagonal coordinates, h_t = U h_{t-1} + B u_t.
 
     `transition` is U (order, order), real with blocks of one row for a real pole and two for a

@@ -1,36 +1,35 @@
-"""Records: read in the forms that users give, checked, and cut into segments."""
+"""Records: read in the forms that users give, and checked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from gloree._frames import with_columns
-from gloree.diagnostics import Finding, GloreeWarning, TooFewSamplesError
-from gloree.engine import Source, Subset
+from gloree._frames import columns_of, is_column, is_frame, missing_places, with_columns
+from gloree._mapped import loaded
+from gloree.diagnostics import TooFewSamplesError
 from gloree.identification._directions import LAG_WINDOW
-from gloree.identification._problem import IdentificationSettings, longest_record
-from gloree.sequences import Segments, Sequences, as_sequences
+from gloree.identification._problem import IdentificationSettings
+from gloree.sequences import Sequences, as_sequences
 from gloree.sources import as_data, in_memory, is_source
 
 FEWEST_SAMPLES = 60  # records with fewer samples are refused
 MOST_CHANNELS = 20
 """An array with at most this many rows and far more columns is taken to be transposed."""
 
-FEWEST_OF_A_MEAN = 5  # samples in each of the two means that are compared for drift, at least
-DRIFT = 3.0
-"""An output drifts if its means over the first and the last fifth differ by this many standard
-deviations within a fifth."""
 
+def read_records(
+    u: object, y: object = None, *, lengths: ArrayLike | None = None, gaps: bool = False
+) -> Sequences:
+    """Gather one or several records, or a source, in memory; errors call them `u` and `y`.
 
-def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) -> Sequences:
-    """Gather one or several records, or a source, in memory; errors call them `u` and `y`."""
+    With `gaps`, outputs may be NaN or masked, and are NaN then; otherwise that is an error.
+    """
     if is_source(u, y):
         with messages_of_u_and_y():
             records = in_memory(as_data(u, y, lengths=lengths))
@@ -41,10 +40,59 @@ def read_records(u: object, y: object = None, lengths: ArrayLike | None = None) 
             "`y` is missing: an output record is needed (a fit requires y to be passed, but the "
             "target y is None)"
         )
-    inputs, outputs = read_inputs(u), read_inputs(y, "y")
+    given = without_masks(y) if gaps else y
+    inputs, outputs = read_inputs(u), read_inputs(given, "y")
     with messages_of_u_and_y():
-        data = as_sequences(inputs, outputs, lengths=lengths)
+        data = as_sequences(inputs, outputs, lengths=lengths, check_finite=False)
+        _refuse_missing_inputs(data)
+        assert data.Y is not None
+        values = np.asarray(loaded(data.Y))
+        missing = np.isnan(values) if gaps and values.dtype.kind == "f" else np.False_
+        if missing.any():
+            known = np.where(missing, 0.0, values)
+            as_sequences(data.X, known, lengths=data.lengths)
+        else:
+            data = as_sequences(inputs, outputs, lengths=lengths)
     return replace(data, flat_outputs=_is_vector(y))
+
+
+def _refuse_missing_inputs(data: Sequences) -> None:
+    """Raise a ValueError that says what to do where an input is NaN."""
+    values = np.asarray(loaded(data.X))
+    if values.dtype.kind != "f" or not np.isnan(np.sum(values)):
+        return
+    places = np.argwhere(np.isnan(values))
+    if not places.size:  # infinities, which are refused later
+        return
+    row, column = places[0].tolist()
+    sequence = int(np.searchsorted(data.starts, row, side="right") - 1)
+    raise ValueError(
+        f"`u` holds nan at sequence {sequence}, step {row - int(data.starts[sequence])}, column "
+        f"{repr(data.input_names[column]) if data.input_names else column} ({len(places)} in all): "
+        f"the state cannot be followed without its input. Fill short gaps (by the value before, "
+        f"or by interpolation), or cut the record there and give its parts as a list of records"
+    )
+
+
+def without_masks(y: object) -> object:
+    """Masked entries, and cells that tables lack, as NaN."""
+    if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]):
+        return [without_masks(part) for part in y]
+    if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
+        masked: Any = y.astype(np.float64)
+        return masked.filled(np.nan)
+    if is_column(y):
+        return _filled_column(y) if missing_places(cast(Any, y)).size else y
+    if is_frame(y) and any(missing_places(column).size for column in columns_of(y)):
+        return np.column_stack([_filled_column(column) for column in columns_of(y)])
+    return y
+
+
+def _filled_column(column: object) -> NDArray[np.float64]:
+    """One column of a table, with NaN where it has no value."""
+    values = np.asarray(cast(Any, column).to_numpy(), dtype=object).copy()
+    values[missing_places(cast(Any, column))] = np.nan
+    return values.astype(np.float64)
 
 
 def read_inputs(u: object, name: str = "u") -> object:
@@ -81,26 +129,31 @@ def messages_of_u_and_y(*, turned: bool = False) -> Iterator[None]:
         raise type(error)(text) from None
 
 
-def check_records(data: Sequences, settings: IdentificationSettings) -> None:
-    """Raise a TooFewSamplesError for records that are too short for the settings."""
+def check_records(
+    data: Sequences, settings: IdentificationSettings, n_counted: int | None = None
+) -> None:
+    """Raise a TooFewSamplesError for records that are too short for the settings.
+
+    Of all rows `n_counted` have outputs (None: all).
+    """
+    n_rows = data.n_rows if n_counted is None else n_counted
     needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
-    if data.n_rows < needed:
+    if n_rows < needed:
         raise TooFewSamplesError(
-            f"{data.n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
+            f"{n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
             f"at least {needed} are needed, and some thousand for a nonlinear one"
         )
     wanted, longest = settings.n_linear or 0, int(data.lengths.max())
-    if wanted and data.n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
+    if wanted and n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
         raise TooFewSamplesError(
-            f"{data.n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower "
-            f"it"
+            f"{n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower it"
         )
     units = settings.n_nonlinear or 0
     # at least: those of the linear states not counted
     unknowns = units * (units + (settings.n_linear or 1) + data.n_inputs + data.n_outputs + 1)
-    if data.n_rows * data.n_outputs < unknowns:
+    if n_rows * data.n_outputs < unknowns:
         raise TooFewSamplesError(
-            f"{data.n_rows} samples of {data.n_outputs} output(s) are too few for "
+            f"{n_rows} samples of {data.n_outputs} output(s) are too few for "
             f"`n_nonlinear`={units}, with {unknowns} unknown weights: give more data, or lower it"
         )
     if settings.n_nonlinear != 0 and longest < LAG_WINDOW:
@@ -110,94 +163,3 @@ def check_records(data: Sequences, settings: IdentificationSettings) -> None:
             f"least, set n_nonlinear=0 for a linear model, or fit many short sequences with "
             f"SpectralRNNRegressor"
         )
-
-
-@np.errstate(over="ignore", invalid="ignore")  # values that overflow are refused later
-def find_drift(data: Sequences) -> tuple[Finding, ...]:
-    """Warn of the first output that drifts along the longest record."""
-    y = longest_record(data, data.n_rows)[1]
-    fifth = y.shape[0] // 5
-    if fifth < FEWEST_OF_A_MEAN:
-        return ()
-    first, last = y[:fifth], y[-fifth:]
-    spread = np.sqrt((first.var(axis=0) + last.var(axis=0)) / 2)
-    moved = np.flatnonzero(np.abs(last.mean(axis=0) - first.mean(axis=0)) > DRIFT * spread)
-    remedy = "detrend it unless the input caused it, or a very slow pole will have to explain it"
-    texts = [f"output {output} drifts over the record" for output in moved[:1]]
-    return tuple(Finding(GloreeWarning, text, remedy) for text in texts)
-
-
-FIRST_ROWS = 30_000  # training rows on which starts are made and the refinement begins
-LARGEST_MODULUS = 0.9999  # modulus of the poles of the linear states, at most
-HELD_OUT = 0.2
-"""Share of the data, at its end, on which orders, starts and the refinement are compared."""
-
-SEGMENT = 250  # rows of a segment of a long record
-REMEMBERED = 0.02
-"""Share of a state that refined poles may keep over a warm-up: slower ones would fit the unknown
-states at the starts of the segments."""
-
-LEAST_GAIN = 4.0
-"""A larger model is taken if its held-out error, divided by that of the smaller one, is below
-1 - LEAST_GAIN / sqrt(n) for n rows held out: a few hundred neighbouring samples are a weak test,
-and networks chosen by them without a margin were worse than the linear model on new data."""
-
-
-@dataclass(frozen=True)
-class RecordSplit:
-    """Segments that train, segments that are held out, and the bound on the poles' modulus.
-
-    Linear states with poles within `radius` have forgotten their start after the warm-up.
-    """
-
-    source: Source
-    training: Subset
-    held_out: Subset
-    radius: float
-
-    @property
-    def error_ratio(self) -> float:
-        """Ratio of held-out errors below which a larger model is taken."""
-        return 1.0 - LEAST_GAIN / math.sqrt(self.held_out.n_counted)
-
-    def first_training(self, n_rows: int) -> Subset:
-        """Training segments up to the one that contains row number `n_rows`."""
-        segments = self.training.segments
-        rows = np.cumsum(segments.counted)
-        return _in_two_batches(self.source, segments[: int(np.searchsorted(rows, n_rows)) + 1])
-
-
-def split_records(
-    records: Sequences, warm_up: int, modulus: float = LARGEST_MODULUS
-) -> RecordSplit:
-    """Cut records into segments, each with so many steps of warm-up, and hold the last ones out.
-
-    The first steps of every record, at most a tenth of it, only warm up the states. A pole as slow
-    as `modulus` is allowed however short the warm-up is.
-    """
-    longest = int(records.lengths.max())
-    whole = longest < 20 * SEGMENT or warm_up > 4 * SEGMENT
-    source = Source(
-        records,
-        batch_size=max(2**12, records.n_rows // 2),
-        segment=None if whole else max(SEGMENT, 2 * warm_up),
-        before=warm_up,
-    )
-    segments = source.as_subset().segments
-    lead = np.minimum(warm_up, records.lengths[segments.sequence] // 10)
-    segments = segments.counted_from(records.starts[segments.sequence] + lead)
-    if len(segments) < 5:
-        segments = segments.split_counted(5)
-    rows = np.cumsum(segments.counted)
-    last = min(int(np.searchsorted(rows, (1 - HELD_OUT) * rows[-1])) + 1, len(segments) - 1)
-    radius = LARGEST_MODULUS
-    if not whole:
-        forgetful = math.exp(math.log(REMEMBERED) / warm_up)
-        radius = min(max(modulus, forgetful), LARGEST_MODULUS)
-    training, held_out = (_in_two_batches(source, s) for s in (segments[:last], segments[last:]))
-    return RecordSplit(source, training, held_out, radius)
-
-
-def _in_two_batches(source: Source, segments: Segments) -> Subset:
-    """One batch for each of two workers; a batch runs all its segments side by side."""
-    return Subset(source, segments.split_evenly(2))

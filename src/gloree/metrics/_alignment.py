@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from gloree._brief import Brief
 from gloree.activations import Activation, PerUnit, Polynomial
 from gloree.metrics._response import response_errors
 from gloree.models import IORNN, Network, canonical_units, mirror_images
@@ -18,7 +19,7 @@ WEIGHTS = IORNN.weight_names
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Brief):
     """A model brought as close to the truth as its symmetries allow.
 
     Attributes

@@ -19,6 +19,7 @@ from gloree.models._prediction import check_columns, predict_data, start_at, sum
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
 from gloree.models._stepper import Stepper
+from gloree.models._storage import storable_spec
 from gloree.models._symmetry import CanonicalUnits, canonical_units, mirror_images
 from gloree.sequences import joint_windows, lag_windows
 
@@ -52,5 +53,6 @@ __all__ = [
     "predict_data",
     "read_states",
     "start_at",
+    "storable_spec",
     "sum_predictions",
 ]

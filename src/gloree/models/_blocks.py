@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._brief import Brief
 from gloree.activations import Activation
 from gloree.models._forward import EXPLOSION_LIMIT, find_explosions, forward_packed
 from gloree.sequences import Array, IntArray, Packing
@@ -32,7 +33,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass
-class BlockRun:
+class BlockRun(Brief):
     """States of a run over blocks.
 
     Attributes

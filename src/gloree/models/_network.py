@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 
 from gloree._extras import require
 from gloree._frames import refuse_masked
+from gloree._html import html_matrix, html_page, html_table
 from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
-from gloree.activations import Activation, from_spec, known_spec
+from gloree.activations import Activation, from_spec
 from gloree.models._equilibrium import find_equilibria
 from gloree.models._prediction import (
     check_columns,
@@ -30,7 +31,7 @@ from gloree.models._prediction import (
 from gloree.models._recursion import Explosions, OnExplosion, Recursion, run_recursions
 from gloree.models._states import in_form, n_past, past_inputs, read_states
 from gloree.models._stepper import Stepper
-from gloree.models._storage import FORMAT_NAME, read_model, write_model
+from gloree.models._storage import FORMAT_NAME, read_model, storable_spec, write_model
 from gloree.models._symmetry import canonical_units
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 from gloree.sources import as_data
@@ -153,6 +154,24 @@ class Network(ABC):
         lags = f", lags={self.lags}" if self.lags > 1 else ""
         direct = ", direct" if self.direct_weights is not None else ""
         return f"{type(self).__name__}({sizes}, activation={self.activation.name!r}{lags}{direct})"
+
+    def _repr_html_(self) -> str:
+        weights = {name: values for name, values in self.arrays().items() if values is not None}
+        rows = [
+            (
+                name,
+                " x ".join(map(str, values.shape)),
+                f"{float(np.abs(values).max(initial=0)):.3g}",
+            )
+            for name, values in weights.items()
+        ]
+        pictures = [
+            html_matrix(values, name)
+            for name, values in weights.items()
+            if values.ndim == 2 and values.any()
+        ]
+        table = html_table(("weights", "shape", "largest"), rows)
+        return html_page(type(self).__name__, repr(self), table, *pictures)
 
     def __eq__(self, other: object) -> bool:
         """Whether all weights and settings are the same numbers (not: up to symmetry)."""
@@ -583,7 +602,7 @@ class Network(ABC):
         Raises
         ------
         TypeError
-            If the activation is none of this package, which no file could bring back.
+            If the activation is one of your own, which a file cannot hold.
 
         Examples
         --------
@@ -596,7 +615,7 @@ class Network(ABC):
         ...     IORNN.load(path) == model
         True
         """
-        settings = {"activation": known_spec(self.activation), "lags": self.lags}
+        settings = {"activation": storable_spec(self.activation), "lags": self.lags}
         write_model(path, type(self).__name__, self.arrays(), settings)
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.models._blocks import BLOCK_STEPS, forward_blocks
@@ -30,7 +31,7 @@ _MAX_BATCH_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
-class Recursion:
+class Recursion(Brief):
     """The recursion h_t = f(A1 x_t + U h_(t-1) + b), with x_t a window of `lags` rows.
 
     Attributes

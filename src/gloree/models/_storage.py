@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gloree._archives import read_archive
 from gloree._storage import FormatError, reading, replaced_file
+from gloree.activations import Activation, from_spec
 from gloree.sequences import Array
 
 FORMAT_NAME = "gloree-model"
@@ -55,6 +56,23 @@ def read_model(
         arrays: dict[str, Any] = dict(read_archive(path, (_DESCRIPTION, *known)).arrays)
         del arrays[_DESCRIPTION]
         return arrays, description["settings"]
+
+
+def storable_spec(activation: Activation) -> dict[str, object]:
+    """Specification of an activation that a file can hold: one that is read back as it is."""
+    try:
+        spec = dict(activation.spec())
+        if from_spec(spec) == activation:
+            return spec
+    except Exception as error:  # of somebody's own class
+        cause: Exception | None = error
+    else:
+        cause = None
+    raise TypeError(
+        f"`activation` is of the class {type(activation).__name__}, which no file can hold: it "
+        f"would be read without the code behind it. Pickle the object, or keep the weights, "
+        f"`arrays()`"
+    ) from cause
 
 
 def _foreign(path: str | os.PathLike[str]) -> FormatError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.activations import Activation
 from gloree.sequences import Array, IntArray
 
@@ -17,7 +18,7 @@ N = TypeVar("N", bound="Network")
 
 
 @dataclass(frozen=True)
-class CanonicalUnits:
+class CanonicalUnits(Brief):
     """Change of the hidden units that leaves predictions as they are.
 
     Attributes

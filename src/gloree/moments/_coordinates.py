@@ -8,12 +8,13 @@ from math import factorial
 import numpy as np
 
 from gloree._arrays import like
+from gloree._brief import Brief
 from gloree.models import Network
 from gloree.sequences import Array
 
 
 @dataclass(frozen=True)
-class Whitening:
+class Whitening(Brief):
     """Affine map to coordinates of unit covariance, x~ = W (x - mean).
 
     Attributes
@@ -57,7 +58,7 @@ class Whitening:
 
 
 @dataclass(frozen=True)
-class Coordinates:
+class Coordinates(Brief):
     """Linear coordinates of input weights: a row a has coordinates a~ with a = a~ F.
 
     Attributes

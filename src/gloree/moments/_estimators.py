@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from gloree._arrays import like
+from gloree._brief import Brief
 from gloree._monomials import n_monomials
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, InputLaw, require
@@ -56,7 +57,7 @@ class ResidualMoment(Protocol):
 
 
 @dataclass(frozen=True)
-class MomentEstimate:
+class MomentEstimate(Brief):
     """Estimate of a first moment of order l.
 
     Attributes

@@ -34,6 +34,7 @@ from gloree._arrays import (
     to_host,
     zeros,
 )
+from gloree._brief import Brief
 from gloree._monomials import (
     apply_to_modes,
     block_rows,
@@ -226,7 +227,7 @@ def regression_sums(
 
 
 @dataclass(frozen=True)
-class RegressionSolver:
+class RegressionSolver(Brief):
     """A factored Gram matrix: regression moments of any outputs on the same features.
 
     It is a `ResidualMoment`: the outputs may be the residuals of a model.

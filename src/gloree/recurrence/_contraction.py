@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gloree._arrays import is_tensor, like
+from gloree._brief import Brief
 from gloree.activations import Polynomial
 from gloree.models import Network
 from gloree.sequences import Array
@@ -23,7 +24,7 @@ def top_degree(model: Network) -> tuple[int, float]:
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(Brief):
     """Directions along which moments are contracted, and what that does to the weights.
 
     For boundary type e, B = A2 V^-1 (V a metric of the outputs), D_e = A1 K_e^-1 and

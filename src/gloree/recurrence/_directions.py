@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from gloree._arrays import beside, like, namespace, ones, room, stretch_sums, to_host
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.models import BRNN, Network
 from gloree.recurrence._contraction import unit_scale
@@ -75,7 +75,7 @@ def _entering(batch: Batch, h: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class TwoSidedFit:
+class TwoSidedFit(Brief):
     """Solution of the regression on both neighbours.
 
     `coefficients`, (n_hidden, 2 n_hidden or 2 n_hidden + 1), are [Theta^-, Theta^+] and the changes
@@ -145,7 +145,7 @@ def two_sided_spread(
 
 
 @dataclass(frozen=True)
-class Directions:
+class Directions(Brief):
     """Direction of every hidden unit, and how sure it is.
 
     `margin`, (n_hidden,), is the evidence for the chosen side less that for the other one, in units
@@ -236,6 +236,8 @@ def choose_directions(
         forward[np.argsort(-evidence, kind="stable")[:n_forward]] = True
         evidence = np.array([_evidence(rows, columns, forward, i) for i in range(k)])
     undetermined = np.zeros(k, dtype=bool)
+    from scipy.stats import chi2  # slow to import
+
     limit = chi2.ppf(CERTAIN, 2 * k - 1) + 4.0 * (2 * k - 1)
     own = np.where(forward, wald[:, 0], wald[:, 1])
     for i in range(k):

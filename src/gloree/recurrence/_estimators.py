@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw
 from gloree.models import Network
@@ -64,7 +65,7 @@ class FreeWeights:
 
 
 @dataclass(frozen=True)
-class BatchAtWeights:
+class BatchAtWeights(Brief):
     """One batch of the data, with what the current weights make of it.
 
     Attributes

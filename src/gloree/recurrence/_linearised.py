@@ -18,6 +18,7 @@ from gloree._arrays import (
     total_square,
     zeros,
 )
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.recurrence._contraction import ridge_solve
@@ -132,7 +133,7 @@ def output_regressors(batch: Batch, states: States, *, direct: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class WeightChange:
+class WeightChange(Brief):
     """Changes of all weights but A1.
 
     Attributes

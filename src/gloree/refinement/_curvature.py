@@ -19,7 +19,7 @@ from gloree.refinement._sensitivities import (
     rows_at_once,
     segments_at_once,
 )
-from gloree.sequences import Array, Batch, Segments
+from gloree.sequences import Array, Batch, Segments, spread_over
 
 RESIDUALS_PER_PARAMETER = 100
 """Residuals (rows times outputs) of the subsample for each free parameter."""
@@ -72,19 +72,36 @@ class Strata:
     def of(cls, source: Source, current: GradientSums, wanted: int) -> Strata:
         """Choose about `wanted` rows; all rows, as heavy ones, if that is half of them or more."""
         if 2 * wanted >= source.n_rows:
-            everything = source.sample(source.n_segments)
-            return cls(everything, np.ones(len(everything), dtype=bool), 1.0)
+            return cls._all_of(source.sample(source.n_segments))
         leverage = current.leverage
-        order = np.argsort(-leverage.values, kind="stable")
-        rows = leverage.segments.counted
-        cut = int(np.searchsorted(np.cumsum(rows[order]), wanted / 2)) + 1
-        top = leverage.segments[np.sort(order[:cut])]
-        covered = top.n_counted
+        top = _heaviest(leverage.segments, leverage.values, wanted // 2)
         # so many that about half of what is wanted remains once the top ones are left out
-        rest = max(source.data.n_rows - covered, 1)
+        rest = max(source.data.n_rows - top.n_counted, 1)
         picked = source.sample(n_segments_of(source, wanted * source.data.n_rows // (2 * rest)))
-        picked = picked[~np.isin(picked.start, top.start)]
-        weight = (current.n_rows - covered) / max(picked.n_counted, 1)
+        return cls._joined(top, picked[~np.isin(picked.start, top.start)], current.n_rows)
+
+    @classmethod
+    def within(cls, current: GradientSums, wanted: int) -> Strata:
+        """Choose about `wanted` of the rows whose leverage is known; all if that is half of them.
+
+        The others than the heavy ones are every m-th, as `of` takes them from a source.
+        """
+        segments = current.leverage.segments
+        if 2 * wanted >= current.n_rows:
+            return cls._all_of(segments)
+        top = _heaviest(segments, current.leverage.values, wanted // 2)
+        light = segments[~np.isin(segments.start, top.start)]
+        n_picked = max(1, round(len(light) * (wanted // 2) / max(light.n_counted, 1)))
+        picked = light[spread_over(len(light), n_picked)]
+        return cls._joined(top, picked, current.n_rows)
+
+    @classmethod
+    def _all_of(cls, segments: Segments) -> Strata:
+        return cls(segments, np.ones(len(segments), dtype=bool), 1.0)
+
+    @classmethod
+    def _joined(cls, top: Segments, picked: Segments, n_rows: float) -> Strata:
+        weight = (n_rows - top.n_counted) / max(picked.n_counted, 1)
         both = top.merge(picked)
         place = np.argsort(both.start)
         return cls(both[place], place < len(top), weight)
@@ -93,6 +110,13 @@ class Strata:
         """Weight of the rows of each segment of a batch."""
         heavy = self.heavy[np.searchsorted(self.segments.start, batch.segments.start)]
         return np.where(heavy, 1.0, self.weight)
+
+
+def _heaviest(segments: Segments, leverage: Array, n_rows: int) -> Segments:
+    """Segments of largest leverage that hold so many rows, in the order of the data."""
+    order = np.argsort(-leverage, kind="stable")
+    cut = int(np.searchsorted(np.cumsum(segments.counted[order]), n_rows)) + 1
+    return segments[np.sort(order[:cut])]
 
 
 def hessian_rows(layout: Layout, n_rows: int) -> int:
@@ -154,7 +178,8 @@ class Matrix:
             self._corrected -= np.outer(curved, curved) / expected
 
 
-def _stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
+def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
+    """J^T J of one batch of the segments of two strata."""
     return hessian_sums(batch, model, layout, strata.weights_of(batch))
 
 
@@ -166,7 +191,7 @@ def hessian_pass(
     room = source.room
     n_segments = room * segments_at_once(layout)
     n_rows = min(source.batch_size, max(1, room // 8) * rows_at_once(layout))
-    function = partial(_stratified_sums, model=model, layout=layout, strata=strata)
+    function = partial(stratified_sums, model=model, layout=layout, strata=strata)
     some = chunks(source, strata.segments, n_segments, n_rows)
     return engine.run(function, some, label="J^T J")
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import chdtrc
 
+from gloree._brief import Brief
 from gloree.models import Network
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import HessianSums
@@ -40,7 +41,7 @@ def left_to_gain(rows: ScoreRows, hessian: HessianSums, model: Network, layout: 
 
 
 @dataclass(frozen=True)
-class EfficientScores:
+class EfficientScores(Brief):
     """Efficient scores of blocks, (n_blocks, n_kept), of the components that are new.
 
     `kept` are their places among all; `sampled` is the part of V that is due to b being estimated

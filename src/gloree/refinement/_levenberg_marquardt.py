@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from gloree._arrays import column_squares, take_rows, to_host
+from gloree._brief import Brief
 from gloree._sums import Sums
-from gloree.engine import Engine, Selection
+from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
+from gloree.refinement._curvature import Strata, hessian_rows, stratified_sums
 from gloree.refinement._layout import Layout
+from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._losses import Loss
 from gloree.refinement._sensitivities import (
     GradientSums,
@@ -34,6 +38,9 @@ from gloree.refinement._solvers import (
     refuse_other_losses,
 )
 from gloree.sequences import Array, Batch, IntArray
+from gloree.states import residual_rows
+
+SumsType = TypeVar("SumsType", bound=Sums)
 
 FORGET = 0.9
 """Fraction of the diagonal that scales the damping which a step keeps."""
@@ -49,7 +56,6 @@ WORTHLESS = 0.01
 residual: it would move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
-"""Steps without a gain on held-out data after which the search ends."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +68,45 @@ class NormalSums(Sums):
 
 def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     """Sums of one batch: the gradient by the adjoint, J^T J by forward sensitivities."""
-    return NormalSums(gradient_sums(batch, model, layout), hessian_sums(batch, model, layout))
+    at = Linearisation.of(batch, model, layout)
+    return NormalSums(
+        gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
+    )
+
+
+@dataclass(frozen=True)
+class TwoSquareSums(Sums):
+    """Squared errors of one pass on the rows that count, and on others."""
+
+    own: SquareSums = field(metadata={"nested": True})
+    other: SquareSums = field(metadata={"nested": True})
+
+
+def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
+    """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
+    first = np.repeat(batch.segments.context_start, batch.lengths)
+    residuals, found = residual_rows(model, batch), []
+    for each in (batch, replace(batch, mask=other[first + batch.local])):
+        squares = to_host(column_squares(take_rows(residuals, each.counted)))
+        found.append(SquareSums(float(each.n_counted), squares))
+    return TwoSquareSums(*found)
 
 
 @dataclass(frozen=True, eq=False)
-class LevenbergMarquardt:
+class LevenbergMarquardt(Brief):
     r"""Minimise sum |y - y^|^2 from a start that may be far from the optimum.
 
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum
     of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. Directions
     that do not change the predictions (a change of state coordinates) are left to the damping.
+    Where there are far more rows than weights, J^T J is of some of them: those of largest leverage,
+    and a sample of the others. The gradient and the error are always of all rows.
 
     Parameters
     ----------
     max_steps : int, default 200
     max_seconds : float, optional
+        No pass over the data begins after this; it may end as much later as a pass takes.
     damping : float, default 1e-3
         First lambda: small if the start is known to be close to the optimum.
     free : ndarray of bool of shape (size,), optional
@@ -85,12 +115,15 @@ class LevenbergMarquardt:
         Maps the model after a step to an admissible one near it (of stable recurrence, say).
     clock : callable, optional
         Gives seconds; see `gloree.engine.Clock` for a search that can resume from a checkpoint.
+    patience : int, default 25
+        Steps without a gain on held-out data after which the search ends.
 
     Notes
     -----
-    Each step takes one pass for J^T r and J^T J, O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), and
-    about one forward pass. A keyboard interrupt ends the search and returns the best so far; with
-    a checkpoint it ends the fit, which can go on from there.
+    Each step takes a gradient and about one forward pass over all rows, and a pass for J^T J,
+    O(n_rows n_hidden^3 (n_inputs + n_hidden)^2) for the rows that it is formed of. A keyboard
+    interrupt ends the search and returns the best so far; with a checkpoint it ends the fit, which
+    can go on from there.
 
     Examples
     --------
@@ -108,6 +141,7 @@ class LevenbergMarquardt:
     free: NDArray[np.bool_] | None = None
     admit: Callable[[Network], Network] | None = None
     clock: Callable[[], float] | None = None
+    patience: int = PATIENCE
 
     name: ClassVar[str] = "Levenberg-Marquardt"
 
@@ -129,16 +163,24 @@ class LevenbergMarquardt:
         refuse_other_losses(self.name, loss)
         trace = Trace(self.clock or time.perf_counter, progress)
         chosen = np.arange(layout.size) if self.free is None else np.flatnonzero(self.free)
-        search = _Search(self, layout, engine, data, held_out, trace, chosen)
+        together = None if held_out is None else _counted_along(data, held_out)
+        search = _Search(self, layout, engine, data, held_out, trace, chosen, together)
         status, state = RefinementStatus.STEP_LIMIT, search.start(model)
         try:
             while state.status is None:
                 state = search.step(state)
             status = state.status
+        except _OutOfTimeError:
+            status = RefinementStatus.TIME_LIMIT
         except KeyboardInterrupt:
             if engine.checkpoint is not None:
                 raise
+            status = RefinementStatus.INTERRUPTED
         return trace.solution(status, state.sums.gradient.n_rows)
+
+
+class _OutOfTimeError(Exception):
+    """No time is left for another pass."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +202,10 @@ class _State:
 
 @dataclass(frozen=True)
 class _Search:
-    """The steps of one minimisation of the `chosen` weights."""
+    """The steps of one minimisation of the `chosen` weights.
+
+    `together` are the rows of the data that are held out, where passes over `data` visit them.
+    """
 
     solver: LevenbergMarquardt
     layout: Layout
@@ -169,11 +214,12 @@ class _Search:
     held_out: Selection | None
     trace: Trace
     chosen: IntArray
+    together: NDArray[np.bool_] | None = None
 
     def start(self, model: Network) -> _State:
         """Return the state at the start."""
         sums = self._normal(model)
-        self._note(model, sums.gradient)
+        self._note(model, sums.gradient, self._outside(model))
         nothing = np.zeros(self.chosen.size)
         return _State(model, sums, sums.gradient, self.solver.damping, nothing)
 
@@ -182,25 +228,26 @@ class _Search:
         trace, before = self.trace, state.squares
         if trace.n_steps >= self.solver.max_steps:
             return replace(state, status=RefinementStatus.STEP_LIMIT)
-        if trace.steps[-1].seconds >= self.solver.max_seconds:
-            return replace(state, status=RefinementStatus.TIME_LIMIT)
         curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / before.n_rows
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
         found = self._trial(state)
         if found is None:
             return replace(state, status=RefinementStatus.CONVERGED)
-        model, squares, damping = found
-        self._note(model, squares)
+        model, squares, outside, damping = found
+        self._note(model, squares, self._outside(model) if outside is None else outside)
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
-        if trace.waited >= PATIENCE:
+        if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
         return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
-    def _trial(self, state: _State) -> tuple[Network, SquareSums, float] | None:
-        """Model, error and next damping after a step damped until it gains enough, or None."""
+    def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
+        """Take a step damped until it gains enough, or none.
+
+        Model, error, that on held-out rows if it is known, and the next damping.
+        """
         before, damping = state.squares, state.damping
         H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / before.n_rows
         g = state.sums.gradient.gradient[self.chosen] / before.n_rows
@@ -211,11 +258,11 @@ class _Search:
             if damping <= UNDAMPED and predicted <= worthless * before.mean:
                 return None
             moved = self._moved(state.model, step)
-            sums, error = self._squares(moved, self.data)
+            sums, error, outside = self._squares(moved)
             ratio = (before.mean - error) / max(predicted, 1e-300)
             if sums is not None and ratio > 0.01:
                 factor = 1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3
-                return moved, sums, max(damping * factor, 1e-10)
+                return moved, sums, outside, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
@@ -226,22 +273,78 @@ class _Search:
         moved = self.layout.move(model, full)
         return moved if self.solver.admit is None else self.solver.admit(moved)
 
+    def _look_at_the_clock(self) -> None:
+        """Raise an error where another pass would end too late, judging by the first step."""
+        trace, limit = self.trace, self.solver.max_seconds
+        if trace.steps and math.isfinite(limit):
+            seconds = trace.seconds
+            if seconds + 0.5 * trace.steps[0].seconds >= limit:
+                raise _OutOfTimeError
+
     def _normal(self, model: Network) -> NormalSums:
-        function = partial(normal_sums, model=model, layout=self.layout)
-        return self.engine.run(function, self.data, label="J^T J")
+        self._look_at_the_clock()
+        data, layout = self.data.as_subset(), self.layout
+        wanted = hessian_rows(layout, data.n_counted)
+        if 2 * wanted >= data.n_counted:
+            function = partial(normal_sums, model=model, layout=layout)
+            return self.engine.run(function, data, label="J^T J")
+        of_gradient = partial(gradient_sums, model=model, layout=layout)
+        gradient = self.engine.run(of_gradient, data, label="gradient")
+        strata = Strata.within(gradient, wanted)
+        batches = strata.segments.split_evenly(data.n_batches)
+        some = Subset(data.source, batches)
+        of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
+        hessian = self.engine.run(of_curvature, some, label="J^T J")
+        return NormalSums(gradient, hessian)
 
-    def _squares(self, model: Network, data: Selection) -> tuple[SquareSums | None, float]:
-        """Squared error, and that per row; infinite where the model explodes."""
+    def _squares(self, model: Network) -> tuple[SquareSums | None, float, float | None]:
+        """Squared error, that per row, and that of held-out rows if the same pass visits them.
+
+        Infinite where the model explodes.
+        """
+        if self.together is None:
+            sums = self._sums(partial(square_sums, model=model), self.data, "squares")
+            return sums, _mean(sums), None
+        function = partial(two_square_sums, model=model, other=self.together)
+        both = self._sums(function, self.data, "squares")
+        if both is None:
+            return None, math.inf, math.inf
+        return both.own, _mean(both.own), _mean(both.other)
+
+    def _outside(self, model: Network) -> float:
+        """Squared error per held-out row, infinite where the model explodes."""
+        if self.held_out is None:
+            return math.nan
+        return _mean(self._sums(partial(square_sums, model=model), self.held_out, "squares"))
+
+    def _sums(
+        self, function: Callable[[Batch], SumsType], data: Selection, label: str
+    ) -> SumsType | None:
+        self._look_at_the_clock()
         try:
-            sums = self.engine.run(partial(square_sums, model=model), data, label="squares")
+            return self.engine.run(function, data, label=label)
         except ExplosionError:
-            return None, math.inf
-        return sums, sums.mean if math.isfinite(sums.mean) else math.inf
+            return None
 
-    def _note(self, model: Network, sums: SquareSums) -> None:
+    def _note(self, model: Network, sums: SquareSums, outside: float) -> None:
         """Note the start or a step taken."""
-        outside = math.nan if self.held_out is None else self._squares(model, self.held_out)[1]
         self.trace.note(model, sums.mean / 2, sums.squares, held_out=outside / 2)
+
+
+def _mean(sums: SquareSums | None) -> float:
+    """Squared error per row; infinite if it is not finite, or there is none."""
+    return sums.mean if sums is not None and math.isfinite(sums.mean) else math.inf
+
+
+def _counted_along(data: Selection, held_out: Selection) -> NDArray[np.bool_] | None:
+    """Rows that count in `held_out`, if its segments are all among those of `data`."""
+    seen, wanted = data.as_subset(), held_out.as_subset()
+    counting = wanted.source.counting
+    if counting is None or seen.source.counting is None or seen.data is not wanted.data:
+        return None
+    places = [segments.context_start.tolist() for segments in (seen.segments, wanted.segments)]
+    same = seen.source.segment == wanted.source.segment
+    return counting if same and set(places[1]) <= set(places[0]) else None
 
 
 def _damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from gloree._arrays import beside, kept_precision, to_host
 from gloree.engine import Engine, Selection, every_nth
@@ -55,6 +53,9 @@ def logistic_readout(model: Network, engine: Engine, data: Selection, n_classes:
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0
     X -= mean.astype(kept_as)
     X /= scale.astype(kept_as)
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
     regression = LogisticRegression(C=INVERSE_RIDGE, max_iter=MAX_STEPS, tol=1e-4)
     with warnings.catch_warnings():
         # an early stop does no harm to a readout whose accuracy is reported

@@ -26,7 +26,7 @@ def on_uncentred_inputs(layout: Layout, centre: Array | None) -> Array:
     return matrix
 
 
-def in_other_units(layout: Layout, model: Network, scale: Array) -> Array:
+def in_other_units(model: Network, layout: Layout, scale: Array) -> Array:
     r"""Matrix from changes of the weights fitted to scale * x to those for inputs x.
 
     Weights of inputs are multiplied by their scale. Where scales of units are free, the fit has
@@ -39,9 +39,9 @@ def in_other_units(layout: Layout, model: Network, scale: Array) -> Array:
 
     Parameters
     ----------
-    layout : Layout
     model : Network
         In units of x.
+    layout : Layout
     scale : ndarray of shape (n_columns,)
 
     Returns

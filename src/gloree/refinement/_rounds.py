@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from gloree._arrays import column_squares, take_rows, to_host
+from gloree._brief import Brief
 from gloree._sums import Sums, required
 from gloree.activations import Activation
 from gloree.chains import HermiteLaw
@@ -94,7 +95,7 @@ class Rounds:
 
 
 @dataclass(frozen=True)
-class Iterate:
+class Iterate(Brief):
     """A model, the sums of a pass with it, and the squared errors on the way to it.
 
     `history` holds the mean squared error after the first moment and after each step kept.

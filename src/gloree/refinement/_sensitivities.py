@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from gloree._arrays import (
     beside,
@@ -14,6 +15,7 @@ from gloree._arrays import (
     contiguous,
     empty,
     index,
+    is_tensor,
     like,
     namespace,
     ones,
@@ -68,11 +70,16 @@ class GradientSums(SquareSums):
 
 
 def gradient_sums(
-    batch: Batch, model: Network, layout: Layout, n_largest: int | None = None
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    n_largest: int | None = None,
+    at: Linearisation | None = None,
 ) -> GradientSums:
     r"""Sums of one batch for the gradient of the squared error.
 
-    The leverage of `n_largest` segments is kept, or that of all.
+    The leverage of `n_largest` segments is kept, or that of all. `at` is the network linearised
+    there, if that is known.
 
     .. math::
         \delta_t = f'(z_t) \circ (A_2 r_t + U^T \delta_{t+1}), \qquad
@@ -82,7 +89,7 @@ def gradient_sums(
     :math:`z^m` in unit i has :math:`\sum_t (A_2 r_t + U^T \delta_{t+1})_i z_{ti}^m`. Time
     O(n_rows (n_hidden + n_outputs) (n_inputs + n_hidden)): about two forward passes.
     """
-    at = Linearisation.of(batch, model, layout)
+    at = at or Linearisation.of(batch, model, layout)
     residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
     leverage = sqrt(row_squares(at.slopes)) * (1.0 + sqrt(row_squares(at.states.h)))
     largest = to_host(stretch_maxima(leverage, batch.starts))
@@ -97,6 +104,10 @@ class HessianSums(Sums):
 
     n_rows: float
     hessian: Array = field(repr=False)
+
+
+ROWS_TOGETHER = 256
+"""Sensitivities of steps of a few segments wait until so many rows are multiplied at once."""
 
 
 def segments_at_once(layout: Layout) -> int:
@@ -116,6 +127,7 @@ def hessian_sums(
     layout: Layout,
     weights: Array | None = None,
     metric: Array | None = None,
+    at: Linearisation | None = None,
 ) -> HessianSums:
     r"""Sums of one batch for J^T J by exact forward sensitivities.
 
@@ -130,62 +142,77 @@ def hessian_sums(
 
     Of two chains, the forward one is run first and its sensitivities are kept: the other one walks
     the steps in the opposite order. The rows of a segment count `weights`, (n_segments,), or 1.
+    `at` is the network linearised on the batch, if that is known.
+
     Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
     subsample of the data.
     """
-    at = Linearisation.of(batch, model, layout)
+    at = at or Linearisation.of(batch, model, layout)
     slopes = at.slopes
     weights = np.ones(batch.lengths.shape[0]) if weights is None else weights
     # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
     roots = like(slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
     regressors = at.leaving() * roots
-    # R^T R = A2 A2^T, or A2 G A2^T
-    aimed, seen_as = model.output_weights, model.output_weights
-    if metric is not None:
-        aimed, seen_as = aimed @ metric, aimed @ np.linalg.cholesky(metric)
-    root = like(slopes, np.asarray(np.linalg.qr(seen_as.T, mode="r")))
+    # (A2 L)^T = Q R with G = L L^T: of J only R times the sensitivities S is needed, as
+    # R^T R = A2 G A2^T, and S^T A2 G = (R S)^T (L Q)^T
+    factor = np.eye(layout.n_outputs) if metric is None else np.linalg.cholesky(metric)
+    turn, root = (np.asarray(part) for part in np.linalg.qr((model.output_weights @ factor).T))
+    turn, root = factor @ turn, like(slopes, root)
     parts = [direction for direction in layout.directions if direction.n_units]
     kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
     counted = np.zeros(batch.n_rows, dtype=bool)
     counted[batch.counted_rows] = True
+    everything = bool(counted.all())
 
     width, n_regressors = layout.n_unit_parameters, layout.output_width
     units = zeros(slopes, (width, width))
-    mixed = [zeros(slopes, (part.n_units, part.size, n_regressors)) for part in parts]
-    for rows, sensitivity in _sensitivity_steps(at, roots, parts[-1]):
-        chosen = np.flatnonzero(counted[rows])
-        if chosen.size == 0:
-            continue
-        whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
-        own = sensitivity if whole else sensitivity[:, index(slopes, chosen)]
-        each = [*(values[:, place] for values in kept), own]
-        seen = [
-            (root[:, part.units] @ values.reshape(part.n_units, -1)).reshape(-1, part.size)
-            for part, values in zip(parts, each, strict=True)
-        ]
-        joined = seen[0] if len(seen) == 1 else beside(seen)
-        units += joined.T @ joined
-        for total, values in zip(mixed, each, strict=True):
-            total += values.swapaxes(1, 2) @ regressors[place]
+    mixed = zeros(slopes, (turn.shape[1], width, n_regressors))
+    waiting: list[tuple[Array, Array]] = []
+    n_waiting, n_seen = 0, 0
+    for rows, outwards in _sensitivity_steps(at, roots, parts[-1], root[:, parts[-1].units]):
+        n_seen += rows.size
+        chosen = np.arange(rows.size) if everything else np.flatnonzero(counted[rows])
+        if chosen.size:
+            whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
+            joined = outwards if whole else outwards[:, index(slopes, chosen)]
+            if kept:
+                (part, values), seen = (parts[0], kept[0]), joined.reshape(-1, parts[-1].size)
+                before = root[:, part.units] @ values[:, place].reshape(part.n_units, -1)
+                joined = beside([before.reshape(-1, part.size), seen])
+                joined = joined.reshape(turn.shape[1], chosen.size, width)
+            waiting.append((joined, regressors[place]))
+            n_waiting += chosen.size
+        if waiting and (n_seen == batch.n_rows or n_waiting >= ROWS_TOGETHER):
+            joined, entering = (
+                values[0] if len(waiting) == 1 else namespace(slopes).concatenate(values, axis=-2)
+                for values in zip(*waiting, strict=True)
+            )
+            flat = joined.reshape(-1, width)
+            units += flat.T @ flat
+            mixed += joined.swapaxes(1, 2) @ entering
+            waiting, n_waiting = [], 0
     hessian = np.zeros((layout.size, layout.size))
     hessian[:width, :width] = to_host(units)
-    for part, total in zip(parts, mixed, strict=True):
-        coupling = np.einsum("ja,jpf->paf", aimed[part.units], to_host(total))
-        hessian[part.block, width:] = coupling.reshape(part.size, -1)
+    coupling = np.einsum("ar,rpf->paf", turn, to_host(mixed))
+    hessian[:width, width:] = coupling.reshape(width, -1)
     hessian[width:, :width] = hessian[:width, width:].T
     phi = regressors[index(regressors, counted)]
-    hessian[width:, width:] = np.kron(
-        np.eye(layout.n_outputs) if metric is None else metric, to_host(phi.T @ phi)
-    )
-    return HessianSums(float(weights @ (batch.lengths - batch.before - batch.after)), hessian)
+    hessian[width:, width:] = np.kron(factor @ factor.T, to_host(phi.T @ phi))
+    segment_of = np.repeat(np.arange(weights.shape[0]), batch.lengths)[batch.counted_rows]
+    n_rows = np.bincount(segment_of, minlength=weights.shape[0])
+    return HessianSums(float(weights @ n_rows), hessian)
 
 
 def _sensitivity_steps(
-    at: Linearisation, roots: Array, direction: Direction
+    at: Linearisation, roots: Array, direction: Direction, outwards: Array | None = None
 ) -> Iterator[tuple[IntArray, Array]]:
-    """Rows of each step, and d h_t / d theta there times their roots, (n_units, n_rows, size)."""
-    k, m, cut, size = direction.n_units, direction.width, direction.n_entering, direction.size
+    """Rows of some steps, and d h_t / d theta there times their roots, (n_units, n_rows, size).
+
+    With a matrix `outwards` (m, n_units), its product with them, (m, n_rows, size), formed while
+    they are in the cache. Steps of a few segments come together, `ROWS_TOGETHER` rows or more.
+    """
+    k, cut, size = direction.n_units, direction.n_entering, direction.size
     slopes, units = at.slopes, direction.units
     U = like(slopes, at.model.recurrent_weights[units, units])
     recurrent = at.layout.recurrent and bool(U.any())
@@ -194,20 +221,88 @@ def _sensitivity_steps(
     steep = packing.pack(slopes[:, units])
     own = packing.pack(at.powers(direction) * roots)
     owners, places = index(slopes, direction.owners), index(slopes, np.arange(cut, size))
-    current: Array | None = None
-    for begin, end in pairwise(packing.step_starts.tolist()):
-        alive = end - begin
-        if current is None or not recurrent:
-            current = zeros(slopes, (k, alive, size))
+    n_seen = k if outwards is None else outwards.shape[0]
+    matmul, row = namespace(slopes).matmul, 0
+    now, spare = _Sensitivity.zeros(slopes, direction, 0), _Sensitivity.zeros(slopes, direction, 0)
+    for bounds in _steps_together(packing.step_starts):
+        begin, end, n_steps = bounds[0], bounds[-1], len(bounds) - 1
+        alive = (end - begin) // n_steps
+        seen = empty(slopes, (n_steps, n_seen, alive, size))
+        if now.alive != alive:
+            kept = contiguous(now.values[:, :alive])
+            now, spare = (_Sensitivity.zeros(slopes, direction, alive) for _ in range(2))
+            if begin:
+                now.values[...] = kept
+        for step in range(n_steps):
+            now, spare = spare, now
+            values, following = now.values, row + alive
+            if row and recurrent:
+                matmul(U, spare.values.reshape(k, -1), out=values.reshape(k, -1))
+            else:
+                values[...] = 0.0
+            now.add(entering[row:following])
+            values *= steep[row:following].T[:, :, None]
+            if size > cut:
+                values[owners, :, places] += own[row:following].T
+            if outwards is None:
+                seen[step] = values
+            else:
+                matmul(outwards, values.reshape(k, -1), out=seen[step].reshape(n_seen, -1))
+            row = following
+        together = seen[0] if n_steps == 1 else seen.swapaxes(0, 1).reshape(n_seen, -1, size)
+        yield packing.rows[begin:end], together
+
+
+@dataclass(frozen=True, eq=False)
+class _Sensitivity:
+    """Sensitivities of the units of some segments at one step, (n_units, alive, size).
+
+    `own` are views of those to weights that enter the unit itself: of all of them, (n_units, alive,
+    width), or of one unit each.
+    """
+
+    values: Array
+    own: Array | list[Array]
+
+    @classmethod
+    def zeros(cls, beside: Array, direction: Direction, alive: int) -> _Sensitivity:
+        """No sensitivity."""
+        k, m = direction.n_units, direction.width
+        values = zeros(beside, (k, alive, direction.size))
+        if is_tensor(values):
+            return cls(values, [values[i, :, i * m : (i + 1) * m] for i in range(k)])
+        a, b, c = values.strides
+        return cls(values, as_strided(values, (k, alive, m), (a + m * c, b, c)))
+
+    @property
+    def alive(self) -> int:
+        """Segments."""
+        return int(self.values.shape[1])
+
+    def add(self, entering: Array) -> None:
+        """Add what enters each unit, (alive, width)."""
+        if isinstance(self.own, list):
+            for own in self.own:
+                own += entering
         else:
-            before = contiguous(current[:, :alive])
-            current = (U @ before.reshape(k, -1)).reshape(k, alive, size)
-        for i in range(k):
-            current[i, :, i * m : (i + 1) * m] += entering[begin:end]
-        current *= steep[begin:end].T[:, :, None]
-        if size > cut:
-            current[owners, :, places] += own[begin:end].T
-        yield packing.rows[begin:end], current
+            own = self.own
+            own += entering
+
+
+def _steps_together(step_starts: IntArray) -> Iterator[list[int]]:
+    """First rows of steps of as many segments each that are few, and the row after the last."""
+    bounds = step_starts.tolist()
+    first = 0
+    for step in range(1, len(bounds)):
+        alive = bounds[step] - bounds[step - 1]
+        last = step == len(bounds) - 1
+        if (
+            last
+            or bounds[step] - bounds[first] >= ROWS_TOGETHER
+            or bounds[step + 1] - bounds[step] != alive
+        ):
+            yield bounds[first : step + 1]
+            first = step
 
 
 def _all_rows(at: Linearisation, roots: Array, direction: Direction) -> Array:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.engine import Engine, Selection
 from gloree.models import Network
 from gloree.refinement._layout import Layout
@@ -32,6 +33,7 @@ class RefinementStatus(Enum):
     STEP_LIMIT = "stopped at the limit of steps"
     TIME_LIMIT = "stopped at the limit of time"
     HELD_OUT = "held-out data gain no more"
+    INTERRUPTED = "interrupted from the keyboard"
     NO_DECREASE = "no step lowered the error: the start is kept"
 
 
@@ -63,7 +65,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Brief):
     """Outcome of a minimisation by any solver.
 
     Attributes
@@ -195,6 +197,11 @@ class Trace:
         return len(self.steps) - 1
 
     @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._begin
+
+    @property
     def waited(self) -> int:
         """Steps since the best one."""
         return self.n_steps - self._best_at
@@ -209,7 +216,7 @@ class Trace:
         share: float = math.nan,
     ) -> None:
         """Note the start, or a step taken; see `Step` and `Solution`."""
-        step = Step(self._clock() - self._begin, loss, held_out, share)
+        step = Step(self.seconds, loss, held_out, share)
         if not self.steps:
             self._start_squares = squares
         if not self.steps or step.judged < self.steps[self._best_at].judged:

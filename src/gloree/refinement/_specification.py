@@ -48,6 +48,7 @@ from itertools import pairwise
 import numpy as np
 
 from gloree._arrays import to_host
+from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._layout import Direction, Layout
@@ -61,7 +62,7 @@ would make up most of a sum of fourth powers."""
 
 
 @dataclass(frozen=True)
-class Alternatives:
+class Alternatives(Brief):
     """What might be missing in a network: powers of z, and x of `lag` steps before.
 
     Attributes

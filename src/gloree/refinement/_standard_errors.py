@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.diagnostics import Finding, PrecisionWarning
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
@@ -19,6 +20,8 @@ from gloree.sequences import Array
 SATURATED = 1e-6
 """A combination of weights of which other clusters hold less than this share of the information
 has no spread to be seen: without its cluster it could not be estimated."""
+
+NULL = 1e-12  # eigenvalues of a scaled J^T J, relative to the largest, that count as zero
 
 SMALL = 0.1
 """Norm of the leverage of a cluster below which a power series is as good as eigenvectors."""
@@ -52,7 +55,7 @@ SIGNIFICANT = 0.01
 
 
 @dataclass(frozen=True)
-class StandardErrors:
+class StandardErrors(Brief):
     """Standard errors of all free weights, for unit-norm rows a_i where scales are free.
 
     Attributes
@@ -223,10 +226,15 @@ def inverse_root(H: Array, constraints: Array) -> Array:
     matrix = H * np.outer(scale, scale) + fixed.T @ fixed
     try:
         factor = linalg.cholesky(matrix, lower=True)
-        root = linalg.solve_triangular(factor, np.eye(H.shape[0]), lower=True).T
+        # by rounding a factor of a singular matrix may exist, whose inverse is huge
+        sound = float(np.diag(factor).min()) ** 2 > NULL * float(np.diag(matrix).max())
     except linalg.LinAlgError:
+        sound = False
+    if sound:
+        root = linalg.solve_triangular(factor, np.eye(H.shape[0]), lower=True).T
+    else:
         values, vectors = np.linalg.eigh(matrix)
-        used = values > 1e-12 * values[-1]
+        used = values > NULL * values[-1]
         root = vectors[:, used] / np.sqrt(values[used])
     return np.asarray(scale[:, None] * root)
 
@@ -312,6 +320,8 @@ def _dependence(
     if not 1 < clusters.n_sequences < FEW:
         return []
     ratio = larger / np.where(variance > 0, variance, np.inf)
+    from scipy import stats  # slow to import
+
     levels = stats.f.sf(ratio, np.maximum(few, TINY), np.maximum(degrees, TINY))
     if np.min(levels) * levels.size > SIGNIFICANT:
         return []

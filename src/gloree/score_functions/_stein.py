@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import column_sums, contiguous, like, room, rows_where, take_rows, to_host
+from gloree._brief import Brief
 from gloree._monomials import block_rows, symmetric_powers
 from gloree._sums import Sums
 from gloree.chains import GaussianVAR, HermiteLaw, lag_moments, require
@@ -19,7 +20,7 @@ from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 
 @dataclass(frozen=True)
-class SymmetricWhitening:
+class SymmetricWhitening(Brief):
     """Coordinates in which the inputs have unit covariance, or some of these coordinates.
 
     Attributes

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from gloree._brief import Brief
+from gloree._html import html_page, html_table
 from gloree.sequences import Array
 
 FINE = 0.3
@@ -32,7 +34,7 @@ VERDICTS: dict[Status, str] = {
 
 
 @dataclass(frozen=True)
-class EdgeCheck:
+class EdgeCheck(Brief):
     """Mean and second moment of the score over the steps of one boundary type.
 
     Attributes
@@ -74,7 +76,7 @@ class EdgeCheck:
 
 
 @dataclass(frozen=True)
-class ScoreCheck:
+class ScoreCheck(Brief):
     """Whether the score of a law fits inputs: the result of `check_score`; print it for a table.
 
     Attributes
@@ -156,6 +158,16 @@ class ScoreCheck:
             f"  verdict: {self.verdict}",
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, and the two figures that it rests on."""
+        rows = [
+            ("Stein defect", f"{self.defect:.3f} ± {self.defect_error:.3f}", f"below {FINE}"),
+            ("rho(I - Q C^-1)", f"{self.radius:.3f} ± {self.radius_error:.3f}", "below 1"),
+        ]
+        steps = f"{self.n_steps:,} steps, {self.n_inputs} inputs"
+        table = html_table((steps, "found", "should be"), rows)
+        return html_page(f"Stein's identity for {self.chain}", self.verdict, table)
 
 
 def judge(excess: float, error: float, noise: float, radius: float, radius_error: float) -> Status:

@@ -11,6 +11,7 @@ from gloree._arrays import Array, IntArray
 from gloree.sequences._batch import FAR, Batch, Packing
 from gloree.sequences._cut import Cut, spread_over
 from gloree.sequences._data import Data, Part, Readable, walk
+from gloree.sequences._padded import is_padded, lengths_hint, unpadded
 from gloree.sequences._segments import LargestSegments, Segments
 from gloree.sequences._sequences import Form, Sequences
 from gloree.sequences._validation import as_sequences
@@ -31,8 +32,11 @@ __all__ = [
     "Segments",
     "Sequences",
     "as_sequences",
+    "is_padded",
     "joint_windows",
     "lag_windows",
+    "lengths_hint",
     "spread_over",
+    "unpadded",
     "walk",
 ]

@@ -19,6 +19,7 @@ from gloree._arrays import (
     namespace,
     take_rows,
 )
+from gloree._brief import Brief
 from gloree.sequences._segments import Segments
 
 FAR = np.int64(2**40)
@@ -26,7 +27,7 @@ FAR = np.int64(2**40)
 
 
 @dataclass(frozen=True)
-class Packing:
+class Packing(Brief):
     """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.
 
     `rows`, (n_rows,), is the flat row at each packed position, `step_starts`, (n_steps_max + 1,),
@@ -98,7 +99,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Brief):
     """A few segments of sequences, float64, stacked by rows: what a pass function sees.
 
     `X` and `Y` may be tensors, on any device; everything else is small, and NumPy's.
@@ -123,6 +124,8 @@ class Batch:
         Where they stand in the whole data.
     weights : ndarray of shape (n_rows,) or None
         Weights of the rows in sums; None means 1.
+    mask : ndarray of bool of shape (n_rows,) or None
+        Rows that may count in sums, context or not; None means all. The others are run through.
     """
 
     X: Array
@@ -136,6 +139,7 @@ class Batch:
     first_step: IntArray
     segments: Segments
     weights: Array | None = None
+    mask: NDArray[np.bool_] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -184,8 +188,9 @@ class Batch:
 
     @cached_property
     def has_context(self) -> bool:
-        """Whether any row is context only."""
-        return bool(self.before.any() or self.after.any())
+        """Whether any row is context only, or masked."""
+        masked = self.mask is not None and not self.mask.all()
+        return bool(masked or self.before.any() or self.after.any())
 
     @cached_property
     def counted(self) -> NDArray[np.int64] | slice:
@@ -202,11 +207,13 @@ class Batch:
             return np.arange(self.n_rows, dtype=np.int64)
         last = np.repeat(self.lengths - self.after, self.lengths)
         inside = (self.local >= np.repeat(self.before, self.lengths)) & (self.local < last)
-        return np.flatnonzero(inside)
+        return np.flatnonzero(inside if self.mask is None else inside & self.mask)
 
     @cached_property
     def n_counted(self) -> int:
         """Rows that count in sums."""
+        if self.mask is not None:
+            return int(self.counted_rows.shape[0])
         return int(np.sum(self.lengths - self.before - self.after))
 
     def of_segments(self, chosen: NDArray[np.bool_]) -> Batch:
@@ -216,7 +223,12 @@ class Batch:
         rows = np.flatnonzero(np.repeat(chosen, self.lengths))
         of_rows: dict[str, Any] = {
             name: None if values is None else take_rows(values, rows)
-            for name, values in (("X", self.X), ("Y", self.Y), ("weights", self.weights))
+            for name, values in (
+                ("X", self.X),
+                ("Y", self.Y),
+                ("weights", self.weights),
+                ("mask", self.mask),
+            )
         }
         names = ("lengths", "before", "after", "from_start", "to_end", "sequence", "first_step")
         each: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}

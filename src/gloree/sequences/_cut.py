@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from gloree._arrays import IntArray
+from gloree._brief import Brief
 from gloree.sequences._segments import Segments
 
 SEGMENTS_AT_ONCE = 2**16
@@ -22,7 +23,7 @@ def spread_over(total: int, wanted: int) -> IntArray:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cut(Brief):
     """How sequences that stand one after another in flat rows are cut into segments.
 
     A sequence longer than `segment` (None cuts nothing) is cut into equal pieces of at most that

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._arrays import IntArray, float_rows
+from gloree._brief import Brief
 from gloree._frames import Names
 from gloree._mapped import SourceError
 from gloree.sequences._batch import Batch
@@ -44,7 +45,7 @@ class Flat(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Brief):
     """Rows of the data that are at hand, and where they stand in the whole.
 
     `X` and `Y` keep the dtype they were given in. `starts`, (n_sequences + 1,), are the rows, in

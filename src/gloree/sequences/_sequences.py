@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._arrays import IntArray, index, is_tensor, to_host
+from gloree._brief import Brief
 from gloree._frames import Names
 from gloree._mapped import is_mapped, loaded
 from gloree.sequences._batch import Batch
@@ -54,7 +55,7 @@ def checksum_of(values: NDArray[np.generic], code: int = 0) -> int:
 
 
 @dataclass(frozen=True)
-class Sequences(Data):
+class Sequences(Brief, Data):
     """Validated data: flat rows with lengths, and the form in which the caller gave them.
 
     Build it with `as_sequences`. `X` and `Y` are flat rows in the caller's dtype (views where

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gloree._arrays import IntArray, is_tensor, namespace, room, to_host, without_tensors
 from gloree._frames import Names, feature_names, listing, plain
 from gloree._mapped import is_mapped, loaded, uncovered
+from gloree.sequences._padded import is_padded, lengths_hint, unpadded
 from gloree.sequences._sequences import Form, Sequences
 
 LAZY = ("dask", "distributed")
@@ -31,12 +32,14 @@ def as_sequences(
     ----------
     X : array of shape (n_steps, n_inputs), (n_sequences, n_steps, n_inputs), or list of 2-D arrays
         One sequence, many of equal length, or many of any length. With `lengths`, the first form
-        holds the sequences one after another. In place of a 2-D array a pandas or polars
-        DataFrame, whose column names are kept.
+        holds the sequences one after another; with one length for each sequence of the second, it
+        is padded, and what comes later is not looked at. In place of a 2-D array a pandas or
+        polars DataFrame, whose column names are kept.
     Y : array or list of the same form, optional
         Outputs. One output may be given without its last axis (a Series, say).
     lengths : sequence of int, optional
-        Steps of each sequence in a flat `X`; they must sum to its rows.
+        Steps of each sequence in a flat `X`, which sum to its rows, or in a padded one, whose
+        sequences become a list (so do predictions).
     check_finite : bool, default True
         Refuse NaN and infinity, naming the sequence and step.
     keep_tensors : bool, default False
@@ -62,6 +65,10 @@ def as_sequences(
     """
     if not keep_tensors:
         X, Y = without_tensors(X), without_tensors(Y)
+    if is_padded(X, lengths):
+        assert lengths is not None
+        Y = None if Y is None else unpadded(Y, lengths, "Y")
+        X, lengths = unpadded(X, lengths, "X"), None
     inputs, sizes, form = _flatten(X, "X")
     if inputs.ndim == 1:
         raise ValueError(
@@ -207,7 +214,10 @@ def _rows_of(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
     if form != "single":
-        raise ValueError("`lengths` goes with one flat (n_rows, n_columns) array, not with " + form)
+        raise ValueError(
+            "`lengths` goes with one flat (n_rows, n_columns) array, or with a padded one of three "
+            "dimensions, not with a " + form
+        )
     sizes = np.asarray(plain(lengths, "lengths"))
     if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu":
         raise ValueError(
@@ -219,7 +229,11 @@ def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
             f"`lengths[{int(sizes.argmin())}]` is {sizes.min()}: every sequence needs a step"
         )
     if int(sizes.sum()) != n_rows:
-        raise ValueError(f"`lengths` sum to {sizes.sum()}, but `X` has {n_rows} rows")
+        raise ValueError(
+            f"`lengths` sum to {sizes.sum()}, but `X` has {n_rows} rows. (Cross-validation takes "
+            f"rows out of flat data and not out of `lengths`: give it a list of sequences, or a "
+            f"padded array)"
+        )
     return sizes.astype(np.int64)
 
 
@@ -249,7 +263,9 @@ def _match_outputs(Y: object, sizes: IntArray, form: Form) -> tuple[NDArray[np.g
             i = int(wrong[0])
             raise ValueError(f"`X[{i}]` has {sizes[i]} steps, `Y[{i}]` has {own[i]}")
     elif rows.shape[0] != int(sizes.sum()):
-        raise ValueError(f"`X` has {int(sizes.sum())} steps, `Y` has {rows.shape[0]}")
+        n_rows = int(sizes.sum())
+        hint = lengths_hint(rows, n_rows) if form == "single" else ""
+        raise ValueError(f"`X` has {n_rows} steps, `Y` has {rows.shape[0]}{hint}")
     flat = rows.ndim == 1
     rows = rows[:, np.newaxis] if flat else rows
     if rows.shape[1] == 0:

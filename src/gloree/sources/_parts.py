@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from gloree._arrays import copied
+from gloree._brief import Brief
 from gloree._frames import Names
 from gloree._mapped import SourceError, loaded
 from gloree.sequences import Data, IntArray, Part, Sequences, as_sequences
@@ -34,7 +35,7 @@ def part_failure(name: str, error: BaseException) -> SourceError:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Brief):
     """What the scan of a part finds: its name for messages, sizes, checksum, and first rows.
 
     Lengths that are equal share one number in memory; only the first part has a `head`.

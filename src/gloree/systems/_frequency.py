@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
 
+from gloree._brief import Brief
 from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences
@@ -22,7 +22,7 @@ LOWEST = 1e-3  # of this grid, in cycles per sample
 
 
 @dataclass(frozen=True)
-class FrequencyResponse:
+class FrequencyResponse(Brief):
     """G(e^{2 pi i nu}) at some frequencies, and its errors.
 
     Attributes
@@ -204,7 +204,7 @@ def require_same_model(model: IORNN, uncertainty: Uncertainty) -> None:
 
 
 @dataclass(frozen=True)
-class SpectralResponse:
+class SpectralResponse(Brief):
     """A frequency response estimated from records alone, by averaged cross spectra.
 
     Attributes
@@ -256,6 +256,8 @@ def spectral_response(
     ValueError
         If no record is as long as a segment, or there are too few segments for the inputs.
     """
+    from scipy import signal  # slow to import
+
     assert records.Y is not None
     channels = channels or Channels.numbered(records.n_inputs, records.n_outputs)
     m, p = records.n_inputs, records.n_outputs

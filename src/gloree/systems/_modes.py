@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.models import IORNN
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
@@ -27,7 +28,7 @@ FAR = 1e6  # modulus beyond which a zero is one at infinity
 
 
 @dataclass(frozen=True)
-class Roots:
+class Roots(Brief):
     """Poles or zeros: real ones, and of each conjugate pair the one in the upper half plane.
 
     Attributes
@@ -55,7 +56,7 @@ class Roots:
 
 
 @dataclass(frozen=True)
-class LinearCharacteristics:
+class LinearCharacteristics(Brief):
     """Poles, zeros, gains and dead times of a linear model; printing it gives a table.
 
     Attributes

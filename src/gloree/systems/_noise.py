@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, signal
+from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 
 FORGOTTEN = 1e-4
@@ -24,7 +25,7 @@ MOST_LAGS = 20_000
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Brief):
     r"""Stationary noise :math:`e_t = \sum_k A_k e_{t-k} + w_t` of the outputs.
 
     Attributes
@@ -93,6 +94,8 @@ class Noise:
 
 def _smoothed(values: Array, ahead: Array, behind: Array) -> Array:
     """Sum over s of gamma(t - s) values_s, with gamma(k) = ahead_k and gamma(-k) = behind_k."""
+    from scipy import signal  # slow to import
+
     kernel, n = np.concatenate((behind[:0:-1], ahead))[:, None], ahead.size
     full = signal.oaconvolve(values, kernel, mode="full", axes=0)
     return np.asarray(full[n - 1 : n - 1 + values.shape[0]])

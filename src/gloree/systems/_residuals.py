@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from gloree._brief import Brief
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
 from gloree.systems._noise import fit_noise
@@ -36,7 +36,7 @@ construction."""
 
 
 @dataclass(frozen=True)
-class ResidualTests:
+class ResidualTests(Brief):
     """Whiteness of residuals, and their correlation with the inputs; printing it gives a table.
 
     Attributes
@@ -150,6 +150,8 @@ def residual_tests(
     K = min(N_LAGS, longest // 4) if n_lags is None else int(n_lags)
     if not 1 <= K < longest:
         raise ValueError(f"`n_lags` is {n_lags}, expected from 1 to {longest - 1}")
+    from scipy import stats  # slow to import
+
     quantile = float(stats.norm.ppf(0.5 + level / 2))
     auto, n = _autocorrelations(at, K)
     portmanteau = n * (n + 2) * np.sum(auto**2 / (n - np.arange(1, K + 1))[:, None], axis=0)
@@ -285,4 +287,6 @@ def _joint(total: Array, covariance: Array, plain: Array, chosen: NDArray[np.boo
     if not used.any():
         return float("nan")
     statistic = float(np.sum((vectors[:, used].T @ z) ** 2 / values[used]))
+    from scipy import stats
+
     return float(stats.chi2.sf(statistic, int(used.sum())))

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._brief import Brief
 from gloree.models import IORNN
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
@@ -21,7 +22,7 @@ LEAST_STEPS, MOST_STEPS = 20, 2000
 
 
 @dataclass(frozen=True)
-class TimeResponse:
+class TimeResponse(Brief):
     """Step or impulse response of a linear model, from rest.
 
     Attributes
@@ -124,7 +125,7 @@ def _settled(model: IORNN) -> int:
 
 
 @dataclass(frozen=True)
-class PredictionIntervals:
+class PredictionIntervals(Brief):
     """Free run of one record, with intervals.
 
     Attributes

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gloree._brief import Brief
 from gloree.models import IORNN, ExplosionError, explosion_limit, forward_packed
 from gloree.refinement import Layout, polynomial_powers
 from gloree.sequences import Array, lag_windows
 
 
 @dataclass(frozen=True)
-class FreeRun:
+class FreeRun(Brief):
     """Outputs of a free run, their derivatives, and the state after it.
 
     Shapes: `outputs` (n_rows, n_outputs), `jacobian` (n_rows, n_outputs, n_weights) in the order of

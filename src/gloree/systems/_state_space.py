@@ -14,22 +14,25 @@ with windows x_t = [u_t, ..., u_{t-lags+1}] becomes, in deviations from an opera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import signal
 
+from gloree._brief import Brief
 from gloree._extras import require
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
 from gloree.systems._channels import Channels, sampling_time
+
+if TYPE_CHECKING:
+    from scipy import signal
 
 EXACT = 1e-9
 """Relative size of what the inputs at the operating point may leave of the biases."""
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Brief):
     """Where the deviations of a state-space model are measured from.
 
     Attributes
@@ -112,9 +115,11 @@ def to_state_space(model: IORNN, dt: float | None = None) -> signal.StateSpace:
     >>> y.ravel()
     array([2. , 3. , 3.5])
     """
+    from scipy.signal import StateSpace  # slow to import
+
     require_linear(model)
     step = sampling_time(dt)
-    return signal.StateSpace(*matrices(model), dt=True if step is None else step)
+    return StateSpace(*matrices(model), dt=True if step is None else step)
 
 
 def to_control(model: IORNN, dt: float | None = None, channels: Channels | None = None) -> Any:

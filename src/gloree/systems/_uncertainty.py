@@ -22,8 +22,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
+from gloree._brief import Brief
 from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
 from gloree.models import IORNN
 from gloree.refinement import Layout
@@ -44,7 +45,7 @@ FAR = 1.0
 
 
 @dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(Brief):
     """Covariance of the weights of a network, and the noise of its outputs.
 
     Made by `uncertainty`; functions of this module and figures take it.
@@ -88,6 +89,8 @@ class Uncertainty:
     def quantile(self, level: float) -> float:
         """Standard errors to either side of a band of this level."""
         check_level(level)
+        from scipy import stats  # slow to import
+
         return float(stats.t.ppf(0.5 + level / 2, self.degrees_of_freedom))
 
 
@@ -98,7 +101,7 @@ def check_level(level: float) -> None:
 
 
 @dataclass(frozen=True)
-class AtRecords:
+class AtRecords(Brief):
     """A network linearised along records: what covariances and residual tests are made of.
 
     One entry for each record: the rows from the first whole window on, residuals (NaN where the

@@ -1,0 +1,84 @@
+"""Whether a model is better than another on held-out rows, neighbouring samples counted as few."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from scipy import stats
+
+from gloree._arrays import row_squares, take_rows, to_host
+from gloree._sums import Sums
+from gloree.engine import Subset
+from gloree.identification._problem import IdentificationProblem
+from gloree.identification._split import independent_samples
+from gloree.identification._starts import Starts
+from gloree.models import IORNN, ExplosionError, Network
+from gloree.sequences import Array, Batch, IntArray
+from gloree.states import residual_rows
+
+CHANCE = 0.05 / 12  # of taking a network that gains nothing, the best of a dozen that were tried
+
+
+@dataclass(frozen=True)
+class SquaredRows(Sums):
+    """Squared residuals of rows of the data, summed over outputs."""
+
+    rows: IntArray = field(metadata={"concatenate": True})
+    squares: Array = field(metadata={"concatenate": True})
+
+
+def squared_rows(batch: Batch, model: Network) -> SquaredRows:
+    """Map of the pass."""
+    first = np.repeat(batch.segments.context_start, batch.lengths)
+    squares = to_host(row_squares(take_rows(residual_rows(model, batch), batch.counted)))
+    return SquaredRows((first + batch.local)[batch.counted_rows], squares)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean gain of a model over another in the squared error, its standard error, and samples.
+
+    `n_independent` is the number of independent samples that would be worth as much as the held-out
+    rows are: their squared errors, and so the gains, are alike in neighbours.
+    """
+
+    gain: float
+    error: float
+    n_rows: int
+    n_independent: float
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the gain is beyond what so few samples can mistake, by Student's t."""
+        certain = stats.t.isf(CHANCE, max(self.n_independent - 1.0, 1.0))
+        return bool(self.gain > certain * self.error)
+
+
+def compare(
+    problem: IdentificationProblem, rows: Subset, smaller: IORNN, larger: IORNN
+) -> Comparison:
+    r"""Gain of the larger model: mean of d_t = e_t^2 - e'_t^2, and its standard error.
+
+    .. math:: s^2 = \mathrm{var}(d) / n_{eff}, \quad n_{eff} = n / (1 + 2 \sum_k \rho_k)
+
+    with the autocorrelations rho_k of d while they are positive. A network that explodes gains
+    nothing.
+    """
+    counted = np.zeros(problem.records.n_rows, dtype=bool)
+    d = np.zeros(problem.records.n_rows)
+    for sign, model in ((1.0, smaller), (-1.0, larger)):
+        seen = model
+        if model.n_inputs < rows.data.n_inputs:
+            seen = Starts.of(problem.records).extended(model)
+        try:
+            found = problem.engine.run(partial(squared_rows, model=seen), rows, label="rows")
+        except ExplosionError:
+            return Comparison(-math.inf, 1.0, rows.n_counted, 1.0)
+        counted[found.rows] = True
+        d[found.rows] += sign * found.squares
+    n, independent = int(counted.sum()), independent_samples(d, counted)
+    error = float(d[counted].std()) / math.sqrt(max(independent, 1.0))
+    return Comparison(float(d[counted].mean()), error, n, independent)

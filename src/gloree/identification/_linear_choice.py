@@ -1,0 +1,238 @@
+"""Choice among linear systems of several orders by cross-validated errors of the free run.
+
+Poles with a time constant beyond a fifth of the record are hard to tell from a drift of the output:
+a free run on new data goes astray with them. So every system with such *slow* poles competes with
+one whose poles are held at that limit, and both are taken only where they pay clearly on long
+stretches that they were not fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gloree.identification._cross_validation import without_folds
+from gloree.identification._linear_search import SystemTrial
+from gloree.identification._output_error import (
+    LARGEST_MODULUS,
+    OutputErrorFit,
+    fit_inputs,
+    refine,
+    run_records,
+    with_states,
+)
+from gloree.identification._realisation import pulled_inside
+from gloree.identification._weighted_records import WeightedRecords
+from gloree.sequences import Array
+
+SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
+SHORT = 100  # rows: poles that such a record can tell are not slow in shorter ones either
+FOLDS = 4
+BLOCKS = 5  # blocks of each fold in a record, between those of the others
+PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
+FIRST = 4  # a record that is left out keeps this part of a block to find its state
+MOST_ALONE = 40  # so many records are left out in two halves
+LIMIT_STEPS = 8
+SETTLED = 1e-4
+LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
+MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
+EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
+SLOW_GAIN = 0.5  # ratio of errors on long stretches below which slow poles are taken
+POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fit on all rows, the limit of its poles, and mean squares on blocks left out.
+
+    `kind` is 0 without slow poles, 1 with poles held at their limit, and 2 with slow poles.
+    """
+
+    fit: OutputErrorFit
+    limit: float
+    kind: int
+    start: str
+    blocks: Array = field(default_factory=lambda: np.empty(0), repr=False)
+
+    @property
+    def order(self) -> int:
+        """States."""
+        return self.fit.system.order
+
+    @property
+    def error(self) -> float:
+        """Root mean square on the blocks."""
+        return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
+
+    @property
+    def logs(self) -> Array:
+        """Logarithms of the mean squares: no single block or record decides alone."""
+        return np.asarray(np.log(np.maximum(self.blocks, EXACT**2)))
+
+
+def choose(
+    trials: Sequence[SystemTrial],
+    records: WeightedRecords,
+    ended: Callable[[], bool] = lambda: False,
+) -> tuple[Candidate, list[Candidate]]:
+    """Return the candidate that is taken, and all that were cross-validated."""
+    slow = 1.0 - SLOW / max(SHORT, *(len(u) for u in records.u))
+    by_kind: list[list[Candidate]] = [[], [], []]
+    for trial in trials:
+        radius = float(np.abs(trial.fit.system.poles).max())
+        if radius <= slow:
+            by_kind[0].append(Candidate(trial.fit, slow, 0, trial.start))
+            continue
+        by_kind[2].append(Candidate(trial.fit, LARGEST_MODULUS, 2, trial.start))
+        held = _held(trial.fit, records, slow, ended)
+        kind = 1 if np.abs(held.system.poles).max() >= slow - 1e-6 else 0
+        by_kind[kind].append(Candidate(held, slow, kind, trial.start))
+    tried: list[Candidate] = []
+    best: list[Candidate] = []
+    splits = whole_records(records) or interleaved(records)
+    needed = POSSIBLE * min((max(each.fit.error, EXACT) for each in by_kind[0]), default=math.inf)
+    for kind, alike in enumerate(by_kind):
+        if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
+            continue
+        judged = [_judged(each, records, splits, ended) for each in _worthwhile(alike)]
+        if ended():
+            judged = [_penalised(each, records) for each in judged]
+        if judged:
+            tried += judged
+            best.append(_least(judged))
+    chosen = best[0]
+    if len(best) > 1:
+        stretches = whole_records(records) or contiguous(records)
+        judged = [_judged(each, records, stretches, ended) for each in best]
+        if ended():
+            judged = [_penalised(each, records) for each in best]
+        least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
+        for candidate, error in zip(best[1:], errors, strict=True):
+            if error < SLOW_GAIN * least:
+                chosen, least = candidate, error
+    return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
+
+
+def _held(
+    fit: OutputErrorFit, records: WeightedRecords, limit: float, ended: Callable[[], bool]
+) -> OutputErrorFit:
+    A = pulled_inside(fit.system.A, limit)
+    found = fit_inputs(A, fit.system.C, records)
+    return refine(found, records, LIMIT_STEPS, settled=SETTLED, limit=limit, ended=ended)
+
+
+def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that lower the error of all smaller ones."""
+    kept: list[Candidate] = []
+    least = math.inf
+    for each in sorted(candidates, key=lambda each: each.order):
+        error = max(each.fit.error, EXACT)
+        if error < LEAST_GAIN * least:
+            kept.append(each)
+            least = error
+    return kept
+
+
+def _least(candidates: Sequence[Candidate]) -> Candidate:
+    """The least order whose error is not larger than the least by more than one standard error."""
+    best = min(candidates, key=lambda each: float(each.logs.mean()))
+    for each in candidates:
+        apart = each.logs - best.logs
+        spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
+        if apart.mean() <= min(spread, 2.0 * math.log(MOST_LOSS)):
+            return each
+    return best
+
+
+def _penalised(candidate: Candidate, records: WeightedRecords) -> Candidate:
+    """Error on the rows of the fit, for its free weights, where there is no time to refit."""
+    system = candidate.fit.system
+    d, q = system.B.shape[1], system.C.shape[0]
+    share = PENALTY * (system.order * (d + q) + d * q + q) / max(records.n_counted, 1.0)
+    return replace(candidate, blocks=np.array([candidate.fit.error**2 * math.exp(share)]))
+
+
+def _judged(
+    candidate: Candidate,
+    records: WeightedRecords,
+    splits: Sequence[Sequence[Array]],
+    ended: Callable[[], bool],
+) -> Candidate:
+    """Refit without each fold from where the fit on all rows is, and add the errors on it."""
+    blocks: list[float] = []
+    whole = records.n_records >= FOLDS
+    # of records that are left out, the first rows are kept for their states alone
+    folds = [
+        [np.full_like(part, part.max(initial=0)) if whole and part.any() else part for part in fold]
+        for fold in splits
+    ]
+    fits = without_folds(candidate.fit, records, folds, candidate.limit)
+    for fold, (fit, training) in zip(splits, fits, strict=True):
+        if training.n_counted == 0.0:
+            continue
+        if ended():
+            break
+        states = _states(fit, training, records, fold)
+        for group, residual, _ in run_records(fit.system, states, records):
+            for place, i in enumerate(group.numbers.tolist()):
+                n = len(fold[i])
+                squares = np.square(residual[place, :n]) * group.w[place, :n]
+                for block in np.unique(fold[i][fold[i] > 0]):
+                    rows = fold[i] == block
+                    weight = float(group.w[place, :n][rows].sum())
+                    if weight:
+                        blocks.append(float(squares[rows].sum()) / weight)
+    kept = np.minimum(np.nan_to_num(np.array(blocks), nan=1e12), 1e12)
+    return replace(candidate, blocks=kept)
+
+
+def _states(
+    fit: OutputErrorFit,
+    training: WeightedRecords,
+    records: WeightedRecords,
+    fold: Sequence[Array],
+) -> Array:
+    """States in front of records; of those left out, by their first rows, which are in no block."""
+    alone = training.counted == 0.0
+    if not alone.any():
+        return fit.states
+    first = [
+        w * (np.cumsum(part > 0) == 0)[:, None] for w, part in zip(records.w, fold, strict=True)
+    ]
+    states = fit.states.copy()
+    states[alone] = with_states(fit.system, records.weighted(first), fit.error**2).states[alone]
+    return states
+
+
+def whole_records(records: WeightedRecords) -> list[list[Array]]:
+    """Folds of whole records but for their first rows; none where there are too few records."""
+    if records.n_records < FOLDS:
+        return []
+    parts = FIRST * BLOCKS
+    fine = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in fine]
+    count = FOLDS if records.n_records < MOST_ALONE else 2
+    return [[each * (i % count == fold) for i, each in enumerate(numbers)] for fold in range(count)]
+
+
+def interleaved(records: WeightedRecords) -> list[list[Array]]:
+    """Folds of blocks spread over all records: the number of the block in each row, or 0."""
+    return _folds(records, BLOCKS)
+
+
+def contiguous(records: WeightedRecords) -> list[list[Array]]:
+    """Folds of one long stretch of every record."""
+    return _folds(records, 1)
+
+
+def _folds(records: WeightedRecords, blocks: int) -> list[list[Array]]:
+    """The first stretch of every record is in no fold: states in front of it come from it."""
+    parts = FOLDS * blocks + 1
+    numbers = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    return [
+        [np.where((each > 0) & ((each - 1) % FOLDS == fold), each, 0) for each in numbers]
+        for fold in range(FOLDS)
+    ]

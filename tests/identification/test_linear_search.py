@@ -1,0 +1,221 @@
+"""Starts, dead times and the choice of the order of a linear system."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.state_spaces import random_state_space, records_of
+from scipy.signal import lfilter
+
+from gloree import SystemIdentifier
+from gloree.identification._delays import find_delays, proposed_delays
+from gloree.identification._linear_choice import choose, contiguous, interleaved, whole_records
+from gloree.identification._linear_search import all_starts, search_systems, truncated
+from gloree.identification._linear_starts import (
+    arx_start,
+    decimated,
+    response_start,
+    stable_pair,
+    subspace_starts,
+    undecimated,
+    windows,
+)
+from gloree.identification._output_error import fit_inputs, refine
+from gloree.identification._weighted_records import WeightedRecords, shifted
+
+
+def records(u, y):
+    """Records of standardised outputs, all rows counted."""
+    u, y = np.reshape(u, (len(u), -1)), np.reshape(y, (len(y), -1))
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    return WeightedRecords((u,), (y,), (np.ones_like(y),))
+
+
+def chosen(data, orders=range(1, 6)):
+    return choose(search_systems(data, orders, all_starts(data, [])), data)[0]
+
+
+def starts_of(data, system):
+    g = system.response(40)
+    return [
+        *subspace_starts(data, 8),
+        *arx_start(data, 10),
+        *response_start(g, "response"),
+    ]
+
+
+@pytest.mark.parametrize(("n", "d", "q"), [(2, 1, 1), (3, 2, 2), (4, 2, 1)])
+def test_all_starts_have_the_poles_of_a_system_without_noise(n, d, q):
+    rng = np.random.default_rng(n)
+    system = random_state_space(rng, n, d, q, radius=0.8)
+    data, _ = records_of(rng, system, [700, 500])
+    expected = np.sort_complex(system.poles)
+    for start in starts_of(data, system):
+        A, C = stable_pair(start, n)
+        np.testing.assert_allclose(
+            np.sort_complex(np.linalg.eigvals(A)), expected, atol=1e-4, err_msg=start.name
+        )
+        assert C.shape == (q, n)
+
+
+def test_windows_with_outputs_that_do_not_count_are_left_out():
+    u = np.arange(30.0)[:, None]
+    w = np.ones((30, 1))
+    w[12] = 0.0
+    U, Y = windows(WeightedRecords((u,), (10.0 * u,), (w,)), 3, 2)
+    assert U.shape == (30 - 4 - 5, 5, 1)
+    np.testing.assert_array_equal(Y, 10.0 * U)
+    assert not (U == 12.0).any()
+    np.testing.assert_array_equal(U[0, :, 0], np.arange(5.0))
+
+
+def test_roots_of_poles_undo_the_means_over_rows():
+    slow = 0.999
+    rng = np.random.default_rng(0)
+    u = np.repeat(rng.standard_normal(200), 60)
+    data = records(u, lfilter([0.0, 1.0], [1.0, -slow], u))
+    start = undecimated(arx_start(decimated(data, 20), 4)[0], 20)
+    A, _ = stable_pair(start, 1)
+    assert A[0, 0] == pytest.approx(slow, abs=2e-4)
+
+
+def test_unstable_starts_are_reflected():
+    start = response_start(np.array([[[1.25**k]] for k in range(20)]), "growing")[0]
+    A, _ = stable_pair(start, 1)
+    assert A[0, 0] == pytest.approx(0.8, abs=1e-6)
+
+
+def test_truncation_of_a_larger_fit_starts_the_smaller_one():
+    rng = np.random.default_rng(3)
+    system = random_state_space(rng, 2, 1, 1, radius=0.8)
+    data, _ = records_of(rng, system, [800], noise=0.01)
+    large = refine(fit_inputs(np.diag([0.8, -0.5, 0.3, 0.1]), np.ones((1, 4)), data), data, 40)
+    small = fit_inputs(*truncated(large, 2), data)
+    assert small.error < 1.5 * large.error
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2, 30, 150])
+def test_dead_times_without_noise_are_exact(delay):
+    u = np.random.default_rng(0).standard_normal(3000)
+    y = np.concatenate((np.zeros(delay), lfilter([1.0], [1.0, -0.8], u)[: 3000 - delay]))
+    # a system without direct path answers one sample later: a delay of one is no dead time
+    expected = delay if delay > 1 else 0
+    assert find_delays(records(u, y)).tolist() == [expected]
+
+
+def test_each_input_has_a_dead_time_of_its_own():
+    rng = np.random.default_rng(1)
+    u = rng.standard_normal((2000, 3))
+    late = shifted(WeightedRecords((u,), (u,), (u,)), np.array([0, 12, 60])).u[0]
+    y = sum(lfilter([k + 1.0], [1.0, -0.7, 0.2], late[:, k]) for k in range(3))
+    y = y + 0.05 * rng.standard_normal(2000)
+    assert find_delays(records(u, y)).tolist() == [0, 12, 60]
+
+
+@pytest.mark.parametrize(("seed", "noise"), [(0, 0.02), (1, 0.3)])
+def test_a_slow_rise_is_no_dead_time(seed, noise):
+    rng = np.random.default_rng(seed)
+    u = lfilter([1.0], [1.0, -0.7], rng.standard_normal(1500))
+    y = lfilter([0.0, 0.1**3], np.poly([0.9, 0.9, 0.9]), u)
+    data = records(u, y + noise * y.std() * rng.standard_normal(1500))
+    assert find_delays(data).tolist() == [0]
+
+
+def test_white_noise_has_no_delay():
+    rng = np.random.default_rng(5)
+    data = records(rng.standard_normal((1000, 2)), rng.standard_normal(1000))
+    assert find_delays(data).tolist() == [0, 0]
+    assert all(each.shape == (2,) for each in proposed_delays(data))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_order_of_a_system_is_chosen(order):
+    rng = np.random.default_rng(order)
+    system = random_state_space(rng, order, 1, 1, radius=0.9)
+    data, _ = records_of(rng, system, [3000])
+    y = data.y[0] / data.y[0].std()
+    found = chosen(records(data.u[0], y + 0.05 * rng.standard_normal(y.shape)))
+    assert found.order == order
+    assert found.error == pytest.approx(0.05, rel=0.1)
+
+
+def test_of_a_system_without_noise_no_state_too_many_is_taken():
+    rng = np.random.default_rng(11)
+    system = random_state_space(rng, 3, 1, 1, radius=0.9)
+    data, _ = records_of(rng, system, [1000])
+    found = chosen(records(data.u[0], data.y[0]))
+    assert found.order == 3
+    assert found.fit.error < 1e-6
+
+
+def test_an_integrator_keeps_its_pole():
+    rng = np.random.default_rng(12)
+    u = rng.standard_normal(2000)
+    data = records(u, lfilter([0.0, 1.0], [1.0, -1.0], u))
+    found = chosen(data, range(1, 4))
+    assert (found.order, found.kind) == (1, 2)
+    assert 1.0 - 1e-4 < found.fit.system.poles.real.max() < 1.0
+
+
+def test_a_lightly_damped_mode_is_kept():
+    rng = np.random.default_rng(13)
+    u = rng.standard_normal(3000)
+    poles = 0.9995 * np.exp(1j * np.array([0.3, -0.3]))
+    y = lfilter([0.0, 1.0], np.poly(poles).real, u)
+    found = chosen(records(u, y + 0.1 * y.std() * rng.standard_normal(3000)), range(1, 4))
+    assert found.order == 2
+    np.testing.assert_allclose(np.abs(found.fit.system.poles), 0.9995, atol=2e-4)
+
+
+def test_a_weak_drift_of_the_output_is_not_taken_for_a_slow_state():
+    rng = np.random.default_rng(14)
+    u = rng.standard_normal(2000)
+    y = lfilter([0.0, 1.0], [1.0, -0.8], u) + np.linspace(-0.3, 0.3, 2000)
+    found = chosen(records(u, y + 0.2 * rng.standard_normal(2000)), range(1, 5))
+    assert (found.order, found.kind) == (1, 0)
+    assert found.fit.system.poles[0] == pytest.approx(0.8, abs=0.02)
+
+
+def test_folds_cover_all_rows_but_the_first_ones_once():
+    u = [np.zeros((n, 1)) for n in (400, 90)]
+    data = WeightedRecords(tuple(u), tuple(u), tuple(u))
+    for folds in (interleaved(data), contiguous(data)):
+        for i, n in enumerate((400, 90)):
+            times = sum((fold[i] > 0).astype(int) for fold in folds)
+            first = int(np.argmax(times))
+            assert 0 < first < n / 4
+            np.testing.assert_array_equal(times[first:], 1)
+    assert whole_records(data) == []
+
+
+def test_several_records_are_left_out_whole():
+    u = tuple(np.zeros((100, 1)) for _ in range(5))
+    folds = whole_records(WeightedRecords(u, u, u))
+    for i in range(5):
+        assert [bool(fold[i].any()) for fold in folds].count(True) == 1
+        mine = next(fold[i] for fold in folds if fold[i].any())
+        np.testing.assert_array_equal(mine[:5], 0)
+        assert (mine[5:] > 0).all()
+
+
+def test_a_fit_reports_its_dead_time_and_sees_delayed_inputs():
+    u = np.random.default_rng(0).standard_normal(2000)
+    y = np.concatenate((np.zeros(25), lfilter([2.0], [1.0, -0.8], u)[:-25])) + 3.0
+    est = SystemIdentifier(n_nonlinear=0, max_seconds=60).fit(u, y)
+    assert est.report_.delays == (25,)
+    assert "dead times of the inputs: 25 samples" in str(est.report_)
+    assert (est.model_.n_hidden, est.model_.lags) == (1, 26)
+    np.testing.assert_allclose(est.predict(u)[60:], y[60:], atol=1e-3)
+    assert est.report_.poles == pytest.approx([0.8], abs=1e-6)
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [5.0, -3.0]])
+def test_a_linear_fit_goes_through_a_record_that_starts_anywhere(x):
+    rng = np.random.default_rng(1)
+    system = random_state_space(rng, 2, 2, 2, radius=0.98)
+    u = rng.standard_normal((800, 2)) + 2.0
+    y = system.simulate(u, np.array(x))[0]
+    est = SystemIdentifier(n_nonlinear=0, max_seconds=60).fit(u, y)
+    assert est.model_.n_hidden == 2
+    fitted = est.predict(u, state=est.initial_states_)
+    assert np.abs(fitted - y).max() < 1e-6 * y.std()

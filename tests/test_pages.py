@@ -1,0 +1,48 @@
+"""Code on the pages that promise it: blocks run one after another, as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("how_to", "scikit_learn")
+"""Pages all of whose blocks run."""
+
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+PROMISE = re.compile(r"^([^#=\n]\S.*?)  +# (True|\{.*\})$", re.MULTILINE)
+
+
+def blocks(page):
+    text = (DOCS / f"{page}.rst").read_text(encoding="utf-8") + "\n"
+    return [textwrap.dedent(block) for block in BLOCK.findall(text)]
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_run_and_values_are_those_promised(page, tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    pytest.importorskip("onnx")
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    names, checked = {}, 0
+    for number, block in enumerate(blocks(page)):
+        exec(compile(block, f"{page}.rst, block {number}", "exec"), names)
+        for expression, value in PROMISE.findall(block):
+            assert repr(eval(expression, names)).replace("np.True_", "True") == value, expression
+            checked += 1
+    assert checked, f"{page} promises nothing that could be checked"
+
+
+SEARCHED = ("pandas", "pipeline", "cross-validation", "forecast", "prediction interval", "onnx")
+
+
+@pytest.mark.parametrize("word", SEARCHED)
+def test_what_people_search_for_stands_in_a_title_of_the_recipes(word):
+    text = (DOCS / "how_to.rst").read_text(encoding="utf-8")
+    titles = re.findall(r"^(.+)\n=+$", text, re.MULTILINE)
+    assert any(word in title.lower() for title in titles)
