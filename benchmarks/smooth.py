@@ -18,8 +18,7 @@ thread. Seeds begin at 1000.
   mean squared error over the optimum's.
 
 Acceptance: all fits good with a norm of U up to 1.5, 19 of 20 at 2.5; no wrong model certified, and
-no certified fit that is not good up to a norm of 2.5; a fit ten times as fast as Adam, in the
-median.
+no certified fit that is not good up to a norm of 2.5.
 """
 
 from __future__ import annotations
