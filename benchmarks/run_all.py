@@ -67,6 +67,8 @@ RUNS = (
     Run("forward", "forward"),
     Run("recovery", "recovery", "--seeds 5"),
     Run("laws", "laws", "--seeds 3"),
+    Run("law_moments", "law_moments"),
+    Run("paper", "paper"),
     Run("slope", "slope", "--seeds 3"),
     Run("recurrence", "recurrence", "--seeds 4"),
     Run("memory", "memory"),
