@@ -280,7 +280,9 @@ def perceptron(u: Arrays, y: Arrays, lags: int) -> Simulate:
         view = np.lib.stride_tricks.sliding_window_view(padded, lags, axis=0)
         return view.reshape(values.shape[0], -1)
 
-    net = MLPRegressor((32, 32), early_stopping=True, max_iter=200, random_state=0)
+    net = MLPRegressor(
+        hidden_layer_sizes=(32, 32), early_stopping=True, max_iter=200, random_state=0
+    )
     targets = np.concatenate(y)
     net.fit(np.concatenate([windows(part) for part in u]), targets)
 

@@ -2,6 +2,7 @@
 
     python benchmarks/run_all.py [--only recovery laws] [--note TEXT]
                                  [--wiener-hammerstein PATH] [--silverbox PATH] [--corpus FOLDER]
+                                 [--records FOLDER]
     python benchmarks/run_all.py --quick --folder /tmp/records
 
 Records go to `benchmarks/results`, from where the documentation takes its tables and figures, or to
@@ -66,6 +67,8 @@ RUNS = (
     Run("forward", "forward"),
     Run("recovery", "recovery", "--seeds 5"),
     Run("laws", "laws", "--seeds 3"),
+    Run("law_moments", "law_moments"),
+    Run("paper", "paper"),
     Run("slope", "slope", "--seeds 3"),
     Run("recurrence", "recurrence", "--seeds 4"),
     Run("memory", "memory"),
@@ -94,6 +97,7 @@ RUNS = (
         words="--parts stretch order --seconds 15",
         files=("wiener-hammerstein",),
     ),
+    Run("records", "records", "--ours", files=("records",)),
     Run("cascade", "identification", words="--parts cascade"),
     Run("linear_systems", "identification", "--seeds 2", "--parts linear"),
     Run("linear_peers", "linear_peers", "--seeds 3 --rows 2000"),
@@ -133,6 +137,7 @@ def main() -> int:
     parser.add_argument("--wiener-hammerstein", type=Path, metavar="PATH", help="its CSV file")
     parser.add_argument("--silverbox", type=Path, metavar="PATH", help="its CSV file")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="of three CoNLL-U files")
+    parser.add_argument("--records", type=Path, metavar="FOLDER", help="of .npz files")
     arguments = parser.parse_args()
     if arguments.quick and arguments.folder == RESULTS:
         parser.error("figures of quick runs are not to be quoted: name another --folder")

@@ -44,7 +44,7 @@ FLOORS: tuple[tuple[tuple[str, float, str], ...], ...] = (
         ("decomposition", 2, "tensor to components"),
     ),
     (("recurrence", 1, "estimators of U"), ("diagnostics", 3, "warnings and reports")),
-    (("refinement", 2, "rounds, losses, solvers"),),
+    (("paper", 0, "GLOREE as published"), ("refinement", 2, "rounds, losses, solvers")),
     (("fitting", 2, "the stages of a fit"), ("systems", 3, "bands, tests, exports")),
     (("identification", 1, "dynamic systems"),),
     (

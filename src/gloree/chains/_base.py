@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar, overload
+from types import CodeType, FunctionType
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -127,6 +129,40 @@ class HermiteLaw(InputLaw, Protocol):
         """
 
 
+Derivatives: TypeAlias = Callable[[IntArray], tuple[Array, ...]]
+"""From row indices to (D_1, .., D_m) of these rows, D_k of shape (n_rows, n_inputs, .., n_inputs).
+
+D_k = grad^k_{x_t} log p(x_1, .., x_n)."""
+
+
+class DerivativeLaw(InputLaw, Protocol):
+    """A law that knows the derivatives of its joint log-density in one step.
+
+    All score tensors follow from them: S_m is (-1)^m times the complete Bell polynomial of
+    D_1, .., D_m (see `gloree.score_functions.score_tensors`). A law that is Hermite need not have
+    the method, as its derivatives are -s, -K and zero; `law_derivatives` serves both.
+    """
+
+    def derivatives(self, batch: Batch, order: int) -> Derivatives:
+        """Derivatives of orders 1 to `order` in the steps of a batch, as a function of rows.
+
+        Nothing of the size of the batch is built: moments ask for a block of rows at a time. The
+        rows asked for have `context` rows around them, or are first or last in their sequence.
+        """
+
+
+@overload
+def require(
+    law: object,
+    *,
+    tensors: Literal[True],
+    order: int = ...,
+    edges: bool = ...,
+    digits: bool = ...,
+    purpose: str = ...,
+) -> DerivativeLaw: ...
+
+
 @overload
 def require(
     law: object,
@@ -145,6 +181,7 @@ def require(
     *,
     order: int = ...,
     hermite: bool = ...,
+    tensors: bool = ...,
     edges: bool = ...,
     digits: bool = ...,
     purpose: str = ...,
@@ -156,6 +193,7 @@ def require(
     *,
     order: int = 1,
     hermite: bool = False,
+    tensors: bool = False,
     edges: bool = False,
     digits: bool = False,
     purpose: str = "moment='score'",
@@ -171,6 +209,9 @@ def require(
         Largest order of the score tensors that are needed.
     hermite : bool, default False
         Whether they have to be Hermite tensors of the first-order score.
+    tensors : bool, default False
+        Whether score tensors of orders above 1 are needed, Hermite or from the derivatives of a
+        `DerivativeLaw`.
     edges : bool, default False
         Whether the scores of first and last steps have to be exact.
     digits : bool, default False
@@ -224,6 +265,11 @@ def require(
         unmet.append(f"score tensors of order {order}")
     if hermite and not declared.hermite:
         unmet.append("score tensors that are Hermite tensors of the first-order score (`hermite`)")
+    if tensors and not declared.hermite and not hasattr(law, "derivatives"):
+        unmet.append(
+            "score tensors, Hermite tensors of the first-order score (`hermite`) or from "
+            "derivatives of the log-density (`derivatives`),"
+        )
     if edges and not declared.edges:
         unmet.append("exact scores of first and last steps (`edges`)")
     if unmet:
@@ -287,8 +333,23 @@ def _checksum(value: object, code: int) -> int:
         array = np.ascontiguousarray(to_host(value))
         code = zlib.crc32(f"{array.dtype.str} {array.shape}".encode(), code)
         return zlib.crc32(array.tobytes(), code)
+    own = getattr(value, "fingerprint", None)
+    if isinstance(own, str):  # computed once, where there is much to read
+        return zlib.crc32(own.encode(), code)
     parts: dict[object, object] = {}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, FunctionType):
+        # what a function does, and what it holds; its representation has an address
+        made = value.__code__
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        held = [value.__globals__.get(name) for name in made.co_names if name in value.__globals__]
+        held = [
+            each for each in held if isinstance(each, (int, float)) or hasattr(each, "__array__")
+        ]
+        code = zlib.crc32(made.co_code, zlib.crc32(repr(_constants(made)).encode(), code))
+        parts.update(enumerate([*cells, *held, *(value.__defaults__ or ())]))
+        if not parts:
+            return code
+    elif isinstance(value, (list, tuple)):
         parts.update(enumerate(value))
     elif isinstance(value, dict):
         parts.update(value)
@@ -303,6 +364,14 @@ def _checksum(value: object, code: int) -> int:
     for name, part in parts.items():
         code = _checksum(part, zlib.crc32(repr(name).encode(), code))
     return code
+
+
+def _constants(code: CodeType) -> list[object]:
+    """Constants of a function, those of functions inside it included."""
+    return [
+        (each.co_code.hex(), _constants(each)) if isinstance(each, CodeType) else each
+        for each in code.co_consts
+    ]
 
 
 def _is_derived(value: object, name: str) -> bool:

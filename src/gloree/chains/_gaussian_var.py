@@ -17,7 +17,8 @@ import gloree.chains._linear_algebra as algebra
 from gloree._arrays import copied, index, like
 from gloree._html import html_matrix, html_page
 from gloree._random import RandomState, as_generator
-from gloree.chains._base import Capabilities, NonStationaryChainError
+from gloree.chains._base import Capabilities, Derivatives, NonStationaryChainError
+from gloree.chains._markov import hermite_derivatives
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -381,6 +382,10 @@ class GaussianVAR:
             unseen |= (batch.steps_after != remaining) & (remaining < p)
             scores[index(scores, unseen)] = 0.0
         return scores
+
+    def derivatives(self, batch: Batch, order: int) -> Derivatives:
+        """Derivatives of the log-density in one step: -s, -K and zero (see `DerivativeLaw`)."""
+        return hermite_derivatives(self, batch, order)
 
     def log_density(self, X: object, *, lengths: ArrayLike | None = None) -> Array:
         """Exact log-density of every sequence, shape (n_sequences,).

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState, as_generator
 from gloree.activations import Activation, get_activation
-from gloree.chains import InputLaw, require
+from gloree.chains import InputLaw, as_law, require
 from gloree.diagnostics import (
     FitReport,
     IdentificationReport,
@@ -48,7 +48,7 @@ class SpectralRNN(Estimator):
     n_hidden: int | tuple[int, int] | None
     bidirectional: bool
     activation: str | Activation
-    chain: str | InputLaw
+    chain: object
     moment: str | FirstMomentEstimator
     direct: bool
     fit_bias: bool
@@ -90,9 +90,9 @@ class SpectralRNN(Estimator):
     def _problem(self, data: Data) -> FitProblem:
         """Check the parameters and resolve names; which engine None means depends on the data."""
         engine = get_engine(self.engine, verbose=self.verbose, data=data)
-        return FitProblem(data, self._settings(), engine, as_generator(self.random_state))
+        return FitProblem(data, self._settings(data), engine, as_generator(self.random_state))
 
-    def _settings(self) -> FitSettings:
+    def _settings(self, data: Data) -> FitSettings:
         activation = get_activation(self.activation)
         if activation.degree != 1 or not self._fits_linear:
             check_activation(activation)
@@ -114,7 +114,7 @@ class SpectralRNN(Estimator):
             n_forward=n_forward,
             bidirectional=bool(self.bidirectional),
             activation=activation,
-            law=self._given_law(activation, moment, recurrence),
+            law=self._given_law(data, activation, moment, recurrence),
             moment=moment,
             direct=bool(self.direct),
             bias=bool(self.fit_bias),
@@ -150,6 +150,7 @@ class SpectralRNN(Estimator):
 
     def _given_law(
         self,
+        data: Data,
         activation: Activation,
         moment: FirstMomentEstimator | str,
         recurrence: RecurrenceEstimator | None,
@@ -158,7 +159,9 @@ class SpectralRNN(Estimator):
         if isinstance(self.chain, str):
             check_choice("chain", self.chain, ("gaussian-var",), "an input law")
             return None
-        law: InputLaw = require(self.chain, purpose="`chain`")
+        lengths = np.concatenate(list(data.part_lengths))
+        given = as_law(self.chain, n_inputs=data.n_inputs, lengths=lengths)
+        law: InputLaw = require(given, purpose="`chain`")
         if activation.degree == 1:
             return None  # linear networks are fitted without a law
         if activation.degree not in (2, 3):
@@ -166,15 +169,21 @@ class SpectralRNN(Estimator):
         degree, _ = recoverable_degree(activation)
         asked = []
         if isinstance(moment, str):
-            # a regression moment takes scores of interior steps only; "auto" may take the other
-            asked.append((f"moment={moment!r}", degree, moment == "auto"))
+            # a regression moment takes scores of interior steps only; "auto" may take the other;
+            # laws that are not Hermite give way to a regression on the inputs alone
+            order = degree if law.capabilities.hermite else 1
+            asked.append((f"moment={moment!r}", order, moment == "auto", False))
         elif moment.uses_scores:
-            asked.append((f"moment={moment.name!r}", degree, True))
+            hermite = getattr(moment, "hermite", True)
+            asked.append((f"moment={moment.name!r}", degree, True, hermite))
         if recurrence is not None and recurrence.uses_scores:
             order = recurrence.score_order(degree)
-            asked.append((f"recurrence={recurrence.name!r}", order, True))
-        for purpose, order, edges in asked:
-            law = require(law, order=order, hermite=True, edges=edges, purpose=purpose)
+            hermite = getattr(recurrence, "hermite", True)
+            asked.append((f"recurrence={recurrence.name!r}", order, True, hermite))
+        for purpose, order, edges, hermite in asked:
+            law = require(
+                law, order=order, hermite=hermite, tensors=True, edges=edges, purpose=purpose
+            )
         return law
 
     def _on(self, problem: FitProblem, checkpoint: str | Path | None) -> FitProblem:
@@ -197,10 +206,9 @@ class SpectralRNN(Estimator):
                 "`chain` was given with `lags` > 1: overlapping windows have no joint density, so "
                 "their fit uses no input law. Leave `chain` out"
             )
-        if self.chain.n_inputs != problem.data.n_inputs:
-            raise ValueError(
-                f"`chain` has {self.chain.n_inputs} inputs, `X` has {problem.data.n_inputs}"
-            )
+        law = problem.settings.law
+        if law is not None and law.n_inputs != problem.data.n_inputs:
+            raise ValueError(f"`chain` has {law.n_inputs} inputs, `X` has {problem.data.n_inputs}")
 
 
 def check_unused(

@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 from gloree._arrays import like
 from gloree._random import RandomState
 from gloree.activations import Activation
-from gloree.chains import HermiteLaw
 from gloree.diagnostics import LabelWarning, emit, warn_caller
 from gloree.estimators._base import SpectralRNN, check_choice
 from gloree.estimators._interface import second_argument
@@ -61,7 +60,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         Whether a second chain runs backward.
     activation : str or Activation, default "quadratic"
         As in `SpectralRNNRegressor`; not "linear".
-    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
+    chain : "gaussian-var", InputLaw, callable or arrays, default "gaussian-var"
         Law of the inputs: fitted (a `GaussianVAR` of order 1), or given, see
         `SpectralRNNRegressor`.
     moment : str or FirstMomentEstimator, default "auto"
@@ -96,7 +95,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         their probabilities).
     classes_ : ndarray of shape (n_classes,)
         The labels: sorted where they can be, else in the order of their first appearance.
-    chain_ : HermiteLaw or None
+    chain_ : InputLaw or None
     report_ : FitReport
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_inputs,)
@@ -142,7 +141,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | HermiteLaw = "gaussian-var",
+        chain: object = "gaussian-var",
         moment: str | FirstMomentEstimator = "auto",
         direct: bool = True,
         fit_bias: bool = True,

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState
 from gloree.activations import Activation
-from gloree.chains import HermiteLaw
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._base import SpectralRNN
 from gloree.estimators._interface import second_argument
@@ -59,9 +58,12 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         response (Ho-Kalman and least squares from several starts), with a direct path, and refined
         by least squares of the simulation error (refine=None: not refined). Only the poles and the
         response of a linear network are determined; its states are, up to a similarity.
-    chain : "gaussian-var" or HermiteLaw, default "gaussian-var"
-        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given: any object that has the
-        members of `gloree.chains.HermiteLaw` and declares what `moment` and `recurrence` ask for.
+    chain : "gaussian-var", InputLaw, callable or arrays, default "gaussian-var"
+        Law of the inputs: fitted (a `GaussianVAR` of order 1), or given: any law of
+        `gloree.chains`, or an object with the members of `HermiteLaw` or `DerivativeLaw`, that
+        declares what `moment` and `recurrence` ask for. In its place, scores of the inputs: a
+        function from the inputs of one sequence to the scores of its steps, an array in the form
+        of `X`, or a tuple (S_1, S_2, ..) of arrays.
     moment : str or FirstMomentEstimator, default "auto"
         First moment: the average derivative of a polynomial fit ("xreg" on the inputs, "union" on
         inputs and scores, "regression" the better one for the sizes of the data), or the paper's
@@ -105,7 +107,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     ----------
     model_ : IORNN or BRNN
         The network, in canonical form.
-    chain_ : HermiteLaw or None
+    chain_ : InputLaw or None
         The input law used (None with lag windows, which have none).
     report_ : FitReport
         Stages, times, residuals, statuses, warnings, standard errors; prints as a table (an
@@ -147,7 +149,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         *,
         bidirectional: bool = False,
         activation: str | Activation = "quadratic",
-        chain: str | HermiteLaw = "gaussian-var",
+        chain: object = "gaussian-var",
         moment: str | FirstMomentEstimator = "auto",
         direct: bool = False,
         fit_bias: bool = True,

@@ -228,7 +228,10 @@ def usable_estimator(
 ) -> FirstMomentEstimator:
     """Estimator that was planned, or what takes its place where there is no law of the inputs."""
     estimator = outputs.plan.estimator
-    if inputs.law is not None or not estimator.uses_scores:
+    known = inputs.law is not None
+    if inputs.law is not None and not inputs.law.capabilities.hermite:
+        known = not getattr(estimator, "hermite", True)
+    if known or not estimator.uses_scores:
         return estimator
     other = estimator.without_scores()
     if other is not None:

@@ -16,7 +16,7 @@ from gloree.chains import (
     LagMoments,
     NonStationaryChainError,
     lag_moments,
-    require,
+    with_metric,
 )
 from gloree.diagnostics import (
     CONDITION_LIMIT,
@@ -120,7 +120,7 @@ class InputSummary:
 
     source: Source
     inliers: Source
-    law: InputLaw | None
+    law: HermiteLaw | None
     given_law: InputLaw | None
     whitening: Whitening
     condition: float
@@ -154,7 +154,8 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         given = asked if settings.all_orders and not windows else None
         detail = f"windows of {settings.lags} steps" if windows else "no law is fitted"
     else:
-        order = 1 if settings.law is None else settings.law.context[0]
+        known = settings.law
+        order = 1 if known is None or not known.capabilities.hermite else known.context[0]
         sums = problem.engine.run(partial(lag_moments, order=order), source, label="input law")
         found = sums.finalize()
         condition = check_covariance(found.covariance, found.mean)
@@ -168,17 +169,18 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
     if scale is not None and source.scale is None and _can_be_scaled(settings.law):
         return summarise_inputs(problem, replace(outputs, source=replace(source, scale=scale)))
     centre = _centre(problem, moments)
-    law, mean = given, moments.mean
+    seen, mean = given, moments.mean
     if centre is not None:
         source, mean = replace(source, centre=centre), np.zeros_like(mean)
-        law = None if given is None else given.shifted(centre)
+        seen = None if given is None else given.shifted(centre)
+    law = None if seen is None else with_metric(seen, moments.covariance)
     whitening = Whitening.from_covariance(
         mean, moments.covariance, rtol=WINDOW_RTOL if windows else 1e-12
     )
     check = None
-    if law is not None and law.capabilities.hermite and not settings.all_orders:
-        known = require(law, hermite=True, purpose="Stein's identity")
-        check = _check_score(problem, source, known, mean, moments.covariance)
+    if law is not None and has_tensors(law, 2) and not settings.all_orders:
+        check = _check_score(problem, source, law, mean, moments.covariance)
+        findings += _given_law_findings(law, check)
     if not (windows or settings.few_values):
         findings += _scale_findings(moments)
     inliers = replace(source, skipped=outputs.outliers)
@@ -189,6 +191,33 @@ def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummar
         findings=tuple(findings),
         offset=moments.offset,
     )
+
+
+def has_tensors(law: InputLaw, order: int) -> bool:
+    """Whether a law declares score tensors of this order, Hermite or from derivatives."""
+    most = law.capabilities.max_score_order
+    known = law.capabilities.hermite or hasattr(law, "derivatives")
+    return known and (most is None or most >= order)
+
+
+def _given_law_findings(law: HermiteLaw, check: ScoreCheck | None) -> list[Finding]:
+    """Warn of a law given as `chain`, other than a Gaussian chain, that these inputs do not follow.
+
+    Gaussian ones are the default, and what they are wrong in is found where it matters.
+    """
+    if check is None or law.capabilities.hermite:
+        return []
+    if not check.defect - 2 * check.defect_error > DEFECT_LIMIT:
+        return []
+    text = (
+        f"the law given as `chain` ({law!r:.80}) fails Stein's identity on these inputs (defect "
+        f"{check.defect:.2f}, limit {DEFECT_LIMIT})"
+    )
+    remedy = (
+        "the fit does without its score where it can. Correct the law, estimate a score with "
+        "`chains.ScoreMatching.fit`, or leave `chain` out"
+    )
+    return [Finding(ScoreWarning, text, remedy)]
 
 
 def unit_scale(moments: Moments, n_inputs: int) -> Array | None:

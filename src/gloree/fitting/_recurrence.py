@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree.chains import require
+from gloree.chains import require, with_metric
 from gloree.diagnostics import Finding, ScoreWarning
 from gloree.engine import Selection
 from gloree.fitting._directions import find_directions
@@ -114,7 +114,10 @@ def start_recurrence(
     estimator, findings = recurrence_estimator(problem, inputs, first.model)
     law, overlap = None, None
     if estimator.uses_scores:
-        law = require(inputs.law, hermite=True, purpose=f"recurrence={estimator.name!r}")
+        hermite = getattr(estimator, "hermite", True)
+        purpose = f"recurrence={estimator.name!r}"
+        found = require(inputs.law, hermite=hermite, purpose=purpose)
+        law = with_metric(found, np.eye(found.n_inputs))
         overlap = Contraction.of(first.model, law.precision_blocks(0)).condition
     data = rows_of_rounds(problem, inputs, first)
     ridge = WINDOW_RIDGE if problem.settings.lags > 1 else RIDGE

@@ -181,6 +181,7 @@ def refine(
 
 
 def normalised(fit: OutputErrorFit, records: WeightedRecords) -> OutputErrorFit:
+    """The same fit in coordinates in which a free decay from x_0 has the energy |x_0|^2."""
     T = output_normal(fit.system.A, fit.system.C, max(len(u) for u in records.u))
     return replace(fit, system=fit.system.changed(T), states=fit.states @ T.T)
 

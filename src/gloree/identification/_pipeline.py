@@ -89,8 +89,9 @@ def identify(problem: IdentificationProblem) -> Identified:
         linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
-            others = other_orders(problem, fit, budget)
-            fits = others if others and is_plenty(problem, others[0]) else [fit, *others]
+            # of few rows more states would fit what does not repeat
+            others = other_orders(problem, fit, budget) if is_plenty(problem, fit) else []
+            fits = others or [fit]
             origins = [_origin(problem, each, budget, stages, run) for each in fits]
             if any(origin.moments.unit_counts for origin in origins):
                 starts = run(starts, "starts", rank_starts, origins, budget)

@@ -14,11 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import contiguous, empty, like, namespace, room, take_rows, to_host
-from gloree._monomials import block_rows, n_monomials, symmetric_powers, unpack_symmetric
+from gloree._monomials import (
+    apply_to_modes,
+    block_rows,
+    monomial_positions,
+    n_monomials,
+    symmetric_powers,
+    unpack_symmetric,
+)
 from gloree._storage import load_arrays, reading, save_arrays
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, fingerprint, require
+from gloree.chains import HermiteLaw, as_law, fingerprint, require, with_metric
 from gloree.engine import Engine, Source
+from gloree.moments._regression import control_variate
+from gloree.score_functions import score_tensors
 from gloree.sequences import Array, Batch, as_sequences
 
 _FORMAT, _VERSION = "gloree.CrossMoment", 1
@@ -67,7 +76,10 @@ class CrossMoment(Sums):
         cls, chain: HermiteLaw, n_outputs: int, order: int, projection: Array | None = None
     ) -> CrossMoment:
         """Return the statistic of no data."""
-        covariances = chain.precision_blocks(0)
+        if chain.capabilities.hermite:
+            covariances = chain.precision_blocks(0)
+        else:  # sums are of the tensors themselves, and lower orders take no part
+            covariances = np.zeros((1, chain.n_inputs, chain.n_inputs))
         if projection is not None:
             covariances = projection.T @ covariances @ projection
         types, n_inputs = covariances.shape[:2]
@@ -177,7 +189,7 @@ def cross_moment_sums(
     ----------
     batch : Batch
         With the context rows that the chain's score needs.
-    chain : HermiteLaw
+    chain : HermiteLaw or DerivativeLaw
     order : int
         m >= 1.
     projection : ndarray of shape (n_inputs, n_directions), optional
@@ -188,9 +200,12 @@ def cross_moment_sums(
 
     Notes
     -----
-    Time O(n_rows n_outputs C(d + m - 1, m)), memory a cache-sized block.
+    Time O(n_rows n_outputs C(d + m - 1, m)), memory a cache-sized block. Where the law is not
+    Hermite, the score tensors of a block of rows are formed: O(n_rows 2^m d^m) besides.
     """
     outputs = batch.targets if targets is None else targets(batch)
+    if not chain.capabilities.hermite:
+        return _tensor_sums(batch, chain, order, projection, to_host(outputs))
     scores, types, counted = chain.scores(batch), chain.boundary_types(batch), batch.counted_rows
     if projection is not None:
         scores = scores @ like(scores, projection)
@@ -216,14 +231,38 @@ def cross_moment_sums(
     return total
 
 
+def _tensor_sums(
+    batch: Batch, chain: HermiteLaw, order: int, projection: Array | None, outputs: Array
+) -> CrossMoment:
+    """Sums of one batch for a law whose score tensors are not Hermite: of y S_m, block by block."""
+    total = CrossMoment.identity(chain, outputs.shape[1], order, projection)
+    at, counted = score_tensors(chain, batch, order), batch.counted_rows
+    size = total.covariances.shape[1]
+    different = np.unique(monomial_positions(size, order), return_index=True)[1]
+    step = block_rows(chain.n_inputs**order)
+    for begin in range(0, counted.shape[0], step):
+        rows = counted[begin : begin + step]
+        tensors = at(rows)[-1]
+        if projection is not None:
+            tensors = apply_to_modes(tensors, projection.T, order)
+        entries = tensors.reshape(rows.shape[0], -1)[:, different]
+        weights = np.ones(rows.shape[0]) if batch.weights is None else batch.weights[rows]
+        values = np.column_stack((outputs[rows], np.ones(rows.shape[0]))) * weights[:, np.newaxis]
+        total.counts[0] += weights.sum()
+        total.output_sums[0] += values[:, :-1].sum(axis=0)
+        total.sums[0][:, : different.size] += values.T @ entries
+    return total
+
+
 def cross_moment(
-    chain: HermiteLaw,
+    chain: object,
     X: object,
     Y: object,
     order: int,
     *,
     lengths: ArrayLike | None = None,
     centre: bool = True,
+    control: bool | None = None,
 ) -> Array:
     r"""Score moment T = E[y_t (x) S_m(t)], averaged over all steps.
 
@@ -233,8 +272,10 @@ def cross_moment(
 
     Parameters
     ----------
-    chain : HermiteLaw
-        Law of the inputs.
+    chain : HermiteLaw, DerivativeLaw, callable or arrays
+        Law of the inputs; or scores of your own: a function from the inputs of one sequence,
+        (n_steps, n_inputs), to the scores of its steps (for orders 1 and 2, see `ScoreFunction`);
+        S_1 of the data, in the form of `X`, for order 1; or a tuple (S_1, S_2, ..) up to `order`.
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
     order : int
@@ -243,6 +284,11 @@ def cross_moment(
         Steps of each sequence, for flat arrays.
     centre : bool, default True
         Centre the outputs (see `CrossMoment.finalize`).
+    control : bool, optional
+        Whether a polynomial of the inputs of degree m, fitted to the outputs, is a control variate:
+        its own moment is known without scores, and only its residual is averaged (:eq:`rounds`).
+        Right wherever the plain average is, with less noise by as much as the polynomial explains.
+        By default it is taken unless the law is Gaussian, whose own path is the plain average.
 
     Returns
     -------
@@ -253,7 +299,7 @@ def cross_moment(
     TypeError
         If `chain` is no input law, or `order` no integer.
     LawError
-        If the law does not declare Hermite score tensors of this order, exact at the ends.
+        If the law does not declare score tensors of this order, exact at the ends.
     ValueError
         If `order` < 1, or the data do not fit the chain.
 
@@ -278,12 +324,20 @@ def cross_moment(
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
     purpose = "cross_moment(chain, X, Y, order)"
-    require(chain, order=order, hermite=True, edges=True, digits=True, purpose=purpose)
+    if any(hasattr(each, "capabilities") for each in (X, Y)):
+        raise TypeError(f"`chain` is a {type(chain).__name__}, and a law came later: {purpose}")
     data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
+    given = as_law(chain, n_inputs=data.n_inputs, lengths=data.lengths)
+    law = require(given, order=order, tensors=order > 1, edges=True, digits=True, purpose=purpose)
     if data.Y is None:
         raise ValueError("`Y` is missing: a cross moment needs outputs")
-    if data.n_inputs != chain.n_inputs:
-        raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {chain.n_inputs}")
-    function = partial(cross_moment_sums, chain=chain, order=order)
-    sums = Engine().run(function, Source.around(data, *chain.context))
-    return sums.finalize(centre=centre)
+    if data.n_inputs != law.n_inputs:
+        raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {law.n_inputs}")
+    scored = with_metric(law, np.eye(law.n_inputs))
+    function = partial(cross_moment_sums, chain=scored, order=order)
+    source = Source.around(data, *law.context)
+    if not (not law.capabilities.hermite if control is None else control):
+        return Engine().run(function, source).finalize(centre=centre)
+    known, residuals = control_variate(source, order)
+    sums = Engine().run(partial(function, targets=residuals), source)
+    return known + sums.finalize(centre=centre)

@@ -18,7 +18,7 @@ from gloree._arrays import like
 from gloree._brief import Brief
 from gloree._monomials import n_monomials
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, InputLaw, require
+from gloree.chains import HermiteLaw, InputLaw, require, with_metric
 from gloree.moments._coordinates import Coordinates, Whitening, score_coordinates
 from gloree.moments._cross import CrossMoment, cross_moment_sums
 from gloree.moments._regression import (
@@ -105,11 +105,14 @@ class FirstMomentEstimator(Protocol):
     regression : bool, default True
         Whether it comes from a regression: its Gram matrix takes n_features^2 numbers, and part of
         the rows is enough. Otherwise it is an average of products over all rows.
+    hermite : bool, default True
+        Whether the score tensors of that law have to be Hermite tensors.
     """
 
     name: str
     uses_scores: bool = False
     regression: bool = True
+    hermite: bool = True
 
     def n_features(self, n_directions: int, degree: int) -> int:
         """Numbers that are averaged for each output; cost and rows are planned from them."""
@@ -225,14 +228,18 @@ class ScoreMoment(FirstMomentEstimator):
     name = "score"
     uses_scores = True
     regression = False
+    hermite = False
 
     def n_features(self, n_directions: int, degree: int) -> int:
         """Different entries of the score tensors of orders l, l - 2, .."""
         return sum(n_monomials(n_directions, m) for m in range(degree, -1, -2))
 
     def bind(self, degree: int, whitening: Whitening, law: InputLaw | None) -> BoundMoment:
-        """Moment with the scores of a Hermite law, in coordinates that make its noise white."""
-        known = _hermite(law, degree, "moment='score'")
+        """Moment with the scores of a law, in coordinates that make its noise (nearly) white."""
+        if law is None:
+            raise ValueError("moment='score' needs an input law, and there is none")
+        found = require(law, order=degree, tensors=True, purpose="moment='score'")
+        known = with_metric(found, whitening.inverse @ whitening.inverse.T)
         coordinates = score_coordinates(known.precision_blocks(0)[0])
         return _BoundScore(ScoreResidual(coordinates, known, degree), coordinates)
 

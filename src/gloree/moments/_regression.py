@@ -292,6 +292,35 @@ class RegressionSolver(Brief):
         return np.maximum(left, 0.0)
 
 
+def control_variate(source: Source, order: int) -> tuple[Array, Callable[[Batch], Array]]:
+    """Polynomial of the inputs fitted to the outputs: its moment of `order`, and its residuals.
+
+    The moment, (n_outputs, n_inputs, .., n_inputs), is the average derivative of the polynomial in
+    the coordinates of the inputs. Residuals are a function of batches, of shape (n_rows,
+    n_outputs).
+    """
+    engine = Engine()
+    law = engine.run(partial(lag_moments, order=0), source).finalize()
+    whitening = Whitening.from_covariance(law.mean, law.covariance)
+    features = RegressionFeatures(whitening, order)
+    sums = engine.run(partial(regression_sums, features=features), source)
+    solver = RegressionSolver.from_sums(features, sums)
+    coefficients = solver.coefficients(sums)
+
+    def residuals(batch: Batch) -> Array:
+        rows = np.arange(batch.n_rows)
+        fitted = np.empty((rows.shape[0], coefficients.shape[1]))
+        step = block_rows(features.size)
+        for begin in range(0, rows.shape[0], step):
+            chosen = rows[begin : begin + step]
+            phi = to_host(features.evaluate(batch, chosen, None))
+            fitted[chosen] = phi.T @ coefficients
+        left: Array = to_host(batch.targets) - fitted
+        return left
+
+    return apply_to_modes(features.tensor(coefficients), whitening.matrix.T, order), residuals
+
+
 def regression_moment(
     X: object,
     Y: object,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._arrays import to_host
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, InputLaw, require
+from gloree.chains import HermiteLaw, as_law, require, with_metric
 from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, top_degree
@@ -24,7 +26,7 @@ AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 def estimate(
-    chain: InputLaw | None,
+    chain: object,
     X: object,
     Y: object,
     model: AnyNetwork,
@@ -45,8 +47,9 @@ def estimate(
 
     Parameters
     ----------
-    chain : InputLaw or None
-        Law of the inputs (not used by ``least-squares``).
+    chain : InputLaw, callable, arrays or None
+        Law of the inputs (not used by ``least-squares``), or scores in its place, as in
+        `gloree.moments.cross_moment`.
     X, Y : array or list
         Inputs and outputs (see `gloree.sequences.as_sequences`).
     model : IORNN or BRNN
@@ -91,13 +94,23 @@ def estimate(
             f"RecurrenceEstimator, got {method!r}"
         )
     estimator = RECURRENCES[method] if isinstance(method, str) else method
+    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
     law: HermiteLaw | None = None
     if estimator.uses_scores:
         order = estimator.score_order(top_degree(model)[0])
         purpose = f"method={estimator.name!r}"
-        law = require(chain, order=order, hermite=True, edges=True, purpose=purpose)
+        given = as_law(chain, n_inputs=data.n_inputs, lengths=data.lengths)
+        known = require(
+            given,
+            order=order,
+            hermite=estimator.hermite,
+            tensors=True,
+            edges=True,
+            purpose=purpose,
+        )
+        law = with_metric(known, np.cov(to_host(data.X).T).reshape([data.n_inputs] * 2))
     estimator.check(model, bidirectional=model.n_forward < model.n_hidden)
-    engine, source = Engine(), Source(as_sequences(X, Y, lengths=lengths, keep_tensors=True))
+    engine, source = Engine(), Source(data)
     free = FreeWeights(bias=bias, unit_bias=bias)
 
     def change(model: Network) -> WeightChange:

@@ -128,10 +128,13 @@ class RecurrenceEstimator(Protocol):
         Shown in reports and messages.
     uses_scores : bool
         Whether `sums` needs the law of the inputs; False by default.
+    hermite : bool
+        Whether the score tensors of that law have to be Hermite tensors; True by default.
     """
 
     name: str
     uses_scores: bool = False
+    hermite: bool = True
 
     def check(self, model: Network, *, bidirectional: bool = False) -> None:
         """Raise ValueError, naming the estimator, for a network that it cannot serve.
@@ -241,6 +244,7 @@ class Instrument(RecurrenceEstimator):
 
     name = "instrument"
     uses_scores = True
+    hermite = False
 
     def score_order(self, degree: int) -> int:
         """Return l - 1."""

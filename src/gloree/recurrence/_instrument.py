@@ -8,11 +8,12 @@ from math import factorial
 import numpy as np
 
 from gloree._arrays import beside, index, like, namespace, ones, rows_where, take_rows, to_host
+from gloree._monomials import block_rows
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw
+from gloree.chains import HermiteLaw, law_derivatives
 from gloree.models import Network
 from gloree.recurrence._contraction import Contraction, ridge_solve, solve_overlap_rows, top_degree
-from gloree.score_functions import hermite_along
+from gloree.score_functions import hermite_along, scores_along
 from gloree.sequences import Array, Batch
 from gloree.states import States, residual_rows, run_states
 
@@ -44,9 +45,13 @@ def pseudo_observations(
     are right.
     """
     degree, leading = top_degree(model)
+    signal = residuals @ like(residuals, contraction.outputs.T)
+    if not chain.capabilities.hermite and degree > 2:
+        found = _pseudo_observations_of(batch, chain, to_host(signal), contraction, degree)
+        scaled: Array = like(residuals, found / (factorial(degree) * leading))
+        return scaled
     scores = chain.scores(batch)
     types, covariances = chain.boundary_types(batch), chain.precision_blocks(0)
-    signal = residuals @ like(residuals, contraction.outputs.T)
     p: Array = namespace(signal).empty_like(signal)
     for boundary_type in np.unique(types):
         rows = index(signal, rows_where(types == boundary_type))
@@ -56,6 +61,23 @@ def pseudo_observations(
         moments = take_rows(signal, rows) * along
         p[rows] = solve_overlap_rows(contraction.overlap[boundary_type], moments)
     p /= factorial(degree) * leading
+    return p
+
+
+def _pseudo_observations_of(
+    batch: Batch, chain: HermiteLaw, signal: Array, contraction: Contraction, degree: int
+) -> Array:
+    """Psi^-1 [(B r_t) o S_{l-1}(D, .., D)] for score tensors that are not Hermite, (n_rows, k).
+
+    Rows that do not count are zero: they may lack the neighbours that a score needs.
+    """
+    at, counted = law_derivatives(chain, batch, degree - 1), batch.counted_rows
+    D, p = contraction.inputs[0], np.zeros_like(signal)
+    step = block_rows(chain.n_inputs ** (degree - 1))
+    for begin in range(0, counted.shape[0], step):
+        rows = counted[begin : begin + step]
+        moments = signal[rows] * scores_along(at(rows), D)
+        p[rows] = solve_overlap_rows(contraction.overlap[0], moments)
     return p
 
 

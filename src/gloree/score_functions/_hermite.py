@@ -116,19 +116,19 @@ def mixed_hermite(
             return np.ones(first.shape[0])
         # The new axis is put first among those of its part: always in front of the array.
         vector, own = (first, first_covariance) if a else (second, second_covariance)
-        result = _outer(vector, tensor(a - 1, b) if a else tensor(0, b - 1))
+        result = outer(vector, tensor(a - 1, b) if a else tensor(0, b - 1))
         for r in range(a - 1 if a else b - 1):
             smaller = tensor(a - 2, b) if a else tensor(0, b - 2)
-            result -= np.moveaxis(_outer(own, smaller), 2, 2 + r)
+            result -= np.moveaxis(outer(own, smaller), 2, 2 + r)
         for r in range(b if a else 0):
-            paired = _outer(cross_covariance, tensor(a - 1, b - 1))
+            paired = outer(cross_covariance, tensor(a - 1, b - 1))
             result -= np.moveaxis(paired, 2, 1 + a + r)
         return result
 
     return tensor(*orders)
 
 
-def _outer(left: Array, right: Array) -> Array:
+def outer(left: Array, right: Array) -> Array:
     """Outer product of the trailing axes, row by row."""
     a = left.reshape(left.shape + (1,) * (right.ndim - 1))
     return np.asarray(a * right.reshape(right.shape[:1] + (1,) * (left.ndim - 1) + right.shape[1:]))

@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import column_sums, contiguous, like, room, rows_where, take_rows, to_host
-from gloree._brief import Brief
+from gloree._arrays import (
+    column_sums,
+    contiguous,
+    index,
+    like,
+    room,
+    rows_where,
+    take_rows,
+    to_host,
+)
 from gloree._monomials import block_rows, symmetric_powers
 from gloree._sums import Sums
-from gloree.chains import GaussianVAR, HermiteLaw, lag_moments, require
+from gloree.chains import (
+    GaussianVAR,
+    HermiteLaw,
+    ScoreArrays,
+    as_law,
+    lag_moments,
+    require,
+    with_metric,
+)
 from gloree.engine import Engine, Source
+from gloree.score_functions._boundaries import boundaries_of, second_terms
+from gloree.score_functions._first_order import first_order_check
 from gloree.score_functions._hermite import check_order
-from gloree.score_functions._verdict import EdgeCheck, ScoreCheck, judge
+from gloree.score_functions._verdict import EdgeCheck, NeighbourDefect, ScoreCheck, judge
+from gloree.score_functions._whitening import SymmetricWhitening, jackknife_variance
 from gloree.sequences import Array, Batch, IntArray, as_sequences
-
-
-@dataclass(frozen=True)
-class SymmetricWhitening(Brief):
-    """Coordinates in which the inputs have unit covariance, or some of these coordinates.
-
-    Attributes
-    ----------
-    centre : ndarray of shape (n_inputs,)
-        Mean of the inputs.
-    inputs : ndarray of shape (n_checked, n_inputs)
-        Rows of W, the symmetric inverse square root of Cov(x): x~ = W (x - centre).
-    scores : ndarray of shape (n_checked, n_inputs)
-        Rows of W^-T: the score of x~ is s~ = W^-T s.
-    """
-
-    centre: Array
-    inputs: Array
-    scores: Array
-
-    @classmethod
-    def from_moments(
-        cls, mean: Array, covariance: Array, max_inputs: int | None = None
-    ) -> SymmetricWhitening:
-        """Build from mean and covariance, with at most `max_inputs` coordinates, evenly spread."""
-        values, vectors = np.linalg.eigh(covariance)
-        if values[0] <= np.finfo(np.float64).eps * values[-1]:
-            raise ValueError(
-                f"the covariance of the inputs is singular (eigenvalues {values[0]:.3g} to "
-                f"{values[-1]:.3g}): leave out constant or collinear columns"
-            )
-        n_inputs, root = mean.shape[0], np.sqrt(values)
-        n_checked = n_inputs if max_inputs is None else min(max_inputs, n_inputs)
-        checked = np.round(np.linspace(0, n_inputs - 1, n_checked)).astype(np.int64)
-        inputs, scores = (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
-        return cls(mean.copy(), inputs[checked], scores[checked])
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,8 @@ class SteinStatistic(Sums):
     `block` steps of a sequence share a group of `counts` rows. `tensor_sums` and `square_sums`,
     (n_groups, n_pairs), are sums of vech S_2~ and vech x~ x~^T, `products` of their outer products;
     `boundary_counts`, `_scores` and `_products` are the steps of every boundary type and their sums
-    of s and s s^T, `input_products` the sum of s (x - centre)^T over all steps.
+    of s, of s s^T and (where the law is not Hermite) of -D_2, `input_products` the sum of
+    s (x - centre)^T over all steps.
     """
 
     block: int = field(metadata={"setting": True})
@@ -76,6 +61,7 @@ class SteinStatistic(Sums):
     boundary_counts: Array
     boundary_scores: Array
     boundary_products: Array
+    boundary_curvatures: Array
     input_products: Array
 
     @classmethod
@@ -83,14 +69,17 @@ class SteinStatistic(Sums):
         cls, chain: HermiteLaw, whitening: SymmetricWhitening, *, n_groups: int, block: int
     ) -> SteinStatistic:
         """Return the statistic of no data."""
-        k, d, types = whitening.inputs.shape[0], chain.n_inputs, chain.n_boundary_types
+        k, d, types = whitening.inputs.shape[0], chain.n_inputs, boundaries_of(chain).n_types
         pairs = (n_groups, k * (k + 1) // 2)
         groups = map(np.zeros, ((n_groups,), pairs, pairs, (*pairs, pairs[1])))
-        ends = map(np.zeros, ((types,), (types, d), (types, d, d), (d, d)))
+        ends = map(np.zeros, ((types,), (types, d), (types, d, d), (types, d, d), (d, d)))
         return cls(block, *groups, *ends)
 
-    def finalize(self, chain: HermiteLaw) -> ScoreCheck:
-        """Compute the check; a ValueError if fewer than two groups hold data."""
+    def finalize(self, chain: HermiteLaw, neighbours: Sequence[SteinStatistic] = ()) -> ScoreCheck:
+        """Compute the check; a ValueError if fewer than two groups hold data.
+
+        `neighbours` are the statistics of other lags, of which the check then has the defect too.
+        """
         used = np.flatnonzero(self.counts > 0)
         if used.size < 2:
             raise ValueError(
@@ -102,24 +91,20 @@ class SteinStatistic(Sums):
         i, j = np.triu_indices(n_checked)
         target = np.where(i == j, 2.0, 1.0)  # the diagonal of C
         norm = float(np.linalg.norm(target))
-        sums = self.counts, self.tensor_sums, self.square_sums, self.products
-        totals = [each.sum(axis=0) for each in sums]
-        whole = _covariance(*totals)
-        left_out = np.array(
-            [_covariance(*(t - s[g] for t, s in zip(totals, sums, strict=True))) for g in used]
-        )
-        variance = _jackknife_variance(left_out)
+        whole, left_out = self._covariances(used)
+        variance = jackknife_variance(left_out)
         noise = float(np.sqrt(variance.sum())) / norm
         defect = float(np.linalg.norm(whole - np.diag(target))) / norm
         defects = np.linalg.norm(left_out - np.diag(target), axis=(1, 2)) / norm
-        defect_error = float(np.sqrt(_jackknife_variance(defects)))
+        defect_error = float(np.sqrt(jackknife_variance(defects)))
         excess = float(np.sqrt(max(defect**2 - noise**2, 0.0)))
         radius = _iteration_radius(whole, target)
         radii = np.array([_iteration_radius(q, target) for q in left_out])
-        radius_error = float(np.sqrt(_jackknife_variance(radii)))
+        radius_error = float(np.sqrt(jackknife_variance(radii)))
         count = float(self.boundary_counts.sum())
+        beside = NeighbourDefect.largest([each._neighbour(norm) for each in neighbours])
         return ScoreCheck(
-            status=judge(excess, defect_error, noise, radius, radius_error),
+            status=judge(excess, defect_error, noise, radius, radius_error, beside),
             defect=excess,
             defect_raw=defect,
             defect_error=defect_error,
@@ -135,17 +120,43 @@ class SteinStatistic(Sums):
             edges=self._edges(chain),
             input_slope=self.input_products / count,
             chain=repr(chain),
+            neighbours=beside,
         )
 
+    def _covariances(self, used: IntArray) -> tuple[Array, Array]:
+        """Covariance of S_2 and x~ x~^T, and the same without each of the groups."""
+        sums = self.counts, self.tensor_sums, self.square_sums, self.products
+        totals = [each.sum(axis=0) for each in sums]
+        left_out = np.array(
+            [_covariance(*(t - s[g] for t, s in zip(totals, sums, strict=True))) for g in used]
+        )
+        return _covariance(*totals), left_out
+
+    def _neighbour(self, norm: float) -> NeighbourDefect | None:
+        """Defect of the statistic of another lag, whose expected covariance is zero."""
+        used = np.flatnonzero(self.counts > 0)
+        if used.size < 2:
+            return None
+        whole, left_out = self._covariances(used)
+        noise = float(np.sqrt(jackknife_variance(left_out).sum())) / norm
+        raw = float(np.linalg.norm(whole)) / norm
+        sizes = np.linalg.norm(left_out, axis=(1, 2)) / norm
+        error = float(np.sqrt(jackknife_variance(sizes)))
+        return NeighbourDefect(float(np.sqrt(max(raw**2 - noise**2, 0.0))), error, noise)
+
     def _edges(self, chain: HermiteLaw) -> tuple[EdgeCheck, ...]:
-        covariances, counts = chain.precision_blocks(0), self.boundary_counts
+        law, counts = boundaries_of(chain), self.boundary_counts
+        curvatures = (
+            self.boundary_curvatures / np.maximum(counts, 1e-300)[:, np.newaxis, np.newaxis]
+        )
+        expected = law.covariances if chain.capabilities.hermite else curvatures
         return tuple(
             EdgeCheck(
-                name=chain.boundary_name(int(boundary_type)),
+                name=law.name(int(boundary_type)),
                 n_steps=round(float(counts[boundary_type])),
                 mean=self.boundary_scores[boundary_type] / counts[boundary_type],
                 covariance=self.boundary_products[boundary_type] / counts[boundary_type],
-                expected=covariances[boundary_type],
+                expected=expected[boundary_type],
             )
             for boundary_type in np.flatnonzero(counts > 0)
         )
@@ -158,6 +169,7 @@ def stein_statistic(
     *,
     n_groups: int = 20,
     block: int = 2**40,
+    lag: int = 0,
 ) -> SteinStatistic:
     """Sums behind the Stein defect over one batch: the map of a pass.
 
@@ -165,26 +177,36 @@ def stein_statistic(
     ----------
     batch : Batch
         Segments cut out of a sequence must carry `chain.context` rows on either side.
-    chain : HermiteLaw
+    chain : HermiteLaw or DerivativeLaw
     whitening : SymmetricWhitening
         The same for all batches.
     n_groups, block : int
         Groups for the jackknife: step t of sequence i is in group (i + t // block) mod n_groups,
         however the data are cut.
+    lag : int, default 0
+        S_2 of step t is multiplied with x~ x~^T of step t - lag, over the steps t that have one in
+        the batch. At any lag but 0 the expected covariance is zero.
 
     Notes
     -----
     Time O(n_rows n_checked^4 / 4), memory O(n_groups n_checked^4 / 4).
     """
+    law = boundaries_of(chain)
     sums = SteinStatistic.identity(chain, whitening, n_groups=n_groups, block=block)
     counted = batch.counted_rows
-    scores = take_rows(chain.scores(batch), batch.counted)
-    inputs = take_rows(batch.X, batch.counted) - like(batch.X, whitening.centre)
-    types, covariances = chain.boundary_types(batch)[counted], chain.precision_blocks(0)
+    if lag:
+        there = batch.local[counted] >= lag if lag > 0 else batch.local_after[counted] >= -lag
+        counted = counted[there]
+    where = batch.counted if not lag else index(batch.X, counted)
+    scores = take_rows(chain.scores(batch), where)
+    centre = like(batch.X, whitening.centre)
+    inputs = take_rows(batch.X, where) - centre
+    others = inputs if not lag else take_rows(batch.X, index(batch.X, counted - lag)) - centre
+    types, covariances = law.types(batch)[counted], law.covariances
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
     weighted = scores if batch.weights is None else scores * like(scores, weights)[:, np.newaxis]
 
-    boundary_counts = _count(types, weights, chain.n_boundary_types)
+    boundary_counts = _count(types, weights, law.n_types)
     for boundary_type in np.flatnonzero(boundary_counts):
         rows = rows_where(types == boundary_type)
         part = take_rows(weighted, rows)
@@ -193,15 +215,21 @@ def stein_statistic(
 
     i, j = np.triu_indices(whitening.inputs.shape[0])
     expected = (whitening.scores @ covariances @ whitening.scores.T)[:, i, j]
+    second = None
+    if not chain.capabilities.hermite:
+        second, curvatures = second_terms(batch, chain, whitening, counted, types, weights)
+        sums.boundary_curvatures[:] = curvatures
     white_scores = scores @ like(scores, whitening.scores.T)
-    white_inputs = inputs @ like(inputs, whitening.inputs.T)
+    white_inputs = others @ like(inputs, whitening.inputs.T)
     steps = batch.local + np.repeat(batch.first_step, batch.lengths)
     groups = (np.repeat(batch.sequence, batch.lengths) + steps // block)[counted] % n_groups
     for group, rows in _grouped(groups, block_rows(i.size, room(scores))):
         tensors = symmetric_powers(contiguous(take_rows(white_scores, rows).T), 2)
         squares = symmetric_powers(contiguous(take_rows(white_inputs, rows).T), 2)
+        if second is not None:  # S_2 = s s^T + D_2, with a second term of its own in every row
+            tensors += like(scores, second[:, rows])
         # S_2 = s s^T - K: the second term is taken off the sums
-        of_type = np.zeros((chain.n_boundary_types, rows.shape[0]))
+        of_type = np.zeros((law.n_types, rows.shape[0]))
         of_type[types[rows], np.arange(rows.shape[0])] = weights[rows]
         own_weights = like(scores, weights[rows])
         if batch.weights is not None:
@@ -237,13 +265,6 @@ def _covariance(count: Array, left: Array, right: Array, products: Array) -> Arr
     return np.asarray(products / count - np.outer(left / count, right / count))
 
 
-def _jackknife_variance(left_out: Array) -> Array:
-    """Variance of an estimate, entry by entry, from its values without each of the groups."""
-    n_groups = left_out.shape[0]
-    spread = left_out - left_out.mean(axis=0)
-    return np.asarray((n_groups - 1) / n_groups * (spread**2).sum(axis=0))
-
-
 def _iteration_radius(covariance: Array, target: Array) -> float:
     """Spectral radius of I - Q C^-1."""
     error = np.eye(target.shape[0]) - covariance / target
@@ -253,7 +274,7 @@ def _iteration_radius(covariance: Array, target: Array) -> float:
 def check_score(
     X: object,
     *,
-    chain: HermiteLaw | None = None,
+    chain: object = None,
     lengths: ArrayLike | None = None,
     order: int = 1,
     max_inputs: int | None = 16,
@@ -268,14 +289,16 @@ def check_score(
     equals C = diag(2 on squares, 1 on products) by Stein's identity, whatever the inputs' law,
     if s is their score. The *Stein defect* is |Q - C| / |C|, and rho the spectral radius of
     I - Q C^-1, the factor by which residual rounds with this score shrink an error.
-    See :eq:`stein-defect` and :eq:`rho-iteration`.
+    See :eq:`stein-defect` and :eq:`rho-iteration`. The covariance of S_2 with x~ x~^T of the steps
+    before and after has to be zero: what a chain that has the right law of single steps and the
+    wrong one of transitions fails.
 
     Parameters
     ----------
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
-    chain : HermiteLaw, optional
-        The law to check, which need not be exact at the ends of sequences; by default a
-        `GaussianVAR` that is fitted to `X`.
+    chain : HermiteLaw, DerivativeLaw, callable or arrays, optional
+        The law to check, which need not be exact at the ends of sequences, or scores in its place
+        (as in `gloree.moments.cross_moment`); by default a `GaussianVAR` that is fitted to `X`.
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`.
     order : int, default 1
@@ -293,7 +316,7 @@ def check_score(
     Raises
     ------
     TypeError, LawError
-        If `chain` is no input law, or its score tensors of order 2 are not Hermite tensors.
+        If `chain` is no input law, or has no score tensors of order 2.
     NonStationaryChainError, ValueError
         See `GaussianVAR.fit`.
 
@@ -303,10 +326,12 @@ def check_score(
     converged in 19 of 19 cases; between .3 and .45, in 8 of 9; above, in none of 58 (rho of 1.6 and
     more). A larger defect with rho below .75 is called doubtful: for one and the same marginal law
     the defect grows as inputs get fewer. The verdict uses the defect with the noise floor taken
-    off. Least squares makes the mean of s, E[s x^T] and E[s s^T] of interior steps right for any
-    inputs; those of first and last steps tell more.
+    off. Scores of order 1 alone (an array) are checked by E[s_i x_j x_k x_l] and the derivatives of
+    these monomials, on the same scale, and have no rho. Least squares makes the mean of s,
+    E[s x^T] and E[s s^T] of interior steps right for any inputs; those of first and last steps
+    tell more.
 
-    Two passes. Time O(n_rows (n_inputs^2 + n_checked^4 / 4)), memory O(n_groups n_checked^4 / 4).
+    Four passes. Time O(n_rows (n_inputs^2 + n_checked^4 / 4)), memory O(n_groups n_checked^4 / 4).
 
     Examples
     --------
@@ -322,19 +347,31 @@ def check_score(
     n_groups = check_order(n_groups, "n_groups", minimum=2)
     if max_inputs is not None:
         max_inputs = check_order(max_inputs, "max_inputs")
-    if chain is not None:
-        require(chain, order=2, hermite=True, purpose="`check_score`")
     data, engine = as_sequences(X, lengths=lengths, keep_tensors=True), Engine()
+    if chain is not None:
+        given = as_law(chain, n_inputs=data.n_inputs, lengths=data.lengths)
+        if isinstance(given, ScoreArrays) and len(given.tensors) == 1:
+            return first_order_check(data, given, max_inputs=max_inputs, n_groups=n_groups)
+        law = require(given, order=2, tensors=True, purpose="`check_score`")
+        if law.n_inputs != data.n_inputs:
+            raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {law.n_inputs}")
     order = check_order(order, "order", minimum=0) if chain is None else 0
     source = Source.around(data, before=order, after=0)
     moments = engine.run(partial(lag_moments, order=order), source)
-    if chain is None:
-        chain = GaussianVAR.from_moments(moments)
     summary = moments.finalize()
+    scored: HermiteLaw
+    if chain is None:
+        scored = GaussianVAR.from_moments(moments)
+    else:
+        scored = with_metric(law, summary.covariance)
     whitening = SymmetricWhitening.from_moments(summary.mean, summary.covariance, max_inputs)
     # Four blocks of a single long sequence for each group; blocks should outlast its memory.
     block = max(data.n_rows // (4 * n_groups), 8)
     function = partial(
-        stein_statistic, chain=chain, whitening=whitening, n_groups=n_groups, block=block
+        stein_statistic, chain=scored, whitening=whitening, n_groups=n_groups, block=block
     )
-    return engine.run(function, Source.around(data, *chain.context)).finalize(chain)
+    around = Source.around(data, *(max(each, 1) for each in scored.context))
+    neighbours = []
+    if data.longest > 1:
+        neighbours = [engine.run(partial(function, lag=lag), around) for lag in (1, -1)]
+    return engine.run(function, Source.around(data, *scored.context)).finalize(scored, neighbours)

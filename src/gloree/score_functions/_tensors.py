@@ -7,7 +7,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.chains import HermiteLaw, InputLaw, require
+from gloree._monomials import block_rows
+from gloree.chains import DerivativeLaw, HermiteLaw, InputLaw, require
+from gloree.score_functions._bell import score_tensors
 from gloree.score_functions._hermite import check_order, hermite_tensor, mixed_hermite
 from gloree.sequences import Array, IntArray, Sequences, as_sequences
 
@@ -33,7 +35,8 @@ def partial_score(
     Parameters
     ----------
     chain : InputLaw
-        Law of the inputs; a `HermiteLaw`, such as `GaussianVAR`, for orders above 1.
+        Law of the inputs; for orders above 1 a `HermiteLaw`, such as `GaussianVAR`, or a
+        `DerivativeLaw`, such as `NonlinearAR`.
     X : array of shape (n_sequences, n_steps, n_inputs), or any form `as_sequences` accepts
     order : int, default 1
         m.
@@ -54,14 +57,15 @@ def partial_score(
         If the result would exceed `memory_limit`; the message says its size.
     TypeError, LawError
         If `chain` is no input law, or does not declare exact scores at the ends of sequences and,
-        above order 1, Hermite score tensors of this order.
+        above order 1, score tensors of this order.
     ValueError
         If `order` is below 1 or `X` does not fit the chain.
 
     Notes
     -----
     For a Gaussian law S_m is the Hermite tensor of s_t with covariance K_t, such as
-    S_2 = s s^T - K. Time and memory O(n_rows n_inputs^m): meant for small sizes, teaching and
+    S_2 = s s^T - K; for others it is a Bell polynomial of derivatives (`score_tensors`). Time and
+    memory O(n_rows n_inputs^m): meant for small sizes, teaching and
     tests. Moments never build it.
 
     References
@@ -84,9 +88,15 @@ def partial_score(
     """
     order = check_order(order, "order")
     purpose = f"`partial_score` of order {order}"
-    require(chain, order=order, hermite=order > 1, edges=True, digits=True, purpose=purpose)
+    require(chain, order=order, tensors=order > 1, edges=True, digits=True, purpose=purpose)
     data = _within(memory_limit, as_sequences(X, lengths=lengths), chain.n_inputs**order)
     batch = data.whole()
+    if order > 1 and not chain.capabilities.hermite:
+        at = score_tensors(cast("DerivativeLaw", chain), batch, order)
+        step = block_rows(chain.n_inputs**order)
+        blocks = np.split(np.arange(batch.n_rows), range(step, batch.n_rows, step))
+        joined: Array | list[Array] = data.restore(np.concatenate([at(b)[-1] for b in blocks]))
+        return joined
     scores = chain.scores(batch)
     if order > 1:
         law = cast("HermiteLaw", chain)

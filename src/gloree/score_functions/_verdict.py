@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +77,31 @@ class EdgeCheck(Brief):
 
 
 @dataclass(frozen=True)
+class NeighbourDefect(Brief):
+    """Covariance of S_2 with squares of the step before or after, over that with its own step.
+
+    Attributes
+    ----------
+    defect : float
+        The larger one, noise taken off; expected zero.
+    error : float
+        Standard error of it.
+    noise : float
+        What it would be from noise alone.
+    """
+
+    defect: float
+    error: float
+    noise: float
+
+    @classmethod
+    def largest(cls, found: Sequence[NeighbourDefect | None]) -> NeighbourDefect | None:
+        """Return the one of largest defect, or None if there is none."""
+        known = [each for each in found if each is not None]
+        return max(known, key=lambda each: each.defect) if known else None
+
+
+@dataclass(frozen=True)
 class ScoreCheck(Brief):
     """Whether the score of a law fits inputs: the result of `check_score`; print it for a table.
 
@@ -103,6 +129,9 @@ class ScoreCheck(Brief):
         E[s (x - E x)^T]; expected the identity.
     chain : str
         The chain checked.
+    neighbours : NeighbourDefect or None
+        Whether the score is uncorrelated with squares of the steps before and after; None if that
+        was not looked at.
     """
 
     status: Status
@@ -120,6 +149,7 @@ class ScoreCheck(Brief):
     edges: tuple[EdgeCheck, ...]
     input_slope: Array
     chain: str
+    neighbours: NeighbourDefect | None = None
 
     @property
     def verdict(self) -> str:
@@ -133,6 +163,14 @@ class ScoreCheck(Brief):
             )
         return VERDICTS[self.status]
 
+    def _beside(self) -> list[str]:
+        if self.neighbours is None:
+            return []
+        return [
+            f"  with steps beside   {self.neighbours.defect:6.3f} +- {self.neighbours.error:.3f}   "
+            f"(0 expected; floor {self.neighbours.noise:.3f})"
+        ]
+
     def __str__(self) -> str:
         checked = "" if self.n_checked == self.n_inputs else f" ({self.n_checked} of them checked)"
         slope = np.linalg.norm(self.input_slope - np.eye(self.n_inputs)) / np.sqrt(self.n_inputs)
@@ -144,6 +182,7 @@ class ScoreCheck(Brief):
             f"floor {self.noise_floor:.3f})",
             f"  rho(I - Q C^-1)     {self.radius:6.3f} +- {self.radius_error:.3f}   "
             f"(< 1 needed; about {self.radius_noise:.3f} from noise alone)",
+            *self._beside(),
             "  score by boundary type     steps   |mean| in s.e.   |E[ss^T] - K|/|K| (by chance)",
         ]
         for edge in self.edges:
@@ -170,18 +209,45 @@ class ScoreCheck(Brief):
         return html_page(f"Stein's identity for {self.chain}", self.verdict, table)
 
 
-def judge(excess: float, error: float, noise: float, radius: float, radius_error: float) -> Status:
-    """Turn the defect (noise taken off), its error, the noise floor and rho into a verdict."""
+def judge(
+    excess: float,
+    error: float,
+    noise: float,
+    radius: float,
+    radius_error: float,
+    beside: NeighbourDefect | None = None,
+) -> Status:
+    """Turn the defect (noise taken off), its error, the noise floor and rho into a verdict.
+
+    The defect with neighbours is on the same scale, and makes moments wrong in the same measure.
+    """
     # Light tails push the defect past its limit where few inputs make |C| small, and yet
     # contract: all studied laws that failed had a radius well above 1.
     contracts = radius + 2 * radius_error < CONTRACTS
     if excess - 2 * error > DOUBTFUL and not contracts:
         return "fails"
-    if noise > FINE:
+    if beside is not None and beside.defect - 2 * beside.error > DOUBTFUL:
+        return "fails"
+    if noise > FINE or (beside is not None and beside.noise > FINE):
         return "undecided"
     if radius >= 1 or (excess > DOUBTFUL and not contracts):
         return "fails"
-    return "doubtful" if excess > FINE else "fine"
+    off = beside is not None and beside.defect > FINE
+    return "doubtful" if excess > FINE or off else "fine"
+
+
+def judge_alone(
+    excess: float, error: float, noise: float, beside: NeighbourDefect | None
+) -> Status:
+    """Turn the defect and its noise into a verdict where there is no rho."""
+    if excess - 2 * error > DOUBTFUL or (noise <= FINE and excess > DOUBTFUL):
+        return "fails"
+    if beside is not None and beside.defect - 2 * beside.error > DOUBTFUL:
+        return "fails"
+    if noise > FINE or (beside is not None and beside.noise > FINE):
+        return "undecided"
+    off = beside is not None and beside.defect > FINE
+    return "doubtful" if excess > FINE or off else "fine"
 
 
 def _round_up(number: float) -> int:
