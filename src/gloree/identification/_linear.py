@@ -37,7 +37,7 @@ SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-TIME, TIME_ALONE = 0.3, 0.85  # shares of the time for the search, with networks to follow or not
+TIME, TIME_ALONE = 0.45, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
