@@ -278,3 +278,15 @@ def test_records_of_other_channels_are_named():
         quick().fit([u[:, None], np.column_stack((u, u))], [y, y])
     with pytest.raises(ValueError, match=r"`y\[1\]` has shape \(200, 2\)"):
         quick().fit([u, u], [y[:, None], np.column_stack((y, y))])
+
+
+@pytest.mark.parametrize("n_rows", [300, 3000])
+def test_a_response_that_ends_has_its_poles_at_zero(n_rows):
+    """y_t = .5 u_{t-1} + .2 u_{t-2}: a double pole at zero, which no eigenvectors tell apart."""
+    u = np.random.default_rng(0).standard_normal(2 * n_rows)
+    y = np.zeros_like(u)
+    y[1:] += 0.5 * u[:-1]
+    y[2:] += 0.2 * u[:-2]
+    est = SystemIdentifier(n_linear=2, n_nonlinear=0).fit(u[:n_rows], y[:n_rows])
+    assert est.score(u[n_rows:], y[n_rows:], skip=50) > 1.0 - 1e-9
+    assert np.abs(est.report_.poles).max() < 1e-6

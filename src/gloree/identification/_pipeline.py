@@ -105,7 +105,7 @@ def identify(problem: IdentificationProblem) -> Identified:
         else:
             origin = origins[0]
             last = Refitted(end.model, end.model, "")
-        report = _report(problem, fit, origin, linear, network, last, budget, stages.done)
+        report = _report(problem, found, origin, linear, network, last, budget, stages.done)
     split = fit.split.starts
 
     def whole(model: IORNN) -> IORNN:
@@ -207,6 +207,8 @@ def _report(
     records, moments = problem.records, origin.moments
     states = slice(origin.fit.order if network.nonlinear else fit.order)
     poles = np.linalg.eigvals(last.model.recurrent_weights[states, states])
+    if problem.settings.n_nonlinear == 0:
+        poles = fit.system.poles  # the network without windows has none at zero
     directions = moments.directions[-1] if moments.directions else ()
     sizes = {"records": records.n_sequences, "samples": records.n_rows}
     sizes |= {"inputs": records.n_inputs, "outputs": records.n_outputs}
