@@ -32,6 +32,7 @@ from gloree.models import IORNN
 from gloree.sequences import Array
 
 N_STAGES = 6  # stages of an identification, at most
+SEARCH_TIME = 0.93  # share of the time for all stages; the rest is for the tests of residuals
 SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
 EXACT = 0.01  # errors below this share of the outputs' size are alike
 STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
@@ -66,7 +67,7 @@ def identify(problem: IdentificationProblem) -> Identified:
     TooFewSamplesError if no record is long enough.
     """
     settings = problem.settings
-    budget = Budget(problem.engine, settings.max_seconds)
+    budget = Budget(problem.engine, SEARCH_TIME * settings.max_seconds)
     with (
         problem.engine.small_matrices(),
         budget.listening(),
