@@ -112,7 +112,7 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     moved = shifted(records, delays).after(int(delays.max()))
     few = moved.first(SEARCH_ROWS)
     trials = _searched(few, orders, response, ended)
-    chosen, tried = choose(trials, few, ended)
+    chosen, tried = choose(trials, few, ended, followed=not alone)
     rows = records if alone else _training(problem, records)
     rows = shifted(rows, delays).after(int(delays.max()))
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)

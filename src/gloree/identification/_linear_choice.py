@@ -39,6 +39,7 @@ LIMIT_STEPS = 8
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
 MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
+SMALL_LOSS = 1.015  # the same where a network follows, however small the standard error is
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.5  # ratio of errors on long stretches below which slow poles are taken
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
@@ -77,8 +78,13 @@ def choose(
     trials: Sequence[SystemTrial],
     records: WeightedRecords,
     ended: Callable[[], bool] = lambda: False,
+    *,
+    followed: bool = False,
 ) -> tuple[Candidate, list[Candidate]]:
-    """Return the candidate that is taken, and all that were cross-validated."""
+    """Return the candidate that is taken, and all that were cross-validated.
+
+    A smaller order is worth a little error where networks follow.
+    """
     slow = 1.0 - SLOW / max(SHORT, *(len(u) for u in records.u))
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
@@ -102,7 +108,7 @@ def choose(
             judged = [_penalised(each, records) for each in judged]
         if judged:
             tried += judged
-            best.append(_least(judged))
+            best.append(_least(judged, followed))
     chosen = best[0]
     if len(best) > 1:
         stretches = whole_records(records) or contiguous(records)
@@ -136,13 +142,17 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _least(candidates: Sequence[Candidate]) -> Candidate:
-    """The least order whose error is not larger than the least by more than one standard error."""
+def _least(candidates: Sequence[Candidate], followed: bool) -> Candidate:
+    """The least order whose error is not larger than the least by more than one standard error.
+
+    Where networks follow, by more than a small share: of long records every state is significant.
+    """
     best = min(candidates, key=lambda each: float(each.logs.mean()))
     for each in candidates:
         apart = each.logs - best.logs
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
-        if apart.mean() <= min(spread, 2.0 * math.log(MOST_LOSS)):
+        most = min(spread, 2.0 * math.log(MOST_LOSS))
+        if apart.mean() <= max(most, 2.0 * math.log(SMALL_LOSS) if followed else 0.0):
             return each
     return best
 
