@@ -14,7 +14,7 @@ import gloree
 MODULES = ["gloree", *(name for _, name, _ in pkgutil.walk_packages(gloree.__path__, "gloree."))]
 
 
-OPTIONAL = {"torch": "torch", "plotting": "matplotlib", "_csv": "pandas"}
+OPTIONAL = {"torch": "torch", "_log_density": "torch", "plotting": "matplotlib", "_csv": "pandas"}
 
 
 def load(name):

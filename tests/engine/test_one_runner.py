@@ -36,7 +36,7 @@ START = TRUTH.replace(recurrent_weights=0 * TRUTH.recurrent_weights)
 DATA = as_sequences(X, Y)
 
 # per-row maps, not sums: outputs are put together as they come
-MAPS = {"chains/_gaussian_var.py"}
+MAPS = {"chains/_gaussian_var.py", "chains/_markov.py", "chains/_switching.py"}
 
 
 def cut_as_a_fit_cuts():

@@ -290,3 +290,16 @@ def test_a_response_that_ends_has_its_poles_at_zero(n_rows):
     est = SystemIdentifier(n_linear=2, n_nonlinear=0).fit(u[:n_rows], y[:n_rows])
     assert est.score(u[n_rows:], y[n_rows:], skip=50) > 1.0 - 1e-9
     assert np.abs(est.report_.poles).max() < 1e-6
+
+
+def test_spikes_do_not_enter_the_tests_of_residuals():
+    """Rows that the fit leaves out say nothing of what it missed."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(2000)
+    y = lfilter([0.0, 0.5], [1.0, -0.8], u) + 0.05 * rng.standard_normal(2000)
+    clean = SystemIdentifier(n_linear=1, n_nonlinear=0).fit(u, y).report_.residuals
+    y[[300, 1200]] += [40.0, 1e6]
+    with pytest.warns(OutlierWarning):
+        spiked = SystemIdentifier(n_linear=1, n_nonlinear=0).fit(u, y).report_.residuals
+    assert spiked is not None
+    np.testing.assert_allclose(spiked.whiteness, clean.whiteness, atol=0.1)

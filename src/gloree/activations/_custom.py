@@ -9,13 +9,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._brief import Brief
 from gloree.activations._base import Activation, Array, Parity, check_order, deliver
 
 _PARITY_GRID = np.linspace(0.013, 4.0, 50)
 
 
 @dataclass(frozen=True)
-class Custom(Activation):
+class Custom(Brief, Activation):
     """An activation made of a function and its first derivative.
 
     Fits need no more. It is known to Python alone: networks with it are pickled where the functions

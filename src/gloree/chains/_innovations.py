@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 import gloree.chains._linear_algebra as algebra
+from gloree._brief import Brief
 from gloree.chains._chain_rule import outer
 from gloree.sequences import Array
 
@@ -89,7 +90,7 @@ class _Elliptical:
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianInnovations(_Elliptical):
+class GaussianInnovations(Brief, _Elliptical):
     """Innovations e ~ N(0, scale)."""
 
     def _radial(self, squares: Array, order: int) -> list[Array]:
@@ -106,7 +107,7 @@ class GaussianInnovations(_Elliptical):
 
 
 @dataclass(frozen=True, eq=False)
-class StudentInnovations(_Elliptical):
+class StudentInnovations(Brief, _Elliptical):
     r"""Innovations with the multivariate t law of this scale matrix and `df` degrees of freedom.
 
     .. math:: \log p(e) = \text{const} - \tfrac{\nu + d}{2} \log(1 + e^T P e / \nu)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import gloree.chains._linear_algebra as algebra
 from gloree._arrays import like, take_rows, to_host
+from gloree._brief import Brief
 from gloree._random import RandomState, as_generator
 from gloree.chains._base import (
     Capabilities,
@@ -94,7 +95,7 @@ class LawOfRows:
 
 
 @dataclass(frozen=True, eq=False)
-class MovedLaw(LawOfRows):
+class MovedLaw(Brief, LawOfRows):
     """Law of scale * (x - offset), for x of another law.
 
     Attributes

@@ -215,7 +215,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
-        self.report_ = self._with_residual_tests(data)
+        self.report_ = self._with_residual_tests(screened.known)
         slowest = float(np.abs(found.report.poles).max(initial=0.0))
         self._never_rests = slowest > 1.0 - 1.0 / int(data.lengths.max())
         emit(found.report.findings)

@@ -54,6 +54,7 @@ def takes_few_values(X: Array, degree: int) -> bool:
 
     A column of at most `degree` values makes them so; a few hundred different rows may.
     """
+    X = X / np.maximum(np.abs(X).max(axis=0, initial=0.0), 1e-300)  # squares may overflow
     X = X[:, X.std(axis=0) > 0.0]
     if not X.shape[1]:
         return False

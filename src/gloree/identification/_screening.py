@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import stats
 
+from gloree._brief import Brief
 from gloree.diagnostics import Finding, GloreeWarning, OutlierWarning, check_size
 from gloree.sequences import Array, IntArray, Sequences
 
@@ -46,7 +47,7 @@ NAMED = 10  # rows that a message lists
 
 
 @dataclass(frozen=True)
-class Screened:
+class Screened(Brief):
     """Records with finite outputs, and the rows that count.
 
     `counted`, (n_rows,), is False where an output is missing, and at `spikes`. The coarse response
@@ -63,6 +64,13 @@ class Screened:
     def unseen(cls, data: Sequences) -> Screened:
         """Records of which every row counts."""
         return cls(data, np.ones(data.n_rows, dtype=bool))
+
+    @property
+    def known(self) -> Sequences:
+        """The records with NaN for the outputs that do not count."""
+        assert self.data.Y is not None
+        Y = np.where(self.counted[:, None], np.asarray(self.data.Y, np.float64), np.nan)
+        return replace(self.data, Y=Y)
 
 
 def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
