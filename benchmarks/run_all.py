@@ -94,7 +94,7 @@ RUNS = (
     Run(
         "identification_stretches",
         "identification",
-        words="--parts stretch order --seconds 15",
+        words="--parts stretch order --seconds 60",
         files=("wiener-hammerstein",),
     ),
     Run("records", "records", "--ours", files=("records",)),

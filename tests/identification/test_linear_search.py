@@ -8,6 +8,7 @@ from helpers.state_spaces import random_state_space, records_of
 from scipy.signal import lfilter
 
 from gloree import SystemIdentifier
+from gloree.identification._cross_validation import without_folds
 from gloree.identification._delays import find_delays, proposed_delays
 from gloree.identification._linear_choice import choose, contiguous, interleaved, whole_records
 from gloree.identification._linear_search import all_starts, search_systems, truncated
@@ -20,7 +21,7 @@ from gloree.identification._linear_starts import (
     undecimated,
     windows,
 )
-from gloree.identification._output_error import fit_inputs, refine
+from gloree.identification._output_error import fit_inputs, refine, squares_of
 from gloree.identification._weighted_records import WeightedRecords, shifted
 
 
@@ -219,3 +220,23 @@ def test_a_linear_fit_goes_through_a_record_that_starts_anywhere(x):
     assert est.model_.n_hidden == 2
     fitted = est.predict(u, state=est.initial_states_)
     assert np.abs(fitted - y).max() < 1e-6 * y.std()
+
+
+@pytest.mark.parametrize("make", [interleaved, contiguous])
+def test_one_step_leads_to_the_fit_without_a_fold(make):
+    """The sums of the other rows, from those of all, against descents on the other rows alone."""
+    rng = np.random.default_rng(5)
+    u = rng.standard_normal((1500, 2))
+    y = lfilter([0.0, 0.5, 0.2], [1.0, -1.2, 0.6], u[:, 0]) + lfilter([0.3], [1.0, -0.5], u[:, 1])
+    data = records(u, y + 0.2 * rng.standard_normal(1500))
+    (trial,) = search_systems(data, [3], all_starts(data, []))
+    fit = refine(trial.fit, data, 50)
+    for fold, (found, rows) in zip(
+        make(data), without_folds(fit, data, make(data), 1.0), strict=True
+    ):
+        assert rows.n_counted == np.sum(fold[0] == 0)
+        exact = refine(fit, rows, 50)
+        gained = squares_of(fit.system, fit.states, rows) - exact.squares
+        # the step is of first order in (A, C): most of the way, and next to nothing of the error
+        assert found.squares - exact.squares < 0.5 * gained
+        assert found.squares < 1.001 * exact.squares
