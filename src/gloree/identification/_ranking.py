@@ -30,8 +30,9 @@ FAR_BEHIND = 9.0
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 
 POLYNOMIAL_UNITS = 2  # units that are polynomials of their own, at most, where kinds compete
-LOUDER = 2.0
-"""Polynomials must not explode on inputs that are so many times those of the records."""
+LOUDER, LOUDER_ASKED = 2.0, 1.3
+"""Polynomials must not explode on inputs that are so many times those of the records; the second
+where they were asked for."""
 
 POLYNOMIAL_GAIN = 0.9
 """Polynomials are taken if their mean square error is below this share of that of bounded units,
@@ -174,8 +175,9 @@ def judged_start(search: Search, end: SearchEnd) -> float:
         return error
     assert model.direct_weights is not None
     d = search.problem.records.n_inputs
+    factor = LOUDER if search.problem.settings.auto else LOUDER_ASKED
     louder = model.replace(
-        input_weights=LOUDER * model.input_weights, direct_weights=LOUDER * model.direct_weights
+        input_weights=factor * model.input_weights, direct_weights=factor * model.direct_weights
     )
     from_zero = model.input_weights.copy()
     from_zero[:, d:] = 0.0
