@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
-from gloree.engine import Subset
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
 from gloree.identification._linear_choice import Candidate, choose
@@ -41,7 +40,7 @@ TIME, TIME_ALONE = 0.45, 0.85  # shares of the time for the search, with network
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
-MORE_STATES = 2  # of the other order that networks start from
+MORE_STATES = 2  # of the linear model that networks start from where rows are plenty
 SLOWER = 2.0  # ratio of its slowest time constant to that of the first, at most
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
@@ -148,19 +147,19 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     )
 
 
-def other_orders(
+def with_more_states(
     problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None
-) -> list[LinearFit]:
-    """The linear model of another order that networks may do better from, if there is one.
+) -> LinearFit:
+    """A linear model that networks may do better from; `fit` itself where there is none.
 
     A state that hardly shows in the linear error may be the filter behind a nonlinearity. So this
     model has two states more, and no pole that is much slower than those of the first.
     """
     supported = supported_order(*fit.response.parameters.shape)
     if problem.settings.n_linear is not None or (budget and budget.is_over):
-        return []
+        return fit
     if fit.order + MORE_STATES > min(LARGEST_ORDER, supported):
-        return []
+        return fit
     # a state that linear data hardly show may get any pole: a slow one would make passes long
     slowest = float(np.abs(fit.system.poles).max())
     limit = min(1.0 - (1.0 - slowest) / SLOWER, fit.limit)
@@ -171,32 +170,26 @@ def other_orders(
     starts = all_starts(few, [fit.response.parameters])
     found = search_systems(few, [order], starts, ended, limit=limit)
     if not found:
-        return []
+        return fit
     start = with_states(found[0].fit.system, rows, found[0].fit.error ** 2)
     fitted = refine(start, rows, TRAINING_STEPS, settled=1e-6, limit=limit, ended=ended)
     if fitted.error > fit.end.error:
-        return []
+        return fit
     linear, system, states = _along(_shifted(problem, fit.delays), fitted)
     split = delayed.split(memory_of(linear.model), float(np.abs(system.poles).max()))
     parts = {"linear": linear, "system": system, "initial_states": states, "split": split}
-    return [replace(fit, **parts, end=fitted)]  # type: ignore[arg-type]
+    return replace(fit, **parts, end=fitted)  # type: ignore[arg-type]
 
 
 def refit_linear(
-    problem: IdentificationProblem,
-    fit: LinearFit,
-    rows: Subset | None = None,
-    budget: Budget | None = None,
+    problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None
 ) -> LinearFit:
-    """Refine the linear model on these rows (None: on all that are not missing), to convergence.
+    """Refine the linear model on all rows that are not missing, to convergence.
 
     `problem` is the one that `fit_linear` had. Order and delays stay as they are.
     """
     delayed = fit.delayed(problem)
     records = weighted_records(delayed).after(int(fit.delays.max()))
-    if rows is not None:
-        chosen = WeightedRecords.of(delayed.records, rows).after(int(fit.delays.max()))
-        records = records.weighted([a * b for a, b in zip(records.w, chosen.w, strict=True)])
     start = with_states(fit.system, records)
     start = with_states(fit.system, records, start.error**2)
     found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from gloree.diagnostics import Finding, GloreeWarning, IdentificationReport, Sta
 from gloree.fitting import StageRunner, stage_runner
 from gloree.identification._budget import Budget
 from gloree.identification._initial_state import estimate_state
-from gloree.identification._linear import LinearFit, fit_linear, other_orders, refit_linear
+from gloree.identification._linear import LinearFit, fit_linear, refit_linear, with_more_states
 from gloree.identification._linear_system import with_delays
 from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, is_plenty, started
 from gloree.identification._problem import IdentificationProblem
@@ -77,11 +77,11 @@ def identify(problem: IdentificationProblem) -> Identified:
         run = _Stages(stages, budget).run
         delayed = fit.delayed(problem)
         search = Search(delayed, fit.split, budget, stages.show)
-        origins = [Origin.of(search, fit, Nonlinearity(fit.linear.model))]
+        origin = Origin.of(search, fit, Nonlinearity(fit.linear.model))
         starts = RankedStarts()
         found = fit
         if settings.n_nonlinear == 0:
-            found = run(fit, "linear refinement", refit_linear, problem, fit, None, budget)
+            found = run(fit, "linear refinement", refit_linear, problem, fit, budget)
         end = SearchEnd(
             fit.split.starts.extended(found.linear.model, found.initial_states),
             found.end.status,
@@ -91,20 +91,19 @@ def identify(problem: IdentificationProblem) -> Identified:
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
             # of few rows more states would fit what does not repeat
-            others = other_orders(problem, fit, budget) if is_plenty(problem, fit) else []
-            fits = others or [fit]
-            origins = [_origin(problem, each, budget, stages, run) for each in fits]
-            if any(origin.moments.unit_counts for origin in origins):
-                starts = run(starts, "starts", rank_starts, origins, budget)
+            larger = with_more_states(problem, fit, budget) if is_plenty(problem, fit) else fit
+            moments = Nonlinearity(larger.linear.model)
+            moments = run(moments, "nonlinearity", find_nonlinearity, delayed, larger, budget)
+            origin = Origin.of(replace(search, split=larger.split), larger, moments)
+            if moments.unit_counts:
+                starts = run(starts, "starts", rank_starts, origin, budget)
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(network, "refinement", refine_network, origins, starts, linear)
-            origin = origins[network.origin]
+            network = run(network, "refinement", refine_network, origin, starts, linear)
             last = Refitted(network.model, network.linear, "")
             last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
-            origin = origins[0]
             last = Refitted(end.model, end.model, "")
         report = _report(problem, found, origin, linear, network, last, budget, stages.done)
     split = fit.split.starts
@@ -118,20 +117,6 @@ def identify(problem: IdentificationProblem) -> Identified:
         kept = straight = whole(found.network)
     initial = _states_before(problem, kept, split.states(last.model))
     return Identified(kept, straight, whole(origin.moments.model), report, initial)
-
-
-def _origin(
-    problem: IdentificationProblem,
-    fit: LinearFit,
-    budget: Budget,
-    stages: StageRunner,
-    run: Callable[..., Nonlinearity],
-) -> Origin:
-    """Directions of one linear model."""
-    delayed = fit.delayed(problem)
-    moments = Nonlinearity(fit.linear.model)
-    moments = run(moments, "nonlinearity", find_nonlinearity, delayed, fit, budget)
-    return Origin.of(Search(delayed, fit.split, budget, stages.show), fit, moments)
 
 
 def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Starts of networks from linear models of several orders, compared after a few steps."""
+"""Starts of networks from a linear model, compared after a few steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gloree.identification._split import FIRST_ROWS
 
 QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of the linear model
 TRIAL_ROWS = 10_000  # rows on which starts are compared
-OF_A_KIND = 4  # starts of one linear model, number of units and directions that are compared
+OF_A_KIND = 4  # starts of one number of units and directions that are compared
 FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
 LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
 
@@ -63,11 +63,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Start:
-    """A network on its way, the error by which it is compared, numbers of origin and kind."""
+    """A network on its way, the error by which it is compared, and the number of its kind."""
 
     end: SearchEnd
     error: float
-    origin: int
     kind: int
 
 
@@ -88,18 +87,17 @@ class RankedStarts:
         return tuple(each for each in best if each.error <= FAR_BEHIND * self.starts[0].error)
 
 
-def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
-    """Make starts of all origins, and compare them on few rows, in two rounds of few steps."""
+def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
+    """Make starts of all kinds, and compare them on few rows, in two rounds of few steps."""
     enough = (1.0 - TRIAL_TIME) * budget.left()
-    rows = [origin.quick.split.first_training(TRIAL_ROWS) for origin in origins]
+    search = origin.quick
+    rows = search.split.first_training(TRIAL_ROWS)
     kinds: list[list[Start]] = []
     n_made = 0
-    for number, unit in product(
-        range(len(origins)), range(len(origins[0].search.problem.settings.kinds))
-    ):
+    for kind in range(len(search.problem.settings.kinds)):
         if n_made and budget.left() < enough:
             break
-        made = _starts_of(origins[number], number, unit, rows[number])
+        made = _starts_of(origin, kind, rows)
         n_made += len(made)
         kinds.append(made)
     in_turns = [start for turn in zip_longest(*kinds) for start in turn if start is not None]
@@ -111,27 +109,21 @@ def rank_starts(origins: Sequence[Origin], budget: Budget) -> RankedStarts:
         for start in chosen:
             if tried and budget.left() < enough:
                 break
-            search = origins[start.origin].quick
-            end = search.descend(
-                start.end.model,
-                rows[start.origin],
-                max_steps=n_steps,
-                max_seconds=budget.left() - enough,
-            )
+            seconds = budget.left() - enough
+            end = search.descend(start.end.model, rows, max_steps=n_steps, max_seconds=seconds)
             tried.append(replace(start, end=end, error=judged_start(search, end)))
         chosen = _best_of_kinds(tried)
     chosen = [start for start in chosen if math.isfinite(start.error)]
     if not chosen:
         return RankedStarts()
-    best = chosen[0]
-    order = origins[best.origin].fit.order
-    n_units = best.end.model.n_hidden - order
+    order = origin.fit.order
+    n_units = chosen[0].end.model.n_hidden - order
     detail = f"{n_made} made, order {order} and {n_units} nonlinear unit(s) in the best"
     return RankedStarts(tuple(chosen), detail)
 
 
-def _starts_of(origin: Origin, number: int, kind: int, rows: Subset) -> list[Start]:
-    """Starts of one origin with one kind of units, by their errors before any step."""
+def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
+    """Starts with one kind of units, by their errors before any step."""
     problem, fit, found = origin.search.problem, origin.fit, origin.moments
     unit, counts = problem.settings.kinds[kind], found.unit_counts
     if kind > 0:
@@ -143,7 +135,7 @@ def _starts_of(origin: Origin, number: int, kind: int, rows: Subset) -> list[Sta
             continue
         biases = unit_biases(q, n_directions=len(directions))
         alike = [
-            Start(SearchEnd(model), problem.error(model, rows), number, kind)
+            Start(SearchEnd(model), problem.error(model, rows), kind)
             for seen, driven in nested_partitions(linear, directions)
             for plain in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven

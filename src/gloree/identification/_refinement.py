@@ -63,8 +63,7 @@ def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
 class RefinedNetwork:
     """The network that is kept, and a linear one, both with columns for the starts of records.
 
-    Errors, status and steps are those of the nonlinear network, whether it is kept or not;
-    `origin` is the number of the one that it came from.
+    Errors, status and steps are those of the nonlinear network, whether it is kept or not.
     """
 
     model: IORNN
@@ -77,57 +76,52 @@ class RefinedNetwork:
     history: History = ()
     notes: tuple[str, ...] = ()
     n_independent: float = math.nan
-    origin: int = 0
     detail: str = ""
 
 
-def refine_network(
-    origins: Sequence[Origin], starts: RankedStarts, linear: RefinedLinear
-) -> RefinedNetwork:
+def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) -> RefinedNetwork:
     """Refine on growing data; the linear model stays where nothing is gained over it.
 
     The best starts of each kind of units are refined on the first rows, and the best of them on
     all training rows.
     """
-    finalists = starts.finalists
+    finalists, search = starts.finalists, origin.search
+    problem, split, budget = search.problem, search.split, search.budget
     notes: tuple[str, ...] = ()
     if not finalists:
-        origin = origins[0]
         if origin.moments.model.n_hidden == linear.model.n_hidden:
             note = "no nonlinear unit could be started: the linear model was kept"
             return RefinedNetwork(linear.model, linear.model, notes=(note,))
         what = "no start was sound, on inputs a little larger than these too"
-        if origins[0].search.budget.ran_out:
+        if budget.ran_out:
             what = "time was too short to compare starts"
         notes = (f"{what}: the network of moments alone was refined",)
         end = SearchEnd(started(origin.fit, origin.moments.model))
-        finalists = (Start(end, math.inf, 0, 0),)
-    budget = origins[0].search.budget
-    begin, split = budget.left(), origins[0].search.split
+        finalists = (Start(end, math.inf, 0),)
+    begin = budget.left()
     many = split.training.n_counted > 1.5 * FIRST_ROWS
-    long = many or origins[0].quick is not origins[0].search
+    long = many or origin.quick is not search
     kept = 1.0 - FIRST_TIME if long else LAST_TIME
-    best, ends = _compete(origins, finalists, many, kept * begin)
-    origin, end = origins[best.origin], best.end
-    search = origin.search
-    moments = search.measured(started(origin.fit, origin.moments.model))
-    candidates = [search.measured(end.model), moments]
+    best, ends = _compete(origin.quick, finalists, many, kept * begin)
+    end = best.end
+    candidates = [end.model, started(origin.fit, origin.moments.model)]
     if long:
         limit = budget.left() - LAST_TIME * begin
         rows = search.split.training
         max_steps = MOST_STEPS if many else WHOLE_STEPS
         end = search.descend(end.model, rows, max_steps=max_steps, max_seconds=limit)
         ends.append(end)
-        candidates.insert(0, search.measured(end.model))
-    model, status = min(candidates, key=lambda each: judged_start(search, each)).model, end.status
+        candidates.insert(0, end.model)
+    errors = [judged_start(search, search.measured(each)) for each in candidates]
+    least = min(errors)
+    model, status = candidates[errors.index(least)], end.status
     n_steps = sum(each.n_steps for each in ends)
     history: History = tuple(step for each in ends for step in each.history)
-    problem, split = search.problem, search.split
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)
     gains = _pays(problem, split, linear.model, model)
-    if not math.isfinite(judged_start(search, search.measured(model))):
+    if not math.isfinite(least):
         gains = False
         note = "polynomials explode on inputs a little larger than these: the linear model was kept"
         model, notes = linear.model, (*notes, note)
@@ -161,13 +155,12 @@ def refine_network(
         history,
         notes,
         compared.n_independent,
-        best.origin,
         detail,
     )
 
 
 def _compete(
-    origins: Sequence[Origin], finalists: Sequence[Start], many: bool, spare: float
+    search: Search, finalists: Sequence[Start], many: bool, spare: float
 ) -> tuple[Start, list[SearchEnd]]:
     """Refine a start of every kind for some steps, and the best of them further.
 
@@ -175,10 +168,9 @@ def _compete(
     Returns the best, and the ends of all searches.
     """
     tried: list[Start] = []
+    rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
 
     def refined(start: Start, max_steps: int, share: float) -> Start:
-        search = origins[start.origin].quick
-        rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
         seconds = share * (search.budget.left() - spare)
         end = search.descend(start.end.model, rows, max_steps=max_steps, max_seconds=seconds)
         tried.append(replace(start, end=end, error=judged_start(search, end)))
@@ -225,7 +217,7 @@ def refit(
     model = network.model
     if network.nonlinear:
         model = _on_all(search, model, rows, LAST_STEPS)
-    found = refit_linear(problem, fit, None, search.budget)
+    found = refit_linear(problem, fit, search.budget)
     alone = search.split.starts.extended(found.linear.model, found.initial_states)
     linear = min(alone, network.linear, key=lambda each: search.problem.error(each, rows))
     if not network.nonlinear:

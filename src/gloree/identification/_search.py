@@ -97,7 +97,7 @@ class Search:
         damping: float,
     ) -> SearchEnd:
         layout, free = self._layout(model)
-        linear = linear_units(model)
+        linear = model.linear_units
         states = np.ix_(linear, linear)
 
         def stable(candidate: Network) -> Network:
@@ -143,7 +143,7 @@ class Search:
         powers = polynomial_powers(model.activation, model.n_hidden) if free_coefficients else ()
         layout = Layout(*sizes, direct=True, free_coefficients=powers)
         free = np.ones(layout.size, dtype=bool)
-        free[layout.indices["hidden_bias"][linear_units(model)]] = False
+        free[layout.indices["hidden_bias"][model.linear_units]] = False
         # a start enters the states alone
         free[layout.indices["direct_weights"][self.problem.records.n_inputs :]] = False
         return layout, free
@@ -170,7 +170,7 @@ class Search:
            of Statistical Mathematics 21 (1969) 243-247.
         """
         model, split = end.model, self.split
-        q = model.n_hidden - linear_units(model).size
+        q = model.n_hidden - model.linear_units.size
         d, p = self.problem.records.n_inputs, model.n_outputs
         size = n_free_weights(model.n_hidden - q, q, d, p)
         n, outside = split.training.n_counted * p, split.held_out.n_counted * p
@@ -178,9 +178,3 @@ class Search:
             return math.inf
         fitted = end.fitted * (n + size) / (n - size)
         return (n * fitted + outside * end.held_out) / (n + outside)
-
-
-def linear_units(model: IORNN) -> np.ndarray:
-    """Numbers of the linear units of a network."""
-    units = getattr(model.activation, "units", (model.activation,) * model.n_hidden)
-    return np.flatnonzero([unit.degree == 1 for unit in units])
