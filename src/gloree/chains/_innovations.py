@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import factorial
@@ -35,7 +36,7 @@ class Innovations(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class _Elliptical:
+class _Elliptical(ABC):
     """Density exp(phi(q)) with q = e^T P e and P the inverse of `scale`."""
 
     scale: Array
@@ -61,9 +62,9 @@ class _Elliptical:
     def _squares(self, e: Array) -> Array:
         return np.asarray(np.einsum("ni,ni->n", e @ self.precision, e), dtype=np.float64)
 
+    @abstractmethod
     def _radial(self, squares: Array, order: int) -> list[Array]:
         """Derivatives of phi at q, of orders 1 to `order`."""
-        raise NotImplementedError
 
     def derivatives(self, e: Array, order: int) -> tuple[Array, ...]:
         r"""Derivatives of phi(e^T P e) of orders 1 to `order`, (n_rows, n_inputs, ..) each.

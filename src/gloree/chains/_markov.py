@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -23,16 +24,16 @@ from gloree.chains._moments import require_context
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 
-class LawOfRows:
+class LawOfRows(ABC):
     """What laws with `derivatives` share: scores, and the laws of shifted and scaled inputs.
 
     A subclass has `n_inputs`, `context` and `derivatives`.
     """
 
     @property
+    @abstractmethod
     def n_inputs(self) -> int:
         """Dimension of one step."""
-        raise NotImplementedError
 
     @property
     def context(self) -> tuple[int, int]:
@@ -44,17 +45,17 @@ class LawOfRows:
         """Score tensors of every order, exact at the ends of sequences."""
         return Capabilities(max_score_order=None, hermite=False, edges=True)
 
+    @abstractmethod
     def derivatives(self, batch: Batch, order: int) -> Derivatives:
         """Derivatives of the joint log-density, as a function of rows (see `DerivativeLaw`)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_density(self, X: object, *, lengths: ArrayLike | None = None) -> Array:
         """Log-density of every sequence, shape (n_sequences,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, n_sequences: int, n_steps: int, random_state: RandomState = None) -> Array:
         """Draw sequences, shape (n_sequences, n_steps, n_inputs)."""
-        raise NotImplementedError
 
     def scores(self, batch: Batch) -> Array:
         """First-order score s_t = -D_1, (n_rows, n_inputs); zero for rows without neighbours."""
@@ -94,19 +95,10 @@ class LawOfRows:
         return to_host(batch.X)
 
 
-@dataclass(frozen=True, eq=False)
-class MovedLaw(Brief, LawOfRows):
-    """Law of scale * (x - offset), for x of another law.
-
-    Attributes
-    ----------
-    law : DerivativeLaw
-    offset, scale : ndarray of shape (n_inputs,)
-    """
+class LawAround:
+    """What a law around another one, `law`, has from it."""
 
     law: DerivativeLaw
-    offset: Array
-    scale: Array
 
     def __str__(self) -> str:
         return str(self.law)
@@ -125,6 +117,21 @@ class MovedLaw(Brief, LawOfRows):
     def capabilities(self) -> Capabilities:
         """Those of the law."""
         return self.law.capabilities
+
+
+@dataclass(frozen=True, eq=False)
+class MovedLaw(Brief, LawAround, LawOfRows):
+    """Law of scale * (x - offset), for x of another law.
+
+    Attributes
+    ----------
+    law : DerivativeLaw
+    offset, scale : ndarray of shape (n_inputs,)
+    """
+
+    law: DerivativeLaw
+    offset: Array
+    scale: Array
 
     def _back(self, X: Array) -> Array:
         values: Array = X / like(X, self.scale) + like(X, self.offset)
@@ -163,36 +170,36 @@ class MarkovLaw(LawOfRows):
               \mid x_t),
 
     with log p(x_1) in the place of the first term at the first step, and without the second one at
-    the last. A subclass has the seven methods that raise here.
+    the last. A subclass has the seven methods that are abstract here.
     """
 
+    @abstractmethod
     def _log_first(self, x: Array) -> Array:
         """Log-density of x_1, (n_rows,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _log_next(self, new: Array, old: Array) -> Array:
         """Log-density of the next step, (n_rows,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _first_derivatives(self, x: Array, order: int) -> tuple[Array, ...]:
         """Derivatives of log p(x_1)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_derivatives(self, new: Array, old: Array, order: int) -> tuple[Array, ...]:
         """Derivatives of log p(new | old) in `new`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _old_derivatives(self, new: Array, old: Array, order: int) -> tuple[Array, ...]:
         """Derivatives of log p(new | old) in `old`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw_first(self, rng: np.random.Generator, n_rows: int) -> Array:
         """Draw x_1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw_next(self, rng: np.random.Generator, old: Array) -> Array:
         """Draw the next step of every row."""
-        raise NotImplementedError
 
     def derivatives(self, batch: Batch, order: int) -> Derivatives:
         """Derivatives of the joint log-density, as a function of rows (see `DerivativeLaw`)."""

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._random import RandomState
-from gloree.chains._base import Capabilities, DerivativeLaw, Derivatives, HermiteLaw, InputLaw
-from gloree.chains._markov import law_derivatives
+from gloree.chains._base import DerivativeLaw, Derivatives, HermiteLaw, InputLaw
+from gloree.chains._markov import LawAround, law_derivatives
 from gloree.sequences import Array, Batch, IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class LawWithMetric:
+class LawWithMetric(LawAround):
     """A law whose score tensors are not Hermite, with a matrix in the place of K.
 
     Estimators contract moments along directions that a metric of the scores makes good ones: any
@@ -33,24 +33,6 @@ class LawWithMetric:
 
     def __repr__(self) -> str:
         return repr(self.law)
-
-    def __str__(self) -> str:
-        return str(self.law)
-
-    @property
-    def n_inputs(self) -> int:
-        """Dimension of one step."""
-        return self.law.n_inputs
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Rows before and after a step that its score depends on."""
-        return self.law.context
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the law."""
-        return self.law.capabilities
 
     @property
     def n_boundary_types(self) -> int:

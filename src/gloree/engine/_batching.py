@@ -57,8 +57,7 @@ class BatchTransform(Brief):
     def __call__(self, batch: Batch) -> Batch:
         """Make what a pass function sees of a batch as it is in the data."""
         if self.counting is not None:
-            first = np.repeat(batch.segments.context_start, batch.lengths)
-            batch = replace(batch, mask=self.counting[first + batch.local])
+            batch = replace(batch, mask=self.counting[batch.data_rows])
         if self.scale is not None:
             batch = replace(batch, X=batch.X * like(batch.X, self.scale))
         if self.lags > 1 and self.both_ways:

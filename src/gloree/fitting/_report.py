@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gloree.diagnostics import FitReport, Stage
 from gloree.fitting._any_activation import Search
 from gloree.fitting._first_moment import FirstMoment
@@ -32,19 +34,60 @@ def fit_report(
         conditions["Stein defect"] = inputs.score_check.defect
     if start.overlap is not None:
         conditions["overlap"] = start.overlap
-    errors = refined.errors
     doubts = first.doubts if _in_doubt(first, refined) else ()
     findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
-    return FitReport(
+    report = FitReport(
         sizes=_sizes(problem, first.decomposition.rank),
         moment=first.moment,
         recurrence=start.recurrence,
         stages=stages,
         score_check=inputs.score_check,
         decomposition=first.decomposition,
-        directions=refined.directions,
         rank_reason=first.rank_reason,
         history=moments.current.history,
+        conditions=conditions,
+        findings=findings,
+    )
+    return _completed(report, problem, outputs, refined)
+
+
+def report_of_search(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    search: Search,
+    refined: RefinedFit,
+    stages: tuple[Stage, ...],
+) -> FitReport:
+    """The same of a fit with any activation."""
+    start = search.start
+    recurrent = problem.settings.recurrence is not None
+    conditions = {} if problem.settings.few_values else {"inputs": inputs.condition}
+    if start.decomposition is not None:
+        conditions["components"] = start.decomposition.condition
+    findings = (*outputs.findings, *inputs.findings, *start.findings)
+    report = FitReport(
+        sizes=_sizes(problem, start.model.n_hidden),
+        moment="average derivatives",
+        recurrence="with all weights" if recurrent else "none",
+        stages=stages,
+        decomposition=start.decomposition,
+        rank_reason=start.rank_reason,
+        history=search.history,
+        conditions=conditions,
+        findings=findings,
+    )
+    return _completed(report, problem, outputs, refined)
+
+
+def _completed(
+    report: FitReport, problem: FitProblem, outputs: OutputSummary, refined: RefinedFit
+) -> FitReport:
+    """The report with what the refinement found."""
+    errors = refined.errors
+    return replace(
+        report,
+        directions=refined.directions,
         moments_rmse=refined.moments_rmse,
         refined_rmse=refined.rmse,
         # of whitened indicators it would say nothing
@@ -57,52 +100,9 @@ def fit_report(
         weights=refined.weights,
         predicted_errors=refined.predicted_errors,
         specification=refined.specification,
-        conditions=conditions,
-        accuracies=refined.accuracies,
-        findings=(*findings, *refined.findings),
-        plan=str(outputs.plan),
-    )
-
-
-def report_of_search(
-    problem: FitProblem,
-    outputs: OutputSummary,
-    inputs: InputSummary,
-    search: Search,
-    refined: RefinedFit,
-    stages: tuple[Stage, ...],
-) -> FitReport:
-    """The same of a fit with any activation."""
-    start, errors = search.start, refined.errors
-    recurrent = problem.settings.recurrence is not None
-    conditions = {} if problem.settings.few_values else {"inputs": inputs.condition}
-    if start.decomposition is not None:
-        conditions["components"] = start.decomposition.condition
-    findings = (*outputs.findings, *inputs.findings, *start.findings)
-    return FitReport(
-        sizes=_sizes(problem, start.model.n_hidden),
-        moment="average derivatives",
-        recurrence="with all weights" if recurrent else "none",
-        stages=stages,
-        decomposition=start.decomposition,
-        directions=refined.directions,
-        rank_reason=start.rank_reason,
-        history=search.history,
-        moments_rmse=refined.moments_rmse,
-        refined_rmse=refined.rmse,
-        output_std=None if isinstance(problem.encode, ClassWhitening) else outputs.std,
-        refinement_status=refined.status,
-        refinement_steps=refined.n_steps,
-        standard_errors={} if errors is None else errors.weights,
-        degrees_of_freedom={} if errors is None else errors.degrees_of_freedom,
-        covariance=refined.covariance,
-        weights=refined.weights,
-        predicted_errors=refined.predicted_errors,
-        specification=refined.specification,
-        conditions=conditions,
         accuracies=refined.accuracies,
         certificate=refined.certificate,
-        findings=(*findings, *refined.findings),
+        findings=(*report.findings, *refined.findings),
         plan=str(outputs.plan),
     )
 

@@ -32,9 +32,8 @@ class SquaredRows(Sums):
 
 def squared_rows(batch: Batch, model: Network) -> SquaredRows:
     """Map of the pass."""
-    first = np.repeat(batch.segments.context_start, batch.lengths)
     squares = to_host(row_squares(take_rows(residual_rows(model, batch), batch.counted)))
-    return SquaredRows((first + batch.local)[batch.counted_rows], squares)
+    return SquaredRows(batch.data_rows[batch.counted_rows], squares)
 
 
 @dataclass(frozen=True)

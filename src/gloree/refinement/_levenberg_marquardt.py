@@ -84,9 +84,8 @@ class TwoSquareSums(Sums):
 
 def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
     """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
-    first = np.repeat(batch.segments.context_start, batch.lengths)
     residuals, found = residual_rows(model, batch), []
-    for each in (batch, replace(batch, mask=other[first + batch.local])):
+    for each in (batch, replace(batch, mask=other[batch.data_rows])):
         squares = to_host(column_squares(take_rows(residuals, each.counted)))
         found.append(SquareSums(float(each.n_counted), squares))
     return TwoSquareSums(*found)

@@ -169,6 +169,12 @@ class Batch(Brief):
         """Step index of each row within its segment."""
         return np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.starts, self.lengths)
 
+    @property
+    def data_rows(self) -> IntArray:
+        """Row of the data that each row is."""
+        first = np.repeat(self.segments.context_start, self.lengths)
+        return np.asarray(first + self.local, dtype=np.int64)
+
     @cached_property
     def local_after(self) -> IntArray:
         """Rows of its segment after each row."""
