@@ -54,6 +54,11 @@ class Certificate:
     starts : tuple of str
         Starts that were tried, in their order; the fit comes from `best`.
     best : str
+
+    Notes
+    -----
+    A test, not a proof: in small data an optimum a little above the best one may pass, and starts
+    agree on a wrong class of networks, too (`share` tells).
     """
 
     status: CertificateStatus
