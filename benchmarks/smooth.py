@@ -13,6 +13,9 @@ thread. Seeds begin at 1000.
 
 * Cells: shares of good and of certified fits, and of those whose first start was the last.
 * Wrong models: a unit too few, and another activation; none may be certified.
+* Small data: 300 to 2,000 sequences of 5 to 20 steps, sizes, noise and activations at random; a
+  third of them fitted with another activation or a unit too few, for which the yardstick is the
+  loss of the right network. None may be certified above the optimum.
 * Where it ends: norms of U of 4 and 6.
 * Adam: PyTorch on the same data, best of three rates with a cosine decay over the time given; its
   mean squared error over the optimum's.
@@ -30,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from _common import Column, Output, mean_squared_error, median, option_parser
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Activation, Polynomial, get_activation
@@ -53,6 +56,8 @@ POLYNOMIALS = {
 LOSS, ERROR = 1e-3, 1.1
 FIRST_SEED = 1000
 SEGMENT, WASHOUT = 250, 100
+SMALL_SEED, SMALL_FITS = 2000, 1_000
+STATUSES = ("CERTIFIED", "AGREED", "UNCERTAIN")
 ADAM_SECONDS, ADAM_RATES, ADAM_BATCH = 10.0, (0.003, 0.01, 0.03), 256
 
 
@@ -242,14 +247,14 @@ class Trial:
         return self.excess <= LOSS and self.ratio <= ERROR
 
 
-def trial(cell: Cell, seed: int) -> Trial:
+def trial(cell: Cell, seed: int, **options: Any) -> Trial:
     """Simulate, fit, compare."""
     X, Y, truth = cell.simulate(seed)
     best = optimum(cell, X, Y, truth)
     begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = cell.estimator(seed).fit(X, Y)
+        fit = cell.estimator(seed, **options).fit(X, Y)
     seconds = time.process_time() - begin
     try:
         errors = metrics.weight_errors(fit.model_, truth)
@@ -345,6 +350,86 @@ def wrong_models(out: Output, n_seeds: int, small: bool) -> None:
     out.figure("wrong_certified", n, "{value}", "wrong models certified")
 
 
+NAMES = ("tanh", "softplus", "sigmoid", "relu", "leaky_relu", "gelu", "silu", "quartic")
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small set of data, and how it is fitted."""
+
+    cell: Cell
+    kind: str
+    options: dict[str, Any]
+
+    @classmethod
+    def drawn(cls, seed: int) -> Small:
+        """Sizes, noise, strength of the recurrence and functions at random."""
+        rng = np.random.default_rng([SMALL_SEED, seed])
+        d, k, q = (int(rng.integers(*ends)) for ends in ((3, 11), (2, 7), (1, 6)))
+        name = str(rng.choice(NAMES))
+        cell = Cell(
+            name,
+            name,
+            (d, k, q),
+            norm=0.03 if name in POLYNOMIALS else float(rng.uniform(0.2, 1.5)),
+            n_sequences=int(np.exp(rng.uniform(np.log(300), np.log(2_000)))),
+            n_steps=int(rng.choice([5, 10, 20])),
+            noise=float(np.exp(rng.uniform(np.log(0.03), 0.0))),
+        )
+        kind = str(rng.choice(["right", "activation", "units"], p=[0.67, 0.18, 0.15]))
+        options: dict[str, Any] = {}
+        if kind == "activation":
+            options["activation"] = str(rng.choice([each for each in NAMES[:-1] if each != name]))
+        if kind == "units":
+            options["n_hidden"] = k - 1
+        return cls(cell, kind, options)
+
+    def trial(self, seed: int) -> Trial:
+        """Fit beside the descent from the truth."""
+        return trial(self.cell, seed, **self.options)
+
+    def false(self, found: Trial) -> bool:
+        """Whether it was certified and should not have been."""
+        good = found.good if self.kind == "right" else found.excess <= LOSS
+        return found.status == "CERTIFIED" and not good
+
+
+def small_data(out: Output, n_fits: int) -> None:
+    """Fits of small data, wrong models among them."""
+    found = [(each, each.trial(i)) for i in trange(n_fits) for each in [Small.drawn(i)]]
+    rows = []
+    for kind, words in (
+        ("right", "the right networks"),
+        ("activation", "another activation"),
+        ("units", "a unit too few"),
+    ):
+        these = [(each, result) for each, result in found if each.kind == kind]
+        statuses = [result.status for _, result in these]
+        rows.append(
+            {
+                "kind": words,
+                "fits": len(these),
+                "optimum": sum(result.excess <= LOSS for _, result in these),
+                **{name.lower(): statuses.count(name) for name in STATUSES},
+                "false": sum(each.false(result) for each, result in these),
+            }
+        )
+        for each, result in these:
+            if each.false(result):
+                tqdm.write(f"{each} {result}")
+    columns = [
+        Column("fitted with", "{kind}"),
+        Column("fits", "{fits}"),
+        Column("within .1 % of the optimum's loss", "{optimum}"),
+        *(Column(name.lower(), f"{{{name.lower()}}}") for name in STATUSES),
+        Column("certified and not good", "{false}"),
+    ]
+    out.table("small", "Small data", columns, rows)
+    out.figure("small_fits", n_fits, "{value:,}", "fits of small data")
+    n = sum(row["false"] for row in rows)
+    out.figure("small_false", n, "{value}", "of them certified and not good")
+
+
 def adam(out: Output, seconds: float, chosen: tuple[Cell, ...]) -> None:
     """PyTorch on the same data."""
     if torch is None:
@@ -429,7 +514,7 @@ def ends(out: Output, n_seeds: int, chosen: tuple[Cell, ...]) -> None:
 def main() -> None:
     """Run all parts."""
     parser = option_parser(__doc__, seeds=3)
-    parts = ("cells", "ends", "adam")
+    parts = ("cells", "small", "ends", "adam")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
     arguments = parser.parse_args()
     versions = {} if torch is None else {"torch": torch.__version__}
@@ -444,6 +529,8 @@ def main() -> None:
     if "cells" in arguments.parts:
         cells(out, n_seeds, chosen)
         wrong_models(out, n_seeds, arguments.quick)
+    if "small" in arguments.parts:
+        small_data(out, 10 if arguments.quick else SMALL_FITS)
     if "ends" in arguments.parts:
         ends(out, min(n_seeds, 2), last)
     if "adam" in arguments.parts:

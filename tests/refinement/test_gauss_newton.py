@@ -372,6 +372,13 @@ def test_damping_adds_to_the_diagonal():
     np.testing.assert_allclose(solve_step(H, g, np.zeros((0, 4)), 0.3), expected, rtol=ALGEBRA)
 
 
+def test_weights_whose_rows_are_nearly_nothing_get_no_step():
+    """Derivatives of saturated units underflow; a scale of one over their root would overflow."""
+    H = np.diag([1.0, 3e-313, 2.0])
+    step = solve_step(H, np.array([1.0, 0.0, 1.0]), np.zeros((0, 3)), 0.0)
+    np.testing.assert_allclose(step, [1.0, 0.0, 0.5], rtol=ALGEBRA)
+
+
 def test_step_of_a_singular_system_is_finite():
     H = np.diag([1.0, 0.0, 2.0])
     step = solve_step(H, np.array([1.0, 0.0, 1.0]), np.zeros((0, 3)), 0.0)

@@ -336,6 +336,28 @@ def test_a_weight_that_one_block_alone_determines_has_no_finite_error(monkeypatc
     assert "8 pieces of the data are too few" in found.findings[0].text
 
 
+def test_a_weight_that_no_row_depends_on_has_an_infinite_error():
+    """The first unit acts at first steps alone, so that its weight to itself never counts."""
+    model = forward_network(2, 2, 2, activation="relu")
+    A1 = np.array([[0.0, 1.0], [1.0, 0.0]])
+    model = model.replace(input_weights=A1, hidden_bias=np.array([-50.0, 0.3]))
+    X = np.random.default_rng(4).standard_normal((300, 6, 2))
+    X[:, 0, 1] += 60.0
+    Y = model.predict(X) + 0.1 * np.random.default_rng(5).standard_normal((300, 6, 2))
+    layout, source = Layout(2, 2, 2), Source(as_sequences(X, Y))
+    H = SERIAL.run(partial(hessian_sums, model=model, layout=layout), source)
+    end = Solution(model, RefinementStatus.CONVERGED, 1800.0, (Step(0.0, 1.0),), hessian=H)
+    found = standard_errors(end, layout, SERIAL, source)
+    for name, errors in found.weights.items():
+        unseen = np.zeros(errors.shape, dtype=bool)
+        if name == "recurrent_weights":
+            unseen[0] = True  # it is off whenever there is a state before it
+        np.testing.assert_array_equal(np.isinf(errors), unseen)
+    assert [str(each.text)[:60] for each in found.findings] == [
+        "no row of the data depends on 2 of `recurrent_weights`: thes"
+    ]
+
+
 # ---------------------------------------------------------------------------------- the weights
 
 

@@ -48,6 +48,9 @@ and biases are solved for as they are: the least damping is a small part of that
 DEPENDENT = 1e-12
 """Singular values of the biases' part of J^T J, relative to the largest, that count as zero."""
 
+NOTHING = 1e-100
+"""Diagonal entries of J^T J, relative to the largest, that are no information at all."""
+
 LEAST_SEGMENTS = 32
 """Segments of a chunk, at least, even if the pass needs fewer."""
 
@@ -229,16 +232,22 @@ def bias_columns_apart(curvature: Array, layout: Layout) -> Array | None:
 def _along(block: Array, rows: Array) -> Array:
     """Least-squares coefficients of columns on some of them, from J^T J."""
     diagonal = np.diag(block)
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scale = 1.0 / np.sqrt(np.where(informed(diagonal), diagonal, 1.0))
     scaled = block * np.outer(scale, scale)
     found = np.linalg.lstsq(scaled, scale[:, None] * rows, rcond=DEPENDENT)[0]
     return np.asarray(scale[:, None] * found)
 
 
+def informed(diagonal: Array) -> NDArray[np.bool_]:
+    """Which weights some row depends on: others have a zero on the diagonal of J^T J, or nearly."""
+    return np.asarray(diagonal > NOTHING * max(float(np.max(diagonal, initial=0.0)), 0.0))
+
+
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
     """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
     diagonal = np.diag(curvature).copy()
-    diagonal[diagonal <= 0] = diagonal.max() if diagonal.max() > 0 else 1.0
+    known = informed(diagonal)
+    diagonal[~known] = diagonal.max() if np.any(known) else 1.0
     scale = 1.0 / np.sqrt(diagonal)
     matrix = curvature * np.outer(scale, scale)
     fixed = constraints * scale

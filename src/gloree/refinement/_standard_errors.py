@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._brief import Brief
@@ -12,6 +13,7 @@ from gloree.diagnostics import Finding, PrecisionWarning
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
 from gloree.refinement._clusters import Clusters, ClusterSums, find_clusters
+from gloree.refinement._curvature import informed
 from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
 from gloree.refinement._solvers import Solution
@@ -208,7 +210,9 @@ def standard_errors(
     findings += _too_few(clusters, finest)
     factor = np.sqrt(total / np.where(variance > 0, variance, 1.0))
     covariance = (terms.T @ terms) * np.outer(factor, factor)
-    unseen = finest == 0
+    free = ~informed(np.diag(H))
+    findings += _undetermined(free, layout)
+    unseen = (finest == 0) | (free if reported is None else abs(reported) @ free > 0)
     total, degrees = np.where(unseen, np.inf, total), np.where(unseen, 1.0, degrees)
     covariance[np.diag_indices_from(covariance)] = total
     errors = layout.named(np.sqrt(total / clusters.share))
@@ -219,7 +223,7 @@ def standard_errors(
 
 def inverse_root(H: Array, constraints: Array) -> Array:
     """R with R R^T = (H + C^T C)^{-1}, which acts as H^+ on what does not see the constraints."""
-    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
+    diagonal = np.where(informed(np.diag(H)), np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
     fixed = constraints * scale
     fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
@@ -352,6 +356,19 @@ def _persistence(clusters: Clusters) -> list[Finding]:
     )
     remedy = "give a longer record or more of them, or look for inputs and lags that are missing"
     return [Finding(PrecisionWarning, text, remedy)]
+
+
+def _undetermined(free: NDArray[np.bool_], layout: Layout) -> list[Finding]:
+    """Weights that no row depends on: of a rectifier to itself that never acts twice, say."""
+    if not np.any(free):
+        return []
+    counts = {name: int(values.sum()) for name, values in layout.named(free.astype(float)).items()}
+    of_which = ", ".join(f"{count} of `{name}`" for name, count in counts.items() if count)
+    text = (
+        f"no row of the data depends on {of_which}: these weights stay where they began, and their "
+        f"standard errors are infinite"
+    )
+    return [Finding(PrecisionWarning, text, "give more data, or fit fewer units")]
 
 
 def _too_few(clusters: Clusters, degrees: Array) -> list[Finding]:
