@@ -99,7 +99,7 @@ def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
     ids=["right", "a unit too few", "ReLU as tanh", "tanh as softplus"],
 )
 def test_the_certificate_is_for_the_right_network_alone(data, options, certified):
-    X, Y, _ = simulated(1, data)
+    X, Y, _ = simulated(1, data, n=3000)
     settings = {"n_hidden": 3, "activation": data, "random_state": 0, **options}
     found = SpectralRNNRegressor(**settings).fit(X, Y).report_.certificate
     assert (found.status.name == "CERTIFIED") is certified

@@ -93,10 +93,17 @@ class Search:
         return min(self.attempts, key=lambda each: each.loss)
 
     @property
-    def agreeing(self) -> int:
-        """Starts that ended where the best one did."""
+    def agree(self) -> bool:
+        """Whether several starts ended where the best one did, one of them at random if need be.
+
+        Those that begin at the same derivatives may share a false optimum. Where the residuals
+        there still depend on the past, the class of networks is to blame only if a start that has
+        nothing in common with them ends alike.
+        """
         limit = min((each.loss for each in self.attempts), default=0.0) * (1.0 + ALIKE)
-        return sum(each.loss < limit for each in self.attempts)
+        alike = [each for each in self.attempts if each.loss < limit]
+        apart = any(each.at_random for each in alike)
+        return len(alike) > 1 and (apart or not alike[0].lack.is_clear)
 
     @property
     def history(self) -> tuple[tuple[str, float], ...]:
@@ -118,7 +125,7 @@ class Search:
         status = CertificateStatus.UNCERTAIN
         if final.passed:
             status = CertificateStatus.CERTIFIED
-        elif self.agreeing > 1 and final.amplification <= AMPLIFIES:
+        elif self.agree and final.amplification <= AMPLIFIES:
             status = CertificateStatus.AGREED
         return Certificate(
             status, final.lack.share, final.lack.score, self.tried, final.attempt.name
@@ -161,14 +168,14 @@ def certified_search(
     layout = part.problem.layout_of(search.start.model)
     allowed = part.allowed(layout, CERTIFIED_SHARE)
     for begin in starts(part, outputs, search.start):
-        at_random = begin.name.startswith("random")
+        at_random = begin.at_random
         hopeful = bool(search.attempts) and search.best.lack.share < HOPEFUL
         if at_random and hopeful and not search.finals:
             # the whole of the data may lead where a part of them did not
             search = _finished(part, search, search.best, stages)
             if search.finals[-1].is_enough:
                 return search
-        if at_random and search.agreeing > 1 and not part.problem.settings.few_values:
+        if at_random and search.agree and not part.problem.settings.few_values:
             # of one-hot columns the first starts know little, and agree all the same
             break
         found = stages.run("descent on a part", attempt, part, begin)

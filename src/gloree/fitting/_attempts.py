@@ -39,7 +39,7 @@ without recurrence, and for each length of a window."""
 WINDOWS = (2, 4, 8, 16, 32, 64)
 """Lengths of windows that a recurrence is found on, one after the other."""
 
-RESTARTS = 5
+RESTARTS = 10
 """Starts at random, at most."""
 
 ALIKE = 1e-4
@@ -61,6 +61,7 @@ class Attempt:
     n_steps: int
     directions: Directions | None = None
     margin: float = np.inf
+    at_random: bool = False
 
     @property
     def detail(self) -> str:
@@ -90,6 +91,7 @@ class Begin:
     model: Callable[[], Network]
     windows: bool = False
     directions: Directions | None = None
+    at_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def attempt(part: Part, begin: Begin) -> Attempt | NoAttempt:
     lack = lack_of_fit(problem, part.inputs, result.model, FEW_ROWS)
     loss = float(np.mean(result.rmse**2))
     steps = n_steps + result.n_steps
-    return Attempt(begin.name, result.model, loss, lack, steps, begin.directions, margin)
+    return Attempt(
+        begin.name, result.model, loss, lack, steps, begin.directions, margin, begin.at_random
+    )
 
 
 def by_growing_windows(part: Part, model: Network) -> Network:
@@ -206,7 +210,7 @@ def starts(
         if several:
             yield Begin("windows", lambda: _complete(part, first.model, part.windows(2)), True)
     for number in range(RESTARTS if random else 0):
-        yield Begin(f"random {number + 1}", lambda: _at_random(part, first))
+        yield Begin(f"random {number + 1}", lambda: _at_random(part, first), at_random=True)
 
 
 def _complete(part: Part, model: Network, rows: Subset | None = None) -> Network:

@@ -75,6 +75,11 @@ class LackOfFit:
             return np.inf
         return CERTAIN * abs(self.share / self.score)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether features of the past explain more than chance."""
+        return bool(self.score >= CERTAIN)
+
     def __str__(self) -> str:
         if np.isnan(self.share):
             return "too few rows for a test"

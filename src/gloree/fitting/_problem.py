@@ -32,8 +32,8 @@ class Encoding(Protocol):
         """Outputs."""
 
 
-PRECISE = 0.02
-"""Noise variances that may be left to gain at the end with any activation: a seventh of a standard
+PRECISE = 0.002
+"""Noise variances that may be left to gain at the end with any activation: a twentieth of a standard
 error of any combination of weights. With a quarter, those that are hardly determined show it."""
 
 
