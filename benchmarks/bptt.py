@@ -5,23 +5,25 @@
     python benchmarks/bptt.py --cells long --lr 0.03 --schedules cosine:10 --float64
     python benchmarks/bptt.py --loss     # time until the loss is near the optimum's, Adam
     python benchmarks/bptt.py --loss --plain --lr 0.003 0.01 0.03
+    python benchmarks/bptt.py --smooth   # eight cells with tanh, softplus and ReLU
 
 The peer trains the same network, z_t = A1 x_t + U h_{t-1} + b, h_t = f(z_t), y = A2^T h + c, with f
-a square or a cube (and, for a bidirectional network, a second chain that runs backward, in the same
-loop), by backpropagation through time on the same data and the same number of threads. It is
-written for speed: all input and output products are one matrix product for all steps, the loop over
-steps holds a few operations, forward and backward (`Recurrence`, whose gradients are tested against
-finite differences at the start), on one thread where a batch is too small to gain from more (tried
-beforehand). Rows of A1 start random with unit norm (the truth's scale), U and A2 small, the
-predicted mean at the outputs' mean. It is told the directions of units, which a fit has to find.
+a square, a cube, or with ``--smooth`` tanh, softplus or ReLU (and, for a bidirectional network, a
+second chain that runs backward, in the same loop), by backpropagation through time on the same data
+and the same number of threads. It is written for speed: all input and output products are one
+matrix product for all steps, the loop over steps holds a few operations, forward and backward
+(`Recurrence`, whose gradients are tested against finite differences at the start), on one thread
+where a batch is too small to gain from more (tried beforehand). Rows of A1 start random with unit
+norm (the truth's scale), U and A2 small, the predicted mean at the outputs' mean. It is told the
+directions of units, which a fit has to find.
 
-Adam: single precision, the fused kernel; gradients are clipped, and U learns at a tenth of the
-rate, which lets the others take large ones without an explosion. A grid of learning rates, batch
-sizes and schedules (constant, or cosine decay to zero over a number of epochs), some random starts
-each. L-BFGS: all data at once, double precision, strong Wolfe line search, a history of 100, more
-random starts; a step that explodes counts as a very large loss. ``--plain`` takes the peer as one
-would write it first: the loop over steps left to automatic differentiation, and one learning rate
-for all weights.
+Adam: single precision, the fused kernel; gradients are clipped, and U learns at a tenth of the rate
+where f is a polynomial, which lets the others take large ones without an explosion. A grid of
+learning rates, batch sizes and schedules (constant, or cosine decay to zero over a number of
+epochs), some random starts each. L-BFGS: all data at once, double precision, strong Wolfe line
+search, a history of 100, more random starts; a step that explodes counts as a very large loss.
+``--plain`` takes the peer as one would write it first: the loop over steps left to automatic
+differentiation, and one learning rate for all weights.
 
 Times are taken of a run until the error of every weight matrix (A1, U, A2, and for bidirectional
 networks B1, V) is at most 1.2 times that of the least-squares optimum. This is tested several times
@@ -54,6 +56,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import smooth
 from _common import (
     WEIGHTS,
     Column,
@@ -89,8 +92,13 @@ class Cell:
     norm: float
     seed: int
     batches: tuple[int, ...]
-    degree: int = 2
+    activation: str = "quadratic"
     bidirectional: bool = False
+
+    @property
+    def smooth(self) -> bool:
+        """Whether states cannot explode."""
+        return self.activation not in ("quadratic", "cubic")
 
     @property
     def n_forward(self) -> int:
@@ -102,16 +110,26 @@ class Cell:
         """For tables."""
         d, k, q = self.sizes
         units = f"{self.n_forward}+{k - self.n_forward}" if self.bidirectional else k
-        power = "" if self.degree == 2 else f" degree {self.degree}"
+        words = {"quadratic": "", "cubic": " degree 3"}
+        power = words.get(self.activation, f" {self.activation}")
         return f"({d},{units},{q}){power} |U| {self.norm:g}, {self.n_sequences:,} x {self.n_steps}"
 
     def simulate(self, seed: int) -> tuple[np.ndarray, np.ndarray, Network]:
         """Inputs, outputs and the network behind them."""
+        if self.smooth:
+            return smooth.Cell(
+                self.name,
+                self.activation,
+                self.sizes,
+                self.norm,
+                n_sequences=self.n_sequences,
+                n_steps=self.n_steps,
+            ).simulate(seed)
         X, Y, truth, _ = datasets.make_rnn(
             *(self.n_sequences, self.n_steps, *self.sizes),
             recurrence_norm=self.norm,
             noise=0.1,
-            degree=self.degree,
+            degree=3 if self.activation == "cubic" else 2,
             bidirectional=self.bidirectional,
             random_state=seed,
         )
@@ -122,7 +140,7 @@ class Cell:
         return SpectralRNNRegressor(
             self.sizes[1],
             bidirectional=self.bidirectional,
-            activation=ACTIVATIONS[self.degree],
+            activation=self.activation,
             random_state=seed,
             engine=engine,
             **options,
@@ -134,7 +152,7 @@ CELLS = {
     "long": Cell(200, 500, (10, 5, 5), 0.1, 911, (8, 16)),
     "few-outputs": Cell(5_000, 20, (10, 6, 3), 0.1, 912, (64, 256)),
     "many-outputs": Cell(5_000, 10, (8, 4, 12), 0.1, 913, (64, 256)),
-    "cubic": Cell(5_000, 20, (6, 3, 3), 0.1, 914, (64, 256), degree=3),
+    "cubic": Cell(5_000, 20, (6, 3, 3), 0.1, 914, (64, 256), "cubic"),
     "both-ways": Cell(5_000, 10, (10, 6, 6), 0.15, 915, (64, 256), bidirectional=True),
 }
 LOSS_CELLS = {
@@ -142,8 +160,18 @@ LOSS_CELLS = {
     "2": Cell(10_000, 10, (10, 10, 4), 0.1, 901, (64, 256, 1024)),
     "3": Cell(2_000, 100, (20, 5, 5), 0.2, 902, (8, 32, 128)),
 }
-ACTIVATIONS = {2: "quadratic", 3: "cubic"}
+SMOOTH_CELLS = {
+    "tanh": Cell(10_000, 10, (10, 5, 5), 0.6, 920, (64, 256), "tanh"),
+    "tanh-long": Cell(1_000, 100, (10, 5, 5), 0.9, 921, (8, 32), "tanh"),
+    "tanh-large": Cell(10_000, 10, (20, 10, 10), 0.6, 922, (64, 256), "tanh"),
+    "softplus": Cell(10_000, 10, (10, 5, 5), 0.6, 923, (64, 256), "softplus"),
+    "softplus-few-outputs": Cell(10_000, 10, (10, 10, 4), 0.6, 924, (64, 256), "softplus"),
+    "relu": Cell(10_000, 10, (10, 5, 5), 0.6, 925, (64, 256), "relu"),
+    "relu-long": Cell(1_000, 100, (10, 5, 5), 0.9, 926, (8, 32), "relu"),
+    "relu-large": Cell(10_000, 10, (20, 10, 10), 0.6, 927, (64, 256), "relu"),
+}
 RATES = (0.03, 0.1)
+SMOOTH_RATES, SMOOTH_SCHEDULES = (0.003, 0.01, 0.03), ("cosine:30", "cosine:100")
 LOSS_RATES = (0.01, 0.03, 0.1, 0.3)
 SCHEDULES = ("cosine:10", "cosine:20", "cosine:30")
 LOSS_SCHEDULES = ("constant", "cosine:4", "cosine:10", "cosine:30")
@@ -205,24 +233,60 @@ class Outcome:
 
 if torch is not None:
 
+    def square(z: torch.Tensor, state: torch.Tensor, slope: torch.Tensor) -> None:
+        """z^2 and 2 z."""
+        torch.mul(z, z, out=state)
+        torch.add(z, z, out=slope)
+
+    def cube(z: torch.Tensor, state: torch.Tensor, slope: torch.Tensor) -> None:
+        """z^3 and 3 z^2."""
+        torch.mul(z, z, out=slope)
+        torch.mul(slope, z, out=state)
+        slope *= 3.0
+
+    def tanh(z: torch.Tensor, state: torch.Tensor, slope: torch.Tensor) -> None:
+        """Values and slopes 1 - tanh^2 z."""
+        torch.tanh(z, out=state)
+        torch.mul(state, state, out=slope)
+        slope.neg_().add_(1.0)
+
+    def softplus(z: torch.Tensor, state: torch.Tensor, slope: torch.Tensor) -> None:
+        """log(1 + e^z) and 1 / (1 + e^-z)."""
+        torch.sigmoid(z, out=slope)
+        state.copy_(torch.nn.functional.softplus(z))
+
+    def relu(z: torch.Tensor, state: torch.Tensor, slope: torch.Tensor) -> None:
+        """max(z, 0) and 1 where that is z."""
+        torch.clamp(z, min=0.0, out=state)
+        slope.copy_(z > 0)
+
+    FUNCTIONS = {
+        "quadratic": square,
+        "cubic": cube,
+        "tanh": tanh,
+        "softplus": softplus,
+        "relu": relu,
+    }
+    PLAIN_FUNCTIONS = {
+        "quadratic": torch.square,
+        "cubic": lambda z: z**3,
+        "tanh": torch.tanh,
+        "softplus": torch.nn.functional.softplus,
+        "relu": torch.relu,
+    }
+
     class Recurrence(torch.autograd.Function):
-        """States h_t = (drive_t + U h_{t-1})^l of time-major drives, with a written-out adjoint."""
+        """States h_t = f(drive_t + U h_{t-1}) of time-major drives, with a written-out adjoint."""
 
         @staticmethod
-        def forward(ctx: Any, drive: torch.Tensor, U: torch.Tensor, degree: int) -> torch.Tensor:
-            """Return all states; keep l z^(l-1), the slope."""
+        def forward(ctx: Any, drive: torch.Tensor, U: torch.Tensor, name: str) -> torch.Tensor:
+            """Return all states; keep the slope f'(z)."""
+            apply = FUNCTIONS[name]
             states, slopes = torch.empty_like(drive), torch.empty_like(drive)
             transposed = U.t()
             for t in range(drive.shape[0]):
                 z = torch.addmm(drive[t], states[t - 1], transposed) if t else drive[0]
-                if degree == 2:
-                    torch.mul(z, z, out=states[t])
-                    torch.add(z, z, out=slopes[t])
-                else:
-                    torch.mul(z, z, out=slopes[t])
-                    torch.mul(slopes[t], z, out=states[t])
-            if degree == 3:
-                slopes *= 3.0
+                apply(z, states[t], slopes[t])
             ctx.save_for_backward(states, slopes, U)
             return states
 
@@ -240,11 +304,12 @@ if torch is not None:
             return delta, gradient, None
 
 
-def autograd_states(drive: Any, U: Any, degree: int) -> Any:
+def autograd_states(drive: Any, U: Any, name: str) -> Any:
     """States of time-major drives, left to PyTorch's own automatic differentiation."""
-    states = [drive[0] ** degree]
+    f = PLAIN_FUNCTIONS[name]
+    states = [f(drive[0])]
     for part in drive[1:]:
-        states.append((part + states[-1] @ U.t()) ** degree)
+        states.append(f(part + states[-1] @ U.t()))
     return torch.stack(states)
 
 
@@ -260,7 +325,7 @@ class Peer:
         chains = [n for n in (cell.n_forward, k - cell.n_forward) if n]
         Us = [0.01 * rng.standard_normal((n, n)) / np.sqrt(n) for n in chains]
         # E z^2 is near 1, E z^3 near 0
-        c = mean - A2.sum(axis=0) if cell.degree == 2 else mean
+        c = mean - A2.sum(axis=0) if cell.activation == "quadratic" else mean
         initial = (A1, np.zeros(k), A2, c, *Us)
         self.parameters = [torch.tensor(w, dtype=dtype, requires_grad=True) for w in initial]
         self.main, self.recurrent = self.parameters[:4], self.parameters[4:]
@@ -275,7 +340,7 @@ class Peer:
         if self.cell.bidirectional:
             drive = self._turned(drive)
             U = torch.block_diag(*self.recurrent)
-        states = (autograd_states if PLAIN else Recurrence.apply)(drive, U, self.cell.degree)
+        states = (autograd_states if PLAIN else Recurrence.apply)(drive, U, self.cell.activation)
         if self.cell.bidirectional:
             states = self._turned(states)
         return torch.addmm(c, states.reshape(-1, A1.shape[0]), A2)
@@ -303,7 +368,7 @@ class Peer:
     def numpy_model(self) -> Network:
         """The same network in the library."""
         A1, b, A2, c, *Us = (w.detach().double().numpy() for w in self.parameters)
-        others = {"hidden_bias": b, "output_bias": c, "activation": ACTIVATIONS[self.cell.degree]}
+        others = {"hidden_bias": b, "output_bias": c, "activation": self.cell.activation}
         if not self.cell.bidirectional:
             return IORNN(A1, Us[0], A2, **others)
         n = self.cell.n_forward
@@ -315,8 +380,8 @@ def check_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     drive = torch.randn(4, 3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
     U = (0.3 * torch.randn(2, 2, dtype=torch.float64, generator=generator)).requires_grad_()
-    for degree in ACTIVATIONS:
-        assert torch.autograd.gradcheck(Recurrence.apply, (drive, U, degree))
+    for name in FUNCTIONS:
+        assert torch.autograd.gradcheck(Recurrence.apply, (drive, U, name))
 
 
 def error_ratios(model: Network, truth: Network, best: Optimum) -> dict[str, float]:
@@ -425,7 +490,7 @@ def train_adam(peer: Peer, run: Run, data: Data, watch: Watch) -> None:
     """Adam on batches of sequences, drawn anew for every epoch."""
     groups = [
         {"params": peer.main, "factor": 1.0},
-        {"params": peer.recurrent, "factor": 1.0 if PLAIN else RECURRENT_RATE},
+        {"params": peer.recurrent, "factor": 1.0 if PLAIN or peer.cell.smooth else RECURRENT_RATE},
     ]
     adam = torch.optim.Adam(groups, lr=run.rate, fused=True)
     per_epoch = -(-data.n // run.batch)
@@ -565,7 +630,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, engine: Engine) -> dict:
                 plain_seconds, _ = timed_fit(plain, X, Y)
                 fits[-1]["moments"] = outcome(plain, plain_seconds)
                 report = fit.report_
-                rounds = [stage.name for stage in report.stages].index("rounds")
+                names = [stage.name for stage in report.stages]
+                rounds = names.index("rounds" if "rounds" in names else "derivatives")
                 fits[-1]["before"] = {
                     "seconds": sum(stage.seconds for stage in report.stages[: rounds + 1]),
                     "excess_loss": float(np.mean(report.moments_rmse**2)) / best.loss - 1,
@@ -799,7 +865,8 @@ def loss_summary(results: list[dict], out: Output) -> None:
 def main() -> None:
     parser = option_parser(__doc__, seeds=2)
     parser.add_argument("--loss", action="store_true", help="targets of the loss; Adam alone")
-    parser.add_argument("--cells", nargs="+", choices=[*CELLS, *LOSS_CELLS])
+    parser.add_argument("--smooth", action="store_true", help="tanh, softplus and ReLU")
+    parser.add_argument("--cells", nargs="+", choices=[*CELLS, *LOSS_CELLS, *SMOOTH_CELLS])
     parser.add_argument("--lr", nargs="+", type=float)
     parser.add_argument("--batch", nargs="+", type=int, help="sequences in a batch")
     parser.add_argument("--schedules", nargs="+")
@@ -826,11 +893,16 @@ def main() -> None:
         return
     loss, quick = arguments.loss, arguments.quick
     arguments.starts = arguments.seeds or (1 if quick else 3 if loss else 2)
-    arguments.cells = arguments.cells or list(LOSS_CELLS if loss else CELLS)
-    arguments.lr = arguments.lr or list(LOSS_RATES if loss else RATES)
+    chosen, rates, schedules = CELLS, RATES, SCHEDULES
+    if loss:
+        chosen, rates, schedules = LOSS_CELLS, LOSS_RATES, LOSS_SCHEDULES
+    if arguments.smooth:
+        chosen, rates, schedules = SMOOTH_CELLS, SMOOTH_RATES, SMOOTH_SCHEDULES
+    arguments.cells = arguments.cells or list(chosen)
+    arguments.lr = arguments.lr or list(rates)
     if arguments.lbfgs is None:
         arguments.lbfgs = 0 if loss else 1 if quick else 8
-    arguments.schedules = arguments.schedules or list(LOSS_SCHEDULES if loss else SCHEDULES)
+    arguments.schedules = arguments.schedules or list(schedules)
     if quick:
         arguments.cap = arguments.cap or 5.0
         arguments.fits = min(arguments.fits, 2)
@@ -841,7 +913,7 @@ def main() -> None:
     results = []
     with threadpool_limits(arguments.threads):
         for name in arguments.cells:
-            cell = (CELLS | LOSS_CELLS)[name]
+            cell = (CELLS | LOSS_CELLS | SMOOTH_CELLS)[name]
             cell = replace(cell, n_sequences=cell.n_sequences * arguments.times)
             default = arguments.threads == os.cpu_count()
             engine = Engine() if default else Engine("threads", n_workers=arguments.threads)
