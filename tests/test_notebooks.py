@@ -26,6 +26,7 @@ from gloree import (
     datasets,
     decomposition,
     metrics,
+    models,
     moments,
     score_functions,
 )
@@ -198,6 +199,19 @@ def test_a_fit_shows_one_bar(monkeypatch):
     assert "standard errors" in shown.getvalue()
 
 
+def tanh_data():
+    rng = np.random.default_rng(0)
+    truth = models.IORNN(
+        rng.standard_normal((2, 4)) / 2,
+        0.3 * np.eye(2),
+        rng.standard_normal((2, 3)),
+        hidden_bias=np.array([0.3, -0.4]),
+        activation="tanh",
+    )
+    X = rng.standard_normal((400, 10, 4))
+    return X, truth.simulate(X, noise=0.05, random_state=rng), truth
+
+
 def test_law_without_matrices_is_shown():
     tags(GaussianVAR(np.zeros((0, 2, 2)), np.eye(2))._repr_html_())
 
@@ -238,6 +252,30 @@ def test_an_interrupt_keeps_the_activation_asked_for(monkeypatch):
     monkeypatch.setattr("gloree.fitting._pipeline.with_activation", interrupt)
     with pytest.raises(KeyboardInterrupt):  # there is only the leading term as yet
         est.fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "stage, words, quality",
+    [
+        ("_any_activation.attempt", "the derivatives alone", 0.3),
+        ("_any_activation.to_optimum", "the best descent on a part", 0.9),
+        ("_pipeline.find_precision", "the best descent so far", 0.9),
+    ],
+)
+def test_an_interrupted_search_keeps_what_was_found(monkeypatch, stage, words, quality):
+    X, Y, _ = tanh_data()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"gloree.fitting.{stage}", interrupt)
+    est = SpectralRNNRegressor(2, activation="tanh", random_state=0)
+    with pytest.warns(ConvergenceWarning, match=f"interrupted in the stage .* of {words}"):
+        est.fit(X, Y)
+    assert est.score(X, Y) > quality
+    assert est.model_.activation.name == "tanh"
+    assert est.report_.certificate.status.name == "UNCERTAIN"
+    assert "UNCERTAIN" in str(est.report_)
 
 
 def test_an_interrupt_with_a_checkpoint_is_one(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ that part goes on with all data, and is certified, or the next start is tried.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +43,7 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import PRECISE, FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
-from gloree.fitting._refine import RefinedFit
+from gloree.fitting._refine import RefinedFit, interrupted, keep_moments
 from gloree.fitting._stages import StageRunner
 from gloree.models import ExplosionError, Network
 from gloree.refinement import (
@@ -163,8 +164,11 @@ def certified_search(
     inputs: InputSummary,
     search: Search,
     stages: StageRunner,
-) -> Search:
-    """Try starts in turn until one is certified, or the rest is without hope."""
+) -> Iterator[Search]:
+    """Try starts in turn until one is certified, or the rest is without hope.
+
+    Yields what was found so far, after every descent.
+    """
     layout = part.problem.layout_of(search.start.model)
     allowed = part.allowed(layout, CERTIFIED_SHARE)
     for begin in starts(part, outputs, search.start):
@@ -173,8 +177,9 @@ def certified_search(
         if at_random and hopeful and not search.finals:
             # the whole of the data may lead where a part of them did not
             search = _finished(part, search, search.best, stages)
+            yield search
             if search.finals[-1].is_enough:
-                return search
+                return
         if at_random and search.agree and not part.problem.settings.few_values:
             # of one-hot columns the first starts know little, and agree all the same
             break
@@ -183,15 +188,32 @@ def certified_search(
         if isinstance(found, NoAttempt):
             continue
         search = replace(search, attempts=(*search.attempts, found))
+        yield search
         if found.lack.share < allowed:
             search = _finished(part, search, found, stages)
+            yield search
             if search.finals[-1].is_enough:
-                return search
+                return
     if not search.attempts:
         raise ExplosionError(0, 0, np.inf)
     if all(each.attempt is not search.best for each in search.finals):
-        search = _finished(part, search, search.best, stages)
-    return search
+        yield _finished(part, search, search.best, stages)
+
+
+def as_interrupted(part: Part, inputs: InputSummary, search: Search, stage: str) -> RefinedFit:
+    """The best network of a search that did not come to its end."""
+    model, directions, words = None, None, "the derivatives alone, without a recurrence"
+    certificate = Certificate(CertificateStatus.UNCERTAIN, np.nan, np.nan, search.tried)
+    if search.finals or search.attempts:
+        found = search.final.attempt if search.finals else search.best
+        model, words = found.model, "the best descent on a part of the data so far"
+        if search.finals:
+            model, words = search.final.descent.solution.model, "the best descent so far"
+        directions, lack = found.directions, found.lack
+        certificate = replace(certificate, share=lack.share, score=lack.score, best=found.name)
+    moments = replace(search.moments, directions=directions)
+    kept = keep_moments(part.problem, inputs, moments, model)
+    return interrupted(replace(kept, certificate=certificate), stage, words)
 
 
 def plain_search(part: Part, outputs: OutputSummary, search: Search, stages: StageRunner) -> Search:

@@ -19,6 +19,7 @@ from gloree.chains import InputLaw
 from gloree.diagnostics import FitReport, IdentifiabilityError
 from gloree.fitting._any_activation import (
     Search,
+    as_interrupted,
     certified_search,
     first_search,
     plain_search,
@@ -229,10 +230,16 @@ class Regression:
         stages: StageRunner,
     ) -> tuple[Search, RefinedFit]:
         """The optimum that is certified, or the best one."""
-        search = certified_search(part, outputs, inputs, search, stages)
-        final = search.final
-        moments = replace(search.moments, directions=final.attempt.directions)
-        refined = self._completed(final.descent, moments, stages)
+        try:
+            for found in certified_search(part, outputs, inputs, search, stages):
+                search = found
+            final = search.final
+            moments = replace(search.moments, directions=final.attempt.directions)
+            refined = self._completed(final.descent, moments, stages)
+        except KeyboardInterrupt:
+            if part.problem.engine.checkpoint is not None:
+                raise
+            return search, as_interrupted(part, inputs, search, stages.current)
         return search, with_certificate(part, inputs, search, refined)
 
     def _completed(self, fitted: Descent, moments: MomentFit, stages: StageRunner) -> RefinedFit:

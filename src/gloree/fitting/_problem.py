@@ -33,8 +33,9 @@ class Encoding(Protocol):
 
 
 PRECISE = 0.002
-"""Noise variances that may be left to gain at the end with any activation: a twentieth of a standard
-error of any combination of weights. With a quarter, those that are hardly determined show it."""
+"""Noise variances that may be left to gain at the end with any activation: a twentieth of the
+standard error of any combination of weights. With a quarter, weights that are hardly determined
+show it."""
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,12 @@ def keep_moments(
     return RefinedFit(model, directions, moments_rmse=moments.rmse)
 
 
-def interrupted(kept: RefinedFit, stage: str) -> RefinedFit:
-    """Say that the fit ended early, and with what."""
+def interrupted(kept: RefinedFit, stage: str, source: str = "moments alone") -> RefinedFit:
+    """Say that the fit ended early, and where its weights come from."""
     finding = Finding(
         ConvergenceWarning,
-        f"the fit was interrupted in the stage {stage!r}: the weights are those before it, "
-        f"of moments alone, without refinement, tests and standard errors",
+        f"the fit was interrupted in the stage {stage!r}: the weights are those before it, of "
+        f"{source}, without the rest of the refinement, tests and standard errors",
         "fit again to refine them; with `checkpoint` a fit goes on where it was interrupted",
     )
     return replace(kept, findings=(finding, *kept.findings))
