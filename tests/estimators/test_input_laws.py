@@ -89,3 +89,17 @@ def test_the_score_is_checked_on_more_steps_where_estimates_rest_on_it(options, 
     X, Y, _ = simulate("gaussian", n_sequences=8000)
     est, _ = fit(X, Y, **options)
     assert est.report_.score_check.n_steps == n_steps
+
+
+def test_score_moments_see_inputs_whose_single_steps_alone_are_gaussian():
+    """x_t = .95 r_t x_{t-1} + e_t with random signs r: each step is N(0, 1), no chain is."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 20, 3))
+    for t in range(1, 20):
+        signs = rng.choice((-1.0, 1.0), size=(2000, 1))
+        X[:, t] = 0.95 * signs * X[:, t - 1] + np.sqrt(1 - 0.95**2) * X[:, t]
+    truth = datasets.make_rnn(2, 2, 3, 2, 2, random_state=0)[2]
+    Y = truth.simulate(X, noise=0.1, random_state=rng)
+    est = SpectralRNNRegressor(2, moment="score", random_state=0)
+    with pytest.warns(ScoreWarning, match=r"fails Stein's identity .* with the steps beside"):
+        est.fit(X, Y)

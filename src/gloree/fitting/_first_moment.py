@@ -253,10 +253,12 @@ def _score_findings(estimator: FirstMomentEstimator, inputs: InputSummary) -> tu
     alone = estimator.uses_scores and estimator.without_scores() is None
     if not alone or check is None or not inputs.score_is_wrong:
         return ()
+    beside = check.neighbours
+    steps = "" if beside is None else f", {beside.defect:.2f} with the steps beside"
     finding = Finding(
         ScoreWarning,
         f"moment={estimator.name!r}: the Gaussian score fails Stein's identity on these inputs "
-        f"(defect {check.defect:.2f}, rho {check.radius:.2f}; limits {DEFECT_LIMIT} and "
+        f"(defect {check.defect:.2f}{steps}, rho {check.radius:.2f}; limits {DEFECT_LIMIT} and "
         f"{RADIUS_LIMIT}), so the score moment is biased and its rounds need not converge",
         "use moment='regression'",
     )

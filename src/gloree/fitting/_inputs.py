@@ -139,7 +139,9 @@ class InputSummary:
         # noise alone has a spectral radius too; an eigenvalue well outside of it is a true one
         seen = check.radius > 1.5 * check.radius_noise
         divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
-        return check.defect > DEFECT_LIMIT or divergent
+        beside = check.neighbours
+        off = beside is not None and beside.defect - 2 * beside.error > DEFECT_LIMIT
+        return check.defect > DEFECT_LIMIT or divergent or off
 
 
 def summarise_inputs(problem: FitProblem, outputs: OutputSummary) -> InputSummary:
@@ -322,7 +324,17 @@ def _check_score(
     function = partial(stein_statistic, chain=law, whitening=whitening, block=SEGMENT)
     some = source.subset(CHECK_ROWS if final else START_CHECK_ROWS)
     sums = problem.engine.run(function, some, label="score")
-    return sums.finalize(law) if np.count_nonzero(sums.counts) >= 2 else None
+    if np.count_nonzero(sums.counts) < 2:
+        return None
+    beside = []
+    if settings.asks_for_score and problem.data.longest > 1:
+        # nothing but the score is used: single steps may have the right law, and transitions not
+        around = replace(source, before=max(source.before, 1), after=max(source.after, 1))
+        some = around.subset(CHECK_ROWS)
+        for lag in (1, -1):
+            found = problem.engine.run(partial(function, lag=lag), some, label="score")
+            beside += [found] if np.count_nonzero(found.counts) >= 2 else []
+    return sums.finalize(law, beside)
 
 
 def _scale_findings(moments: Moments) -> list[Finding]:
