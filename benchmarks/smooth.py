@@ -33,7 +33,8 @@ from typing import Any
 
 import numpy as np
 from _common import Column, Output, mean_squared_error, median, option_parser
-from tqdm import tqdm, trange
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Activation, Polynomial, get_activation
@@ -296,11 +297,20 @@ COLUMNS = [
 ]
 
 
+def run_all(work: list[Any], n_jobs: int, name: str) -> list[Any]:
+    """Results in order, with a progress bar."""
+    found = Parallel(n_jobs, return_as="generator")(work)
+    return list(tqdm(found, desc=name, total=len(work)))
+
+
 def cells(out: Output, n_seeds: int, chosen: tuple[Cell, ...]) -> None:
     """All cells."""
-    rows = []
-    for cell in tqdm(chosen, desc="cells"):
-        rows.append(row_of(cell.name, [trial(cell, FIRST_SEED + i) for i in range(n_seeds)]))
+    work = [delayed(trial)(cell, FIRST_SEED + i) for cell in chosen for i in range(n_seeds)]
+    found = run_all(work, out.arguments.jobs, "cells")
+    rows = [
+        row_of(cell.name, found[place * n_seeds : (place + 1) * n_seeds])
+        for place, cell in enumerate(chosen)
+    ]
     out.table("cells", "Fits beside the descent from the truth", COLUMNS, rows)
     n, good = sum(row["fits"] for row in rows), sum(row["good"] for row in rows)
     out.figure("fits", n, "{value}", "fits")
@@ -312,24 +322,30 @@ def cells(out: Output, n_seeds: int, chosen: tuple[Cell, ...]) -> None:
     out.target("all_good", good == n, "all fits at the optimum")
 
 
+def wrong_fit(cell: Cell, seed: int, options: dict[str, Any]) -> tuple[str, float]:
+    """Status and share of the certificate of a fit of another class."""
+    X, Y, _ = cell.simulate(FIRST_SEED + 100 + seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report: Any = cell.estimator(seed, **options).fit(X, Y).report_
+    return report.certificate.status.name, report.certificate.share
+
+
 def wrong_models(out: Output, n_seeds: int, small: bool) -> None:
     """Networks of another class than the data come from."""
     size = {"n_sequences": 2_000} if small else {}
-    rows = []
-    for name, cell, options in (
+    kinds: tuple[tuple[str, Cell, dict[str, Any]], ...] = (
         ("tanh, one unit too few", Cell("", **size), {"n_hidden": 4}),
         ("tanh, fitted as softplus", Cell("", **size), {"activation": "softplus"}),
         ("ReLU, fitted as tanh", Cell("", "relu", **size), {"activation": "tanh"}),
         ("GELU, fitted as SiLU", Cell("", "gelu", **size), {"activation": "silu"}),
-    ):
-        statuses, shares = [], []
-        for i in range(n_seeds):
-            X, Y, _ = cell.simulate(FIRST_SEED + 100 + i)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                report: Any = cell.estimator(i, **options).fit(X, Y).report_
-            statuses.append(report.certificate.status.name)
-            shares.append(report.certificate.share)
+    )
+    work = [
+        delayed(wrong_fit)(cell, i, options) for _, cell, options in kinds for i in range(n_seeds)
+    ]
+    found, rows = run_all(work, out.arguments.jobs, "wrong models"), []
+    for place, (name, _, _) in enumerate(kinds):
+        statuses, shares = zip(*found[place * n_seeds : (place + 1) * n_seeds], strict=True)
         rows.append(
             {
                 "model": name,
@@ -401,7 +417,9 @@ class Small:
 
 def small_data(out: Output, n_fits: int) -> None:
     """Fits of small data, wrong models among them."""
-    found = [(each, each.trial(i)) for i in trange(n_fits) for each in [Small.drawn(i)]]
+    drawn = [Small.drawn(i) for i in range(n_fits)]
+    work = [delayed(each.trial)(i) for i, each in enumerate(drawn)]
+    found = list(zip(drawn, run_all(work, out.arguments.jobs, "small data"), strict=True))
     rows = []
     for kind, words in (
         ("right", "the right networks"),
@@ -521,6 +539,7 @@ def main() -> None:
     parser = option_parser(__doc__, seeds=3)
     parts = ("cells", "small", "ends", "adam")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for cells and small data")
     arguments = parser.parse_args()
     versions = {} if torch is None else {"torch": torch.__version__}
     out = Output(arguments, **versions)
