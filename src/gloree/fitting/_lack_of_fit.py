@@ -3,9 +3,8 @@ r"""Does the residual still depend on the past? The certificate of a fit.
 At the optimum of the right network the residual is noise: no function of what came before explains
 any of it. Features are monomials up to degree two in x_t and h_{t-1}, up to three in six directions
 of x_t, and x_{t-1} and r_{t-1} linearly. With phi the features, whitened by their Gram matrix over
-all rows, the residuals of each output in units of their size, and z_k the sum of phi r^T over block
-k of the rows (some hundred steps each, dealt out to K blocks), what features explain with chance
-left out is a U-statistic,
+all rows, and z_k the sum of phi r^T over block k of the rows (some hundred steps each, dealt out to
+K blocks), what features explain with chance left out is a U-statistic,
 
 .. math:: T = \sum_{k \ne l} \langle z_k, z_l \rangle, \qquad
           \text{share} = T \Big/ \sum_t |r_t|^2, \qquad
@@ -61,8 +60,6 @@ CERTAIN = 2.5
 @dataclass(frozen=True)
 class LackOfFit:
     """Estimated share of the squared error that features of the past explain, and its score.
-
-    The mean over outputs of the shares of theirs: units of outputs do not matter.
 
     Chance is left out of the share, and the score counts its standard deviations. NaN where there
     were too few rows for a test.
@@ -145,14 +142,13 @@ def _states(batch: Batch, model: Network) -> Array:
 class ResidualSums(Sums):
     """Gram matrix of the features, products with residuals by blocks, and sums of the residuals.
 
-    `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs), `squares`
-    (n_outputs,).
+    `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs).
     """
 
     n_rows: float
     gram: Array
     cross: Array
-    squares: Array
+    squares: float
 
 
 def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
@@ -167,7 +163,7 @@ def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
     for begin in range(0, rows.shape[0], BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         cross[begin // BLOCK_ROWS % BLOCKS] += phi[:, part] @ r[part]
-    return ResidualSums(float(rows.shape[0]), phi @ phi.T, cross, np.sum(r * r, axis=0))
+    return ResidualSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
 
 
 def statistic_of(sums: ResidualSums) -> LackOfFit:
@@ -178,12 +174,11 @@ def statistic_of(sums: ResidualSums) -> LackOfFit:
     values, vectors = np.linalg.eigh(sums.gram / np.outer(size, size))
     kept = values > DEPENDENT * values[-1]
     whitening = (vectors[:, kept] / np.sqrt(values[kept])).T / size
-    error = np.sqrt(np.maximum(sums.squares / sums.n_rows, 1e-300))
-    z = (whitening @ sums.cross / error).reshape(BLOCKS, -1)
+    z = (whitening @ sums.cross).reshape(BLOCKS, -1)
     products = (z @ z.T)[~np.eye(BLOCKS, dtype=bool)]
     total = float(products.sum())
     spread = float(np.sqrt(2.0 * np.sum((products - products.mean()) ** 2)))
-    return LackOfFit(total / (sums.n_rows * error.size), total / max(spread, 1e-300))
+    return LackOfFit(total / max(sums.squares, 1e-300), total / max(spread, 1e-300))
 
 
 def lack_of_fit(
