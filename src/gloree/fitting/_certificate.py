@@ -24,7 +24,7 @@ from gloree.refinement import RefinementStatus
 from gloree.sequences import Array, Batch
 from gloree.states import run_states
 
-CERTIFIED_SHARE, DETECTABLE = 5e-4, 2e-3
+CERTIFIED_SHARE, DETECTABLE = 5e-4, 3e-3
 """Share of the squared error that a certified fit may leave whatever its score, and share that its
 test has to be able to see."""
 
