@@ -16,7 +16,7 @@ from gloree.chains._innovations import GaussianInnovations, Innovations, Student
 from gloree.chains._log_density import DensityLaw, from_log_density
 from gloree.chains._markov import MarkovLaw, MovedLaw, law_derivatives
 from gloree.chains._metric import LawWithMetric, with_metric
-from gloree.chains._moments import LagCovariances, LagMoments, lag_moments
+from gloree.chains._moments import LagCovariances, LagMoments, VectorSums, lag_moments
 from gloree.chains._nonlinear import NonlinearAR
 from gloree.chains._plug_in import ScoreArrays, ScoreFunction, as_law
 from gloree.chains._score_matching import ScoreMatching
@@ -47,6 +47,7 @@ __all__ = [
     "StudentInnovations",
     "StudentVAR",
     "SwitchingVAR",
+    "VectorSums",
     "as_law",
     "fingerprint",
     "from_log_density",

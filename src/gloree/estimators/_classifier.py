@@ -17,7 +17,8 @@ from gloree._arrays import like
 from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.diagnostics import LabelWarning, emit, warn_caller
-from gloree.estimators._base import SpectralRNN, check_choice
+from gloree.estimators._base import check_choice
+from gloree.estimators._going_on import ClassifierGoingOn
 from gloree.estimators._interface import second_argument
 from gloree.estimators._labels import (
     MOMENTS,
@@ -41,7 +42,7 @@ from gloree.sources import as_data
 _READOUTS = ("logistic", "least-squares")
 
 
-class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
+class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore[misc]
     r"""Label every step of a sequence by a recurrent network whose units come from moments.
 
     The indicators of the labels take the place of the outputs: a linear path from the inputs is
@@ -85,7 +86,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         Logistic regression on states and inputs, or the paper's least squares of the indicators,
         whose estimates of the probabilities need not lie between 0 and 1 (`predict_proba` clips
         them); it goes with refine=None.
-    batch_size, memory_limit, random_state, engine, verbose
+    batch_size, memory_limit, warm_start, random_state, engine, verbose
         As in `SpectralRNNRegressor`.
 
     Attributes
@@ -153,6 +154,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         readout: str = "logistic",
         batch_size: int | None = None,
         memory_limit: int | None = None,
+        warm_start: bool = False,
         random_state: RandomState = None,
         engine: object = None,
         verbose: int = 0,
@@ -162,6 +164,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         self.recurrence, self.lags, self.max_rounds = recurrence, lags, max_rounds
         self.refine, self.loss, self.readout = refine, loss, readout
         self.batch_size, self.memory_limit = batch_size, memory_limit
+        self.warm_start = warm_start
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
     def fit(
@@ -232,7 +235,13 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
                 f"all {data.n_rows} labels are {_shown(classes)}: there is nothing to "
                 f"tell apart in `labels` with one class"
             )
-        fitted = run_fit(problem, Labelling(classes.shape[0], self.readout))
+        problem, start = self._start(problem, classes.shape[0], checkpoint)
+        if start is not None and classes.tolist() != self.classes_.tolist():
+            raise ValueError(
+                f"`warm_start`=True goes on from `model_`, whose labels are "
+                f"{self.classes_.tolist()!r:.80}, and these data have {classes.tolist()!r:.80}"
+            )
+        fitted = run_fit(problem, Labelling(classes.shape[0], self.readout), start)
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         self.classes_ = classes
         self._learn_columns(data)

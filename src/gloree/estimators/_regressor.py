@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
-from gloree.estimators._base import SpectralRNN
+from gloree.estimators._going_on import RegressorGoingOn
 from gloree.estimators._interface import second_argument
 from gloree.fitting import FitProblem, Regression, run_fit
 from gloree.identification import (
@@ -32,7 +32,7 @@ from gloree.sequences import Array, Sequences
 from gloree.sources import as_data, in_memory
 
 
-class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
+class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[misc]
     r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
 
     Fits
@@ -95,6 +95,9 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     memory_limit : int or None, default None
         Bytes a fit may take beside data in memory; a `MemoryLimitError` names the least that will
         do. Fits of linear networks cannot keep one, and refuse it.
+    warm_start : bool, default False
+        Whether another `fit` starts its refinement from the weights there are, without moments: for
+        more data (old and new ones together), or data alike. See `partial_fit` for new data alone.
     random_state : None, int, SeedSequence, Generator or RandomState
         Seeds the decomposition's starts.
     engine : None, "threads", "serial", "dask", distributed.Client or Engine
@@ -160,6 +163,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         loss: str | Loss = "squared error",
         batch_size: int | None = None,
         memory_limit: int | None = None,
+        warm_start: bool = False,
         random_state: RandomState = None,
         engine: object = None,
         verbose: int = 0,
@@ -169,6 +173,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         self.recurrence, self.lags, self.max_rounds = recurrence, lags, max_rounds
         self.refine, self.loss = refine, loss
         self.batch_size, self.memory_limit = batch_size, memory_limit
+        self.warm_start = warm_start
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
     def __sklearn_tags__(self) -> object:
@@ -231,11 +236,12 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
                 f"`Y` is missing: fit needs outputs ({type(self).__name__} requires y to be "
                 f"passed, but the target y is None)"
             )
+        problem, start = self._start(problem, data.n_outputs, checkpoint)
         if problem.settings.activation.degree == 1:
             self.model_, self.report_ = self._fit_linear(problem)
             self.chain_ = None
         else:
-            fitted = run_fit(problem, Regression())
+            fitted = run_fit(problem, Regression(), start)
             self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         emit(self.report_.findings)
         self._learn_columns(data)

@@ -22,8 +22,9 @@ from gloree._archives import read_archive
 from gloree._storage import FormatError, reading, replaced_file
 from gloree._version import __version__
 from gloree.activations import Activation, from_spec
-from gloree.chains import GaussianVAR
+from gloree.chains import GaussianVAR, LagMoments, VectorSums
 from gloree.decomposition import Decomposition, DecompositionStatus
+from gloree.fitting import KeptRows, SegmentMoments
 from gloree.models import BRNN, IORNN, Network, storable_spec
 from gloree.moments import FIRST_MOMENTS
 from gloree.recurrence import RECURRENCES, Directions
@@ -32,6 +33,7 @@ from gloree.refinement import (
     LOSSES,
     GaussNewton,
     LevenbergMarquardt,
+    NormalSums,
     RefinementStatus,
 )
 from gloree.score_functions import EdgeCheck, ScoreCheck
@@ -51,6 +53,7 @@ CLASSES: dict[str, type] = {
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
         *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
         *(GaussNewton, LevenbergMarquardt, LBFGS, GaussianVAR, *_STRATEGIES),
+        *(KeptRows, NormalSums, SegmentMoments, LagMoments, VectorSums),
     )
 }
 """Dataclasses of the library that a file may name."""

@@ -20,7 +20,7 @@ from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._mirrors import best_mirror, has_mirrors
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit, lacks_offset
+from gloree.fitting._recurrence import Known, MomentFit, lacks_offset
 from gloree.models import ExplosionError, Network
 from gloree.refinement import Layout, RefinementStatus, Solution, square_sums
 from gloree.sequences import Array
@@ -115,7 +115,7 @@ def best_start(problem: FitProblem, inputs: InputSummary, starts: Sequence[Netwo
     return starts[int(np.argmin(errors))]
 
 
-def descend(start: Start, inputs: InputSummary, moments: MomentFit) -> Descent:
+def descend(start: Start, inputs: InputSummary, moments: Known) -> Descent:
     """Descend on the inliers, with pieces of long sequences that forget their start.
 
     Some pieces are run with four times the warm-up: their squared error must not change. If it

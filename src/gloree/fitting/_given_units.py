@@ -7,7 +7,7 @@ import numpy as np
 from gloree.engine import Source
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
-from gloree.models import Network
+from gloree.models import IORNN, Network
 from gloree.sequences import Array
 
 
@@ -46,6 +46,25 @@ def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Netw
             output_bias=model.output_bias - (0.0 if direct is None else centre @ direct),
         )
     return model.replace(lags=lags) if lags > model.lags else model
+
+
+def on_seen_inputs(source: Source, model: Network) -> Network:
+    """Network on inputs as passes see them: undoes `in_given_units` and `on_given_inputs`."""
+    if isinstance(model, IORNN):
+        model = model.replace(lags=1)  # windows are columns
+    centre, direct = given_centre(source), model.direct_weights
+    if centre is not None:
+        model = model.replace(
+            hidden_bias=model.hidden_bias + model.input_weights @ centre,
+            output_bias=model.output_bias + (0.0 if direct is None else centre @ direct),
+        )
+    if source.scale is None:
+        return model
+    scale = scale_of_columns(source)
+    return model.replace(
+        input_weights=model.input_weights / scale,
+        direct_weights=None if direct is None else direct / scale[:, None],
+    )
 
 
 def smallest_input_weights(inputs: InputSummary, model: Network) -> Network:

@@ -17,7 +17,7 @@ from gloree.fitting._given_units import in_given_units, on_given_inputs
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._problem import Encoding, FitProblem
-from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._recurrence import Known, MomentFit, units_of
 from gloree.fitting._refine import RefinedFit
 from gloree.models import ExplosionError, Network
 from gloree.recurrence import Directions
@@ -245,6 +245,15 @@ def fit_readout(
         remedy = "look for inputs of extreme size, or lower `n_hidden`"
         findings = (Finding(OutlierWarning, text, remedy),)
     return Readout(found, source, training, held_out, share, readout, directions, findings)
+
+
+def known_readout(problem: FitProblem, inputs: InputSummary, known: Known) -> Readout:
+    """The network of an earlier fit as it is, on standardised inputs."""
+    source, model = standardised(inputs, known.model)
+    source, model = replace(source, encode=problem.encode), model.canonical()
+    training, held_out = hold_out(source)
+    share = accuracy(problem, source, model)
+    return Readout(model, source, training, held_out, share, "weights so far", known.directions)
 
 
 def standardised(inputs: InputSummary, model: Network) -> tuple[Source, Network]:

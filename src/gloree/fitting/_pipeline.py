@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -45,13 +46,20 @@ from gloree.fitting._labels import (
     ClassWhitening,
     fit_readout,
     keep_readout,
+    known_readout,
     refine_labels,
     whiten_classes,
 )
 from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
-from gloree.fitting._recurrence import MomentFit, lacks_offset, run_rounds, start_recurrence
+from gloree.fitting._recurrence import (
+    Known,
+    MomentFit,
+    lacks_offset,
+    run_rounds,
+    start_recurrence,
+)
 from gloree.fitting._refine import (
     RefinedFit,
     find_precision,
@@ -62,6 +70,7 @@ from gloree.fitting._refine import (
 from gloree.fitting._report import fit_report, report_of_search
 from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
+from gloree.fitting._warm_start import earlier_weights, warm_report
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Data
 
@@ -94,6 +103,11 @@ class Task(Protocol):
     ) -> tuple[Search, RefinedFit]:
         """What becomes of units of any activation, and what was tried on the way."""
 
+    def continued(
+        self, problem: FitProblem, inputs: InputSummary, known: Known, stages: StageRunner
+    ) -> RefinedFit:
+        """What becomes of the weights of an earlier fit; `problem` is the one of `outputs`."""
+
 
 @dataclass(frozen=True)
 class FittedNetwork(Brief):
@@ -104,8 +118,11 @@ class FittedNetwork(Brief):
     report: FitReport
 
 
-def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
-    """Run all stages; for errors see `SpectralRNNRegressor.fit`."""
+def run_fit(problem: FitProblem, task: Task, start: Network | None = None) -> FittedNetwork:
+    """Run all stages, or those after the moments from a `start`, the network of an earlier fit.
+
+    For errors see `SpectralRNNRegressor.fit`.
+    """
     problem.check_shapes()
     verbose = problem.settings.verbose
     with (
@@ -117,6 +134,8 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
         problem = with_few_values(task.outputs(problem, stages))
         outputs = stages.run("data", summarise_outputs, problem)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
+        if start is not None:
+            return from_weights(problem, outputs, inputs, task, start, stages)
         if problem.settings.all_orders:
             return by_all_orders(problem, outputs, inputs, task, stages)
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
@@ -147,6 +166,24 @@ def by_all_orders(
     noise = search.start.derivatives.scale[: problem.n_outputs]
     refined = against_simpler(problem, outputs, inputs, noise, refined)
     report = report_of_search(problem, outputs, inputs, search, refined, stages.done)
+    return FittedNetwork(refined.model, inputs.given_law, report)
+
+
+def from_weights(
+    problem: FitProblem,
+    outputs: OutputSummary,
+    inputs: InputSummary,
+    task: Task,
+    start: Network,
+    stages: StageRunner,
+) -> FittedNetwork:
+    """Refine the weights of an earlier fit."""
+    labels = isinstance(problem.encode, ClassWhitening)
+    given = (problem, inputs, start)
+    known = stages.run("weights so far", partial(earlier_weights, labels=labels), *given)
+    refined = task.continued(problem, inputs, known, stages)
+    refined = against_simpler(problem, outputs, inputs, None, refined)
+    report = warm_report(problem, outputs, inputs, refined, stages.done)
     return FittedNetwork(refined.model, inputs.given_law, report)
 
 
@@ -213,13 +250,24 @@ class Regression:
         name: str,
         start: Start,
         inputs: InputSummary,
-        moments: MomentFit,
+        moments: Known,
         stages: StageRunner,
     ) -> RefinedFit:
         fitted = stages.run(name, descend, start, inputs, moments)
         if fitted.has_mirrors:
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
         return self._completed(fitted, moments, stages)
+
+    def continued(
+        self, problem: FitProblem, inputs: InputSummary, known: Known, stages: StageRunner
+    ) -> RefinedFit:
+        """Descend from the weights of an earlier fit; an interrupt keeps these."""
+        solver = problem.settings.refinement
+        assert solver is not None
+        try:
+            return self._descended(solver.name, Start(problem, known.model), inputs, known, stages)
+        except KeyboardInterrupt:
+            return interrupted(keep_moments(problem, inputs, known), stages.current)
 
     def searched(
         self,
@@ -242,7 +290,7 @@ class Regression:
             return search, as_interrupted(part, inputs, search, stages.current)
         return search, with_certificate(part, inputs, search, refined)
 
-    def _completed(self, fitted: Descent, moments: MomentFit, stages: StageRunner) -> RefinedFit:
+    def _completed(self, fitted: Descent, moments: Known, stages: StageRunner) -> RefinedFit:
         """All of the data, an offset if one is missing, tests and standard errors."""
         if fitted.source.skipped is not None:
             fitted = stages.run("outliers", with_outliers, fitted)
@@ -289,6 +337,19 @@ class Labelling:
                 raise
             found = interrupted(keep_readout(problem, readout), stages.current)
         return choice.noted(found)
+
+    def continued(
+        self, problem: FitProblem, inputs: InputSummary, known: Known, stages: StageRunner
+    ) -> RefinedFit:
+        """Go on with the cross-entropy; an interrupt keeps the weights there were."""
+        whitening = problem.encode
+        assert isinstance(whitening, ClassWhitening)
+        problem = problem.with_outputs(whitening.coding)
+        readout = stages.run("readout", known_readout, problem, inputs, known)
+        try:
+            return stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
+        except KeyboardInterrupt:
+            return interrupted(keep_readout(problem, readout), stages.current)
 
     def searched(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -81,6 +82,25 @@ class RecurrentStart:
         """Outcome in words."""
         found = "" if self.directions is None else f"{self.directions}; "
         return f"{found}RMS residual {self.current.sums.rms:.5g}"
+
+
+class Known(Protocol):
+    """Weights that a refinement starts from, in canonical form: those of moments, or of a fit.
+
+    `rmse`, (n_outputs,), is their root mean square residual.
+    """
+
+    @property
+    def model(self) -> Network:
+        """The network."""
+
+    @property
+    def directions(self) -> Directions | None:
+        """Of its units, where there are two."""
+
+    @property
+    def rmse(self) -> Array:
+        """Root mean square residual of each output."""
 
 
 @dataclass(frozen=True)

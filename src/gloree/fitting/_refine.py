@@ -19,7 +19,7 @@ from gloree.fitting._given_units import (
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._output_units import OutputWeighting, weigh_outputs
 from gloree.fitting._problem import FitProblem
-from gloree.fitting._recurrence import MomentFit, units_of
+from gloree.fitting._recurrence import Known, units_of
 from gloree.fitting._specification import Specification
 from gloree.fitting._units import UnitTests, judge_units, white_covariance
 from gloree.models import Network
@@ -92,7 +92,7 @@ class RefinedFit:
 
 
 def keep_moments(
-    problem: FitProblem, inputs: InputSummary, moments: MomentFit, start: Network | None = None
+    problem: FitProblem, inputs: InputSummary, moments: Known, start: Network | None = None
 ) -> RefinedFit:
     """Network of moments alone (or `start`, made of it), on the inputs as they were given."""
     model = in_given_units(inputs.source, moments.model if start is None else start)
@@ -134,7 +134,7 @@ def find_precision(descent: Descent) -> Precision:
 
 
 def refined_fit(
-    moments: MomentFit, descent: Descent, precision: Precision, specification: Specification
+    moments: Known, descent: Descent, precision: Precision, specification: Specification
 ) -> RefinedFit:
     """Undo what eased the fit, and put together what is known about it."""
     problem, source, result = descent.problem, descent.source, descent.solution

@@ -37,7 +37,7 @@ def fit_report(
     doubts = first.doubts if _in_doubt(first, refined) else ()
     findings = (*outputs.findings, *inputs.findings, *first.findings, *doubts, *start.findings)
     report = FitReport(
-        sizes=_sizes(problem, first.decomposition.rank),
+        sizes=sizes_of(problem, first.decomposition.rank),
         moment=first.moment,
         recurrence=start.recurrence,
         stages=stages,
@@ -48,7 +48,7 @@ def fit_report(
         conditions=conditions,
         findings=findings,
     )
-    return _completed(report, problem, outputs, refined)
+    return completed_report(report, problem, outputs, refined)
 
 
 def report_of_search(
@@ -67,7 +67,7 @@ def report_of_search(
         conditions["components"] = start.decomposition.condition
     findings = (*outputs.findings, *inputs.findings, *start.findings)
     report = FitReport(
-        sizes=_sizes(problem, start.model.n_hidden),
+        sizes=sizes_of(problem, start.model.n_hidden),
         moment="average derivatives",
         recurrence="with all weights" if recurrent else "none",
         stages=stages,
@@ -77,10 +77,10 @@ def report_of_search(
         conditions=conditions,
         findings=findings,
     )
-    return _completed(report, problem, outputs, refined)
+    return completed_report(report, problem, outputs, refined)
 
 
-def _completed(
+def completed_report(
     report: FitReport, problem: FitProblem, outputs: OutputSummary, refined: RefinedFit
 ) -> FitReport:
     """The report with what the refinement found."""
@@ -121,7 +121,8 @@ def _in_doubt(first: FirstMoment, refined: RefinedFit) -> bool:
     return lost or not found.status.ok or refined.units.doubtful.size > 0
 
 
-def _sizes(problem: FitProblem, hidden: int) -> dict[str, int]:
+def sizes_of(problem: FitProblem, hidden: int) -> dict[str, int]:
+    """Sizes of data and network."""
     data = problem.data
     sizes = {"sequences": data.n_sequences, "steps": data.n_rows, "inputs": data.n_inputs}
     if isinstance(problem.encode, ClassWhitening):
