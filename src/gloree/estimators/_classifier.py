@@ -235,12 +235,7 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
                 f"all {data.n_rows} labels are {_shown(classes)}: there is nothing to "
                 f"tell apart in `labels` with one class"
             )
-        problem, start = self._start(problem, classes.shape[0], checkpoint)
-        if start is not None and classes.tolist() != self.classes_.tolist():
-            raise ValueError(
-                f"`warm_start`=True goes on from `model_`, whose labels are "
-                f"{self.classes_.tolist()!r:.80}, and these data have {classes.tolist()!r:.80}"
-            )
+        problem, start = self._start_of_labels(problem, classes, checkpoint)
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout), start)
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
         self.classes_ = classes

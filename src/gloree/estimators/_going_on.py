@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from gloree._arrays import like
 from gloree.chains import GaussianVAR
-from gloree.diagnostics import FitReport, emit
+from gloree.diagnostics import FitReport, LabelWarning, emit, warn_caller
 from gloree.estimators._base import SpectralRNN
 from gloree.estimators._interface import second_argument
 from gloree.estimators._labels import (
@@ -197,7 +197,7 @@ class RegressorGoingOn(GoingOn):
         problem = self._problem(data)
         self._check_partial(problem)
         if not hasattr(self, "model_"):
-            self.fit(X, Y, lengths=lengths)  # type: ignore[attr-defined]
+            self.fit(X, Y, lengths=lengths)
             self._keep(problem, labels=False)
         else:
             problem.engine.scan(data)
@@ -265,12 +265,24 @@ class ClassifierGoingOn(GoingOn):
         known = self._classes_of(classes, first=first)
         problem = _coded(problem, labels, X, lengths, known)
         if first:
-            self.fit(X, labels, lengths=lengths)  # type: ignore[attr-defined]
+            self.fit(X, labels, lengths=lengths)
             self._widen(known)
             self._keep(problem, labels=True)
         else:
             self._continue(problem, known.shape[0])
         return self
+
+    def _start_of_labels(
+        self, problem: FitProblem, classes: Labels, checkpoint: str | Path | None
+    ) -> tuple[FitProblem, Network | None]:
+        """The problem of a fit, and the network it starts from, whose labels are those there."""
+        same = not hasattr(self, "model_") or classes.tolist() == self.classes_.tolist()
+        if self.warm_start and not same:
+            raise ValueError(
+                f"`warm_start`=True goes on from `model_`, whose labels are "
+                f"{self.classes_.tolist()!r:.80}, and these data have {classes.tolist()!r:.80}"
+            )
+        return self._start(problem, classes.shape[0], checkpoint)
 
     def _classes_of(self, classes: object, *, first: bool) -> Labels:
         """All labels that there will be."""
@@ -296,7 +308,13 @@ class ClassifierGoingOn(GoingOn):
         """Make room for labels that do not occur yet, as rare ones."""
         place = numbers_of(list(self.classes_), classes)
         model, n = self.model_, classes.shape[0]
-        if place.shape[0] < n:
+        absent = [str(each) for i, each in enumerate(classes) if i not in place]
+        if absent:
+            warn_caller(
+                f"labels {', '.join(absent[:5])} do not occur in the rows of the first call: their "
+                f"weights will come from later rows alone",
+                LabelWarning,
+            )
             lowest = model.output_bias.max() + np.log(RARE / self._n_rows())
             bias = np.full(n, lowest)
             bias[place] = model.output_bias

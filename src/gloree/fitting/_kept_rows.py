@@ -22,6 +22,7 @@ from gloree.fitting._given_units import (
 )
 from gloree.fitting._input_changes import SegmentMoments, change_of_inputs, moments_of_inputs
 from gloree.fitting._outputs import cut_data, plan_moment
+from gloree.fitting._pipeline import faults_explained, same_data
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import units_of
 from gloree.models import Network
@@ -45,7 +46,7 @@ from gloree.refinement import (
 from gloree.sequences import Array, Batch
 from gloree.states import residual_rows
 
-CURVED = 0.5
+CURVED = 1.0
 """Standard errors by which the parabola of the old rows may lead the weights astray, unwarned."""
 
 AT_ODDS, LEVEL = 2.0, 1e-6
@@ -176,6 +177,44 @@ def law_sums(problem: FitProblem, source: Source, order: int) -> LagMoments:
     return problem.engine.run(partial(lag_moments, order=order), plain, label="input law")
 
 
+@dataclass(frozen=True)
+class LabelCounts(Sums):
+    """Rows with each label."""
+
+    counts: Array
+
+
+def label_counts(batch: Batch, n_classes: int) -> LabelCounts:
+    """Map of the pass over labels."""
+    numbers = to_host(batch.targets)[batch.counted_rows, 0].astype(np.int64)
+    return LabelCounts(np.bincount(numbers, minlength=n_classes).astype(np.float64))
+
+
+def with_new_labels(
+    problem: FitProblem, kept: KeptRows, source: Source, layout: Layout
+) -> KeptRows:
+    r"""Give labels that come for the first time the frequency :math:`\pi` they have in all rows.
+
+    The old rows, which are without them, have no curvature there: it is that of as many rows with
+    this frequency, n pi (1 - pi) for the output bias.
+    """
+    n, model, bias = kept.sums.n_rows, kept.model, kept.model.output_bias.copy()
+    function = partial(label_counts, n_classes=model.n_outputs)
+    counts = problem.engine.run(function, source, label="labels").counts
+    before = kept.sums.misses[1:]
+    new = np.flatnonzero((before == 0) & (counts > 0))
+    if not new.size or not layout.bias:
+        return kept
+    share = counts / (n + counts.sum())
+    usual = np.log(np.exp(bias - bias.max())[before > 0].sum()) + bias.max()
+    bias[new] = usual + np.log(share[new])
+    information = kept.sums.information.copy()
+    at = layout.indices["output_bias"][new]
+    information[at, at] += n * share[new] * (1.0 - share[new])
+    sums = replace(kept.sums, information=information)
+    return replace(kept, model=model.replace(output_bias=bias), sums=sums)
+
+
 @dataclass(frozen=True, eq=False)
 class Continued(Brief):
     """Old and new rows together: what is kept of them, the weights, and what was found."""
@@ -198,8 +237,19 @@ class Continued(Brief):
 
 def continue_with(problem: FitProblem, kept: KeptRows) -> Continued:
     """Add new rows to those that are kept."""
+    with (
+        same_data(problem.data),
+        faults_explained(problem),
+        problem.engine.small_matrices(),
+    ):
+        return _continued(problem, kept)
+
+
+def _continued(problem: FitProblem, kept: KeptRows) -> Continued:
     source, old = kept.source(problem), kept.sums.n_rows
     layout = problem.layout_of(kept.model)
+    if kept.precision is None:
+        kept = with_new_labels(problem, kept, source, layout)
     step = go_on(kept.sums, kept.model, layout, problem.engine, source, kept.likelihood)
     findings, now = list(_findings(step)), replace(kept, model=step.model, sums=step.sums)
     if kept.inputs is not None and kept.law is not None:

@@ -118,8 +118,8 @@ class FittedNetwork(Brief):
     report: FitReport
 
 
-def run_fit(problem: FitProblem, task: Task, start: Network | None = None) -> FittedNetwork:
-    """Run all stages, or those after the moments from a `start`, the network of an earlier fit.
+def run_fit(problem: FitProblem, task: Task, model: Network | None = None) -> FittedNetwork:
+    """Run all stages, or those after the moments from the `model` of an earlier fit.
 
     For errors see `SpectralRNNRegressor.fit`.
     """
@@ -134,8 +134,8 @@ def run_fit(problem: FitProblem, task: Task, start: Network | None = None) -> Fi
         problem = with_few_values(task.outputs(problem, stages))
         outputs = stages.run("data", summarise_outputs, problem)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
-        if start is not None:
-            return from_weights(problem, outputs, inputs, task, start, stages)
+        if model is not None:
+            return from_weights(problem, outputs, inputs, task, model, stages)
         if problem.settings.all_orders:
             return by_all_orders(problem, outputs, inputs, task, stages)
         first = stages.run("first moment", estimate_first_moment, problem, outputs, inputs)
@@ -174,12 +174,12 @@ def from_weights(
     outputs: OutputSummary,
     inputs: InputSummary,
     task: Task,
-    start: Network,
+    model: Network,
     stages: StageRunner,
 ) -> FittedNetwork:
     """Refine the weights of an earlier fit."""
     labels = isinstance(problem.encode, ClassWhitening)
-    given = (problem, inputs, start)
+    given = (problem, inputs, model)
     known = stages.run("weights so far", partial(earlier_weights, labels=labels), *given)
     refined = task.continued(problem, inputs, known, stages)
     refined = against_simpler(problem, outputs, inputs, None, refined)

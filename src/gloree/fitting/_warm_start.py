@@ -74,10 +74,10 @@ def check_start(
         ("`direct`", "direct paths", int(settings.direct), int(model.direct_weights is not None)),
         ("`activation`", "activation", units.name, units.name if same_units else model.activation),
     )
-    for name, what, wanted, known in facts:
+    for name, kind, wanted, known in facts:
         if wanted != known:
             raise ValueError(
-                f"{what} goes on from `model_`, and {name} does not fit it ({what}: "
+                f"{what} goes on from `model_`, and {name} does not fit it ({kind}: "
                 f"{wanted} now, {getattr(known, 'name', known)} in `model_`): give data and "
                 f"parameters as in the fit before, or fit a clone"
             )

@@ -53,8 +53,13 @@ NUMBERS_AT_ONCE = 2**21
 MOST_STEPS = 50
 """Steps of a descent."""
 
-SETTLED = 1e-6
-"""A descent ends when a step would gain less than this, in units of the log-likelihood."""
+SETTLED = 1e-5
+"""A descent ends when a step would gain less than this, in units of the log-likelihood: no
+combination of weights then moves by a hundredth of its standard error."""
+
+STRONGER, WEAKER, AS_FORESEEN = 10.0, 10.0, 0.5
+"""Factors of the damping after a step that fails, and after one that gains as much as foreseen, or
+this part of it."""
 
 MOST_DAMPING = 1e6
 """Damping beyond which no step is looked for."""
@@ -84,14 +89,17 @@ class NormalOutputs(Brief):
         residuals = targets - predicted
         signal = residuals @ self.precision
         products = residuals[:, :, None] * residuals[:, None]
-        root = np.linalg.cholesky(self.precision)
+        root = np.asarray(np.linalg.cholesky(self.precision), dtype=np.float64)
         loss = 0.5 * np.sum(signal * residuals, axis=1)
         return loss, signal, root, products.reshape(len(products), -1)
 
 
 @dataclass(frozen=True)
 class SoftmaxLabels:
-    """Numbers of labels, under the softmax of the outputs; misses are those of wrong labels."""
+    """Numbers of labels, under the softmax of the outputs.
+
+    Misses are 1 for a wrong label, and then indicators of the labels.
+    """
 
     def rows(self, predicted: Array, targets: Array) -> tuple[Array, Array, Array, Array]:
         """See `Likelihood`."""
@@ -100,7 +108,7 @@ class SoftmaxLabels:
         half = np.sqrt(p)
         root = half[:, :, None] * np.eye(p.shape[1]) - p[:, :, None] * half[:, None]
         wrong = ~CrossEntropy().correct(predicted, targets)
-        return loss, signal, root, wrong[:, None].astype(np.float64)
+        return loss, signal, root, np.concatenate((wrong[:, None], signal + p), axis=1)
 
 
 @dataclass(frozen=True)
@@ -251,11 +259,13 @@ def go_on(
         except ExplosionError:
             found = None
         rows = kept.moved(layout.vector(moved) - start)
-        if found is None or not rows.loss + found.loss <= old.loss + new.loss:
-            damping = 100.0 * max(damping, 1e-6)
+        fall = old.loss + new.loss - rows.loss - (np.inf if found is None else found.loss)
+        if found is None or not fall >= 0.0:
+            damping = STRONGER * max(damping, 1e-5)
             continue
         here, old, new, n_steps = moved, rows, found, n_steps + 1
-        damping = max(damping / 100.0, 1e-9)
+        if fall > AS_FORESEEN * 0.5 * float(step @ gradient):
+            damping = max(damping / WEAKER, 1e-9)
     delta = layout.vector(here) - start
     root = inverse_root(old.information + new.information, layout.scale_constraints(here))
     # what the parabola of the new rows misses of their gradient, for as many rows as the old ones
@@ -266,7 +276,7 @@ def go_on(
         old.merge(new),
         float(np.sqrt(max(delta @ old.information @ delta, 0.0) / size)),
         float(np.linalg.norm(missed @ root) / np.sqrt(size)),
-        *_disagreement(kept, first, layout.scale_constraints(model)),
+        *_disagreement(kept, first, free),
         n_steps,
         settled,
     )
@@ -283,21 +293,21 @@ def _free_directions(constraints: Array) -> Array:
     return np.asarray(np.linalg.qr(constraints.T, mode="complete")[0][:, n_fixed:])
 
 
-def _disagreement(kept: NormalSums, new: NormalSums, constraints: Array) -> tuple[float, float]:
+def _disagreement(kept: NormalSums, new: NormalSums, free: Array) -> tuple[float, float]:
     """Chi square of the score of new rows at the old weights, and its degrees of freedom.
 
     Its variance is that of the new rows and of the error of the weights, H + H V H with the
     sandwich V of the old rows; where these have more spread than expected, it is theirs.
     """
-    H, root = new.information, inverse_root(kept.information, constraints)
+    none = np.zeros((0, free.shape[1]))
+    H, root = free.T @ new.information @ free, inverse_root(free.T @ kept.information @ free, none)
     pulled = H @ root
-    bread = root.T @ kept.spread @ root
-    ratio = max(1.0, float(np.trace(bread)) / max(root.shape[1], 1))
-    variance = ratio * (H + pulled @ pulled.T)
+    spread = float(np.trace(root.T @ (free.T @ kept.spread @ free) @ root))
+    variance = max(1.0, spread / max(root.shape[1], 1)) * (H + pulled @ pulled.T)
     scale = 1.0 / np.sqrt(np.maximum(np.diag(variance), np.finfo(np.float64).tiny))
     values, vectors = np.linalg.eigh(variance * np.outer(scale, scale))
     used = values > NULL * max(values[-1], np.finfo(np.float64).tiny)
-    along = (new.gradient * scale) @ vectors[:, used]
+    along = ((free.T @ new.gradient) * scale) @ vectors[:, used]
     return float(np.sum(along**2 / values[used])), float(np.count_nonzero(used))
 
 
