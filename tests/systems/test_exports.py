@@ -23,8 +23,10 @@ NETWORKS = {
     "mixed units": mixed_network,
     "mixed units, no windows": lambda rng: mixed_network(rng, lags=1),
     "no direct path": lambda rng: mixed_network(rng).replace(direct_weights=None),
-    "tanh": lambda rng: mixed_network(rng).replace(activation="tanh"),
-    "softplus": lambda rng: mixed_network(rng).replace(activation="softplus"),
+    **{
+        name: lambda rng, name=name: mixed_network(rng).replace(activation=name)
+        for name in ("tanh", "softplus", "sigmoid", "relu", "gelu", "silu", "leaky_relu")
+    },
 }
 
 

@@ -25,7 +25,15 @@ from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import FitProblem, FitSettings
-from gloree.models import Explosions, Network, predict_data, start_at
+from gloree.models import (
+    ClassOutput,
+    Explosions,
+    Network,
+    Precision,
+    export_onnx,
+    predict_data,
+    start_at,
+)
 from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
 from gloree.recurrence import RECURRENCES, RecurrenceEstimator
 from gloree.refinement import LOSSES, Loss, Solver
@@ -86,6 +94,30 @@ class SpectralRNN(Estimator):
             start=start_at(self.model_, data, state, engine=self.engine, verbose=self.verbose),
             return_state=return_state,
         )
+
+    def export_onnx(self, path: str | Path, *, dtype: Precision = "float64") -> Path:
+        """Write `model_` as an ONNX file that runs records of any length (extra ``onnx``).
+
+        Parameters
+        ----------
+        path : str or Path
+        dtype : {"float64", "float32"}, default "float64"
+
+        Returns
+        -------
+        Path
+
+        Notes
+        -----
+        See `gloree.models.export_onnx` for its inputs and outputs. Outputs are always two
+        dimensions; those of a classifier are "labels" and "probabilities".
+        """
+        check_is_fitted(self, "model_")
+        return export_onnx(self.model_, path, dtype=dtype, labels=self._class_output())
+
+    def _class_output(self) -> ClassOutput | None:
+        """What outputs say of labels; None for outputs that are measured."""
+        return None
 
     def _problem(self, data: Data) -> FitProblem:
         """Check the parameters and resolve names; which engine None means depends on the data."""

@@ -33,7 +33,7 @@ from gloree.fitting import (
     keep_rows,
     kept_of_report,
 )
-from gloree.models import Network
+from gloree.models import ClassOutput, Network
 from gloree.sequences import Sequences
 from gloree.sources import as_data
 
@@ -209,6 +209,10 @@ class ClassifierGoingOn(GoingOn):
     """`partial_fit` of `SpectralRNNClassifier`."""
 
     classes_: Labels
+    readout: str
+
+    def _class_output(self) -> ClassOutput:
+        return ClassOutput(self.classes_, "logits" if self.readout == "logistic" else "estimates")
 
     def partial_fit(
         self,

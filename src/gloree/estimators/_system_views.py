@@ -16,7 +16,7 @@ from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._interface import Estimator
 from gloree.identification import messages_of_u_and_y, read_inputs, read_records, start_of_records
-from gloree.models import IORNN, ExplosionError, check_columns
+from gloree.models import IORNN, ExplosionError, Precision, check_columns
 from gloree.sequences import Sequences, as_sequences
 from gloree.systems import (
     AtRecords,
@@ -330,10 +330,10 @@ class SystemViews(Estimator):
         check_is_fitted(self, "model_")
         return export_c(self.model_, path, name=name)
 
-    def export_onnx(self, path: str | Path) -> Path:
-        """Write `model_` as an ONNX file (extra ``onnx``); see `gloree.systems.export_onnx`."""
+    def export_onnx(self, path: str | Path, *, dtype: Precision = "float64") -> Path:
+        """Write `model_` as an ONNX file (extra ``onnx``); see `gloree.models.export_onnx`."""
         check_is_fitted(self, "model_")
-        return export_onnx(self.model_, path)
+        return export_onnx(self.model_, path, dtype=dtype)
 
     # ----------------------------------------------------------------------------------- helpers
 

@@ -15,6 +15,7 @@ from gloree.models._forward import (
 )
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
+from gloree.models._onnx import ClassOutput, Precision, export_onnx, to_onnx
 from gloree.models._prediction import check_columns, predict_data, start_at, sum_predictions
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
@@ -29,6 +30,7 @@ __all__ = [
     "IORNN",
     "BlockRun",
     "CanonicalUnits",
+    "ClassOutput",
     "EquilibriumError",
     "ExplosionError",
     "ExplosionWarning",
@@ -36,12 +38,14 @@ __all__ = [
     "FormatError",
     "GivenStates",
     "Network",
+    "Precision",
     "Recursion",
     "Start",
     "Stepper",
     "canonical_units",
     "check_columns",
     "explosion_limit",
+    "export_onnx",
     "find_equilibria",
     "find_explosions",
     "forward_blocks",
@@ -55,4 +59,5 @@ __all__ = [
     "start_at",
     "storable_spec",
     "sum_predictions",
+    "to_onnx",
 ]

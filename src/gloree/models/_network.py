@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from gloree._random import RandomState, as_generator
 from gloree._storage import FormatError, reading
 from gloree.activations import Activation, from_spec
 from gloree.models._equilibrium import find_equilibria
+from gloree.models._onnx import Precision, export_onnx
 from gloree.models._prediction import (
     check_columns,
     note_ends,
@@ -670,6 +672,27 @@ class Network(ABC):
 
         network = TorchBRNN if "forward_input_weights" in self.weight_names else TorchIORNN
         return network(self.arrays(), self.activation, self.lags)
+
+    def export_onnx(self, path: str | os.PathLike[str], *, dtype: Precision = "float64") -> Path:
+        """Write an ONNX file that runs records of any length (see `gloree.models.export_onnx`).
+
+        Parameters
+        ----------
+        path : path-like
+        dtype : {"float64", "float32"}, default "float64"
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ImportError
+            Without onnx, which the extra ``onnx`` installs.
+        TypeError
+            If the activation is not one of this library's.
+        """
+        return export_onnx(self, path, dtype=dtype)
 
     def _no_states(self, data: Sequences) -> Array:
         """Room for the states after the last rows."""

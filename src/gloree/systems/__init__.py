@@ -4,6 +4,7 @@ Functions of a network and, where something is to be said about errors, of its `
 comes from the records that it was fitted to. `SystemIdentifier` has methods for most of them.
 """
 
+from gloree.models import export_onnx, to_onnx
 from gloree.systems._c_code import c_code, export_c
 from gloree.systems._channels import Channels, sampling_time
 from gloree.systems._frequency import (
@@ -14,7 +15,6 @@ from gloree.systems._frequency import (
 )
 from gloree.systems._modes import LinearCharacteristics, Roots, characteristics
 from gloree.systems._noise import Noise, fit_noise
-from gloree.systems._onnx import export_onnx, to_onnx
 from gloree.systems._residuals import ResidualTests, residual_tests
 from gloree.systems._responses import (
     PredictionIntervals,

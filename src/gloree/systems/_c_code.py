@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from gloree._storage import replaced_file
-from gloree.activations import Activation, PerUnit, Polynomial, Softplus, Tanh
+from gloree.activations import (
+    GELU,
+    Activation,
+    LeakyReLU,
+    PerUnit,
+    Polynomial,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from gloree.models import IORNN
 from gloree.sequences import Array
+
+_EXPRESSIONS: dict[type[Activation], str] = {
+    Sigmoid: "1.0 / (1.0 + exp(-z))",
+    SiLU: "z / (1.0 + exp(-z))",
+    ReLU: "z > 0.0 ? z : 0.0",
+    GELU: f"0.5 * z * erfc(-z * {1.0 / math.sqrt(2.0)!r})",
+}
+"""Of one variable z; exponentials that overflow give the right limits."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -143,7 +163,8 @@ def export_c(model: IORNN, path: str | Path, *, name: str | None = None) -> Path
     Parameters
     ----------
     model : IORNN
-        Linear or not, with windows or not. Units may be polynomials, tanh and softplus.
+        Linear or not, with windows or not. With all activations of
+        `gloree.activations` but `Custom`.
     path : str or Path
         Of the file; its folder has to exist.
     name : str, optional
@@ -217,7 +238,11 @@ def _expression(activation: Activation) -> str:
         return "tanh(z)"
     if isinstance(activation, Softplus):
         return "(z > 0.0 ? z : 0.0) + log1p(exp(-fabs(z)))"
+    if isinstance(activation, LeakyReLU):
+        return f"z > 0.0 ? z : {_number(activation.slope)} * z"
+    if type(activation) in _EXPRESSIONS:
+        return _EXPRESSIONS[type(activation)]
     raise TypeError(
         f"the activation {activation.name!r} ({type(activation).__name__}) has no form in C: "
-        f"write one from c_code, or use a Polynomial, tanh or softplus"
+        f"write one from c_code, or use one of gloree.activations"
     )
