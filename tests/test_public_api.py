@@ -50,6 +50,7 @@ def test_the_regressor_has_exactly_these_parameters():
         "loss": "squared error",
         "batch_size": None,
         "memory_limit": None,
+        "warm_start": False,
         "random_state": None,
         "engine": None,
         "verbose": 0,

@@ -7,8 +7,15 @@ import pytest
 import sklearn
 from helpers.estimates import regressor
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import get_scorer, log_loss, make_scorer, mean_squared_error, r2_score
-from sklearn.model_selection import GroupKFold, KFold, cross_val_score, cross_validate
+from sklearn.metrics import (
+    get_scorer,
+    log_loss,
+    make_scorer,
+    mean_pinball_loss,
+    mean_squared_error,
+    r2_score,
+)
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 
 from gloree import SpectralRNNClassifier, datasets
@@ -169,3 +176,53 @@ def test_lengths_by_the_habit_of_hmmlearn_get_a_message(name, data, fitted):
     X, _ = data
     with pytest.raises(ValueError, match=r"go by name, fit\(X, Y, lengths=lengths\)"):
         getattr(fitted, name)(X.reshape(-1, 4), [10] * 200)
+
+
+# -- scorers of rows, given by their names ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["neg_mean_squared_error", "r2", "neg_mean_absolute_error"])
+@pytest.mark.parametrize("form", [np.asarray, list], ids=["array", "list"])
+def test_a_plain_name_for_sequences_says_what_to_write(name, form, data, fitted):
+    X, Y = (form(values) for values in data)
+    advice = rf"sequence_scorer\('{name}'\)"
+    with pytest.raises(ValueError, match=advice):
+        get_scorer(name)(fitted, X, Y)
+    with pytest.raises(ValueError, match=advice):
+        pipeline = make_pipeline(SequenceScaler(), regressor(2))
+        GridSearchCV(
+            pipeline,
+            {"spectralrnnregressor__n_hidden": [2]},
+            cv=2,
+            scoring=name,
+            error_score="raise",
+        ).fit(X, Y)
+    with pytest.warns(UserWarning, match=advice):
+        assert np.isnan(cross_val_score(regressor(2), X, Y, cv=2, scoring=name)).all()
+
+
+def test_labels_are_not_scored_by_whole_sequences(data):
+    X, Y = data
+    labels = (Y[..., 0] > 0).astype(int) + (Y[..., 1] > 0)
+    clf = SpectralRNNClassifier(2, random_state=0).fit(X, labels)
+    with pytest.raises(ValueError, match=r"sequence_scorer\('accuracy'\)"):
+        get_scorer("accuracy")(clf, X, labels)
+    assert sequence_scorer("accuracy")(clf, X, labels) == pytest.approx(clf.score(X, labels))
+
+
+def test_scorers_that_are_right_are_let_through(data, fitted):
+    X, Y = data
+    rows, outputs = X.reshape(-1, 4), Y.reshape(-1, 3)
+    assert get_scorer("r2")(fitted, rows, outputs) > 0.9
+    own = make_scorer(lambda y, predicted: -np.mean((y - predicted) ** 2))
+    assert own(fitted, X, Y) == pytest.approx(
+        sequence_scorer("neg_mean_squared_error")(fitted, X, Y)
+    )
+    one = regressor(2, activation="cubic").fit(X, Y[..., 0])
+    for name in ("neg_mean_squared_error", "neg_mean_absolute_error"):
+        same = sequence_scorer(name)(one, X, Y[..., 0])
+        assert get_scorer(name)(one, X, Y[..., 0]) == pytest.approx(same)
+    with pytest.raises(ValueError, match=r"sequence_scorer\('r2'\)"):
+        get_scorer("r2")(one, X, Y[..., 0])
+    with pytest.raises(ValueError, match=r"sequence_scorer\(make_scorer\(mean_pinball_loss"):
+        make_scorer(mean_pinball_loss, alpha=0.3)(fitted, X, Y)

@@ -24,6 +24,7 @@ from gloree.diagnostics import (
 from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
+from gloree.estimators._scoring import refuse_scorers_of_rows
 from gloree.fitting import FitProblem, FitSettings
 from gloree.models import (
     ClassOutput,
@@ -37,7 +38,7 @@ from gloree.models import (
 from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
 from gloree.recurrence import RECURRENCES, RecurrenceEstimator
 from gloree.refinement import LOSSES, Loss, Solver
-from gloree.sequences import Array, Data
+from gloree.sequences import Array, Data, Sequences
 from gloree.sources import as_data
 
 MOMENTS_BY_SIZE = ("auto", "regression")
@@ -84,6 +85,8 @@ class SpectralRNN(Estimator):
         check_is_fitted(self, "model_")
         data = as_data(X, lengths=lengths, keep_tensors=False)
         self._check_columns(data)
+        if isinstance(data, Sequences):
+            refuse_scorers_of_rows(data.form, flat_outputs=getattr(self, "_flat_outputs", False))
         return predict_data(
             self.model_,
             data,

@@ -17,6 +17,7 @@ from gloree.diagnostics import IdentificationReport, emit
 from gloree.engine import get_engine
 from gloree.estimators._identification import checked_settings
 from gloree.estimators._resume import open_checkpoint
+from gloree.estimators._scoring import refuse_scorers_of_rows
 from gloree.estimators._system_views import SystemViews
 from gloree.identification import (
     IdentificationProblem,
@@ -31,7 +32,7 @@ from gloree.identification import (
 )
 from gloree.metrics import score_model
 from gloree.models import IORNN, Explosions, predict_data
-from gloree.sequences import Array, Data
+from gloree.sequences import Array, Data, Sequences
 from gloree.sources import as_data, is_source
 
 
@@ -287,6 +288,8 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
                 # of a source, outputs may be beside the inputs in a file of their own
                 beside = y if n_init and is_source(u) else None
                 data = as_data(u if is_source(u) else read_inputs(u), beside, lengths=lengths)
+        if isinstance(data, Sequences):
+            refuse_scorers_of_rows(data.form, flat_outputs=self._flat_outputs)
         with messages_of_u_and_y():
             self._check_columns(data)
             initial = self._initial(initial, state)
