@@ -77,6 +77,7 @@ RUNS = (
     Run("coverage", "coverage"),
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
+    Run("going_on", "going_on"),
     Run("smooth", "smooth", "--seeds 20 --jobs 2", "--parts cells"),
     Run("smooth_small", "smooth", "--jobs 2", "--parts small"),
     Run("smooth_ends", "smooth", "--seeds 2", "--parts ends"),

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("how_to", "scikit_learn")
+PAGES = ("how_to", "scikit_learn", "going_on")
 """Pages all of whose blocks run."""
 
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)

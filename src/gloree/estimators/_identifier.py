@@ -107,7 +107,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
     Notes
     -----
     A keyboard interrupt during the refinement keeps the best network so far, unless there is a
-    checkpoint, from which the fit can go on.
+    checkpoint, from which the fit can go on. There is neither `warm_start` nor `partial_fit`:
+    sizes and starts are chosen on blocks that are left out of all records, which sums at one set
+    of weights cannot tell. Fit old and new records together.
 
     Units with fitted coefficients are f_i(z) = c_1 z + c_2 z^2 + c_3 z^3, in `model_` as
     `activations.PerUnit` of `activations.Polynomial`. There is no constant term: the biases do
