@@ -4,7 +4,7 @@
     python benchmarks/going_on.py --quick
 
 * Errors: mean squared distance of predictions to those of the true network, on new inputs, over
-  that of one fit to all of the data (sums over data sets): of `partial_fit` to the first quarter and
+  that of one fit to all of the data (sums over data sets): of `partial_fit` to a first quarter, and
   then to the rest in 4 and in 16 calls, and of a fit to the first quarter alone.
 * Small first calls: the same of 16 calls on equal parts.
 * Labels: cross-entropy on new data above that of the true probabilities, likewise.
