@@ -34,6 +34,7 @@ from gloree._brief import LONGEST, Brief, brief
 from gloree._html import MOST_PIXELS, html_list, html_matrix, html_page, html_table
 from gloree.activations import Polynomial
 from gloree.diagnostics import ConvergenceWarning, Finding, FitReport, GloreeWarning
+from gloree.refinement import LevenbergMarquardt, _levenberg_marquardt
 
 MODULES = [
     importlib.import_module(name)
@@ -276,6 +277,54 @@ def test_an_interrupted_search_keeps_what_was_found(monkeypatch, stage, words, q
     assert est.model_.activation.name == "tanh"
     assert est.report_.certificate.status.name == "UNCERTAIN"
     assert "UNCERTAIN" in str(est.report_)
+
+
+def test_an_interrupt_within_a_descent_ends_the_search_too(monkeypatch):
+    X, Y, _ = tanh_data()
+    passes, original = [], _levenberg_marquardt.normal_sums
+
+    def interrupted_in_the_third(*arguments, **options):
+        passes.append(1)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(_levenberg_marquardt, "normal_sums", interrupted_in_the_third)
+    est = SpectralRNNRegressor(2, activation="tanh", random_state=0, engine="serial")
+    with pytest.warns(ConvergenceWarning, match="interrupted in the stage"):
+        est.fit(X, Y)
+    assert len(passes) == 3
+
+
+def test_an_interrupted_refinement_keeps_the_best_and_says_so(monkeypatch):
+    X, Y, _, _ = datasets.make_rnn(400, 10, 4, 2, 2, random_state=0)
+    passes, original = [], _levenberg_marquardt.normal_sums
+
+    def interrupted_in_the_second(*arguments, **options):
+        passes.append(1)
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(_levenberg_marquardt, "normal_sums", interrupted_in_the_second)
+    solver = LevenbergMarquardt()
+    est = SpectralRNNRegressor(2, refine=solver, random_state=0, engine="serial")
+    with pytest.warns(ConvergenceWarning, match="interrupted from the keyboard"):
+        est.fit(X, Y)
+
+
+def test_an_interrupted_warm_start_keeps_the_weights_there_were(monkeypatch):
+    X, Y, _, _ = datasets.make_rnn(400, 10, 4, 2, 2, random_state=0)
+    est = SpectralRNNRegressor(2, warm_start=True, random_state=0).fit(X[:200], Y[:200])
+    before = est.model_.input_weights
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gloree.fitting._pipeline.descend", interrupt)
+    with pytest.warns(ConvergenceWarning, match="interrupted in the stage .* of the fit before"):
+        est.fit(X, Y)
+    np.testing.assert_allclose(est.model_.input_weights, before, rtol=1e-12)
 
 
 def test_an_interrupt_with_a_checkpoint_is_one(monkeypatch, tmp_path):

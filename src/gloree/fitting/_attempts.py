@@ -23,7 +23,14 @@ from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.recurrence import Directions, bidirectional_model
-from gloree.refinement import Layout, LevenbergMarquardt, Solution, SquaredError, hessian_sums
+from gloree.refinement import (
+    Layout,
+    LevenbergMarquardt,
+    RefinementStatus,
+    Solution,
+    SquaredError,
+    hessian_sums,
+)
 from gloree.sequences import Segments
 
 LEAST_ROWS, ROWS_PER_WEIGHT, RESIDUALS_PER_WEIGHT = 4_000, 10, 100
@@ -139,9 +146,12 @@ class Part:
         return self.minimise(model, layout, self.rows if rows is None else rows, steps)
 
     def minimise(self, model: Network, layout: Layout, rows: Subset, steps: int) -> Solution:
-        """The same of a layout."""
+        """The same of a layout; a keyboard interrupt is one of the whole search."""
         solver = LevenbergMarquardt(max_steps=steps)
-        return solver.minimise(SquaredError(), model, layout, self.problem.engine, rows)
+        found = solver.minimise(SquaredError(), model, layout, self.problem.engine, rows)
+        if found.status is RefinementStatus.INTERRUPTED:
+            raise KeyboardInterrupt
+        return found
 
     def free_images(self, model: Network) -> tuple[Images, int]:
         """Mirror images after a descent with a free state before the first step, and its steps."""

@@ -267,7 +267,8 @@ class Regression:
         try:
             return self._descended(solver.name, Start(problem, known.model), inputs, known, stages)
         except KeyboardInterrupt:
-            return interrupted(keep_moments(problem, inputs, known), stages.current)
+            kept = keep_moments(problem, inputs, known)
+            return interrupted(kept, stages.current, "the fit before")
 
     def searched(
         self,
@@ -349,7 +350,7 @@ class Labelling:
         try:
             return stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
         except KeyboardInterrupt:
-            return interrupted(keep_readout(problem, readout), stages.current)
+            return interrupted(keep_readout(problem, readout), stages.current, "the fit before")
 
     def searched(
         self,

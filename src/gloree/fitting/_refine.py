@@ -170,7 +170,12 @@ def _rmse(problem: FitProblem, result: Solution, source: Source) -> Array:
 
 
 def _convergence(result: Solution) -> list[Finding]:
-    if result.status not in (RefinementStatus.STEP_LIMIT, RefinementStatus.NO_DECREASE):
+    early = (
+        RefinementStatus.STEP_LIMIT,
+        RefinementStatus.NO_DECREASE,
+        RefinementStatus.INTERRUPTED,
+    )
+    if result.status not in early:
         return []
     finding = Finding(
         ConvergenceWarning,
