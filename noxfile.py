@@ -6,6 +6,7 @@ Words after ``--`` go to the program that the task runs: ``nox -s test -- -k ste
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def slow(session: nox.Session) -> None:
     """Run the statistical tests that take minutes, and only them."""
     session.install(".[test]")
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows of what gloree needs."""
+    text = Path("pyproject.toml").read_text(encoding="utf-8")
+    needed = text.partition("\ndependencies = [")[2].partition("]")[0]
+    oldest = re.findall(r'"([\w-]+)>=([\d.]+)"', needed)
+    session.install(".[test]", *(f"{name}=={version}" for name, version in oldest))
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,18 @@ def test_links_lead_to_files(link):
 
 def test_it_fits_on_two_screens():
     assert len(TEXT.splitlines()) <= SCREENS * LINES_OF_A_SCREEN
+
+
+def test_the_description_of_a_package_has_no_links_into_the_checkout():
+    pytest.importorskip("hatchling")
+    sys.path.insert(0, str(ROOT))
+    try:
+        hook = importlib.import_module("hatch_build").Readme(str(ROOT), {})
+    finally:
+        sys.path.remove(str(ROOT))
+    metadata = {}
+    hook.update(metadata)
+    text = metadata["readme"]["text"]
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
+    assert "Quickstart (`docs/quickstart.rst`)" in text
+    assert "<!--" not in text
