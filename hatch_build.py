@@ -12,8 +12,9 @@ COMMENT = re.compile(r"<!--.*?-->\n?")
 
 
 class Readme(MetadataHookInterface):
-    """Puts names of files in the place of relative links; images that are files are left out, with the
-    lines in italics below them.
+    """Puts names of files in the place of relative links.
+
+    Images that are files are left out, with the lines in italics below them.
     """
 
     def update(self, metadata: dict[str, Any]) -> None:
