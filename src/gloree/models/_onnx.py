@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._brief import Brief
 from gloree._extras import require
 from gloree._storage import replaced_file
 from gloree.models._onnx_graph import Graph, activate
@@ -31,7 +32,7 @@ ClassOutputs = Literal["logits", "estimates"]
 
 
 @dataclass(frozen=True, eq=False)
-class ClassOutput:
+class ClassOutput(Brief):
     """What outputs say of labels: `classes`, by logits or by estimates of their probabilities."""
 
     classes: NDArray[np.generic]
