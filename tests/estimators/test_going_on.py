@@ -103,6 +103,7 @@ def test_three_calls_end_within_a_part_of_the_standard_error_of_a_fit_to_all_row
     assert conditions["weights moved (standard errors)"] < 2.0
     assert conditions["off by the parabola"] < 0.1
     assert est.report_.stages[-1].detail.startswith("1,800 new steps after 5,400")
+    assert [stage.name for stage in est.report_.stages].count("more rows") == 1
 
 
 def test_partial_fit_goes_on_from_a_fit_by_the_covariance_of_its_weights(data, fitted, partial):

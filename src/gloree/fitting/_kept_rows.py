@@ -49,6 +49,9 @@ from gloree.states import residual_rows
 CURVED = 1.0
 """Standard errors by which the parabola of the old rows may lead the weights astray, unwarned."""
 
+MORE_ROWS = "more rows"
+"""Stage of a report that stands for all rows after the first ones."""
+
 AT_ODDS, LEVEL = 2.0, 1e-6
 """Chi square over its degrees of freedom, and its level, from which old and new rows disagree."""
 
@@ -231,7 +234,7 @@ class Continued(Brief):
         """Outcome in words."""
         return (
             f"{self.n_new:,.0f} new steps after {self.n_old:,.0f}; weights moved by "
-            f"{self.step.moved:.2g} standard errors, off by {self.step.curved:.2g} at most"
+            f"{self.step.moved:.2g} standard errors, the parabola may be off by {self.step.curved:.2g}"
         )
 
 
@@ -275,7 +278,7 @@ def continued_report(
     report = replace(
         report,
         sizes=sizes,
-        stages=(*report.stages, Stage("more rows", seconds, continued.detail)),
+        stages=_stages(report, continued, seconds),
         conditions={
             **report.conditions,
             "weights moved (standard errors)": step.moved,
@@ -301,6 +304,13 @@ def continued_report(
         weights=layout.weights(continued.model),
         predicted_errors=errors.relative(continued.model, layout),
     )
+
+
+def _stages(report: FitReport, continued: Continued, seconds: float) -> tuple[Stage, ...]:
+    """Stages of the fit, and one of all calls since."""
+    earlier = tuple(each for each in report.stages if each.name != MORE_ROWS)
+    seconds += sum(each.seconds for each in report.stages if each.name == MORE_ROWS)
+    return (*earlier, Stage(MORE_ROWS, seconds, continued.detail))
 
 
 def _errors(problem: FitProblem, continued: Continued) -> tuple[StandardErrors, Layout]:
