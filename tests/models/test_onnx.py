@@ -90,10 +90,10 @@ def test_gelu_keeps_its_digits_in_both_tails(runtime, tmp_path):
     np.testing.assert_allclose(found, model.predict(z), rtol=1e-12, atol=0.0)
 
 
-@pytest.mark.parametrize("names", [np.array(["b", "a", "c", "d"]), np.array([7, 3, 2, 11])])
+@pytest.mark.parametrize("names", [["b", "a", "c", "d"], [7, 3, 2, 11], [0.0, 1.0, 2.0, 3.0]])
 def test_a_classifier_gives_labels_and_probabilities(runtime, names, tmp_path):
     X, Y, *_ = datasets.make_rnn(400, 10, 5, 3, 4, random_state=1)
-    labels = names[Y.argmax(axis=2)]
+    labels = np.array(names)[Y.argmax(axis=2)]
     for options in ({}, {"readout": "least-squares", "refine": None}):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -234,7 +234,8 @@ class Continued(Brief):
         """Outcome in words."""
         return (
             f"{self.n_new:,.0f} new steps after {self.n_old:,.0f}; weights moved by "
-            f"{self.step.moved:.2g} standard errors, the parabola may be off by {self.step.curved:.2g}"
+            f"{self.step.moved:.2g} standard errors, the parabola may be off by "
+            f"{self.step.curved:.2g}"
         )
 
 

@@ -230,7 +230,7 @@ def _outputs(graph: Graph, y: str, n_outputs: int, labels: ClassOutput | None) -
     number = graph.node("ArgMax", [y], axis=1, keepdims=0)
     classes = labels.classes
     types = require("onnx", "onnx", "`export_onnx`").TensorProto
-    if classes.dtype.kind in "iub":
+    if classes.dtype.kind in "iub" or all(_is_whole(each) for each in classes.tolist()):
         names, kind = classes.astype(np.int64), types.INT64
     elif all(isinstance(each, str) for each in classes.tolist()):
         names, kind = classes.astype(object), types.STRING
@@ -242,3 +242,7 @@ def _outputs(graph: Graph, y: str, n_outputs: int, labels: ClassOutput | None) -
     graph.node("Gather", [graph.constant(names), number], "labels")
     found = graph.value("probabilities", "n_steps", n_outputs)
     return [graph.value("labels", "n_steps", kind=kind), found]
+
+
+def _is_whole(label: object) -> bool:
+    return isinstance(label, float) and label.is_integer()
