@@ -122,10 +122,10 @@ def test_partial_fit_goes_on_from_a_fit_by_the_covariance_of_its_weights(data, f
     "options",
     [
         {"lags": 2},
-        {"fit_bias": False},
+        pytest.param({"fit_bias": False}, marks=pytest.mark.slow),
         {"direct": True},
         {"recurrence": None},
-        {"activation": "tanh"},
+        pytest.param({"activation": "tanh"}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
