@@ -31,7 +31,13 @@ from gloree.diagnostics._findings import (
     warn_caller,
 )
 from gloree.diagnostics._identification import IdentificationReport, OrderTrial
-from gloree.diagnostics._report import Certificate, CertificateStatus, FitReport, Stage
+from gloree.diagnostics._report import (
+    Certificate,
+    CertificateStatus,
+    FitReport,
+    OutputWeighting,
+    Stage,
+)
 from gloree.diagnostics._specification import SpecificationTest
 
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "LinearModelWarning",
     "OrderTrial",
     "OutlierWarning",
+    "OutputWeighting",
     "PrecisionWarning",
     "RotationWarning",
     "ScaleWarning",

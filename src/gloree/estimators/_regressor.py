@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
-from gloree.estimators._base import SpectralRNN
+from gloree.estimators._base import SpectralRNN, check_choice, output_metric
 from gloree.estimators._interface import second_argument
-from gloree.fitting import FitProblem, Regression, run_fit
+from gloree.fitting import BY_RESIDUALS, EQUAL, FitProblem, Regression, run_fit
 from gloree.identification import (
     IdentificationProblem,
     IdentificationSettings,
@@ -90,6 +90,12 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
     loss : "squared error" or Loss, default "squared error"
         What the refinement minimises. The moments are always those of least squares; another loss
         needs a solver that can do without squares, such as `gloree.refinement.LBFGS`.
+    output_weights : {"residuals", "equal"} or array, default "residuals"
+        How several outputs are weighed. "residuals": by the inverse covariance of their residuals
+        (feasible generalised least squares), so that neither their units matter nor that noise is
+        correlated; "equal": squares of the outputs as they come; an array of shape (n_outputs,) of
+        positive weights, or (n_outputs, n_outputs), the metric of the residuals. For squared
+        errors; other losses take the outputs as they come.
     batch_size : int or None, default None
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
@@ -158,6 +164,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         max_rounds: int = 5,
         refine: str | Solver | None = "one-step",
         loss: str | Loss = "squared error",
+        output_weights: str | ArrayLike = BY_RESIDUALS,
         batch_size: int | None = None,
         memory_limit: int | None = None,
         random_state: RandomState = None,
@@ -167,7 +174,7 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         self.n_hidden, self.bidirectional, self.activation = n_hidden, bidirectional, activation
         self.chain, self.moment, self.direct, self.fit_bias = chain, moment, direct, fit_bias
         self.recurrence, self.lags, self.max_rounds = recurrence, lags, max_rounds
-        self.refine, self.loss = refine, loss
+        self.refine, self.loss, self.output_weights = refine, loss, output_weights
         self.batch_size, self.memory_limit = batch_size, memory_limit
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
 
@@ -242,6 +249,20 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
+    def _output_weights(self, n_outputs: int, loss: Loss) -> str | Array:
+        """Checked `output_weights`: a name, (n_outputs,), or (n_outputs, n_outputs)."""
+        given = self.output_weights
+        if isinstance(given, str) or given is None or np.ndim(given) == 0:
+            names = (BY_RESIDUALS, EQUAL)
+            check_choice("output_weights", given, names, "an array of weights or a metric")
+            return str(given)
+        if not loss.least_squares:
+            raise ValueError(
+                f"`output_weights` are for squared errors, and `loss` is the {loss.name!r}: leave "
+                f"one of them at its default"
+            )
+        return output_metric(given, n_outputs)
+
     def _fit_linear(self, problem: FitProblem) -> tuple[Network, IdentificationReport]:
         """Realise a linear network; its states are determined up to a similarity."""
         settings = problem.settings
@@ -250,11 +271,12 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
                 "activation='linear' is realised from its impulse response, forward in time: "
                 "leave `bidirectional`, `lags` and `recurrence` as they are by default"
             )
-        given = (self.moment, self.recurrence, self.refine, self.loss)
+        given = (self.moment, self.recurrence, self.refine, self.loss, self.output_weights)
         if not all(value is None or isinstance(value, str) for value in given):
             raise ValueError(
                 "activation='linear' uses neither `moment` nor `recurrence`, and has a refinement "
-                "of its own: leave `moment`, `recurrence`, `refine` and `loss` to their names"
+                "of its own: leave `moment`, `recurrence`, `refine`, `loss` and `output_weights` "
+                "to their names"
             )
         if settings.memory_limit is not None:
             raise ValueError(

@@ -49,6 +49,7 @@ CLASSES: dict[str, type] = {
     for kind in (
         *(diagnostics.FitReport, diagnostics.IdentificationReport, diagnostics.Stage),
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
+        diagnostics.OutputWeighting,
         *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
         *(GaussNewton, LevenbergMarquardt, LBFGS, GaussianVAR, *_STRATEGIES),
     )

@@ -20,6 +20,7 @@ from gloree._cores import n_cores
 from gloree._sums import Sums
 from gloree.diagnostics import Finding, OutlierWarning, check_size
 from gloree.engine import Source
+from gloree.fitting._output_units import VARIES, OutputUnits, units_of_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
 from gloree.sequences import Array, Batch, Data, IntArray, LargestSegments, Segments, Sequences
@@ -71,10 +72,11 @@ class OutputSums(Sums):
     """First pass over the data: sums of outputs, and sizes of the largest one in a segment.
 
     `peaks` are those of every so many segments, to find a median from; `highest` is the one
-    largest of all.
+    largest of all; both in units of `scale`.
     """
 
     centre: Array = field(metadata={"setting": True})
+    scale: Array = field(metadata={"setting": True})
     n_rows: float
     total: Array
     squares: Array
@@ -83,34 +85,34 @@ class OutputSums(Sums):
 
     @property
     def largest(self) -> float:
-        """Largest |y - centre|."""
+        """Largest |y - centre| / scale."""
         return float(self.highest.values[0])
 
     @property
     def median(self) -> float:
-        """Median of the largest |y - centre| of a segment."""
+        """Median of the largest |y - centre| / scale of a segment."""
         return float(np.median(self.peaks))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
-def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
+def output_sums(batch: Batch, centre: Array, scale: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
     counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
-    peaks = output_peaks(batch, centre)
+    peaks = output_peaks(batch, centre, scale)
     sums = (to_host(column_sums(counted)), to_host(column_squares(counted)))
     largest = LargestSegments.of(peaks, batch.segments, 1)
-    return OutputSums(centre, float(batch.n_counted), *sums, largest, peaks[::every])
+    return OutputSums(centre, scale, float(batch.n_counted), *sums, largest, peaks[::every])
 
 
-def output_peaks(batch: Batch, centre: Array) -> Array:
-    """Largest |y - centre| in each segment, its context included."""
-    sizes = abs(batch.targets - like(batch.targets, centre))
+def output_peaks(batch: Batch, centre: Array, scale: Array) -> Array:
+    """Largest |y - centre| / scale in each segment, its context included."""
+    sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
     return np.asarray(to_host(stretch_maxima(sizes, batch.starts)).max(axis=1))
 
 
-def segments_beyond(batch: Batch, centre: Array, limit: float) -> Segments:
+def segments_beyond(batch: Batch, centre: Array, scale: Array, limit: float) -> Segments:
     """Map of a pass for segments with outputs beyond a limit."""
-    return batch.segments[output_peaks(batch, centre) > limit]
+    return batch.segments[output_peaks(batch, centre, scale) > limit]
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class OutputSummary:
 
     `source` holds the data as they are cut, without sequences that have exploded; `n_rows` counts
     its steps. `outliers` are the first counted rows of segments that stay out of the moments.
+    `mean` and `std` are those of the outputs as passes see them, in `units` if there are any.
     """
 
     source: Source
@@ -128,6 +131,17 @@ class OutputSummary:
     std: Array
     outliers: IntArray | None
     findings: tuple[Finding, ...] = ()
+    units: OutputUnits | None = None
+
+    @property
+    def given_mean(self) -> Array:
+        """Mean of the outputs as given."""
+        return self.mean if self.units is None else self.units.given(self.mean)
+
+    @property
+    def given_std(self) -> Array:
+        """Standard deviations of the outputs as given; they are not mixed here."""
+        return self.std if self.units is None else self.units.scale * self.std
 
     @property
     def detail(self) -> str:
@@ -163,7 +177,20 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
         raise ValueError("`Y` is constant: there is nothing to fit")
     check_size("Y", variance[std > 1e-14 * np.abs(mean)], small=False)
     problem.check_samples(n_rows, settings.n_hidden or 1)
-    return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
+    units = output_units(problem, mean, std)
+    if units is not None:
+        source, mean, std = replace(source, encode=units), units(mean), std / units.scale
+    return OutputSummary(source, planned, n_rows, mean, std, outliers, findings, units)
+
+
+def output_units(problem: FitProblem, mean: Array, std: Array) -> OutputUnits | None:
+    """Units of the outputs up to the refinement: spreads, or what weights of theirs ask for."""
+    given = problem.settings.output_weights
+    if not problem.weighs:
+        return None
+    if isinstance(given, str):
+        return units_of_outputs(std, mean)
+    return OutputUnits(1.0 / np.sqrt(given if given.ndim == 1 else np.diag(given)))
 
 
 def usual_variance(problem: FitProblem) -> Array:
@@ -171,9 +198,18 @@ def usual_variance(problem: FitProblem) -> Array:
 
     A single value of extreme size would make all that is left of the others look like rounding.
     """
-    Y = problem.first_rows(HEAD_ROWS)[1]
+    return clipped_variance(problem.first_rows(HEAD_ROWS)[1])
+
+
+def clipped_variance(Y: Array) -> Array:
+    """Variance of each column, with a hundredth of the rows clipped."""
     low, high = np.quantile(Y, (0.01, 0.99), axis=0)
     return np.asarray(np.clip(Y, low, high).var(axis=0))
+
+
+def counted_outputs(batch: Batch) -> Array:
+    """Map of a pass that gathers the outputs of some rows."""
+    return np.asarray(to_host(take_rows(batch.targets, batch.counted)), dtype=np.float64)
 
 
 def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
@@ -261,16 +297,30 @@ def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
 def sum_outputs(problem: FitProblem, source: Source) -> OutputSums:
     """Run the pass over the outputs."""
     centre = np.median(problem.first_rows(HEAD_ROWS)[1], axis=0)
+    scale = usual_sizes(problem, source, centre) if problem.weighs else np.ones(centre.shape)
     every = max(1, source.n_segments // PEAKS)
-    function = partial(output_sums, centre=centre, every=every)
+    function = partial(output_sums, centre=centre, scale=scale, every=every)
     return problem.engine.run(function, source, label="outputs")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
+def usual_sizes(problem: FitProblem, source: Source, centre: Array) -> Array:
+    """Usual spread of each output, from rows all over the data.
+
+    An output that is constant there is measured by the largest of the others.
+    """
+    some = problem.engine.collect(counted_outputs, source.subset(HEAD_ROWS))
+    rows = np.concatenate([np.zeros((0, centre.shape[0])), *some])
+    spread = np.sqrt(clipped_variance(rows)) if rows.size else np.zeros(centre.shape)
+    spread = np.where(spread > VARIES * np.abs(centre), spread, spread.max())
+    return np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
 
 
 def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: float) -> Segments:
     """Segments with outputs beyond a limit: one more pass, if there are any."""
     if sums.largest <= limit:
         return sums.highest.segments[:0]
-    function = partial(segments_beyond, centre=sums.centre, limit=limit)
+    function = partial(segments_beyond, centre=sums.centre, scale=sums.scale, limit=limit)
     return problem.engine.run(function, source, label="sizes")
 
 

@@ -48,6 +48,7 @@ from gloree.fitting._labels import (
     refine_labels,
     whiten_classes,
 )
+from gloree.fitting._output_weighing import with_output_weights
 from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
@@ -65,7 +66,7 @@ from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Data
 
-N_STAGES = 14
+N_STAGES = 16
 """Stages of a fit, at most."""
 
 
@@ -116,6 +117,7 @@ def run_fit(problem: FitProblem, task: Task) -> FittedNetwork:
     ):
         problem = with_few_values(task.outputs(problem, stages))
         outputs = stages.run("data", summarise_outputs, problem)
+        problem = problem.in_units(outputs.units)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
         if problem.settings.all_orders:
             return by_all_orders(problem, outputs, inputs, task, stages)
@@ -246,12 +248,20 @@ class Regression:
         """All of the data, an offset if one is missing, tests and standard errors."""
         if fitted.source.skipped is not None:
             fitted = stages.run("outliers", with_outliers, fitted)
+        fitted = self._weighed(fitted, stages)
         tests = stages.run("specification", check_specification, fitted)
         if tests.lacks_offset:
             fitted = stages.run("with an offset", with_free_offset, fitted)
+            fitted = self._weighed(fitted, stages)
             tests = stages.run("specification", check_specification, fitted)
         precision = stages.run("standard errors", find_precision, fitted)
         return refined_fit(moments, fitted, precision, tests)
+
+    def _weighed(self, fitted: Descent, stages: StageRunner) -> Descent:
+        """Several outputs in the metric of their residuals, or another one that was asked for."""
+        if not fitted.problem.weighs:
+            return fitted
+        return stages.run("output weights", with_output_weights, fitted)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _completed(
         moments_rmse=refined.moments_rmse,
         refined_rmse=refined.rmse,
         # of whitened indicators it would say nothing
-        output_std=None if isinstance(problem.encode, ClassWhitening) else outputs.std,
+        output_std=None if isinstance(problem.encode, ClassWhitening) else outputs.given_std,
         refinement_status=refined.status,
         refinement_steps=refined.n_steps,
         standard_errors={} if errors is None else errors.weights,
@@ -102,6 +102,8 @@ def _completed(
         specification=refined.specification,
         accuracies=refined.accuracies,
         certificate=refined.certificate,
+        output_weighting=refined.output_weighting,
+        residual_covariance=refined.residual_covariance,
         findings=(*report.findings, *refined.findings),
         plan=str(outputs.plan),
     )

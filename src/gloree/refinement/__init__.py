@@ -7,9 +7,19 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
-from gloree.refinement._output_weighting import most_to_lose, weighting_loss
+from gloree.refinement._output_weighting import (
+    ResidualSums,
+    most_to_lose,
+    residual_sums,
+    shrunk_covariance,
+    weighting_loss,
+)
 from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
-from gloree.refinement._rescaling import in_other_units, on_uncentred_inputs
+from gloree.refinement._rescaling import (
+    in_other_units,
+    on_uncentred_inputs,
+    on_unmixed_outputs,
+)
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
@@ -52,6 +62,7 @@ __all__ = [
     "LossSums",
     "Progress",
     "RefinementStatus",
+    "ResidualSums",
     "RoundSums",
     "Rounds",
     "Solution",
@@ -74,10 +85,13 @@ __all__ = [
     "logistic_readout",
     "most_to_lose",
     "on_uncentred_inputs",
+    "on_unmixed_outputs",
     "polished",
     "polynomial_powers",
     "residual_round",
+    "residual_sums",
     "score_rows",
+    "shrunk_covariance",
     "softmax",
     "split_held_out",
     "spread_sums",
