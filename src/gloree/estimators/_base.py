@@ -25,7 +25,7 @@ from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.fitting import EQUAL, FitProblem, FitSettings
-from gloree.models import Explosions, Network, predict_data, start_at
+from gloree.models import Explosions, Network, RowFunction, predict_data, start_at
 from gloree.moments import FIRST_MOMENTS, FirstMomentEstimator
 from gloree.recurrence import RECURRENCES, RecurrenceEstimator
 from gloree.refinement import LOSSES, Loss, Solver
@@ -74,6 +74,7 @@ class SpectralRNN(Estimator):
         convert: Callable[[Array], NDArray[np.generic]],
         state: object,
         return_state: bool,
+        rows_of: RowFunction | None = None,
     ) -> Any:
         """What `convert` makes of the outputs of the network, in the form of `X` (and states)."""
         check_is_fitted(self, "model_")
@@ -88,6 +89,7 @@ class SpectralRNN(Estimator):
             convert=convert,
             start=start_at(self.model_, data, state, engine=self.engine, verbose=self.verbose),
             return_state=return_state,
+            rows_of=rows_of,
         )
 
     def _problem(self, data: Data) -> FitProblem:

@@ -15,7 +15,14 @@ from gloree.models._forward import (
 )
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
-from gloree.models._prediction import check_columns, predict_data, start_at, sum_predictions
+from gloree.models._prediction import (
+    RowFunction,
+    check_columns,
+    predict_data,
+    start_at,
+    sum_predictions,
+)
+from gloree.models._prediction_errors import RowsWithErrors, WeightErrors, prediction_variances
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
 from gloree.models._stepper import Stepper
@@ -37,8 +44,11 @@ __all__ = [
     "GivenStates",
     "Network",
     "Recursion",
+    "RowFunction",
+    "RowsWithErrors",
     "Start",
     "Stepper",
+    "WeightErrors",
     "canonical_units",
     "check_columns",
     "explosion_limit",
@@ -51,6 +61,7 @@ __all__ = [
     "mirror_images",
     "multiply_rows",
     "predict_data",
+    "prediction_variances",
     "read_states",
     "start_at",
     "storable_spec",
