@@ -10,6 +10,7 @@ from gloree.diagnostics._checks import (
     recoverable_degree,
     rows_for,
 )
+from gloree.diagnostics._delta_method import delta_method
 from gloree.diagnostics._findings import (
     AcceptanceWarning,
     ConditionWarning,
@@ -71,6 +72,7 @@ __all__ = [
     "check_identifiable",
     "check_samples",
     "check_size",
+    "delta_method",
     "emit",
     "recoverable_degree",
     "rows_for",

@@ -34,7 +34,7 @@ from gloree.fitting import LabelCoding, Labelling, run_fit
 from gloree.models import sum_predictions
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
-from gloree.refinement import LBFGS, Loss, Solver, softmax
+from gloree.refinement import LBFGS, FisherScoring, Loss, Solver, softmax
 from gloree.sequences import Array, Sequences
 from gloree.sources import as_data
 
@@ -76,9 +76,12 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
         Forward units see the windows [x_t, .., x_{t-lags+1}], backward ones
         [x_t, .., x_{t+lags-1}], the direct path both.
     max_rounds : int, default 5
-    refine : {"full"}, Solver or None, default "full"
+    refine : {"full", "likelihood"}, Solver or None, default "full"
         "full" minimises the cross-entropy over all weights by L-BFGS with exact gradients, with a
-        tenth of the segments held out for early stopping; None stays with the moments.
+        tenth of the segments held out for early stopping; "likelihood" goes on to the maximum of
+        the likelihood of all data (`gloree.refinement.FisherScoring`), where the weights have
+        standard errors and intervals (`report_.intervals()`): for many more steps than weights;
+        None stays with the moments.
     loss : "cross-entropy" or Loss, default "cross-entropy"
         What the refinement minimises, a function of logits and label numbers.
     readout : {"logistic", "least-squares"}, default "logistic"
@@ -133,7 +136,7 @@ class SpectralRNNClassifier(ClassifierMixin, SpectralRNN):  # type: ignore[misc]
 
     classes_: Labels
 
-    _solvers: Mapping[str, Solver] = {"full": LBFGS()}
+    _solvers: Mapping[str, Solver] = {"full": LBFGS(), "likelihood": FisherScoring()}
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ from gloree.recurrence import RECURRENCES, Directions
 from gloree.refinement import (
     LBFGS,
     LOSSES,
+    FisherScoring,
     GaussNewton,
     LevenbergMarquardt,
     RefinementStatus,
@@ -51,7 +52,7 @@ CLASSES: dict[str, type] = {
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
         diagnostics.OutputWeighting,
         *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
-        *(GaussNewton, LevenbergMarquardt, LBFGS, GaussianVAR, *_STRATEGIES),
+        *(GaussNewton, LevenbergMarquardt, LBFGS, FisherScoring, GaussianVAR, *_STRATEGIES),
     )
 }
 """Dataclasses of the library that a file may name."""

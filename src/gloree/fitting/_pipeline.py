@@ -41,6 +41,7 @@ from gloree.fitting._descent import (
 from gloree.fitting._few_values import with_few_values
 from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
+from gloree.fitting._label_errors import likely_labels
 from gloree.fitting._labels import (
     ClassWhitening,
     fit_readout,
@@ -64,6 +65,7 @@ from gloree.fitting._report import fit_report, report_of_search
 from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.models import ExplosionError, Network
+from gloree.refinement import FisherScoring
 from gloree.sequences import Data
 
 N_STAGES = 16
@@ -285,6 +287,8 @@ class Labelling:
         arguments = (problem, inputs, moments, whitening, self.readout)
         readout = stages.run("readout", fit_readout, *arguments)
         problem = problem.with_outputs(whitening.coding)
+        if isinstance(problem.settings.solver, FisherScoring):
+            return stages.run("likelihood", likely_labels, problem, readout, stages.show)
         choice = Choice(readout)
         if steps_are_few(problem, readout, self.n_classes):
             few = (problem, readout, self.n_classes)

@@ -2,6 +2,7 @@
 
 from gloree.refinement._curvature import hessian_pass
 from gloree.refinement._efficient_scores import EfficientScores, flip_test, left_to_gain
+from gloree.refinement._fisher_scoring import FisherScoring, label_gauge, without_common_part
 from gloree.refinement._gauss_newton import GaussNewton, gauss_newton
 from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
@@ -52,6 +53,7 @@ __all__ = [
     "Alternatives",
     "CrossEntropy",
     "EfficientScores",
+    "FisherScoring",
     "GaussNewton",
     "GradientSums",
     "HessianSums",
@@ -81,6 +83,7 @@ __all__ = [
     "hessian_sums",
     "in_other_units",
     "inverse_root",
+    "label_gauge",
     "left_to_gain",
     "logistic_readout",
     "most_to_lose",
@@ -102,4 +105,5 @@ __all__ = [
     "unit_sums",
     "weighting_loss",
     "with_components",
+    "without_common_part",
 ]
