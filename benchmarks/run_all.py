@@ -75,6 +75,8 @@ RUNS = (
     Run("limits", "limits"),
     Run("stepper", "stepper"),
     Run("coverage", "coverage"),
+    Run("output_weights", "output_weights"),
+    Run("prediction_errors", "prediction_errors"),
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
     Run("smooth", "smooth", "--seeds 20 --jobs 2", "--parts cells"),
