@@ -38,15 +38,16 @@ def likely_labels(problem: FitProblem, readout: Readout, show: Callable[[str], N
     first = LBFGS().minimise(*given, held_out=readout.held_out, progress=progress)
     found = solver.minimise(loss, first.model, layout, engine, readout.source, progress=progress)
     findings, errors = readout.findings, None
-    if found.status is RefinementStatus.CONVERGED:
+    share = accuracy(problem, readout.source, found.model)
+    if found.status is RefinementStatus.CONVERGED and share < 1.0:
         errors = label_errors(problem, readout, found, layout)
         findings = (*findings, *errors.findings)
     else:
-        findings = (*findings, _no_maximum(found))
+        findings = (*findings, _no_maximum(found, separated=share == 1.0))
     model, directions = on_inputs_as_given(problem, readout, found.model)
     accuracies = {
         **readout.accuracies,
-        "refined, training": accuracy(problem, readout.source, found.model),
+        "refined, training": share,
     }
     fit = RefinedFit(
         *(model, directions, found.status, found.n_steps),
@@ -89,10 +90,11 @@ def label_errors(
     return errors.canonical(units_of(model), layout)
 
 
-def _no_maximum(found: Solution) -> Finding:
+def _no_maximum(found: Solution, *, separated: bool) -> Finding:
+    why = "the network separates all labels" if separated else f"{found.status.value}"
     return Finding(
         ConvergenceWarning,
-        f"no maximum of the likelihood was found ({found.n_steps} steps, {found.status.value}), "
-        f"and there are no standard errors: labels that a network separates have none",
+        f"no maximum of the likelihood was found ({found.n_steps} steps; {why}), and there are no "
+        f"standard errors",
         "give more steps or fit fewer units, or use refine='full', which stops by held-out data",
     )

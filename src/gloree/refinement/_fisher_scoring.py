@@ -149,7 +149,7 @@ class FisherScoring:
             found = None
             while found is None and damping < MOST_DAMPING:
                 step = solve_step(information.hessian, -current.gradient, fixed, damping)
-                moved = layout.move(model, step)
+                moved = without_common_part(layout.move(model, step))
                 after = descent.sums(moved)
                 if after is not None and after.loss < current.loss:
                     found = moved, after
