@@ -14,6 +14,7 @@ from scipy.linalg import null_space
 from sklearn.covariance import oas
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
+from gloree.diagnostics import OutlierWarning
 from gloree.engine import Engine, Source
 from gloree.refinement import (
     Layout,
@@ -274,6 +275,21 @@ def test_fits_of_tensors_are_those_of_arrays():
     est = fit(X, Y * UNITS)
     other = fit(torch.from_numpy(X), torch.from_numpy(Y * UNITS))
     assert_close(other.predict(X) / UNITS, est.predict(X) / UNITS, ROUNDING)
+
+
+def test_an_output_that_explodes_is_named_in_any_units():
+    """In its own size, whatever that of the others is."""
+    X, Y, _ = simulate()
+    for units in (np.ones(4), UNITS):
+        values = Y * units
+        values[7, 5:, 2] = 1e9 * units[2]
+        with pytest.warns(OutlierWarning, match=r"1 sequence was left out .*\(sequences 7\)"):
+            fit(X, values)
+        values[::10, 5:, 2] = 1e9 * units[2]
+        with pytest.raises(
+            ValueError, match=f"the largest: {1e9 * units[2]:.3g}".replace("+", ".")
+        ):
+            fit(X, values)
 
 
 def test_labels_and_other_losses_take_outputs_as_they_come():

@@ -18,7 +18,7 @@ from gloree._arrays import like
 from gloree.models import Network
 from gloree.sequences import Array
 
-VARIES = 1e-8
+VARIES = 1e-14
 """Spread of an output, relative to its mean, below which the mean is its unit: it is constant."""
 
 

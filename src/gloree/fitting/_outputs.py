@@ -19,7 +19,7 @@ from gloree._arrays import (
 from gloree._cores import n_cores
 from gloree._sums import Sums
 from gloree.diagnostics import Finding, OutlierWarning, check_size
-from gloree.engine import Source
+from gloree.engine import Source, Subset
 from gloree.fitting._output_units import VARIES, OutputUnits, units_of_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
@@ -161,8 +161,9 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     sums = sum_outputs(problem, source)
     check_size("Y", sums.squares / max(sums.n_rows, 1.0))
     if sums.median > 0 and sums.largest > OUTLIER_FACTOR * sums.median:
-        exploded = exploded_sequences(problem, source, sums)
-        findings = (exploded_finding(exploded, sums.median),)
+        unit = unit_of_largest(problem, source, sums)
+        exploded = exploded_sequences(problem, source, sums, unit)
+        findings = (exploded_finding(exploded, unit * sums.median),)
         source = replace(source, left_out=exploded)
         sums = sum_outputs(problem, source)
     outliers = find_outliers(problem, source, sums)
@@ -198,11 +199,7 @@ def usual_variance(problem: FitProblem) -> Array:
 
     A single value of extreme size would make all that is left of the others look like rounding.
     """
-    return clipped_variance(problem.first_rows(HEAD_ROWS)[1])
-
-
-def clipped_variance(Y: Array) -> Array:
-    """Variance of each column, with a hundredth of the rows clipped."""
+    Y = problem.first_rows(HEAD_ROWS)[1]
     low, high = np.quantile(Y, (0.01, 0.99), axis=0)
     return np.asarray(np.clip(Y, low, high).var(axis=0))
 
@@ -311,8 +308,13 @@ def usual_sizes(problem: FitProblem, source: Source, centre: Array) -> Array:
     """
     some = problem.engine.collect(counted_outputs, source.subset(HEAD_ROWS))
     rows = np.concatenate([np.zeros((0, centre.shape[0])), *some])
-    spread = np.sqrt(clipped_variance(rows)) if rows.size else np.zeros(centre.shape)
-    spread = np.where(spread > VARIES * np.abs(centre), spread, spread.max())
+    if not rows.size:
+        return np.ones(centre.shape)
+    few, low, high, most = np.quantile(rows, (0.01, 0.25, 0.75, 0.99), axis=0)
+    constant = VARIES * np.abs(centre)
+    # outputs that are mostly at rest are measured by what they do otherwise
+    spread = np.where(high - low > constant, high - low, most - few)
+    spread = np.where(spread > constant, spread, spread.max())
     return np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
 
 
@@ -324,16 +326,33 @@ def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: 
     return problem.engine.run(function, source, label="sizes")
 
 
-def exploded_sequences(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray:
+def unit_of_largest(problem: FitProblem, source: Source, sums: OutputSums) -> float:
+    """Scale of the output that the largest value of all belongs to, to name sizes as given."""
+    if (sums.scale == sums.scale[0]).all():
+        return float(sums.scale[0])
+    where = Subset(source, [sums.highest.segments])
+    function = partial(output_sizes, centre=sums.centre, scale=sums.scale)
+    return float(sums.scale[np.argmax(np.max(problem.engine.collect(function, where), axis=0))])
+
+
+def output_sizes(batch: Batch, centre: Array, scale: Array) -> Array:
+    """Largest |y - centre| / scale of each output."""
+    sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
+    return np.asarray(to_host(sizes)).max(axis=0)
+
+
+def exploded_sequences(
+    problem: FitProblem, source: Source, sums: OutputSums, unit: float
+) -> IntArray:
     """Sequences whose outputs are beyond any scale; an error if there are many of them."""
     found = find_segments(problem, source, sums, OUTLIER_FACTOR * sums.median)
     bad, total = np.unique(found.sequence), problem.data.n_sequences
     if bad.size == total or bad.size > LEFT_OUT_SHARE * total:
         raise ValueError(
             f"outputs of {bad.size} of {total} sequences exceed "
-            f"{OUTLIER_FACTOR:.0e} times their median size {sums.median:.3g} (the largest: "
-            f"{sums.largest:.3g}, first in sequence {bad[0]}): the system that made them "
-            f"explodes, or their scale is broken. Leave such sequences or stretches out "
+            f"{OUTLIER_FACTOR:.0e} times their median size {unit * sums.median:.3g} (the "
+            f"largest: {unit * sums.largest:.3g}, first in sequence {bad[0]}): the system that "
+            f"made them explodes, or their scale is broken. Leave such sequences or stretches out "
             f"of `X` and `Y`"
         )
     return bad
