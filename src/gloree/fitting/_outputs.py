@@ -315,7 +315,7 @@ def usual_sizes(problem: FitProblem, source: Source, centre: Array) -> Array:
     # outputs that are mostly at rest are measured by what they do otherwise
     spread = np.where(high - low > constant, high - low, most - few)
     spread = np.where(spread > constant, spread, spread.max())
-    return np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
+    return np.asarray(np.where(np.isfinite(spread) & (spread > 0), spread, 1.0))
 
 
 def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: float) -> Segments:
@@ -338,7 +338,8 @@ def unit_of_largest(problem: FitProblem, source: Source, sums: OutputSums) -> fl
 def output_sizes(batch: Batch, centre: Array, scale: Array) -> Array:
     """Largest |y - centre| / scale of each output."""
     sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
-    return np.asarray(to_host(sizes)).max(axis=0)
+    largest: Array = np.max(to_host(sizes), axis=0)
+    return largest
 
 
 def exploded_sequences(
