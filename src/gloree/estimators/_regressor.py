@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from gloree._random import RandomState
 from gloree.activations import Activation
-from gloree.diagnostics import FitReport, IdentificationReport, TooFewSamplesError, emit
-from gloree.estimators._base import SpectralRNN, check_choice, output_metric
+from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
+from gloree.estimators._base import check_choice, output_metric
 from gloree.estimators._interface import second_argument
+from gloree.estimators._prediction_errors import PredictionErrors
 from gloree.fitting import BY_RESIDUALS, EQUAL, FitProblem, Regression, run_fit
 from gloree.identification import (
     IdentificationProblem,
@@ -24,7 +25,7 @@ from gloree.identification import (
     messages_of_u_and_y,
 )
 from gloree.metrics import score_model
-from gloree.models import Network, RowsWithErrors, WeightErrors
+from gloree.models import Network
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
 from gloree.refinement import GaussNewton, Loss, Solver
@@ -32,7 +33,7 @@ from gloree.sequences import Array, Sequences
 from gloree.sources import as_data, in_memory
 
 
-class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
+class SpectralRNNRegressor(RegressorMixin, PredictionErrors):  # type: ignore[misc]
     r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
 
     Fits
@@ -352,110 +353,8 @@ class SpectralRNNRegressor(RegressorMixin, SpectralRNN):  # type: ignore[misc]
         convert = _first_column if self._flat_outputs else np.asarray
         if not return_std:
             return self._predictions(X, lengths, convert, state, return_state)
-        return self._with_errors(X, lengths, state, return_state, self._weight_errors())
-
-    def prediction_intervals(
-        self,
-        X: object,
-        level: float = 0.95,
-        *,
-        lengths: ArrayLike | None = None,
-        state: object = None,
-        noise: bool = True,
-    ) -> Any:
-        """Intervals that hold a new observation, each with a probability, in the form of `X`.
-
-        Parameters
-        ----------
-        X : array or list
-            As in `predict`.
-        level : float, default 0.95
-            Probability, of normal noise.
-        lengths : sequence of int, optional
-        state : ndarray, optional
-            As in `predict`; it is taken to be exact.
-        noise : bool, default True
-            Whether intervals are those of observations; False gives those of what is expected.
-
-        Returns
-        -------
-        lower, upper : array or list
-            As predictions are.
-
-        Raises
-        ------
-        ValueError
-            As in `predict` with `return_std`, and if `level` is not between 0 and 1.
-
-        Examples
-        --------
-        >>> from gloree import SpectralRNNRegressor, datasets
-        >>> X, Y, truth, _ = datasets.make_rnn(1, 1000, 4, 2, 3, random_state=0)
-        >>> est = SpectralRNNRegressor(2, random_state=0).fit(X, Y)
-        >>> lower, upper = est.prediction_intervals(X, 0.9)
-        >>> bool(abs(((lower < Y) & (Y < upper)).mean() - 0.9) < 0.03)
-        True
-        """
-        check_is_fitted(self, "model_")
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
-        from scipy import stats  # slow to import
-
-        errors = self._weight_errors()
-        errors = errors if noise else errors.without_noise()
-        mean, std = self._with_errors(X, lengths, state, False, errors)
-        half = float(stats.norm.ppf(0.5 + level / 2))
-        if isinstance(mean, list):
-            lower = [each - half * its for each, its in zip(mean, std, strict=True)]
-            return lower, [each + half * its for each, its in zip(mean, std, strict=True)]
-        return mean - half * std, mean + half * std
-
-    def _weight_errors(self) -> WeightErrors:
-        """Errors of the weights and of the outputs; a ValueError where the fit has none."""
-        report = self.report_
-        if not isinstance(report, FitReport):
-            raise ValueError(
-                "a linear network has no standard errors of weights, which are determined up to a "
-                "similarity: use `SystemIdentifier(n_nonlinear=0)` and its `prediction_intervals`"
-            )
-        covariance, noise = report.covariance, report.residual_covariance
-        if covariance is None or noise is None:
-            reason = "moments alone were fitted" if self.refine is None else "there are none"
-            raise ValueError(
-                f"`return_std` needs standard errors of all weights, and {reason}: fit with "
-                f"refine='one-step' or 'full', and fewer than 1,500 weights (see `report_`)"
-            )
-        if not np.isfinite(covariance).all():
-            raise ValueError(
-                "`return_std` needs standard errors of all weights, and the data do not determine "
-                "some of them: give more sequences, or fit fewer units (see `report_.findings`)"
-            )
-        shapes = {name: values.shape for name, values in report.standard_errors.items()}
-        return WeightErrors.of(covariance, shapes, np.diag(noise))
-
-    def _with_errors(
-        self,
-        X: object,
-        lengths: ArrayLike | None,
-        state: object,
-        return_state: bool,
-        errors: WeightErrors,
-    ) -> Any:
-        """Predictions, standard deviations, and states if they are asked for."""
-        found = self._predictions(
-            X, lengths, np.asarray, state, return_state, RowsWithErrors(errors)
-        )
-        rows, states = found if return_state else (found, None)
-        n, flat = self.model_.n_outputs, self._flat_outputs
-
-        def part(values: Array, first: int) -> Array:
-            return values[..., first] if flat else values[..., first : first + n]
-
-        mean, std = (
-            [part(each, first) for each in rows] if isinstance(rows, list) else part(rows, first)
-            for first in (0, n)
-        )
-        return (mean, std, states) if return_state else (mean, std)
+        *both, last = self._with_errors(X, lengths, state, self._weight_errors())
+        return (*both, last) if return_state else tuple(both)
 
     def score(
         self,
