@@ -50,14 +50,16 @@ CLASSES: dict[str, type] = {
     for kind in (
         *(diagnostics.FitReport, diagnostics.IdentificationReport, diagnostics.Stage),
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
-        diagnostics.OutputWeighting,
+        *(diagnostics.OutputWeighting, diagnostics.Certificate),
         *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
         *(GaussNewton, LevenbergMarquardt, LBFGS, FisherScoring, GaussianVAR, *_STRATEGIES),
     )
 }
 """Dataclasses of the library that a file may name."""
 
-STATES: dict[str, type[Enum]] = {e.__name__: e for e in (DecompositionStatus, RefinementStatus)}
+STATES: dict[str, type[Enum]] = {
+    e.__name__: e for e in (DecompositionStatus, RefinementStatus, diagnostics.CertificateStatus)
+}
 NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (IORNN, BRNN)}
 
 
