@@ -188,5 +188,15 @@ def test_fits_without_standard_errors_say_what_to_do():
     linear = SpectralRNNRegressor(1, activation="linear").fit(X, X @ np.ones((4, 1)) + 0.1 * Y)
     with pytest.raises(ValueError, match="use `SystemIdentifier"):
         linear.prediction_intervals(X)
+    rng = np.random.default_rng(0)
+    tokens = np.eye(4)[rng.integers(0, 4, (300, 10))]  # columns add up to one
+    truth = datasets.random_rnn(4, 2, 3, activation="tanh", recurrence_norm=0.5, random_state=0)
+    values = truth.simulate(tokens, noise=0.1, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dependent = SpectralRNNRegressor(2, activation="tanh", random_state=0).fit(tokens, values)
+    assert dependent.report_.n_undetermined == 2
+    with pytest.raises(ValueError, match=r"do not determine 2 combination\(s\) of them: leave out"):
+        dependent.predict(tokens, return_std=True)
     with pytest.raises(ValueError, match="`level` is 95"):
         moments.prediction_intervals(X, 95)

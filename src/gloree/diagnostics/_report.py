@@ -172,6 +172,9 @@ class FitReport(Report):
         Of the weights in the order of `standard_errors`: one array after another, each row by row.
     weights : dict of str to ndarray
         The weights that these belong to.
+    n_undetermined : int
+        Combinations of weights that the data do not determine (dependent columns of the inputs),
+        beside the scales of units: standard errors hold them fixed.
     predicted_errors : dict of str to float
         Relative error of each weight matrix that the standard errors imply.
     specification : dict of str to SpecificationTest
@@ -215,6 +218,7 @@ class FitReport(Report):
     degrees_of_freedom: dict[str, Array] = field(default_factory=dict)
     covariance: Array | None = None
     weights: dict[str, Array] = field(default_factory=dict)
+    n_undetermined: int = 0
     predicted_errors: dict[str, float] = field(default_factory=dict)
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)

@@ -96,8 +96,14 @@ class PredictionErrors(SpectralRNN):
             )
         if not np.isfinite(covariance).all():
             raise ValueError(
-                "`return_std` needs standard errors of all weights, and the data do not determine "
-                "some of them: give more sequences, or fit fewer units (see `report_.findings`)"
+                "`return_std` needs standard errors of all weights, and some are known from a "
+                "single piece of the data: give more sequences, or fit fewer units"
+            )
+        if report.n_undetermined:
+            raise ValueError(
+                f"`return_std` needs standard errors of all weights, and the data do not determine "
+                f"{report.n_undetermined} combination(s) of them: leave out columns of `X` that "
+                f"follow from others, or fit fewer units"
             )
         shapes = {name: values.shape for name, values in report.standard_errors.items()}
         return WeightErrors.of(covariance, shapes, np.diag(noise))

@@ -21,6 +21,7 @@ from gloree.fitting._output_units import OutputUnits
 from gloree.fitting._outputs import usual_variance
 from gloree.fitting._problem import BY_RESIDUALS
 from gloree.refinement import (
+    GaussNewton,
     RefinementStatus,
     ResidualSums,
     Solution,
@@ -106,7 +107,10 @@ def reweighed(descent: Descent, factor: Array) -> Descent:
     units = problem.units.mixed(factor)
     problem, source = problem.in_units(units), replace(descent.source, encode=units)
     model = OutputUnits(np.ones(units.n_outputs), factor).seen_model(before.model)
-    found = minimised(problem, descent.layout, model, source)
+    solver = problem.settings.refinement
+    if isinstance(solver, GaussNewton):
+        solver = solver.from_near()
+    found = minimised(problem, descent.layout, model, source, solver)
     return replace(descent, problem=problem, source=source, solution=_joined(before, found))
 
 

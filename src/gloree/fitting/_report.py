@@ -98,6 +98,7 @@ def _completed(
         degrees_of_freedom={} if errors is None else errors.degrees_of_freedom,
         covariance=refined.covariance,
         weights=refined.weights,
+        n_undetermined=0 if errors is None else errors.n_undetermined,
         predicted_errors=refined.predicted_errors,
         specification=refined.specification,
         accuracies=refined.accuracies,

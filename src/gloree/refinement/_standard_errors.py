@@ -71,12 +71,15 @@ class StandardErrors(Brief):
         Those of the t distribution that (estimate - truth) / standard error has, about.
     findings : tuple of Finding
         Why they should not be trusted, if they should not.
+    n_undetermined : int
+        Combinations of weights that the data do not determine, beside scales: they are held fixed.
     """
 
     covariance: Array = field(repr=False)
     weights: dict[str, Array]
     degrees_of_freedom: dict[str, Array] = field(repr=False)
     findings: tuple[Finding, ...] = ()
+    n_undetermined: int = 0
 
     def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
         """Those of the canonical form, whose units are scaled, signed and reordered."""
@@ -106,6 +109,7 @@ class StandardErrors(Brief):
             {name: self._at(self.weights, layout)[old[name]] * abs(factors[name]) for name in old},
             {name: self._at(self.degrees_of_freedom, layout)[old[name]] for name in old},
             self.findings,
+            self.n_undetermined,
         )
 
     @staticmethod
@@ -224,8 +228,9 @@ def standard_errors(
     total, degrees = np.where(unseen, np.inf, total), np.where(unseen, 1.0, degrees)
     covariance[np.diag_indices_from(covariance)] = total
     errors = layout.named(np.sqrt(total / clusters.share))
+    undetermined = layout.size - root.shape[1]
     return StandardErrors(
-        covariance / clusters.share, errors, layout.named(degrees), tuple(findings)
+        covariance / clusters.share, errors, layout.named(degrees), tuple(findings), undetermined
     )
 
 
