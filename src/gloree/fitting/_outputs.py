@@ -204,9 +204,17 @@ def usual_variance(problem: FitProblem) -> Array:
     return np.asarray(np.clip(Y, low, high).var(axis=0))
 
 
-def counted_outputs(batch: Batch) -> Array:
+@dataclass(frozen=True)
+class OutputRows(Sums):
+    """Rows of numbers for each output, (n, n_outputs), of few batches."""
+
+    rows: Array = field(metadata={"concatenate": True})
+
+
+def counted_outputs(batch: Batch) -> OutputRows:
     """Map of a pass that gathers the outputs of some rows."""
-    return np.asarray(to_host(take_rows(batch.targets, batch.counted)), dtype=np.float64)
+    rows = to_host(take_rows(batch.targets, batch.counted))
+    return OutputRows(np.asarray(rows, dtype=np.float64))
 
 
 def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
@@ -306,8 +314,8 @@ def usual_sizes(problem: FitProblem, source: Source, centre: Array) -> Array:
 
     An output that is constant there is measured by the largest of the others.
     """
-    some = problem.engine.collect(counted_outputs, source.subset(HEAD_ROWS))
-    rows = np.concatenate([np.zeros((0, centre.shape[0])), *some])
+    some = source.subset(HEAD_ROWS)
+    rows = problem.engine.run(counted_outputs, some, label="sizes of outputs").rows
     if not rows.size:
         return np.ones(centre.shape)
     few, low, high, most = np.quantile(rows, (0.01, 0.25, 0.75, 0.99), axis=0)
@@ -332,14 +340,14 @@ def unit_of_largest(problem: FitProblem, source: Source, sums: OutputSums) -> fl
         return float(sums.scale[0])
     where = Subset(source, [sums.highest.segments])
     function = partial(output_sizes, centre=sums.centre, scale=sums.scale)
-    return float(sums.scale[np.argmax(np.max(problem.engine.collect(function, where), axis=0))])
+    found = problem.engine.run(function, where, label="largest output").rows
+    return float(sums.scale[np.argmax(np.max(found, axis=0))])
 
 
-def output_sizes(batch: Batch, centre: Array, scale: Array) -> Array:
+def output_sizes(batch: Batch, centre: Array, scale: Array) -> OutputRows:
     """Largest |y - centre| / scale of each output."""
     sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
-    largest: Array = np.max(to_host(sizes), axis=0)
-    return largest
+    return OutputRows(np.max(to_host(sizes), axis=0)[None])
 
 
 def exploded_sequences(

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from gloree._arrays import like, to_host
+from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial
 from gloree.chains import InputLaw
@@ -44,7 +45,7 @@ EQUAL, BY_RESIDUALS = "equal", "residuals"
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Brief):
     """Parameters of an estimator (see `SpectralRNNRegressor`), with objects in place of names.
 
     `n_hidden` counts all units and is None where their number is to be found; `n_forward` is None
