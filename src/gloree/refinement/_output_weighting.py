@@ -18,8 +18,6 @@ References
    Royal Society of Edinburgh 55 (1935).
 .. [2] A. Zellner, "An efficient method of estimating seemingly unrelated regressions and tests for
    aggregation bias", Journal of the American Statistical Association 57 (1962).
-.. [3] Y. Chen, A. Wiesel, Y. C. Eldar and A. O. Hero, "Shrinkage algorithms for MMSE covariance
-   estimation", IEEE Transactions on Signal Processing 58 (2010).
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ def shrunk_covariance(covariance: Array, n_rows: float) -> Array:
     r"""Covariance with correlations shrunk by what chance makes of them in so many rows.
 
     With S the correlations of q outputs, :math:`(1-\rho)S+\rho I` with the oracle-approximating
-    shrinkage [3]_
+    shrinkage [1]_
 
     .. math::
         \rho = \min\Bigl(1, \frac{\mathrm{tr}(S^2)/q^2 + 1}
@@ -75,6 +73,11 @@ def shrunk_covariance(covariance: Array, n_rows: float) -> Array:
 
     which goes like 1/n, and leaves nothing of correlations that are chance. Outputs that are equal,
     whose correlations are singular, keep eigenvalues of that size.
+
+    References
+    ----------
+    .. [1] Y. Chen, A. Wiesel, Y. C. Eldar and A. O. Hero, "Shrinkage algorithms for MMSE covariance
+       estimation", IEEE Transactions on Signal Processing 58 (2010).
     """
     sizes = np.sqrt(np.diag(covariance))
     correlations = covariance / np.outer(sizes, sizes)
