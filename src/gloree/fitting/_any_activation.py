@@ -261,16 +261,22 @@ def with_certificate(
 def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
     """The search with one of its attempts gone on with all data."""
     descent = stages.run("descent", to_optimum, part, found, search.moments)
-    if part.marks_first_steps and found.margin < CLEAR:
-        descent = stages.run("mirror images", best_image, descent)
-    elif descent.has_mirrors and part.two_sided:
-        descent = stages.run("mirror images", out_of_mirrors, descent)
-    before = descent
+    before = descent = _out_of_images(part, found, descent, stages)
     if before.problem.weighs:
         # outputs with much noise would hide what the others have to say
         descent = stages.run("output weights", with_output_weights, before)
+        descent = _out_of_images(part, found, descent, stages)
     final = stages.run("certificate", certified, descent, part.inputs, found, before)
     return replace(search, finals=(*search.finals, final))
+
+
+def _out_of_images(part: Part, found: Attempt, descent: Descent, stages: StageRunner) -> Descent:
+    """The best of mirror images, where these may fit better."""
+    if part.marks_first_steps and found.margin < CLEAR:
+        return stages.run("mirror images", best_image, descent)
+    if descent.has_mirrors and part.two_sided:
+        return stages.run("mirror images", out_of_mirrors, descent)
+    return descent
 
 
 def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:

@@ -222,6 +222,8 @@ class Regression:
     ) -> RefinedFit:
         fitted = stages.run(name, descend, start, inputs, moments)
         if fitted.has_mirrors:
+            # outputs with much noise would hide which image is the right one
+            fitted = self._weighed(fitted, stages)
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
         return self._completed(fitted, moments, stages)
 
