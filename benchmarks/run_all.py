@@ -75,6 +75,8 @@ RUNS = (
     Run("limits", "limits"),
     Run("stepper", "stepper"),
     Run("coverage", "coverage"),
+    Run("output_weights", "output_weights", "--seeds 60"),
+    Run("prediction_errors", "prediction_errors", "--seeds 40"),
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
     Run("going_on", "going_on"),

@@ -48,6 +48,7 @@ def test_the_regressor_has_exactly_these_parameters():
         "max_rounds": 5,
         "refine": "one-step",
         "loss": "squared error",
+        "output_weights": "residuals",
         "batch_size": None,
         "memory_limit": None,
         "warm_start": False,

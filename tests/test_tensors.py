@@ -209,8 +209,8 @@ MOMENTS = {
     "lag moments of order 0": partial(lag_moments, order=0),
     "lag moments of order 1": partial(lag_moments, order=1),
     "lag moments about a centre": partial(lag_moments, order=2, centre=ROWS[0]),
-    "outputs": partial(output_sums, centre=MEAN, every=2),
-    "large outputs": partial(segments_beyond, centre=MEAN, limit=2.0),
+    "outputs": partial(output_sums, centre=MEAN, scale=2.0 * np.ones(MEAN.shape), every=2),
+    "large outputs": partial(segments_beyond, centre=MEAN, scale=np.ones(MEAN.shape), limit=2.0),
     "inputs": partial(input_sums, centre=ROWS[0]),
     "xreg": partial(regression_sums, features=RegressionFeatures(WHITENING, 2)),
     "xreg of degree 3": partial(

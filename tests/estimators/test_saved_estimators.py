@@ -71,6 +71,8 @@ def read_back(est, path):
         {"lags": 2, "recurrence": None},
         {"n_hidden": (1, 1), "bidirectional": True},
         {"chain": GaussianVAR(0.5 * np.eye(4)[None], np.eye(4))},
+        {"output_weights": (1.0, 2.0, 3.0)},
+        {"activation": "softplus"},
     ],
     ids=lambda options: "-".join(options) or "default",
 )

@@ -76,10 +76,11 @@ def simulate(seed, units, noise=0.2):
     return X, (Y + noise * Y.std(axis=(0, 1)) * draw) * units
 
 
-def fitted(X, Y):
+def fitted(X, Y, weights="equal"):
+    est = SpectralRNNRegressor(3, random_state=0, engine="serial", output_weights=weights)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        est = SpectralRNNRegressor(3, random_state=0, engine="serial").fit(X, Y)
+        est.fit(X, Y)
     return est, [str(each.message) for each in caught if each.category is ScaleWarning]
 
 
@@ -89,7 +90,7 @@ def test_outputs_in_unlike_units_are_named_and_the_remedy_works():
         est, found = fitted(X, Y)
         assert len(found) == 1
         assert found[0].startswith("the outputs have very different residual sizes (0.000")
-        again, nothing = fitted(X, Y / est.report_.refined_rmse)
+        again, nothing = fitted(X, Y, "residuals")
         assert nothing == []
         sizes = [
             np.linalg.norm(each.report_.standard_errors["input_weights"]) for each in (est, again)
@@ -98,6 +99,7 @@ def test_outputs_in_unlike_units_are_named_and_the_remedy_works():
         # the network of the second fit is another one, and its standard errors are robust ones
         assert said == pytest.approx(sizes[0] / sizes[1], rel=0.25)
         assert said > 3.0
+        assert said == pytest.approx(np.sqrt(1 / est.report_.output_weighting.gain), rel=0.01)
 
 
 def test_outputs_of_like_residuals_are_not_named():
@@ -108,7 +110,8 @@ def test_outputs_of_like_residuals_are_not_named():
 
 def test_outputs_without_noise_are_not_named():
     X, Y = simulate(3, UNITS, noise=0.0)
-    est = SpectralRNNRegressor(3, random_state=0, engine="serial", refine="full")
+    options = {"refine": "full", "output_weights": "equal", "engine": "serial"}
+    est = SpectralRNNRegressor(3, random_state=0, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ScaleWarning)
         est.fit(X, Y)

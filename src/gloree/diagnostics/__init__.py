@@ -10,6 +10,7 @@ from gloree.diagnostics._checks import (
     recoverable_degree,
     rows_for,
 )
+from gloree.diagnostics._delta_method import delta_method
 from gloree.diagnostics._findings import (
     AcceptanceWarning,
     ConditionWarning,
@@ -31,7 +32,13 @@ from gloree.diagnostics._findings import (
     warn_caller,
 )
 from gloree.diagnostics._identification import IdentificationReport, OrderTrial
-from gloree.diagnostics._report import Certificate, CertificateStatus, FitReport, Stage
+from gloree.diagnostics._report import (
+    Certificate,
+    CertificateStatus,
+    FitReport,
+    OutputWeighting,
+    Stage,
+)
 from gloree.diagnostics._specification import SpecificationTest
 
 __all__ = [
@@ -51,6 +58,7 @@ __all__ = [
     "LinearModelWarning",
     "OrderTrial",
     "OutlierWarning",
+    "OutputWeighting",
     "PrecisionWarning",
     "RotationWarning",
     "ScaleWarning",
@@ -64,6 +72,7 @@ __all__ = [
     "check_identifiable",
     "check_samples",
     "check_size",
+    "delta_method",
     "emit",
     "recoverable_degree",
     "rows_for",

@@ -75,6 +75,45 @@ class Certificate:
         return f"{self.status.name} ({self.status.value}; left {left}{tried})"
 
 
+@dataclass(frozen=True)
+class OutputWeighting(Brief):
+    """How the outputs of a fit were weighed: in which metric their residuals were squared.
+
+    Attributes
+    ----------
+    kind : str
+        "residuals" (by the inverse covariance of the residuals), "equal" or "given".
+    metric : ndarray of shape (n_outputs, n_outputs)
+        G of the sum of r^T G r that was minimised, for outputs in their own units.
+    gain : float or None
+        Estimated variance of the input weights under equal weights, over that with these; None
+        where it was not computed.
+    bounded : tuple of int
+        Outputs whose residuals are rounding, or follow from those of others: no finite weight would
+        be large enough, and theirs are bounded.
+    """
+
+    kind: str
+    metric: Array
+    gain: float | None = None
+    bounded: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        text = {
+            "residuals": "by the inverse covariance of their residuals",
+            "equal": "equal",
+            "given": "as given",
+        }[self.kind]
+        if self.gain is not None and self.kind == "residuals":
+            text += f"; equal weights: {self.gain:.3g} times the variance of the input weights"
+        elif self.gain is not None:
+            text += f"; {1.0 / self.gain:.3g} times the variance of the input weights by residuals"
+        if self.bounded:
+            listed = ", ".join(map(str, self.bounded))
+            text += f"; bounded (residuals are rounding, or those of others) of output(s) {listed}"
+        return text
+
+
 class Report(Brief):
     """What the reports have in common."""
 
@@ -115,7 +154,8 @@ class FitReport(Report):
         Why there are so many hidden units, where their number was chosen.
     history : tuple of (str, float)
         Mean squared residual of each kept step of the moment path, on the rows that it used (a
-        subsample when a refinement follows).
+        subsample when a refinement follows); several outputs that are weighed count in units of
+        their standard deviations.
     moments_rmse, refined_rmse : ndarray of shape (n_outputs,) or None
         Root mean square residual with moments alone, and after refinement.
     output_std : ndarray of shape (n_outputs,)
@@ -132,6 +172,9 @@ class FitReport(Report):
         Of the weights in the order of `standard_errors`: one array after another, each row by row.
     weights : dict of str to ndarray
         The weights that these belong to.
+    n_undetermined : int
+        Combinations of weights that the data do not determine (dependent columns of the inputs),
+        beside the scales of units: standard errors hold them fixed.
     predicted_errors : dict of str to float
         Relative error of each weight matrix that the standard errors imply.
     specification : dict of str to SpecificationTest
@@ -146,6 +189,11 @@ class FitReport(Report):
     certificate : Certificate or None
         For activations that are no polynomials of degree 2 or 3, and inputs of few values: whether
         the fit ended at the optimum. None for the others, and for a classifier.
+    output_weighting : OutputWeighting or None
+        How several outputs were weighed; None for a single one, labels, and moments alone.
+    residual_covariance : ndarray of shape (n_outputs, n_outputs) or None
+        Of the residuals of a step, for the degrees of freedom that the weights leave; None without
+        a refinement.
     findings : tuple of Finding
         What to be careful about.
     plan : str
@@ -170,11 +218,14 @@ class FitReport(Report):
     degrees_of_freedom: dict[str, Array] = field(default_factory=dict)
     covariance: Array | None = None
     weights: dict[str, Array] = field(default_factory=dict)
+    n_undetermined: int = 0
     predicted_errors: dict[str, float] = field(default_factory=dict)
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     accuracies: dict[str, float] = field(default_factory=dict)
     certificate: Certificate | None = None
+    output_weighting: OutputWeighting | None = None
+    residual_covariance: Array | None = None
     findings: tuple[Finding, ...] = ()
     plan: str = ""
 
@@ -248,6 +299,8 @@ class FitReport(Report):
         lines += [f"  specification, {name}: {test}" for name, test in self.specification.items()]
         if self.certificate is not None:
             lines.append(f"  optimum: {self.certificate}")
+        if self.output_weighting is not None:
+            lines.append(f"  weights of the outputs: {self.output_weighting}")
         if self.score_check is not None:
             check = self.score_check
             lines.append(

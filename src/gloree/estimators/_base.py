@@ -25,12 +25,13 @@ from gloree.engine import get_engine
 from gloree.estimators._interface import Estimator
 from gloree.estimators._resume import open_checkpoint
 from gloree.estimators._scoring import refuse_scorers_of_rows
-from gloree.fitting import FitProblem, FitSettings
+from gloree.fitting import EQUAL, FitProblem, FitSettings
 from gloree.models import (
     ClassOutput,
     Explosions,
     Network,
     Precision,
+    RowFunction,
     export_onnx,
     predict_data,
     start_at,
@@ -43,6 +44,9 @@ from gloree.sources import as_data
 
 MOMENTS_BY_SIZE = ("auto", "regression")
 """First moments that are chosen by the sizes of the data."""
+
+SYMMETRIC = 1e-10
+"""Asymmetry and least eigenvalue of a metric of the outputs, scaled to a diagonal of ones."""
 
 Strategy = TypeVar("Strategy")
 
@@ -80,6 +84,7 @@ class SpectralRNN(Estimator):
         convert: Callable[[Array], NDArray[np.generic]],
         state: object,
         return_state: bool,
+        rows_of: RowFunction | None = None,
     ) -> Any:
         """What `convert` makes of the outputs of the network, in the form of `X` (and states)."""
         check_is_fitted(self, "model_")
@@ -96,6 +101,7 @@ class SpectralRNN(Estimator):
             convert=convert,
             start=start_at(self.model_, data, state, engine=self.engine, verbose=self.verbose),
             return_state=return_state,
+            rows_of=rows_of,
         )
 
     def export_onnx(self, path: str | Path, *, dtype: Precision = "float64") -> Path:
@@ -142,6 +148,7 @@ class SpectralRNN(Estimator):
         solver = None
         if self.refine is not None:
             solver = strategy("refine", self.refine, self._solvers, ("minimise",))
+        loss: Loss = strategy("loss", self.loss, LOSSES, ("rows", "sums"))
         if activation.degree not in (1, 2, 3):
             check_unused(activation, moment, recurrence)
         return FitSettings(
@@ -157,11 +164,16 @@ class SpectralRNN(Estimator):
             lags=check_integer("lags", self.lags, 1),
             max_rounds=check_integer("max_rounds", self.max_rounds, 0),
             solver=solver,
-            loss=strategy("loss", self.loss, LOSSES, ("rows", "sums")),
+            loss=loss,
             batch_size=optional_integer("batch_size", self.batch_size, 1),
             memory_limit=optional_integer("memory_limit", self.memory_limit, 1),
             verbose=check_integer("verbose", self.verbose, 0),
+            output_weights=self._output_weights(data.n_outputs, loss),
         )
+
+    def _output_weights(self, n_outputs: int, loss: Loss) -> str | Array:
+        """How outputs are weighed; labels are not."""
+        return EQUAL
 
     def _sizes(self) -> tuple[int | None, int | None]:
         """Hidden units in all, and forward ones where a pair fixes them."""
@@ -272,6 +284,30 @@ def check_integer(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}")
     return int(value)
+
+
+def output_metric(given: ArrayLike, n_outputs: int) -> Array:
+    """Weights or metric of the outputs, finite and positive (definite); else a ValueError."""
+    found = np.array(given, dtype=np.float64)
+    if found.shape not in ((n_outputs,), (n_outputs, n_outputs)):
+        raise ValueError(
+            f"`output_weights` has shape {found.shape}: expected a weight of each output, "
+            f"({n_outputs},), or a metric, ({n_outputs}, {n_outputs})"
+        )
+    diagonal = found if found.ndim == 1 else np.diag(found)
+    positive = bool(np.isfinite(found).all() and (diagonal > 0).all())
+    if positive and found.ndim == 2:
+        sizes = np.sqrt(diagonal)
+        scaled = found / np.outer(sizes, sizes)
+        alike = np.allclose(scaled, scaled.T, atol=SYMMETRIC)
+        positive = alike and float(np.linalg.eigvalsh(scaled)[0]) > SYMMETRIC
+        found = (found + found.T) / 2
+    if not positive:
+        raise ValueError(
+            "`output_weights` must be finite and positive, or a symmetric, positive definite "
+            "metric: leave out of `Y` what is to count nothing"
+        )
+    return found
 
 
 def optional_integer(name: str, value: object, least: int) -> int | None:

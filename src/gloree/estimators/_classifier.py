@@ -21,10 +21,10 @@ from gloree.estimators._base import check_choice
 from gloree.estimators._going_on import ClassifierGoingOn
 from gloree.estimators._interface import second_argument
 from gloree.estimators._labels import (
-    MOMENTS,
     Labels,
     accuracy,
     distinct,
+    first_shown,
     flatten_labels,
     label_numbers,
     labels_of_steps,
@@ -35,7 +35,7 @@ from gloree.fitting import LabelCoding, Labelling, run_fit
 from gloree.models import sum_predictions
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
-from gloree.refinement import LBFGS, Loss, Solver, softmax
+from gloree.refinement import LBFGS, FisherScoring, Loss, Solver, softmax
 from gloree.sequences import Array, Sequences
 from gloree.sources import as_data
 
@@ -77,9 +77,12 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
         Forward units see the windows [x_t, .., x_{t-lags+1}], backward ones
         [x_t, .., x_{t+lags-1}], the direct path both.
     max_rounds : int, default 5
-    refine : {"full"}, Solver or None, default "full"
+    refine : {"full", "likelihood"}, Solver or None, default "full"
         "full" minimises the cross-entropy over all weights by L-BFGS with exact gradients, with a
-        tenth of the segments held out for early stopping; None stays with the moments.
+        tenth of the segments held out for early stopping; "likelihood" goes on to the maximum of
+        the likelihood of all data (`gloree.refinement.FisherScoring`), where the weights have
+        standard errors and intervals (`report_.intervals()`): for many more steps than weights;
+        None stays with the moments.
     loss : "cross-entropy" or Loss, default "cross-entropy"
         What the refinement minimises, a function of logits and label numbers.
     readout : {"logistic", "least-squares"}, default "logistic"
@@ -134,7 +137,7 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
 
     classes_: Labels
 
-    _solvers: Mapping[str, Solver] = {"full": LBFGS()}
+    _solvers: Mapping[str, Solver] = {"full": LBFGS(), "likelihood": FisherScoring()}
 
     def __init__(
         self,
@@ -232,7 +235,7 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
             problem = problem.with_outputs(LabelCoding(classes))
         if classes.shape[0] < 2:
             raise ValueError(
-                f"all {data.n_rows} labels are {_shown(classes)}: there is nothing to "
+                f"all {data.n_rows} labels are {first_shown(classes)}: there is nothing to "
                 f"tell apart in `labels` with one class"
             )
         problem, start = self._start_of_labels(problem, classes, checkpoint)
@@ -374,11 +377,6 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
                 LabelWarning,
             )
         return sums.n_correct / sums.n_rows
-
-
-def _shown(classes: Labels) -> str:
-    # dates with nanoseconds would be whole numbers of Python
-    return str(classes[0]) if classes.dtype.kind in MOMENTS else repr(classes.tolist()[0])
 
 
 def _most_probable(outputs: Array, classes: Labels) -> Labels:

@@ -104,7 +104,8 @@ class GoingOn(SpectralRNN):
         problem = check_start(problem, self.model_, n_outputs, "`partial_fit`")
         kept = self._kept_rows
         if kept is None:
-            kept = kept_of_report(problem, self.model_, report)
+            labels = hasattr(self, "classes_")
+            kept = kept_of_report(problem, self.model_, report, labels=labels)
         found = continue_with(problem, kept)
         report = continued_report(problem, report, found, time.perf_counter() - begin)
         self.model_, self.report_, self._kept_rows = found.model, report, found.kept

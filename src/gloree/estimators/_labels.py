@@ -290,3 +290,9 @@ def label_numbers(data: Data, engine: Engine) -> IntArray:
     if not data.n_outputs:
         raise ValueError("`labels` are missing: fit needs a label for every step")
     return engine.run(label_set, Source(data), label="labels").values
+
+
+def first_shown(classes: Labels) -> str:
+    """The first label as messages show it."""
+    # dates with nanoseconds would be whole numbers of Python
+    return str(classes[0]) if classes.dtype.kind in MOMENTS else repr(classes.tolist()[0])

@@ -14,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
+from gloree.estimators._base import check_choice, output_metric
 from gloree.estimators._going_on import RegressorGoingOn
 from gloree.estimators._interface import second_argument
-from gloree.fitting import FitProblem, Regression, run_fit
+from gloree.estimators._prediction_errors import PredictionErrors
+from gloree.fitting import BY_RESIDUALS, EQUAL, FitProblem, Regression, run_fit
 from gloree.identification import (
     IdentificationProblem,
     IdentificationSettings,
@@ -32,7 +34,7 @@ from gloree.sequences import Array, Sequences
 from gloree.sources import as_data, in_memory
 
 
-class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[misc]
+class SpectralRNNRegressor(RegressorMixin, PredictionErrors, RegressorGoingOn):  # type: ignore[misc]
     r"""Input-output recurrent network, recovered from cross-moments of outputs and inputs.
 
     Fits
@@ -90,6 +92,12 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
     loss : "squared error" or Loss, default "squared error"
         What the refinement minimises. The moments are always those of least squares; another loss
         needs a solver that can do without squares, such as `gloree.refinement.LBFGS`.
+    output_weights : {"residuals", "equal"} or array, default "residuals"
+        How several outputs are weighed. "residuals": by the inverse covariance of their residuals
+        (feasible generalised least squares), so that neither their units matter nor that noise is
+        correlated; "equal": squares of the outputs as they come; an array of shape (n_outputs,) of
+        positive weights, or (n_outputs, n_outputs), the metric of the residuals. For squared
+        errors; other losses take the outputs as they come.
     batch_size : int or None, default None
         Rows of a batch; None plans it.
     memory_limit : int or None, default None
@@ -161,6 +169,7 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
         max_rounds: int = 5,
         refine: str | Solver | None = "one-step",
         loss: str | Loss = "squared error",
+        output_weights: str | ArrayLike = BY_RESIDUALS,
         batch_size: int | None = None,
         memory_limit: int | None = None,
         warm_start: bool = False,
@@ -171,7 +180,7 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
         self.n_hidden, self.bidirectional, self.activation = n_hidden, bidirectional, activation
         self.chain, self.moment, self.direct, self.fit_bias = chain, moment, direct, fit_bias
         self.recurrence, self.lags, self.max_rounds = recurrence, lags, max_rounds
-        self.refine, self.loss = refine, loss
+        self.refine, self.loss, self.output_weights = refine, loss, output_weights
         self.batch_size, self.memory_limit = batch_size, memory_limit
         self.warm_start = warm_start
         self.random_state, self.engine, self.verbose = random_state, engine, verbose
@@ -248,6 +257,20 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
         self._flat_outputs = isinstance(data, Sequences) and data.flat_outputs
         return self
 
+    def _output_weights(self, n_outputs: int, loss: Loss) -> str | Array:
+        """Checked `output_weights`: a name, (n_outputs,), or (n_outputs, n_outputs)."""
+        given = self.output_weights
+        if isinstance(given, str) or given is None or np.ndim(given) == 0:
+            names = (BY_RESIDUALS, EQUAL)
+            check_choice("output_weights", given, names, "an array of weights or a metric")
+            return str(given)
+        if not loss.least_squares:
+            raise ValueError(
+                f"`output_weights` are for squared errors, and `loss` is the {loss.name!r}: leave "
+                f"one of them at its default"
+            )
+        return output_metric(given, n_outputs)
+
     def _fit_linear(self, problem: FitProblem) -> tuple[Network, IdentificationReport]:
         """Realise a linear network; its states are determined up to a similarity."""
         settings = problem.settings
@@ -256,11 +279,12 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
                 "activation='linear' is realised from its impulse response, forward in time: "
                 "leave `bidirectional`, `lags` and `recurrence` as they are by default"
             )
-        given = (self.moment, self.recurrence, self.refine, self.loss)
+        given = (self.moment, self.recurrence, self.refine, self.loss, self.output_weights)
         if not all(value is None or isinstance(value, str) for value in given):
             raise ValueError(
                 "activation='linear' uses neither `moment` nor `recurrence`, and has a refinement "
-                "of its own: leave `moment`, `recurrence`, `refine` and `loss` to their names"
+                "of its own: leave `moment`, `recurrence`, `refine`, `loss` and `output_weights` "
+                "to their names"
             )
         if settings.memory_limit is not None:
             raise ValueError(
@@ -290,6 +314,7 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
         lengths: ArrayLike | None = None,
         state: object = None,
         return_state: bool = False,
+        return_std: bool = False,
     ) -> Any:
         """Outputs expected given the inputs, in the form of `X`.
 
@@ -303,23 +328,40 @@ class SpectralRNNRegressor(RegressorMixin, RegressorGoingOn):  # type: ignore[mi
             State before the first step of each sequence; zeros by default. See `IORNN.predict`.
         return_state : bool, default False
             Whether to return the states after the last steps too, to go on from.
+        return_std : bool, default False
+            Whether to return standard deviations too: those of a new observation, from the
+            standard errors of the weights and the residuals of the fit.
 
         Returns
         -------
         predictions : array or list
             Without the last axis, if `fit` was given outputs without it. For data in several parts
             a list of arrays, one for each sequence in the order of the data.
+        std : array or list
+            With `return_std`; alike.
         state : ndarray of shape (n_state,) or (n_sequences, n_state)
             With `return_state`; a vector for a single sequence of two dimensions.
+
+        Raises
+        ------
+        ValueError
+            With `return_std`, if the fit has no standard errors of all weights; the message says
+            how to get them.
 
         Notes
         -----
         Data in several parts are read twice, a few parts at a time, where the `engine` runs: the
-        predictions have to fit into memory, the data have not.
+        predictions have to fit into memory, the data have not. Standard deviations (see
+        :ref:`theory-prediction-errors`) take as many times as long as there are weights, about.
+        They tell what noise did to the weights and will do to outputs; not what a wrong class of
+        networks does, nor that noise has other sizes elsewhere.
         """
         check_is_fitted(self, "model_")
         convert = _first_column if self._flat_outputs else np.asarray
-        return self._predictions(X, lengths, convert, state, return_state)
+        if not return_std:
+            return self._predictions(X, lengths, convert, state, return_state)
+        *both, last = self._with_errors(X, lengths, state, self._weight_errors())
+        return (*both, last) if return_state else tuple(both)
 
     def score(
         self,

@@ -31,6 +31,7 @@ from gloree.recurrence import RECURRENCES, Directions
 from gloree.refinement import (
     LBFGS,
     LOSSES,
+    FisherScoring,
     GaussNewton,
     LevenbergMarquardt,
     NormalSums,
@@ -51,14 +52,17 @@ CLASSES: dict[str, type] = {
     for kind in (
         *(diagnostics.FitReport, diagnostics.IdentificationReport, diagnostics.Stage),
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
+        *(diagnostics.OutputWeighting, diagnostics.Certificate),
         *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
-        *(GaussNewton, LevenbergMarquardt, LBFGS, GaussianVAR, *_STRATEGIES),
+        *(GaussNewton, LevenbergMarquardt, LBFGS, FisherScoring, GaussianVAR, *_STRATEGIES),
         *(KeptRows, NormalSums, SegmentMoments, LagMoments, VectorSums),
     )
 }
 """Dataclasses of the library that a file may name."""
 
-STATES: dict[str, type[Enum]] = {e.__name__: e for e in (DecompositionStatus, RefinementStatus)}
+STATES: dict[str, type[Enum]] = {
+    e.__name__: e for e in (DecompositionStatus, RefinementStatus, diagnostics.CertificateStatus)
+}
 NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (IORNN, BRNN)}
 
 

@@ -11,11 +11,13 @@ from gloree.fitting._kept_rows import (
 )
 from gloree.fitting._labels import LabelCoding
 from gloree.fitting._pipeline import FittedNetwork, Labelling, Regression, Task, run_fit
-from gloree.fitting._problem import FitProblem, FitSettings
+from gloree.fitting._problem import BY_RESIDUALS, EQUAL, FitProblem, FitSettings
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.fitting._warm_start import check_start
 
 __all__ = [
+    "BY_RESIDUALS",
+    "EQUAL",
     "Continued",
     "FitProblem",
     "FitSettings",

@@ -40,6 +40,7 @@ from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_m
 from gloree.fitting._first_state import images_of, widened, with_first_step
 from gloree.fitting._given_units import smallest_input_weights
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._output_weighing import with_output_weights
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import PRECISE, FitProblem
 from gloree.fitting._recurrence import MomentFit, lacks_offset
@@ -117,7 +118,7 @@ class Search:
     @property
     def final(self) -> Certified:
         """The network of least squared error on all data."""
-        return min(self.finals, key=lambda each: each.descent.solution.final.loss)
+        return min(self.finals, key=lambda each: each.before.solution.final.loss)
 
     @property
     def certificate(self) -> Certificate:
@@ -208,7 +209,7 @@ def as_interrupted(part: Part, inputs: InputSummary, search: Search, stage: str)
         found = search.final.attempt if search.finals else search.best
         model, words = found.model, "the best descent on a part of the data so far"
         if search.finals:
-            model, words = search.final.descent.solution.model, "the best descent so far"
+            model, words = search.final.before.solution.model, "the best descent so far"
         directions, lack = found.directions, found.lack
         certificate = replace(certificate, share=lack.share, score=lack.score, best=found.name)
     moments = replace(search.moments, directions=directions)
@@ -260,12 +261,22 @@ def with_certificate(
 def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -> Search:
     """The search with one of its attempts gone on with all data."""
     descent = stages.run("descent", to_optimum, part, found, search.moments)
-    if part.marks_first_steps and found.margin < CLEAR:
-        descent = stages.run("mirror images", best_image, descent)
-    elif descent.has_mirrors and part.two_sided:
-        descent = stages.run("mirror images", out_of_mirrors, descent)
-    final = stages.run("certificate", certified, descent, part.inputs, found)
+    before = descent = _out_of_images(part, found, descent, stages)
+    if before.problem.weighs:
+        # outputs with much noise would hide what the others have to say
+        descent = stages.run("output weights", with_output_weights, before)
+        descent = _out_of_images(part, found, descent, stages)
+    final = stages.run("certificate", certified, descent, part.inputs, found, before)
     return replace(search, finals=(*search.finals, final))
+
+
+def _out_of_images(part: Part, found: Attempt, descent: Descent, stages: StageRunner) -> Descent:
+    """The best of mirror images, where these may fit better."""
+    if part.marks_first_steps and found.margin < CLEAR:
+        return stages.run("mirror images", best_image, descent)
+    if descent.has_mirrors and part.two_sided:
+        return stages.run("mirror images", out_of_mirrors, descent)
+    return descent
 
 
 def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:

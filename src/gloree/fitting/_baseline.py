@@ -47,6 +47,8 @@ def against_simpler(
     rmse = refined.moments_rmse if refined.rmse is None else refined.rmse
     if rmse is None or problem.encode is not None:
         return refined
+    if outputs.units is not None:
+        rmse = rmse / outputs.units.scale
     error, constant = float(np.sum(rmse**2)), float(np.sum(outputs.std**2))
     restricted = not problem.settings.bias and inputs.offset > MATERIAL_MEAN
     if error > constant:
@@ -94,17 +96,19 @@ def _constant(refined: RefinedFit, outputs: OutputSummary, finding: Finding) -> 
     nothing = model.replace(
         recurrent_weights=0.0 * model.recurrent_weights,
         output_weights=0.0 * model.output_weights,
-        output_bias=outputs.mean,
+        output_bias=outputs.given_mean,
         direct_weights=None if direct is None else 0.0 * direct,
     )
     return replace(
         refined,
         model=nothing,
-        rmse=outputs.std,
+        rmse=outputs.given_std,
         errors=None,
         covariance=None,
         weights={},
         predicted_errors={},
+        output_weighting=None,
+        residual_covariance=np.diag(outputs.given_std**2),
         specification={},
         units=None,
         findings=_advice(refined, finding),

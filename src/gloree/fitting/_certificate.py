@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,11 +45,15 @@ SETTLED = (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
 
 @dataclass(frozen=True)
 class Certified:
-    """A descent on all data, what it leaves, and whether that is noise."""
+    """A descent on all data, what it leaves, and whether that is noise.
+
+    `before` is where it stood with the outputs in the units of all attempts.
+    """
 
     descent: Descent
     lack: LackOfFit
     attempt: Attempt
+    before: Descent
     amplification: float = 1.0
 
     @property
@@ -74,12 +78,13 @@ class Certified:
         return str(self.lack)
 
 
-def certified(descent: Descent, inputs: InputSummary, found: Attempt) -> Certified:
-    """Test the residuals of a descent."""
+def certified(descent: Descent, inputs: InputSummary, found: Attempt, before: Descent) -> Certified:
+    """Test the residuals of a descent, in the units of its outputs."""
     problem = descent.problem
+    inputs = replace(inputs, inliers=replace(inputs.inliers, encode=descent.source.encode))
     rows, model = max(ROWS, RESIDUALS // problem.n_outputs), descent.solution.model
     lack = lack_of_fit(problem, inputs, model, rows)
-    return Certified(descent, lack, found, amplification(problem, inputs, model))
+    return Certified(descent, lack, found, before, amplification(problem, inputs, model))
 
 
 def amplification(problem: FitProblem, inputs: InputSummary, model: Network) -> float:

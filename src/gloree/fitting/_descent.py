@@ -22,7 +22,7 @@ from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import Known, MomentFit, lacks_offset
 from gloree.models import ExplosionError, Network
-from gloree.refinement import Layout, RefinementStatus, Solution, square_sums
+from gloree.refinement import Layout, RefinementStatus, Solution, Solver, square_sums
 from gloree.sequences import Array
 
 WASHOUT_TOLERANCE = 1e-6
@@ -141,12 +141,18 @@ def descend(start: Start, inputs: InputSummary, moments: Known) -> Descent:
     return Descent(problem, layout, source, result, before, findings)
 
 
-def minimised(problem: FitProblem, layout: Layout, start: Network, source: Source) -> Solution:
-    """What the solver asked for makes of a start."""
-    settings = problem.settings
-    assert settings.refinement is not None
-    found = settings.refinement.minimise(settings.loss, start, layout, problem.engine, source)
-    return required(found, Solution, f"`minimise` of {settings.refinement!r:.100}")
+def minimised(
+    problem: FitProblem,
+    layout: Layout,
+    start: Network,
+    source: Source,
+    solver: Solver | None = None,
+) -> Solution:
+    """What the solver asked for, or another one, makes of a start."""
+    solver = solver or problem.settings.refinement
+    assert solver is not None
+    found = solver.minimise(problem.settings.loss, start, layout, problem.engine, source)
+    return required(found, Solution, f"`minimise` of {solver!r:.100}")
 
 
 def out_of_mirrors(descent: Descent) -> Descent:

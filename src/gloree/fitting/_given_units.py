@@ -1,4 +1,4 @@
-"""From inputs as passes see them, centred and scaled, back to the inputs as they were given."""
+"""From inputs and outputs as passes see them, centred and scaled, back to those that were given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from gloree.engine import Source
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._output_units import OutputUnits
 from gloree.fitting._problem import FitProblem
 from gloree.models import IORNN, Network
 from gloree.sequences import Array
@@ -26,7 +27,8 @@ def given_centre(source: Source) -> Array | None:
 
 
 def in_given_units(source: Source, model: Network) -> Network:
-    """Network for inputs in units of the data, of one for inputs as passes see them."""
+    """Network for inputs and outputs in units of the data, of one for those that passes see."""
+    model = in_given_outputs(source, model)
     if source.scale is None:
         return model
     scale, direct = scale_of_columns(source), model.direct_weights
@@ -34,6 +36,12 @@ def in_given_units(source: Source, model: Network) -> Network:
         input_weights=model.input_weights * scale,
         direct_weights=None if direct is None else direct * scale[:, None],
     )
+
+
+def in_given_outputs(source: Source, model: Network) -> Network:
+    """Network of outputs in units of the data alone; labels have none."""
+    units = source.encode
+    return units.given_model(model) if isinstance(units, OutputUnits) else model
 
 
 def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Network:
@@ -49,7 +57,9 @@ def on_given_inputs(problem: FitProblem, source: Source, model: Network) -> Netw
 
 
 def on_seen_inputs(source: Source, model: Network) -> Network:
-    """Network on inputs as passes see them: undoes `in_given_units` and `on_given_inputs`."""
+    """Network of data as passes see them: undoes `in_given_units` and `on_given_inputs`."""
+    if isinstance(source.encode, OutputUnits):
+        model = source.encode.seen_model(model)
     if isinstance(model, IORNN):
         model = model.replace(lags=1)  # windows are columns
     centre, direct = given_centre(source), model.direct_weights

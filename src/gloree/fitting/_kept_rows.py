@@ -23,7 +23,7 @@ from gloree.fitting._given_units import (
 from gloree.fitting._input_changes import SegmentMoments, change_of_inputs, moments_of_inputs
 from gloree.fitting._outputs import cut_data, plan_moment
 from gloree.fitting._pipeline import faults_explained, same_data
-from gloree.fitting._problem import FitProblem
+from gloree.fitting._problem import EQUAL, FitProblem
 from gloree.fitting._recurrence import units_of
 from gloree.models import Network
 from gloree.refinement import (
@@ -144,7 +144,7 @@ def keep_rows(problem: FitProblem, model: Network, *, labels: bool, order: int) 
     seen, precision = on_seen_inputs(source, model), None
     if not labels:
         noise = run(partial(residual_products, model=seen), source, label="residuals")
-        precision = _precision(noise)
+        precision = _precision(problem, noise)
     kept = KeptRows(seen, _NONE, precision, centre, scale, mean, moments, law)
     given = (seen, problem.layout_of(seen), problem.engine, source, kept.likelihood)
     sums = sum_normal_equations(*given)
@@ -156,11 +156,13 @@ def keep_rows(problem: FitProblem, model: Network, *, labels: bool, order: int) 
 _NONE = NormalSums(0.0, 0.0, *(np.zeros(0) for _ in range(4)))
 
 
-def kept_of_report(problem: FitProblem, model: Network, report: FitReport) -> KeptRows:
+def kept_of_report(
+    problem: FitProblem, model: Network, report: FitReport, *, labels: bool
+) -> KeptRows:
     """What the report of a fit knows of its rows: weights, their covariance, and the noise."""
-    layout, rmse = problem.layout_of(model), report.refined_rmse
+    layout, noise = problem.layout_of(model), report.residual_covariance
     check_size(layout)
-    if report.covariance is None or rmse is None:
+    if report.covariance is None or (noise is None and not labels):
         raise ValueError(
             "`partial_fit` after `fit` goes on from the covariance of the weights, and this fit "
             "has none: call `partial_fit` from the first rows on"
@@ -168,10 +170,14 @@ def kept_of_report(problem: FitProblem, model: Network, report: FitReport) -> Ke
     order = np.concatenate([layout.indices[name].ravel() for name in report.weights])
     covariance = np.empty_like(report.covariance)
     covariance[np.ix_(order, order)] = report.covariance
-    variance = np.maximum(rmse**2, np.finfo(np.float64).tiny)
     n_rows = float(report.sizes["steps"])
-    sums = sums_of_report(covariance, n_rows, n_rows * np.diag(variance).ravel(), layout.size)
-    return KeptRows(on_seen_inputs(Source(problem.data), model), sums, np.diag(1.0 / variance))
+    seen = on_seen_inputs(Source(problem.data), model)
+    if labels or noise is None:
+        # how many of them were wrong is not known, nor how often each occurred
+        misses = np.concatenate(([np.nan], np.full(model.n_outputs, n_rows / model.n_outputs)))
+        return KeptRows(seen, sums_of_report(covariance, n_rows, misses, layout.size), None)
+    sums = sums_of_report(covariance, n_rows, n_rows * noise.ravel(), layout.size)
+    return KeptRows(seen, sums, _metric(problem, noise))
 
 
 def law_sums(problem: FitProblem, source: Source, order: int) -> LagMoments:
@@ -293,12 +299,22 @@ def continued_report(
     n_rows = step.sums.n_rows
     if kept.precision is None:
         right = 1.0 - float(step.sums.misses[0]) / n_rows
-        return replace(report, accuracies={"all rows, each at the weights of its time": right})
+        return replace(
+            report,
+            accuracies={"all rows, each at the weights of its time": right},
+            standard_errors={},
+            degrees_of_freedom={},
+            covariance=None,
+            weights={},
+            predicted_errors={},
+        )
     errors, layout = _errors(problem, continued)
-    variance = np.diag(step.sums.misses.reshape(kept.precision.shape)) / n_rows
+    covariance = step.sums.misses.reshape(kept.precision.shape) / n_rows
+    left = n_rows - layout.size / layout.n_outputs
     return replace(
         report,
-        refined_rmse=np.sqrt(variance),
+        refined_rmse=np.sqrt(np.diag(covariance)),
+        residual_covariance=covariance * (n_rows / left if left > 1.0 else 1.0),
         standard_errors=errors.weights,
         degrees_of_freedom=errors.degrees_of_freedom,
         covariance=errors.listed(layout),
@@ -363,10 +379,21 @@ def _findings(step: Continuation) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _precision(noise: ResidualProducts) -> Array:
-    """Inverse covariance of the residuals, with a little of the outputs' variance added."""
+def _precision(problem: FitProblem, noise: ResidualProducts) -> Array:
+    """Precision of the outputs, with a little of their variance added to that of the residuals."""
     n = noise.n_rows
     variance = np.maximum(noise.squares / n - (noise.total / n) ** 2, np.finfo(np.float64).tiny)
     covariance = noise.products / n
-    own = FLOOR * np.diag(covariance) + FLOOR**2 * variance
-    return np.asarray(np.linalg.inv(covariance + np.diag(own)))
+    return _metric(problem, covariance + np.diag(FLOOR**2 * variance))
+
+
+def _metric(problem: FitProblem, covariance: Array) -> Array:
+    """Inverse covariance of the residuals, or the metric that was asked for, in units of it."""
+    given = problem.settings.output_weights
+    if not isinstance(given, str):
+        metric = np.diag(given) if given.ndim == 1 else given
+    elif given == EQUAL:
+        metric = np.eye(len(covariance))
+    else:
+        return np.asarray(np.linalg.inv(covariance + np.diag(FLOOR * np.diag(covariance))))
+    return np.asarray(metric * (len(covariance) / float(np.sum(metric * covariance))))

@@ -1,63 +1,89 @@
-"""Do the units of the outputs cost precision? What equal weights of them lose."""
+r"""Outputs as passes see them: each in units of its spread, and mixed once their noise is known.
+
+Rows :math:`\tilde y = (y / s) K` with the scales s and a matrix K. Least squares of them is least
+squares of y in the metric :math:`G = S^{-1} K K^T S^{-1}`, with S = diag(s), and the network of
+:math:`\tilde y` has output weights :math:`\tilde A_2 = A_2 S^{-1} K`, offsets and a direct path
+alike. So no pass has to know of a metric.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from gloree.diagnostics import Finding, ScaleWarning
-from gloree.fitting._descent import Descent
-from gloree.fitting._outputs import usual_variance
-from gloree.refinement import most_to_lose, weighting_loss
+from gloree._arrays import like
+from gloree.models import Network
 from gloree.sequences import Array
 
-MATTERS = 1.5
-"""Loss from which it is said: standard errors larger by 22 %."""
-
-ROUNDING = 1e-5
-"""Residual, over the spread of its output, that counts at least: less is rounding."""
+VARIES = 1e-14
+"""Spread of an output, relative to its mean, below which the mean is its unit: it is constant."""
 
 
 @dataclass(frozen=True)
-class OutputWeighting:
-    """Variance of the input weights, over that with outputs scaled to residuals of equal size.
+class OutputUnits:
+    """Scales s of the outputs, (n_outputs,), and what mixes them, K of shape (n_outputs,) * 2."""
 
-    `residuals`, (n_outputs,), are root mean squares, rounding at least; `loss` is 1 where they are
-    so much alike that it cannot matter.
-    """
-
-    residuals: Array
-    loss: float = 1.0
+    scale: Array
+    mixing: Array | None = None
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Say so if it matters."""
-        if not self.loss > MATTERS:
-            return ()
-        least, most = float(self.residuals.min()), float(self.residuals.max())
-        finding = Finding(
-            ScaleWarning,
-            f"the outputs have very different residual sizes ({least:.2g} to {most:.2g}), and "
-            f"count with their squares: standard errors of the input weights are "
-            f"{np.sqrt(self.loss):.2g} times what they could be",
-            "scale them, dividing `Y` by `report_.refined_rmse`, and fit again",
-        )
-        return (finding,)
+    def n_outputs(self) -> int:
+        """Columns of the outputs."""
+        return int(self.scale.shape[0])
+
+    def __call__(self, values: Array, /) -> Array:
+        """Outputs as passes see them, (n_rows, n_outputs), of outputs as given."""
+        scaled: Array = values / like(values, self.scale)
+        return scaled if self.mixing is None else scaled @ like(values, self.mixing)
+
+    @cached_property
+    def to_given(self) -> Array:
+        """Matrix B with y = y~ B, (n_outputs, n_outputs)."""
+        if self.mixing is None:
+            return np.diag(self.scale)
+        return np.linalg.inv(self.mixing) * self.scale
+
+    @property
+    def metric(self) -> Array:
+        """Metric G of the outputs as given, (n_outputs, n_outputs)."""
+        root = np.eye(self.n_outputs) if self.mixing is None else self.mixing
+        return (root @ root.T) / np.outer(self.scale, self.scale)
+
+    def mixed(self, factor: Array) -> OutputUnits:
+        """The same with outputs multiplied by a matrix once more."""
+        return replace(self, mixing=factor if self.mixing is None else self.mixing @ factor)
+
+    def given(self, values: Array) -> Array:
+        """Rows of outputs (weights, offsets) as given, of rows (.., n_outputs) as passes see."""
+        return values * self.scale if self.mixing is None else values @ self.to_given
+
+    def seen(self, values: Array) -> Array:
+        """Rows of outputs (weights, offsets) as passes see them, of rows as given."""
+        return self(values)
+
+    def given_model(self, model: Network) -> Network:
+        """Network of the outputs as given, of one of those that passes see."""
+        return _with_outputs(model, self.given)
+
+    def seen_model(self, model: Network) -> Network:
+        """Network of the outputs that passes see, of one of those as given."""
+        return _with_outputs(model, self.seen)
 
 
-def weigh_outputs(descent: Descent) -> OutputWeighting | None:
-    """Find what is lost; None without squared errors or J^T J, and where all outputs are exact."""
-    problem, solution = descent.problem, descent.solution
-    if solution.hessian is None or solution.squares is None:
-        return None
-    spread = usual_variance(problem)
-    variances, least = solution.squares / solution.n_rows, ROUNDING**2 * spread
-    if not (variances > least).any():
-        return None
-    covariance = np.diag(np.maximum(variances, least))
-    residuals = np.sqrt(np.diag(covariance))
-    if not MATTERS < most_to_lose(covariance) < np.inf:
-        return OutputWeighting(residuals)
-    given = (solution.model, descent.layout, problem.engine, descent.source, covariance)
-    return OutputWeighting(residuals, weighting_loss(*given))
+def _with_outputs(model: Network, change: Callable[[Array], Array]) -> Network:
+    direct = model.direct_weights
+    return model.replace(
+        output_weights=change(model.output_weights),
+        output_bias=change(model.output_bias),
+        direct_weights=None if direct is None else change(direct),
+    )
+
+
+def units_of_outputs(std: Array, mean: Array) -> OutputUnits:
+    """Units in which all outputs spread by one; powers of two of an output are exact."""
+    size = np.abs(mean)
+    scale = np.where(std > VARIES * size, std, size)
+    return OutputUnits(np.where(scale > 0, scale, 1.0))

@@ -19,7 +19,8 @@ from gloree._arrays import (
 from gloree._cores import n_cores
 from gloree._sums import Sums
 from gloree.diagnostics import Finding, OutlierWarning, check_size
-from gloree.engine import Source
+from gloree.engine import Source, Subset
+from gloree.fitting._output_units import VARIES, OutputUnits, units_of_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.moments import MomentPlan, plan
 from gloree.sequences import Array, Batch, Data, IntArray, LargestSegments, Segments, Sequences
@@ -71,10 +72,11 @@ class OutputSums(Sums):
     """First pass over the data: sums of outputs, and sizes of the largest one in a segment.
 
     `peaks` are those of every so many segments, to find a median from; `highest` is the one
-    largest of all.
+    largest of all; both in units of `scale`.
     """
 
     centre: Array = field(metadata={"setting": True})
+    scale: Array = field(metadata={"setting": True})
     n_rows: float
     total: Array
     squares: Array
@@ -83,34 +85,34 @@ class OutputSums(Sums):
 
     @property
     def largest(self) -> float:
-        """Largest |y - centre|."""
+        """Largest |y - centre| / scale."""
         return float(self.highest.values[0])
 
     @property
     def median(self) -> float:
-        """Median of the largest |y - centre| of a segment."""
+        """Median of the largest |y - centre| / scale of a segment."""
         return float(np.median(self.peaks))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
-def output_sums(batch: Batch, centre: Array, every: int) -> OutputSums:
+def output_sums(batch: Batch, centre: Array, scale: Array, every: int) -> OutputSums:
     """Map of the pass over the outputs, about a provisional centre; peaks of each `every`-th."""
     counted = take_rows(batch.targets, batch.counted) - like(batch.targets, centre)
-    peaks = output_peaks(batch, centre)
+    peaks = output_peaks(batch, centre, scale)
     sums = (to_host(column_sums(counted)), to_host(column_squares(counted)))
     largest = LargestSegments.of(peaks, batch.segments, 1)
-    return OutputSums(centre, float(batch.n_counted), *sums, largest, peaks[::every])
+    return OutputSums(centre, scale, float(batch.n_counted), *sums, largest, peaks[::every])
 
 
-def output_peaks(batch: Batch, centre: Array) -> Array:
-    """Largest |y - centre| in each segment, its context included."""
-    sizes = abs(batch.targets - like(batch.targets, centre))
+def output_peaks(batch: Batch, centre: Array, scale: Array) -> Array:
+    """Largest |y - centre| / scale in each segment, its context included."""
+    sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
     return np.asarray(to_host(stretch_maxima(sizes, batch.starts)).max(axis=1))
 
 
-def segments_beyond(batch: Batch, centre: Array, limit: float) -> Segments:
+def segments_beyond(batch: Batch, centre: Array, scale: Array, limit: float) -> Segments:
     """Map of a pass for segments with outputs beyond a limit."""
-    return batch.segments[output_peaks(batch, centre) > limit]
+    return batch.segments[output_peaks(batch, centre, scale) > limit]
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class OutputSummary:
 
     `source` holds the data as they are cut, without sequences that have exploded; `n_rows` counts
     its steps. `outliers` are the first counted rows of segments that stay out of the moments.
+    `mean` and `std` are those of the outputs as passes see them, in `units` if there are any.
     """
 
     source: Source
@@ -128,6 +131,17 @@ class OutputSummary:
     std: Array
     outliers: IntArray | None
     findings: tuple[Finding, ...] = ()
+    units: OutputUnits | None = None
+
+    @property
+    def given_mean(self) -> Array:
+        """Mean of the outputs as given."""
+        return self.mean if self.units is None else self.units.given(self.mean)
+
+    @property
+    def given_std(self) -> Array:
+        """Standard deviations of the outputs as given; they are not mixed here."""
+        return self.std if self.units is None else self.units.scale * self.std
 
     @property
     def detail(self) -> str:
@@ -147,8 +161,9 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
     sums = sum_outputs(problem, source)
     check_size("Y", sums.squares / max(sums.n_rows, 1.0))
     if sums.median > 0 and sums.largest > OUTLIER_FACTOR * sums.median:
-        exploded = exploded_sequences(problem, source, sums)
-        findings = (exploded_finding(exploded, sums.median),)
+        unit = unit_of_largest(problem, source, sums)
+        exploded = exploded_sequences(problem, source, sums, unit)
+        findings = (exploded_finding(exploded, unit * sums.median),)
         source = replace(source, left_out=exploded)
         sums = sum_outputs(problem, source)
     outliers = find_outliers(problem, source, sums)
@@ -163,7 +178,20 @@ def summarise_outputs(problem: FitProblem) -> OutputSummary:
         raise ValueError("`Y` is constant: there is nothing to fit")
     check_size("Y", variance[std > 1e-14 * np.abs(mean)], small=False)
     problem.check_samples(n_rows, settings.n_hidden or 1)
-    return OutputSummary(source, planned, n_rows, mean, std, outliers, findings)
+    units = output_units(problem, mean, std)
+    if units is not None:
+        source, mean, std = replace(source, encode=units), units(mean), std / units.scale
+    return OutputSummary(source, planned, n_rows, mean, std, outliers, findings, units)
+
+
+def output_units(problem: FitProblem, mean: Array, std: Array) -> OutputUnits | None:
+    """Units of the outputs up to the refinement: spreads, or what weights of theirs ask for."""
+    given = problem.settings.output_weights
+    if not problem.weighs:
+        return None
+    if isinstance(given, str):
+        return units_of_outputs(std, mean)
+    return OutputUnits(1.0 / np.sqrt(given if given.ndim == 1 else np.diag(given)))
 
 
 def usual_variance(problem: FitProblem) -> Array:
@@ -174,6 +202,19 @@ def usual_variance(problem: FitProblem) -> Array:
     Y = problem.first_rows(HEAD_ROWS)[1]
     low, high = np.quantile(Y, (0.01, 0.99), axis=0)
     return np.asarray(np.clip(Y, low, high).var(axis=0))
+
+
+@dataclass(frozen=True)
+class OutputRows(Sums):
+    """Rows of numbers for each output, (n, n_outputs), of few batches."""
+
+    rows: Array = field(metadata={"concatenate": True})
+
+
+def counted_outputs(batch: Batch) -> OutputRows:
+    """Map of a pass that gathers the outputs of some rows."""
+    rows = to_host(take_rows(batch.targets, batch.counted))
+    return OutputRows(np.asarray(rows, dtype=np.float64))
 
 
 def plan_moment(problem: FitProblem, n_labels: int | None = None) -> MomentPlan:
@@ -261,29 +302,66 @@ def cut_data(problem: FitProblem, planned: MomentPlan) -> Source:
 def sum_outputs(problem: FitProblem, source: Source) -> OutputSums:
     """Run the pass over the outputs."""
     centre = np.median(problem.first_rows(HEAD_ROWS)[1], axis=0)
+    scale = usual_sizes(problem, source, centre) if problem.weighs else np.ones(centre.shape)
     every = max(1, source.n_segments // PEAKS)
-    function = partial(output_sums, centre=centre, every=every)
+    function = partial(output_sums, centre=centre, scale=scale, every=every)
     return problem.engine.run(function, source, label="outputs")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by its size
+def usual_sizes(problem: FitProblem, source: Source, centre: Array) -> Array:
+    """Usual spread of each output, from rows all over the data.
+
+    An output that is constant there is measured by the largest of the others.
+    """
+    some = source.subset(HEAD_ROWS)
+    rows = problem.engine.run(counted_outputs, some, label="sizes of outputs").rows
+    if not rows.size:
+        return np.ones(centre.shape)
+    few, low, high, most = np.quantile(rows, (0.01, 0.25, 0.75, 0.99), axis=0)
+    constant = VARIES * np.abs(centre)
+    # outputs that are mostly at rest are measured by what they do otherwise
+    spread = np.where(high - low > constant, high - low, most - few)
+    spread = np.where(spread > constant, spread, spread.max())
+    return np.asarray(np.where(np.isfinite(spread) & (spread > 0), spread, 1.0))
 
 
 def find_segments(problem: FitProblem, source: Source, sums: OutputSums, limit: float) -> Segments:
     """Segments with outputs beyond a limit: one more pass, if there are any."""
     if sums.largest <= limit:
         return sums.highest.segments[:0]
-    function = partial(segments_beyond, centre=sums.centre, limit=limit)
+    function = partial(segments_beyond, centre=sums.centre, scale=sums.scale, limit=limit)
     return problem.engine.run(function, source, label="sizes")
 
 
-def exploded_sequences(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray:
+def unit_of_largest(problem: FitProblem, source: Source, sums: OutputSums) -> float:
+    """Scale of the output that the largest value of all belongs to, to name sizes as given."""
+    if (sums.scale == sums.scale[0]).all():
+        return float(sums.scale[0])
+    where = Subset(source, [sums.highest.segments])
+    function = partial(output_sizes, centre=sums.centre, scale=sums.scale)
+    found = problem.engine.run(function, where, label="largest output").rows
+    return float(sums.scale[np.argmax(np.max(found, axis=0))])
+
+
+def output_sizes(batch: Batch, centre: Array, scale: Array) -> OutputRows:
+    """Largest |y - centre| / scale of each output."""
+    sizes = abs(batch.targets - like(batch.targets, centre)) / like(batch.targets, scale)
+    return OutputRows(np.max(to_host(sizes), axis=0)[None])
+
+
+def exploded_sequences(
+    problem: FitProblem, source: Source, sums: OutputSums, unit: float
+) -> IntArray:
     """Sequences whose outputs are beyond any scale; an error if there are many of them."""
     found = find_segments(problem, source, sums, OUTLIER_FACTOR * sums.median)
     bad, total = np.unique(found.sequence), problem.data.n_sequences
     if bad.size == total or bad.size > LEFT_OUT_SHARE * total:
         raise ValueError(
             f"outputs of {bad.size} of {total} sequences exceed "
-            f"{OUTLIER_FACTOR:.0e} times their median size {sums.median:.3g} (the largest: "
-            f"{sums.largest:.3g}, first in sequence {bad[0]}): the system that made them "
-            f"explodes, or their scale is broken. Leave such sequences or stretches out "
+            f"{OUTLIER_FACTOR:.0e} times their median size {unit * sums.median:.3g} (the "
+            f"largest: {unit * sums.largest:.3g}, first in sequence {bad[0]}): the system that "
+            f"made them explodes, or their scale is broken. Leave such sequences or stretches out "
             f"of `X` and `Y`"
         )
     return bad

@@ -42,6 +42,7 @@ from gloree.fitting._descent import (
 from gloree.fitting._few_values import with_few_values
 from gloree.fitting._first_moment import estimate_first_moment, with_offset
 from gloree.fitting._inputs import InputSummary, summarise_inputs
+from gloree.fitting._label_errors import likely_labels
 from gloree.fitting._labels import (
     ClassWhitening,
     fit_readout,
@@ -50,6 +51,7 @@ from gloree.fitting._labels import (
     refine_labels,
     whiten_classes,
 )
+from gloree.fitting._output_weighing import with_output_weights
 from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
@@ -72,9 +74,10 @@ from gloree.fitting._specification import check_specification
 from gloree.fitting._stages import StageRunner, stage_runner
 from gloree.fitting._warm_start import earlier_weights, warm_report
 from gloree.models import ExplosionError, Network
+from gloree.refinement import FisherScoring, RefinementStatus
 from gloree.sequences import Data
 
-N_STAGES = 14
+N_STAGES = 16
 """Stages of a fit, at most."""
 
 
@@ -133,6 +136,7 @@ def run_fit(problem: FitProblem, task: Task, model: Network | None = None) -> Fi
     ):
         problem = with_few_values(task.outputs(problem, stages))
         outputs = stages.run("data", summarise_outputs, problem)
+        problem = problem.in_units(outputs.units)
         inputs = stages.run("inputs", summarise_inputs, problem, outputs)
         if model is not None:
             return from_weights(problem, outputs, inputs, task, model, stages)
@@ -255,6 +259,8 @@ class Regression:
     ) -> RefinedFit:
         fitted = stages.run(name, descend, start, inputs, moments)
         if fitted.has_mirrors:
+            # outputs with much noise would hide which image is the right one
+            fitted = self._weighed(fitted, stages)
             fitted = stages.run("mirror images", out_of_mirrors, fitted)
         return self._completed(fitted, moments, stages)
 
@@ -295,12 +301,21 @@ class Regression:
         """All of the data, an offset if one is missing, tests and standard errors."""
         if fitted.source.skipped is not None:
             fitted = stages.run("outliers", with_outliers, fitted)
+        fitted = self._weighed(fitted, stages)
         tests = stages.run("specification", check_specification, fitted)
         if tests.lacks_offset:
             fitted = stages.run("with an offset", with_free_offset, fitted)
+            fitted = self._weighed(fitted, stages)
             tests = stages.run("specification", check_specification, fitted)
         precision = stages.run("standard errors", find_precision, fitted)
         return refined_fit(moments, fitted, precision, tests)
+
+    def _weighed(self, fitted: Descent, stages: StageRunner) -> Descent:
+        """Several outputs in the metric of their residuals, or another one that was asked for."""
+        ended = fitted.solution.status is RefinementStatus.INTERRUPTED
+        if ended or not fitted.problem.weighs:
+            return fitted
+        return stages.run("output weights", with_output_weights, fitted)
 
 
 @dataclass(frozen=True)
@@ -324,6 +339,8 @@ class Labelling:
         arguments = (problem, inputs, moments, whitening, self.readout)
         readout = stages.run("readout", fit_readout, *arguments)
         problem = problem.with_outputs(whitening.coding)
+        if isinstance(problem.settings.solver, FisherScoring):
+            return stages.run("likelihood", likely_labels, problem, readout, stages.show)
         choice = Choice(readout)
         if steps_are_few(problem, readout, self.n_classes):
             few = (problem, readout, self.n_classes)
@@ -347,6 +364,8 @@ class Labelling:
         assert isinstance(whitening, ClassWhitening)
         problem = problem.with_outputs(whitening.coding)
         readout = stages.run("readout", known_readout, problem, inputs, known)
+        if isinstance(problem.settings.solver, FisherScoring):
+            return stages.run("likelihood", likely_labels, problem, readout, stages.show)
         try:
             return stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
         except KeyboardInterrupt:

@@ -9,11 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from gloree._arrays import like, to_host
+from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial
 from gloree.chains import InputLaw
 from gloree.diagnostics import TooFewSamplesError, check_samples, recoverable_degree, rows_for
 from gloree.engine import Engine
+from gloree.fitting._output_units import OutputUnits
 from gloree.models import BRNN, Network
 from gloree.moments import FirstMomentEstimator
 from gloree.recurrence import RecurrenceEstimator
@@ -38,15 +40,20 @@ standard error of any combination of weights. With a quarter, weights that are h
 show it."""
 
 
+EQUAL, BY_RESIDUALS = "equal", "residuals"
+"""Weights of outputs by name: all alike as they come, and by the covariance of their noise."""
+
+
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Brief):
     """Parameters of an estimator (see `SpectralRNNRegressor`), with objects in place of names.
 
     `n_hidden` counts all units and is None where their number is to be found; `n_forward` is None
     where directions are; `moment` is a string where the sizes of the data decide. `bias` says
     whether hidden biases are free; the offset of the outputs is free with them, and without them
     where the outputs turn out to have one (`offset`). `few_values` says whether inputs take so few
-    values that monomials of them are dependent.
+    values that monomials of them are dependent. `output_weights` are a name, weights of the outputs
+    or a metric of them.
     """
 
     n_hidden: int | None
@@ -65,6 +72,7 @@ class FitSettings:
     batch_size: int | None
     memory_limit: int | None
     verbose: int
+    output_weights: str | Array = EQUAL
     offset: bool = False
     few_values: bool = False
 
@@ -120,7 +128,7 @@ class FitProblem:
     """One fit: data, settings and engine.
 
     Random numbers are drawn from `rng` in the order of the stages. `encode` makes the outputs that
-    passes see of those in the data.
+    passes see of labels in the data; `units` are those of measured outputs, if they have any.
     """
 
     data: Data
@@ -128,6 +136,7 @@ class FitProblem:
     engine: Engine
     rng: np.random.Generator
     encode: Encoding | None = None
+    units: OutputUnits | None = None
 
     @cached_property
     def degree(self) -> int:
@@ -149,6 +158,18 @@ class FitProblem:
         """The same problem with other outputs."""
         return replace(self, encode=encode)
 
+    def in_units(self, units: OutputUnits | None) -> FitProblem:
+        """The same problem with outputs in other units."""
+        return replace(self, units=units)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether outputs have units of their own: several, of a squared error."""
+        by_name = isinstance(self.settings.output_weights, str)
+        equal = by_name and self.settings.output_weights == EQUAL
+        several = self.data.n_outputs > 1 and self.encode is None
+        return several and not equal and self.settings.loss.least_squares
+
     def with_offset(self) -> FitProblem:
         """The same problem with a free offset of the outputs."""
         return replace(self, settings=replace(self.settings, offset=True))
@@ -158,7 +179,8 @@ class FitProblem:
         part = self.data.head(n_rows)
         assert part.Y is not None
         X, Y = (to_host(loaded(values)).astype(np.float64) for values in (part.X, part.Y))
-        return X, Y if self.encode is None else self.encode(Y)
+        encode = self.encode or self.units
+        return X, Y if encode is None else encode(Y)
 
     def layout(self, n_hidden: int, n_backward: int | None = None) -> Layout:
         """Free weights of the network asked for."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-import numpy as np
-
-from gloree.diagnostics import Certificate, ConvergenceWarning, Finding, SpecificationTest
-from gloree.engine import Source
+from gloree.diagnostics import (
+    Certificate,
+    ConvergenceWarning,
+    Finding,
+    OutputWeighting,
+    SpecificationTest,
+)
 from gloree.fitting._descent import Descent
 from gloree.fitting._given_units import (
     given_centre,
+    in_given_outputs,
     in_given_units,
     on_given_inputs,
     scale_of_columns,
 )
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._output_units import OutputWeighting, weigh_outputs
+from gloree.fitting._output_weighing import Residuals, residuals_of
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import Known, units_of
 from gloree.fitting._specification import Specification
@@ -30,7 +33,7 @@ from gloree.refinement import (
     StandardErrors,
     in_other_units,
     on_uncentred_inputs,
-    square_sums,
+    on_unmixed_outputs,
     standard_errors,
 )
 from gloree.sequences import Array
@@ -38,14 +41,14 @@ from gloree.sequences import Array
 
 @dataclass(frozen=True)
 class Precision:
-    """Standard errors of the weights for the inputs as given, and the tests of the units.
+    """Standard errors of the weights for the data as given, and the tests of the units.
 
-    Both are None for very many weights. `weighting` is what the units of the outputs cost.
+    Both are None for very many weights.
     """
 
+    residuals: Residuals
     errors: StandardErrors | None = None
     units: UnitTests | None = None
-    weighting: OutputWeighting | None = None
 
     @property
     def detail(self) -> str:
@@ -59,8 +62,7 @@ class Precision:
         """What units, errors and outputs have to say."""
         units = () if self.units is None else self.units.findings()
         errors = () if self.errors is None else self.errors.findings
-        outputs = () if self.weighting is None else self.weighting.findings
-        return (*units, *errors, *outputs)
+        return (*units, *errors, *self.residuals.findings)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class RefinedFit:
     specification: dict[str, SpecificationTest] = field(default_factory=dict)
     units: UnitTests | None = None
     certificate: Certificate | None = None
+    output_weighting: OutputWeighting | None = None
+    residual_covariance: Array | None = None
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
@@ -101,7 +105,12 @@ def keep_moments(
         model = model.canonical()
         directions = None if directions is None else directions.reordered(units.order)
     model = on_given_inputs(problem, inputs.source, model)
-    return RefinedFit(model, directions, moments_rmse=moments.rmse)
+    return RefinedFit(model, directions, moments_rmse=_in_given_sizes(problem, moments.rmse))
+
+
+def _in_given_sizes(problem: FitProblem, rmse: Array) -> Array:
+    """Residuals of outputs that are scaled and not mixed, in their own units."""
+    return rmse if problem.units is None else rmse * problem.units.scale
 
 
 def interrupted(kept: RefinedFit, stage: str, source: str = "moments alone") -> RefinedFit:
@@ -118,19 +127,26 @@ def interrupted(kept: RefinedFit, stage: str, source: str = "moments alone") -> 
 def find_precision(descent: Descent) -> Precision:
     """Standard errors, whether every unit is there, and what the units of the outputs cost."""
     problem, layout, source = descent.problem, descent.layout, descent.source
-    result = descent.solution
+    result, residuals = descent.solution, residuals_of(descent)
     if result.hessian is None:
-        return Precision()
+        return Precision(residuals)
     model, centre = in_given_units(source, result.model), given_centre(source)
     reported = on_uncentred_inputs(layout, centre)
     if source.scale is not None:
         reported = reported @ in_other_units(model, layout, scale_of_columns(source))
+    to_given = None if problem.units is None else problem.units.to_given
+    if to_given is not None:
+        reported = reported @ on_unmixed_outputs(layout, to_given)
     errors = standard_errors(result, layout, problem.engine, source, reported=reported)
     covariances, units = [errors.covariance], units_of(model)
     if result.squares is not None:
-        covariances.append(white_covariance(result, layout))
-    tests = judge_units(result.model, layout, covariances, units.order)
-    return Precision(errors.canonical(units, layout), tests, weigh_outputs(descent))
+        white = white_covariance(result, layout)
+        if to_given is not None:
+            back = on_unmixed_outputs(layout, to_given)
+            white = back @ white @ back.T
+        covariances.append(white)
+    tests = judge_units(in_given_outputs(source, result.model), layout, covariances, units.order)
+    return Precision(residuals, errors.canonical(units, layout), tests)
 
 
 def refined_fit(
@@ -144,29 +160,26 @@ def refined_fit(
     if directions is not None:
         directions = directions.reordered(units_of(model).order)
     findings = (*descent.findings, *_convergence(result), *precision.findings)
+    residuals, unweighed = precision.residuals, problem.units is None and result.squares is not None
+    left = result.n_rows - layout.size / problem.n_outputs
+    inflation = result.n_rows / left if left > 1.0 else 1.0
     return RefinedFit(
         canonical,
         directions,
         result.status,
         result.n_steps,
-        descent.moments_rmse,
-        _rmse(problem, result, source),
+        _in_given_sizes(problem, descent.moments_rmse),
+        result.rmse if unweighed else residuals.rmse,
         errors,
         None if errors is None else errors.listed(layout),
         {} if errors is None else layout.weights(canonical),
         {} if errors is None else errors.relative(canonical, layout),
         specification=specification.tests,
         units=precision.units,
+        output_weighting=residuals.weighting,
+        residual_covariance=inflation * residuals.covariance,
         findings=(*findings, *specification.findings),
     )
-
-
-def _rmse(problem: FitProblem, result: Solution, source: Source) -> Array:
-    if problem.settings.loss.least_squares:
-        return result.rmse
-    function = partial(square_sums, model=result.model)
-    sums = problem.engine.run(function, source, label="squares")
-    return np.asarray(np.sqrt(sums.squares / sums.n_rows))
 
 
 def _convergence(result: Solution) -> list[Finding]:

@@ -115,7 +115,9 @@ def check_specification(descent: Descent) -> Specification:
     function = partial(score_rows, model=model, layout=layout, alternatives=tried, blocks=blocks)
     rows = run(function, some, label="specification: scores")
     noise = rows.squares / rows.n_rows / layout.n_outputs
-    spread = usual_variance(problem).mean()
+    spreads = usual_variance(problem)
+    # in a metric those of outputs without noise are huge
+    spread = spreads[spreads > 0].min(initial=np.inf)
     if rows.weights.shape[0] < FEWEST_BLOCKS or noise <= ROUNDING**2 * spread:
         return Specification({})
     if not left_to_gain(rows, hessian, model, layout) < MOST_LEFT:

@@ -16,7 +16,14 @@ from gloree.models._forward import (
 from gloree.models._iornn import IORNN
 from gloree.models._network import Network
 from gloree.models._onnx import ClassOutput, Precision, export_onnx, to_onnx
-from gloree.models._prediction import check_columns, predict_data, start_at, sum_predictions
+from gloree.models._prediction import (
+    RowFunction,
+    check_columns,
+    predict_data,
+    start_at,
+    sum_predictions,
+)
+from gloree.models._prediction_errors import RowsWithErrors, WeightErrors, prediction_variances
 from gloree.models._recursion import Explosions, Recursion
 from gloree.models._states import GivenStates, Start, read_states
 from gloree.models._stepper import Stepper
@@ -40,8 +47,11 @@ __all__ = [
     "Network",
     "Precision",
     "Recursion",
+    "RowFunction",
+    "RowsWithErrors",
     "Start",
     "Stepper",
+    "WeightErrors",
     "canonical_units",
     "check_columns",
     "explosion_limit",
@@ -55,6 +65,7 @@ __all__ = [
     "mirror_images",
     "multiply_rows",
     "predict_data",
+    "prediction_variances",
     "read_states",
     "start_at",
     "storable_spec",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from gloree.models._network import Network
 
 Statistic = TypeVar("Statistic", bound=Mergeable)
+
+
+class RowFunction(Protocol):
+    """What is said of all rows of data in memory: `predict_rows`, or more columns."""
+
+    def __call__(
+        self,
+        model: Network,
+        data: Sequences,
+        explosions: Explosions,
+        start: Array | None = None,
+        last: Array | None = None,
+    ) -> Array:
+        """Rows of shape (n_rows, n_columns)."""
 
 
 def predict_rows(
@@ -72,6 +86,7 @@ def predict_data(
     convert: Callable[[Array], NDArray[np.generic]] = np.asarray,
     start: Start | None = None,
     return_state: bool = False,
+    rows_of: RowFunction | None = None,
 ) -> Any:
     """Predictions for data kept anywhere, in the form of the data.
 
@@ -92,6 +107,8 @@ def predict_data(
         goes along, so it has to be picklable.
     return_state : bool, default False
         Whether to return the states after the last rows too.
+    rows_of : callable, optional
+        In place of the predictions of data in memory, picklable; more columns, say.
 
     Returns
     -------
@@ -106,7 +123,7 @@ def predict_data(
         check_columns(model, data)
         first = None if start is None else start(model, data, np.arange(data.n_sequences))
         last = np.empty((data.n_sequences, model.n_state)) if return_state else None
-        rows = predict_rows(model, data, explosions, first, last)
+        rows = (rows_of or predict_rows)(model, data, explosions, first, last)
         made = data.restore(convert(rows))
         return made if last is None else (made, in_form(last, data))
     runner, source = _plan(model, data, engine, verbose)
@@ -116,6 +133,7 @@ def predict_data(
         on_explosion=explosions.on_explosion,
         convert=convert,
         start=start,
+        rows_of=rows_of or predict_rows,
     )
     predictions, states = [], []
     for listed, found, ends in runner.collect(function, source):
@@ -192,7 +210,11 @@ def _plan(model: Network, data: Data, engine: object, verbose: int) -> tuple[Eng
 
 
 def _of_batch(
-    model: Network, batch: Batch, explosions: Explosions, start: Start | None
+    model: Network,
+    batch: Batch,
+    explosions: Explosions,
+    start: Start | None,
+    rows_of: RowFunction = predict_rows,
 ) -> tuple[Array, Sequences, Array]:
     """Predictions for a batch of whole sequences, the batch as data in memory, and last states."""
     outputs = None if batch.Y is None else to_host(batch.Y)
@@ -200,7 +222,7 @@ def _of_batch(
     last = np.empty((data.n_sequences, model.n_state))
     try:
         first = None if start is None else start(model, data, batch.sequence)
-        return predict_rows(model, data, explosions, first, last), data, last
+        return rows_of(model, data, explosions, first, last), data, last
     except ExplosionError as error:
         raise ExplosionError(int(batch.sequence[error.sequence]), error.step, error.size) from None
 
@@ -211,9 +233,10 @@ def _sequences_of_batch(
     on_explosion: OnExplosion,
     convert: Callable[[Array], NDArray[np.generic]],
     start: Start | None,
+    rows_of: RowFunction,
 ) -> tuple[list[NDArray[np.generic]], dict[int, tuple[int, float]], Array]:
     explosions = Explosions(on_explosion)
-    predictions, data, last = _of_batch(model, batch, explosions, start)
+    predictions, data, last = _of_batch(model, batch, explosions, start, rows_of)
     found = {int(batch.sequence[i]): first for i, first in explosions.found.items()}
     listed: list[NDArray[np.generic]] = data.restore(convert(predictions))
     return listed, found, last

@@ -2,6 +2,7 @@
 
 from gloree.refinement._curvature import hessian_pass
 from gloree.refinement._efficient_scores import EfficientScores, flip_test, left_to_gain
+from gloree.refinement._fisher_scoring import FisherScoring, label_gauge, without_common_part
 from gloree.refinement._gauss_newton import MOST_WEIGHTS, GaussNewton, gauss_newton
 from gloree.refinement._kept_rows import (
     Continuation,
@@ -20,9 +21,19 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
-from gloree.refinement._output_weighting import most_to_lose, weighting_loss
+from gloree.refinement._output_weighting import (
+    ResidualSums,
+    most_to_lose,
+    residual_sums,
+    shrunk_covariance,
+    weighting_loss,
+)
 from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
-from gloree.refinement._rescaling import in_other_units, on_uncentred_inputs
+from gloree.refinement._rescaling import (
+    in_other_units,
+    on_uncentred_inputs,
+    on_unmixed_outputs,
+)
 from gloree.refinement._rounds import (
     Iterate,
     Rounds,
@@ -57,6 +68,7 @@ __all__ = [
     "Continuation",
     "CrossEntropy",
     "EfficientScores",
+    "FisherScoring",
     "GaussNewton",
     "GradientSums",
     "HessianSums",
@@ -70,6 +82,7 @@ __all__ = [
     "NormalSums",
     "Progress",
     "RefinementStatus",
+    "ResidualSums",
     "RoundSums",
     "Rounds",
     "SoftmaxLabels",
@@ -92,15 +105,19 @@ __all__ = [
     "hessian_sums",
     "in_other_units",
     "inverse_root",
+    "label_gauge",
     "left_to_gain",
     "logistic_readout",
     "most_to_lose",
     "normal_sums",
     "on_uncentred_inputs",
+    "on_unmixed_outputs",
     "polished",
     "polynomial_powers",
     "residual_round",
+    "residual_sums",
     "score_rows",
+    "shrunk_covariance",
     "softmax",
     "split_held_out",
     "spread_sums",
@@ -113,4 +130,5 @@ __all__ = [
     "unit_sums",
     "weighting_loss",
     "with_components",
+    "without_common_part",
 ]

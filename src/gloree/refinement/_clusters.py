@@ -15,6 +15,7 @@ from gloree.models import Network
 from gloree.refinement._curvature import chunks, hessian_rows
 from gloree.refinement._layout import Layout
 from gloree.refinement._linearisation import Linearisation
+from gloree.refinement._losses import Loss, signal_of
 from gloree.refinement._sensitivities import segment_scores, unit_sensitivities
 from gloree.sequences import Array, Batch, IntArray, spread_over
 
@@ -187,12 +188,16 @@ def _products(left: Array, right: Array, first: IntArray, ends: IntArray) -> Arr
     return found
 
 
-def segment_cluster_sums(batch: Batch, model: Network, layout: Layout, length: int) -> ClusterSums:
+def segment_cluster_sums(
+    batch: Batch, model: Network, layout: Layout, length: int, loss: Loss | None = None
+) -> ClusterSums:
     """Sums of one batch by the adjoint: a segment belongs to the cluster that it begins in.
 
-    Time O(n_rows n_hidden (n_inputs + n_hidden)), memory O(n_segments size).
+    Scores are those of a `loss`, or of squared errors. Time O(n_rows n_hidden (n_inputs +
+    n_hidden)), memory O(n_segments size).
     """
-    scores = segment_scores(batch, model, layout)
+    signal = None if loss is None else partial(signal_of, loss=loss)
+    scores = segment_scores(batch, model, layout, signal)
     labels = np.column_stack((batch.sequence, (batch.first_step + batch.before) // length))
     counted = (batch.lengths - batch.before - batch.after).astype(np.float64)
     none, nothing = np.zeros((labels.shape[0], 0, 0)), np.zeros(layout.size)
@@ -215,11 +220,14 @@ class Clusters:
     length: int
 
 
-def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source) -> Clusters:
+def find_clusters(
+    model: Network, layout: Layout, engine: Engine, source: Source, loss: Loss | None = None
+) -> Clusters:
     """Sum scores over clusters in a pass over the data, or over whole sequences from all over them.
 
     Many sequences are the clusters themselves; few are cut into blocks of about the root of their
-    steps, so that their errors can be told from those common to a sequence.
+    steps, so that their errors can be told from those common to a sequence. Scores are those of a
+    `loss`, or of squared errors.
     """
     data, left_out = source.data, source.left_out
     n_sequences = data.n_sequences - (0 if left_out is None else left_out.size)
@@ -239,7 +247,7 @@ def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source
     n_clusters, few = np.unique(chosen.sequence).size + n_rows // length, length < WHOLE
     hessians = bool(n_clusters * size**2 <= (MOST_NUMBERS if few else MOST_NUMBERS // 4))
     n_segments = source.room * 2**19 // size
-    if n_rows <= affordable and (hessians or few):
+    if loss is None and n_rows <= affordable and (hessians or few):
         at_once = max(256, ROWS_NUMBERS // ((layout.n_hidden + layout.n_outputs) * size))
         some = chunks(source, chosen, n_segments, min(at_once, source.batch_size))
         function = partial(row_cluster_sums, model=model, layout=layout, length=length)
@@ -247,7 +255,9 @@ def find_clusters(model: Network, layout: Layout, engine: Engine, source: Source
     else:
         length = max(length, int(chosen.counted.max()))
         some = chunks(source, chosen, n_segments, source.batch_size)
-        of_segments = partial(segment_cluster_sums, model=model, layout=layout, length=length)
+        of_segments = partial(
+            segment_cluster_sums, model=model, layout=layout, length=length, loss=loss
+        )
         sums = engine.run(of_segments, some, label="spread")
     coarse = None
     if n_sequences == 1:

@@ -106,6 +106,16 @@ class GaussNewton:
         """Name that reports show."""
         return "Gauss-Newton" if self.to_convergence else "one step"
 
+    @property
+    def most_steps(self) -> int:
+        """Limit of steps."""
+        default = 100 if self.to_convergence else 30
+        return default if self.max_steps is None else self.max_steps
+
+    def from_near(self) -> GaussNewton:
+        """The same for a start near the optimum: all of the data from the first step on."""
+        return replace(self, max_steps=self.most_steps)
+
     def minimise(
         self,
         loss: Loss,
@@ -132,8 +142,7 @@ class GaussNewton:
                 f"Gauss-Newton takes J^T J from segments of a Source, and `data` is of type "
                 f"{type(data).__name__}: give the source, or use `LevenbergMarquardt`"
             )
-        default = 100 if self.to_convergence else 30
-        limit = default if self.max_steps is None else self.max_steps
+        limit = self.most_steps
         efficient = self.enough or max(EFFICIENT, EFFICIENT_EACH * layout.size)
         descent = _Descent(layout, engine, data, CONVERGED if self.to_convergence else efficient)
         trace, gained = Trace(time.perf_counter, progress), np.ones(layout.n_outputs)

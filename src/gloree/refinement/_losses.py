@@ -253,6 +253,14 @@ class CrossEntropy(Loss):
         return right
 
 
+def signal_of(at: Linearisation, loss: Loss) -> Array:
+    """Minus the slope of a loss in the outputs of all rows, zero on rows of context."""
+    batch = at.batch
+    outputs = take_rows(predict_rows(at.model, batch, at.states), batch.counted)
+    signal = _checked(loss, outputs, take_rows(batch.targets, batch.counted))[1]
+    return _on_all_rows(batch, signal)
+
+
 LOSSES = MappingProxyType({loss.name: loss for loss in (SquaredError(), CrossEntropy())})
 """The losses of the library by name."""
 

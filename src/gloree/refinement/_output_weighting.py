@@ -1,4 +1,4 @@
-r"""What equal weights of the outputs cost, where their residuals are of unlike size.
+r"""The covariance of the residuals as metric of the outputs, and what equal weights cost.
 
 Least squares with the outputs as they come, and with the inverse covariance
 :math:`\Sigma` of the residuals of a step as metric (generalised least squares), have for white
@@ -16,24 +16,85 @@ References
 ----------
 .. [1] A. C. Aitken, "On least squares and linear combination of observations", Proceedings of the
    Royal Society of Edinburgh 55 (1935).
+.. [2] A. Zellner, "An efficient method of estimating seemingly unrelated regressions and tests for
+   aggregation bias", Journal of the American Statistical Association 57 (1962).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from gloree._arrays import take_rows, to_host
+from gloree._sums import Sums
 from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.refinement._curvature import chunks
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import hessian_sums, rows_at_once, segments_at_once
 from gloree.refinement._standard_errors import inverse_root
-from gloree.sequences import Array
+from gloree.sequences import Array, Batch
+from gloree.states import residual_rows
 
 WEIGHTING_ROWS, ROWS_PER_WEIGHT = 2_000, 5
 """Rows behind the sums, and rows for each weight, at least."""
+
+
+@dataclass(frozen=True)
+class ResidualSums(Sums):
+    """Sum of r r^T over the rows that count, (n_outputs, n_outputs)."""
+
+    n_rows: float
+    products: Array
+
+    @property
+    def covariance(self) -> Array:
+        """E[r r^T] of a step."""
+        return self.products / self.n_rows
+
+
+def residual_sums(batch: Batch, model: Network) -> ResidualSums:
+    """Products of the residuals of one batch: a forward pass."""
+    residuals = take_rows(residual_rows(model, batch), batch.counted)
+    return ResidualSums(float(batch.n_counted), to_host(residuals.T @ residuals))
+
+
+def shrunk_covariance(covariance: Array, n_rows: float) -> Array:
+    r"""Covariance with correlations shrunk by what chance makes of them in so many rows.
+
+    With S the correlations of q outputs, :math:`(1-\rho)S+\rho I` with the oracle-approximating
+    shrinkage [1]_
+
+    .. math::
+        \rho = \min\Bigl(1, \frac{\mathrm{tr}(S^2)/q^2 + 1}
+                            {(n+1)(\mathrm{tr}(S^2)/q^2 - 1/q)}\Bigr),
+
+    which goes like 1/n, and leaves nothing of correlations that are chance. Outputs that are equal,
+    whose correlations are singular, keep eigenvalues of that size.
+
+    References
+    ----------
+    .. [1] Y. Chen, A. Wiesel, Y. C. Eldar and A. O. Hero, "Shrinkage algorithms for MMSE covariance
+       estimation", IEEE Transactions on Signal Processing 58 (2010).
+    """
+    sizes = np.sqrt(np.diag(covariance))
+    correlations = covariance / np.outer(sizes, sizes)
+    q = sizes.shape[0]
+    square = float(np.mean(correlations**2))
+    apart = (n_rows + 1.0) * (square - 1.0 / q)
+    share = min(1.0, (square + 1.0) / apart) if apart > 0 else 1.0
+    shrunk = (1.0 - share) * correlations + share * np.eye(q)
+    return np.asarray(shrunk * np.outer(sizes, sizes))
+
+
+def scaled_inverse(covariance: Array) -> Array:
+    """Inverse of a covariance of variables in unlike units, through their correlations."""
+    sizes = np.sqrt(np.diag(covariance))
+    units = np.outer(sizes, sizes)
+    inverse = np.linalg.inv(covariance / units) / units
+    return np.asarray((inverse + inverse.T) / 2)
 
 
 def most_to_lose(covariance: Array) -> float:
@@ -72,7 +133,7 @@ def weighting_loss(
 
     names = [f"{part.prefix}input_weights" for part in layout.directions]
     chosen = np.concatenate([layout.indices[name].ravel() for name in names])
-    best = curvature(np.asarray(np.linalg.inv(covariance)))
+    best = curvature(scaled_inverse(covariance))
     equal = spread(curvature(np.eye(layout.n_outputs)), curvature(covariance))
     least = spread(best, best)
     return equal / least if least > 0 else 1.0

@@ -67,6 +67,18 @@ def in_other_units(model: Network, layout: Layout, scale: Array) -> Array:
     return matrix
 
 
+def on_unmixed_outputs(layout: Layout, matrix: Array) -> Array:
+    """Matrix (size, size) from changes in a fit of y~ to those in one of y = y~ B.
+
+    Of B with shape (n_outputs, n_outputs): output a has the weights, offset and direct path
+    sum_c B_ca times those of the outputs c of the fit.
+    """
+    found = np.eye(layout.size)
+    first = layout.n_unit_parameters
+    found[first:, first:] = np.kron(matrix.T, np.eye(layout.output_width))
+    return found
+
+
 def _lengths(layout: Layout, model: Network) -> Array:
     """Rows that take g_i from a change of the weights, shape (n_hidden, size)."""
     constraints = layout.scale_constraints(model)

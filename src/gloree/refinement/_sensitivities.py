@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -322,10 +322,19 @@ def spread_sums(batch: Batch, model: Network, layout: Layout) -> SpreadSums:
     return SpreadSums(float(batch.lengths.shape[0]), joined.T @ joined)
 
 
-def segment_scores(batch: Batch, model: Network, layout: Layout) -> Array:
-    """Score J^T r of each segment of a batch, (n_segments, size), by the adjoint."""
+def segment_scores(
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    signal: Callable[[Linearisation], Array] | None = None,
+) -> Array:
+    """Score J^T r of each segment of a batch, (n_segments, size), by the adjoint.
+
+    In place of the residuals, `signal` gives minus the slope of another loss in the outputs of all
+    rows, zero on context.
+    """
     at = Linearisation.of(batch, model, layout)
-    residuals = at.residuals()
+    residuals = at.residuals() if signal is None else signal(at)
     delta, constant = at.adjoint(residuals), ones(residuals, (batch.n_rows, 1))
     terms, scores = at.coefficient_terms(residuals, delta), []
     for direction, values in zip(layout.directions, terms, strict=True):

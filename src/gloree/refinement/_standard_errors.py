@@ -16,6 +16,7 @@ from gloree.refinement._clusters import Clusters, ClusterSums, find_clusters
 from gloree.refinement._curvature import informed
 from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
+from gloree.refinement._losses import Loss
 from gloree.refinement._solvers import Solution
 from gloree.sequences import Array
 
@@ -70,12 +71,15 @@ class StandardErrors(Brief):
         Those of the t distribution that (estimate - truth) / standard error has, about.
     findings : tuple of Finding
         Why they should not be trusted, if they should not.
+    n_undetermined : int
+        Combinations of weights that the data do not determine, beside scales: they are held fixed.
     """
 
     covariance: Array = field(repr=False)
     weights: dict[str, Array]
     degrees_of_freedom: dict[str, Array] = field(repr=False)
     findings: tuple[Finding, ...] = ()
+    n_undetermined: int = 0
 
     def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
         """Those of the canonical form, whose units are scaled, signed and reordered."""
@@ -105,6 +109,7 @@ class StandardErrors(Brief):
             {name: self._at(self.weights, layout)[old[name]] * abs(factors[name]) for name in old},
             {name: self._at(self.degrees_of_freedom, layout)[old[name]] for name in old},
             self.findings,
+            self.n_undetermined,
         )
 
     @staticmethod
@@ -138,6 +143,8 @@ def standard_errors(
     source: Source,
     *,
     reported: Array | None = None,
+    loss: Loss | None = None,
+    gauge: Array | None = None,
 ) -> StandardErrors:
     r"""Standard errors at a refined model, from the scores of clusters.
 
@@ -162,6 +169,10 @@ def standard_errors(
     reported : ndarray of shape (size, size), optional
         Combinations of the weights whose errors are asked for, in rows, in place of the weights
         themselves (see `on_uncentred_inputs`, `in_other_units`).
+    loss : Loss, optional
+        That of the solution, whose J^T J is the information then; squared errors by default.
+    gauge : ndarray of shape (n, size), optional
+        More combinations of the weights that are fixed, beside the scales of units.
 
     Returns
     -------
@@ -190,11 +201,12 @@ def standard_errors(
             f"to {MOST_WEIGHTS:,} weights, and there are {layout.size:,}"
         )
     model = solution.model
-    clusters = find_clusters(model, layout, engine, source)
+    clusters = find_clusters(model, layout, engine, source, loss)
     sums = clusters.sums
     whole = clusters.share == 1.0 and sums.hessians.shape[1] > 0
     H = sums.hessians.sum(axis=0) if whole else solution.hessian.hessian
-    root = inverse_root(H, layout.scale_constraints(model))
+    fixed = layout.scale_constraints(model)
+    root = inverse_root(H, fixed if gauge is None else np.vstack((fixed, gauge)))
     contrasts = root if reported is None else reported @ root
 
     terms, finest = spread(sums, root, contrasts, solution.n_rows)
@@ -216,8 +228,9 @@ def standard_errors(
     total, degrees = np.where(unseen, np.inf, total), np.where(unseen, 1.0, degrees)
     covariance[np.diag_indices_from(covariance)] = total
     errors = layout.named(np.sqrt(total / clusters.share))
+    undetermined = layout.size - root.shape[1]
     return StandardErrors(
-        covariance / clusters.share, errors, layout.named(degrees), tuple(findings)
+        covariance / clusters.share, errors, layout.named(degrees), tuple(findings), undetermined
     )
 
 
