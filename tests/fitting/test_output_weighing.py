@@ -160,8 +160,8 @@ def test_the_metric_is_the_inverse_covariance_of_the_residuals():
     residuals = (Y * UNITS - est.predict(X)).reshape(-1, 4) / UNITS
     covariance = residuals.T @ residuals / len(residuals)
     metric = est.report_.output_weighting.metric * np.outer(UNITS, UNITS)
-    # the last weighing saw the residuals before it; correlations are shrunk by 1 / n
-    np.testing.assert_allclose(metric @ covariance, np.eye(4), atol=0.02)
+    # outputs are weighed until (1 + c)^2 / 4 c < 1.02 for the condition c of what is left, c < 1.33
+    np.testing.assert_allclose(metric @ covariance, np.eye(4), atol=0.15)
     given = est.report_.residual_covariance / np.outer(UNITS, UNITS)
     freedom = len(residuals) / (len(residuals) - Layout(5, 3, 4).size / 4)
     np.testing.assert_allclose(given, freedom * covariance, rtol=1e-8, atol=1e-12)
@@ -218,17 +218,17 @@ SINGULAR = {
 
 @pytest.mark.parametrize("kind", SINGULAR)
 def test_singular_residuals_have_bounded_weights_and_lose_nothing(kind):
-    X, Y, truth = simulate()
-    errors = []
+    X, Y, _ = simulate()
+    alone = fit(X, Y)
     for values in (Y, SINGULAR[kind](Y)):
         est = fit(X, values)
         found = est.model_.replace(
             output_weights=est.model_.output_weights[:, :4], output_bias=est.model_.output_bias[:4]
         )
-        errors.append(metrics.weight_errors(found, truth)["input_weights"])
+        off = metrics.weight_errors(found, alone.model_)["input_weights"]
+        assert off < 0.5 * alone.report_.predicted_errors["input_weights"]
         assert np.isfinite(est.report_.output_weighting.metric).all()
         assert all(np.isfinite(each).all() for each in est.report_.standard_errors.values())
-    np.testing.assert_allclose(errors[1], errors[0], rtol=0.05)
     assert 4 in est.report_.output_weighting.bounded
     assert "bounded" in str(est.report_.output_weighting)
     np.testing.assert_allclose(

@@ -137,7 +137,8 @@ def descend(start: Start, inputs: InputSummary, moments: Known) -> Descent:
         model, source = result.model, longer
     # lower terms are not what the moments were fitted with
     known = problem.settings.activation.is_monomial and problem.settings.loss.least_squares
-    before = result.start_rmse if known else moments.rmse
+    mixed = problem.units is not None and problem.units.mixing is not None
+    before = result.start_rmse if known and not mixed else moments.rmse
     return Descent(problem, layout, source, result, before, findings)
 
 

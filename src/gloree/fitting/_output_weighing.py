@@ -16,10 +16,12 @@ from functools import partial
 import numpy as np
 
 from gloree.diagnostics import Finding, OutputWeighting, ScaleWarning
-from gloree.fitting._descent import Descent, minimised
+from gloree.fitting._descent import Descent, Start, minimised
+from gloree.fitting._inputs import InputSummary
 from gloree.fitting._output_units import OutputUnits
 from gloree.fitting._outputs import usual_variance
 from gloree.fitting._problem import BY_RESIDUALS
+from gloree.models import ExplosionError
 from gloree.refinement import (
     GaussNewton,
     RefinementStatus,
@@ -35,8 +37,11 @@ from gloree.sequences import Array
 MATTERS = 1.5
 """Loss from which it is said: standard errors larger by 22 %."""
 
-NOTHING = 1.01
-"""Loss, at most, up to which outputs stay as they are: half a hundredth of a standard error."""
+NOTHING = 1.02
+"""Loss, at most, up to which outputs stay as they are: a hundredth of a standard error."""
+
+START_ROWS = 2**14
+"""Rows behind the first sizes of the residuals."""
 
 MOST_WEIGHINGS = 5
 """Times that the outputs are weighed by the residuals of the fit before, at most."""
@@ -72,17 +77,39 @@ def with_output_weights(descent: Descent) -> Descent:
         sizes = np.sqrt(np.diag(asked))
         return reweighed(descent, _root(asked / np.outer(sizes, sizes), 0.5))
     for _ in range(MOST_WEIGHINGS):
-        covariance = _bounded(descent)
+        assert descent.problem.units is not None
+        covariance = _bounded(_sums(descent), descent.problem.units)
         if most_to_lose(covariance) < NOTHING:
             break
         descent = reweighed(descent, _root(covariance, -0.5))
     return descent
 
 
-def _bounded(descent: Descent) -> Array:
-    """Covariance of the residuals as passes see them, no less than rounding, shrunk."""
-    sums, units = _sums(descent), descent.problem.units
+def in_sizes_of_residuals(start: Start, inputs: InputSummary) -> tuple[Start, InputSummary]:
+    """Outputs in units of what the network of moments leaves of them, before the refinement.
+
+    Where that is nearly noise, and not correlated, nothing has to be weighed again after it.
+    """
+    problem, asked = start.problem, start.problem.settings.output_weights
+    if not (problem.weighs and isinstance(asked, str)):
+        return start, inputs
+    some = inputs.inliers.subset(START_ROWS)
+    try:
+        sums = problem.engine.run(partial(residual_sums, model=start.model), some, label="sizes")
+    except ExplosionError:
+        return start, inputs
+    units = problem.units
     assert units is not None
+    factor = np.diag(1.0 / np.sqrt(np.diag(_bounded(sums, units))))
+    mixed = units.mixed(factor)
+    model = OutputUnits(np.ones(units.n_outputs), factor).seen_model(start.model)
+    source, inliers = (replace(each, encode=mixed) for each in (inputs.source, inputs.inliers))
+    start = replace(start, problem=problem.in_units(mixed), model=model)
+    return start, replace(inputs, source=source, inliers=inliers)
+
+
+def _bounded(sums: ResidualSums, units: OutputUnits) -> Array:
+    """Covariance of the residuals as passes see them, no less than rounding, shrunk."""
     mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
     covariance, floor = sums.covariance, ROUNDING**2 * np.sum(mixing**2, axis=0)
     missing = np.maximum(floor - np.diag(covariance), 0.0)

@@ -51,7 +51,7 @@ from gloree.fitting._labels import (
     refine_labels,
     whiten_classes,
 )
-from gloree.fitting._output_weighing import with_output_weights
+from gloree.fitting._output_weighing import in_sizes_of_residuals, with_output_weights
 from gloree.fitting._outputs import OutputSummary, summarise_outputs
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._readout_choice import Choice, choose_readout, steps_are_few
@@ -242,7 +242,8 @@ class Regression:
         try:
             if not problem.settings.activation.is_monomial:
                 start = stages.run("lower terms", with_activation, problem, inputs, moments)
-            return self._descended(solver.name, start, inputs, moments, stages)
+            begin, seen = in_sizes_of_residuals(start, inputs)
+            return self._descended(solver.name, begin, seen, moments, stages)
         except KeyboardInterrupt:
             asked = start.model.activation == problem.settings.activation
             if problem.engine.checkpoint is not None or not asked:
