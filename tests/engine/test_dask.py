@@ -55,7 +55,7 @@ def mortal():
 
 @pytest.fixture(scope="module")
 def data():
-    X, Y, _, _ = datasets.make_rnn(1200, 8, 4, 2, 3, random_state=0)
+    X, Y, _, _ = datasets.make_rnn(600, 8, 4, 2, 3, random_state=0)
     return X, Y
 
 
@@ -232,10 +232,11 @@ class KillsItsWorker:
         return self.function(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 @pytest.mark.parametrize(
     "kind",
-    [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW), pytest.param(3, marks=SLOW)],
+    range(4),
     ids=["arrays", "batches", "shards", "delayed"],
 )
 def test_killed_workers_do_not_change_the_sums(kind, mortal, tmp_path, monkeypatch):
@@ -468,6 +469,7 @@ def explodes(batch):
     raise ExplosionError(3, 7, 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_futures_that_are_lost_for_good_are_named(mortal, items):
     futures = mortal.scatter(items[:2])
@@ -568,6 +570,7 @@ def test_a_partition_that_fails_is_named_by_a_pass_over_few_rows(client, items):
         get_engine(client).run(rounded, subset)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items, tmp_path):
     engine = get_engine(mortal)

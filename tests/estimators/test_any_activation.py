@@ -236,7 +236,7 @@ def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activation):
     truth, rng = network(activation, 13, d=6, q=4)
-    X, new = (rng.standard_normal((2000, 10, 6)) for _ in range(2))
+    X, new = (rng.standard_normal((1000, 10, 6)) for _ in range(2))
     labels, unseen = (truth.predict(x).argmax(axis=2) for x in (X, new))
     clf = SpectralRNNClassifier(3, activation=activation, random_state=0).fit(X, labels)
     assert clf.score(new, unseen) > 0.9

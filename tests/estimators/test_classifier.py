@@ -63,7 +63,7 @@ def classifier(n_hidden=4, **options):
 # ------------------------------------------------------------------------------------ what it finds
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_accuracy_comes_close_to_that_of_the_true_network(seed, bidirectional):
     X, labels, best, _ = simulate(seed, 1500, bidirectional=bidirectional)

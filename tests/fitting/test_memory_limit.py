@@ -15,7 +15,7 @@ from gloree import SpectralRNNRegressor, datasets
 from gloree.moments import MemoryLimitError
 
 TESTS = Path(__file__).parents[1]
-QUICK = ("map, threads", "iterable, threads")
+QUICK = ("map, threads",)
 
 
 def measure(cell, folder):

@@ -225,6 +225,7 @@ def pole_errors(system, u, noise):
     return poles, np.sqrt(variances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "seed"), [(5, 1043), (9, 1037), (10, 1038)])
 def test_poles_of_systems_with_a_weak_mode_are_within_their_standard_errors(order, seed):
     """One Hankel matrix of 120 lags and its descent end 10 (seed 1043) and 22 (1037) away."""

@@ -106,6 +106,7 @@ def fitted(seed, n_linear=2):
     return est, u, y
 
 
+@pytest.mark.slow
 def test_a_fit_that_ends_beside_its_least_squares_is_not_taken_for_a_wrong_model():
     """Fits end a fraction of a standard error away: residuals are tested at the least squares."""
     values = [fitted(seed)[0].report_.residuals.dynamics[0, 0] for seed in range(6)]
