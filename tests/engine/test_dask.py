@@ -34,6 +34,8 @@ bag = pytest.importorskip("dask.bag")
 regressor = partial(estimates.regressor, 2)
 N_PARTS = 6
 CLUSTER = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+# workers in this process, which all the same send everything to each other as bytes
+NEAR = {**CLUSTER, "processes": False, "protocol": "tcp://"}
 
 
 SLOW = pytest.mark.slow
@@ -41,7 +43,7 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def client():
-    with distributed.LocalCluster(**CLUSTER) as cluster, distributed.Client(cluster) as client:
+    with distributed.LocalCluster(**NEAR) as cluster, distributed.Client(cluster) as client:
         yield client
 
 
@@ -55,7 +57,7 @@ def mortal():
 
 @pytest.fixture(scope="module")
 def data():
-    X, Y, _, _ = datasets.make_rnn(600, 8, 4, 2, 3, random_state=0)
+    X, Y, _, _ = datasets.make_rnn(1200, 8, 4, 2, 3, random_state=0)
     return X, Y
 
 
@@ -613,7 +615,7 @@ def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, d
 
 
 def test_a_client_that_is_closed_is_named(data):
-    with distributed.LocalCluster(**CLUSTER) as cluster:
+    with distributed.LocalCluster(**NEAR) as cluster:
         closed = distributed.Client(cluster)
         closed.close()
         with pytest.raises(ValueError, match=r"^`engine`: the Dask client is closed"):
