@@ -451,7 +451,11 @@ PROBE = """
 
 def test_importing_and_fitting_load_nothing_optional_and_change_no_global_state():
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROBE)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", textwrap.dedent(PROBE)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "changed [] loaded []"

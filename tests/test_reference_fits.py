@@ -27,9 +27,31 @@ RECORD = read_record()
 SMALL_CHANGE = 100 * SAME_ROUNDING
 
 
+# One of every path runs with every change, the others among the slow tests.
+ALWAYS = (
+    "quadratic",
+    "not refined",
+    "direct path",
+    "lags",
+    "no recurrence",
+    "number of units",
+    "score moment",
+    "inputs with a mean",
+    "large segments",
+    "exploded sequence",
+    "rotation",
+    "cubic",
+    "parabola",
+    "two-way",
+    "labels",
+    "interrupted",
+    "iterable",
+)
+
+
 def with_marks(names):
     return [
-        pytest.param(name, marks=() if FITS[name].quick else pytest.mark.slow) for name in names
+        pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in names
     ]
 
 

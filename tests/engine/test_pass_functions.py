@@ -49,7 +49,7 @@ CASES = {
     "cross": ({"recurrence": "cross"}, (3000, 8, 5, 3, 3)),
     "score": ({"moment": "score", "recurrence": "score"}, (3000, 8, 5, 3, 3)),
     "full refinement": ({"refine": "full"}, (3000, 8, 5, 3, 3)),
-    "linear": ({"activation": "linear"}, (120, 50, 6, 2, 3)),
+    "linear": ({"activation": "linear"}, (13, 1000, 2, 1, 1)),
 }
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import IORNN, SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Activation, Custom, Polynomial, get_activation, relu, sigmoid, tanh
@@ -140,7 +141,7 @@ def test_every_kind_of_network_is_fitted_to_the_optimum(options, settings):
     assert est.report_.certificate.status.name == "CERTIFIED"
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))
 def test_units_of_two_directions_are_fitted_to_the_optimum(activation):
     rng = np.random.default_rng(5)
     truth = datasets.random_brnn(
@@ -154,6 +155,7 @@ def test_units_of_two_directions_are_fitted_to_the_optimum(activation):
     assert est.report_.directions.forward.tolist() == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_sequences_of_any_length_and_engines_give_the_same_fit():
     truth, rng = network("tanh", 7)
     X = [rng.standard_normal((rng.integers(1, 16), 5)) for _ in range(1500)]
@@ -180,7 +182,7 @@ def test_tensors_give_the_fit_of_arrays():
 
 
 @pytest.mark.parametrize("values", [(-1.0, 1.0), (-1.0, 0.0, 2.0)], ids=["binary", "three"])
-@pytest.mark.parametrize("activation", ["tanh", "quadratic"])
+@pytest.mark.parametrize("activation", first_of(["tanh", "quadratic"]))
 def test_inputs_of_few_values_reach_the_loss_of_the_truth(values, activation):
     rng = np.random.default_rng(11)
     X = rng.choice(values, size=(2000, 10, 6))
@@ -220,6 +222,7 @@ def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     np.testing.assert_allclose(est.model_.input_weights.sum(axis=1), 0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     rng = np.random.default_rng(15)
@@ -233,7 +236,7 @@ def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     assert "directions at random" in str(est.report_)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))
 def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activation):
     truth, rng = network(activation, 13, d=6, q=4)
     X, new = (rng.standard_normal((1000, 10, 6)) for _ in range(2))
@@ -244,7 +247,7 @@ def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activatio
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("activation", ["tanh", "quadratic"])
+@pytest.mark.parametrize("activation", first_of(["tanh", "quadratic"]))
 def test_labels_of_one_hot_columns_need_no_column_left_out(activation):
     rng = np.random.default_rng(14)
     X, new = (np.eye(5)[rng.integers(5, size=(1500, 10))] for _ in range(2))
@@ -333,6 +336,7 @@ def test_what_a_fit_with_any_activation_does_not_use_is_refused(options, message
         SpectralRNNRegressor(2, activation="tanh", **options).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_it_is_said_where_units_cannot_be_told_from_linear_ones():
     X, _, _ = simulated("tanh", n=1000)
     rng = np.random.default_rng(0)

@@ -159,6 +159,7 @@ def test_windows_longer_than_all_sequences_are_refused(simulated):
             regressor(lags=11, recurrence=recurrence).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_a_sequence_for_each_batch_gives_the_same_network(simulated):
     X, Y, _, _ = simulated
     one = regressor(batch_size=1).fit(X[:100], Y[:100])

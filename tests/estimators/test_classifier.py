@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from helpers.parts import PerPass
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -63,7 +64,7 @@ def classifier(n_hidden=4, **options):
 # ------------------------------------------------------------------------------------ what it finds
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
+@pytest.mark.parametrize("seed", first_of(range(3)))
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_accuracy_comes_close_to_that_of_the_true_network(seed, bidirectional):
     X, labels, best, _ = simulate(seed, 1500, bidirectional=bidirectional)

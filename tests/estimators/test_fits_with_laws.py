@@ -82,6 +82,7 @@ def test_one_long_record_is_cut_with_the_context_of_the_law():
     assert worst(fit.model_, truth) < 0.05
 
 
+@pytest.mark.slow
 def test_scores_serve_in_the_place_of_a_law():
     X, Y, truth = simulated(TANH)
     own = tuple(partial_score(TANH, X, m) for m in (1, 2))

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.estimates import regressor
+from helpers.marks import first_of
 from sklearn.linear_model import Ridge
 
 from gloree import (
@@ -287,7 +288,7 @@ def test_columns_of_polars_without_numbers_are_named():
 # ----------------------------------------------------------------------------- vectors and records
 
 
-@pytest.mark.parametrize("kind", ["float64", "Float64", "polars"])
+@pytest.mark.parametrize("kind", first_of(["Float64", "float64", "polars"]))
 def test_a_series_is_one_output_or_one_channel(kind):
     rng = np.random.default_rng(0)
     u = rng.standard_normal(400)

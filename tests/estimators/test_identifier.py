@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from scipy.signal import lfilter
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -262,7 +263,7 @@ def test_a_mode_near_the_unit_circle_does_not_become_unstable():
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
+@pytest.mark.parametrize("seed", first_of(range(3)))
 def test_models_of_noise_are_stable(seed):
     rng = np.random.default_rng(seed)
     u, y = rng.standard_normal((2, 600))

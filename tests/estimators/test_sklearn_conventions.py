@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers.estimates import regressor
+from helpers.marks import first_of
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import StackingRegressor, VotingRegressor
 from sklearn.linear_model import LinearRegression
@@ -82,6 +83,7 @@ def test_tags_say_what_the_estimators_take():
         assert not tags.input_tags.allow_nan and not tags.input_tags.sparse
 
 
+@pytest.mark.slow
 def test_ensembles_of_scikit_learn_take_our_regressors(record):
     X, y = record
     members = [("ours", linear()), ("theirs", LinearRegression())]
@@ -340,7 +342,7 @@ def test_a_client_of_dask_stays_through_cross_validation(data):
 # ----------------------------------------------------------------------------- records of one kind
 
 
-@pytest.mark.parametrize("n_hidden", [2, None])
+@pytest.mark.parametrize("n_hidden", first_of([2, None]))
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_one_record_is_enough_for_a_classifier(n_hidden, bidirectional):
     """Its last stretches are held out, where there are no other sequences to hold out."""

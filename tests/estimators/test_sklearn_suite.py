@@ -161,5 +161,6 @@ def test_refusals_of_small_data_say_so(results):
             assert any("too few" in text or "are needed" in text for text in causes), causes
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_by_itself_finds_the_same_again():
     checks.check_fit_idempotent("SystemIdentifier", SystemIdentifier(1, 1, max_seconds=60))

@@ -170,6 +170,7 @@ def few_sequences(seed):
     return data(network(seed, 3, 3, 2, norm=0.2), 60, 5, noise=1.0, seed=seed)
 
 
+@pytest.mark.slow
 def test_fits_end_within_noise_of_the_optimum():
     for seed in range(3):
         assert excess(seed) < 1

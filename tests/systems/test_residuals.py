@@ -117,6 +117,7 @@ def test_a_state_too_few_is_seen_in_the_residuals():
     assert fitted(0, n_linear=1)[0].report_.residuals.dynamics[0, 0] < 1e-6
 
 
+@pytest.mark.slow
 def test_intervals_of_an_estimator_start_where_its_predictions_do():
     est, u, y = fitted(0)
     known = est.uncertainty(u, y)

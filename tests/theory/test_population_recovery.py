@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import naive, recovery
 from helpers.generators import stable_chain, with_biases
+from helpers.marks import first_of
 from helpers.quadrature import grid
 
 from gloree import datasets
@@ -46,7 +47,7 @@ QUADRATURE = 1e-8
 # Sweeps whose errors are below this no longer shrink.
 ROUNDING = 1e-10
 
-SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))]
+SEEDS = first_of(range(20), 3)
 SIZES = [(20, 10, 10), (10, 10, 4), (20, 5, 5)]
 OVERCOMPLETE = [((4, 6, 8), 2), ((4, 6, 3), 3)]
 CASES = [(size, degree) for size in SIZES for degree in (2, 3)] + OVERCOMPLETE
