@@ -33,7 +33,14 @@ def with_examples(name):
     return any(">>> " in file.read_text(encoding="utf-8") for file in files if file.exists())
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if with_examples(name)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("._identifier") else ())
+        for name in MODULES
+        if with_examples(name)
+    ],
+)
 def test_examples_of_docstrings_run(name):
     result = doctest.testmod(load(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0

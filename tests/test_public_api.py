@@ -478,6 +478,7 @@ def test_importing_loads_what_is_needed():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_all_names_are_there_without_being_loaded_before():
     modules = [name.removeprefix("gloree.") for name in MODULES]
     probe = (

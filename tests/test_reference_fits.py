@@ -50,9 +50,7 @@ ALWAYS = (
 
 
 def with_marks(names):
-    return [
-        pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in names
-    ]
+    return [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in names]
 
 
 @cache

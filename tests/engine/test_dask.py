@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from engine_rounding import Rounded, rounded
 from helpers import estimates
+from helpers.marks import first_of
 from helpers.parts import Again, cut_in_parts, ragged_parts, write_npz
 from tqdm.auto import tqdm
 
@@ -122,6 +123,7 @@ def test_futures_give_the_bit_equal_model(client, items, in_parts):
     assert regressor().fit(futures).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_a_bag_gives_the_bit_equal_model(client, data, in_parts):
     pairs = bag.from_sequence(zip(*data, strict=True), npartitions=N_PARTS)
     assert regressor(engine=client).fit(pairs).model_ == in_parts
@@ -592,7 +594,9 @@ def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items,
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_hidden": None}, {"moment": "score"}, {"batch_size": 77}, {"recurrence": "cross"}],
+    first_of(
+        [{"moment": "score"}, {"n_hidden": None}, {"batch_size": 77}, {"recurrence": "cross"}]
+    ),
     ids=str,
 )
 def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
@@ -603,7 +607,7 @@ def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, pytest.param({"bidirectional": True}, marks=SLOW), {"refine": None}],
+    [{"refine": None}, *(pytest.param(o, marks=SLOW) for o in ({}, {"bidirectional": True}))],
     ids=str,
 )
 def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, data):
@@ -629,6 +633,7 @@ def test_shards_of_a_relative_path_are_found_by_workers_elsewhere(
     assert regressor(engine=client).fit(folder.name).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_a_single_future_is_one_partition(client, data):
     future = client.submit(tuple, data)
     expected = regressor(engine="serial").fit(sources.batches([tuple(data)])).model_

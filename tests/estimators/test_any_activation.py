@@ -104,7 +104,7 @@ def assert_optimum(est, X, Y, truth):
 
 
 @pytest.mark.parametrize(
-    "activation", [*NAMES, Polynomial((0.0, 1.0, 0.2, 0.0, 0.03)), ARCTAN, Arctan()],
+    "activation", first_of([*NAMES, Polynomial((0.0, 1.0, 0.2, 0.0, 0.03)), ARCTAN, Arctan()], 4),
     ids=lambda f: f if isinstance(f, str) else f.name,
 )  # fmt: skip
 def test_every_activation_is_fitted_to_the_optimum(activation):
@@ -121,15 +121,19 @@ def test_every_activation_is_fitted_to_the_optimum(activation):
 
 @pytest.mark.parametrize(
     "options, settings",
-    [
-        ({"lags": 2}, {"lags": 2}),
-        ({"direct": True}, {"direct": True}),
-        ({"q": 1, "n": 4000}, {}),
-        ({"k": 4, "d": 3, "q": 3}, {}),
-        ({"norm": 0.0}, {"recurrence": None}),
-        ({}, {"n_hidden": None}),
-        ({"n": 1, "n_steps": 15000}, {}),
-    ],
+    first_of(
+        [
+            ({"lags": 2}, {"lags": 2}),
+            ({"direct": True}, {"direct": True}),
+            ({"q": 1, "n": 4000}, {}),
+            ({"k": 4, "d": 3, "q": 3}, {}),
+            ({"norm": 0.0}, {"recurrence": None}),
+            ({}, {"n_hidden": None}),
+            pytest.param({"n": 1, "n_steps": 15000}, {}, marks=pytest.mark.slow),
+        ],
+        3,
+        several=True,
+    ),
     ids=["lags", "direct", "one output", "overcomplete", "no recurrence", "None", "one record"],
 )
 def test_every_kind_of_network_is_fitted_to_the_optimum(options, settings):
@@ -181,7 +185,9 @@ def test_tensors_give_the_fit_of_arrays():
             np.testing.assert_allclose(models[1].arrays()[name], values, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("values", [(-1.0, 1.0), (-1.0, 0.0, 2.0)], ids=["binary", "three"])
+@pytest.mark.parametrize(
+    "values", first_of([(-1.0, 1.0), (-1.0, 0.0, 2.0)]), ids=["binary", "three"]
+)
 @pytest.mark.parametrize("activation", first_of(["tanh", "quadratic"]))
 def test_inputs_of_few_values_reach_the_loss_of_the_truth(values, activation):
     rng = np.random.default_rng(11)
@@ -210,6 +216,7 @@ def test_one_hot_inputs_reach_the_loss_of_the_truth_or_say_that_they_may_not(see
     assert excess < 1e-3 if certified else excess < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     rng = np.random.default_rng(12)
@@ -236,6 +243,7 @@ def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     assert "directions at random" in str(est.report_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))
 def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activation):
     truth, rng = network(activation, 13, d=6, q=4)
@@ -247,7 +255,8 @@ def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activatio
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("activation", first_of(["tanh", "quadratic"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "quadratic"])
 def test_labels_of_one_hot_columns_need_no_column_left_out(activation):
     rng = np.random.default_rng(14)
     X, new = (np.eye(5)[rng.integers(5, size=(1500, 10))] for _ in range(2))

@@ -74,6 +74,7 @@ def test_inputs_with_a_mean_and_in_other_units_have_the_law_moved():
     assert worst(plain.model_, truth) < 0.05
 
 
+@pytest.mark.slow
 def test_one_long_record_is_cut_with_the_context_of_the_law():
     X = SWITCHING.sample(1, 12_000, random_state=0)[0]
     truth = datasets.random_rnn(4, 3, 3, recurrence_norm=0.1, random_state=0)

@@ -64,8 +64,8 @@ def saturation(n=4000, seed=0):
 
 @pytest.fixture(scope="module")
 def saturated():
-    u, y = saturation(1500)
-    return SystemIdentifier(3, 2, "tanh", max_seconds=SECONDS).fit(u, y)
+    u, y = saturation(1000)
+    return SystemIdentifier(3, 1, "tanh", max_seconds=SECONDS).fit(u, y)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_saturated_cascade_is_better_than_its_linear_model(saturated):
     # free run on fresh data: the held-out error and the optimism of having chosen by it
     assert found < 1.5 * report.refined_error
     assert saturated.score(u, y, skip=50) == pytest.approx(1 - found**2, abs=MEAN_OF_OUTPUTS)
-    assert saturated.model_.n_hidden == 5
+    assert saturated.model_.n_hidden == 4
     assert saturated.n_features_in_ == 1
 
 
@@ -163,7 +163,7 @@ def test_number_of_directions_is_chosen_by_held_out_data(system, expected, seed)
 
 def test_one_unit_sees_one_direction():
     u, y = parallel(1500, seed=2)
-    est = SystemIdentifier(n_linear=3, n_nonlinear=1, max_seconds=0.5).fit(u, y)
+    est = SystemIdentifier(n_linear=3, n_nonlinear=1, max_seconds=2).fit(u, y)
     assert est.report_.n_directions == 1
 
 
@@ -190,13 +190,14 @@ def test_of_a_linear_system_the_linear_model_is_kept(fitted_linear):
 
 
 def test_a_linear_fit_that_is_asked_for_has_no_units():
-    u, y = saturation(2000)
+    u, y = saturation(500)
     est = SystemIdentifier(n_linear=2, n_nonlinear=0, max_seconds=SECONDS).fit(u, y)
     assert est.model_ == est.linear_model_
     assert est.model_.n_hidden == 2
     assert not est.report_.nonlinear
 
 
+@pytest.mark.slow
 def test_units_and_scales_of_the_data_do_not_matter():
     u, y = saturation(600)
     options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
@@ -208,9 +209,10 @@ def test_units_and_scales_of_the_data_do_not_matter():
     )
 
 
+@pytest.mark.slow
 def test_several_records_are_one_system():
-    records = [saturation(n, seed=n) for n in (500, 300, 600)]
-    est = SystemIdentifier(3, 1, "tanh", max_seconds=2)
+    records = [saturation(n, seed=n) for n in (1500, 900, 1600)]
+    est = SystemIdentifier(3, 2, "tanh", max_seconds=SECONDS)
     est.fit([u for u, _ in records], [y for _, y in records])
     assert est.report_.sizes["records"] == 3
     assert est.report_.nonlinear
@@ -218,20 +220,23 @@ def test_several_records_are_one_system():
     assert relative_error(est.model_, u, y) < 0.5 * relative_error(est.linear_model_, u, y)
     outputs = est.predict([u for u, _ in records])
     assert isinstance(outputs, list)
-    assert [part.shape for part in outputs] == [(500,), (300,), (600,)]
+    assert [part.shape for part in outputs] == [(1500,), (900,), (1600,)]
     np.testing.assert_allclose(outputs[1], est.predict(records[1][0]), atol=ALGEBRA)
 
 
 def test_flat_records_with_lengths_are_lists_of_records():
-    records = [saturation(n, seed=n) for n in (900, 700)]
+    records = [saturation(n, seed=n) for n in (300, 200)]
     options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
     listed = SystemIdentifier(**options).fit([u for u, _ in records], [y for _, y in records])
     flat = SystemIdentifier(**options).fit(
         np.concatenate([u for u, _ in records]),
         np.concatenate([y for _, y in records]),
-        lengths=[900, 700],
+        lengths=[300, 200],
     )
     assert flat.report_.sizes["records"] == 2
+    outputs = listed.predict([u for u, _ in records])
+    assert [part.shape for part in outputs] == [(300,), (200,)]
+    np.testing.assert_allclose(outputs[1], listed.predict(records[1][0]), atol=ALGEBRA)
     assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=SAME_DATA)
 
 
@@ -292,6 +297,7 @@ def test_records_come_with_or_without_channels(u_flat, y_flat):
         assert est.score(u, form) == pytest.approx(est.score(u_given, y_given), abs=ALGEBRA)
 
 
+@pytest.mark.slow
 def test_integer_data_are_data():
     rng = np.random.default_rng(6)
     u = rng.integers(-50, 50, 800)
@@ -394,7 +400,7 @@ def test_report_prints_what_was_done(saturated):
     text = str(saturated.report_)
     for part in ("linear model", "refined", "moments alone", "singular value", "largest modulus"):
         assert part in text
-    assert "samples 1,500" in text
+    assert "samples 1,000" in text
     assert saturated.report_.seconds > 0
     assert len(saturated.report_.history) >= 1
 
@@ -651,7 +657,7 @@ def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
         assert est.score(records, first_order(records)) > 0.99
 
 
-@pytest.mark.parametrize("place", [0, 50])
+@pytest.mark.parametrize("place", first_of([50, 0]))
 def test_records_too_short_for_the_response_do_no_harm(place):
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(n) for n in [2] * place + [2000] + [2] * (50 - place)]

@@ -75,7 +75,11 @@ def read_back(est, path):
     ids=lambda options: "-".join(options) or "default",
 )
 def test_regressors_come_back_as_they_were(options, data, tmp_path):
-    X, Y = (each[:50] for each in data) if options.get("activation") == "linear" else data
+    X, Y = (
+        (each[:50].reshape(2, 250, -1) for each in data)
+        if options.get("activation") == "linear"
+        else data
+    )
     est = SpectralRNNRegressor(**{"n_hidden": 2, "random_state": 0, **options}).fit(X, Y)
     read = read_back(est, tmp_path / "fit.npz")
     assert read.model_ == est.model_

@@ -104,6 +104,7 @@ def test_pipelines_and_searches_take_our_estimators(data):
     assert search.fit(X, Y).best_params_ == {"n_hidden": 2}
 
 
+@pytest.mark.slow
 def test_areas_under_the_curve_of_two_classes_are_those_of_the_probabilities(data):
     X, Y = data
     X = X.reshape(-1, 4)
@@ -226,6 +227,7 @@ def test_small_pairs_of_units_do_not_overflow(data):
         SpectralRNNRegressor((np.int8(100), np.int8(100)), **options).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_small_numbers_are_parameters_of_an_identifier(record):
     X, y = record
     small = SystemIdentifier(
@@ -323,6 +325,7 @@ def test_other_engines_stay_in_a_pickle(engine, data):
     assert read.fit(X, Y).model_ == est.model_
 
 
+@pytest.mark.slow
 def test_a_client_of_dask_stays_through_cross_validation(data):
     distributed = pytest.importorskip("distributed")
     X, Y = data

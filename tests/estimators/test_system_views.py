@@ -86,7 +86,7 @@ def test_a_network_with_tanh_units_has_intervals():
     y = np.zeros(1000)
     for t in range(1, 1000):
         y[t] = 0.7 * y[t - 1] + np.tanh(2 * u[t - 1])
-    y += 0.1 * rng.standard_normal(1500)
+    y += 0.1 * rng.standard_normal(1000)
     est = SystemIdentifier(1, 1, "tanh", max_seconds=4).fit(u[:600], y[:600])
     found = est.prediction_intervals(u[600:], records=(u[:600], y[:600]))
     inside = (y[600:] >= found.lower[:, 0]) & (y[600:] <= found.upper[:, 0])

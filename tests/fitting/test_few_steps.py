@@ -94,6 +94,7 @@ def require_not_below_ridge(X, tags, X_new, new_tags, **options):
     return ours.sum() - theirs.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", first_of([None, "full"]))
 def test_a_tagger_of_few_sentences_is_not_below_ridge_regression(refine):
     data = features(100, 1)

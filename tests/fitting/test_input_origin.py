@@ -94,7 +94,8 @@ def test_networks_that_are_small_on_inputs_with_a_mean_are_found(kind, offset):
     assert errors and all(np.isfinite(values).all() for values in errors.values())
 
 
-@pytest.mark.parametrize("seed", first_of([3, 1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 3])
 def test_where_the_directions_of_such_units_are_missed_the_fit_says_so(seed, recwarn):
     for offset in (3.0, 30.0):
         X, Y, noise, est = on_large_means("cubic, two directions", seed, offset)
@@ -243,7 +244,7 @@ CHANGES = {
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.DirectionWarning")
-@pytest.mark.parametrize("options", LABELLINGS.values(), ids=LABELLINGS)
+@pytest.mark.parametrize("options", first_of(LABELLINGS.values()), ids=LABELLINGS)
 def test_probabilities_of_labels_do_not_depend_on_origin_and_units(options):
     X, Y, _, _ = datasets.make_rnn(300, 10, 4, 2, 3, random_state=1)
     noise = np.random.default_rng(0).standard_normal(Y.shape)
@@ -256,6 +257,7 @@ def test_probabilities_of_labels_do_not_depend_on_origin_and_units(options):
         np.testing.assert_allclose(found, plain, atol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_probabilities_on_windows_do_not_depend_on_units():
     # windows that reach before the start of a record hold zeros, which depend on the origin

@@ -176,6 +176,7 @@ def test_fits_end_within_noise_of_the_optimum():
         assert excess(seed) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 @pytest.mark.filterwarnings("ignore:the refinement ended after")
 def test_an_image_that_may_have_been_missed_is_said():

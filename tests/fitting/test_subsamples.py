@@ -61,6 +61,7 @@ def test_rows_end_with_the_data_and_are_not_spent_on_a_rotation(noise, n_outputs
     assert taken == ([8_000, 32_000, N_ROWS] if n_outputs > 1 else [FIRST_ROWS])
 
 
+@pytest.mark.slow
 def test_work_on_more_rows_is_limited(monkeypatch):
     X, Y, _, _ = simulate(100.0)
     # 1 + 2 (5 + 15) features of x and of the score

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from scipy.signal import lfilter
 
 from gloree import SystemIdentifier
@@ -110,7 +111,8 @@ def test_inputs_cannot_be_missing():
         quick().fit(u, y)
 
 
-@pytest.mark.parametrize("size", [pytest.param(20.0, marks=pytest.mark.slow), 1e4])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [20.0, 1e4])
 def test_spikes_do_no_harm_and_are_named(fitted, size):
     est, u, y = fitted
     bad = y.copy()
@@ -122,6 +124,7 @@ def test_spikes_do_no_harm_and_are_named(fitted, size):
     assert found.score(v, z, skip=50) == pytest.approx(est.score(v, z, skip=50), abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_drift_can_be_taken_out():
     u, y = plant(800)
     drift = np.linspace(0.0, 10.0 * y.std(), y.size)
@@ -136,6 +139,7 @@ def test_a_drift_can_be_taken_out():
         quick(detrend="quadratic").fit(u, y)
 
 
+@pytest.mark.slow
 def test_two_fits_with_time_to_spare_are_equal(fitted):
     est, u, y = fitted
     again = SystemIdentifier(1, 1, "tanh", max_seconds=2 * LONG, engine="serial").fit(u, y)
@@ -156,7 +160,7 @@ STAGES = (
 
 
 @pytest.mark.filterwarnings("ignore:.*interrupted:gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", first_of(STAGES[::-2] + STAGES[::2], 2))
 def test_an_interrupt_ends_a_fit_with_a_model(stage, monkeypatch):
     """Whatever the stage in which it comes, no other begins."""
     u, y = plant()
@@ -293,6 +297,7 @@ def test_a_response_that_ends_has_its_poles_at_zero(n_rows):
     assert np.abs(est.report_.poles).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_spikes_do_not_enter_the_tests_of_residuals():
     """Rows that the fit leaves out say nothing of what it missed."""
     rng = np.random.default_rng(0)

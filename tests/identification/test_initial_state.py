@@ -93,6 +93,7 @@ def test_without_a_prior_it_is_least_squares():
     assert_close(estimate_state(model, u, y, 20, prior=None), expected, STATES)
 
 
+@pytest.mark.slow
 def test_the_prior_helps_where_outputs_are_few_and_noisy():
     model = linear_network(4, seed=3)
     errors = {"auto": [], None: []}

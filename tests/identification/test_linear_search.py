@@ -105,6 +105,7 @@ def test_dead_times_without_noise_are_exact(delay):
     assert find_delays(records(u, y)).tolist() == [expected]
 
 
+@pytest.mark.slow
 def test_each_input_has_a_dead_time_of_its_own():
     rng = np.random.default_rng(1)
     u = rng.standard_normal((2000, 3))
@@ -114,6 +115,7 @@ def test_each_input_has_a_dead_time_of_its_own():
     assert find_delays(records(u, y)).tolist() == [0, 12, 60]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "noise"), first_of([(0, 0.02), (1, 0.3)], several=True))
 def test_a_slow_rise_is_no_dead_time(seed, noise):
     rng = np.random.default_rng(seed)
@@ -150,6 +152,7 @@ def test_of_a_system_without_noise_no_state_too_many_is_taken():
     assert found.fit.error < 1e-6
 
 
+@pytest.mark.slow
 def test_an_integrator_keeps_its_pole():
     rng = np.random.default_rng(12)
     u = rng.standard_normal(2000)
@@ -213,6 +216,7 @@ def test_a_fit_reports_its_dead_time_and_sees_delayed_inputs():
     assert est.report_.poles == pytest.approx([0.8], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", first_of([[5.0, -3.0], [0.0, 0.0]]))
 def test_a_linear_fit_goes_through_a_record_that_starts_anywhere(x):
     rng = np.random.default_rng(1)

@@ -107,6 +107,7 @@ def test_one_long_sequence_is_the_plain_loop_whatever_is_remembered(radius):
     assert_close(model.predict(X), naive.predictions(model, X), BLOCK_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_record_of_several_batches_is_carried_over_from_its_end():
     # integrators of integers: both chains have to be joined through all batches, exactly
     model = BRNN([[1.0]], [[1.0]], [[1.0]], [[1.0]], [[1.0], [1.0]], activation="linear")

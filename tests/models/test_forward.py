@@ -122,6 +122,7 @@ def test_blocks_equal_the_loop_whatever_is_remembered(name, radius):
         assert_close(h, naive.run(model, x).h, BLOCK_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_record_of_several_batches_is_carried_over():
     # an integrator remembers the first step for good: all batches have to be joined
     model = IORNN([[1.0]], [[1.0]], [[1.0]], activation="linear")

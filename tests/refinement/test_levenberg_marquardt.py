@@ -266,6 +266,7 @@ def in_pieces(problem):
     return start, layout, Source(source.data, batch_size=100, segment=20, before=40)
 
 
+@pytest.mark.slow
 def test_curvature_of_some_rows_ends_at_the_same_minimum(monkeypatch):
     """The gradient is of all rows, so that a sampled J^T J changes the way, not the end."""
     start, layout, source = in_pieces(problem_of(5 * ROWS))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import estimates
-from helpers.marks import first_of
 from helpers.parts import Again, PerPass, cut_in_parts, write_flat_npz, write_npy, write_npz
 
 import gloree.models._recursion as recursion_module
@@ -220,6 +219,7 @@ def system():
     return SystemIdentifier(1, 1, max_seconds=2, engine="serial").fit(u, y), u, y
 
 
+@pytest.mark.slow
 def test_records_in_sources_are_simulated_as_arrays(system):
     est, u, y = system
     records = [(part[0][:, None], part[1][:, None]) for part in parts(u, y)]
@@ -373,7 +373,8 @@ def squares(n_parts):
         yield x, x[..., :1] ** 2
 
 
-@pytest.mark.parametrize("method", first_of(["predict", "score"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["predict", "score"])
 def test_memory_is_that_of_a_few_parts(method):
     model = IORNN(np.ones((1, 20)) / 20, [[0.05]], [[1.0]])
     est = SpectralRNNRegressor(1, engine=Engine("threads", n_workers=2))

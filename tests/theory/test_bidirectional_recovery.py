@@ -211,6 +211,7 @@ def test_gauss_newton_of_a_single_direction_reaches_the_truth(split, seed):
     assert_recovered(result.model, truth, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", first_of(range(3)))
 def test_noise_free_data_give_all_weights_from_nothing(seed):
     """The whole method: no law of the inputs, no directions and no start are given."""
