@@ -43,7 +43,7 @@ REASONS: dict[str, str] = {}
 def copied(folder: Path) -> Path:
     """The library and its tests in a folder, where they can be changed."""
     for name in ("src", "tests", "docs", "benchmarks"):
-        ignored = shutil.ignore_patterns("__pycache__", "_build", "results", "images")
+        ignored = shutil.ignore_patterns("__pycache__", "_build", "images")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder

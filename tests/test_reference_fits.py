@@ -32,11 +32,9 @@ ALWAYS = (
     "quadratic",
     "not refined",
     "direct path",
-    "lags",
     "no recurrence",
     "number of units",
     "score moment",
-    "inputs with a mean",
     "large segments",
     "exploded sequence",
     "rotation",
@@ -45,7 +43,6 @@ ALWAYS = (
     "two-way",
     "labels",
     "interrupted",
-    "iterable",
 )
 
 

@@ -108,6 +108,7 @@ def test_shards_give_the_bit_equal_model(client, folder, in_parts):
     assert regressor(engine="dask").fit(folder).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_batches_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=client).fit(Again(items)).model_ == in_parts
 
@@ -116,6 +117,7 @@ def test_delayed_values_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=None).fit(delayed(items)).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_futures_give_the_bit_equal_model(client, items, in_parts):
     futures = client.scatter(items)
     assert regressor(engine=client).fit(futures).model_ == in_parts
@@ -129,6 +131,7 @@ def test_a_bag_gives_the_bit_equal_model(client, data, in_parts):
     assert regressor(engine=client).fit(pairs).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_rows_that_are_kept_in_memory_give_the_bit_equal_model(client, items, folder, monkeypatch):
     monkeypatch.setattr(_gauss_newton, "MOST_WEIGHTS", 0)
     expected = regressor().fit(folder).model_

@@ -55,7 +55,14 @@ CASES = {
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("options, shape", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    "options, shape",
+    [
+        pytest.param(*case, marks=pytest.mark.slow if name in ("linear", "cubic") else ())
+        for name, case in CASES.items()
+    ],
+    ids=CASES.keys(),
+)
 def test_every_pass_function_is_light(options, shape, monkeypatch):
     X, Y, _, _ = datasets.make_rnn(*shape, random_state=0)
     if options.get("activation") == "cubic":

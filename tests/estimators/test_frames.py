@@ -343,6 +343,7 @@ def containers(labels):
     yield "polars frame", polars.DataFrame({"tag": labels})
 
 
+@pytest.mark.slow
 def test_one_column_of_labels_may_come_in_any_container(data, labels):
     plain = classifier().fit(data[0], labels, lengths=LENGTHS)
     expected = plain.score(data[0], labels, lengths=LENGTHS)

@@ -64,8 +64,8 @@ def saturation(n=4000, seed=0):
 
 @pytest.fixture(scope="module")
 def saturated():
-    u, y = saturation(1000)
-    return SystemIdentifier(3, 1, "tanh", max_seconds=SECONDS).fit(u, y)
+    u, y = saturation(1500)
+    return SystemIdentifier(3, 2, "tanh", max_seconds=SECONDS).fit(u, y)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_saturated_cascade_is_better_than_its_linear_model(saturated):
     # free run on fresh data: the held-out error and the optimism of having chosen by it
     assert found < 1.5 * report.refined_error
     assert saturated.score(u, y, skip=50) == pytest.approx(1 - found**2, abs=MEAN_OF_OUTPUTS)
-    assert saturated.model_.n_hidden == 4
+    assert saturated.model_.n_hidden == 5
     assert saturated.n_features_in_ == 1
 
 
@@ -400,7 +400,7 @@ def test_report_prints_what_was_done(saturated):
     text = str(saturated.report_)
     for part in ("linear model", "refined", "moments alone", "singular value", "largest modulus"):
         assert part in text
-    assert "samples 1,000" in text
+    assert "samples 1,500" in text
     assert saturated.report_.seconds > 0
     assert len(saturated.report_.history) >= 1
 

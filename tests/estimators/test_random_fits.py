@@ -11,7 +11,7 @@ from helpers.random_fits import draw, fault
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier, datasets
 from gloree.diagnostics import TooFewSamplesError
 
-N_FITS = 16
+N_FITS = 10
 
 
 def test_random_fits_end_well():

@@ -53,7 +53,7 @@ def loss_of_centred(kind, seed):
 
 
 @pytest.mark.parametrize("columns", [slice(None), slice(1)], ids=["all columns", "one column"])
-@pytest.mark.parametrize("offset", first_of([30.0, 1e4, 3.0, 1e3], 2))
+@pytest.mark.parametrize("offset", first_of([1e4, 30.0, 3.0, 1e3]))
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_of_a_fit_does_not_depend_on_the_origin_of_the_inputs(kind, offset, columns):
     X, Y, _, est = system(kind, seed=1)

@@ -89,7 +89,8 @@ def test_an_unknown_number_of_units_is_sought_in_four_times_as_many_rows():
     assert sum(engine.rows_of("quarters")) == 4 * FIRST_ROWS
 
 
-@pytest.mark.parametrize("n_sequences", first_of([3000, 1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("n_sequences", [3000, 1])
 def test_batches_change_nothing_but_the_order_of_summation(n_sequences, monkeypatch):
     """Whatever begins on a part of the data begins on the same part."""
     monkeypatch.setattr(_gauss_newton, "FIRST_ROWS", 9_000)

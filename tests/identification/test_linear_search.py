@@ -205,6 +205,7 @@ def test_several_records_are_left_out_whole():
         assert (mine[5:] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_fit_reports_its_dead_time_and_sees_delayed_inputs():
     u = np.random.default_rng(0).standard_normal(2000)
     y = np.concatenate((np.zeros(25), lfilter([2.0], [1.0, -0.8], u)[:-25])) + 3.0

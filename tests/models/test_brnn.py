@@ -70,6 +70,7 @@ def test_any_activation_will_do(activation):
     assert_close(model.predict(X), naive.predictions(model, X), ALGEBRA_TOLERANCE)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=6),

@@ -151,6 +151,7 @@ def test_a_vector_of_one_output_is_a_column(data, tmp_path):
     np.testing.assert_array_equal(part.Y, flat(Y[..., :1]))
 
 
+@pytest.mark.slow
 def test_a_linear_network_from_parts_is_that_from_memory():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 200, 2))
@@ -339,7 +340,7 @@ def reused(items):
 @pytest.mark.parametrize(
     "engine, dtype",
     [
-        (Engine("serial"), np.float64),
+        pytest.param(Engine("serial"), np.float64, marks=pytest.mark.slow),
         (Engine("threads", n_workers=8), np.float64),
         pytest.param(Engine("threads", n_workers=2), np.float64, marks=pytest.mark.slow),
         pytest.param(Engine("threads", n_workers=4), np.float32, marks=pytest.mark.slow),
