@@ -2,7 +2,8 @@
 
 import os
 
-# more threads slow the tiny matrices of the tests down; before NumPy is loaded; workers of pytest-xdist and processes that tests start inherit it
+# more threads slow the tiny matrices of the tests down; before NumPy is loaded, for workers of
+# pytest-xdist and processes that tests start too
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 

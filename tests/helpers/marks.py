@@ -9,8 +9,11 @@ import pytest
 
 def first_of(cases: Iterable[object], n: int = 1, *, several: bool = False) -> list[object]:
     """The first `n` cases as they are, the others marked as slow; `several`: of many arguments."""
+
+    def slow(case):
+        if hasattr(case, "marks"):
+            return case
+        return pytest.param(*(case if several else (case,)), marks=pytest.mark.slow)
+
     cases = list(cases)
-    marked = [case for case in cases[n:] if hasattr(case, "marks")]
-    values = [case if several else (case,) for case in cases[n:] if case not in marked]
-    others = [pytest.param(*each, marks=pytest.mark.slow) for each in values]
-    return [*cases[:n], *others, *marked]
+    return [*cases[:n], *map(slow, cases[n:])]
