@@ -128,7 +128,7 @@ def test_a_finished_fit_takes_no_pass(data, whole, on_file):
     "options",
     [
         {"n_hidden": None},
-        {"activation": "cubic", "n_hidden": 2},
+        pytest.param({"activation": "cubic", "n_hidden": 2}, marks=pytest.mark.slow),
         pytest.param({"activation": "linear", "n_hidden": 2}, marks=pytest.mark.slow),
         {"bidirectional": True, "n_hidden": (1, 1)},
         {"lags": 2, "recurrence": None},

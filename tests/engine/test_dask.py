@@ -629,6 +629,7 @@ def test_a_client_that_is_closed_is_named(data):
             regressor(engine=closed).fit(*data)
 
 
+@pytest.mark.slow
 def test_shards_of_a_relative_path_are_found_by_workers_elsewhere(
     client, folder, in_parts, monkeypatch
 ):

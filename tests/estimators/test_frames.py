@@ -76,6 +76,7 @@ def test_a_frame_is_its_values_and_the_names_of_its_columns(frame, data, fitted)
     assert not hasattr(fitted, "feature_names_in_")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", first_of([pandas_frame, polars_frame]))
 def test_frames_in_lists_and_batches_are_those_of_flat_data(frame, data, fitted):
     cut = [slice(10 * i, 10 * i + 10) for i in range(200)]

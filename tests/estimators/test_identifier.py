@@ -657,6 +657,7 @@ def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
         assert est.score(records, first_order(records)) > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", first_of([50, 0]))
 def test_records_too_short_for_the_response_do_no_harm(place):
     rng = np.random.default_rng(0)

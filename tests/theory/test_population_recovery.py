@@ -239,7 +239,7 @@ def test_weighted_nodes_give_all_weights(degree):
 
 
 @pytest.mark.parametrize(("degree", "n_steps"), [(2, 3), (3, 2)])
-@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("n_outputs", first_of([1, 2]))
 def test_pseudo_observations_have_the_mean_of_the_preactivations(degree, n_steps, n_outputs):
     """E[p_t g] = E[(z_t - z^_t) g], U^ and b^ wrong, at first, interior and last steps."""
     chain = stable_chain(4, 2)
