@@ -177,11 +177,14 @@ def main() -> None:
         found = traced(root, packages)
         sample, n_all = drawn(root, packages, n, (arguments.seeds or 1) - 1)
         server = Server(root)
-        for mutant in tqdm(sample, desc="mutants"):
-            rows.append(judged(root, mutant, found, server))
-            if rows[-1]["outcome"] == "survived":
-                tqdm.write(f"survived: {rows[-1]['place']}: {rows[-1]['change']}")
-        server.end()
+        try:
+            for mutant in tqdm(sample, desc="mutants"):
+                rows.append(judged(root, mutant, found, server))
+                if rows[-1]["outcome"] == "survived":
+                    tqdm.write(f"survived: {rows[-1]['place']}: {rows[-1]['change']}")
+            server.end()
+        except KeyboardInterrupt:  # the order is that of the draw: what is done is a sample, too
+            tqdm.write("interrupted: what follows is of the mutants before")
     report(out, packages, rows, n_all)
     out.close()
 
