@@ -40,9 +40,7 @@ EQUAL, WAY = "the same values", "a share or a budget: another way to the same en
 REASONS = (
     ("score_functions/_tensors.py window_score", "order > 0", EQUAL),
     ("score_functions/_boundaries.py boundaries_of", "( 5, chain", EQUAL),
-    ("moments/_cross.py CrossMoment", "law: int = field(default= 1", "every caller gives it"),
     ("decomposition/_least_squares.py Problem.evaluate", "+= 1.00000001", WAY),
-    ("recurrence/_estimators.py FreeWeights", "direct: bool = True", "every caller gives it"),
     ("refinement/_curvature.py Strata.within", "wanted // 3", WAY),
     ("refinement/_curvature.py chunks", "-(+segments.n_rows", WAY),
     ("refinement/_efficient_scores.py EfficientScores.of", "(off** 3)", WAY),
