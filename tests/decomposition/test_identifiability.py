@@ -78,6 +78,7 @@ def test_tensors_with_other_decompositions_are_not_unique(kind, noise, seed):
     assert "status" in result.objection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", first_of(SMALL_NOISE))
 @pytest.mark.parametrize("kind", first_of(KINDS))
 def test_noise_does_not_make_them_acceptable(kind, noise):

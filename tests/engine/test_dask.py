@@ -113,6 +113,7 @@ def test_batches_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=client).fit(Again(items)).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_delayed_values_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=None).fit(delayed(items)).model_ == in_parts
 
@@ -143,6 +144,7 @@ def test_collections_need_no_cluster(items, in_parts):
         assert regressor().fit(sources.partitions(delayed(items))).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory):
     engine = DaskEngine("dask", client=client)
     for _ in range(2):
@@ -150,6 +152,7 @@ def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory
         assert len({id(block.data) for block in engine._blocks.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monkeypatch):
     labels, plain = [], Engine._sum
 
@@ -200,6 +203,7 @@ def test_sums_are_bit_equal_in_the_order_of_the_data(few, client, tmp_path, monk
         expected = found.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fetched, light", [(1, 0), (2, 2**20), (3, 0)])
 def test_several_waves_give_the_bit_equal_sums(fetched, light, client, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)

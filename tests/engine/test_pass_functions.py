@@ -73,6 +73,7 @@ def test_every_pass_function_is_light(options, shape, monkeypatch):
     check(sizes, X.shape[2], X.nbytes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize("options", first_of([{}, {"lags": 2}]), ids=["plain", "lags"])
 def test_pass_functions_of_bidirectional_fits_are_light(options, monkeypatch):

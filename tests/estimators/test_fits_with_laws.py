@@ -117,6 +117,7 @@ def test_cubic_units_take_tensors_of_order_two_along_directions():
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_labels_take_any_law():
     X, Y, _ = simulated(TANH)

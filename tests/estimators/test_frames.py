@@ -289,6 +289,7 @@ def test_columns_of_polars_without_numbers_are_named():
 # ----------------------------------------------------------------------------- vectors and records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", first_of(["Float64", "float64", "polars"]))
 def test_a_series_is_one_output_or_one_channel(kind):
     rng = np.random.default_rng(0)

@@ -224,6 +224,7 @@ def test_several_records_are_one_system():
     np.testing.assert_allclose(outputs[1], est.predict(records[1][0]), atol=ALGEBRA)
 
 
+@pytest.mark.slow
 def test_flat_records_with_lengths_are_lists_of_records():
     records = [saturation(n, seed=n) for n in (300, 200)]
     options = {"n_linear": 2, "n_nonlinear": 0, "max_seconds": SECONDS}
@@ -621,6 +622,7 @@ def test_a_drifting_output_is_pointed_out():
     assert radius(est) < 1.0
 
 
+@pytest.mark.slow
 def test_records_may_come_from_a_source(tmp_path):
     rng = np.random.default_rng(3)
     u = rng.standard_normal((4, 400, 1))
@@ -642,6 +644,7 @@ def first_order(records, pole=0.5):
     return [lfilter([0.0, 1.0], [1.0, -pole], u) for u in records]
 
 
+@pytest.mark.slow
 def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
     rng = np.random.default_rng(0)
     for n, options, message in (

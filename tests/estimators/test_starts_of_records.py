@@ -184,6 +184,7 @@ def test_each_output_counts_where_it_was_measured():
     assert est.score(u, y) == pytest.approx((one + two) / 2, abs=ALGEBRA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", first_of(["serial", "threads"]))
 def test_records_in_shards_start_and_go_on_alike(fitted, record, engine, tmp_path):
     rng = np.random.default_rng(5)

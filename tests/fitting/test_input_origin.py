@@ -83,6 +83,7 @@ def on_large_means(kind, seed, offset):
     return X, truth.predict(X) + noise, noise, est
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the decomposition of the first moment")
 @pytest.mark.parametrize("offset", first_of([30.0, 3.0, 100.0]))
 @pytest.mark.parametrize("kind", ["one direction", "two directions", "cubic"])

@@ -96,6 +96,7 @@ def test_truncation_of_a_larger_fit_starts_the_smaller_one():
     assert small.error < 1.5 * large.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", first_of([0, 2, 30, 1, 150], 3))
 def test_dead_times_without_noise_are_exact(delay):
     u = np.random.default_rng(0).standard_normal(3000)

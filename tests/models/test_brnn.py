@@ -239,6 +239,7 @@ def test_where_both_chains_run_away_the_forward_one_is_named():
     np.testing.assert_array_equal(np.isnan(states[1]), [[t >= 6, t <= 2] for t in range(9)])
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),

@@ -92,6 +92,7 @@ def test_the_drive_is_overwritten_only_if_allowed():
     np.testing.assert_array_equal(again, z)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=6),

@@ -168,6 +168,7 @@ def test_errors_name_the_argument(call, message, fitted):
     assert not plt.get_fignums(), "an empty figure is left behind"
 
 
+@pytest.mark.slow
 def test_missing_matplotlib_says_what_to_install():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

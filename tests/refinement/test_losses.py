@@ -174,6 +174,7 @@ def test_minimum_is_that_of_scipy(outliers, loss, name):
     assert np.abs(predictions - other).max() > 100 * SAME_PREDICTIONS  # losses tell them apart
 
 
+@pytest.mark.slow
 def test_minimum_of_squares_is_that_of_gauss_newton(outliers):
     start, layout, source, x, y = outliers
     ends = [

@@ -99,6 +99,7 @@ def test_threads_give_the_bit_equal_model(engine, data, in_batches, tmp_path):
     assert regressor(engine=engine).fit(tmp_path).model_ == in_batches
 
 
+@pytest.mark.slow
 def test_paths_are_given_as_text_or_as_a_source(data, in_batches, tmp_path):
     write_npz(tmp_path, cut_in_parts(*data))
     for source in (str(tmp_path), sources.shards(str(tmp_path)), sources.shards(tmp_path)):
@@ -125,6 +126,7 @@ def test_shards_of_single_precision(data, in_memory, tmp_path):
     assert agree(model, in_memory, SINGLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", first_of([np.float64, np.float32]))
 def test_memory_maps_are_arrays(dtype, data, in_memory, tmp_path):
     X, Y = (values.astype(dtype) for values in data)

@@ -222,6 +222,7 @@ def test_pseudo_observations_need_the_other_side_of_the_input_only():
         assert_close(actual, expected, QUADRATURE * contraction.condition)
 
 
+@pytest.mark.slow
 def test_coefficients_on_the_wrong_side_vanish_in_population():
     """E[p g^T] E[g g^T]^-1 = [U 0 | 0 0; 0 0 | 0 V] for g = (f(C x_{t-1}), f(C x_{t+1}), 1).
 

@@ -238,6 +238,7 @@ def test_weighted_nodes_give_all_weights(degree):
     assert_recovered(recovered, truth, names, 10 * QUADRATURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("degree", "n_steps"), [(2, 3), (3, 2)])
 @pytest.mark.parametrize("n_outputs", first_of([1, 2]))
 def test_pseudo_observations_have_the_mean_of_the_preactivations(degree, n_steps, n_outputs):
