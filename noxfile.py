@@ -1,4 +1,4 @@
-"""One-word tasks: ``nox -s test``, ``slow``, ``tensors``, ``lint``, ``docs``, ``bench``, and so on.
+"""One-word tasks: ``nox -s test``, ``slow``, ``lowest``, ``lint``, ``docs``, ``bench``, and so on.
 
 Each task makes its own environment, installs gloree with the extras it needs, and runs one thing.
 Words after ``--`` go to the program that the task runs: ``nox -s test -- -k stein``.
@@ -6,7 +6,6 @@ Words after ``--`` go to the program that the task runs: ``nox -s test -- -k ste
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
@@ -28,8 +27,8 @@ def test(session: nox.Session) -> None:
 def tensors(session: nox.Session) -> None:
     """Run the tests on PyTorch tensors."""
     session.install(".[test,test-torch]")
-    tests = ("tests/test_tensors.py", "tests/models/test_to_torch.py")
-    session.run("python", "-m", "pytest", *(session.posargs or tests))
+    tests = [p for p in sorted(ROOT.glob("tests/**/test_*.py")) if "torch" in p.read_text("utf-8")]
+    session.run("python", "-m", "pytest", *(session.posargs or map(str, tests)))
 
 
 @nox.session
@@ -39,14 +38,20 @@ def slow(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
 
 
-@nox.session
+@nox.session(python="3.10")
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest versions that pyproject.toml allows of what gloree needs."""
-    text = Path("pyproject.toml").read_text(encoding="utf-8")
-    needed = text.partition("\ndependencies = [")[2].partition("]")[0]
-    oldest = re.findall(r'"([\w-]+)>=([\d.]+)"', needed)
-    session.install(".[test]", *(f"{name}=={version}" for name, version in oldest))
+    """Run the tests with the lowest versions that `pyproject.toml` admits of what is needed."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    lowest = [each.replace(">=", "==") for each in project["dependencies"]]
+    session.install(".[test]", *lowest)
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Count the small faults that the tests of five packages notice; half an hour or more."""
+    session.install(".[test,mutations]")
+    session.run("python", "benchmarks/mutations.py", *session.posargs)
 
 
 @nox.session

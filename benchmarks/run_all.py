@@ -128,6 +128,7 @@ RUNS = (
     Run("bptt_smooth", "bptt", "--seeds 1 --lbfgs 3 --fits 3 --cap 15", "--smooth"),
     Run("tagging", "tagging", files=("corpus",)),
     Run("gpu", "gpu"),
+    Run("mutations", "mutations"),
 )
 
 

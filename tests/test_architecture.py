@@ -56,14 +56,18 @@ def test_no_package_imports_what_is_private_to_another(architecture, library):
     assert not architecture.private(library[1])
 
 
-def test_picture_is_that_of_the_code(architecture):
+@pytest.fixture(scope="module")
+def picture(architecture):
+    return architecture.svg()
+
+
+def test_picture_is_that_of_the_code(architecture, picture):
     committed = architecture.PICTURE.read_text(encoding="utf-8")
-    assert committed == architecture.svg(), "run: python docs/architecture.py"
+    assert committed == picture, "run: python docs/architecture.py"
 
 
-def test_picture_shows_every_package(architecture, library):
+def test_picture_shows_every_package(architecture, library, picture):
     packages = {architecture.package_of(module) for module in library[0]} - {"gloree"}
-    picture = architecture.svg()
     assert all(f">{name}</text>" in picture for name in packages)
 
 

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,21 @@ def load(name):
     return importlib.import_module(name)
 
 
-@pytest.mark.parametrize("name", MODULES)
+def with_examples(name):
+    """Whether a module's file holds an example; looking for one in its objects takes longer."""
+    place = Path(gloree.__path__[0], *name.split(".")[1:])
+    files = [place.with_suffix(".py"), place / "__init__.py"]
+    return any(">>> " in file.read_text(encoding="utf-8") for file in files if file.exists())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("._identifier") else ())
+        for name in MODULES
+        if with_examples(name)
+    ],
+)
 def test_examples_of_docstrings_run(name):
     result = doctest.testmod(load(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0

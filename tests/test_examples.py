@@ -42,6 +42,7 @@ def write_corpus(path, n_sentences, rng):
     return str(path)
 
 
+@pytest.mark.slow
 def test_pos_tagging_runs_on_a_corpus(tmp_path):
     rng = np.random.default_rng(0)
     sizes = {"train": 1500, "dev": 20, "test": 20}

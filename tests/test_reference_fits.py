@@ -27,10 +27,27 @@ RECORD = read_record()
 SMALL_CHANGE = 100 * SAME_ROUNDING
 
 
+# One of every path runs with every change, the others among the slow tests.
+ALWAYS = (
+    "quadratic",
+    "not refined",
+    "direct path",
+    "no recurrence",
+    "number of units",
+    "score moment",
+    "large segments",
+    "exploded sequence",
+    "rotation",
+    "cubic",
+    "parabola",
+    "two-way",
+    "labels",
+    "interrupted",
+)
+
+
 def with_marks(names):
-    return [
-        pytest.param(name, marks=() if FITS[name].quick else pytest.mark.slow) for name in names
-    ]
+    return [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in names]
 
 
 @cache

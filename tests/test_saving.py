@@ -15,7 +15,7 @@ import pytest
 
 import gloree
 from gloree import IORNN, datasets
-from gloree._storage import replaced_file
+from gloree._storage import replaced_file, write_plain
 from gloree.datasets import WordVectors
 from gloree.engine import Checkpoint
 from gloree.moments import CrossMoment, cross_moment_sums
@@ -155,6 +155,20 @@ def test_a_folder_that_is_not_there_is_named_by_the_path_that_was_given(tmp_path
     model = datasets.random_rnn(4, 3, 2, random_state=0)
     with pytest.raises(FileNotFoundError, match=r"nowhere/model\.npz'"):
         model.save(tmp_path / "nowhere" / "model.npz")
+
+
+def test_arrays_of_objects_are_refused(tmp_path):
+    """Whatever the version of NumPy, which would keep them as pickles."""
+    with (
+        pytest.raises(ValueError, match="array 'b' holds objects"),
+        replaced_file(tmp_path / "f") as f,
+    ):
+        write_plain(f, {"a": np.ones(2), "b": np.array([None, 1])})
+    assert list(tmp_path.iterdir()) == []
+    with replaced_file(tmp_path / "f.npz") as file:
+        write_plain(file, {"a": np.ones(2), "b": np.array("text")}, compressed=True)
+    with np.load(tmp_path / "f.npz") as archive:
+        assert sorted(archive.files) == ["a", "b"]
 
 
 def test_nothing_else_in_the_library_opens_files_to_write():

@@ -35,7 +35,7 @@ network = IORNN(
     output_weights=[[1.0], [2.0]],
     activation=["linear", Arctan()],
 )
-u, u_new = np.random.default_rng(0).standard_normal((2, 5000, 1))
+u, u_new = np.random.default_rng(0).standard_normal((2, 2000, 1))
 y = network.simulate(u, noise=0.02, random_state=1)
 y_new = network.predict(u_new)
 

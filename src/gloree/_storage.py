@@ -59,6 +59,14 @@ def save_arrays(
         np.savez(file, format=np.array(name), version=np.array(version), **arrays)
 
 
+def write_plain(file: BinaryIO, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Write arrays that need no pickle; ``allow_pickle`` is an array to `savez` of NumPy < 2.1."""
+    for name, values in arrays.items():
+        if np.asarray(values).dtype.hasobject:
+            raise ValueError(f"array {name!r} holds objects, which only a pickle could keep")
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+
 @contextmanager
 def reading(path: str | PathLike[str], what: str) -> Iterator[None]:
     """Turn whatever is wrong with the content of a file into a `FormatError` that names it."""

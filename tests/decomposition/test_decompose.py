@@ -271,6 +271,7 @@ def test_more_components_than_the_tensor_has_are_not_accepted():
     assert not decompose(tensor, 5, max_starts=6, random_state=0).accepted
 
 
+@pytest.mark.slow
 def test_ridge_shrinks_cancelling_components():
     tensor = planted(10, 10, 3, noise=0.2, seed=3)[0]
     plain = decompose(tensor, 10, ridge=None, max_starts=6, random_state=0)

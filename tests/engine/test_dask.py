@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from engine_rounding import Rounded, rounded
 from helpers import estimates
+from helpers.marks import first_of
 from helpers.parts import Again, cut_in_parts, ragged_parts, write_npz
 from tqdm.auto import tqdm
 
@@ -34,6 +35,8 @@ bag = pytest.importorskip("dask.bag")
 regressor = partial(estimates.regressor, 2)
 N_PARTS = 6
 CLUSTER = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+# workers in this process, which all the same send everything to each other as bytes
+NEAR = {**CLUSTER, "processes": False, "protocol": "tcp://"}
 
 
 SLOW = pytest.mark.slow
@@ -41,7 +44,7 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def client():
-    with distributed.LocalCluster(**CLUSTER) as cluster, distributed.Client(cluster) as client:
+    with distributed.LocalCluster(**NEAR) as cluster, distributed.Client(cluster) as client:
         yield client
 
 
@@ -105,14 +108,17 @@ def test_shards_give_the_bit_equal_model(client, folder, in_parts):
     assert regressor(engine="dask").fit(folder).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_batches_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=client).fit(Again(items)).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_delayed_values_give_the_bit_equal_model(client, items, in_parts):
     assert regressor(engine=None).fit(delayed(items)).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_futures_give_the_bit_equal_model(client, items, in_parts):
     futures = client.scatter(items)
     assert regressor(engine=client).fit(futures).model_ == in_parts
@@ -120,11 +126,13 @@ def test_futures_give_the_bit_equal_model(client, items, in_parts):
     assert regressor().fit(futures).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_a_bag_gives_the_bit_equal_model(client, data, in_parts):
     pairs = bag.from_sequence(zip(*data, strict=True), npartitions=N_PARTS)
     assert regressor(engine=client).fit(pairs).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_rows_that_are_kept_in_memory_give_the_bit_equal_model(client, items, folder, monkeypatch):
     monkeypatch.setattr(_gauss_newton, "MOST_WEIGHTS", 0)
     expected = regressor().fit(folder).model_
@@ -136,6 +144,7 @@ def test_collections_need_no_cluster(items, in_parts):
         assert regressor().fit(sources.partitions(delayed(items))).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory):
     engine = DaskEngine("dask", client=client)
     for _ in range(2):
@@ -143,6 +152,7 @@ def test_an_engine_lets_go_of_the_data_of_the_fit_before(client, data, in_memory
         assert len({id(block.data) for block in engine._blocks.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_dask(client, folder, in_parts, tmp_path, monkeypatch):
     labels, plain = [], Engine._sum
 
@@ -193,6 +203,7 @@ def test_sums_are_bit_equal_in_the_order_of_the_data(few, client, tmp_path, monk
         expected = found.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fetched, light", [(1, 0), (2, 2**20), (3, 0)])
 def test_several_waves_give_the_bit_equal_sums(fetched, light, client, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences_module, "GROUP_ROWS", 64)
@@ -232,10 +243,11 @@ class KillsItsWorker:
         return self.function(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 @pytest.mark.parametrize(
     "kind",
-    [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW), pytest.param(3, marks=SLOW)],
+    range(4),
     ids=["arrays", "batches", "shards", "delayed"],
 )
 def test_killed_workers_do_not_change_the_sums(kind, mortal, tmp_path, monkeypatch):
@@ -468,6 +480,7 @@ def explodes(batch):
     raise ExplosionError(3, 7, 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_futures_that_are_lost_for_good_are_named(mortal, items):
     futures = mortal.scatter(items[:2])
@@ -568,6 +581,7 @@ def test_a_partition_that_fails_is_named_by_a_pass_over_few_rows(client, items):
         get_engine(client).run(rounded, subset)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
 def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items, tmp_path):
     engine = get_engine(mortal)
@@ -587,7 +601,9 @@ def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items,
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_hidden": None}, {"moment": "score"}, {"batch_size": 77}, {"recurrence": "cross"}],
+    first_of(
+        [{"moment": "score"}, {"n_hidden": None}, {"batch_size": 77}, {"recurrence": "cross"}]
+    ),
     ids=str,
 )
 def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
@@ -598,7 +614,7 @@ def test_fits_of_arrays_equal_those_in_this_process(options, client, data):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, pytest.param({"bidirectional": True}, marks=SLOW), {"refine": None}],
+    [{"refine": None}, *(pytest.param(o, marks=SLOW) for o in ({}, {"bidirectional": True}))],
     ids=str,
 )
 def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, data):
@@ -610,13 +626,14 @@ def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, d
 
 
 def test_a_client_that_is_closed_is_named(data):
-    with distributed.LocalCluster(**CLUSTER) as cluster:
+    with distributed.LocalCluster(**NEAR) as cluster:
         closed = distributed.Client(cluster)
         closed.close()
         with pytest.raises(ValueError, match=r"^`engine`: the Dask client is closed"):
             regressor(engine=closed).fit(*data)
 
 
+@pytest.mark.slow
 def test_shards_of_a_relative_path_are_found_by_workers_elsewhere(
     client, folder, in_parts, monkeypatch
 ):
@@ -624,6 +641,7 @@ def test_shards_of_a_relative_path_are_found_by_workers_elsewhere(
     assert regressor(engine=client).fit(folder.name).model_ == in_parts
 
 
+@pytest.mark.slow
 def test_a_single_future_is_one_partition(client, data):
     future = client.submit(tuple, data)
     expected = regressor(engine="serial").fit(sources.batches([tuple(data)])).model_

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.engine import Engine
@@ -42,19 +43,26 @@ def two_ways(n_inputs):
 
 CASES = {
     "quadratic": ({}, (3000, 8, 6, 3, 3)),
-    "cubic": ({"activation": "cubic"}, (3000, 8, 5, 3, 3)),
+    "cubic": ({"activation": "cubic"}, (1200, 8, 5, 2, 2)),
     "units are counted": ({"n_hidden": None}, (3000, 8, 5, 3, 3)),
     "many inputs": ({}, (3000, 8, 60, 3, 3)),
     "lags": ({"lags": 3, "recurrence": None}, (3000, 8, 4, 2, 3)),
     "cross": ({"recurrence": "cross"}, (3000, 8, 5, 3, 3)),
     "score": ({"moment": "score", "recurrence": "score"}, (3000, 8, 5, 3, 3)),
     "full refinement": ({"refine": "full"}, (3000, 8, 5, 3, 3)),
-    "linear": ({"activation": "linear"}, (400, 50, 2, 2, 3)),
+    "linear": ({"activation": "linear"}, (13, 1000, 2, 1, 1)),
 }
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("options, shape", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    "options, shape",
+    [
+        pytest.param(*case, marks=pytest.mark.slow if name in ("linear", "cubic") else ())
+        for name, case in CASES.items()
+    ],
+    ids=CASES.keys(),
+)
 def test_every_pass_function_is_light(options, shape, monkeypatch):
     X, Y, _, _ = datasets.make_rnn(*shape, random_state=0)
     if options.get("activation") == "cubic":
@@ -65,8 +73,9 @@ def test_every_pass_function_is_light(options, shape, monkeypatch):
     check(sizes, X.shape[2], X.nbytes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("options", [{}, {"lags": 2}], ids=["plain", "lags"])
+@pytest.mark.parametrize("options", first_of([{}, {"lags": 2}]), ids=["plain", "lags"])
 def test_pass_functions_of_bidirectional_fits_are_light(options, monkeypatch):
     X, Y = two_ways(4)
     sizes = reports(monkeypatch)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import IORNN, SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Activation, Custom, Polynomial, get_activation, relu, sigmoid, tanh
@@ -103,7 +104,7 @@ def assert_optimum(est, X, Y, truth):
 
 
 @pytest.mark.parametrize(
-    "activation", [*NAMES, Polynomial((0.0, 1.0, 0.2, 0.0, 0.03)), ARCTAN, Arctan()],
+    "activation", first_of([*NAMES, Polynomial((0.0, 1.0, 0.2, 0.0, 0.03)), ARCTAN, Arctan()], 4),
     ids=lambda f: f if isinstance(f, str) else f.name,
 )  # fmt: skip
 def test_every_activation_is_fitted_to_the_optimum(activation):
@@ -120,15 +121,19 @@ def test_every_activation_is_fitted_to_the_optimum(activation):
 
 @pytest.mark.parametrize(
     "options, settings",
-    [
-        ({"lags": 2}, {"lags": 2}),
-        ({"direct": True}, {"direct": True}),
-        ({"q": 1, "n": 4000}, {}),
-        ({"k": 4, "d": 3, "q": 3}, {}),
-        ({"norm": 0.0}, {"recurrence": None}),
-        ({}, {"n_hidden": None}),
-        ({"n": 1, "n_steps": 15000}, {}),
-    ],
+    first_of(
+        [
+            ({"lags": 2}, {"lags": 2}),
+            ({"direct": True}, {"direct": True}),
+            ({"q": 1, "n": 4000}, {}),
+            ({"k": 4, "d": 3, "q": 3}, {}),
+            ({"norm": 0.0}, {"recurrence": None}),
+            ({}, {"n_hidden": None}),
+            pytest.param({"n": 1, "n_steps": 15000}, {}, marks=pytest.mark.slow),
+        ],
+        3,
+        several=True,
+    ),
     ids=["lags", "direct", "one output", "overcomplete", "no recurrence", "None", "one record"],
 )
 def test_every_kind_of_network_is_fitted_to_the_optimum(options, settings):
@@ -140,7 +145,7 @@ def test_every_kind_of_network_is_fitted_to_the_optimum(options, settings):
     assert est.report_.certificate.status.name == "CERTIFIED"
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))
 def test_units_of_two_directions_are_fitted_to_the_optimum(activation):
     rng = np.random.default_rng(5)
     truth = datasets.random_brnn(
@@ -154,6 +159,7 @@ def test_units_of_two_directions_are_fitted_to_the_optimum(activation):
     assert est.report_.directions.forward.tolist() == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_sequences_of_any_length_and_engines_give_the_same_fit():
     truth, rng = network("tanh", 7)
     X = [rng.standard_normal((rng.integers(1, 16), 5)) for _ in range(1500)]
@@ -179,8 +185,10 @@ def test_tensors_give_the_fit_of_arrays():
             np.testing.assert_allclose(models[1].arrays()[name], values, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("values", [(-1.0, 1.0), (-1.0, 0.0, 2.0)], ids=["binary", "three"])
-@pytest.mark.parametrize("activation", ["tanh", "quadratic"])
+@pytest.mark.parametrize(
+    "values", first_of([(-1.0, 1.0), (-1.0, 0.0, 2.0)]), ids=["binary", "three"]
+)
+@pytest.mark.parametrize("activation", first_of(["tanh", "quadratic"]))
 def test_inputs_of_few_values_reach_the_loss_of_the_truth(values, activation):
     rng = np.random.default_rng(11)
     X = rng.choice(values, size=(2000, 10, 6))
@@ -208,6 +216,7 @@ def test_one_hot_inputs_reach_the_loss_of_the_truth_or_say_that_they_may_not(see
     assert excess < 1e-3 if certified else excess < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     rng = np.random.default_rng(12)
@@ -220,6 +229,7 @@ def test_one_hot_columns_are_all_given_and_their_smallest_weights_returned():
     np.testing.assert_allclose(est.model_.input_weights.sum(axis=1), 0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     rng = np.random.default_rng(15)
@@ -233,10 +243,11 @@ def test_a_direct_path_of_one_hot_columns_leaves_nothing_to_decompose():
     assert "directions at random" in str(est.report_)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))
 def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activation):
     truth, rng = network(activation, 13, d=6, q=4)
-    X, new = (rng.standard_normal((2000, 10, 6)) for _ in range(2))
+    X, new = (rng.standard_normal((1000, 10, 6)) for _ in range(2))
     labels, unseen = (truth.predict(x).argmax(axis=2) for x in (X, new))
     clf = SpectralRNNClassifier(3, activation=activation, random_state=0).fit(X, labels)
     assert clf.score(new, unseen) > 0.9
@@ -244,6 +255,7 @@ def test_labels_are_found_nearly_as_well_as_by_the_network_behind_them(activatio
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "quadratic"])
 def test_labels_of_one_hot_columns_need_no_column_left_out(activation):
     rng = np.random.default_rng(14)
@@ -333,6 +345,7 @@ def test_what_a_fit_with_any_activation_does_not_use_is_refused(options, message
         SpectralRNNRegressor(2, activation="tanh", **options).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_it_is_said_where_units_cannot_be_told_from_linear_ones():
     X, _, _ = simulated("tanh", n=1000)
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.estimates import FEW_WEIGHTS, INPUT_WEIGHTS, NOISE, NOISE_TOLERANCE, regressor
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.chains import NonStationaryChainError
@@ -159,6 +160,7 @@ def test_windows_longer_than_all_sequences_are_refused(simulated):
             regressor(lags=11, recurrence=recurrence).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_a_sequence_for_each_batch_gives_the_same_network(simulated):
     X, Y, _, _ = simulated
     one = regressor(batch_size=1).fit(X[:100], Y[:100])
@@ -203,7 +205,7 @@ def test_nearly_collinear_inputs_are_fitted_with_a_warning(simulated):
     np.testing.assert_allclose(est.report_.refined_rmse, NOISE, rtol=NOISE_TOLERANCE)
 
 
-@pytest.mark.parametrize("n_sequences, n_steps", [(1000, 10), (4, 2500)])
+@pytest.mark.parametrize("n_sequences, n_steps", first_of([(1000, 10), (4, 2500)], several=True))
 def test_random_walks_are_fitted_or_refused_with_what_to_do(n_sequences, n_steps, simulated):
     _, _, truth, _ = simulated
     rng = np.random.default_rng(0)
@@ -256,6 +258,7 @@ def test_a_large_mean_of_the_outputs_does_not_hide_their_variance(simulated):
     np.testing.assert_allclose(est.predict(X) - 1e8, reference.predict(X), atol=EIGHT_DIGITS)
 
 
+@pytest.mark.slow
 def test_swapped_inputs_and_outputs_do_not_pass_for_a_good_fit(simulated):
     X, Y, _, _ = simulated
     with warnings.catch_warnings(record=True) as caught:

@@ -74,6 +74,7 @@ def test_inputs_with_a_mean_and_in_other_units_have_the_law_moved():
     assert worst(plain.model_, truth) < 0.05
 
 
+@pytest.mark.slow
 def test_one_long_record_is_cut_with_the_context_of_the_law():
     X = SWITCHING.sample(1, 12_000, random_state=0)[0]
     truth = datasets.random_rnn(4, 3, 3, recurrence_norm=0.1, random_state=0)
@@ -82,6 +83,7 @@ def test_one_long_record_is_cut_with_the_context_of_the_law():
     assert worst(fit.model_, truth) < 0.05
 
 
+@pytest.mark.slow
 def test_scores_serve_in_the_place_of_a_law():
     X, Y, truth = simulated(TANH)
     own = tuple(partial_score(TANH, X, m) for m in (1, 2))
@@ -115,6 +117,7 @@ def test_cubic_units_take_tensors_of_order_two_along_directions():
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_labels_take_any_law():
     X, Y, _ = simulated(TANH)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.estimates import regressor
+from helpers.marks import first_of
 from sklearn.linear_model import Ridge
 
 from gloree import (
@@ -75,7 +76,8 @@ def test_a_frame_is_its_values_and_the_names_of_its_columns(frame, data, fitted)
     assert not hasattr(fitted, "feature_names_in_")
 
 
-@frames
+@pytest.mark.slow
+@pytest.mark.parametrize("frame", first_of([pandas_frame, polars_frame]))
 def test_frames_in_lists_and_batches_are_those_of_flat_data(frame, data, fitted):
     cut = [slice(10 * i, 10 * i + 10) for i in range(200)]
     X = [frame(data[0][rows], INPUTS) for rows in cut]
@@ -287,7 +289,8 @@ def test_columns_of_polars_without_numbers_are_named():
 # ----------------------------------------------------------------------------- vectors and records
 
 
-@pytest.mark.parametrize("kind", ["float64", "Float64", "polars"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", first_of(["Float64", "float64", "polars"]))
 def test_a_series_is_one_output_or_one_channel(kind):
     rng = np.random.default_rng(0)
     u = rng.standard_normal(400)
@@ -342,6 +345,7 @@ def containers(labels):
     yield "polars frame", polars.DataFrame({"tag": labels})
 
 
+@pytest.mark.slow
 def test_one_column_of_labels_may_come_in_any_container(data, labels):
     plain = classifier().fit(data[0], labels, lengths=LENGTHS)
     expected = plain.score(data[0], labels, lengths=LENGTHS)

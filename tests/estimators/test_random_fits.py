@@ -11,9 +11,10 @@ from helpers.random_fits import draw, fault
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier, datasets
 from gloree.diagnostics import TooFewSamplesError
 
-N_FITS = 40
+N_FITS = 10
 
 
+@pytest.mark.slow
 def test_random_fits_end_well():
     """See `helpers.random_fits.fault`; thousands are among the statistical tests."""
     ends = [fault(seed) for seed in range(N_FITS)]

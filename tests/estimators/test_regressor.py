@@ -16,6 +16,7 @@ from helpers.estimates import (
     regressor,
     smallest_loss,
 )
+from helpers.marks import first_of
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -279,7 +280,7 @@ def test_the_number_of_units_is_found(seed):
     assert est.n_hidden is None
 
 
-@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 50, 600])
+@pytest.mark.parametrize("batch_size", first_of([600, 50, 1]))
 def test_the_number_of_units_is_found_whatever_the_batches(batch_size):
     X, Y, _, _ = datasets.make_rnn(1000, 10, 5, 2, 4, noise=NOISE, random_state=3)
     assert regressor(n_hidden=None, batch_size=batch_size).fit(X, Y).model_.n_hidden == 2
@@ -618,6 +619,7 @@ def test_sparse_matrices_are_refused_by_name():
 # ------------------------------------------------------------------------------- linear networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_steps", [10, 400])
 def test_a_linear_network_is_realised_up_to_a_similarity_of_its_states(n_steps):
     """Poles and predictions are determined, the states are not."""

@@ -67,7 +67,7 @@ def read_back(est, path):
         {"bidirectional": True},
         {"refine": GaussNewton(to_convergence=True), "random_state": np.int8(3), "direct": True},
         {"activation": Polynomial([0.5, 1.0, 0.3])},
-        {"activation": "linear", "n_hidden": 1},
+        pytest.param({"activation": "linear", "n_hidden": 1}, marks=pytest.mark.slow),
         {"lags": 2, "recurrence": None},
         {"n_hidden": (1, 1), "bidirectional": True},
         {"chain": GaussianVAR(0.5 * np.eye(4)[None], np.eye(4))},

@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers.estimates import regressor
+from helpers.marks import first_of
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import StackingRegressor, VotingRegressor
 from sklearn.linear_model import LinearRegression
@@ -82,6 +83,7 @@ def test_tags_say_what_the_estimators_take():
         assert not tags.input_tags.allow_nan and not tags.input_tags.sparse
 
 
+@pytest.mark.slow
 def test_ensembles_of_scikit_learn_take_our_regressors(record):
     X, y = record
     members = [("ours", linear()), ("theirs", LinearRegression())]
@@ -102,6 +104,7 @@ def test_pipelines_and_searches_take_our_estimators(data):
     assert search.fit(X, Y).best_params_ == {"n_hidden": 2}
 
 
+@pytest.mark.slow
 def test_areas_under_the_curve_of_two_classes_are_those_of_the_probabilities(data):
     X, Y = data
     X = X.reshape(-1, 4)
@@ -224,6 +227,7 @@ def test_small_pairs_of_units_do_not_overflow(data):
         SpectralRNNRegressor((np.int8(100), np.int8(100)), **options).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_small_numbers_are_parameters_of_an_identifier(record):
     X, y = record
     small = SystemIdentifier(
@@ -321,6 +325,7 @@ def test_other_engines_stay_in_a_pickle(engine, data):
     assert read.fit(X, Y).model_ == est.model_
 
 
+@pytest.mark.slow
 def test_a_client_of_dask_stays_through_cross_validation(data):
     distributed = pytest.importorskip("distributed")
     X, Y = data
@@ -340,7 +345,7 @@ def test_a_client_of_dask_stays_through_cross_validation(data):
 # ----------------------------------------------------------------------------- records of one kind
 
 
-@pytest.mark.parametrize("n_hidden", [2, None])
+@pytest.mark.parametrize("n_hidden", first_of([2, None]))
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_one_record_is_enough_for_a_classifier(n_hidden, bidirectional):
     """Its last stretches are held out, where there are no other sequences to hold out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.comparisons import assert_close
+from helpers.marks import first_of
 from helpers.naive import run_from
 from helpers.parts import write_npz
 
@@ -183,7 +184,8 @@ def test_each_output_counts_where_it_was_measured():
     assert est.score(u, y) == pytest.approx((one + two) / 2, abs=ALGEBRA)
 
 
-@pytest.mark.parametrize("engine", ["serial", "threads"])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", first_of(["serial", "threads"]))
 def test_records_in_shards_start_and_go_on_alike(fitted, record, engine, tmp_path):
     rng = np.random.default_rng(5)
     U = rng.standard_normal((6, 40, 2))

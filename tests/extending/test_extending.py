@@ -58,7 +58,12 @@ def test_the_part_is_one_class_of_few_lines(path):
     assert sum(node.end_lineno - node.lineno + 1 for node in classes) <= 45
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    # the first identifies a system twice
+    [pytest.param(p, marks=pytest.mark.slow if p.stem == "activation" else ()) for p in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_the_example_runs_and_shows_what_it_claims(path):
     assert "\nassert " in path.read_text(encoding="utf-8")
     runpy.run_path(str(path), run_name="__main__")

@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from sklearn.linear_model import Ridge
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets
@@ -93,7 +94,8 @@ def require_not_below_ridge(X, tags, X_new, new_tags, **options):
     return ours.sum() - theirs.sum()
 
 
-@pytest.mark.parametrize("refine", [None, "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("refine", first_of([None, "full"]))
 def test_a_tagger_of_few_sentences_is_not_below_ridge_regression(refine):
     data = features(100, 1)
     require_not_below_ridge(*data, refine=refine)

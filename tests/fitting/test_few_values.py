@@ -47,7 +47,7 @@ def simulated(X):
 @pytest.mark.parametrize(
     "options, general",
     [
-        ({}, True),
+        pytest.param({}, True, marks=pytest.mark.slow),
         ({"moment": "xreg"}, False),
         ({"n_hidden": None}, False),
         ({"refine": None}, False),

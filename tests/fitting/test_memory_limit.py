@@ -15,7 +15,6 @@ from gloree import SpectralRNNRegressor, datasets
 from gloree.moments import MemoryLimitError
 
 TESTS = Path(__file__).parents[1]
-QUICK = ("map, threads", "iterable, threads")
 
 
 def measure(cell, folder):
@@ -30,9 +29,8 @@ def measure(cell, folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured on Linux")
-@pytest.mark.parametrize(
-    "cell", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CELLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 def test_peak_memory_is_below_the_least_limit(cell, tmp_path):
     found = measure(cell, tmp_path)
     assert 0 < found["growth"] <= found["limit"]

@@ -170,11 +170,13 @@ def few_sequences(seed):
     return data(network(seed, 3, 3, 2, norm=0.2), 60, 5, noise=1.0, seed=seed)
 
 
+@pytest.mark.slow
 def test_fits_end_within_noise_of_the_optimum():
     for seed in range(3):
         assert excess(seed) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 @pytest.mark.filterwarnings("ignore:the refinement ended after")
 def test_an_image_that_may_have_been_missed_is_said():

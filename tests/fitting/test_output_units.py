@@ -84,6 +84,7 @@ def fitted(X, Y, weights="equal"):
     return est, [str(each.message) for each in caught if each.category is ScaleWarning]
 
 
+@pytest.mark.slow
 def test_outputs_in_unlike_units_are_named_and_the_remedy_works():
     for seed in range(2):
         X, Y = simulate(seed, UNITS)

@@ -97,6 +97,7 @@ def test_nothing_is_tested_where_there_is_no_optimum_or_no_noise():
     assert regressor(refine="full").fit(X, Y).report_.specification == {}
 
 
+@pytest.mark.slow
 def test_the_test_does_not_depend_on_units_or_batches():
     X, truth = system(5)
     Y = noisy(truth.predict(X), 5)

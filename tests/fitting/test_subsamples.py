@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.engines import Counted
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.diagnostics import AcceptanceWarning
@@ -50,7 +51,7 @@ def test_a_first_moment_that_is_not_accepted_is_taken_again_from_more_rows():
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize(("noise", "n_outputs"), [(100.0, 3), (0.1, 1)])
+@pytest.mark.parametrize(("noise", "n_outputs"), first_of([(0.1, 1), (100.0, 3)], several=True))
 def test_rows_end_with_the_data_and_are_not_spent_on_a_rotation(noise, n_outputs):
     """One output leaves quadratic units free to rotate, whatever the number of rows."""
     X, Y, _, _ = simulate(noise)
@@ -60,6 +61,7 @@ def test_rows_end_with_the_data_and_are_not_spent_on_a_rotation(noise, n_outputs
     assert taken == ([8_000, 32_000, N_ROWS] if n_outputs > 1 else [FIRST_ROWS])
 
 
+@pytest.mark.slow
 def test_work_on_more_rows_is_limited(monkeypatch):
     X, Y, _, _ = simulate(100.0)
     # 1 + 2 (5 + 15) features of x and of the score
@@ -87,6 +89,7 @@ def test_an_unknown_number_of_units_is_sought_in_four_times_as_many_rows():
     assert sum(engine.rows_of("quarters")) == 4 * FIRST_ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_sequences", [3000, 1])
 def test_batches_change_nothing_but_the_order_of_summation(n_sequences, monkeypatch):
     """Whatever begins on a part of the data begins on the same part."""

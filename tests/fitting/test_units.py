@@ -113,6 +113,7 @@ def test_without_a_refinement_the_components_are_judged():
     assert findings(X, Y, 3, refine=None)[1] == []
 
 
+@pytest.mark.slow
 def test_refined_units_that_pass_end_a_doubt_of_the_first_moment():
     """A moment of much noise, whose fit is as good as a descent from the truth."""
     for seed in (4, 6):
@@ -138,6 +139,7 @@ def test_a_decomposition_that_failed_stays_in_doubt():
     assert any("first moment is not reliable" in str(each.message) for each in found)
 
 
+@pytest.mark.slow
 def test_units_of_two_directions_are_judged():
     X, Y, _, _ = datasets.make_rnn(1500, 10, 5, 4, 4, bidirectional=True, random_state=1)
     Y = Y + 0.1 * Y.std() * np.random.default_rng(0).standard_normal(Y.shape)

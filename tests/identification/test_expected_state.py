@@ -61,6 +61,7 @@ def test_otherwise_inputs_moved_before_the_record_as_in_it(phi):
     assert_close(expected_state(model, u), state, ALGEBRA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phi, other", [(0.5, "equilibrium"), (0.97, "rest")])
 def test_the_expected_state_is_nearer_to_the_truth(phi, other):
     model, gains = network(), []

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from scipy.signal import lfilter
 
 from gloree import SystemIdentifier
@@ -40,7 +41,7 @@ def saturating(u, state=0.0):
     return y
 
 
-def plant(n=800, seed=0, noise=0.01):
+def plant(n=400, seed=0, noise=0.01):
     rng = np.random.default_rng(seed)
     u = rng.standard_normal(n)
     y = saturating(u)
@@ -57,6 +58,7 @@ def fitted():
     return quick().fit(u, y), u, y
 
 
+@pytest.mark.slow
 def test_records_that_start_anywhere_are_fitted_as_one_system():
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(n) for n in (500, 350, 400)]
@@ -83,7 +85,7 @@ def test_a_linear_record_may_start_at_any_state():
 def test_rows_without_an_output_do_not_count(fitted, form):
     est, u, y = fitted
     lost = np.zeros(u.size, dtype=bool)
-    lost[[3, 700]] = lost[400:460] = True
+    lost[[3, 350]] = lost[200:260] = True
     wrong = np.where(lost, 1e6, y)
     if form == "nan":
         found = quick().fit(u, np.where(lost, np.nan, y))
@@ -94,7 +96,7 @@ def test_rows_without_an_output_do_not_count(fitted, form):
     else:
         pd = pytest.importorskip("pandas")
         found = quick().fit(u, pd.Series(y, dtype="Float64").mask(lost))
-    assert any(note.startswith("62 of 800 rows lack an output") for note in found.report_.notes)
+    assert any(note.startswith("62 of 400 rows lack an output") for note in found.report_.notes)
     v, z = plant(seed=5)
     assert found.score(v, z, skip=50) > 0.99
     assert found.score(v, z, skip=50) == pytest.approx(est.score(v, z, skip=50), abs=0.005)
@@ -109,20 +111,22 @@ def test_inputs_cannot_be_missing():
         quick().fit(u, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20.0, 1e4])
 def test_spikes_do_no_harm_and_are_named(fitted, size):
     est, u, y = fitted
     bad = y.copy()
-    bad[[200, 500, 700]] += size * y.std()
-    with pytest.warns(OutlierWarning, match=r"row\(s\) 200, 500, 700") as caught:
+    bad[[100, 250, 350]] += size * y.std()
+    with pytest.warns(OutlierWarning, match=r"row\(s\) 100, 250, 350") as caught:
         found = quick().fit(u, bad)
     assert {warning.filename for warning in caught} == {__file__}
     v, z = plant(seed=5)
     assert found.score(v, z, skip=50) == pytest.approx(est.score(v, z, skip=50), abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_drift_can_be_taken_out():
-    u, y = plant()
+    u, y = plant(800)
     drift = np.linspace(0.0, 10.0 * y.std(), y.size)
     with pytest.warns(GloreeWarning, match="output 0 drifts .*detrend='linear'"):
         SystemIdentifier(1, 0).fit(u, y + drift)
@@ -135,6 +139,7 @@ def test_a_drift_can_be_taken_out():
         quick(detrend="quadratic").fit(u, y)
 
 
+@pytest.mark.slow
 def test_two_fits_with_time_to_spare_are_equal(fitted):
     est, u, y = fitted
     again = SystemIdentifier(1, 1, "tanh", max_seconds=2 * LONG, engine="serial").fit(u, y)
@@ -154,8 +159,17 @@ STAGES = (
 )
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts raise, also where the tests were begun without them, as in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.filterwarnings("ignore:.*interrupted:gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", first_of(STAGES[::-2] + STAGES[::2]))
 def test_an_interrupt_ends_a_fit_with_a_model(stage, monkeypatch):
     """Whatever the stage in which it comes, no other begins."""
     u, y = plant()
@@ -180,6 +194,7 @@ def test_an_interrupt_ends_a_fit_with_a_model(stage, monkeypatch):
     assert est.score(u, y) > 0.5
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_is_raised():
     budget = Budget(Engine("serial"), 100.0)
     with budget.listening():
@@ -292,6 +307,7 @@ def test_a_response_that_ends_has_its_poles_at_zero(n_rows):
     assert np.abs(est.report_.poles).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_spikes_do_not_enter_the_tests_of_residuals():
     """Rows that the fit leaves out say nothing of what it missed."""
     rng = np.random.default_rng(0)

@@ -93,6 +93,7 @@ def test_without_a_prior_it_is_least_squares():
     assert_close(estimate_state(model, u, y, 20, prior=None), expected, STATES)
 
 
+@pytest.mark.slow
 def test_the_prior_helps_where_outputs_are_few_and_noisy():
     model = linear_network(4, seed=3)
     errors = {"auto": [], None: []}
@@ -195,10 +196,10 @@ def test_the_prior_is_the_covariance_of_the_state_under_white_inputs(lags):
     expected = np.zeros((model.n_state, model.n_state))
     still = model.replace(hidden_bias=None)
     for column in range(2):
+        impulse = size * np.eye(2)[[column]]
+        state = np.zeros(model.n_state)
         for age in range(1, 800):
-            x = np.zeros((age, 2))
-            x[0, column] = size[column]
-            state = run_from(still, x, np.zeros(model.n_state))[1]
+            state = run_from(still, impulse if age == 1 else np.zeros((1, 2)), state)[1]
             expected += np.outer(state, state)
     # .95^800 of the response is left
     assert_close(L @ L.T, expected, 1e-10)

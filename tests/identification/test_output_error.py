@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.differences import central
+from helpers.marks import first_of
 from helpers.systems import linear_network, pole_distance
 from scipy.signal import lfilter
 
@@ -72,7 +73,7 @@ RINGS = {
 
 
 @pytest.mark.parametrize(("n_inputs", "n_outputs"), [(2, 2), (1, 3), (3, 1)])
-@pytest.mark.parametrize("name", RINGS)
+@pytest.mark.parametrize("name", first_of(RINGS, 3))
 def test_responses_without_noise_are_recovered(name, n_inputs, n_outputs):
     rng = np.random.default_rng(0)
     system = linear_network(RINGS[name], n_inputs, n_outputs, rng)
@@ -225,6 +226,7 @@ def pole_errors(system, u, noise):
     return poles, np.sqrt(variances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "seed"), [(5, 1043), (9, 1037), (10, 1038)])
 def test_poles_of_systems_with_a_weak_mode_are_within_their_standard_errors(order, seed):
     """One Hankel matrix of 120 lags and its descent end 10 (seed 1043) and 22 (1037) away."""

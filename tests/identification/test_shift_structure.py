@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.differences import central
+from helpers.marks import first_of
 from helpers.tensors import power
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.linalg import solve_discrete_lyapunov
@@ -173,7 +174,7 @@ def test_share_of_given_directions_is_that_of_a_plain_least_squares():
         assert share == pytest.approx(np.sum(fitted**2) / np.sum(T**2), abs=100 * SMALL_RIDGE)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", first_of(SYSTEMS, 2))
 def test_directions_are_recovered_exactly(name):
     branches = SYSTEMS[name]
     r = len(branches)
@@ -188,12 +189,14 @@ def test_directions_are_recovered_exactly(name):
     np.testing.assert_allclose(np.array(found[0].explained)[present], 1.0, atol=FITTED)
 
 
+@pytest.mark.slow
 def test_the_default_ridge_moves_directions_by_little():
     found = find_directions(population(SYSTEMS["two saturations"]), 2)
     match = cosines(found)[:, :2]
     assert np.sqrt(2 * (1 - match.max(axis=1))).max() < DEFAULT_RIDGE
 
 
+@pytest.mark.slow
 def test_squares_behind_one_filter_give_the_plane_of_their_directions():
     branches = [(TRUE[0], square, FILTERS[0]), (TRUE[1], square, FILTERS[0])]
     found = find_directions(population(branches), 2, ridge=NO_RIDGE)
@@ -202,6 +205,7 @@ def test_squares_behind_one_filter_give_the_plane_of_their_directions():
     np.testing.assert_allclose(outside, 0.0, atol=ANGLES)
 
 
+@pytest.mark.slow
 def test_more_directions_explain_more_and_come_in_the_order_of_their_gain():
     tensors = population(SYSTEMS["square and cube"])
     structure = ShiftStructure(tensors)

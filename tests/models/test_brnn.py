@@ -70,6 +70,7 @@ def test_any_activation_will_do(activation):
     assert_close(model.predict(X), naive.predictions(model, X), ALGEBRA_TOLERANCE)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=6),
@@ -107,6 +108,7 @@ def test_one_long_sequence_is_the_plain_loop_whatever_is_remembered(radius):
     assert_close(model.predict(X), naive.predictions(model, X), BLOCK_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_record_of_several_batches_is_carried_over_from_its_end():
     # integrators of integers: both chains have to be joined through all batches, exactly
     model = BRNN([[1.0]], [[1.0]], [[1.0]], [[1.0]], [[1.0], [1.0]], activation="linear")
@@ -237,6 +239,7 @@ def test_where_both_chains_run_away_the_forward_one_is_named():
     np.testing.assert_array_equal(np.isnan(states[1]), [[t >= 6, t <= 2] for t in range(9)])
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),

@@ -92,6 +92,7 @@ def test_the_drive_is_overwritten_only_if_allowed():
     np.testing.assert_array_equal(again, z)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=6),
@@ -122,6 +123,7 @@ def test_blocks_equal_the_loop_whatever_is_remembered(name, radius):
         assert_close(h, naive.run(model, x).h, BLOCK_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_record_of_several_batches_is_carried_over():
     # an integrator remembers the first step for good: all batches have to be joined
     model = IORNN([[1.0]], [[1.0]], [[1.0]], activation="linear")

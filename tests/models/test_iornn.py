@@ -298,6 +298,7 @@ def test_canonical_form_of_a_unit_without_inputs():
     )
 
 
+@pytest.mark.slow
 def test_importing_models_loads_no_optional_dependency():
     code = (
         "import sys, numpy as np; before = np.geterr(); state = np.random.get_state()[1].copy();"

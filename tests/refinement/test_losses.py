@@ -10,6 +10,7 @@ from helpers.batches import SERIAL, only_batch
 from helpers.differences import by_weights
 from helpers.engines import noted_explosions
 from helpers.generators import model_and_layout
+from helpers.marks import first_of
 from scipy.optimize import least_squares
 
 from gloree.engine import Source, split_after
@@ -159,7 +160,9 @@ def of_scipy(problem, loss):
     return found.cost, layout.move(start, found.x).predict(x)
 
 
-@pytest.mark.parametrize(("loss", "name"), [(Huber(), "huber"), (SquaredError(), "linear")])
+@pytest.mark.parametrize(
+    ("loss", "name"), first_of([(Huber(), "huber"), (SquaredError(), "linear")], several=True)
+)
 def test_minimum_is_that_of_scipy(outliers, loss, name):
     start, layout, source, x, _ = outliers
     end = LBFGS(penalty=0.0).minimise(loss, start, layout, SERIAL, source)
@@ -171,6 +174,7 @@ def test_minimum_is_that_of_scipy(outliers, loss, name):
     assert np.abs(predictions - other).max() > 100 * SAME_PREDICTIONS  # losses tell them apart
 
 
+@pytest.mark.slow
 def test_minimum_of_squares_is_that_of_gauss_newton(outliers):
     start, layout, source, x, y = outliers
     ends = [

@@ -7,6 +7,7 @@ import pytest
 from helpers.batches import SERIAL, gradient_of, hessian_of, only_batch
 from helpers.descents import gauss_newton
 from helpers.differences import central
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets, metrics
 from gloree.engine import Engine, Source
@@ -231,6 +232,7 @@ def test_minimum_is_that_with_the_matrix(case, monkeypatch):
     assert found.squares.sum() == pytest.approx(full.squares.sum(), rel=SAME_MINIMUM)
 
 
+@pytest.mark.slow
 def test_efficient_stop_is_within_a_fraction_of_the_statistical_error(monkeypatch):
     start, layout, source = problem(1, 1000)
     full = gauss_newton(start, layout, SERIAL, source, to_convergence=True)
@@ -244,7 +246,8 @@ def test_efficient_stop_is_within_a_fraction_of_the_statistical_error(monkeypatc
         standard_errors(found, layout, SERIAL, source)
 
 
-@pytest.mark.parametrize("most", [0, 10**6])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", first_of([10**6, 0]))
 def test_descent_that_begins_on_a_part_ends_as_well(most, monkeypatch):
     monkeypatch.setattr(descent, "MOST_WEIGHTS", most)
     start, layout, source = problem(2, 2000)
@@ -279,6 +282,7 @@ def test_engines_agree_to_the_last_bit(n_workers, monkeypatch):
 # -------------------------------------------------------------------------------- estimators
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.SpecificationWarning")  # by their level
 def test_fit_of_very_many_weights_is_as_good_as_one_with_the_matrix(monkeypatch):
     X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=5)
@@ -296,6 +300,7 @@ def test_fit_of_very_many_weights_is_as_good_as_one_with_the_matrix(monkeypatch)
         assert errors[1] < WITHIN * errors[0]
 
 
+@pytest.mark.slow
 def test_wild_segments_are_taken_in_with_very_many_weights(monkeypatch):
     X, Y, truth, _ = datasets.make_rnn(2000, 10, 40, 3, 4, random_state=6)
     noise = Y[:7] - truth.predict(X[:7])

@@ -36,6 +36,7 @@ from gloree.refinement._clusters import (
     row_cluster_sums,
     segment_cluster_sums,
 )
+from gloree.refinement._curvature import _along
 from gloree.refinement._standard_errors import inverse_root, joined, spread
 from gloree.sequences import as_sequences
 
@@ -610,3 +611,13 @@ def test_clusters_of_tensors_are_those_of_arrays(name):
         found, expected = work(moved.whole()), work(data.whole())
         for entry in fields(ClusterSums):
             close(getattr(found, entry.name), getattr(expected, entry.name))
+
+
+def test_columns_without_curvature_have_no_coefficients():
+    """A weight that nothing depends on, among those that others are regressed on."""
+    block = np.diag([4.0, 0.0, 1.0])
+    block[0, 2] = block[2, 0] = 1.0
+    rows = np.array([[2.0], [0.0], [3.0]])
+    found = _along(block, rows)
+    assert found[1, 0] == 0.0
+    np.testing.assert_allclose(block @ found, rows, atol=1e-12)

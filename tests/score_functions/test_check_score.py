@@ -1,5 +1,6 @@
 """check_score: its statistic against a naive computation, and its verdicts on known laws."""
 
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -17,6 +18,7 @@ from gloree.score_functions import (
     partial_score,
     stein_statistic,
 )
+from gloree.score_functions._verdict import FINE
 from gloree.sequences import as_sequences
 
 # Algebra: sums of a few thousand products of four numbers near 1, relative to their size.
@@ -98,6 +100,10 @@ def test_too_few_steps_are_undecided_and_say_how_many_would_do():
     assert result.status == "undecided"
     assert result.noise_floor > 0.3
     assert "steps would settle it" in result.verdict
+    # the noise floor falls with the root of the number of steps, which is rounded up to two digits
+    needed = int(re.search(r"about ([\d,]+) steps", result.verdict)[1].replace(",", ""))
+    then = result.noise_floor * np.sqrt(result.n_steps / needed)
+    assert 0.95 * FINE / 2 < then <= FINE / 2
 
 
 def test_defect_with_noise_taken_off_does_not_grow_in_small_samples():

@@ -256,6 +256,15 @@ def test_checks_take_functions_and_arrays():
         assert other.status == law.status == "fine"
 
 
+def test_of_two_steps_the_first_has_none_before_and_the_last_one():
+    """Sequences of two steps have one pair each, which is looked at from either side."""
+    X = np.random.default_rng(0).standard_normal((300, 2, 2))
+    white = X - X.mean(axis=(0, 1))
+    found = check_score(X, chain=-white)
+    assert found.neighbours is not None
+    assert found.neighbours.noise > 0
+
+
 def test_first_order_scores_alone_are_checked_by_cubes():
     X = drawn(TANH)
     right = check_score(X, chain=partial_score(TANH, X))

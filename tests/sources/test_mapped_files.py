@@ -40,6 +40,7 @@ def require_named(found):
             assert any(words in end for words in NAMED), (form, what, end)
 
 
+@pytest.mark.slow
 def test_files_that_are_harmed_during_a_fit_are_named(tmp_path):
     found = outcomes(tmp_path)
     assert {form for form, _, _ in found} == set(FORMS)

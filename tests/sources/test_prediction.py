@@ -219,6 +219,7 @@ def system():
     return SystemIdentifier(1, 1, max_seconds=2, engine="serial").fit(u, y), u, y
 
 
+@pytest.mark.slow
 def test_records_in_sources_are_simulated_as_arrays(system):
     est, u, y = system
     records = [(part[0][:, None], part[1][:, None]) for part in parts(u, y)]
@@ -372,6 +373,7 @@ def squares(n_parts):
         yield x, x[..., :1] ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["predict", "score"])
 def test_memory_is_that_of_a_few_parts(method):
     model = IORNN(np.ones((1, 20)) / 20, [[0.05]], [[1.0]])

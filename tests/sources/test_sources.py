@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers import estimates
+from helpers.marks import first_of
 from helpers.parts import (
     Again,
     PerPass,
@@ -78,7 +79,10 @@ def agree(mine, theirs, tolerance):
 
 @pytest.mark.parametrize(
     "write",
-    [write_npz, write_compressed, write_flat_npz, write_npy, write_flat_npy, write_both_kinds],
+    first_of(
+        [write_npz, write_compressed, write_flat_npz, write_npy, write_flat_npy, write_both_kinds],
+        3,
+    ),
 )
 def test_shards_of_every_kind_give_the_model_of_batches(write, data, in_batches, tmp_path):
     write(tmp_path, cut_in_parts(*data))
@@ -95,6 +99,7 @@ def test_threads_give_the_bit_equal_model(engine, data, in_batches, tmp_path):
     assert regressor(engine=engine).fit(tmp_path).model_ == in_batches
 
 
+@pytest.mark.slow
 def test_paths_are_given_as_text_or_as_a_source(data, in_batches, tmp_path):
     write_npz(tmp_path, cut_in_parts(*data))
     for source in (str(tmp_path), sources.shards(str(tmp_path)), sources.shards(tmp_path)):
@@ -121,7 +126,8 @@ def test_shards_of_single_precision(data, in_memory, tmp_path):
     assert agree(model, in_memory, SINGLE)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", first_of([np.float64, np.float32]))
 def test_memory_maps_are_arrays(dtype, data, in_memory, tmp_path):
     X, Y = (values.astype(dtype) for values in data)
     np.save(tmp_path / "X.npy", X)
@@ -147,17 +153,18 @@ def test_a_vector_of_one_output_is_a_column(data, tmp_path):
     np.testing.assert_array_equal(part.Y, flat(Y[..., :1]))
 
 
+@pytest.mark.slow
 def test_a_linear_network_from_parts_is_that_from_memory():
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((30, 200, 2))
-    state, y = np.zeros((30, 2)), np.empty((30, 200, 1))
+    x = rng.standard_normal((6, 200, 2))
+    state, y = np.zeros((6, 2)), np.empty((6, 200, 1))
     for t in range(200):
         state = 0.5 * state + x[:, t]
         y[:, t, 0] = state @ [1.0, 0.3]
     y += 0.1 * rng.standard_normal(y.shape)
     est = SpectralRNNRegressor(2, activation="linear", random_state=0, engine="serial")
     expected = est.fit(list(x), list(y)).model_
-    assert est.fit(sources.batches([(x[:7], y[:7]), (x[7:], y[7:])])).model_ == expected
+    assert est.fit(sources.batches([(x[:2], y[:2]), (x[2:], y[2:])])).model_ == expected
 
 
 # ---------------------------------------------------------------------------------- what is known
@@ -333,16 +340,20 @@ def reused(items):
 
 
 @pytest.mark.parametrize(
-    "engine",
-    [Engine("serial"), *(Engine("threads", n_workers=n) for n in (2, 4, 8))],
-    ids=lambda engine: f"{engine.name}-{engine.n_workers}",
+    "engine, dtype",
+    [
+        pytest.param(Engine("serial"), np.float64, marks=pytest.mark.slow),
+        (Engine("threads", n_workers=8), np.float64),
+        pytest.param(Engine("threads", n_workers=2), np.float64, marks=pytest.mark.slow),
+        pytest.param(Engine("threads", n_workers=4), np.float32, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: f"{value.name}-{value.n_workers}" if isinstance(value, Engine) else None,
 )
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_an_iterable_may_fill_the_same_buffers_again(engine, dtype, data):
     # a buffer is filled six times in each of some thirty passes
     items = cut_in_parts(*(values[:120].astype(dtype) for values in data))
     expected = regressor(batch_size=64).fit(Again(items)).model_
-    for _ in range(3):  # a race need not show the first time
+    for _ in range(2):  # a race need not show the first time
         found = regressor(engine=engine, batch_size=64).fit(PerPass(lambda _: reused(items))).model_
         assert same_model(found, expected)
 

@@ -382,6 +382,7 @@ def test_intervals_of_a_nonlinear_network_hold_measured_outputs_as_often_as_they
     assert abs(np.mean(shares) - 0.95) < 4 * error
 
 
+@pytest.mark.slow
 def test_shift_and_scales_of_a_polynomial_unit_are_no_unknowns(rng):
     model = mixed_network(rng, lags=1)
     u = rng.standard_normal((400, 2))

@@ -106,13 +106,18 @@ def fitted(seed, n_linear=2):
     return est, u, y
 
 
+@pytest.mark.slow
 def test_a_fit_that_ends_beside_its_least_squares_is_not_taken_for_a_wrong_model():
     """Fits end a fraction of a standard error away: residuals are tested at the least squares."""
     values = [fitted(seed)[0].report_.residuals.dynamics[0, 0] for seed in range(6)]
     assert sum(p < 0.05 for p in values) <= stats.binom.ppf(0.9999, 6, 0.05)
+
+
+def test_a_state_too_few_is_seen_in_the_residuals():
     assert fitted(0, n_linear=1)[0].report_.residuals.dynamics[0, 0] < 1e-6
 
 
+@pytest.mark.slow
 def test_intervals_of_an_estimator_start_where_its_predictions_do():
     est, u, y = fitted(0)
     known = est.uncertainty(u, y)

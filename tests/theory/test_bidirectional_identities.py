@@ -10,6 +10,7 @@ from math import factorial
 import numpy as np
 import pytest
 from helpers.generators import stable_chain
+from helpers.marks import first_of
 from helpers.quadrature import (
     ALGEBRA,
     CUBIC,
@@ -221,6 +222,7 @@ def test_pseudo_observations_need_the_other_side_of_the_input_only():
         assert_close(actual, expected, QUADRATURE * contraction.condition)
 
 
+@pytest.mark.slow
 def test_coefficients_on_the_wrong_side_vanish_in_population():
     """E[p g^T] E[g g^T]^-1 = [U 0 | 0 0; 0 0 | 0 V] for g = (f(C x_{t-1}), f(C x_{t+1}), 1).
 
@@ -360,7 +362,7 @@ def test_cross_sums_over_the_nodes_give_both_recurrences(name, split):
 # --------------------------------------------------------------------------- sums and their update
 
 
-@pytest.mark.parametrize("split", [(2, 1), (1, 2), (3, 0), (0, 3)])
+@pytest.mark.parametrize("split", first_of([(2, 1), (1, 2), (3, 0), (0, 3)], 2))
 def test_instrument_sums_over_the_nodes_are_the_moment_of_the_identity(split):
     """sum p g^T over weighted residuals is sum_t E[(z - z^) g^T], g = (h^_{t-1}; w^_{t+1}; 1)."""
     chain = stable_chain(110, 2)

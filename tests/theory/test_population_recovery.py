@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import naive, recovery
 from helpers.generators import stable_chain, with_biases
+from helpers.marks import first_of
 from helpers.quadrature import grid
 
 from gloree import datasets
@@ -46,7 +47,7 @@ QUADRATURE = 1e-8
 # Sweeps whose errors are below this no longer shrink.
 ROUNDING = 1e-10
 
-SEEDS = range(20)
+SEEDS = first_of(range(20), 2)
 SIZES = [(20, 10, 10), (10, 10, 4), (20, 5, 5)]
 OVERCOMPLETE = [((4, 6, 8), 2), ((4, 6, 3), 3)]
 CASES = [(size, degree) for size in SIZES for degree in (2, 3)] + OVERCOMPLETE
@@ -237,8 +238,9 @@ def test_weighted_nodes_give_all_weights(degree):
     assert_recovered(recovered, truth, names, 10 * QUADRATURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("degree", "n_steps"), [(2, 3), (3, 2)])
-@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("n_outputs", first_of([1, 2]))
 def test_pseudo_observations_have_the_mean_of_the_preactivations(degree, n_steps, n_outputs):
     """E[p_t g] = E[(z_t - z^_t) g], U^ and b^ wrong, at first, interior and last steps."""
     chain = stable_chain(4, 2)

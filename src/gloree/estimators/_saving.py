@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import gloree.diagnostics as diagnostics
 from gloree._archives import read_archive
-from gloree._storage import FormatError, reading, replaced_file
+from gloree._storage import FormatError, reading, replaced_file, write_plain
 from gloree._version import __version__
 from gloree.activations import Activation, from_spec
 from gloree.chains import GaussianVAR, LagMoments, VectorSums
@@ -180,7 +180,7 @@ def write_estimator(
     }
     text = np.array(json.dumps(description))
     with replaced_file(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **{DESCRIPTION: text}, **writer.arrays)
+        write_plain(file, {DESCRIPTION: text, **writer.arrays}, compressed=True)
 
 
 def read_estimator(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._archives import read_archive
-from gloree._storage import FormatError, reading, replaced_file
+from gloree._storage import FormatError, reading, replaced_file, write_plain
 from gloree.activations import Activation, from_spec
 from gloree.sequences import Array
 
@@ -36,7 +36,7 @@ def write_model(
     content = {name: values for name, values in arrays.items() if values is not None}
     text = np.array(json.dumps(description))
     with replaced_file(path) as file:
-        np.savez(file, allow_pickle=False, **{_DESCRIPTION: text}, **content)
+        write_plain(file, {_DESCRIPTION: text, **content})
 
 
 def read_model(

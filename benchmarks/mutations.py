@@ -1,0 +1,241 @@
+"""Which faults the tests would notice: mutants of five packages, and how many the tests kill.
+
+    python benchmarks/mutations.py --json mutations.json
+    python benchmarks/mutations.py --quick
+
+A mutant is the library with one small fault, made by cosmic-ray: another sign, comparison, number
+or truth value, a loop that is not run. Of all of these in `score_functions`, `moments`,
+`decomposition`, `recurrence` and `refinement`, a sample is drawn. On each, the tests are run that
+run the changed line: those of its package, of `tests/theory` and of `tests/properties`, and if it
+passes them, those of whole fits in `tests/fitting` and the fits on record. Slow tests are left out.
+A mutant is *killed* if a test fails or does not end.
+
+Acceptance: at least 90 % are killed. `REASONS` says of survivors why no test is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _common import Column, Output, option_parser
+from _mutants import SLACK, Mutant, function, mutants_of, mutated, statement
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("score_functions", "moments", "decomposition", "recurrence", "refinement")
+SHARED = ("tests/theory/", "tests/properties/")
+FITS = ("tests/fitting/", "tests/test_reference_fits.py")
+TARGET = 0.9
+
+EQUAL, WAY = "the same values", "a share or a budget: another way to the same end"
+REASONS = (
+    ("score_functions/_tensors.py window_score", "order > 0", EQUAL),
+    ("score_functions/_boundaries.py boundaries_of", "( 5, chain", EQUAL),
+    ("decomposition/_least_squares.py Problem.evaluate", "+= 1.00000001", WAY),
+    ("refinement/_curvature.py Strata.within", "wanted // 3", WAY),
+    ("refinement/_curvature.py chunks", "-(+segments.n_rows", WAY),
+    ("refinement/_efficient_scores.py EfficientScores.of", "(off** 3)", WAY),
+    ("refinement/_sensitivities.py hessian_sums", "reshape(- 2,", EQUAL),
+    ("refinement/_sensitivities.py segments_at_once", "3**19", WAY),
+)
+"""Why no test is missing for a survivor: where it is, a part of what it says, and the reason."""
+
+
+def copied(folder: Path) -> Path:
+    """The library and its tests in a folder, where they can be changed."""
+    for name in ("src", "tests", "docs", "benchmarks"):
+        ignored = shutil.ignore_patterns("__pycache__", "_build", "images")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+class Server:
+    """A process that runs tests; see `_mutants.py`."""
+
+    def __init__(self, root: Path) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks" / "_mutants.py"), str(root)]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": "", "MPLBACKEND": "Agg", **threads},
+        )
+
+    def send(self, **job: Any) -> None:
+        """Write a job."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, **job: Any) -> str:
+        """Write a job, and wait for the word on it."""
+        self.send(**job)
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> None:
+        """Wait for what is still to be done."""
+        self.process.communicate()
+
+
+def traced(root: Path, packages: tuple[str, ...]) -> dict[str, Any]:
+    """Tests of each line of the packages, and seconds of each test."""
+    server, into = Server(root), root / "lines.json"
+    folders = [*(f"tests/{name}/" for name in packages), *SHARED, *FITS]
+    server.send(folders=folders, packages=list(packages), into=str(into))
+    server.end()
+    found = json.loads(into.read_text(encoding="utf-8"))
+    if found["status"] != 0:
+        raise SystemExit("tests fail without a mutant")
+    return dict(found)
+
+
+def drawn(root: Path, packages: tuple[str, ...], n: int, seed: int) -> tuple[list[Mutant], int]:
+    """A sample of the mutants, without replacement, and how many there are."""
+    every = [
+        mutant
+        for package in packages
+        for path in sorted((root / "src" / "gloree" / package).glob("*.py"))
+        for mutant in mutants_of(path, path.relative_to(root).as_posix())
+    ]
+    random.Random(seed).shuffle(every)
+    sample: list[Mutant] = []
+    for mutant in every:
+        if len(sample) == n:
+            break
+        source = (root / mutant.path).read_text(encoding="utf-8")
+        if mutated(source, mutant) is not None:
+            sample.append(mutant)
+    return sample, len(every)
+
+
+def tests_of(root: Path, mutant: Mutant, found: dict[str, Any]) -> set[str]:
+    """Tests that run a mutant's line; those of the module for its top level."""
+    of_lines = found["lines"].get(str(root / mutant.path), {})
+    tree = ast.parse((root / mutant.path).read_text(encoding="utf-8"))
+    contexts = [of_lines.get(str(line), []) for line in statement(tree, mutant.line)]
+    names = {name for each in contexts for name in each}
+    if names == {""}:
+        names = {name for each in of_lines.values() for name in each}
+    return names - {""}
+
+
+def changed_line(source: str, other: str) -> str:
+    """What a mutant changes, `old -> new`, from the first line that differs."""
+    for old, new in zip(source.splitlines(), other.splitlines(), strict=False):
+        if old != new:
+            return f"{old.strip()} -> {new.strip()}"
+    return "lines are gone"
+
+
+def judged(root: Path, mutant: Mutant, found: dict[str, Any], server: Server) -> dict[str, Any]:
+    """Row of a mutant: where it is, what it changes, and what became of it."""
+    path = root / mutant.path
+    source = path.read_text(encoding="utf-8")
+    other = mutated(source, mutant)
+    assert other is not None
+    package, module = Path(mutant.path).parts[2:]
+    every, outcome = tests_of(root, mutant, found), "survived"
+    path.write_text(other, encoding="utf-8")
+    try:
+        for folders in ((f"tests/{package}/", *SHARED), FITS):
+            names = sorted((n for n in every if n.startswith(folders)), key=found["seconds"].get)
+            if names and outcome == "survived":
+                files = sorted({name.split("::")[0] for name in names})
+                seconds = SLACK + 5 * sum(found["seconds"][name] for name in names)
+                outcome = server.ask(files=files, names=names, seconds=seconds)
+                outcome += " by a fit" if folders == FITS and outcome != "survived" else ""
+    finally:
+        path.write_text(source, encoding="utf-8")
+    place = f"{package}/{module} {function(ast.parse(source), mutant.line)}"
+    change = changed_line(source, other)
+    why = "" if every else "no test of these runs the line"
+    new = change.partition(" -> ")[2]
+    why = next((reason for where, part, reason in REASONS if where == place and part in new), why)
+    return {
+        "place": place,
+        "package": package,
+        "change": change,
+        "operator": mutant.operator.removeprefix("core/"),
+        "tests": len(every),
+        "outcome": outcome,
+        "why": why,
+    }
+
+
+def main() -> None:
+    parser = option_parser(__doc__, seeds=1)
+    parser.add_argument("--mutants", type=int, default=250, metavar="N", help="how many are drawn")
+    parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES)
+    arguments = parser.parse_args()
+    out = Output(arguments)
+    packages = tuple(arguments.packages)
+    n = 8 if arguments.quick else arguments.mutants
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = copied(Path(folder).resolve())
+        found = traced(root, packages)
+        sample, n_all = drawn(root, packages, n, (arguments.seeds or 1) - 1)
+        server = Server(root)
+        try:
+            for mutant in tqdm(sample, desc="mutants"):
+                rows.append(judged(root, mutant, found, server))
+                if rows[-1]["outcome"] == "survived":
+                    tqdm.write(f"survived: {rows[-1]['place']}: {rows[-1]['change']}")
+            server.end()
+        except KeyboardInterrupt:  # the order is that of the draw: what is done is a sample, too
+            tqdm.write("interrupted: what follows is of the mutants before")
+    report(out, packages, rows, n_all)
+    out.close()
+
+
+def report(out: Output, packages: tuple[str, ...], rows: list[dict[str, Any]], n_all: int) -> None:
+    """Tables of packages and survivors, and whether enough are killed."""
+    table = []
+    for package in (*packages, "all"):
+        of_it = [row for row in rows if package in ("all", row["package"])]
+        survived = sum(row["outcome"] == "survived" for row in of_it)
+        by_fits = sum(row["outcome"].endswith("by a fit") for row in of_it)
+        killed = len(of_it) - survived
+        share = 100 * killed / max(1, len(of_it))
+        row = {"package": package, "n": len(of_it), "own": killed - by_fits, "fits": by_fits}
+        table.append({**row, "killed": killed, "share": share})
+    out.table(
+        "packages",
+        "Mutants that tests kill",
+        [
+            Column("package", "{package}"),
+            Column("mutants", "{n}"),
+            Column("by tests of the package", "{own}"),
+            Column("by fits", "{fits}"),
+            Column("share", "{share:.0f}", "%"),
+        ],
+        table,
+    )
+    survivors = [row for row in rows if row["outcome"] == "survived"]
+    out.table(
+        "survivors",
+        "Mutants that survive",
+        [Column("where", "{place}"), Column("change", "{change}"), Column("why", "{why}")],
+        [{key: row[key] for key in ("place", "change", "why")} for row in survivors],
+    )
+    share = table[-1]["killed"] / max(1, table[-1]["n"])
+    out.figure("all", n_all, "{value:,}", "mutants of the packages")
+    out.figure("share", 100 * share, "{value:.0f}", "share that is killed (%)")
+    out.target("enough", share >= TARGET, f"at least {100 * TARGET:.0f} % are killed")
+
+
+if __name__ == "__main__":
+    main()
