@@ -89,7 +89,7 @@ def test_without_a_prior_it_is_least_squares():
     J = np.stack(columns, axis=-1)
     weight = 1 / np.sqrt(np.mean(np.sum((J @ L) ** 2, axis=2), axis=0))
     A = (J * weight[:, None]).reshape(-1, 3)
-    expected = np.linalg.lstsq(A, ((y[:20] - zero) * weight).ravel())[0]
+    expected = np.linalg.lstsq(A, ((y[:20] - zero) * weight).ravel(), rcond=None)[0]
     assert_close(estimate_state(model, u, y, 20, prior=None), expected, STATES)
 
 

@@ -93,4 +93,4 @@ def _rest(model: Network, mean: Array) -> Array:
     chain, units = model.recursions[0], _linear_units(model)
     weights = chain.input_weights[units].reshape(units.size, model.lags, model.n_inputs).sum(axis=1)
     left = -chain.hidden_bias[units] - weights @ mean
-    return np.asarray(mean + np.linalg.lstsq(weights, left)[0])
+    return np.asarray(mean + np.linalg.lstsq(weights, left, rcond=None)[0])

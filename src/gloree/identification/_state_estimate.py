@@ -59,7 +59,9 @@ class RecordState:
         starts: list[Array] = [np.zeros(self.centre.shape[0])]
         linear = self.model.is_linear
         if not linear and self.centre.any():
-            starts.append(np.asarray(np.linalg.lstsq(self.factor, -self.centre)[0], np.float64))
+            starts.append(
+                np.asarray(np.linalg.lstsq(self.factor, -self.centre, rcond=None)[0], np.float64)
+            )
         ends = [self.descend(start, 1 if linear else GAUSS_NEWTON_STEPS) for start in starts]
         best = min(ends, key=lambda end: end[0])
         return np.asarray(self.centre + self.factor @ best[1])
