@@ -226,3 +226,8 @@ def test_scorers_that_are_right_are_let_through(data, fitted):
         get_scorer("r2")(one, X, Y[..., 0])
     with pytest.raises(ValueError, match=r"sequence_scorer\(make_scorer\(mean_pinball_loss"):
         make_scorer(mean_pinball_loss, alpha=0.3)(fitted, X, Y)
+
+
+def test_a_metric_in_the_place_of_a_scorer_says_what_to_write():
+    with pytest.raises(ValueError, match=r"make_scorer\(mean_squared_error\)"):
+        sequence_scorer(mean_squared_error)

@@ -577,7 +577,7 @@ def test_covariance_of_the_report_is_in_the_order_of_its_standard_errors(fitted)
     assert np.linalg.eigvalsh(correlation)[0] > -ALGEBRA
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 95, float("nan")])
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, float("nan"), "a", None])
 def test_levels_that_are_no_probability_are_refused(fitted, level):
     with pytest.raises(ValueError, match="`level`"):
         fitted.report_.intervals(level)

@@ -34,7 +34,7 @@ class Stage:
 class CertificateStatus(Enum):
     """How sure it is that a fit ended at the least-squares optimum."""
 
-    CERTIFIED = "the residuals do not depend on the past beyond chance"
+    CERTIFIED = "inputs, states and residuals of the last two steps explain none of the residuals"
     AGREED = "different starts end at the same squared error"
     UNCERTAIN = "no other start confirms it"
 
@@ -57,8 +57,10 @@ class Certificate:
 
     Notes
     -----
-    A test, not a proof: in small data an optimum a little above the best one may pass, and starts
-    agree on a wrong class of networks, too (`share` tells).
+    A test, not a proof. It looks at polynomials of x_t and the states h_{t-1}, and at x_{t-1} and
+    the residuals of the step before: what acts from longer ago, or in another way (a delay of five
+    steps, products of many inputs), it does not see, nor in small data an optimum a little above
+    the best one. Starts agree on a wrong class of networks, too (`share` tells).
     """
 
     status: CertificateStatus
@@ -256,7 +258,7 @@ class FitReport(Report):
         >>> bool((low < est.model_.output_weights).all())
         True
         """
-        if not 0.0 < level < 1.0:
+        if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
             raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
         from scipy import stats  # slow to import
 

@@ -37,6 +37,9 @@ from gloree.models import ClassOutput, Network
 from gloree.sequences import Sequences
 from gloree.sources import as_data
 
+FREE = ("engine", "verbose", "batch_size", "memory_limit", "random_state", "warm_start")
+"""Parameters that may change between two calls of `partial_fit`."""
+
 RARE = 0.5
 """Steps with a label that was not among the first rows, of as many as these are."""
 
@@ -46,6 +49,7 @@ class GoingOn(SpectralRNN):
 
     warm_start: bool
     _kept_rows: KeptRows | None = None
+    _first_parameters: dict[str, object] | None = None
 
     def _start(
         self, problem: FitProblem, n_outputs: int, checkpoint: str | Path | None
@@ -53,7 +57,7 @@ class GoingOn(SpectralRNN):
         """The problem of a fit, and the network it starts from; None for one that starts anew."""
         if not isinstance(self.warm_start, (bool, np.bool_)):
             raise TypeError(f"`warm_start` must be True or False, got {self.warm_start!r}")
-        self._kept_rows = None
+        self._kept_rows, self._first_parameters = None, None
         if not self.warm_start:
             return problem, None
         self._check_refined("`warm_start`=True", problem)
@@ -96,9 +100,25 @@ class GoingOn(SpectralRNN):
         problem = check_start(problem, self.model_, self.model_.n_outputs)
         order = self._law_order()
         self._kept_rows = keep_rows(problem, self.model_, labels=labels, order=order)
+        self._first_parameters = self.get_params(deep=False)
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that are others than those of the first call, where they are plain."""
+        for name, before in (self._first_parameters or {}).items():
+            now = getattr(self, name)
+            plain = all(isinstance(each, (str, int, float, type(None))) for each in (before, now))
+            if name not in FREE and before is not now and not (plain and before == now):
+                if not plain and np.array_equal(np.asarray(before), np.asarray(now)):
+                    continue
+                raise ValueError(
+                    f"`{name}` is {now!r:.60} and was {before!r:.60} in the first call of "
+                    f"`partial_fit`, which goes on with what that one chose: set it back, or fit "
+                    f"a clone"
+                )
 
     def _continue(self, problem: FitProblem, n_outputs: int) -> None:
         """Take in new rows; nothing changes if that fails."""
+        self._check_parameters()
         begin, report = time.perf_counter(), self.report_
         assert isinstance(report, FitReport)
         problem = check_start(problem, self.model_, n_outputs, "`partial_fit`")

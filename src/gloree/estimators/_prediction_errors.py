@@ -65,7 +65,7 @@ class PredictionErrors(SpectralRNN):
         True
         """
         check_is_fitted(self, "model_")
-        if not 0.0 < level < 1.0:
+        if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
             raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
         from scipy import stats  # slow to import
 

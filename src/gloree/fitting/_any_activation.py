@@ -190,7 +190,8 @@ def certified_search(
             continue
         search = replace(search, attempts=(*search.attempts, found))
         yield search
-        if found.lack.share < allowed:
+        if found.lack.share < allowed and search.best is found:
+            # one that ended above another has nothing to add on all data
             search = _finished(part, search, found, stages)
             yield search
             if search.finals[-1].is_enough:
@@ -271,7 +272,9 @@ def _finished(part: Part, search: Search, found: Attempt, stages: StageRunner) -
 
 
 def _out_of_images(part: Part, found: Attempt, descent: Descent, stages: StageRunner) -> Descent:
-    """The best of mirror images, where these may fit better."""
+    """The best of mirror images, where these may fit better; of no optimum they say nothing."""
+    if descent.solution.status not in SETTLED:
+        return descent
     if part.marks_first_steps and found.margin < CLEAR:
         return stages.run("mirror images", best_image, descent)
     if descent.has_mirrors and part.two_sided:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -38,7 +39,7 @@ def sequence_scorer(scoring: str | Scorer, *, skip: int = 0) -> SequenceScorer:
     Raises
     ------
     ValueError
-        If scikit-learn knows no such name, or `skip` is negative.
+        If scikit-learn knows no such name, `scoring` is a metric, or `skip` is negative.
 
     Examples
     --------
@@ -55,6 +56,14 @@ def sequence_scorer(scoring: str | Scorer, *, skip: int = 0) -> SequenceScorer:
         raise ValueError(f"`skip` must be an integer of at least 0, got {skip!r}")
     from sklearn.metrics import get_scorer  # slow to import
 
+    if not isinstance(scoring, str):
+        first = next(iter(inspect.signature(scoring).parameters), "")
+        if first in ("y_true", "labels_true"):
+            name = getattr(scoring, "__name__", repr(scoring))
+            raise ValueError(
+                f"`scoring` is a metric of (y_true, y_pred), {name}, and a scorer is wanted, of "
+                f"(estimator, X, y): give a name, or `sklearn.metrics.make_scorer({name})`"
+            )
     return SequenceScorer(get_scorer(scoring) if isinstance(scoring, str) else scoring, int(skip))
 
 

@@ -240,6 +240,18 @@ def test_what_partial_fit_cannot_go_on_with_is_refused_by_name(data, partial, fi
         copy(fitted[1]).partial_fit(X, labels)
 
 
+def test_parameters_that_are_others_than_in_the_first_call_are_refused_by_name(data):
+    X, Y, *_ = data
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    est = SpectralRNNRegressor(3, output_weights=weights, random_state=0)
+    est.partial_fit(X[:300], Y[:300]).set_params(output_weights=weights.copy(), batch_size=1000)
+    est.partial_fit(X[300:400], Y[300:400])
+    for name, value in (("output_weights", "equal"), ("moment", "score"), ("refine", "full")):
+        other = copy(est).set_params(**{name: value})
+        with pytest.raises(ValueError, match=f"`{name}` is .* in the first call of `partial_fit`"):
+            other.partial_fit(X[400:], Y[400:])
+
+
 def test_a_warm_start_ends_where_a_fit_from_moments_does(data):
     X, Y, *_ = data
     warm = SpectralRNNRegressor(3, random_state=0, warm_start=True).fit(X[:300], Y[:300])
