@@ -80,8 +80,8 @@ RUNS = (
     Run("specification", "specification", "--seeds 100"),
     Run("units", "units"),
     Run("going_on", "going_on"),
-    Run("smooth", "smooth", "--seeds 20 --jobs 2", "--parts cells"),
-    Run("smooth_small", "smooth", "--jobs 2", "--parts small"),
+    Run("smooth", "smooth", "--seeds 3 --jobs 2", "--parts cells"),
+    Run("smooth_small", "smooth", "--fits 300 --jobs 2", "--parts small"),
     Run("smooth_ends", "smooth", "--seeds 2", "--parts ends"),
     Run("smooth_adam", "smooth", "", "--parts adam"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
@@ -125,10 +125,8 @@ RUNS = (
         "--lr 0.01 0.03 0.1 --schedules cosine:4 cosine:30 --cap 8 --seeds 1 --cells 1 2",
         "--loss",
     ),
-    Run("bptt_smooth", "bptt", "--seeds 1 --lbfgs 3 --fits 3 --cap 15", "--smooth"),
     Run("tagging", "tagging", files=("corpus",)),
     Run("gpu", "gpu"),
-    Run("mutations", "mutations"),
 )
 
 

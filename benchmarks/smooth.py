@@ -539,6 +539,7 @@ def main() -> None:
     parser = option_parser(__doc__, seeds=3)
     parts = ("cells", "small", "ends", "adam")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
+    parser.add_argument("--fits", type=int, default=SMALL_FITS, help="of small data")
     parser.add_argument("--jobs", type=int, default=1, help="processes for cells and small data")
     arguments = parser.parse_args()
     versions = {} if torch is None else {"torch": torch.__version__}
@@ -554,7 +555,7 @@ def main() -> None:
         cells(out, n_seeds, chosen)
         wrong_models(out, n_seeds, arguments.quick)
     if "small" in arguments.parts:
-        small_data(out, 10 if arguments.quick else SMALL_FITS)
+        small_data(out, 10 if arguments.quick else arguments.fits)
     if "ends" in arguments.parts:
         ends(out, min(n_seeds, 2), last)
     if "adam" in arguments.parts:

@@ -69,16 +69,18 @@ class Residuals:
 
 def with_output_weights(descent: Descent) -> Descent:
     """Go on with outputs weighed by the covariance of their residuals, or by a metric as given."""
-    units, asked = descent.problem.units, descent.problem.settings.output_weights
-    assert units is not None
+    asked = descent.problem.settings.output_weights
     if not isinstance(asked, str):
         if asked.ndim == 1:
             return descent
         sizes = np.sqrt(np.diag(asked))
         return reweighed(descent, _root(asked / np.outer(sizes, sizes), 0.5))
     for _ in range(MOST_WEIGHINGS):
-        assert descent.problem.units is not None
-        covariance = _bounded(_sums(descent), descent.problem.units)
+        sums, units = _sums(descent), descent.problem.units
+        assert units is not None
+        if np.all(np.diag(sums.covariance) <= _floor(units)):
+            break  # without noise there is nothing to weigh by
+        covariance = _bounded(sums, units)
         if most_to_lose(covariance) < NOTHING:
             break
         descent = reweighed(descent, _root(covariance, -0.5))
@@ -108,11 +110,16 @@ def in_sizes_of_residuals(start: Start, inputs: InputSummary) -> tuple[Start, In
     return start, replace(inputs, source=source, inliers=inliers)
 
 
+def _floor(units: OutputUnits) -> Array:
+    """Variances of residuals, as passes see them, that are rounding."""
+    mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
+    return np.asarray(ROUNDING**2 * np.sum(mixing**2, axis=0))
+
+
 def _bounded(sums: ResidualSums, units: OutputUnits) -> Array:
     """Covariance of the residuals as passes see them, no less than rounding, shrunk."""
-    mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
-    covariance, floor = sums.covariance, ROUNDING**2 * np.sum(mixing**2, axis=0)
-    missing = np.maximum(floor - np.diag(covariance), 0.0)
+    covariance = sums.covariance
+    missing = np.maximum(_floor(units) - np.diag(covariance), 0.0)
     return shrunk_covariance(covariance + np.diag(missing), sums.n_rows)
 
 
