@@ -228,7 +228,7 @@ def test_what_partial_fit_cannot_go_on_with_is_refused_by_name(data, partial, fi
         regressor.partial_fit(X[..., :4], Y)
     with pytest.raises(ValueError, match="`Y` does not fit it"):
         regressor.partial_fit(X, Y[..., :3])
-    with pytest.raises(ValueError, match="`n_hidden` does not fit it"):
+    with pytest.raises(ValueError, match="`n_hidden` is 4 and was 3 in the first call"):
         copy(regressor).set_params(n_hidden=4).partial_fit(X, Y)
     with pytest.raises(ValueError, match="`classes` must be passed on the first call"):
         SpectralRNNClassifier(3).partial_fit(X, labels)

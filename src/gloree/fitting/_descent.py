@@ -137,8 +137,10 @@ def descend(start: Start, inputs: InputSummary, moments: Known) -> Descent:
         model, source = result.model, longer
     # lower terms are not what the moments were fitted with
     known = problem.settings.activation.is_monomial and problem.settings.loss.least_squares
-    mixed = problem.units is not None and problem.units.mixing is not None
-    before = result.start_rmse if known and not mixed else moments.rmse
+    before = result.start_rmse if known else moments.rmse
+    if known and problem.units is not None and problem.units.mixing is not None:
+        # sizes alone so far, see `in_sizes_of_residuals`
+        before = before / np.diag(problem.units.mixing)
     return Descent(problem, layout, source, result, before, findings)
 
 
