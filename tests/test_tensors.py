@@ -75,8 +75,9 @@ ROUNDING = 1e-10
 POLYNOMIAL = 1e-14
 # A defect is a difference of moments, small beside these.
 DEFECT = 1e-8
-# What is promised of a fit.
-FIT = 1e-8
+# What is promised of a fit: outputs are weighed by their residuals, so that rounding of these
+# comes back in the weights.
+FIT = 1e-7
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 N_INPUTS, N_HIDDEN, N_OUTPUTS = 3, 2, 3
