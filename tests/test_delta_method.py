@@ -100,3 +100,10 @@ def test_what_cannot_be_told_is_an_error(report):
         delta_method(lambda weights: 1.0, report, gradient=lambda weights: {"output_weights": 1.0})
     with pytest.raises(ValueError, match="not finite"), np.errstate(invalid="ignore"):
         delta_method(lambda weights: np.sqrt(-np.abs(weights["output_weights"]) - 1.0), report)
+
+
+def test_swapped_arguments_say_their_order():
+    with pytest.raises(
+        TypeError, match=r"`report` is of type builtin_function_or_method: .* after the function"
+    ):
+        delta_method(None, len)

@@ -197,3 +197,26 @@ def check_size(name: str, squares: Array, *, small: bool = True) -> None:
             f"`{name}` holds values so small (they vary by {sizes.min():.0e}) that powers of them "
             f"vanish: bring the {what} to a scale near 1"
         )
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of intervals that is no probability.
+
+    Parameters
+    ----------
+    level : float
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < `level` < 1.
+
+    Examples
+    --------
+    >>> from gloree.diagnostics import check_level
+    >>> check_level(0.95)
+    """
+    if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
+        raise ValueError(
+            f"`level` is {level!r:.100}, expected a number between 0 and 1, such as 0.95"
+        )

@@ -51,6 +51,8 @@ def delta_method(
     ------
     ValueError
         If the fit has no standard errors, or derivatives are not finite or of a wrong shape.
+    TypeError
+        If `report` is no report.
 
     Notes
     -----
@@ -75,6 +77,11 @@ def delta_method(
     >>> bool(abs(value - true) < 4 * error)
     True
     """
+    if not hasattr(report, "covariance"):
+        raise TypeError(
+            f"`report` is of type {type(report).__name__}: expected `report_` of a fit, after the "
+            f"function"
+        )
     if report.covariance is None or not report.weights:
         raise ValueError(
             "`report` has no covariance of the weights: fit with a refinement, and fewer than "

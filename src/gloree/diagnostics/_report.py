@@ -12,6 +12,7 @@ import numpy as np
 from gloree._brief import Brief
 from gloree._html import html_list, html_page, html_table
 from gloree.decomposition import Decomposition
+from gloree.diagnostics._checks import check_level
 from gloree.diagnostics._findings import Finding
 from gloree.diagnostics._specification import SpecificationTest
 from gloree.sequences import Array
@@ -34,7 +35,7 @@ class Stage:
 class CertificateStatus(Enum):
     """How sure it is that a fit ended at the least-squares optimum."""
 
-    CERTIFIED = "inputs, states and residuals of the last two steps explain none of the residuals"
+    CERTIFIED = "features of the last two steps explain none of the residuals beyond chance"
     AGREED = "different starts end at the same squared error"
     UNCERTAIN = "no other start confirms it"
 
@@ -258,8 +259,7 @@ class FitReport(Report):
         >>> bool((low < est.model_.output_weights).all())
         True
         """
-        if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
-            raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
+        check_level(level)
         from scipy import stats  # slow to import
 
         found = {}

@@ -44,6 +44,13 @@ RARE = 0.5
 """Steps with a label that was not among the first rows, of as many as these are."""
 
 
+def _alike(before: object, now: object) -> bool:
+    """Whether two values of a parameter, arrays among them, are the same."""
+    if before is now:
+        return True
+    return np.array_equal(np.asarray(before, dtype=object), np.asarray(now, dtype=object))
+
+
 class GoingOn(SpectralRNN):
     """Warm starts, and what two calls of `partial_fit` have in common."""
 
@@ -103,13 +110,10 @@ class GoingOn(SpectralRNN):
         self._first_parameters = self.get_params(deep=False)
 
     def _check_parameters(self) -> None:
-        """Refuse parameters that are others than those of the first call, where they are plain."""
+        """Refuse parameters that are others than those of the first call."""
         for name, before in (self._first_parameters or {}).items():
             now = getattr(self, name)
-            plain = all(isinstance(each, (str, int, float, type(None))) for each in (before, now))
-            if name not in FREE and before is not now and not (plain and before == now):
-                if not plain and np.array_equal(np.asarray(before), np.asarray(now)):
-                    continue
+            if name not in FREE and not _alike(before, now):
                 raise ValueError(
                     f"`{name}` is {now!r:.60} and was {before!r:.60} in the first call of "
                     f"`partial_fit`, which goes on with what that one chose: set it back, or fit "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from gloree.diagnostics import FitReport
+from gloree.diagnostics import FitReport, check_level
 from gloree.estimators._base import SpectralRNN
 from gloree.models import RowsWithErrors, WeightErrors
 from gloree.sequences import Array
@@ -65,8 +65,7 @@ class PredictionErrors(SpectralRNN):
         True
         """
         check_is_fitted(self, "model_")
-        if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
-            raise ValueError(f"`level` is {level!r:.100}, expected a number between 0 and 1")
+        check_level(level)
         from scipy import stats  # slow to import
 
         errors = self._weight_errors()

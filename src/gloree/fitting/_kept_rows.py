@@ -21,7 +21,7 @@ from gloree.fitting._given_units import (
     scale_of_columns,
 )
 from gloree.fitting._input_changes import SegmentMoments, change_of_inputs, moments_of_inputs
-from gloree.fitting._outputs import cut_data, plan_moment
+from gloree.fitting._outputs import cut_data, plan_moment, usual_variance
 from gloree.fitting._pipeline import faults_explained, same_data
 from gloree.fitting._problem import EQUAL, FitProblem
 from gloree.fitting._recurrence import units_of
@@ -40,11 +40,11 @@ from gloree.refinement import (
     go_on,
     in_other_units,
     on_uncentred_inputs,
+    residual_sums,
     sum_normal_equations,
     sums_of_report,
 )
 from gloree.sequences import Array, Batch
-from gloree.states import residual_rows
 
 CURVED = 1.0
 """Standard errors by which the parabola of the old rows may lead the weights astray, unwarned."""
@@ -99,23 +99,6 @@ class KeptRows(Brief):
         return replace(cut, centre=self.centre, scale=self.scale)
 
 
-@dataclass(frozen=True)
-class ResidualProducts(Sums):
-    """Sum of r r^T of the residuals, (n_outputs, n_outputs), and of the squared outputs."""
-
-    n_rows: float
-    products: Array
-    total: Array
-    squares: Array
-
-
-def residual_products(batch: Batch, model: Network) -> ResidualProducts:
-    """Map of the pass for the noise of the outputs."""
-    rows = batch.counted_rows
-    r, y = to_host(residual_rows(model, batch))[rows], to_host(batch.targets)[rows]
-    return ResidualProducts(float(len(rows)), r.T @ r, y.sum(axis=0), (y**2).sum(axis=0))
-
-
 def check_size(layout: Layout) -> None:
     """Refuse more weights than normal equations are formed of."""
     if layout.size > MOST_WEIGHTS:
@@ -143,8 +126,8 @@ def keep_rows(problem: FitProblem, model: Network, *, labels: bool, order: int) 
     source = replace(source, centre=centre, scale=scale)
     seen, precision = on_seen_inputs(source, model), None
     if not labels:
-        noise = run(partial(residual_products, model=seen), source, label="residuals")
-        precision = _precision(problem, noise)
+        noise = run(partial(residual_sums, model=seen), source, label="residuals").covariance
+        precision = _metric(problem, noise + FLOOR**2 * np.diag(usual_variance(problem)))
     kept = KeptRows(seen, _NONE, precision, centre, scale, mean, moments, law)
     given = (seen, problem.layout_of(seen), problem.engine, source, kept.likelihood)
     sums = sum_normal_equations(*given)
@@ -377,14 +360,6 @@ def _findings(step: Continuation) -> tuple[Finding, ...]:
             )
         )
     return tuple(found)
-
-
-def _precision(problem: FitProblem, noise: ResidualProducts) -> Array:
-    """Precision of the outputs, with a little of their variance added to that of the residuals."""
-    n = noise.n_rows
-    variance = np.maximum(noise.squares / n - (noise.total / n) ** 2, np.finfo(np.float64).tiny)
-    covariance = noise.products / n
-    return _metric(problem, covariance + np.diag(FLOOR**2 * variance))
 
 
 def _metric(problem: FitProblem, covariance: Array) -> Array:

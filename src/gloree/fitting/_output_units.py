@@ -73,6 +73,11 @@ class OutputUnits:
         return _with_outputs(model, self.seen)
 
 
+def with_mixed_outputs(model: Network, factor: Array) -> Network:
+    """Network whose outputs are those of another one times a matrix."""
+    return _with_outputs(model, lambda rows: rows @ factor)
+
+
 def _with_outputs(model: Network, change: Callable[[Array], Array]) -> Network:
     direct = model.direct_weights
     return model.replace(

@@ -18,7 +18,7 @@ import numpy as np
 from gloree.diagnostics import Finding, OutputWeighting, ScaleWarning
 from gloree.fitting._descent import Descent, Start, minimised
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._output_units import OutputUnits
+from gloree.fitting._output_units import OutputUnits, with_mixed_outputs
 from gloree.fitting._outputs import usual_variance
 from gloree.fitting._problem import BY_RESIDUALS
 from gloree.models import ExplosionError
@@ -104,7 +104,7 @@ def in_sizes_of_residuals(start: Start, inputs: InputSummary) -> tuple[Start, In
     assert units is not None
     factor = np.diag(1.0 / np.sqrt(np.diag(_bounded(sums, units))))
     mixed = units.mixed(factor)
-    model = OutputUnits(np.ones(units.n_outputs), factor).seen_model(start.model)
+    model = with_mixed_outputs(start.model, factor)
     source, inliers = (replace(each, encode=mixed) for each in (inputs.source, inputs.inliers))
     start = replace(start, problem=problem.in_units(mixed), model=model)
     return start, replace(inputs, source=source, inliers=inliers)
@@ -140,7 +140,7 @@ def reweighed(descent: Descent, factor: Array) -> Descent:
     assert problem.units is not None
     units = problem.units.mixed(factor)
     problem, source = problem.in_units(units), replace(descent.source, encode=units)
-    model = OutputUnits(np.ones(units.n_outputs), factor).seen_model(before.model)
+    model = with_mixed_outputs(before.model, factor)
     solver = problem.settings.refinement
     if isinstance(solver, GaussNewton):
         solver = solver.from_near()

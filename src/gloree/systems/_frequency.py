@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._brief import Brief
+from gloree.diagnostics import check_level
 from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences
 from gloree.systems._channels import Channels
 from gloree.systems._state_space import require_linear, unit_slopes
-from gloree.systems._uncertainty import Uncertainty, check_level
+from gloree.systems._uncertainty import Uncertainty
 
 Complex = NDArray[np.complex128]
 

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._brief import Brief
+from gloree.diagnostics import check_level
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
 from gloree.systems._noise import fit_noise
-from gloree.systems._uncertainty import AtRecords, check_level, not_at_least_squares
+from gloree.systems._uncertainty import AtRecords, not_at_least_squares
 
 N_LAGS = 25  # of the tests, where nobody chooses
 DETERMINED = 1e-6

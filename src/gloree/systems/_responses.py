@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._brief import Brief
+from gloree.diagnostics import check_level
 from gloree.models import IORNN
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
 from gloree.systems._frequency import require_same_model
 from gloree.systems._sensitivities import equilibrium, free_run, layout_of, windows_of
 from gloree.systems._state_space import require_linear
-from gloree.systems._uncertainty import Uncertainty, check_level
+from gloree.systems._uncertainty import Uncertainty
 
 SETTLING = 6.0  # time constants that a response is shown for, where nobody says how long
 LEAST_STEPS, MOST_STEPS = 20, 2000

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import linalg
 
 from gloree._brief import Brief
-from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError
+from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError, check_level
 from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences
@@ -92,12 +92,6 @@ class Uncertainty(Brief):
         from scipy import stats  # slow to import
 
         return float(stats.t.ppf(0.5 + level / 2, self.degrees_of_freedom))
-
-
-def check_level(level: float) -> None:
-    """Raise a ValueError unless 0 < level < 1."""
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"`level` is {level!r}, expected a number between 0 and 1, such as 0.95")
 
 
 @dataclass(frozen=True)
