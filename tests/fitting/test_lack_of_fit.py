@@ -45,7 +45,9 @@ def test_sums_are_those_of_a_regression_row_by_row():
                 x[t, i] * x[t, j] * x[t, m]
                 for i in range(5) for j in range(i, 5) for m in range(j, 5)
             ]  # fmt: skip
-            phi.append(np.concatenate([[1.0], z, second, third, x[t - 1], e[t - 1]]))
+            past = [x[t - lag] if lag <= t else np.zeros(5) for lag in range(1, 7)]
+            past = [np.append(v, np.sum(v**2)) for v in past]
+            phi.append(np.concatenate([[1.0], z, second, third, *past, e[t - 1]]))
             r.append(e[t])
     phi, r = np.array(phi), np.array(r)
     assert_close(sums.gram, phi.T @ phi, ALGEBRA)

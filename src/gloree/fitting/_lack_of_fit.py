@@ -2,9 +2,10 @@ r"""Does the residual still depend on the past? The certificate of a fit.
 
 At the optimum of the right network the residual is noise: no function of what came before explains
 any of it. Features are monomials up to degree two in x_t and h_{t-1}, up to three in six directions
-of x_t, and x_{t-1} and r_{t-1} linearly. With phi the features, whitened by their Gram matrix over
-all rows, and z_k the sum of phi r^T over block k of the rows (some hundred steps each, dealt out to
-K blocks), what features explain with chance left out is a U-statistic,
+of x_t, linearly x_{t-1}, ..., x_{t-6}, which a missing unit may see, and r_{t-1}, and the squared
+norms of the whitened v_{t-1}, ..., v_{t-6}. With phi the features, whitened by their Gram matrix
+over all rows, and z_k the sum of phi r^T over block k of the rows (some hundred steps each, dealt
+out to K blocks), what features explain with chance left out is a U-statistic,
 
 .. math:: T = \sum_{k \ne l} \langle z_k, z_l \rangle, \qquad
           \text{share} = T \Big/ \sum_t |r_t|^2, \qquad
@@ -39,6 +40,9 @@ MOST_VARIABLES = 12
 
 CUBIC_VARIABLES = 6
 """Directions of the inputs that enter with degree three."""
+
+MOST_LAGS = 6
+"""Steps back to which inputs are looked at; zero, their mean, where a sequence began later."""
 
 FEW_ROWS = 10_000
 """Rows behind the test of an attempt on a part of the data."""
@@ -129,8 +133,12 @@ class Frame:
         few = np.ascontiguousarray(v[:CUBIC_VARIABLES])
         parts = [np.ones((1, rows.shape[0])), some, symmetric_powers(some, 2)]
         parts += [symmetric_powers(few, 3), v[MOST_VARIABLES:]]
-        before = X[rows - 1]
-        parts += [(before - self.centre)[:, -self.n_inputs :].T, residuals[rows - 1].T]
+        for lag in range(1, MOST_LAGS + 1):
+            there = batch.local[rows] >= lag
+            before = np.where(there[:, None], X[np.where(there, rows - lag, 0)] - self.centre, 0.0)
+            size = np.sum((before @ self.matrix) ** 2, axis=1, keepdims=True)
+            parts += [before[:, -self.n_inputs :].T, size.T]
+        parts += [residuals[rows - 1].T]
         return np.concatenate(parts)
 
 
