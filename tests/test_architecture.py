@@ -61,6 +61,7 @@ def picture(architecture):
     return architecture.svg()
 
 
+@pytest.mark.slow
 def test_picture_is_that_of_the_code(architecture, picture):
     committed = architecture.PICTURE.read_text(encoding="utf-8")
     assert committed == picture, "run: python docs/architecture.py"

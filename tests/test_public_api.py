@@ -451,6 +451,7 @@ PROBE = """
 """
 
 
+@pytest.mark.slow
 def test_importing_and_fitting_load_nothing_optional_and_change_no_global_state():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROBE)],

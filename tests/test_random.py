@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from helpers.planted import planted
 
 from gloree import GaussianVAR, SpectralRNNClassifier, SpectralRNNRegressor, datasets
@@ -53,7 +54,7 @@ PAIRS = [
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize(("use", "kind"), PAIRS)
+@pytest.mark.parametrize(("use", "kind"), first_of(PAIRS, 14, several=True))
 def test_every_kind_is_taken_and_repeats_itself(use, kind):
     first, second = (USES[use](KINDS[kind]()) for _ in range(2))
     if kind != "none":

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from helpers.marks import first_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -58,7 +59,7 @@ def result(name):
     return result_of(run_fit(fit))
 
 
-@pytest.mark.parametrize("name", with_marks(FITS))
+@pytest.mark.parametrize("name", first_of(with_marks(FITS), 8))
 def test_a_fit_gives_what_is_on_record(name):
     found, good = failures(FITS[name], RECORD, result(name))
     assert good, str(found)

@@ -107,6 +107,7 @@ def test_a_checkpoint_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
     assert Checkpoint(path, {"data": 1}, {}).n_passes == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_saves_leaves_the_old_file(tmp_path):
     path = tmp_path / "model.npz"
     old = datasets.random_rnn(4, 3, 2, random_state=0)
@@ -171,6 +172,7 @@ def test_arrays_of_objects_are_refused(tmp_path):
         assert sorted(archive.files) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_nothing_else_in_the_library_opens_files_to_write():
     """But for the checkpoint, which appends records."""
     writing = []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from helpers.estimates import regressor
+from helpers.marks import first_of
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import (
     get_scorer,
@@ -114,6 +115,7 @@ def test_cross_validation_of_sequences_is_a_number(data):
         assert found[fold] == pytest.approx(-np.mean((Y[test] - predicted) ** 2))
 
 
+@pytest.mark.slow
 def test_lengths_and_groups_go_through_cross_validation(data):
     X, Y = data
     lengths = np.random.default_rng(0).integers(4, 11, len(X))
@@ -181,7 +183,9 @@ def test_lengths_by_the_habit_of_hmmlearn_get_a_message(name, data, fitted):
 # -- scorers of rows, given by their names ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["neg_mean_squared_error", "r2", "neg_mean_absolute_error"])
+@pytest.mark.parametrize(
+    "name", first_of(["neg_mean_squared_error", "r2", "neg_mean_absolute_error"])
+)
 @pytest.mark.parametrize("form", [np.asarray, list], ids=["array", "list"])
 def test_a_plain_name_for_sequences_says_what_to_write(name, form, data, fitted):
     X, Y = (form(values) for values in data)
@@ -210,6 +214,7 @@ def test_labels_are_not_scored_by_whole_sequences(data):
     assert sequence_scorer("accuracy")(clf, X, labels) == pytest.approx(clf.score(X, labels))
 
 
+@pytest.mark.slow
 def test_scorers_that_are_right_are_let_through(data, fitted):
     X, Y = data
     rows, outputs = X.reshape(-1, 4), Y.reshape(-1, 3)

@@ -162,6 +162,7 @@ def assert_equal(a, b):
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(sequences, sequences, sequences, st.integers(0, 2))
 def test_merge_is_associative_commutative_and_exact(a, b, c, order):

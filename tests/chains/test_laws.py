@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree.chains import (
     GaussianVAR,
@@ -192,7 +193,7 @@ def assert_close(found, expected, tolerance):
     assert np.abs(found - expected).max() <= tolerance * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("n_steps", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_steps", first_of([1, 2, pytest.param(3, marks=pytest.mark.slow)]))
 @pytest.mark.parametrize("name", CASES)
 def test_scores_of_orders_up_to_four_are_derivatives_of_the_density(name, n_steps):
     make, log_density = CASES[name]
@@ -323,6 +324,7 @@ def test_switching_var_is_fitted_by_em():
     assert found.log_density(X).sum() > SwitchingVAR.fit(X, 1).log_density(X).sum()
 
 
+@pytest.mark.slow
 def test_a_long_record_is_read_in_pieces_when_regimes_are_fitted():
     law = switching()
     X = law.sample(1, 6_000, random_state=0)[0]
@@ -463,22 +465,34 @@ def flat(x):
 
 @pytest.mark.parametrize(
     ("initial", "transition", "message"),
-    [
-        (flat, following, "`initial` is the logarithm of no density"),
-        (lambda x: (x**2).sum(), following, "`initial` is the logarithm of no density"),
-        (lambda x: -(x[0] ** 2), following, "`initial` is the logarithm of no density"),
-        (first, lambda new, old: -((new[0] - old[0]) ** 2), "`transition` is the logarithm of no"),
-        (
-            first,
-            lambda new, old: normal((new - old) / torch.exp(old[0]), SIGMA),
-            r"integral of exp\(transition\(new, old\)\) over `new` is",
-        ),
-        (lambda x: x, following, "`initial` returned values of shape"),
-        (lambda x: torch.log(x[0] - 100.0), following, "`initial` returned values that are not"),
-        (first, lambda new: new.sum(), "`transition` cannot be called with 2 step"),
-        # a jump leaves the derivative of autograd as it was
-        (lambda x: first(x) + x.detach().sum(), following, "not the derivative of order 1"),
-    ],
+    first_of(
+        [
+            (flat, following, "`initial` is the logarithm of no density"),
+            (lambda x: (x**2).sum(), following, "`initial` is the logarithm of no density"),
+            (lambda x: -(x[0] ** 2), following, "`initial` is the logarithm of no density"),
+            (
+                first,
+                lambda new, old: -((new[0] - old[0]) ** 2),
+                "`transition` is the logarithm of no",
+            ),
+            (
+                first,
+                lambda new, old: normal((new - old) / torch.exp(old[0]), SIGMA),
+                r"integral of exp\(transition\(new, old\)\) over `new` is",
+            ),
+            (lambda x: x, following, "`initial` returned values of shape"),
+            (
+                lambda x: torch.log(x[0] - 100.0),
+                following,
+                "`initial` returned values that are not",
+            ),
+            (first, lambda new: new.sum(), "`transition` cannot be called with 2 step"),
+            # a jump leaves the derivative of autograd as it was
+            (lambda x: first(x) + x.detach().sum(), following, "not the derivative of order 1"),
+        ],
+        4,
+        several=True,
+    ),
 )
 def test_what_is_no_density_is_refused(initial, transition, message):
     with pytest.raises(LawError, match=message):

@@ -239,6 +239,7 @@ def test_neighbours_stay_inside_their_sentence():
     np.testing.assert_array_equal(shifted(index, lengths, 2, 9), [7, 9, 9, 9])
 
 
+@pytest.mark.slow
 def test_scores_solve_the_equations_of_the_log_linear_model():
     """At the maximum, ``sum_t F_{t+o} (1{y_t = k} - p_{tk}) = penalty_o W_{o,k}``, by loops."""
     words, tags = language(12, seed=2, stems=4)

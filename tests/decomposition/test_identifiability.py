@@ -165,7 +165,7 @@ def test_one_component_too_many_is_never_accepted_and_the_right_number_is(cell, 
 # ------------------------------------------------------------------------------------------ scale
 
 
-@pytest.mark.parametrize("exponent", [-990, -565, -1, 3, 530, 1000])
+@pytest.mark.parametrize("exponent", first_of([-990, -565, -1, 3, 530, 1000], 4))
 @pytest.mark.parametrize("order", [2, 3])
 def test_powers_of_two_scale_results_exactly(exponent, order):
     tensor = planted(6, 3, 4, order, noise=0.02).tensor

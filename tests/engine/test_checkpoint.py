@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import estimates
+from helpers.marks import first_of
 from helpers.parts import PerPass, cut_in_parts, write_npz
 
 import gloree
@@ -101,7 +102,7 @@ def on_file(finished, tmp_path):
 # ------------------------------------------------------------------------------------ resuming
 
 
-@pytest.mark.parametrize("after", [0, 1, 4, 7, -1])
+@pytest.mark.parametrize("after", first_of([0, 1, 4, 7, -1], 2))
 def test_a_fit_goes_on_after_any_pass(after, data, whole, tmp_path):
     model, labels = whole
     after %= len(labels)
@@ -126,13 +127,15 @@ def test_a_finished_fit_takes_no_pass(data, whole, on_file):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"n_hidden": None},
-        pytest.param({"activation": "cubic", "n_hidden": 2}, marks=pytest.mark.slow),
-        pytest.param({"activation": "linear", "n_hidden": 2}, marks=pytest.mark.slow),
-        {"bidirectional": True, "n_hidden": (1, 1)},
-        {"lags": 2, "recurrence": None},
-    ],
+    first_of(
+        [
+            {"n_hidden": None},
+            pytest.param({"activation": "cubic", "n_hidden": 2}, marks=pytest.mark.slow),
+            pytest.param({"activation": "linear", "n_hidden": 2}, marks=pytest.mark.slow),
+            {"bidirectional": True, "n_hidden": (1, 1)},
+            {"lags": 2, "recurrence": None},
+        ]
+    ),
     ids=lambda options: next(iter(options)),
 )
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
@@ -156,6 +159,7 @@ def test_rows_that_are_kept_in_memory_are_read_again(data, tmp_path, monkeypatch
     assert taken == ["rows", *labels[after:]]
 
 
+@pytest.mark.slow
 def test_a_random_start_is_kept_with_the_passes(data, tmp_path):
     path = tmp_path / "fit"
     est = regressor(random_state=None)
@@ -181,6 +185,7 @@ def test_it_goes_on_with_another_engine_or_verbosity(data, whole, tmp_path):
     assert resumed(other, data, tmp_path / "fit")[0] == whole[0]
 
 
+@pytest.mark.slow
 def test_a_fit_from_shards_goes_on(data, tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
@@ -283,6 +288,7 @@ def identified(record):
         return identifier().fit(*record), labels
 
 
+@pytest.mark.slow
 def test_an_identification_goes_on_after_any_pass(record, tmp_path):
     """Also in the middle of its refinement, where an interrupt without a file ends it softly."""
     with pytest.MonkeyPatch.context() as patch:
@@ -298,6 +304,7 @@ def test_an_identification_goes_on_after_any_pass(record, tmp_path):
     assert taken == labels[done:]
 
 
+@pytest.mark.slow
 def test_a_search_that_time_ended_is_the_same_from_its_file(record, tmp_path, monkeypatch):
     """Whatever the clock says now, decisions are those of the first run."""
 
@@ -630,6 +637,7 @@ def test_a_checkpoint_of_other_parameters_is_refused(options, name, data, on_fil
     assert "Give another path, or remove the file" in str(error)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_input_law_is_refused(data, tmp_path):
     path, law = tmp_path / "fit", GaussianVAR(np.zeros((4, 4)), np.eye(4))
     regressor(chain=law).fit(*data, checkpoint=path)
@@ -660,7 +668,7 @@ def test_passes_of_another_name_are_refused(tmp_path):
 # ------------------------------------------------------------------------------------- damage
 
 
-@pytest.mark.parametrize("lost", [1, 5, 200])
+@pytest.mark.parametrize("lost", first_of([1, 5, 200]))
 def test_a_damaged_tail_costs_the_last_pass_only(lost, data, whole, on_file):
     model, labels = whole
     os.truncate(on_file, on_file.stat().st_size - lost)
@@ -725,7 +733,7 @@ class FullDisk:
         self.n_writes -= 1
 
 
-@pytest.mark.parametrize("n_writes", [1, 4, 9])
+@pytest.mark.parametrize("n_writes", first_of([1, 4, 9]))
 def test_a_full_disk_costs_no_pass_before(n_writes, data, whole, tmp_path):
     model, labels = whole
     path = tmp_path / "fit"

@@ -97,6 +97,7 @@ def test_arrays_give_the_bit_equal_model(client, data, in_memory):
     assert regressor(engine=client).fit(*data).model_ == in_memory
 
 
+@pytest.mark.slow
 def test_a_memory_map_gives_the_bit_equal_model(client, data, in_memory, tmp_path):
     for name, values in zip("XY", data, strict=True):
         np.save(tmp_path / f"{name}.npy", values)
@@ -104,6 +105,7 @@ def test_a_memory_map_gives_the_bit_equal_model(client, data, in_memory, tmp_pat
     assert est.model_ == in_memory
 
 
+@pytest.mark.slow
 def test_shards_give_the_bit_equal_model(client, folder, in_parts):
     assert regressor(engine="dask").fit(folder).model_ == in_parts
 
@@ -296,6 +298,7 @@ def test_a_fit_whose_workers_are_killed_gives_the_same_model(
 # --------------------------------------------------------------------------------- what travels
 
 
+@pytest.mark.slow
 def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
     def fetched(self, index):
         raise AssertionError("a partition was fetched")
@@ -329,6 +332,7 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
     assert len(sizes) > 5 * N_PARTS and len(large) <= N_PARTS
 
 
+@pytest.mark.slow
 def test_a_partition_of_which_everything_is_left_out_adds_nothing(client, items):
     n_sequences = len(items[0][0])
     left_out = np.concatenate((np.arange(n_sequences), [n_sequences + 2]))
@@ -522,6 +526,7 @@ def test_engines_on_a_client_are_dask_engines(client, items):
     assert not isinstance(get_engine(None, data=sources.batches(items)), DaskEngine)
 
 
+@pytest.mark.slow
 def test_subsets_are_bit_equal_wherever_they_are_kept(client, tmp_path):
     """Several batches of a group: rows that this process has are read by it, others stay."""
     engine = DaskEngine("dask", client=client)
@@ -625,6 +630,7 @@ def test_labelling_fits_of_arrays_equal_those_in_this_process(options, client, d
     assert SpectralRNNClassifier(**options, engine=client).fit(X, labels).model_ == expected
 
 
+@pytest.mark.slow
 def test_a_client_that_is_closed_is_named(data):
     with distributed.LocalCluster(**NEAR) as cluster:
         closed = distributed.Client(cluster)
@@ -672,7 +678,7 @@ def _with_closing_client(client, monkeypatch, after, action):
     return action()
 
 
-@pytest.mark.parametrize("after", [1, 2, 7, 20])
+@pytest.mark.parametrize("after", first_of([1, 2, 7, 20]))
 @pytest.mark.parametrize("kind", ["arrays", "partitions"])
 def test_a_client_that_closes_is_named(after, kind, closing, data, items, monkeypatch):
     given = data if kind == "arrays" else ([dask.delayed(item) for item in items],)
@@ -681,6 +687,7 @@ def test_a_client_that_closes_is_named(after, kind, closing, data, items, monkey
         _with_closing_client(closing, monkeypatch, after, fit)
 
 
+@pytest.mark.slow
 def test_a_call_without_an_answer_ends_once_the_client_is_closed():
     """Futures of a client that closes may stay pending for ever."""
     import threading
@@ -699,6 +706,7 @@ def test_a_call_without_an_answer_ends_once_the_client_is_closed():
     forever.set()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_another_client(closing, client, data, tmp_path, monkeypatch):
     path = tmp_path / "fit.checkpoint"
     whole = regressor(engine=client).fit(*data).model_

@@ -36,6 +36,7 @@ def parts_of(lengths):
 # ------------------------------------------------------------------------------------ segments
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS)
 def test_segments_of_parts_are_those_of_all_sequences_together(lengths, cut):
@@ -57,6 +58,7 @@ def test_samples_and_subsets_do_not_depend_on_the_parts(lengths, cut, wanted):
     assert mine.subset(wanted).segments == theirs.subset(wanted).segments
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.data())
 def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
@@ -75,6 +77,7 @@ def test_what_is_left_out_or_skipped_is_seen_by_no_pass(lengths, cut, draw):
     assert source.n_segments == len(whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS, st.data(), st.integers(1, 3))
 def test_a_task_that_holds_a_part_cuts_it_as_the_source_does(lengths, cut, draw, stride):
@@ -116,6 +119,7 @@ def test_every_segment_is_seen_once_however_few_are_listed_at_once(monkeypatch):
 # ------------------------------------------------------------------------------------- batches
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(PARTS, CUTS)
 def test_batches_never_reach_over_two_parts_and_hold_the_right_rows(lengths, cut):

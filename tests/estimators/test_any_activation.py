@@ -172,6 +172,7 @@ def test_sequences_of_any_length_and_engines_give_the_same_fit():
     assert metrics.weight_errors(fits[0], truth)["recurrent_weights"] < 0.2
 
 
+@pytest.mark.slow
 def test_tensors_give_the_fit_of_arrays():
     torch = pytest.importorskip("torch")
     X, Y, _ = simulated("gelu", n=600)
@@ -356,6 +357,7 @@ def test_it_is_said_where_units_cannot_be_told_from_linear_ones():
     assert any("cannot be told from a linear one" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_a_given_law_is_kept_and_not_used():
     X, Y, _ = simulated("tanh", n=400)
     law = datasets.make_chain(5, random_state=0)

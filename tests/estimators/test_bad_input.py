@@ -121,6 +121,7 @@ def test_more_units_than_the_moment_determines_are_refused(n_hidden, simulated):
         regressor(n_hidden).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_more_units_than_there_are_come_with_a_warning():
     X, Y, _, _ = datasets.make_rnn(300, 10, 5, 2, 3, noise=NOISE, random_state=1)
     with warnings.catch_warnings(record=True) as caught:
@@ -193,6 +194,7 @@ def test_collinear_inputs_are_named(simulated):
         regressor().fit(X, Y)
 
 
+@pytest.mark.slow
 def test_nearly_collinear_inputs_are_fitted_with_a_warning(simulated):
     X, _, truth, _ = simulated
     X = with_values(X, (..., 2), X[..., 0] + 5e-4 * X[..., 2])

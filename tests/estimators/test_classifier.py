@@ -121,6 +121,7 @@ def test_two_labels_are_enough(labelled):
     assert clf.score(X, two) > 0.97
 
 
+@pytest.mark.slow
 def test_windows_in_both_directions(labelled):
     X, labels, _, _ = labelled
     clf = classifier((2, 2), bidirectional=True, lags=2).fit(X, labels)
@@ -186,6 +187,7 @@ def test_classes_are_sorted_where_they_can_be():
     assert distinct([(2, 1), (1, 2)]).tolist() == [(1, 2), (2, 1)]
 
 
+@pytest.mark.slow
 def test_forms_of_the_data_give_the_same_model(labelled):
     X, labels, _, _ = labelled
     flat = X.reshape(-1, 5)
@@ -224,6 +226,7 @@ def test_a_label_seen_only_in_test_counts_as_an_error_with_a_warning(labelled):
     assert share == pytest.approx(np.delete(hits.ravel(), range(5)).sum() / hits.size)
 
 
+@pytest.mark.slow
 def test_a_class_with_one_example_does_not_spoil_the_others(labelled):
     X, labels, _, _ = labelled
     changed = labels.copy().astype(object)
@@ -234,6 +237,7 @@ def test_a_class_with_one_example_does_not_spoil_the_others(labelled):
     assert clf.score(X, labels) > plain.score(X, labels) - 0.01
 
 
+@pytest.mark.slow
 def test_sequences_of_one_step_are_fine_among_longer_ones(labelled):
     X, labels, _, _ = labelled
     lengths = [1, 7, 1, 1] * 800
@@ -355,7 +359,7 @@ def stream(n_parts):
         yield x, (np.square(x[..., :2]).sum(axis=2) > 2).astype(int) + (x[..., 2] > 1)
 
 
-@pytest.mark.parametrize("n_parts", [4, 16])
+@pytest.mark.parametrize("n_parts", first_of([4, 16]))
 def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_path, monkeypatch):
     """Evenly spread over the data; neither memory nor the checkpoint grows with these."""
     monkeypatch.setattr(_readout, "MOST_ROWS", 2000)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
 from gloree.chains import (
@@ -53,7 +54,7 @@ def worst(model, truth):
     return max(metrics.weight_errors(model, truth).values())
 
 
-@pytest.mark.parametrize("law", [TANH, STUDENT, SWITCHING], ids=repr)
+@pytest.mark.parametrize("law", first_of([TANH, STUDENT, SWITCHING]), ids=repr)
 @pytest.mark.parametrize("moment", ["auto", "score"])
 def test_fits_take_any_law(law, moment):
     X, Y, truth = simulated(law)
@@ -63,6 +64,7 @@ def test_fits_take_any_law(law, moment):
     assert fit.report_.moment == ("score" if moment == "score" else "xreg")
 
 
+@pytest.mark.slow
 def test_inputs_with_a_mean_and_in_other_units_have_the_law_moved():
     X, Y, truth = simulated(STUDENT)
     scale = np.array([1e5, 1.0, 1e-5, 1.0])

@@ -53,7 +53,7 @@ def test_the_recurrence_switches_to_least_squares_where_the_score_is_wrong(law):
         assert est.report_.recurrence == "instrument"
 
 
-@pytest.mark.parametrize("law", ["gaussian", "var2", "laplace", "exponential", "tokens"])
+@pytest.mark.parametrize("law", first_of(["gaussian", "var2", "laplace", "exponential", "tokens"]))
 def test_asking_for_the_score_where_it_is_wrong_brings_a_warning(law):
     X, Y, _ = simulate(law, n_sequences=300)
     est, caught = fit(X, Y, moment="score")
@@ -65,6 +65,7 @@ def test_asking_for_the_score_where_it_is_wrong_brings_a_warning(law):
         assert est.report_.recurrence == recurrence
 
 
+@pytest.mark.slow
 def test_the_warning_says_what_to_use_instead():
     X, Y, _ = simulate("laplace", n_sequences=300)
     est = SpectralRNNRegressor(3, moment="score", random_state=0)
@@ -77,6 +78,7 @@ def test_the_warning_says_what_to_use_instead():
     assert message in str(est.report_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "n_steps"),
     first_of(
@@ -96,6 +98,7 @@ def test_the_score_is_checked_on_more_steps_where_estimates_rest_on_it(options, 
     assert est.report_.score_check.n_steps == n_steps
 
 
+@pytest.mark.slow
 def test_score_moments_see_inputs_whose_single_steps_alone_are_gaussian():
     """x_t = .95 r_t x_{t-1} + e_t with random signs r: each step is N(0, 1), no chain is."""
     rng = np.random.default_rng(0)

@@ -70,7 +70,7 @@ def test_dates_and_durations_keep_their_type_as_labels(of, unit, data):
     assert fitted.score(X, finer, lengths=lengths) == plain.score(X, labels, lengths=lengths)
 
 
-@pytest.mark.parametrize("kind", ["series", "frame", "category", "polars"])
+@pytest.mark.parametrize("kind", first_of(["series", "frame", "category", "polars"]))
 def test_dates_in_columns_keep_their_type_as_labels(kind, data):
     X, labels, lengths = data
     dates = _dated(labels, "datetime64[ns]")
@@ -83,6 +83,7 @@ def test_dates_in_columns_keep_their_type_as_labels(kind, data):
         assert fitted.score(X, other, lengths=lengths) == fitted.score(X, given, lengths=lengths)
 
 
+@pytest.mark.slow
 def test_dates_of_python_and_with_time_zones_stay_what_they_are(data):
     X, labels, lengths = data
     dates = _dated(labels, "datetime64[ns]")

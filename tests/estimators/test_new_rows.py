@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.generators import forward_network
+from helpers.marks import first_of
 from sklearn.base import clone
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
@@ -70,6 +71,7 @@ def vector(model):
     return np.concatenate([np.ravel(each) for each in model.arrays().values() if each is not None])
 
 
+@pytest.mark.slow
 def test_the_first_call_of_partial_fit_is_a_fit(fitted, partial):
     np.testing.assert_array_equal(vector(fitted[0].model_), vector(partial[0].model_))
     np.testing.assert_array_equal(vector(fitted[1].model_), vector(partial[1].model_))
@@ -120,13 +122,16 @@ def test_partial_fit_goes_on_from_a_fit_by_the_covariance_of_its_weights(data, f
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"lags": 2},
-        pytest.param({"fit_bias": False}, marks=pytest.mark.slow),
-        {"direct": True},
-        {"recurrence": None},
-        pytest.param({"activation": "tanh"}, marks=pytest.mark.slow),
-    ],
+    first_of(
+        [
+            {"lags": 2},
+            pytest.param({"fit_bias": False}, marks=pytest.mark.slow),
+            {"direct": True},
+            {"recurrence": None},
+            pytest.param({"activation": "tanh"}, marks=pytest.mark.slow),
+        ],
+        2,
+    ),
 )
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_inputs_of_any_size_and_mean_give_the_same_weights_in_other_units(data, options):
@@ -148,6 +153,7 @@ def test_inputs_of_any_size_and_mean_give_the_same_weights_in_other_units(data, 
     assert np.sqrt(np.mean((found[0] - found[1]) ** 2)) < 0.05 * np.std(noise)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_labels_come_in_parts(data, partial):
     X, _, labels, _ = data
@@ -159,6 +165,7 @@ def test_labels_come_in_parts(data, partial):
     assert est.report_.accuracies.popitem()[1] > 0.5
 
 
+@pytest.mark.slow
 def test_a_label_that_comes_later_is_learned(data):
     X, _, labels, _ = data
     est, some = SpectralRNNClassifier(3, random_state=0), labels.copy()
@@ -188,6 +195,7 @@ def test_new_inputs_of_another_law_are_noticed_and_those_of_the_same_are_not(dat
     copy(partial[0]).partial_fit(X[300:], truth.predict(X[300:]) + noise)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.SpecificationWarning")
 def test_weights_that_move_too_far_for_the_parabola_are_noticed(data, partial):
     X, Y, *_ = data
@@ -195,6 +203,7 @@ def test_weights_that_move_too_far_for_the_parabola_are_noticed(data, partial):
         copy(partial[0]).partial_fit(X[300:], Y[300:] + 0.5 * X[300:, :, :1])
 
 
+@pytest.mark.slow
 def test_files_pickles_and_clones_keep_or_forget_the_sums(data, partial, tmp_path):
     X, Y, labels, _ = data
     for est, outputs in zip(partial, (Y, labels), strict=True):

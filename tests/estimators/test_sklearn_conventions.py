@@ -95,6 +95,7 @@ def test_ensembles_of_scikit_learn_take_our_regressors(record):
     assert stack.score(X, y) > 0.99 > LinearRegression().fit(X, y).score(X, y)
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches_take_our_estimators(data):
     X, Y = data
     flat, outputs = X.reshape(-1, 4), Y.reshape(-1, 3)
@@ -143,6 +144,7 @@ def test_decisions_between_two_classes_are_one_number_a_step(readout, data):
     np.testing.assert_array_equal(np.array(listed), decisions)
 
 
+@pytest.mark.slow
 def test_decisions_among_three_classes_are_a_number_for_each(data):
     X, Y = data
     clf = classifier().fit(X, Y.argmax(axis=2))
@@ -160,6 +162,7 @@ def test_decisions_among_three_classes_are_a_number_for_each(data):
 # --------------------------------------------------------------------------- names of arguments
 
 
+@pytest.mark.slow
 def test_outputs_may_be_called_y(data):
     X, Y = data
     given = regressor(2).fit(X, Y)
@@ -172,6 +175,7 @@ def test_outputs_may_be_called_y(data):
         given.score(X, Y, y=Y)
 
 
+@pytest.mark.slow
 def test_labels_may_be_called_y(data):
     X, Y = data
     labels = Y.argmax(axis=2)
@@ -205,6 +209,7 @@ def plain(options):
     return {name: value.item() for name, value in options.items()}
 
 
+@pytest.mark.slow
 def test_small_numbers_of_numpy_are_parameters(data):
     X, Y = data
     small, usual = SpectralRNNRegressor(**SMALL), SpectralRNNRegressor(**plain(SMALL))
@@ -217,6 +222,7 @@ def test_small_numbers_of_numpy_are_parameters(data):
     assert small.model_ == usual.model_
 
 
+@pytest.mark.slow
 def test_small_pairs_of_units_do_not_overflow(data):
     X, Y = data
     options = {"bidirectional": True, "random_state": 0}
@@ -246,6 +252,7 @@ def test_a_checkpoint_does_not_tell_numbers_of_numpy_from_others(data, tmp_path)
 # -------------------------------------------------------------------------------- random states
 
 
+@pytest.mark.slow
 def test_a_random_state_of_numpy_seeds_a_fit(data):
     X, Y = data
 

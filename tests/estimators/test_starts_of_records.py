@@ -49,6 +49,7 @@ def record():
     return u, MODEL.predict(u, state=state)[:, 0], state
 
 
+@pytest.mark.slow
 def test_an_equilibrium_is_a_rest_at_the_first_input(fitted, record):
     u, _, _ = record
     state = MODEL.equilibrium(u[0])
@@ -125,6 +126,7 @@ def test_a_record_cut_anywhere_and_gone_on_with_equals_the_whole(fitted, record)
         assert_close(last, end, ALGEBRA)
 
 
+@pytest.mark.slow
 def test_records_have_a_state_each(fitted, record):
     u, y, state = record
     U, Y = [u, u[5:50], u[::-1]], [y, y[5:50], y]
@@ -165,6 +167,7 @@ def test_a_score_counts_rows_after_the_first_that_are_measured(fitted, record):
         assert fitted.score(u, y, **given) == pytest.approx(naive_r2(outputs, y, rows), abs=ALGEBRA)
 
 
+@pytest.mark.slow
 def test_each_output_counts_where_it_was_measured():
     rng = np.random.default_rng(4)
     model = MODEL.replace(

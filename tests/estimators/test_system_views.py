@@ -25,6 +25,7 @@ def fitted():
     return truth, est.fit(*frames), frames
 
 
+@pytest.mark.slow
 def test_channels_are_the_columns_of_data_frames_with_their_units(fitted):
     _, est, _ = fitted
     channels = est.channels_
@@ -79,6 +80,7 @@ def test_data_of_other_channels_are_refused(fitted):
         est.uncertainty(u.rename(columns={"pump": "fan"}), y)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.ConvergenceWarning")
 def test_a_network_with_tanh_units_has_intervals():
     rng = np.random.default_rng(0)

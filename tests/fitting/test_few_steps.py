@@ -110,6 +110,7 @@ def test_taggers_of_many_languages_are_not_below_ridge_regression(n_sentences, w
     require_not_below_ridge(*data, units=(4, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_inputs_that_say_nothing_leave_a_linear_model():
     """Labels that depend on the inputs linearly, and many inputs: units cannot help."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor
 from gloree.fitting._few_values import takes_few_values
@@ -46,12 +47,16 @@ def simulated(X):
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize(
     "options, general",
-    [
-        pytest.param({}, True, marks=pytest.mark.slow),
-        ({"moment": "xreg"}, False),
-        ({"n_hidden": None}, False),
-        ({"refine": None}, False),
-    ],
+    first_of(
+        [
+            pytest.param({}, True, marks=pytest.mark.slow),
+            ({"moment": "xreg"}, False),
+            ({"n_hidden": None}, False),
+            ({"refine": None}, False),
+        ],
+        1,
+        several=True,
+    ),
     ids=str,
 )
 def test_what_was_asked_for_by_name_stays(options, general):

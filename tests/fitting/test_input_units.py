@@ -81,6 +81,7 @@ def test_fits_do_not_depend_on_the_unit_of_the_inputs(name, factor):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_columns_of_very_different_units_are_scaled_each_by_itself(recwarn):
     X, Y, _ = system(400, 10, 5, 3, 3)
     scale = np.array([1e8, 1.0, 1e-8, 300.0, 1.0])
@@ -112,6 +113,7 @@ def test_a_given_law_is_scaled_with_the_inputs():
     np.testing.assert_array_equal(other.chain_.coefficients, law.coefficients)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.AcceptanceWarning")
 def test_labels_do_not_depend_on_units():
     X, Y, _ = system(300, 10, 4, 2, 3)
@@ -126,7 +128,11 @@ def test_labels_do_not_depend_on_units():
 
 @pytest.mark.parametrize(
     ("options", "offset"),
-    [({}, 0.05), ({}, -300.0), ({"refine": None}, 1.0), ({"activation": "cubic"}, 1.0)],
+    first_of(
+        [({}, 0.05), ({}, -300.0), ({"refine": None}, 1.0), ({"activation": "cubic"}, 1.0)],
+        1,
+        several=True,
+    ),
 )
 def test_outputs_with_an_offset_have_the_weights_of_those_without(options, offset):
     degree = {"degree": 3} if "activation" in options else {}

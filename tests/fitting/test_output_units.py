@@ -103,12 +103,14 @@ def test_outputs_in_unlike_units_are_named_and_the_remedy_works():
         assert said == pytest.approx(np.sqrt(1 / est.report_.output_weighting.gain), rel=0.01)
 
 
+@pytest.mark.slow
 def test_outputs_of_like_residuals_are_not_named():
     for units in (np.ones(4), np.array([1.0, 2.0, 1.0, 1.5])):
         X, Y = simulate(2, units)
         assert fitted(X, Y)[1] == []
 
 
+@pytest.mark.slow
 def test_outputs_without_noise_are_not_named():
     X, Y = simulate(3, UNITS, noise=0.0)
     options = {"refine": "full", "output_weights": "equal", "engine": "serial"}

@@ -9,6 +9,7 @@ from helpers.batches import merged
 from helpers.comparisons import assert_close
 from helpers.differences import central
 from helpers.generators import forward_network, two_way_network, with_biases
+from helpers.marks import first_of
 from helpers.parts import cut_in_parts, write_npz
 from scipy.linalg import null_space
 from sklearn.covariance import oas
@@ -80,7 +81,7 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", first_of(PATHS, 2))
 def test_fits_are_the_same_in_all_units(path):
     """To the last bit in powers of two, to rounding otherwise."""
     options = dict(PATHS[path])
@@ -112,6 +113,7 @@ def test_fits_are_the_same_in_all_units(path):
         )
 
 
+@pytest.mark.slow
 def test_standard_errors_have_the_units_of_the_outputs():
     X, Y, _ = simulate()
     one, other = (fit(X, Y * unit).report_ for unit in (1.0, 1024.0))
@@ -216,7 +218,7 @@ SINGULAR = {
 }
 
 
-@pytest.mark.parametrize("kind", SINGULAR)
+@pytest.mark.parametrize("kind", first_of(SINGULAR, 2))
 def test_singular_residuals_have_bounded_weights(kind):
     X, Y, _ = simulate()
     alone = fit(X, Y)
@@ -255,6 +257,7 @@ def test_an_output_without_noise_decides_the_units():
     assert both.report_.output_weighting.bounded == (4,)
 
 
+@pytest.mark.slow
 def test_outputs_without_noise_stay_as_they_are():
     X, Y, truth = simulate(noise=0.0)
     est = fit(X, Y * UNITS, refine="full")
@@ -262,6 +265,7 @@ def test_outputs_without_noise_stay_as_they_are():
     assert max(metrics.weight_errors(est.model_, scaled).values()) < 1e-6
 
 
+@pytest.mark.slow
 def test_fits_from_files_are_those_from_arrays(tmp_path):
     X, Y, _ = simulate()
     write_npz(tmp_path, cut_in_parts(X, Y * UNITS, 4))
@@ -269,6 +273,7 @@ def test_fits_from_files_are_those_from_arrays(tmp_path):
     assert_close(other.predict(X) / UNITS, est.predict(X) / UNITS, ROUNDING)
 
 
+@pytest.mark.slow
 def test_fits_of_tensors_are_those_of_arrays():
     torch = pytest.importorskip("torch")
     X, Y, _ = simulate(n_sequences=100)
@@ -277,6 +282,7 @@ def test_fits_of_tensors_are_those_of_arrays():
     assert_close(other.predict(X) / UNITS, est.predict(X) / UNITS, ROUNDING)
 
 
+@pytest.mark.slow
 def test_an_output_that_explodes_is_named_in_any_units():
     """In its own size, whatever that of the others is."""
     X, Y, _ = simulate()

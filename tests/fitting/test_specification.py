@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.generators import with_biases
+from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor, datasets
 from gloree.activations import Polynomial
@@ -44,7 +45,7 @@ def regressor(n_hidden=3, **options):
     return SpectralRNNRegressor(n_hidden, random_state=0, engine="serial", **options)
 
 
-@pytest.mark.parametrize("name", list(WRONG))
+@pytest.mark.parametrize("name", first_of(list(WRONG)))
 def test_a_wrong_activation_is_named(name):
     X, truth = system(0)
     with pytest.warns(SpecificationWarning, match="contradict the activation.*degree 3, 4"):
@@ -90,6 +91,7 @@ def test_the_right_class_passes(options, fitted):
     assert all(test.p_value > 1e-4 for test in tests.values())
 
 
+@pytest.mark.slow
 def test_nothing_is_tested_where_there_is_no_optimum_or_no_noise():
     X, truth = system(4)
     Y = truth.predict(X)
@@ -130,6 +132,7 @@ NULLS = {
 REPLICATIONS = 200
 
 
+@pytest.mark.slow
 def test_a_fit_that_parts_of_the_data_contradict_is_named():
     """Units with biases fitted without: settled, and far from what parts of the data ask for."""
     rng = np.random.default_rng(5)

@@ -37,6 +37,7 @@ def test_a_clear_first_moment_takes_few_rows():
     assert "steps" not in est.report_.stages[2].detail
 
 
+@pytest.mark.slow
 def test_a_first_moment_that_is_not_accepted_is_taken_again_from_more_rows():
     """Its noise falls with the rows: what 8,000 do not show, four times as many do."""
     X, Y, truth, _ = simulate(6.0)

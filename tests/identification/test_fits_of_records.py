@@ -167,6 +167,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.filterwarnings("ignore:.*interrupted:gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize("stage", first_of(STAGES[::-2] + STAGES[::2]))
@@ -213,7 +214,7 @@ def test_time_is_over_when_it_is_over():
     assert not budget.interrupted
 
 
-@pytest.mark.parametrize("seconds", [1e-3, 1.0])
+@pytest.mark.parametrize("seconds", first_of([1e-3, 1.0]))
 def test_little_time_gives_some_model(seconds):
     u, y = plant(2000)
     est = SystemIdentifier(max_seconds=seconds, engine="serial").fit(u, y)
@@ -295,7 +296,7 @@ def test_records_of_other_channels_are_named():
         quick().fit([u, u], [y[:, None], np.column_stack((y, y))])
 
 
-@pytest.mark.parametrize("n_rows", [300, 3000])
+@pytest.mark.parametrize("n_rows", first_of([300, 3000]))
 def test_a_response_that_ends_has_its_poles_at_zero(n_rows):
     """y_t = .5 u_{t-1} + .2 u_{t-2}: a double pole at zero, which no eigenvectors tell apart."""
     u = np.random.default_rng(0).standard_normal(2 * n_rows)

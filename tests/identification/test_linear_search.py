@@ -231,7 +231,7 @@ def test_a_linear_fit_goes_through_a_record_that_starts_anywhere(x):
     assert np.abs(fitted - y).max() < 1e-6 * y.std()
 
 
-@pytest.mark.parametrize("make", [interleaved, contiguous])
+@pytest.mark.parametrize("make", first_of([interleaved, contiguous]))
 def test_one_step_leads_to_the_fit_without_a_fold(make):
     """The sums of the other rows, from those of all, against descents on the other rows alone."""
     rng = np.random.default_rng(5)

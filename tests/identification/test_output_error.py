@@ -72,7 +72,9 @@ RINGS = {
 }
 
 
-@pytest.mark.parametrize(("n_inputs", "n_outputs"), [(2, 2), (1, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("n_inputs", "n_outputs"), first_of([(2, 2), (1, 3), (3, 1)], 1, several=True)
+)
 @pytest.mark.parametrize("name", first_of(RINGS, 3))
 def test_responses_without_noise_are_recovered(name, n_inputs, n_outputs):
     rng = np.random.default_rng(0)

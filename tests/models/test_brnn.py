@@ -173,6 +173,7 @@ def test_predictions_come_back_in_the_form_of_the_input():
     )
 
 
+@pytest.mark.slow
 def test_a_pass_holds_only_a_batch_beside_its_result():
     model = make_model(1, 1, n_inputs=1, lags=2)
     beside = []
@@ -324,6 +325,7 @@ def test_both_kinds_offer_the_same_views():
     assert (one.n_outputs, both.n_outputs) == (2, 2)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),

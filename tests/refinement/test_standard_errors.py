@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.generators import forward_network, two_way_network
+from helpers.marks import first_of
 from scipy import linalg, stats
 
 from gloree import SpectralRNNRegressor, datasets
@@ -101,7 +102,7 @@ DIFFERENCES = 1e-7
 # ------------------------------------------------------------------------------ sums over clusters
 
 
-@pytest.mark.parametrize("length", [3, WHOLE])
+@pytest.mark.parametrize("length", first_of([3, WHOLE], 5))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sums_over_blocks_are_those_of_a_loop_over_blocks(name, length):
     model, layout, data = make_data(name)

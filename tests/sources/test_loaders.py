@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.marks import first_of
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, sources
 from gloree.sources import SourceError
@@ -55,7 +56,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("form", first_of(FORMS.values(), 3), ids=FORMS.keys())
 @pytest.mark.parametrize("tensors", [False, True])
 def test_items_of_every_form_give_the_same_network(form, tensors, parts, expected):
     if tensors:
@@ -107,6 +108,7 @@ def test_a_loader_of_inputs_alone_is_predicted(loaders, data, expected):
     )
 
 
+@pytest.mark.slow
 def test_a_loader_of_an_iterable_dataset(loaders, parts, expected):
     class Stream(loaders.IterableDataset):
         def __iter__(self):
@@ -116,6 +118,7 @@ def test_a_loader_of_an_iterable_dataset(loaders, parts, expected):
     assert regressor().fit(loader).model_ == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 def test_a_loader_of_labels(dataset, loaders, data):
     torch = pytest.importorskip("torch")
@@ -172,6 +175,7 @@ def test_an_iterator_or_a_dataset_is_no_loader(dataset, loaders):
             give(dataset)
 
 
+@pytest.mark.slow
 def test_sequences_of_different_lengths_come_as_lists_of_pairs(loaders, data):
     X, Y = data
     lengths = np.random.default_rng(0).integers(5, 11, N)

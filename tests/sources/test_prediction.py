@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import estimates
+from helpers.marks import first_of
 from helpers.parts import Again, PerPass, cut_in_parts, write_flat_npz, write_npy, write_npz
 
 import gloree.models._recursion as recursion_module
@@ -109,7 +110,7 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("make", [*IN_PARTS.values(), *INPUTS_ALONE.values()])
+@pytest.mark.parametrize("make", first_of([*IN_PARTS.values(), *INPUTS_ALONE.values()], 8))
 @pytest.mark.parametrize("engine", ["serial", Engine("threads", n_workers=3)], ids=str)
 def test_predictions_for_parts_are_those_for_arrays(make, engine, data, regressor, tmp_path):
     expected = regressor.predict(data[0])
@@ -167,7 +168,7 @@ def test_one_output_without_its_axis(data):
     assert found[0].shape == (8,)
 
 
-@pytest.mark.parametrize("make", IN_PARTS.values(), ids=IN_PARTS)
+@pytest.mark.parametrize("make", first_of(IN_PARTS.values(), 3), ids=IN_PARTS)
 def test_labels_of_parts_are_those_of_arrays(make, data, labels, classifier, tmp_path):
     X = data[0]
     source = make(X, labels[..., None], tmp_path)
@@ -403,6 +404,7 @@ def client():
         yield found
 
 
+@pytest.mark.slow
 def test_dask_predicts_and_scores_where_the_partitions_are(
     client, data, labels, regressor, classifier, tmp_path
 ):

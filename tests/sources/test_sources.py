@@ -93,7 +93,7 @@ def test_a_fit_from_parts_is_that_from_memory(in_batches, in_memory):
     assert agree(in_batches, in_memory, SUMS)
 
 
-@pytest.mark.parametrize("engine", ["threads", Engine("threads", n_workers=3)])
+@pytest.mark.parametrize("engine", first_of(["threads", Engine("threads", n_workers=3)]))
 def test_threads_give_the_bit_equal_model(engine, data, in_batches, tmp_path):
     write_npy(tmp_path, cut_in_parts(*data))
     assert regressor(engine=engine).fit(tmp_path).model_ == in_batches
@@ -106,16 +106,19 @@ def test_paths_are_given_as_text_or_as_a_source(data, in_batches, tmp_path):
         assert regressor().fit(source).model_ == in_batches
 
 
+@pytest.mark.slow
 def test_lists_of_pairs_of_sequences_are_batches_too(data, in_batches):
     items = [list(zip(x, y, strict=True)) for x, y in cut_in_parts(*data)]
     assert regressor().fit(sources.batches(items)).model_ == in_batches
 
 
+@pytest.mark.slow
 def test_a_source_can_be_fitted_again(data, in_batches):
     source = sources.batches(cut_in_parts(*data))
     assert regressor().fit(source).model_ == regressor().fit(source).model_ == in_batches
 
 
+@pytest.mark.slow
 def test_shards_of_single_precision(data, in_memory, tmp_path):
     rounded = [values.astype(np.float32) for values in data]
     source = sources.shards(write_npz(tmp_path, cut_in_parts(*rounded)))

@@ -308,6 +308,7 @@ def test_intervals_refuse_what_is_no_record_of_the_system(rng):
         prediction_intervals(known, u, 95)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_the_least_squares_is_told(rng):
     truth = linear_network([0.8 + 0.3j, 0.5], 1, 1, rng)
     u, y = noisy(truth, 500, rng)

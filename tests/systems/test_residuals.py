@@ -113,6 +113,7 @@ def test_a_fit_that_ends_beside_its_least_squares_is_not_taken_for_a_wrong_model
     assert sum(p < 0.05 for p in values) <= stats.binom.ppf(0.9999, 6, 0.05)
 
 
+@pytest.mark.slow
 def test_a_state_too_few_is_seen_in_the_residuals():
     assert fitted(0, n_linear=1)[0].report_.residuals.dynamics[0, 0] < 1e-6
 
