@@ -35,7 +35,7 @@ class Stage:
 class CertificateStatus(Enum):
     """How sure it is that a fit ended at the least-squares optimum."""
 
-    CERTIFIED = "features of the last two steps explain none of the residuals beyond chance"
+    CERTIFIED = "features of the past explain none of the residuals beyond chance"
     AGREED = "different starts end at the same squared error"
     UNCERTAIN = "no other start confirms it"
 
@@ -58,10 +58,11 @@ class Certificate:
 
     Notes
     -----
-    A test, not a proof. It looks at polynomials of x_t and the states h_{t-1}, and at x_{t-1} and
-    the residuals of the step before: what acts from longer ago, or in another way (a delay of five
-    steps, products of many inputs), it does not see, nor in small data an optimum a little above
-    the best one. Starts agree on a wrong class of networks, too (`share` tells).
+    A test, not a proof. It looks at polynomials of x_t and the states h_{t-1}, at the inputs of six
+    steps before (and at their size), and at the residuals of the last one: what acts from longer
+    ago, or in another way (products of many inputs), it does not see, nor in small data an optimum
+    a little above the best one. Starts agree on a wrong class of networks, too (`share` tells). Of
+    labels the residuals are indicators less probabilities, and the squared error is that of these.
     """
 
     status: CertificateStatus

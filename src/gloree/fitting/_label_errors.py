@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from gloree.diagnostics import ConvergenceWarning, Finding
 from gloree.fitting._given_units import given_centre, in_given_units, scale_of_columns
+from gloree.fitting._inputs import InputSummary
+from gloree.fitting._label_optimum import findings_of, highest_maximum
 from gloree.fitting._labels import Readout, accuracy, on_inputs_as_given
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import units_of
@@ -25,8 +27,13 @@ from gloree.refinement import (
 )
 
 
-def likely_labels(problem: FitProblem, readout: Readout, show: Callable[[str], None]) -> RefinedFit:
-    """Maximise the likelihood from the readout: by L-BFGS on a part, to the end on all data."""
+def likely_labels(
+    problem: FitProblem, inputs: InputSummary, readout: Readout, show: Callable[[str], None]
+) -> RefinedFit:
+    """Maximise the likelihood from the readout: by L-BFGS on a part, to the end on all data.
+
+    Other starts follow where the labels still depend on the past.
+    """
     solver, layout = problem.settings.solver, problem.layout_of(readout.model)
     assert isinstance(solver, FisherScoring)
 
@@ -37,7 +44,9 @@ def likely_labels(problem: FitProblem, readout: Readout, show: Callable[[str], N
     given = (loss, readout.model, layout, engine, readout.training)
     first = LBFGS().minimise(*given, held_out=readout.held_out, progress=progress)
     found = solver.minimise(loss, first.model, layout, engine, readout.source, progress=progress)
-    findings, errors = readout.findings, None
+    search = highest_maximum(problem, inputs, readout, found, show)
+    found, errors = search.best.solution, None
+    findings = (*findings_of(search), *readout.findings)
     share = accuracy(problem, readout.source, found.model)
     if found.status is RefinementStatus.CONVERGED and share < 1.0:
         errors = label_errors(problem, readout, found, layout)
@@ -52,6 +61,7 @@ def likely_labels(problem: FitProblem, readout: Readout, show: Callable[[str], N
     fit = RefinedFit(
         *(model, directions, found.status, found.n_steps),
         accuracies=accuracies,
+        certificate=search.certificate,
         findings=findings,
         detail=found.outcome,
     )

@@ -19,6 +19,7 @@ leaves less than chance, so that the test errs on the safe side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,7 +34,7 @@ from gloree.fitting._inputs import InputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Array, Batch, IntArray
-from gloree.states import residual_rows, run_states
+from gloree.states import States, residual_rows, run_states
 
 MOST_VARIABLES = 12
 """Directions of the inputs, and states, that enter other than linearly, at most."""
@@ -159,10 +160,16 @@ class ResidualSums(Sums):
     squares: float
 
 
-def residual_sums(batch: Batch, model: Network, frame: Frame) -> ResidualSums:
+Residuals = Callable[[Network, Batch, States], Array]
+"""Residuals of all rows of a batch, (n_rows, n_outputs), with the states that a network runs to."""
+
+
+def residual_sums(
+    batch: Batch, model: Network, frame: Frame, residuals_of: Residuals = residual_rows
+) -> ResidualSums:
     """Sums of one batch; rows without a step before them do not count."""
     states = run_states(model, batch)
-    residuals = to_host(residual_rows(model, batch, states))
+    residuals = to_host(residuals_of(model, batch, states))
     rows = batch.counted_rows
     rows = rows[batch.local[rows] > 0]
     phi = frame.features(batch, to_host(states.previous), residuals, rows)
@@ -190,13 +197,17 @@ def statistic_of(sums: ResidualSums) -> LackOfFit:
 
 
 def lack_of_fit(
-    problem: FitProblem, inputs: InputSummary, model: Network, n_rows: int
+    problem: FitProblem,
+    inputs: InputSummary,
+    model: Network,
+    n_rows: int,
+    residuals_of: Residuals = residual_rows,
 ) -> LackOfFit:
     """Test a model on some rows; all of the squared error is left where it explodes."""
     some = inputs.inliers.subset(n_rows)
     try:
         frame = Frame.of(problem, inputs, model, inputs.inliers.subset(2_000))
-        function = partial(residual_sums, model=model, frame=frame)
+        function = partial(residual_sums, model=model, frame=frame, residuals_of=residuals_of)
         return statistic_of(problem.engine.run(function, some, label="certificate"))
     except ExplosionError:
         return LackOfFit(1.0, np.inf)

@@ -341,7 +341,8 @@ class Labelling:
         readout = stages.run("readout", fit_readout, *arguments)
         problem = problem.with_outputs(whitening.coding)
         if isinstance(problem.settings.solver, FisherScoring):
-            return stages.run("likelihood", likely_labels, problem, readout, stages.show)
+            given = (problem, inputs, readout, stages.show)
+            return stages.run("likelihood", likely_labels, *given)
         choice = Choice(readout)
         if steps_are_few(problem, readout, self.n_classes):
             few = (problem, readout, self.n_classes)
@@ -366,7 +367,8 @@ class Labelling:
         problem = problem.with_outputs(whitening.coding)
         readout = stages.run("readout", known_readout, problem, inputs, known)
         if isinstance(problem.settings.solver, FisherScoring):
-            return stages.run("likelihood", likely_labels, problem, readout, stages.show)
+            given = (problem, inputs, readout, stages.show)
+            return stages.run("likelihood", likely_labels, *given)
         try:
             return stages.run("cross-entropy", refine_labels, problem, readout, stages.show)
         except KeyboardInterrupt:

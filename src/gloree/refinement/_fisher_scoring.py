@@ -38,9 +38,9 @@ ROWS_NUMBERS = 2**21
 LEAST_ROWS, ROWS_PER_WEIGHT = 20_000, 50
 """Rows that the information is formed of, and rows for each weight, at least."""
 
-ENOUGH = 0.01
+ENOUGH = 1e-4
 """Twice the log-likelihood that may be left to gain: it moves no combination of weights by more
-than a tenth of its standard error."""
+than a hundredth of its standard error."""
 
 LEAST_DAMPING, MOST_DAMPING = 1e-9, 1e6
 """Between these steps are damped, relative to the diagonal of the information."""

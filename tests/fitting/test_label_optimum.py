@@ -1,0 +1,119 @@
+"""Is a maximum of the likelihood of labels the highest one: the test of its residuals, and more."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers.comparisons import assert_close
+
+from gloree import IORNN, SpectralRNNClassifier
+from gloree.diagnostics import CertificateStatus, ConvergenceWarning, SpecificationWarning
+from gloree.engine import Engine, Source
+from gloree.fitting._label_optimum import Maximum, Search, findings_of, label_residuals
+from gloree.fitting._lack_of_fit import Frame, LackOfFit, residual_sums
+from gloree.refinement import RefinementStatus, Solution
+from gloree.sequences import as_sequences
+
+ALGEBRA = 1e-10
+
+
+def simulated(seed, activation="tanh", sizes=(4, 3, 3), n=1500, n_steps=10):
+    """Inputs, labels, and the network whose softmax they are drawn from."""
+    rng = np.random.default_rng(seed)
+    d, k, q = sizes
+    A1, U = rng.standard_normal((k, d)), rng.standard_normal((k, k))
+    truth = IORNN(
+        A1 / np.linalg.norm(A1, axis=1, keepdims=True),
+        0.6 * U / np.linalg.norm(U, 2),
+        3.0 * rng.standard_normal((k, q)),
+        hidden_bias=0.5 * rng.standard_normal(k),
+        activation=activation,
+    )
+    X = rng.standard_normal((n, n_steps, d))
+    logits = truth.predict(X)
+    return X, np.argmax(logits + rng.gumbel(size=logits.shape), axis=2), truth
+
+
+def softmax(logits):
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(model, X, labels):
+    p = softmax(model.predict(X))
+    return -np.mean(np.log(np.take_along_axis(p, labels[..., None], axis=2)))
+
+
+def test_residuals_of_labels_are_indicators_less_probabilities():
+    X, labels, truth = simulated(0, n=6)
+    frame = Frame(np.zeros(4), np.eye(4), np.zeros(3), np.ones(3), 4, recurrent=True)
+    source = Source(as_sequences(X, labels[..., None]))
+    function = partial(residual_sums, model=truth, frame=frame, residuals_of=label_residuals)
+    sums = Engine("serial").run(function, source)
+    left = (np.eye(3)[labels] - softmax(truth.predict(X)))[:, 1:]  # no step before the first
+    assert sums.squares == pytest.approx(np.sum(left**2))
+    # the constant is the first feature, the inputs of the step follow
+    assert_close(sums.cross.sum(axis=0)[0], left.sum(axis=(0, 1)), ALGEBRA)
+    products = np.einsum("nti,ntl->il", X[:, 1:], left)
+    assert_close(sums.cross.sum(axis=0)[1:5], products, ALGEBRA)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize(("mean", "size"), [(0.0, 1.0), (3.0, 100.0)])
+def test_the_certificate_of_labels_does_not_depend_on_units(mean, size):
+    X, labels, _ = simulated(1)
+    given = X * size * np.array([1.0, 1.0, 0.1, 5.0]) + mean
+    clf = SpectralRNNClassifier(3, activation="tanh", refine="likelihood", random_state=0)
+    report = clf.fit(given, labels).report_
+    reference = clf.fit(X, labels).report_
+    assert report.certificate.share == pytest.approx(reference.certificate.share, abs=1e-6)
+    assert report.certificate.status is reference.certificate.status
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+@pytest.mark.parametrize("seed", range(6))
+def test_no_start_but_the_truth_is_needed(seed):
+    """Cross-entropy at most a thousandth above that of the descent from the truth, or a word."""
+    sizes = (6, 4, 2) if seed % 2 else (6, 4, 4)
+    X, labels, truth = simulated(seed, "tanh" if seed < 3 else "softplus", sizes, n=4000)
+    clf = SpectralRNNClassifier(
+        4, activation=truth.activation, refine="likelihood", direct=False, random_state=seed
+    ).fit(X, labels)
+    assert cross_entropy(clf.model_, X, labels) < (1 + 1e-3) * cross_entropy(truth, X, labels)
+
+
+def test_a_network_with_a_unit_too_few_is_named():
+    X, labels, _ = simulated(3, n=600)
+    clf = SpectralRNNClassifier(
+        2, activation="tanh", direct=False, refine="likelihood", engine="serial", random_state=0
+    )
+    with pytest.warns((SpecificationWarning, ConvergenceWarning), match="still depend on the past"):
+        clf.fit(X, labels)
+    certificate = clf.report_.certificate
+    assert certificate.status is not CertificateStatus.CERTIFIED
+    assert certificate.share > 1e-3
+
+
+def maximum(score, status=RefinementStatus.CONVERGED, share=0.01):
+    return Maximum("moments", Solution(None, status, 100.0, ()), LackOfFit(share, score))
+
+
+@pytest.mark.parametrize(
+    ("best", "ends", "status", "said"),
+    [
+        (maximum(1.0, share=1e-5), (), "CERTIFIED", None),
+        (maximum(1.0), (1.0, 1.0), "AGREED", None),  # more could not have been seen
+        (maximum(1.0), (1.0, 1.01), "UNCERTAIN", "too few to tell"),
+        (maximum(9.0), (1.0, 1.0), "UNCERTAIN", "false optimum"),
+        (maximum(9.0), (1.0, 1.1, 1.0, 1.00005, 1.0), "AGREED", "class of networks"),
+        (maximum(9.0, RefinementStatus.STEP_LIMIT), (1.0,), "UNCERTAIN", None),
+    ],
+)
+def test_what_tests_and_starts_say_of_a_maximum(best, ends, status, said):
+    search = Search(best, ends)
+    assert search.certificate.status.name == status
+    found = findings_of(search)
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0].text
