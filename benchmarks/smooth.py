@@ -57,7 +57,7 @@ POLYNOMIALS = {
 LOSS, ERROR, SAME = 1e-3, 1.1, 1e-6
 FIRST_SEED = 1000
 SEGMENT, WASHOUT = 250, 100
-SMALL_SEED, SMALL_FITS = 2000, 1_000
+SMALL_SEED, SMALL_FITS, WRONG_SEEDS = 2000, 1_000, 5
 STATUSES = ("CERTIFIED", "AGREED", "UNCERTAIN")
 ADAM_SECONDS, ADAM_RATES, ADAM_BATCH = 10.0, (0.003, 0.01, 0.03), 256
 
@@ -553,7 +553,7 @@ def main() -> None:
         last = ()
     if "cells" in arguments.parts:
         cells(out, n_seeds, chosen)
-        wrong_models(out, n_seeds, arguments.quick)
+        wrong_models(out, min(n_seeds, WRONG_SEEDS), arguments.quick)
     if "small" in arguments.parts:
         small_data(out, 10 if arguments.quick else arguments.fits)
     if "ends" in arguments.parts:
