@@ -111,7 +111,7 @@ def with_states(
     n_rows = max(len(u) for u in records.u)
     T = output_normal(system.A, system.C, n_rows)
     normal = system.changed(T)
-    states = np.array([normal.equilibrium(u[0], n_rows) for u in records.u])
+    states = normal.equilibrium(np.array([u[0] for u in records.u]), n_rows)
     prior = prior_of_states(normal, states, records, noise)
     for _ in range(2):  # once more for rounding
         parts = _equations(normal, states, records, prior, free=False, tangent=None)
@@ -219,7 +219,7 @@ def moved_by(
     states = fit.states + parts.gains[:, :, -1] - parts.gains[:, :, :-1] @ step
     moved = replace(moved, A=A, C=C)
     n_rows = max(len(u) for u in records.u)
-    away = np.array([moved.equilibrium(u[0], n_rows) for u in records.u]) - states
+    away = moved.equilibrium(np.array([u[0] for u in records.u]), n_rows) - states
     squares = squares_of(moved, states, records) + float(np.sum((away @ prior) * away))
     return OutputErrorFit(moved, states, squares, records.n_counted)
 
