@@ -120,6 +120,7 @@ RUNS = (
         "--seeds 1 --lbfgs 1 --fits 2 --cap 30",
         "--times 4",
     ),
+    Run("bptt_smooth", "bptt", "--seeds 1 --lbfgs 3 --fits 3 --cap 15", "--smooth"),
     Run(
         "bptt_loss",
         "bptt",
