@@ -87,6 +87,7 @@ RUNS = (
     Run("smooth_adam", "smooth", "", "--parts adam"),
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
+    Run("whole_fits", "whole_fits"),
     Run("growth", "growth", "--most 1e7"),
     Run("engines", "engines", "--steps 2e6"),
     Run("wiener_hammerstein", "wiener_hammerstein", files=("wiener-hammerstein",)),
