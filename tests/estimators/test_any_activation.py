@@ -6,7 +6,12 @@ from helpers.marks import first_of
 
 from gloree import IORNN, SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
 from gloree.activations import Activation, Custom, Polynomial, get_activation, relu, sigmoid, tanh
-from gloree.diagnostics import AcceptanceWarning, ConditionWarning, GloreeWarning
+from gloree.diagnostics import (
+    AcceptanceWarning,
+    CertificateStatus,
+    ConditionWarning,
+    GloreeWarning,
+)
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, mirror_images
 from gloree.refinement import Layout, gauss_newton
@@ -103,6 +108,14 @@ def assert_optimum(est, X, Y, truth):
         assert error <= WEIGHTS * least[name] + 1e-12, name
 
 
+def assert_sure(est):
+    """Certified, or of fewer rows agreed without any lack of fit."""
+    certificate = est.report_.certificate
+    assert certificate.status is not CertificateStatus.UNCERTAIN
+    assert certificate.share < 5e-4 or certificate.score < 2.5
+    assert certificate.status.name in str(est.report_)
+
+
 @pytest.mark.parametrize(
     "activation", first_of([*NAMES, Polynomial((0.0, 1.0, 0.2, 0.0, 0.03)), ARCTAN, Arctan()], 4),
     ids=lambda f: f if isinstance(f, str) else f.name,
@@ -112,11 +125,10 @@ def test_every_activation_is_fitted_to_the_optimum(activation):
     X, Y, truth = simulated(activation, norm=0.05 if polynomial else 0.6)
     est = SpectralRNNRegressor(3, activation=activation, random_state=0).fit(X, Y)
     assert_optimum(est, X, Y, truth)
-    assert est.report_.certificate.status.name == "CERTIFIED"
+    assert_sure(est)
     errors = est.report_.standard_errors
     assert set(errors) >= {"input_weights", "recurrent_weights", "output_weights", "hidden_bias"}
     assert all(np.isfinite(values).all() for values in errors.values())
-    assert "CERTIFIED" in str(est.report_)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +154,7 @@ def test_every_kind_of_network_is_fitted_to_the_optimum(options, settings):
     est = SpectralRNNRegressor(**given).fit(X, Y)
     assert est.model_.n_hidden == truth.n_hidden
     assert_optimum(est, X, Y, truth)
-    assert est.report_.certificate.status.name == "CERTIFIED"
+    assert_sure(est)
 
 
 @pytest.mark.parametrize("activation", first_of(["tanh", "relu"]))

@@ -50,6 +50,7 @@ def test_sums_are_those_of_a_regression_row_by_row():
             phi.append(np.concatenate([[1.0], z, second, third, *past, e[t - 1]]))
             r.append(e[t])
     phi, r = np.array(phi), np.array(r)
+    assert phi.shape[1] == frame.n_features + r.shape[1]
     assert_close(sums.gram, phi.T @ phi, ALGEBRA)
     assert_close(sums.cross.sum(axis=0), phi.T @ r, ALGEBRA)
     assert sums.squares == pytest.approx(np.sum(r**2))
@@ -77,6 +78,19 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     assert few.detectable == np.inf
 
 
+def test_rows_show_the_share_that_they_are_chosen_for():
+    """2.5 standard deviations of T over the sum of squares, of unit noise and its features."""
+    X, _, truth = simulated(3, n=4000)
+    frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
+    n_rows = frame.rows_to_see(2e-3, 4)
+    n = n_rows // 7 + 1  # the first of eight steps does not count
+    noise = np.random.default_rng(0).standard_normal((n, 8, 4))
+    source = Source(as_sequences(X[:n], truth.predict(X[:n]) + noise))
+    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    assert sums.n_rows == pytest.approx(n_rows, abs=7)
+    assert statistic_of(sums).detectable == pytest.approx(2e-3, rel=0.25)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
     """Noise whose size differs from sequence to sequence; four standard deviations of chance."""
@@ -101,7 +115,7 @@ def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
     ids=["right", "a unit too few", "ReLU as tanh", "tanh as softplus"],
 )
 def test_the_certificate_is_for_the_right_network_alone(data, options, certified):
-    X, Y, _ = simulated(1, data, n=3000)
+    X, Y, _ = simulated(1, data, n=7500 if certified else 3000)
     settings = {"n_hidden": 3, "activation": data, "random_state": 0, **options}
     found = SpectralRNNRegressor(**settings).fit(X, Y).report_.certificate
     assert (found.status.name == "CERTIFIED") is certified

@@ -29,7 +29,6 @@ from gloree.fitting._attempts import (
 )
 from gloree.fitting._certificate import (
     AMPLIFIES,
-    CERTIFIED_SHARE,
     CONTRADICTED,
     SETTLED,
     Certified,
@@ -40,6 +39,7 @@ from gloree.fitting._descent import Descent, Start, descend, minimised, out_of_m
 from gloree.fitting._first_state import images_of, widened, with_first_step
 from gloree.fitting._given_units import smallest_input_weights
 from gloree.fitting._inputs import InputSummary
+from gloree.fitting._lack_of_fit import CERTIFIED_SHARE
 from gloree.fitting._output_weighing import with_output_weights
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import PRECISE, FitProblem

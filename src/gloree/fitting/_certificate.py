@@ -17,16 +17,12 @@ from gloree.diagnostics import (
 from gloree.fitting._attempts import Attempt
 from gloree.fitting._descent import Descent
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._lack_of_fit import CERTAIN, RESIDUALS, ROWS, LackOfFit, lack_of_fit
+from gloree.fitting._lack_of_fit import CERTAIN, CERTIFIED_SHARE, LackOfFit, lack_of_fit
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.refinement import RefinementStatus
 from gloree.sequences import Array, Batch
 from gloree.states import run_states
-
-CERTIFIED_SHARE, DETECTABLE = 5e-4, 3e-3
-"""Share of the squared error that a certified fit may leave whatever its score, and share that its
-test has to be able to see."""
 
 AMPLIFIES = 5.0
 """Growth of a small change, root mean square over median, from which nothing is certified: 1 to 3.3
@@ -37,8 +33,8 @@ CONTRADICTED = 1e-3
 """p-value of a test of specification below which nothing is certified: a false optimum that
 features of the past miss shows there."""
 
-SMALL = 1e-6
-"""Change of the biases that is followed."""
+SMALL, GROWTH_ROWS = 1e-6, 40_000
+"""Change of the biases that is followed, and rows on which it is."""
 
 SETTLED = (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
 
@@ -64,7 +60,7 @@ class Certified:
     @property
     def is_enough(self) -> bool:
         """Whether that could have been seen: other starts have nothing to gain."""
-        return self.few and self.lack.detectable < DETECTABLE
+        return self.few and self.lack.detectable < CERTIFIED_SHARE
 
     @property
     def passed(self) -> bool:
@@ -82,8 +78,8 @@ def certified(descent: Descent, inputs: InputSummary, found: Attempt, before: De
     """Test the residuals of a descent, in the units of its outputs."""
     problem = descent.problem
     inputs = replace(inputs, inliers=replace(inputs.inliers, encode=descent.source.encode))
-    rows, model = max(ROWS, RESIDUALS // problem.n_outputs), descent.solution.model
-    lack = lack_of_fit(problem, inputs, model, rows)
+    model = descent.solution.model
+    lack = lack_of_fit(problem, inputs, model, None)
     return Certified(descent, lack, found, before, amplification(problem, inputs, model))
 
 
@@ -103,10 +99,11 @@ def amplification(problem: FitProblem, inputs: InputSummary, model: Network) -> 
         return np.asarray(to_host(change).max(axis=1)[batch.counted_rows] / SMALL)
 
     try:
-        found = np.concatenate(problem.engine.collect(growth, inputs.inliers.subset(ROWS)))
+        found = np.concatenate(problem.engine.collect(growth, inputs.inliers.subset(GROWTH_ROWS)))
     except ExplosionError:
         return np.inf
-    return float(np.sqrt(np.mean(found**2)) / max(float(np.median(found)), 1e-300))
+    found = found[found > 0.0]  # rectifiers are at rest where nothing depends on a state
+    return float(np.sqrt(np.mean(found**2)) / np.median(found)) if found.size else 1.0
 
 
 def findings_of(final: Certified, certificate: Certificate) -> tuple[Finding, ...]:
@@ -118,7 +115,7 @@ def findings_of(final: Certified, certificate: Certificate) -> tuple[Finding, ..
         # what a descent says that has not settled is enough
         return ()
     left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"
-    unseen = final.few and not final.lack.detectable < DETECTABLE
+    unseen = final.few and not final.lack.detectable < CERTIFIED_SHARE
     if certificate.status is CertificateStatus.AGREED:
         if final.few:
             return ()
@@ -132,13 +129,14 @@ def findings_of(final: Certified, certificate: Certificate) -> tuple[Finding, ..
             ),
         )
     growth = final.amplification
+    times = f"{growth:.2g} times as much" if np.isfinite(growth) else "without bound"
     if growth > AMPLIFIES:
         return (
             Finding(
                 ConvergenceWarning,
-                f"the recurrence amplifies: a small change of a state grows {growth:.2g} times as "
-                f"much in the mean square as usual, so the fit may have ended in a false optimum "
-                f"that differs in rare stretches only (features of the past explain {left})",
+                f"the recurrence amplifies: a small change of a state grows {times} in the mean "
+                f"square as usual, so the fit may have ended in a false optimum that differs in "
+                f"rare stretches only (features of the past explain {left})",
                 "give shorter and more sequences, or more outputs, which see the states",
             ),
         )

@@ -19,6 +19,7 @@ leaves less than chance, so that the test errs on the safe side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -48,10 +49,6 @@ MOST_LAGS = 6
 FEW_ROWS = 10_000
 """Rows behind the test of an attempt on a part of the data."""
 
-ROWS, RESIDUALS = 40_000, 160_000
-"""Rows behind the certificate, and residuals (rows times outputs): the larger number of rows."""
-
-
 BLOCKS, BLOCK_ROWS = 16, 100
 """Blocks that rows are dealt out to, and rows in a row that go to the same one."""
 
@@ -60,6 +57,10 @@ ENOUGH_ROWS = 3
 
 CERTAIN = 2.5
 """Standard deviations of chance that are a finding."""
+
+CERTIFIED_SHARE, MARGIN = 5e-4, 0.8
+"""Share of the squared error that a certified fit may leave whatever its score, and that its test
+has to be able to see; and what is aimed at, as the spread of chance is an estimate, too."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,25 @@ class Frame:
             problem.data.n_inputs,
             problem.settings.recurrence is not None,
         )
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, but for the residuals of the step before."""
+        n = int(self.matrix.shape[1])
+        few, some = min(CUBIC_VARIABLES, n), min(MOST_VARIABLES, n)
+        if self.recurrent:
+            some += min(MOST_VARIABLES, self.state_mean.shape[0])
+        second, third = some * (some + 1) // 2, few * (few + 1) * (few + 2) // 6
+        beyond = max(0, n - MOST_VARIABLES) + MOST_LAGS * (self.n_inputs + 1)
+        return 1 + some + second + third + beyond
+
+    def rows_to_see(self, share: float, n_outputs: int) -> int:
+        """Rows on which chance leaves `CERTAIN` of its standard deviations no more than a share.
+
+        With p features of n rows and q outputs T has the variance 2 p q of noise of variance one,
+        the sum of squares is n q, and n = `CERTAIN` (2 p / q)^1/2 / share.
+        """
+        return math.ceil(CERTAIN * math.sqrt(2.0 * self.n_features / n_outputs) / share)
 
     def features(self, batch: Batch, previous: Array, residuals: Array, rows: IntArray) -> Array:
         """Features of some rows, (n_features, len(rows)), the constant first."""
@@ -200,13 +220,18 @@ def lack_of_fit(
     problem: FitProblem,
     inputs: InputSummary,
     model: Network,
-    n_rows: int,
+    n_rows: int | None,
     residuals_of: Residuals = residual_rows,
 ) -> LackOfFit:
-    """Test a model on some rows; all of the squared error is left where it explodes."""
-    some = inputs.inliers.subset(n_rows)
+    """Test a model on some rows; all of the squared error is left where it explodes.
+
+    None is for as many as show a share that is no longer certified.
+    """
     try:
         frame = Frame.of(problem, inputs, model, inputs.inliers.subset(2_000))
+        if n_rows is None:
+            n_rows = frame.rows_to_see(MARGIN * CERTIFIED_SHARE, problem.n_outputs)
+        some = inputs.inliers.subset(n_rows)
         function = partial(residual_sums, model=model, frame=frame, residuals_of=residuals_of)
         return statistic_of(problem.engine.run(function, some, label="certificate"))
     except ExplosionError:

@@ -111,13 +111,14 @@ def with_states(
     n_rows = max(len(u) for u in records.u)
     T = output_normal(system.A, system.C, n_rows)
     normal = system.changed(T)
-    states = normal.equilibrium(np.array([u[0] for u in records.u]), n_rows)
+    states: Array = normal.equilibrium(np.array([u[0] for u in records.u]), n_rows)
     prior = prior_of_states(normal, states, records, noise)
     for _ in range(2):  # once more for rounding
         parts = _equations(normal, states, records, prior, free=False, tangent=None)
         states = states + parts.gains[:, :, -1]
     squares = squares_of(normal, states, records)
-    return OutputErrorFit(system, np.linalg.solve(T, states.T).T, squares, records.n_counted)
+    given = np.asarray(np.linalg.solve(T, states.T).T, dtype=np.float64)
+    return OutputErrorFit(system, given, squares, records.n_counted)
 
 
 def fit_inputs(A: Array, C: Array, records: WeightedRecords) -> OutputErrorFit:
