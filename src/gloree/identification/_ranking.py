@@ -103,7 +103,7 @@ def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
     in_turns = [start for turn in zip_longest(*kinds) for start in turn if start is not None]
     chosen = in_turns[:FIRST_TRIALS]
     # one start of a kind leaves nothing to choose but the kind
-    last = LAST_STEPS // LAST_TRIALS if len(chosen) > LAST_TRIALS + 1 else FIRST_STEPS
+    last = LAST_STEPS // LAST_TRIALS if len(chosen) > len(kinds) else FIRST_STEPS
     for n_steps in (FIRST_STEPS, last):
         tried: list[Start] = []
         for start in chosen:
