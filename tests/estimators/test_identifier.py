@@ -25,6 +25,7 @@ from gloree.identification import (
 from gloree.identification._budget import Budget
 from gloree.identification._linear import fit_linear, typical_length
 from gloree.identification._nonlinearity import find_nonlinearity
+from gloree.identification._refinement import WORTH
 from gloree.models import IORNN
 
 SECONDS = 200  # a limit: searches count their steps
@@ -172,12 +173,15 @@ def test_one_unit_sees_one_direction():
 
 @pytest.mark.slow
 def test_moments_alone_are_not_thrown_away_for_want_of_time():
-    """Whatever the time, the model is not far worse than what was already there."""
+    """Whatever the time, the model is not far worse than what was already there.
+
+    A linear model stays where a network gains less than a tenth.
+    """
     u, y = saturation()
     est = SystemIdentifier(max_seconds=0.5).fit(u, y)
     report = est.report_
     kept = report.refined_error if report.nonlinear else report.linear_error
-    assert kept <= 1.05 * report.moments_error
+    assert kept <= report.moments_error / WORTH
 
 
 @pytest.mark.slow
