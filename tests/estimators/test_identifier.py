@@ -254,7 +254,7 @@ def test_several_inputs_and_outputs():
     u = rng.standard_normal((3000, 2))
     first = linear_system(u[:, 0]) + 0.3 * np.tanh(2 * linear_system(u[:, 1]))
     y = np.column_stack((first, lfilter([1.0], [1.0, -0.5], u[:, 1]) + linear_system(u[:, 0])))
-    est = SystemIdentifier(max_seconds=5).fit(u, y)
+    est = SystemIdentifier(max_seconds=SECONDS).fit(u, y)
     assert est.model_.n_inputs == est.model_.n_outputs == 2
     assert est.predict(u).shape == (3000, 2)
     assert est.report_.output_size.shape == (2,)
