@@ -7,7 +7,8 @@ they are not explained, and one of them outweighs a hundred others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from gloree._arrays import like, row_squares, to_host
 from gloree.diagnostics import Finding, OutlierWarning
 from gloree.engine import Source
 from gloree.fitting._problem import FitProblem
-from gloree.models import Network
+from gloree.models import ExplosionError, Network
 from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows
 
@@ -25,6 +26,10 @@ UNLIKE = 25.0
 
 UNEXPLAINED = 0.01
 """The same over the mean square of its own outputs: a tenth of their size."""
+
+UNLIKE_ROWS, FEWEST_SEGMENTS, LEFT_OUT_SHARE = 100.0, 10, 0.1
+"""The first number for rows that are added to a fit, of so many segments or more, up to this share:
+more of them are another system."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,9 @@ class SegmentSquares:
     residuals: Array
     outputs: Array
 
-    def unlike(self, usual: float) -> SegmentSquares:
+    def unlike(self, usual: float, factor: float = UNLIKE) -> SegmentSquares:
         """Those that are not explained, given the mean square residual of the others."""
-        chosen = (self.residuals > UNLIKE * usual) & (self.residuals > UNEXPLAINED * self.outputs)
+        chosen = (self.residuals > factor * usual) & (self.residuals > UNEXPLAINED * self.outputs)
         return SegmentSquares(
             self.start[chosen], self.sequence[chosen], self.residuals[chosen], self.outputs[chosen]
         )
@@ -60,24 +65,54 @@ class SegmentSquares:
         )
 
 
+def without_unlike(
+    problem: FitProblem, model: Network, source: Source, precision: Array
+) -> tuple[Source, tuple[Finding, ...]]:
+    """Rows to be added to a fit, without the few segments that it does not explain at all.
+
+    `precision` is that of the noise of the outputs, (n_outputs, n_outputs).
+    """
+    if source.n_segments < FEWEST_SEGMENTS:
+        return source, ()
+    root = np.asarray(np.linalg.cholesky(precision / len(precision)), dtype=np.float64)
+    with suppress(ExplosionError):  # which the descent names
+        squares = segment_squares(problem, model, source, root=root)
+        usual = max(1.0, float(np.median(squares.residuals)))
+        found = squares.unlike(usual, UNLIKE_ROWS)
+        if 0 < found.start.size <= LEFT_OUT_SHARE * squares.start.size:
+            return replace(source, skipped=found.start), (found.finding(usual),)
+    return source, ()
+
+
 def segment_squares(
-    problem: FitProblem, model: Network, source: Source, chosen: IntArray
+    problem: FitProblem,
+    model: Network,
+    source: Source,
+    chosen: IntArray | None = None,
+    root: Array | None = None,
 ) -> SegmentSquares:
-    """Squares of segments that begin at `chosen` rows: a forward pass over all."""
-    parts = problem.engine.collect(partial(_of_batch, model=model, chosen=chosen), source)
+    """Squares of segments that begin at `chosen` rows, or of all: a forward pass.
+
+    With `root` of rows times this matrix, (n_outputs, n_outputs).
+    """
+    function = partial(_of_batch, model=model, chosen=chosen, root=root)
+    parts = problem.engine.collect(function, source)
     return SegmentSquares(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def _of_batch(
-    batch: Batch, model: Network, chosen: IntArray
+    batch: Batch, model: Network, chosen: IntArray | None, root: Array | None = None
 ) -> tuple[IntArray, IntArray, Array, Array]:
     rows, segments = batch.counted_rows, batch.segments
     place = np.repeat(np.arange(len(segments)), batch.lengths)[rows]
     counts = np.maximum(np.bincount(place, minlength=len(segments)), 1)
     from_bias = batch.targets - like(batch.targets, model.output_bias)
+    values = [to_host(each)[rows] for each in (residual_rows(model, batch), from_bias)]
+    if root is not None:
+        values = [each @ root for each in values]
     residuals, outputs = (
-        np.bincount(place, to_host(row_squares(each))[rows], minlength=len(segments)) / counts
-        for each in (residual_rows(model, batch), from_bias)
+        np.bincount(place, row_squares(each), minlength=len(segments)) / counts for each in values
     )
-    kept = np.isin(segments.start, chosen)
+    everything = np.ones(len(segments), dtype=bool)
+    kept = everything if chosen is None else np.isin(segments.start, chosen)
     return segments.start[kept], segments.sequence[kept], residuals[kept], outputs[kept]
