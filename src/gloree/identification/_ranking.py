@@ -14,9 +14,15 @@ from gloree.engine import Subset
 from gloree.identification._budget import Budget
 from gloree.identification._linear import LinearFit, memory_of
 from gloree.identification._networks import nested_partitions, unit_biases, with_shared_states
-from gloree.identification._nonlinearity import Nonlinearity, started, unless_explosive
+from gloree.identification._nonlinearity import (
+    MOST_DIRECTIONS,
+    Nonlinearity,
+    started,
+    unless_explosive,
+)
 from gloree.identification._search import Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
+from gloree.sequences import Array
 
 QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of the linear model
 TRIAL_ROWS = 10_000  # rows on which starts are compared
@@ -141,6 +147,7 @@ def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
         biases = unit_biases(q, n_directions=len(directions))
         alike = [
             Start(SearchEnd(model), problem.error(model, rows), kind)
+            for biases in _with_signs(biases, len(directions))
             for seen, driven in nested_partitions(linear, directions)
             for plain in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven
@@ -150,6 +157,15 @@ def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
         sound = [start for start in alike if math.isfinite(start.error)]
         made += sorted(sound, key=lambda start: start.error)[:OF_A_KIND]
     return sorted(made, key=lambda start: start.error)
+
+
+def _with_signs(biases: Array, n_directions: int) -> list[Array]:
+    """Biases of both signs where a direction, whose own sign is a convention, has a single unit."""
+    if biases.size > n_directions:
+        return [biases]
+    if n_directions > MOST_DIRECTIONS:
+        return [biases, -biases]
+    return [biases * signs for signs in product((1.0, -1.0), repeat=n_directions)]
 
 
 def _best_of_kinds(starts: Sequence[Start]) -> list[Start]:
