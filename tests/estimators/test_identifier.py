@@ -25,6 +25,7 @@ from gloree.identification import (
 from gloree.identification._budget import Budget
 from gloree.identification._linear import fit_linear, typical_length
 from gloree.identification._nonlinearity import find_nonlinearity
+from gloree.identification._refinement import WORTH
 from gloree.models import IORNN
 
 SECONDS = 200  # a limit: searches count their steps
@@ -172,12 +173,15 @@ def test_one_unit_sees_one_direction():
 
 @pytest.mark.slow
 def test_moments_alone_are_not_thrown_away_for_want_of_time():
-    """Whatever the time, the model is not far worse than what was already there."""
+    """Whatever the time, the model is not far worse than what was already there.
+
+    A linear model stays where a network gains less than a tenth.
+    """
     u, y = saturation()
     est = SystemIdentifier(max_seconds=0.5).fit(u, y)
     report = est.report_
     kept = report.refined_error if report.nonlinear else report.linear_error
-    assert kept <= 1.05 * report.moments_error
+    assert kept <= report.moments_error / WORTH
 
 
 @pytest.mark.slow
@@ -250,7 +254,7 @@ def test_several_inputs_and_outputs():
     u = rng.standard_normal((3000, 2))
     first = linear_system(u[:, 0]) + 0.3 * np.tanh(2 * linear_system(u[:, 1]))
     y = np.column_stack((first, lfilter([1.0], [1.0, -0.5], u[:, 1]) + linear_system(u[:, 0])))
-    est = SystemIdentifier(max_seconds=5).fit(u, y)
+    est = SystemIdentifier(max_seconds=SECONDS).fit(u, y)
     assert est.model_.n_inputs == est.model_.n_outputs == 2
     assert est.predict(u).shape == (3000, 2)
     assert est.report_.output_size.shape == (2,)

@@ -16,6 +16,7 @@ from gloree.diagnostics import (
     ConvergenceWarning,
     GloreeWarning,
     LabelWarning,
+    OutlierWarning,
     ScoreWarning,
     SpecificationWarning,
 )
@@ -193,6 +194,32 @@ def test_new_inputs_of_another_law_are_noticed_and_those_of_the_same_are_not(dat
     with pytest.warns(ScoreWarning, match="inputs of the new rows follow another law"):
         copy(partial[0]).partial_fit(1.6 * X[300:], truth.predict(1.6 * X[300:]) + noise)
     copy(partial[0]).partial_fit(X[300:], truth.predict(X[300:]) + noise)
+
+
+def test_new_rows_that_are_far_off_are_left_out_and_named(data, partial):
+    X, Y, *_ = data
+    bad = Y.copy()
+    bad[310] *= 30.0
+    bad[320, 4, 1] += 1000.0
+    wanted = copy(partial[0]).partial_fit(
+        np.delete(X[300:], [10, 20], 0), np.delete(Y[300:], [10, 20], 0)
+    )
+    with pytest.warns(OutlierWarning, match=r"of sequence\(s\) 10, 20, were left out"):
+        found = copy(partial[0]).partial_fit(X[300:], bad[300:])
+    for name, values in wanted.model_.arrays().items():
+        if values is not None:
+            np.testing.assert_allclose(found.model_.arrays()[name], values, atol=ALGEBRA)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_few_steps_of_labels_are_no_reason_for_warnings(data, partial, size):
+    """Weights move by a tenth of a standard error; what rows say of curvature is noise."""
+    X, _, labels, _ = data
+    classifier = copy(partial[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        for first in range(300, 300 + 12 * size, size):
+            classifier.partial_fit(X[first : first + size], labels[first : first + size])
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from sklearn.covariance import oas
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, datasets, metrics
 from gloree.diagnostics import OutlierWarning
 from gloree.engine import Engine, Source
+from gloree.fitting._output_weighing import _no_less
 from gloree.refinement import (
     Layout,
     on_unmixed_outputs,
@@ -236,6 +237,34 @@ def test_singular_residuals_have_bounded_weights(kind):
     np.testing.assert_allclose(
         est.predict(X)[..., 4], SINGULAR[kind](est.predict(X)[..., :4])[..., 4], atol=1e-3
     )
+
+
+def test_covariances_are_raised_in_small_directions_alone():
+    """In a basis M in which the least one is I, and the covariance diagonal."""
+    basis = np.random.default_rng(0).standard_normal((4, 4))
+    least = basis.T @ basis
+    for before, after in (([0.0, 0.1, 2.0, 3.0], [1.0, 1.0, 2.0, 3.0]), ([1.5, 2, 2, 3],) * 2):
+        raised = _no_less(basis.T @ np.diag(before) @ basis, least)
+        np.testing.assert_allclose(raised, basis.T @ np.diag(after) @ basis, atol=ALGEBRA)
+
+
+@pytest.mark.slow
+def test_a_copy_of_an_output_costs_nothing_beside_correlated_noise():
+    """Over many fits: input weights have the errors of fits without the copy."""
+    ratios = []
+    for seed in range(12):
+        X, _, truth, _ = datasets.make_rnn(200, 10, 4, 3, 3, noise=0.0, random_state=seed)
+        Y = truth.predict(X)
+        root = np.linalg.cholesky(0.05 * np.eye(3) + 0.95)
+        Y += 0.5 * Y.std() * np.random.default_rng(seed).standard_normal(Y.shape) @ root.T
+        alone, beside = fit(X, Y).model_, fit(X, np.concatenate((Y, Y[..., :1]), axis=2)).model_
+        beside = beside.replace(
+            output_weights=beside.output_weights[:, :3], output_bias=beside.output_bias[:3]
+        )
+        errors = [metrics.weight_errors(each, truth)["input_weights"] for each in (beside, alone)]
+        ratios.append(errors[0] / errors[1])
+    assert 0.9 < np.median(ratios) < 1.1
+    assert max(ratios) < 1.5
 
 
 def test_an_output_without_noise_decides_the_units():

@@ -9,7 +9,7 @@ from helpers.generators import forward_network
 from gloree import SpectralRNNRegressor, datasets
 from gloree.diagnostics import AcceptanceWarning, GloreeWarning
 from gloree.engine import Engine, Source
-from gloree.fitting._units import judge_units, noise_limit, wald
+from gloree.fitting._units import cancelling_units, judge_units, noise_limit, wald
 from gloree.refinement import Layout, gauss_newton
 from gloree.sequences import as_sequences
 
@@ -139,6 +139,28 @@ def test_a_decomposition_that_failed_stays_in_doubt():
     est, found = findings(X, Y, 5)
     assert not est.report_.decomposition.status.ok
     assert any("first moment is not reliable" in str(each.message) for each in found)
+
+
+@pytest.mark.parametrize(("activation", "degree"), [("quadratic", 2), ("cubic", 3)])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_units_that_cancel_each_other_are_pairs(activation, degree, sign):
+    model = forward_network(4, 3, 2, seed=0).replace(activation=activation)
+    layout = Layout(4, 3, 2)
+    assert cancelling_units(model, layout) == []
+    a, w = model.input_weights.copy(), model.output_weights.copy()
+    a[2], w[2] = sign * (a[0] + 1e-2), -(sign**degree) * w[0] * 1.01
+    pair = model.replace(input_weights=a, output_weights=w)
+    assert cancelling_units(pair, layout) == [(0, 2)]
+    w[2] *= -1.0
+    assert cancelling_units(pair.replace(output_weights=w), layout) == []
+
+
+def test_two_units_too_many_that_cancel_each_other_are_named():
+    """They have large Wald statistics each, and explode on new data."""
+    X, Y, _ = simulate(224, n_sequences=80)
+    _, found = findings(X, Y, 5)
+    assert any("are nearly one and cancel each" in str(each.message) for each in found)
+    assert {each.category for each in found} == {AcceptanceWarning}
 
 
 @pytest.mark.slow

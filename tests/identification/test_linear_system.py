@@ -68,6 +68,13 @@ def test_gramian_is_the_sum_over_a_decay_and_normal_coordinates_make_it_one():
     np.testing.assert_allclose(gramian, np.eye(3), atol=1e-9)
 
 
+def test_a_gramian_that_overflows_is_refused():
+    """A large nilpotent part whose poles rounding moves: powers grow all the same."""
+    A = np.array([[1e-3, 1e160], [1e-150, 1e-3]])
+    with pytest.raises(np.linalg.LinAlgError, match="overflow"):
+        observability_gramian(A, np.eye(2), 64)
+
+
 def test_a_balanced_system_keeps_its_response_when_states_without_effect_are_cut():
     rng = np.random.default_rng(4)
     small = random_system(rng, 2, 1, 1, radius=0.8)

@@ -154,9 +154,11 @@ def test_several_outputs_have_one_injection(system, unit):
     assert np.std(y - network.predict(part.u)) <= np.std(several.residual) * (1 + LEAST_SQUARES)
 
 
-def test_partitions_are_nested_and_end_with_feedback(system):
+def test_partitions_are_nested_begin_with_inputs_alone_and_end_with_feedback(system):
     part, direction, _ = system
-    parts = nested_partitions(part, (direction,))
+    (unseen, everything), *parts = nested_partitions(part, (direction,))
+    assert unseen.size == 0
+    np.testing.assert_array_equal(everything, [0, 1, 2])
     assert len(parts) == 3
     np.testing.assert_array_equal(parts[0][0], [0, 1])  # the mode that v owes most
     np.testing.assert_array_equal(parts[0][1], [2])
@@ -225,7 +227,19 @@ def test_partitions_count_all_directions(system):
     other = np.zeros(4)
     other[2] = 10.0 / part.entering[:, 2].std()
     parts = nested_partitions(part, (direction, NonlinearDirection(other, 0.0, (1.0, 1.0))))
-    np.testing.assert_array_equal(parts[0][0], [2])
+    np.testing.assert_array_equal(parts[1][0], [2])
+
+
+def test_units_of_inputs_alone_see_them_in_the_spread_of_the_direction(system):
+    part, direction, _ = system
+    network = with_shared_states(
+        part, (direction,), tanh, BIASES[:1], np.arange(0), np.arange(part.realisation.order)
+    )
+    assert not network.recurrent_weights[3].any()
+    v = part.entering @ direction.weights
+    seen = part.u @ network.input_weights[3]
+    assert seen.std() == pytest.approx(v.std(), rel=LEAST_SQUARES)
+    assert np.corrcoef(seen, v)[0, 1] > 0
 
 
 def test_outputs_are_those_of_least_squares(system):

@@ -84,8 +84,10 @@ def delta_method(
         )
     if report.covariance is None or not report.weights:
         raise ValueError(
-            "`report` has no covariance of the weights: fit with a refinement, and fewer than "
-            "1,500 weights"
+            "`report` has no covariance of the weights. Regressors have one by default, with fewer "
+            "than 1,500 weights, and keep it in `partial_fit`; classifiers have one with "
+            "refine='likelihood' that came to a maximum, and none after `partial_fit`: fit old and "
+            "new rows together then"
         )
     weights = {name: np.array(values) for name, values in report.weights.items()}
     value = np.asarray(function(weights), dtype=np.float64)

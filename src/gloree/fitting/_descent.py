@@ -18,6 +18,7 @@ from gloree.engine import Source, Subset
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._lower_terms import with_lower_terms
 from gloree.fitting._mirrors import best_mirror, has_mirrors
+from gloree.fitting._outlying import segment_squares
 from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import Known, MomentFit, lacks_offset
@@ -175,20 +176,40 @@ def out_of_mirrors(descent: Descent) -> Descent:
 
 
 def with_outliers(descent: Descent) -> Descent:
-    """Go on with all data; stay with the inliers, and say so, where that does not settle."""
+    """Go on with all data; without segments that the fit of the others does not explain.
+
+    Stay with the inliers, and say so, where that does not settle.
+    """
     problem, outliers = descent.problem, descent.source.skipped
     assert outliers is not None
     everything = replace(descent.source, skipped=None)
     with contextlib.suppress(ExplosionError):
-        whole = minimised(problem, descent.layout, descent.solution.model, everything)
-        if whole.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED):
+        whole = _settled(descent, everything)
+        usual = 2.0 * descent.solution.final.loss
+        squares = partial(segment_squares, problem, source=everything, chosen=outliers)
+        if whole and not squares(whole.model).unlike(usual).start.size:
             return replace(descent, solution=whole, source=everything)
+        others = squares(descent.solution.model).unlike(usual)
+        some = replace(everything, skipped=others.start)
+        if others.start.size:
+            with contextlib.suppress(ExplosionError):
+                whole = _settled(descent, some)
+            if whole:
+                found = replace(descent, solution=whole, source=some)
+                return found.moved(whole, others.finding(usual))
     finding = Finding(
         OutlierWarning,
         f"the {outliers.shape[0]} segments of largest outputs were left out of the fit: with "
         f"them it does not settle. They come close to an explosion, or another system made them",
     )
     return descent.moved(descent.solution, finding)
+
+
+def _settled(descent: Descent, source: Source) -> Solution | None:
+    """What the descent becomes on other rows; None if it does not settle there."""
+    found = minimised(descent.problem, descent.layout, descent.solution.model, source)
+    ended = found.status in (RefinementStatus.EFFICIENT, RefinementStatus.CONVERGED)
+    return found if ended else None
 
 
 def with_free_offset(descent: Descent) -> Descent:

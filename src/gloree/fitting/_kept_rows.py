@@ -21,6 +21,7 @@ from gloree.fitting._given_units import (
     scale_of_columns,
 )
 from gloree.fitting._input_changes import SegmentMoments, change_of_inputs, moments_of_inputs
+from gloree.fitting._outlying import without_unlike
 from gloree.fitting._outputs import cut_data, plan_moment, usual_variance
 from gloree.fitting._pipeline import faults_explained, same_data
 from gloree.fitting._problem import EQUAL, FitProblem
@@ -46,14 +47,20 @@ from gloree.refinement import (
 )
 from gloree.sequences import Array, Batch
 
-CURVED = 1.0
-"""Standard errors by which the parabola of the old rows may lead the weights astray, unwarned."""
+CURVED, MOVED = 1.0, 0.5
+"""Standard errors by which the parabola of the old rows may lead the weights astray, unwarned, and
+by which they have to move for that: below this its curvature would have to change more than
+twofold within half a standard error, and what a few new rows seem to say of it is their noise."""
 
 MORE_ROWS = "more rows"
 """Stage of a report that stands for all rows after the first ones."""
 
 AT_ODDS, LEVEL = 2.0, 1e-6
 """Chi square over its degrees of freedom, and its level, from which old and new rows disagree."""
+
+ROWS_PER_DEGREE = 2.0
+"""New rows of labels for each degree of freedom, at least: the score of few has heavy tails, since
+one label of small probability outweighs all others."""
 
 FLOOR = 1e-6
 """Part of its variance that is added to the noise of each output, so that none is without any."""
@@ -243,8 +250,15 @@ def _continued(problem: FitProblem, kept: KeptRows) -> Continued:
     layout = problem.layout_of(kept.model)
     if kept.precision is None:
         kept = with_new_labels(problem, kept, source, layout)
-    step = go_on(kept.sums, kept.model, layout, problem.engine, source, kept.likelihood)
-    findings, now = list(_findings(step)), replace(kept, model=step.model, sums=step.sums)
+    like: Source = source
+    screened: tuple[Finding, ...] = ()
+    if kept.precision is not None:  # what is added to the sums stays there
+        like, screened = without_unlike(problem, kept.model, source, kept.precision)
+    step = go_on(kept.sums, kept.model, layout, problem.engine, like, kept.likelihood)
+    n_new = step.sums.n_rows - old
+    tells = kept.precision is not None or n_new >= ROWS_PER_DEGREE * step.degrees
+    findings = [*screened, *_findings(step, tells=tells)]
+    now = replace(kept, model=step.model, sums=step.sums)
     if kept.inputs is not None and kept.law is not None:
         assert kept.origin is not None and kept.scale is not None
         inputs = moments_of_inputs(problem.engine, source, kept.origin, kept.scale)
@@ -254,7 +268,7 @@ def _continued(problem: FitProblem, kept: KeptRows) -> Continued:
         now = replace(now, inputs=kept.inputs.merge(inputs), law=law)
     given = in_given_units(source, step.model).canonical()
     model = on_given_inputs(problem, source, given)
-    return Continued(now, step, model, tuple(findings), old, step.sums.n_rows - old)
+    return Continued(now, step, model, tuple(findings), old, n_new)
 
 
 def continued_report(
@@ -329,7 +343,8 @@ def _errors(problem: FitProblem, continued: Continued) -> tuple[StandardErrors, 
     return found.canonical(units_of(model), layout), layout
 
 
-def _findings(step: Continuation) -> tuple[Finding, ...]:
+def _findings(step: Continuation, *, tells: bool) -> tuple[Finding, ...]:
+    """What a continuation has to say; `tells`: whether the new rows are enough for chi square."""
     found = []
     if not step.settled:
         found.append(
@@ -339,7 +354,7 @@ def _findings(step: Continuation) -> tuple[Finding, ...]:
                 "look for outputs and inputs of extreme size in the new rows",
             )
         )
-    if step.curved > CURVED:
+    if step.curved > CURVED and step.moved > MOVED:
         found.append(
             Finding(
                 ConvergenceWarning,
@@ -350,7 +365,7 @@ def _findings(step: Continuation) -> tuple[Finding, ...]:
             )
         )
     ratio = step.disagreement / max(step.degrees, 1.0)
-    if ratio > AT_ODDS and chance(step.disagreement, step.degrees) < LEVEL:
+    if tells and ratio > AT_ODDS and chance(step.disagreement, step.degrees) < LEVEL:
         found.append(
             Finding(
                 SpecificationWarning,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from scipy import linalg
 
 from gloree.diagnostics import Finding, OutputWeighting, ScaleWarning
 from gloree.fitting._descent import Descent, Start, minimised
@@ -118,9 +119,21 @@ def _floor(units: OutputUnits) -> Array:
 
 def _bounded(sums: ResidualSums, units: OutputUnits) -> Array:
     """Covariance of the residuals as passes see them, no less than rounding, shrunk."""
-    covariance = sums.covariance
-    missing = np.maximum(_floor(units) - np.diag(covariance), 0.0)
-    return shrunk_covariance(covariance + np.diag(missing), sums.n_rows)
+    mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
+    rounding = ROUNDING**2 * (mixing.T @ mixing)
+    return shrunk_covariance(_no_less(sums.covariance, rounding), sums.n_rows)
+
+
+def _no_less(covariance: Array, least: Array) -> Array:
+    """Covariance raised to `least` in the directions in which it is smaller, and in these alone.
+
+    With v_i of C v_i = l_i L v_i and V^T L V = I, the sum of L v_i max(l_i, 1) v_i^T L.
+    """
+    values, vectors = linalg.eigh(covariance, least)
+    if values[0] >= 1.0:
+        return covariance
+    duals = least @ vectors
+    return np.asarray((duals * np.maximum(values, 1.0)) @ duals.T)
 
 
 def _sums(descent: Descent) -> ResidualSums:

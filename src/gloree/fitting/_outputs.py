@@ -39,8 +39,8 @@ APART_FACTOR = 8.0
 stay out of the moments: the fourth powers in them would leave room for nothing else. The
 refinement sees them again."""
 
-APART_SHARE = 0.02
-"""Share of the segments that is kept out at most: the largest ones."""
+APART_SHARE, FEWEST_SEGMENTS = 0.02, 10
+"""Share of the segments that is kept out at most: the largest ones; one of so many or more."""
 
 LEFT_OUT_SHARE = 0.05
 """Share of the sequences that may have exploded."""
@@ -380,7 +380,7 @@ def exploded_finding(exploded: IntArray, median: float) -> Finding:
 
 def find_outliers(problem: FitProblem, source: Source, sums: OutputSums) -> IntArray | None:
     """First counted rows of segments that come close to an explosion, if there are any."""
-    if sums.median <= 0 or sums.peaks.shape[0] * APART_SHARE < 1:
+    if sums.median <= 0 or sums.peaks.shape[0] < FEWEST_SEGMENTS:
         return None
     factor = APART_FACTOR ** ((problem.settings.activation.degree or 2) / 2)
     limit = max(factor * sums.median, float(np.quantile(sums.peaks, 1.0 - APART_SHARE)))

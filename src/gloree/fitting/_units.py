@@ -10,12 +10,16 @@ of variance one (:eq:`noise-ceiling`, :eq:`unit-test`), l the degree of the acti
 i of U, which says what the unit gives to the other ones, is judged alike. The covariance is the one
 of the standard errors, or that of white noise where it says less: few sequences tell little of the
 former, and heavy tails of the latter.
+
+None of this sees two units too many that are nearly one and cancel each other: there the network
+is not nearly linear in the weights, and both units look certain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 
@@ -27,6 +31,10 @@ from gloree.sequences import Array, IntArray
 MARGIN = 3.0
 """Noise exceeds the bound without this with a probability of exp(-9 / 2), 1.1 %, at most."""
 
+ALIKE = 0.1
+"""Distance of the input weights of two units, over their size, up to which they are nearly one; and
+part of their output weights, at most, that is left of the sum of units that cancel each other."""
+
 DEPENDENT = 1e-10
 """Directions of less than this part of the largest (correlation) variance are left out."""
 
@@ -36,13 +44,14 @@ class UnitTests:
     """Wald statistics of each unit, and what noise alone would reach; all (n_hidden,).
 
     `outputs` are those of the output weights, `feedback` those of the columns of U (zero without a
-    recurrence).
+    recurrence). `cancelling` are pairs of units that cancel each other.
     """
 
     outputs: Array
     feedback: Array
     output_limits: Array
     feedback_limits: Array
+    cancelling: tuple[tuple[int, int], ...] = ()
 
     @property
     def doubtful(self) -> IntArray:
@@ -51,6 +60,21 @@ class UnitTests:
 
     def findings(self) -> tuple[Finding, ...]:
         """Warn of units that might be noise."""
+        return (*self._noise(), *self._cancelled())
+
+    def _cancelled(self) -> tuple[Finding, ...]:
+        if not self.cancelling:
+            return ()
+        pairs = ", ".join(f"{i} and {j}" for i, j in self.cancelling)
+        text = (
+            f"hidden units {pairs} of {self.outputs.shape[0]} are nearly one and cancel each "
+            f"other: small differences of large values gain from a few rows, may explode on new "
+            f"data, and have larger errors than the standard errors say"
+        )
+        remedy = "lower `n_hidden` by 2 and compare, or give more data if the units are real"
+        return (Finding(AcceptanceWarning, text, remedy),)
+
+    def _noise(self) -> tuple[Finding, ...]:
         doubtful = self.doubtful
         if doubtful.size == 0:
             return ()
@@ -106,7 +130,33 @@ def judge_units(
                 feedback[unit] = least(index[name][:, own], weights[name][:, own])
                 feedback_limits[unit] = noise_limit(part.n_units, degree * n_inputs)
     order = np.arange(layout.n_hidden) if order is None else order
-    return UnitTests(outputs[order], feedback[order], output_limits[order], feedback_limits[order])
+    place = np.argsort(order).tolist()
+    pairs = [sorted((place[i], place[j])) for i, j in cancelling_units(model, layout)]
+    return UnitTests(
+        outputs[order],
+        feedback[order],
+        output_limits[order],
+        feedback_limits[order],
+        tuple((i, j) for i, j in sorted(pairs)),
+    )
+
+
+def cancelling_units(model: Network, layout: Layout) -> list[tuple[int, int]]:
+    """Pairs of units with nearly equal rows a_i and nearly opposite output weights w_i.
+
+    Rows of monomial units are equal up to a sign s, with which f(s z) = s^l f(z).
+    """
+    weights, found = layout.weights(model), []
+    signs = (1.0, -1.0) if model.activation.is_monomial else (1.0,)
+    w = weights["output_weights"]
+    for part in layout.directions:
+        a, first = weights[f"{part.prefix}input_weights"], part.units.start
+        for (i, j), sign in product(combinations(range(part.n_units), 2), signs):
+            left = w[first + i] + sign ** (model.activation.degree or 1) * w[first + j]
+            near = np.linalg.norm(a[i] - sign * a[j]) < ALIKE * np.linalg.norm(a[i])
+            if near and np.linalg.norm(left) < ALIKE * np.linalg.norm(w[first + i]):
+                found.append((first + i, first + j))
+    return found
 
 
 def white_covariance(solution: Solution, layout: Layout) -> Array:

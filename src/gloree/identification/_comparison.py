@@ -20,6 +20,7 @@ from gloree.sequences import Array, Batch, IntArray
 from gloree.states import residual_rows
 
 CHANCE = 0.05 / 12  # of taking a network that gains nothing, the best of a dozen that were tried
+NOTHING_LEFT = 1e-9  # errors below this, over the outputs' size, are rounding
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def squared_rows(batch: Batch, model: Network) -> SquaredRows:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean gain of a model over another in the squared error, its standard error, and samples.
+    """Gain of a model over another (`compare`), its standard error, and samples.
 
     `n_independent` is the number of independent samples that would be worth as much as the held-out
     rows are: their squared errors, and so the gains, are alike in neighbours.
@@ -59,15 +60,24 @@ class Comparison:
 def compare(
     problem: IdentificationProblem, rows: Subset, smaller: IORNN, larger: IORNN
 ) -> Comparison:
-    r"""Gain of the larger model: mean of d_t = e_t^2 - e'_t^2, and its standard error.
+    r"""Gain of the larger model: the logarithm of a ratio of mean squares, and its standard error.
 
-    .. math:: s^2 = \mathrm{var}(d) / n_{eff}, \quad n_{eff} = n / (1 + 2 \sum_k \rho_k)
+    .. math:: g = \log\frac{s^2}{s'^2}, \quad d_t = \frac{e_t^2}{s^2} - \frac{e_t'^2}{s'^2}, \quad
+        \mathrm{var}(g) = \mathrm{var}(d) / n_{eff}, \quad n_{eff} = n / (1 + 2 \sum_k \rho_k)
 
-    with the autocorrelations rho_k of d while they are positive. A network that explodes gains
-    nothing.
+    with the mean squares :math:`s^2` and the autocorrelations rho_k of d while they are positive:
+    twice the gain in the likelihood of normal errors of unknown sizes [1]_. The mean of
+    :math:`e_t^2 - e_t'^2` itself is never many standard errors from zero in a short record, however
+    little the larger model leaves. A network that explodes gains nothing.
+
+    References
+    ----------
+    .. [1] Q. H. Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses",
+       Econometrica 57 (1989) 307-333.
     """
     counted = np.zeros(problem.records.n_rows, dtype=bool)
     d = np.zeros(problem.records.n_rows)
+    gain = 0.0
     for sign, model in ((1.0, smaller), (-1.0, larger)):
         seen = model
         if model.n_inputs < rows.data.n_inputs:
@@ -77,7 +87,9 @@ def compare(
         except ExplosionError:
             return Comparison(-math.inf, 1.0, rows.n_counted, 1.0)
         counted[found.rows] = True
-        d[found.rows] += sign * found.squares
+        mean = max(float(found.squares.mean()), NOTHING_LEFT**2)
+        gain += sign * math.log(mean)
+        d[found.rows] += sign * found.squares / mean
     n, independent = int(counted.sum()), independent_samples(d, counted)
     error = float(d[counted].std()) / math.sqrt(max(independent, 1.0))
-    return Comparison(float(d[counted].mean()), error, n, independent)
+    return Comparison(gain, error, n, independent)

@@ -131,12 +131,12 @@ def arx_start(records: WeightedRecords, n_lags: int) -> list[LinearStart]:
     A[:, :q] = a.reshape(size, q)
     B = (b[1:] + a @ b[0]).reshape(size, d)
     C = np.eye(q, size)
+    n_rows = min(LONG_RESPONSE, max(len(u) for u in records.u))
     try:
         A = pulled_inside(A, 1.0 - 1e-4)
+        _, T, inverse = balanced(A, B, C, n_rows)
     except np.linalg.LinAlgError:
         return []
-    n_rows = min(LONG_RESPONSE, max(len(u) for u in records.u))
-    _, T, inverse = balanced(A, B, C, n_rows)
 
     def realise(order: int) -> Pair:
         return inverse[:order] @ A @ T[:, :order], C @ T[:, :order]

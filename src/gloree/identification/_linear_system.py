@@ -109,11 +109,17 @@ def propagate(A: Array, v: Array, start: Array) -> tuple[Array, Array]:
 
 
 def observability_gramian(A: Array, C: Array, n_rows: int) -> Array:
-    """Sum over t < 2^k of (A^T)^t C^T C A^t, the first power of two that is no less than n_rows."""
+    """Sum over t < 2^k of (A^T)^t C^T C A^t, the first power of two that is no less than n_rows.
+
+    Raises a LinAlgError where that overflows, as with a large A whose poles are known by rounding.
+    """
     gramian, power = C.T @ C, A
-    for _ in range(max(1, math.ceil(math.log2(max(n_rows, 2))))):
-        gramian = gramian + power.T @ gramian @ power
-        power = power @ power
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(max(1, math.ceil(math.log2(max(n_rows, 2))))):
+            gramian = gramian + power.T @ gramian @ power
+            power = power @ power
+    if not np.isfinite(gramian).all():
+        raise np.linalg.LinAlgError("powers of the transition matrix overflow")
     return np.asarray((gramian + gramian.T) / 2)
 
 

@@ -148,6 +148,10 @@ def with_shared_states(
     weights = np.zeros((entering.shape[1], q))
     kept, v = entering[:, columns], entering[:, :-1] @ whole + offsets
     weights[columns] = _solve(kept.T @ kept, kept.T @ v, OUTPUT_RIDGE)
+    if not seen.size:
+        # inputs alone explain little of v, with which a unit would be nearly linear
+        fitted = entering @ weights
+        weights *= v.std(axis=0) / np.maximum(fitted.std(axis=0), np.finfo(np.float64).tiny)
     injection = _injection(linear_part, unit(entering @ weights + biases), driven)
     return _network(linear_part, transition, injection, weights[:-1], biases + weights[-1], unit)
 
@@ -157,7 +161,8 @@ def nested_partitions(
 ) -> list[tuple[IntArray, IntArray]]:
     """Pairs of seen and driven states, modes in the order of their share in the variance of the v.
 
-    In the last pair all states are both seen and driven (feedback).
+    In the first pair units see the inputs alone (a Hammerstein system), whatever the direction says
+    of the states; in the last one all states are both seen and driven (feedback).
     """
     found, n = linear_part.realisation, linear_part.realisation.order
     weights = np.column_stack([one.weights for one in directions])[:n]
@@ -165,7 +170,7 @@ def nested_partitions(
     shares = [float(np.var(states[:, mode] @ weights[mode], axis=0).sum()) for mode in found.modes]
     order = np.argsort(-np.array(shares), kind="stable")
     everything = np.arange(n)
-    parts = []
+    parts = [(everything[:0], everything)]
     for cut in range(1, len(order)):
         seen = np.sort(np.concatenate([found.modes[i] for i in order[:cut]]))
         parts.append((seen, np.setdiff1d(everything, seen)))

@@ -100,7 +100,9 @@ def identify(problem: IdentificationProblem) -> Identified:
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            network = run(network, "refinement", refine_network, origin, starts, linear)
+            # without time the network of moments is still compared with the linear model
+            judged = _Stages(stages, budget, on_time=False).run
+            network = judged(network, "refinement", refine_network, origin, starts, linear)
             last = Refitted(network.model, network.linear, "")
             last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:
@@ -141,16 +143,20 @@ def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -
 
 @dataclass(frozen=True)
 class _Stages:
-    """Runs stages that an interrupt may end: what stood before them is their result then."""
+    """Runs stages that an interrupt may end: what stood before them is their result then.
+
+    So is it where time is up, unless they are not `on_time`.
+    """
 
     runner: StageRunner
     budget: Budget
+    on_time: bool = True
 
     def run(
         self, before: Value, name: str, function: Callable[..., Value], *given: object
     ) -> Value:
         """Return the value of a stage, or `before`."""
-        if self.budget.is_over:
+        if self.budget.interrupted or (self.on_time and self.budget.is_over):
             return before
         try:
             return self.runner.run(name, function, *given)  # type: ignore[type-var]

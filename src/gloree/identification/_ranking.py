@@ -14,9 +14,15 @@ from gloree.engine import Subset
 from gloree.identification._budget import Budget
 from gloree.identification._linear import LinearFit, memory_of
 from gloree.identification._networks import nested_partitions, unit_biases, with_shared_states
-from gloree.identification._nonlinearity import Nonlinearity, started, unless_explosive
+from gloree.identification._nonlinearity import (
+    MOST_DIRECTIONS,
+    Nonlinearity,
+    started,
+    unless_explosive,
+)
 from gloree.identification._search import Search, SearchEnd
 from gloree.identification._split import FIRST_ROWS
+from gloree.sequences import Array
 
 QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of the linear model
 TRIAL_ROWS = 10_000  # rows on which starts are compared
@@ -26,6 +32,10 @@ LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
 
 FAR_BEHIND = 9.0
 """A kind of units whose best start has so many times the mean square error of another is left."""
+
+FEW_ROWS = 5_000
+"""Training rows up to which all starts that are left are refined: a few steps do not tell which of
+them ends best."""
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 
@@ -77,14 +87,15 @@ class RankedStarts:
     starts: tuple[Start, ...] = ()
     detail: str = ""
 
-    @property
-    def finalists(self) -> tuple[Start, ...]:
-        """The best start of every kind that has not fallen far behind."""
-        best = [
-            next(start for start in self.starts if start.kind == kind)
-            for kind in sorted({start.kind for start in self.starts})
-        ]
-        return tuple(each for each in best if each.error <= FAR_BEHIND * self.starts[0].error)
+    def finalists(self, n_rows: int) -> tuple[Start, ...]:
+        """Starts to be refined on so many rows, none that has fallen far behind.
+
+        The best one of every kind, and of few rows, where searches cost little, all.
+        """
+        firsts = {start.kind: start for start in reversed(self.starts)}
+        best = [firsts[kind] for kind in sorted(firsts)]
+        some = self.starts if n_rows <= FEW_ROWS else best
+        return tuple(each for each in some if each.error <= FAR_BEHIND * self.starts[0].error)
 
 
 def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
@@ -103,7 +114,7 @@ def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
     in_turns = [start for turn in zip_longest(*kinds) for start in turn if start is not None]
     chosen = in_turns[:FIRST_TRIALS]
     # one start of a kind leaves nothing to choose but the kind
-    last = LAST_STEPS // LAST_TRIALS if len(chosen) > LAST_TRIALS + 1 else FIRST_STEPS
+    last = LAST_STEPS // LAST_TRIALS if len(chosen) > len(kinds) else FIRST_STEPS
     for n_steps in (FIRST_STEPS, last):
         tried: list[Start] = []
         for start in chosen:
@@ -136,6 +147,7 @@ def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
         biases = unit_biases(q, n_directions=len(directions))
         alike = [
             Start(SearchEnd(model), problem.error(model, rows), kind)
+            for biases in _with_signs(biases, len(directions))
             for seen, driven in nested_partitions(linear, directions)
             for plain in unless_explosive(
                 with_shared_states, linear, directions, unit, biases, seen, driven
@@ -145,6 +157,15 @@ def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
         sound = [start for start in alike if math.isfinite(start.error)]
         made += sorted(sound, key=lambda start: start.error)[:OF_A_KIND]
     return sorted(made, key=lambda start: start.error)
+
+
+def _with_signs(biases: Array, n_directions: int) -> list[Array]:
+    """Biases of both signs where a direction, whose own sign is a convention, has a single unit."""
+    if biases.size > n_directions:
+        return [biases]
+    if n_directions > MOST_DIRECTIONS:
+        return [biases, -biases]
+    return [biases * signs for signs in product((1.0, -1.0), repeat=n_directions)]
 
 
 def _best_of_kinds(starts: Sequence[Start]) -> list[Start]:

@@ -20,7 +20,7 @@ from gloree.refinement import RefinementStatus
 LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
-KIND_STEPS = 30  # steps after which kinds of units are compared
+KIND_STEPS = 30  # steps after which starts are compared
 MOST_STEPS = 120  # steps of the search for the whole network
 WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
@@ -82,11 +82,12 @@ class RefinedNetwork:
 def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) -> RefinedNetwork:
     """Refine on growing data; the linear model stays where nothing is gained over it.
 
-    The best starts of each kind of units are refined on the first rows, and the best of them on
-    all training rows.
+    The starts that are left are refined on the first rows, and the best of them on all training
+    rows.
     """
-    finalists, search = starts.finalists, origin.search
+    search = origin.search
     problem, split, budget = search.problem, search.split, search.budget
+    finalists = starts.finalists(split.training.n_counted)
     notes: tuple[str, ...] = ()
     if not finalists:
         if origin.moments.model.n_hidden == linear.model.n_hidden:
@@ -162,9 +163,9 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
 def _compete(
     search: Search, finalists: Sequence[Start], many: bool, spare: float
 ) -> tuple[Start, list[SearchEnd]]:
-    """Refine a start of every kind for some steps, and the best of them further.
+    """Refine starts for some steps, and the best of them further.
 
-    Where polynomials explode in the end, the next kind goes on. Seconds to `spare` are left.
+    Where polynomials explode in the end, the next start goes on. Seconds to `spare` are left.
     Returns the best, and the ends of all searches.
     """
     tried: list[Start] = []

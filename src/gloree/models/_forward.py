@@ -44,8 +44,8 @@ class ExplosionError(PassFailure, ArithmeticError):
             f"the hidden state of sequence {self.sequence} reached {self.size:.1e} at step "
             f"{self.step}: the recurrence explodes. Use smaller recurrent weights (a spectral norm "
             f"of 0.05 to 0.2 is safe for a polynomial activation and inputs of unit variance), "
-            f"scale the inputs down, or ask `predict` for on_explosion='nan' to continue without "
-            f"such paths"
+            f"scale the inputs down, or predict by the network itself (`model_` of an estimator): "
+            f"its `predict` takes on_explosion='nan', and continues without such paths"
         )
 
 

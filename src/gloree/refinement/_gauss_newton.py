@@ -54,6 +54,13 @@ EFFICIENT, EFFICIENT_EACH = 0.25, 1e-3
 in units of the noise variance: it moves no combination of weights by more than the root of that, in
 standard errors."""
 
+LITTLE = 0.1
+"""Part of the squared error, at most, that steps among rounding gain."""
+
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+"""Residuals, over the size of the outputs, that are rounding of the passes: a step from there gains
+by chance."""
+
 FORESEEN = 0.2
 """A step is the last, too, if it is expected to leave less than this fraction of that to gain."""
 
@@ -262,6 +269,9 @@ class _Descent:
         model, after, fraction = found
         gain, fall = float(step @ current.gradient), state.squares.total - after.total
         poor = fraction < 1 or not _as_expected(fall, gain)
+        converged = fall <= 1e-12 * state.squares.total
+        if poor and state.age == 0 and fall <= LITTLE * state.squares.total:
+            converged = converged or after.total <= self.rounding(model)
         state.curvature.correct(fraction * step, current.gradient - after.gradient)
         return _State(
             model,
@@ -273,7 +283,7 @@ class _Descent:
             stale=poor or state.age + 1 >= MAX_AGE,
             damping=max(state.damping / (1 if poor else 100), 1e-9),
             before=0.0 if poor else gain,
-            status=RefinementStatus.CONVERGED if fall <= 1e-12 * state.squares.total else None,
+            status=RefinementStatus.CONVERGED if converged else None,
         )
 
     def squares(self, model: Network) -> SquareSums | None:
@@ -282,6 +292,14 @@ class _Descent:
             return self.engine.run(partial(square_sums, model=model), self.source, label="squares")
         except ExplosionError:
             return None
+
+    def rounding(self, model: Network) -> float:
+        """Squared error that rounding leaves of outputs of this size: a pass."""
+        names = ("output_weights", "output_bias", "direct_weights")
+        given = {name: getattr(model, name) for name in names}
+        nothing = {name: 0.0 * value for name, value in given.items() if value is not None}
+        outputs = self.squares(model.replace(**nothing))
+        return 0.0 if outputs is None else ROUNDING**2 * outputs.total
 
     def gradient(self, model: Network) -> GradientSums:
         """Squared error, J^T r, and the segments of largest leverage that J^T J may need."""

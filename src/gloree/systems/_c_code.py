@@ -124,7 +124,7 @@ def c_code(model: IORNN, name: str = "model") -> str:
     if not isinstance(model, IORNN):
         raise TypeError(
             f"`model` is a {type(model).__name__}, and only an IORNN of one direction can be run "
-            f"sample by sample"
+            f"sample by sample: give that of an estimator, its `model_`"
         )
     if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS.split():
         raise ValueError(f"`name` is {name!r}, expected a name that C allows, such as 'model'")
