@@ -134,15 +134,27 @@ def test_joint_windows_reach_into_the_context_of_a_piece(case):
         assert_derivatives(model, layout, source.read(segments), data)
 
 
-def test_leverage_is_the_largest_slope_times_state_of_all_units():
+def test_leverage_is_the_largest_adjoint_times_state_of_all_units():
     model, layout, batch, data = make_case("cubic")
     expected = []
     starts = np.concatenate(([0], np.cumsum(data.lengths)))
+    ways = (
+        (slice(0, model.n_forward), model.forward_recurrent_weights, -1),
+        (slice(model.n_forward, None), model.backward_recurrent_weights, 1),
+    )
     for begin, end in pairwise(starts):
-        states = model.hidden_states(data.X[begin:end])
+        X, Y = data.X[begin:end], data.Y[begin:end]
+        states = model.hidden_states(X)
         # |f'(z)| = 3 |f(z)|^(2/3) for z^3
         slopes = 3.0 * np.abs(states) ** (2 / 3)
-        size = np.linalg.norm(slopes, axis=1) * (1 + np.linalg.norm(states, axis=1))
+        pulled = (Y - model.predict(X)) @ model.output_weights.T
+        delta = np.zeros_like(states)
+        for units, W, way in ways:
+            after = np.zeros(W.shape[0])
+            for t in range(len(X))[::way]:
+                after = slopes[t, units] * (pulled[t, units] + W.T @ after)
+                delta[t, units] = after
+        size = np.linalg.norm(delta, axis=1) * (1 + np.linalg.norm(states, axis=1))
         expected.append(size.max())
     found = gradient_sums(batch, model, layout).leverage.values
     np.testing.assert_allclose(found, expected, rtol=ALGEBRA)

@@ -131,13 +131,22 @@ def test_gradient_is_minus_half_that_of_the_squared_error():
     assert slopes @ direction == pytest.approx(-2 * gradient @ direction, rel=SLOPE)
 
 
-def test_leverage_is_the_largest_slope_times_state_of_each_segment():
+def test_leverage_is_the_largest_adjoint_times_state_of_each_segment():
+    """delta_t = f'(z_t) (A2 r_t + U^T delta_{t+1}), backwards by a plain loop."""
     model, layout, batch, _ = make_case("cubic")
     expected = []
     for start, length in zip(batch.starts, batch.lengths, strict=True):
-        run = naive.run(model, batch.X[start : start + length])
-        slopes = np.linalg.norm(model.activation.derivative(run.z, 1), axis=1)
-        expected.append(np.max(slopes * (1 + np.linalg.norm(run.h, axis=1))))
+        rows = slice(start, start + length)
+        run, delta, largest = naive.run(model, batch.X[rows]), np.zeros(model.n_hidden), 0.0
+        residuals = batch.targets[rows] - run.h @ model.output_weights - model.output_bias
+        if model.direct_weights is not None:
+            residuals -= batch.X[rows] @ model.direct_weights
+        for t in reversed(range(length)):
+            r = residuals[t] * np.isin(start + t, batch.counted_rows)
+            pulled = model.output_weights @ r + model.recurrent_weights.T @ delta
+            delta = model.activation.derivative(run.z[t], 1) * pulled
+            largest = max(largest, np.linalg.norm(delta) * (1 + np.linalg.norm(run.h[t])))
+        expected.append(largest)
     np.testing.assert_allclose(
         gradient_sums(batch, model, layout).leverage.values, expected, rtol=ROUNDING
     )

@@ -285,8 +285,8 @@ def _out_of_images(part: Part, found: Attempt, descent: Descent, stages: StageRu
 def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
     """Descend on all data; with J^T J of all rows where one of a part of them does not settle.
 
-    The strata behind J^T J go by |f'| (1 + |h|). Where a recurrence amplifies, most of it comes
-    from few stretches of large sensitivities, which that does not see.
+    Where a recurrence amplifies, most of J^T J may come from a few stretches of large
+    sensitivities, which a part of the rows misses.
     """
     problem, inputs, model = part.problem, part.inputs, found.model
     if found.lack.share > FITS_ITS_PART and not part.pieces:

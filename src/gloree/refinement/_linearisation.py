@@ -126,9 +126,12 @@ class Linearisation:
             for direction in layout.directions
         ]
 
-    def pulled_back(self, signal: Array) -> Array:
-        """Return J^T s for s of shape (n_rows, n_outputs), zero on rows that do not count."""
-        layout, delta = self.layout, self.adjoint(signal)
+    def pulled_back(self, signal: Array, delta: Array | None = None) -> Array:
+        """Return J^T s for s of shape (n_rows, n_outputs), zero on rows that do not count.
+
+        `delta` is the adjoint of s, if that is known.
+        """
+        layout, delta = self.layout, self.adjoint(signal) if delta is None else delta
         terms = self.coefficient_terms(signal, delta)
         units = []
         for direction in layout.directions:

@@ -62,7 +62,7 @@ def square_sums(batch: Batch, model: Network) -> SquareSums:
 class GradientSums(SquareSums):
     """`SquareSums`, and J^T r, minus half the gradient of the squared error.
 
-    `leverage` is the largest |f'(z_t)| (1 + |h_t|) of each segment.
+    `leverage` is the largest |delta_t| (1 + |h_t|) of each segment, with delta_t the adjoint.
     """
 
     gradient: Array = field(repr=False)
@@ -91,11 +91,12 @@ def gradient_sums(
     """
     at = at or Linearisation.of(batch, model, layout)
     residuals, sqrt = at.residuals(), namespace(at.slopes).sqrt
-    leverage = sqrt(row_squares(at.slopes)) * (1.0 + sqrt(row_squares(at.states.h)))
+    delta = at.adjoint(residuals)
+    leverage = sqrt(row_squares(delta)) * (1.0 + sqrt(row_squares(at.states.h)))
     largest = to_host(stretch_maxima(leverage, batch.starts))
     kept = LargestSegments.of(largest, batch.segments, n_largest)
     n_rows, squares = float(batch.n_counted), to_host(column_squares(residuals))
-    return GradientSums(n_rows, squares, at.pulled_back(residuals), kept)
+    return GradientSums(n_rows, squares, at.pulled_back(residuals, delta), kept)
 
 
 @dataclass(frozen=True)
