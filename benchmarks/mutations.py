@@ -23,17 +23,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from _common import Column, Output, option_parser
-from _mutants import SLACK, Mutant, function, mutants_of, mutated, statement
+from _mutants import Mutant, changed_functions, function, mutants_of, mutated, statement
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("score_functions", "moments", "decomposition", "recurrence", "refinement")
 SHARED = ("tests/theory/", "tests/properties/")
+DECLARED = "tests/test_declarations.py"
 FITS = ("tests/fitting/", "tests/test_reference_fits.py")
+OF_FITS = 25.0
+"""Seconds that tests of whole fits may take for a mutant, the quickest of them."""
 TARGET = 0.9
 
 EQUAL, WAY = "the same values", "a share or a budget: another way to the same end"
@@ -62,8 +67,9 @@ def copied(folder: Path) -> Path:
 class Server:
     """A process that runs tests; see `_mutants.py`."""
 
-    def __init__(self, root: Path) -> None:
-        command = [sys.executable, str(ROOT / "benchmarks" / "_mutants.py"), str(root)]
+    def __init__(self, root: Path, folders: Sequence[str] = ()) -> None:
+        script = str(ROOT / "benchmarks" / "_mutants.py")
+        command = [sys.executable, script, str(root), *folders]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
             command,
@@ -90,11 +96,17 @@ class Server:
         self.process.communicate()
 
 
-def traced(root: Path, packages: tuple[str, ...]) -> dict[str, Any]:
-    """Tests of each line of the packages, and seconds of each test."""
-    server, into = Server(root), root / "lines.json"
-    folders = [*(f"tests/{name}/" for name in packages), *SHARED, *FITS]
-    server.send(folders=folders, packages=list(packages), into=str(into))
+def of_packages(packages: tuple[str, ...]) -> list[str]:
+    """Where tests of packages are."""
+    return [*(f"tests/{name}/" for name in packages), *SHARED, DECLARED, *FITS]
+
+
+def traced(root: Path, packages: tuple[str, ...], kept: Path | None) -> dict[str, Any]:
+    """Tests of each line of the packages, and seconds of each test; kept in a file if named."""
+    into = (kept or root / "lines.json").resolve()
+    server = Server(root)
+    if not into.exists():
+        server.send(folders=of_packages(packages), packages=list(packages), into=str(into))
     server.end()
     found = json.loads(into.read_text(encoding="utf-8"))
     if found["status"] != 0:
@@ -123,12 +135,13 @@ def drawn(root: Path, packages: tuple[str, ...], n: int, seed: int) -> tuple[lis
 
 def tests_of(root: Path, mutant: Mutant, found: dict[str, Any]) -> set[str]:
     """Tests that run a mutant's line; those of the module for its top level."""
-    of_lines = found["lines"].get(str(root / mutant.path), {})
+    of_lines = found["lines"].get(mutant.path, {})
     tree = ast.parse((root / mutant.path).read_text(encoding="utf-8"))
     contexts = [of_lines.get(str(line), []) for line in statement(tree, mutant.line)]
     names = {name for each in contexts for name in each}
     if names == {""}:
         names = {name for each in of_lines.values() for name in each}
+        names |= {name for name in found["seconds"] if name.startswith(DECLARED)}
     return names - {""}
 
 
@@ -140,23 +153,41 @@ def changed_line(source: str, other: str) -> str:
     return "lines are gone"
 
 
-def judged(root: Path, mutant: Mutant, found: dict[str, Any], server: Server) -> dict[str, Any]:
+def chosen(every: set[str], found: dict[str, Any], folders: Sequence[str]) -> dict[str, float]:
+    """Seconds of the tests of folders; of fits the quickest, that take `OF_FITS` together."""
+    seconds = {each: found["seconds"][each] for each in every if each.startswith(tuple(folders))}
+    names = sorted(seconds, key=seconds.__getitem__)
+    if folders == FITS:
+        sums = accumulate(seconds[name] for name in names)
+        names = [name for name, total in zip(names, sums, strict=True) if total <= OF_FITS]
+    return {name: seconds[name] for name in names}
+
+
+def judged(
+    root: Path, mutant: Mutant, found: dict[str, Any], servers: tuple[Server, Server]
+) -> dict[str, Any]:
     """Row of a mutant: where it is, what it changes, and what became of it."""
     path = root / mutant.path
     source = path.read_text(encoding="utf-8")
     other = mutated(source, mutant)
     assert other is not None
+    changes = [str(path), source, other]
+    loaded, collected = servers
     package, module = Path(mutant.path).parts[2:]
     every, outcome = tests_of(root, mutant, found), "survived"
     path.write_text(other, encoding="utf-8")
     try:
-        for folders in ((f"tests/{package}/", *SHARED), FITS):
-            names = sorted((n for n in every if n.startswith(folders)), key=found["seconds"].get)
-            if names and outcome == "survived":
-                files = sorted({name.split("::")[0] for name in names})
-                seconds = SLACK + 5 * sum(found["seconds"][name] for name in names)
-                outcome = server.ask(files=files, names=names, seconds=seconds)
-                outcome += " by a fit" if folders == FITS and outcome != "survived" else ""
+        for folders in ((DECLARED, f"tests/{package}/", *SHARED), FITS):
+            seconds = chosen(every, found, folders)
+            if not seconds or outcome != "survived":
+                continue
+            outcome = "load"
+            if changed_functions(*changes) is not None:
+                outcome = collected.ask(changes=changes, seconds=seconds)
+            if outcome == "load":
+                files = sorted({name.split("::")[0] for name in seconds})
+                outcome = loaded.ask(files=files, seconds=seconds)
+            outcome += " by a fit" if folders == FITS and outcome != "survived" else ""
     finally:
         path.write_text(source, encoding="utf-8")
     place = f"{package}/{module} {function(ast.parse(source), mutant.line)}"
@@ -178,6 +209,7 @@ def judged(root: Path, mutant: Mutant, found: dict[str, Any], server: Server) ->
 def main() -> None:
     parser = option_parser(__doc__, seeds=1)
     parser.add_argument("--mutants", type=int, default=250, metavar="N", help="how many are drawn")
+    parser.add_argument("--lines", type=Path, metavar="PATH", help="lines of tests: kept, or read")
     parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES)
     arguments = parser.parse_args()
     out = Output(arguments)
@@ -186,15 +218,16 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder).resolve())
-        found = traced(root, packages)
+        found = traced(root, packages, arguments.lines)
         sample, n_all = drawn(root, packages, n, (arguments.seeds or 1) - 1)
-        server = Server(root)
+        servers = Server(root), Server(root, of_packages(packages))
         try:
             for mutant in tqdm(sample, desc="mutants"):
-                rows.append(judged(root, mutant, found, server))
+                rows.append(judged(root, mutant, found, servers))
                 if rows[-1]["outcome"] == "survived":
                     tqdm.write(f"survived: {rows[-1]['place']}: {rows[-1]['change']}")
-            server.end()
+            for server in servers:
+                server.end()
         except KeyboardInterrupt:  # the order is that of the draw: what is done is a sample, too
             tqdm.write("interrupted: what follows is of the mutants before")
     report(out, packages, rows, n_all)
