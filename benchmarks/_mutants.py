@@ -70,8 +70,9 @@ them, decorators and exceptions too, as are operators between types.
 """
 
 
-SILENT = ("repr", "strict")
-"""Keywords whose values are left: how a value is printed, and `zip` that checks the code itself."""
+SILENT = ("repr", "strict", "check_finite", "overwrite_a", "optimize")
+"""Keywords whose values are left: how a value is printed, `zip` that checks the code itself, and
+how a library works, not what it finds."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,11 @@ def silent(node: Any, operator: str, which: int) -> bool:
     """Whether a place, a node of parso's tree, is left as it is, as no test should notice.
 
     These are: numbers in f-strings, which are texts for people, annotations, `if TYPE_CHECKING`,
-    values of the keywords `SILENT`, and a `reshape(-1)` that becomes `reshape(-2)`, the same.
+    values of the keywords `SILENT`, the star before keywords in a signature, and a `reshape(-1)`
+    that becomes `reshape(-2)`, the same.
     """
+    if node.parent is not None and node.parent.type in ("parameters", "param", "lambdef"):
+        return node.type == "operator"
     if node.type == "if_stmt" and "TYPE_CHECKING" in node.children[1].get_code():
         return True
     signed = operator.endswith("NumberReplacer") and which == 0 and node.parent.children[0] == "-"
