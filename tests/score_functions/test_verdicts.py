@@ -192,7 +192,7 @@ def test_every_figure_of_a_check_is_that_of_plain_loops(checked):
     )
     assert (found.n_steps, found.n_inputs, found.n_checked) == (n * steps, d, d)
     assert found.n_groups == n_groups
-    assert found.status == "undecided"
+    assert found.status == "fine"
 
 
 def test_boundary_types_of_a_check_are_means_over_their_steps(checked):
