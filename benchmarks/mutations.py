@@ -114,8 +114,8 @@ def traced(root: Path, packages: tuple[str, ...], kept: Path | None) -> dict[str
     return dict(found)
 
 
-def drawn(root: Path, packages: tuple[str, ...], n: int, seed: int) -> tuple[list[Mutant], int]:
-    """A sample of the mutants, without replacement, and how many there are."""
+def shuffled(root: Path, packages: tuple[str, ...], seed: int) -> list[Mutant]:
+    """All mutants, in an order that is drawn."""
     every = [
         mutant
         for package in packages
@@ -123,14 +123,7 @@ def drawn(root: Path, packages: tuple[str, ...], n: int, seed: int) -> tuple[lis
         for mutant in mutants_of(path, path.relative_to(root).as_posix())
     ]
     random.Random(seed).shuffle(every)
-    sample: list[Mutant] = []
-    for mutant in every:
-        if len(sample) == n:
-            break
-        source = (root / mutant.path).read_text(encoding="utf-8")
-        if mutated(source, mutant) is not None:
-            sample.append(mutant)
-    return sample, len(every)
+    return every
 
 
 def tests_of(root: Path, mutant: Mutant, found: dict[str, Any]) -> set[str]:
@@ -164,12 +157,13 @@ def chosen(every: set[str], found: dict[str, Any], folders: Sequence[str]) -> di
 
 def judged(
     root: Path, mutant: Mutant, found: dict[str, Any], servers: tuple[Server, Server]
-) -> dict[str, Any]:
-    """Row of a mutant: where it is, what it changes, and what became of it."""
+) -> dict[str, Any] | None:
+    """Row of a mutant: where it is, what it changes, and what became of it; None if no Python."""
     path = root / mutant.path
     source = path.read_text(encoding="utf-8")
     other = mutated(source, mutant)
-    assert other is not None
+    if other is None:
+        return None
     changes = [str(path), source, other]
     loaded, collected = servers
     package, module = Path(mutant.path).parts[2:]
@@ -218,18 +212,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder).resolve())
         found = traced(root, packages, arguments.lines)
-        sample, n_all = drawn(root, packages, n, (arguments.seeds or 1) - 1)
+        every = shuffled(root, packages, (arguments.seeds or 1) - 1)
         servers = Server(root), Server(root, of_packages(packages))
         try:
-            for mutant in tqdm(sample, desc="mutants"):
-                rows.append(judged(root, mutant, found, servers))
-                if rows[-1]["outcome"] == "survived":
-                    tqdm.write(f"survived: {rows[-1]['place']}: {rows[-1]['change']}")
+            with tqdm(total=n, desc="mutants") as bar:
+                for mutant in every:
+                    row = judged(root, mutant, found, servers)
+                    if row is None:
+                        continue
+                    rows.append(row)
+                    bar.update()
+                    if row["outcome"] == "survived":
+                        tqdm.write(f"survived: {row['place']}: {row['change']}")
+                    if len(rows) == n:
+                        break
             for server in servers:
                 server.end()
         except KeyboardInterrupt:  # the order is that of the draw: what is done is a sample, too
             tqdm.write("interrupted: what follows is of the mutants before")
-    report(out, packages, rows, n_all)
+    report(out, packages, rows, len(every))
     out.close()
 
 
