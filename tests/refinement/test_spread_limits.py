@@ -107,12 +107,12 @@ def test_blocks_that_miss_a_fourth_of_the_variance_are_named(n_sequences, side):
         assert f"about {missed:.0%} of the variance" in found[0].text
 
 
-@pytest.mark.parametrize(("n_clusters", "named"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("n_clusters", "named"), [(4, False), (6, True)])
 def test_a_correlation_that_may_be_chance_is_not_named(n_clusters, named):
     """Three standard errors, 3 / sqrt(n): of .6 for 25 rows, which 20 are not and 30 are."""
     r = 0.6
-    assert bool(3 / np.sqrt(10 * n_clusters) <= r) is named
-    assert bool(_persistence(clusters_of(lagged=r, n_clusters=n_clusters))) is named
+    found = _persistence(clusters_of(lagged=r, n_clusters=n_clusters, n_rows=5.0))
+    assert bool(3 / np.sqrt(5 * n_clusters) <= r) is bool(found) is named
 
 
 def test_rows_that_were_not_looked_at_show_no_persistence():
