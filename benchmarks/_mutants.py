@@ -70,9 +70,19 @@ them, decorators and exceptions too, as are operators between types.
 """
 
 
-SILENT = ("repr", "strict", "check_finite", "overwrite_a", "optimize")
+SILENT = ("repr", "strict", "check_finite", "overwrite_a", "optimize", "keep_tensors")
 """Keywords whose values are left: how a value is printed, `zip` that checks the code itself, and
-how a library works, not what it finds."""
+how or where something is computed, not what is found."""
+BLOCKS = ("block_rows", "row_blocks")
+"""Functions whose arguments are left: rows that are looked at together."""
+WAYS = (
+    *("POLISH_DAMPING", "FIRST_DAMPING", "SMALLEST_DAMPING", "LARGEST_DAMPING", "SLOW"),
+    *("NEWTON_DECREASE", "NEWTON_SIZE", "N_DIRECTIONS", "N_STEPS", "N_COMBINATIONS", "N_PENCILS"),
+    *("START_LIMITS", "MAX_CANDIDATES", "DRAWS", "SWEEPS", "ROWS_TIMES_WEIGHTS", "ROWS_NUMBERS"),
+    *("NUMBERS_AT_ONCE", "STRONGER", "WEAKER", "AS_FORESEEN", "MEMORY", "KEPT_ROWS", "SOLVED"),
+    *("MOST_PRODUCTS", "UNIT_ROWS", "BLOCK_ROWS", "RIDGE", "MAX_STEPS", "ROWS_TOGETHER", "WHOLE"),
+)
+"""Constants of modules that are left: sizes of pieces of work, and how a search goes to its end."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,17 @@ def silent(node: Any, operator: str, which: int) -> bool:
     """Whether a place, a node of parso's tree, is left as it is, as no test should notice.
 
     These are: numbers in f-strings, which are texts for people, annotations, `if TYPE_CHECKING`,
-    values of the keywords `SILENT`, the star before keywords in a signature, and a `reshape(-1)`
-    that becomes `reshape(-2)`, the same.
+    values of the keywords `SILENT`, arguments of `BLOCKS`, constants among `WAYS`, the star before
+    keywords in a signature, `reshape(-1)` that becomes `reshape(-2)`, the same, and `shape[0]` that
+    becomes `shape[-1]`, which is the same for one axis.
     """
     if node.parent is not None and node.parent.type in ("parameters", "param", "lambdef"):
         return node.type == "operator"
     if node.type == "if_stmt" and "TYPE_CHECKING" in node.children[1].get_code():
         return True
-    signed = operator.endswith("NumberReplacer") and which == 0 and node.parent.children[0] == "-"
+    number = operator.endswith("NumberReplacer")
+    signed = number and which == 0 and node.parent.children[0] == "-"
+    first = number and which == 1 and node.get_code().strip() == "0"
     while node.parent is not None:
         before, node = node, node.parent
         place = node.children.index(before)
@@ -107,15 +120,19 @@ def silent(node: Any, operator: str, which: int) -> bool:
             or (node.type == "tfpdef" and place == 2)
             or (node.type == "funcdef" and before is node.annotation)
             or (node.type == "argument" and head.get_code().strip() in SILENT)
-            or (signed and node.type == "trailer" and is_reshape(node))
+            or (node.type == "expr_stmt" and set(head.get_code().strip().split(", ")) & set(WAYS))
+            or (node.type == "trailer" and called(node, *BLOCKS))
+            or (node.type == "trailer" and signed and called(node, "reshape"))
+            or (node.type == "trailer" and first and head == "[" and called(node, "shape"))
         ):
             return True
     return False
 
 
-def is_reshape(trailer: Any) -> bool:
-    """Whether arguments are those of `reshape`."""
-    return str(trailer.get_previous_sibling().get_code()).endswith("reshape")
+def called(trailer: Any, *names: str) -> bool:
+    """Whether arguments or an index follow one of these names."""
+    before = trailer.get_previous_sibling()
+    return before is not None and before.get_code().strip(" .").endswith(names)
 
 
 def mutants_of(path: Path, name: str) -> Iterator[Mutant]:

@@ -32,6 +32,7 @@ from gloree.refinement._fisher_scoring import _Scoring, label_gauge, without_com
 from gloree.refinement._kept_rows import NormalSums, _disagreement, _free_directions
 from gloree.refinement._losses import softmax
 from gloree.refinement._rescaling import _lengths, on_unmixed_outputs
+from gloree.refinement._standard_errors import inverse_root
 from gloree.sequences import as_sequences
 
 ROUNDING = 1e-12
@@ -192,19 +193,9 @@ def test_the_readout_is_the_maximum_of_its_penalised_likelihood(n_labels, direct
     slope = ((features - features.mean(axis=0)) / scale).T @ (e - p)
     np.testing.assert_allclose(slope, penalty, atol=0.05)
     np.testing.assert_allclose((e - p).sum(axis=0), 0.0, atol=0.05)
-    more = (
-        logistic_readout(
-            model.replace(output_weights=np.zeros((2, n_labels)), output_bias=np.zeros(n_labels)),
-            SERIAL,
-            source,
-            n_labels + 1,
-        )
-        if not direct
-        else None
-    )
-    if more is not None:
-        assert more.output_bias[-1] == pytest.approx(more.output_bias[:-1].min() - 20.0)
-        assert not more.output_weights[:, -1].any()
+    more = logistic_readout(found, SERIAL, source, n_labels + 1)
+    assert more.output_bias[-1] == pytest.approx(more.output_bias[:-1].min() - 20.0)
+    assert not more.output_weights[:, -1].any()
 
 
 # ------------------------------------------------------------------------------- rows kept
@@ -229,15 +220,15 @@ def test_figures_of_a_continuation_are_those_of_their_definitions():
     first = sum_normal_equations(model, layout, SERIAL, new, NOISE)
     last = sum_normal_equations(found.model, layout, SERIAL, new, NOISE)
     H = kept.information + last.information
-    # scales of the units are fixed
-    n_free = layout.size - model.n_hidden
+    # a mean over all weights: scales of the units are fixed, but count
+    n_free = layout.size
     moved = np.sqrt(delta @ kept.information @ delta / n_free)
     assert found.moved == pytest.approx(moved, rel=1e-6)
     missed = (last.gradient - (first.gradient - first.information @ delta)) * (
         kept.n_rows / last.n_rows
     )
-    free = _free_directions(layout.scale_constraints(found.model))
-    inverse = free @ np.linalg.inv(free.T @ H @ free) @ free.T
+    root = inverse_root(H, layout.scale_constraints(found.model))
+    inverse = root @ root.T
     curved = np.sqrt(missed @ inverse @ missed / n_free)
     assert found.curved == pytest.approx(curved, rel=1e-3)
     assert found.settled
