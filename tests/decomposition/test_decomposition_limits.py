@@ -84,9 +84,8 @@ def test_limits_of_acceptance(good, name, limit):
         value = factor * limit
         of_each = value if name.startswith("max") else np.full(4, value)
         found = dataclasses.replace(good, **{name: of_each})
-        if factor != 1.0 or name == "max_cosine":  # a mean of squares rounds
-            assert found.accepted is accepted
-            assert ("|cos|" in found.objection) is (not accepted and name == "max_cosine")
+        assert found.accepted is accepted
+        assert ("|cos|" in found.objection) is (not accepted and name == "max_cosine")
 
 
 def test_components_that_cancel_by_three_are_not_accepted(good):
