@@ -629,3 +629,18 @@ def test_every_estimator_of_a_known_partition_finds_both_recurrences(method):
     errors = weight_errors(found, truth)
     assert errors["forward_recurrent_weights"] < FROM_DATA
     assert errors["backward_recurrent_weights"] < FROM_DATA
+
+
+@pytest.mark.parametrize(("n_forward", "forward"), [(1, False), (2, True)])
+def test_idle_units_go_with_half_of_the_others(n_forward, forward):
+    """Of three and of four units that are known, one and two of which run forward."""
+    k = 4 + (n_forward == 2)
+    coefficients = np.zeros((k, 2 * k))
+    for i in range(1, k):
+        ahead = i <= n_forward
+        others = [j for j in range(1, k) if (j <= n_forward) is ahead]
+        coefficients[i, k * (not ahead) + np.array(others)] = 19.0
+    found = choose_directions(*statistics(coefficients))
+    assert found.undetermined.tolist() == [True] + [False] * (k - 1)
+    assert found.forward[1:].sum() == n_forward
+    assert bool(found.forward[0]) is forward
