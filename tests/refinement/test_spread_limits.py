@@ -192,10 +192,12 @@ def test_a_root_of_an_inverse_under_constraints():
 
 
 def test_a_combination_without_information_is_left_out():
-    matrix = np.array([[1.0, 1.0], [1.0, 1.0]])
-    root = inverse_root(matrix, np.zeros((0, 2)))
-    assert root.shape == (2, 1)
-    np.testing.assert_allclose(root @ root.T, np.full((2, 2), 0.25), rtol=TWO_ROUTES)
+    # with and without a factor that exists by rounding
+    for rounding in (0.0, 3e-14):
+        matrix = np.array([[1.0, 1.0], [1.0, 1.0 + rounding]])
+        root = inverse_root(matrix, np.zeros((0, 2)))
+        assert root.shape == (2, 1)
+        np.testing.assert_allclose(root @ root.T, np.full((2, 2), 0.25), rtol=TWO_ROUTES)
 
 
 def test_coefficients_of_columns_on_some_of_them():
