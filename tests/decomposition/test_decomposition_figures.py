@@ -1,5 +1,7 @@
 """Predicted errors, what is determined, and noise of scores: by dense matrices and plain loops."""
 
+from itertools import combinations_with_replacement, permutations
+
 import numpy as np
 import pytest
 from helpers.planted import ALGEBRA, planted, unit
@@ -24,7 +26,7 @@ from gloree.decomposition._least_squares import (
     solve_loadings,
 )
 from gloree.decomposition._result import DecompositionStatus, Outcome, _status
-from gloree.decomposition._tensor import NoiseMetric, multiply_modes, unit_scale
+from gloree.decomposition._tensor import NoiseMetric, check_tensor, multiply_modes, unit_scale
 from gloree.score_functions import hermite_tensor
 
 # Inverses of small matrices of conditions up to 1e4.
@@ -94,8 +96,6 @@ def lone(weight, order, extra=0.0):
 
 
 def symmetric_entries(order):
-    from itertools import combinations_with_replacement
-
     return list(combinations_with_replacement(range(SIZE), order))
 
 
@@ -240,6 +240,39 @@ def test_entries_are_scaled_to_between_a_half_and_one():
     np.testing.assert_array_equal(found, [0.375, -0.625])
     assert exponent == 3
     assert unit_scale(np.zeros(2))[1] == -1100
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.099, True), (0.101, False)])
+def test_a_tenth_of_a_tensor_may_be_antisymmetric(share, taken):
+    """|T - sym T| / |T|, and the symmetric part is what is decomposed."""
+    symmetric = np.zeros((1, 3, 3))
+    symmetric[0, 0, 0] = np.sqrt(1 - share**2)
+    skew = np.zeros((1, 3, 3))
+    skew[0, 1, 2], skew[0, 2, 1] = share / np.sqrt(2), -share / np.sqrt(2)
+    if taken:
+        tensor, exponent = check_tensor(symmetric + skew, output_mode=True)
+        np.testing.assert_allclose(np.ldexp(tensor, exponent), symmetric, atol=ALGEBRA)
+    else:
+        with pytest.raises(ValueError, match=r"has 0\.1 of its norm \(limit 0\.1\)"):
+            check_tensor(symmetric + skew, output_mode=True)
+
+
+def test_third_order_tensors_are_averaged_over_all_permutations():
+    rng = np.random.default_rng(0)
+    T = planted(3, 2, 2, 3).tensor
+    off = 1e-3 * rng.standard_normal(T.shape)
+    expected = sum((T + off).transpose(0, *axes) for axes in permutations((1, 2, 3))) / 6
+    tensor, exponent = check_tensor(T + off, output_mode=True)
+    np.testing.assert_allclose(np.ldexp(tensor, exponent), expected, rtol=ALGEBRA, atol=ALGEBRA)
+
+
+def test_shapes_of_tensors():
+    for shape, mode in (((2, 2), False), ((1, 2, 2), True), ((1, 1, 1), True)):
+        T = np.ones(shape)
+        assert check_tensor(T, output_mode=mode)[0].ndim == 3
+    for T, mode in ((np.ones(2), False), (np.ones((2, 2)), True), (np.ones((0, 2, 2)), True)):
+        with pytest.raises(ValueError, match="`T` must have shape"):
+            check_tensor(T, output_mode=mode)
 
 
 def test_multiplied_modes_are_those_of_einsum():

@@ -11,7 +11,14 @@ from helpers.generators import forward_network
 from scipy import linalg, stats
 
 from gloree.engine import Source
-from gloree.refinement import HessianSums, Layout, hessian_sums
+from gloree.refinement import (
+    GaussNewton,
+    HessianSums,
+    Layout,
+    SquaredError,
+    hessian_sums,
+    standard_errors,
+)
 from gloree.refinement import _clusters as clustering
 from gloree.refinement import _curvature as curvature
 from gloree.refinement import _standard_errors as module
@@ -36,6 +43,7 @@ from gloree.refinement._output_weighting import (
     shrunk_covariance,
     weighting_loss,
 )
+from gloree.refinement._products import _factor
 from gloree.refinement._sensitivities import rows_at_once, segments_at_once
 from gloree.refinement._specification import CouplingSums, ScoreRows
 from gloree.refinement._standard_errors import (
@@ -276,6 +284,23 @@ def test_the_correction_of_a_matrix_satisfies_the_secant_equation():
         )
 
 
+def test_a_factor_of_a_block_without_information_is_one():
+    np.testing.assert_array_equal(_factor(np.zeros((2, 2))), np.eye(2))
+    block = np.array([[4.0, 1.0], [1.0, 9.0]])
+    np.testing.assert_allclose(_factor(block), np.linalg.cholesky(block), rtol=1e-6)
+
+
+def test_coefficients_are_free_of_each_unit_and_of_powers_from_one_on():
+    assert Layout(1, 2, 1, free_coefficients=((1, 2), (3,))).size == Layout(1, 2, 1).size + 3
+    for powers, message in (
+        (((1,),), "has 1 entries, expected the powers of each of 2 units"),
+        (((0,), (1,)), "of unit 0 is"),
+        (((1,), (2, 2)), "of unit 1 is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Layout(1, 2, 1, free_coefficients=powers)
+
+
 def test_variances_of_equal_weights_are_at_most_those_of_kantorovich():
     """(1 + k)^2 / (4 k) with the condition k of the covariance."""
     assert most_to_lose(np.diag([1.0, 9.0])) == pytest.approx(100.0 / 36.0, rel=ROUNDING)
@@ -495,6 +520,26 @@ def test_matrices_of_clusters_are_formed_where_they_have_few_numbers(monkeypatch
     for n_numbers, formed in ((4 * many, True), (4 * many - 4, False)):
         found = clusters_found(50, 16, monkeypatch, MOST_NUMBERS=n_numbers)
         assert bool(found.sums.hessians.shape[1]) is formed
+
+
+def test_errors_from_some_sequences_are_those_of_all_of_them(monkeypatch):
+    """Every sequence is there twice, and one of both is looked at."""
+    model, layout = forward_network(2, 2, 3), Layout(2, 2, 3)
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.standard_normal((60, 10, 2)), 2, axis=0)
+    noise = np.repeat(rng.standard_normal((60, 10, 3)), 2, axis=0)
+    source = Source(as_sequences(X, model.predict(X) + 0.1 * noise))
+    end = GaussNewton(to_convergence=True).minimise(SquaredError(), model, layout, SERIAL, source)
+    whole = standard_errors(end, layout, SERIAL, source)
+    monkeypatch.setattr(clustering, "SAMPLED", (60, 60))
+    assert find_clusters(end.model, layout, SERIAL, source).share == 0.5
+    some = standard_errors(end, layout, SERIAL, source)
+    # J^T J is that of the descent where some are looked at, of a model some steps before the last
+    scale = np.abs(whole.covariance).max()
+    np.testing.assert_allclose(some.covariance, whole.covariance, atol=0.2 * scale)
+    for name, errors in whole.weights.items():
+        np.testing.assert_allclose(some.weights[name], errors, rtol=0.2)
+    assert whole.n_undetermined == some.n_undetermined == 0
 
 
 def test_products_over_stretches_of_any_lengths():
