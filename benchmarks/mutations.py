@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,8 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, metavar="PATH", help="lines of tests: kept, or read")
     parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES)
     arguments = parser.parse_args()
+    if missing := [name for name in ("cosmic_ray", "coverage") if find_spec(name) is None]:
+        raise SystemExit(f"no {missing[0]}: install what is needed by pip install .[mutations]")
     out = Output(arguments)
     packages = tuple(arguments.packages)
     n = 8 if arguments.quick else arguments.mutants

@@ -644,3 +644,16 @@ def test_idle_units_go_with_half_of_the_others(n_forward, forward):
     assert found.undetermined.tolist() == [True] + [False] * (k - 1)
     assert found.forward[1:].sum() == n_forward
     assert bool(found.forward[0]) is forward
+
+
+@pytest.mark.parametrize(("evidence", "forward"), [(19.9, False), (20.1, True)])
+def test_undetermined_units_with_evidence_of_twenty_stay_on_their_side(evidence, forward):
+    """A row on the past, and 1 for each of three columns on the future that are nothing."""
+    k = 4
+    coefficients = np.zeros((k, 2 * k))
+    for i in (1, 2, 3):
+        coefficients[i, k + np.array([1, 2, 3])] = 9.0
+    coefficients[0, 0] = np.sqrt(evidence - 3.0)
+    found = choose_directions(*statistics(coefficients))
+    assert found.undetermined.tolist() == [True, False, False, False]
+    assert found.forward.tolist() == [forward, False, False, False]

@@ -349,6 +349,21 @@ def test_slopes_are_compared_with_differences_within_a_half(factor, wrong):
             _checked(Scaled(10 * factor, from_row=4), outputs, targets)
 
 
+def test_differences_of_a_slope_are_of_a_millionth():
+    """At steps of the size of the residuals themselves this slope would look wrong."""
+
+    class Quartic(Loss):
+        name = "quartic"
+
+        def rows(self, outputs, targets):
+            residuals = targets - outputs
+            return residuals**4 / 4, residuals**3
+
+    outputs = np.zeros((5, 1))
+    values, signal = _checked(Quartic(), outputs, outputs + 0.5)
+    np.testing.assert_allclose((values[0], signal[0]), ([0.5**4 / 4], [0.125]))
+
+
 def test_a_loss_that_is_not_finite_is_named_where_outputs_are():
     class Wild(Scaled):
         def rows(self, outputs, targets):
