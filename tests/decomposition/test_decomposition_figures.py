@@ -206,6 +206,11 @@ def test_covariances_that_are_not_finite_or_not_symmetric_are_refused(covariance
         decompose(np.ones((2, 2, 2)), 1, score_covariance=covariance)
 
 
+def test_the_smallest_eigenvalue_of_a_covariance_is_named():
+    with pytest.raises(ValueError, match="smallest eigenvalue is -2;"):
+        decompose(np.ones((2, 2, 2)), 1, score_covariance=np.diag([1.0, -2.0]))
+
+
 def test_covariances_of_rounding_asymmetry_are_taken():
     K = np.array([[1.0, 0.5], [0.5 * (1 + 1e-7), 1.0]])
     tensor = planted(2, 2, 3, noise=0.01).tensor

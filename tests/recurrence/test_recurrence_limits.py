@@ -239,6 +239,8 @@ def test_blocks_of_rows_are_all_rows_once(n_rows, width):
     rows = np.arange(n_rows)
     np.testing.assert_array_equal(np.concatenate([rows[each] for each in blocks]), rows)
     assert all(len(rows[each]) >= 64 for each in blocks[:-1])
+    assert row_blocks(10**6, 100)[0] == slice(0, 2**17 // 100)
+    assert row_blocks(10**6, 100, 3)[0] == slice(0, 3 * 2**17 // 100)
 
 
 @pytest.mark.parametrize("norm", [0.4, 0.5, 2.0])

@@ -123,8 +123,9 @@ def test_scoring_ends_where_a_hundredth_is_left_to_gain(gain, ended, monkeypatch
 
 
 def test_a_start_of_scoring_that_explodes_and_other_losses_are_errors(monkeypatch):
-    with pytest.raises(ExplosionError):
+    with pytest.raises(ExplosionError) as exploded:
         scored(monkeypatch, Passes([None]))
+    assert exploded.value.args == (0, 0, math.inf)
     source = Source(as_sequences(np.zeros((4, 3)), np.zeros((4, 1))))
     with pytest.raises(ValueError, match="`loss` is the 'squared error'"):
         FisherScoring().minimise(SquaredError(), network(), LAYOUT, SERIAL, source)

@@ -1,13 +1,14 @@
 """Levenberg-Marquardt, records of steps and losses: either side of every limit."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.batches import SERIAL
 
-from gloree.engine import Source
+from gloree.engine import Source, split_after
 from gloree.models import IORNN
 from gloree.refinement import (
     HessianSums,
@@ -22,6 +23,7 @@ from gloree.refinement import (
 from gloree.refinement import _levenberg_marquardt as module
 from gloree.refinement._levenberg_marquardt import (
     NormalSums,
+    _counted_along,
     _damped_step,
     _OutOfTimeError,
     _Search,
@@ -240,6 +242,28 @@ def test_squares_of_some_rows_are_added_beside_those_of_all():
     assert (found.own.n_rows, found.other.n_rows) == (30, 10)
     assert found.own.total == pytest.approx(squares.sum(), rel=ROUNDING)
     assert found.other.total == pytest.approx(squares[20:].sum(), rel=ROUNDING)
+
+
+def test_rows_of_a_pass_hold_the_held_out_ones_where_it_visits_their_segments():
+    """Of the same data, cut in the same way, with rows that count in either."""
+    X = np.zeros((4, 10, 1))
+    data = as_sequences(X, X)
+    early = np.tile(np.arange(10) < 5, 4)
+
+    def source(counting, **options):
+        return replace(Source(data, segment=5, **options), counting=counting)
+
+    training, held_out = source(early), source(~early)
+    assert _counted_along(training, held_out) is held_out.counting
+    assert _counted_along(source(None), held_out) is None
+    assert _counted_along(training, source(None)) is None
+    other = replace(held_out, data=as_sequences(X, X))
+    assert _counted_along(training, other) is None
+    longer = replace(Source(data, segment=10), counting=~early)
+    assert _counted_along(training, longer) is None
+    first, second = split_after(training, 4)
+    assert _counted_along(first, second) is None
+    assert _counted_along(training, second) is training.counting
 
 
 def test_the_curvature_is_that_of_all_rows_unless_less_than_half_are_wanted(monkeypatch):
