@@ -49,6 +49,8 @@ WAY = "a share, a budget or a damping: another way to the same end"
 REASONS = (
     ("score_functions/_tensors.py window_score", "order > 0", EQUAL),
     ("score_functions/_boundaries.py boundaries_of", "( 5, chain", EQUAL),
+    ("score_functions/_tensors.py window_score_covariance", "types[np.newaxis])[ -1]", EQUAL),
+    ("score_functions/_first_order.py first_order_check", "(data.n_rows))[ -1]", EQUAL),
     ("decomposition/_power.py _whiten_signal", "(values >= 0)", NEVER),
     ("decomposition/_power.py _whiten_signal", "(values <= 0)", NEVER),
     ("decomposition/_power.py tensor_power_iteration", "spawn( 2)", EQUAL),
@@ -59,6 +61,7 @@ REASONS = (
     ("decomposition/_levenberg_marquardt.py minimise", "while iteration <= max", EQUAL),
     ("decomposition/_levenberg_marquardt.py minimise", "decrease >= 0", NEVER),
     ("recurrence/_directions.py choose_directions", "np.eye(fit.information.shape[ 1])", EQUAL),
+    ("recurrence/_higher_scores.py _neighbour_moment", "shift < 1", EQUAL),
     ("recurrence/_estimators.py module", "MOST_FEEDBACK", "no square lies between"),
     ("recurrence/_instrument.py _pseudo_observations_of", "overlap[ -1]", EQUAL),
     ("recurrence/_instrument.py _pseudo_observations_of", "inputs[ -1]", EQUAL),
