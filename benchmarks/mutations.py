@@ -55,6 +55,8 @@ REASONS = (
     ("decomposition/_power.py _whiten_signal", "(values <= 0)", NEVER),
     ("decomposition/_power.py tensor_power_iteration", "spawn( 2)", EQUAL),
     ("decomposition/_search.py run_starts", "spawn( 2)", WAY),
+    ("moments/_regression.py RegressionSolver.from_sums", "np.divide( 2.0, scale", EQUAL),
+    ("decomposition/_errors.py component_covariance", "order / omega.diagonal()", EQUAL),
     ("decomposition/_least_squares.py Problem.evaluate", "+= 1.00000001", WAY),
     ("decomposition/_least_squares.py matrix_minimum", "full_matrices=True", EQUAL),
     ("decomposition/_least_squares.py matrix_minimum", "rank >= len(matrix)", EQUAL),

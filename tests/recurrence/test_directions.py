@@ -657,3 +657,15 @@ def test_undetermined_units_with_evidence_of_twenty_stay_on_their_side(evidence,
     found = choose_directions(*statistics(coefficients))
     assert found.undetermined.tolist() == [True, False, False, False]
     assert found.forward.tolist() == [forward, False, False, False]
+
+
+@pytest.mark.parametrize(("more", "forward"), [(0.5, False), (1.5, True)])
+def test_units_of_either_side_go_where_there_is_more_evidence(more, forward):
+    """Rows on both sides, and -1 for the column of the other unit, which runs forward."""
+    coefficients = np.zeros((2, 4))
+    coefficients[1, 1] = 30.0
+    coefficients[0, 0], coefficients[0, 2] = np.sqrt(60.0 + more), np.sqrt(60.0)
+    found = choose_directions(*statistics(coefficients))
+    assert found.forward.tolist() == [forward, True]
+    assert not found.undetermined.any()
+    assert_close(found.margin[0], abs(more - 1.0), ALGEBRA)
