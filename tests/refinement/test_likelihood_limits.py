@@ -24,6 +24,7 @@ from gloree.refinement import (
     logistic_readout,
     on_uncentred_inputs,
     sum_normal_equations,
+    sums_of_report,
 )
 from gloree.refinement import _fisher_scoring as fisher
 from gloree.refinement import _kept_rows as kept_rows
@@ -280,6 +281,17 @@ def test_disagreement_is_a_chi_square_of_the_new_score():
         V = factor * (new + new @ np.linalg.inv(old) @ new)
         assert statistic == pytest.approx(g @ np.linalg.solve(V, g), rel=TWO_ROUTES)
         assert degrees == 3.0
+    one = np.eye(1)
+    kept = NormalSums(9.0, 0.0, np.zeros(1), 4.0 * one, one, np.zeros(1))
+    rows = NormalSums(9.0, 0.0, np.array([3.0]), 2.0 * one, one, np.zeros(1))
+    statistic, degrees = _disagreement(kept, rows, one)
+    assert (statistic, degrees) == (pytest.approx(9.0 / (2.0 + 2.0 * 2.0 / 4.0)), 1.0)
+    found = sums_of_report(np.array([[0.25]]), 9.0, np.zeros(1), 1)
+    np.testing.assert_allclose(found.information, [[4.0]])
+    assert (found.n_rows, found.loss, found.gradient.tolist()) == (9.0, 0.0, [0.0])
+    # what is not known, but for rounding, is no information
+    found = sums_of_report(np.array([[1.0, 1.0], [1.0, 1.0 + 1e-11]]), 9.0, np.zeros(1), 2)
+    np.testing.assert_allclose(found.information, np.full((2, 2), 0.25), rtol=1e-6)
     assert chance(3.84, 1.0) == pytest.approx(0.05, abs=1e-3)
     assert chance(1.0, 0.0) == 1.0
 
