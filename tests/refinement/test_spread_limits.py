@@ -392,7 +392,8 @@ def test_segments_that_hold_so_many_rows(n_rows, n_segments):
 @pytest.mark.parametrize(
     ("total", "n_segments", "n_rows", "expected"),
     [(10, 100, 10**6, 1), (128, 1000, 10**6, 4), (1000, 1000, 10**6, 4), (96, 10, 10**6, 10),
-     (95, 10, 10**6, 10), (64, 1000, 10**6, 2), (100, 1000, 50, 10), (100, 1000, 60, 9), (100, 30, 499, 4), (100, 1000, 499, 3)],
+     (95, 10, 10**6, 10), (64, 1000, 10**6, 2), (100, 1000, 50, 10),
+     (100, 1000, 60, 9), (100, 30, 499, 4), (100, 1000, 499, 3)],
 )  # fmt: skip
 def test_batches_of_chosen_segments(total, n_segments, n_rows, expected):
     """Four for the workers if each has 32 segments, and no more segments or rows than asked."""
