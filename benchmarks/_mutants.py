@@ -70,7 +70,15 @@ them, decorators and exceptions too, as are operators between types.
 """
 
 
-SILENT = ("repr", "strict", "check_finite", "overwrite_a", "optimize", "keep_tensors")
+SILENT = (
+    "repr",
+    "strict",
+    "check_finite",
+    "overwrite_a",
+    "optimize",
+    "full_matrices",
+    "keep_tensors",
+)
 """Keywords whose values are left: how a value is printed, `zip` that checks the code itself, and
 how or where something is computed, not what is found."""
 BLOCKS = ("block_rows", "row_blocks")

@@ -58,7 +58,6 @@ REASONS = (
     ("moments/_regression.py RegressionSolver.from_sums", "np.divide( 2.0, scale", EQUAL),
     ("decomposition/_errors.py component_covariance", "order / omega.diagonal()", EQUAL),
     ("decomposition/_least_squares.py Problem.evaluate", "+= 1.00000001", WAY),
-    ("decomposition/_least_squares.py matrix_minimum", "full_matrices=True", EQUAL),
     ("decomposition/_least_squares.py matrix_minimum", "rank >= len(matrix)", EQUAL),
     ("decomposition/_levenberg_marquardt.py minimise", "while iteration <= max", EQUAL),
     ("decomposition/_levenberg_marquardt.py minimise", "decrease >= 0", NEVER),

@@ -83,7 +83,8 @@ def test_limits_of_acceptance(good, name, limit):
     for factor, accepted in ((1 - STEP, True), (1.0, False), (1 + STEP, False)):
         value = factor * limit
         of_each = value if name.startswith("max") else np.full(4, value)
-        found = dataclasses.replace(good, **{name: of_each})
+        # equal loadings, so that means of equal squares are exact
+        found = dataclasses.replace(good, loadings=np.ones((4, 4)), **{name: of_each})
         assert found.accepted is accepted
         assert ("|cos|" in found.objection) is (not accepted and name == "max_cosine")
 
