@@ -31,7 +31,8 @@ LOADED = (
 )
 WORDS = ["-q", "-n0", "-p", "no:cacheprovider", "--assert=plain", "--no-header", "--tb=no"]
 SLACK = 20.0
-"""Seconds that a test may take beyond ten times what it took before."""
+"""Seconds of the processor that a test may take beyond ten times what it took before."""
+LATE = (signal.SIGPROF, signal.SIGALRM)
 NO_TESTS, LOAD = 5, 99
 """Statuses: pytest's for no tests, and that of a mutant that has to be loaded anew."""
 
@@ -201,6 +202,12 @@ def function(tree: ast.AST, line: int) -> str:
     return ".".join(name for _, name in sorted(around)) or "module"
 
 
+def limit(seconds: float) -> None:
+    """End this process after seconds of the processor, or ten times as many of the clock."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(int(10 * seconds))
+
+
 class Chosen:
     """Only these tests, the quickest first, each with an alarm."""
 
@@ -212,7 +219,7 @@ class Chosen:
         items.sort(key=lambda item: self.seconds[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        signal.alarm(int(SLACK + 10 * self.seconds[nodeid]))
+        limit(SLACK + 10 * self.seconds[nodeid])
 
 
 class Waiting:
@@ -331,8 +338,9 @@ def answer(job: Callable[[], int]) -> None:
     """Do a job in a copy of this process, and say whether a test failed."""
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(int(5 * SLACK))
+        for each in LATE:
+            signal.signal(each, signal.SIG_DFL)
+        limit(5 * SLACK)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         status = LOAD
@@ -342,7 +350,7 @@ def answer(job: Callable[[], int]) -> None:
     _, how = os.waitpid(child, 0)
     word = {0: "survived", NO_TESTS: "survived", LOAD: "load"}.get(how >> 8, "killed")
     if os.WIFSIGNALED(how):
-        word = "killed, out of time" if os.WTERMSIG(how) == signal.SIGALRM else "killed"
+        word = "killed, out of time" if os.WTERMSIG(how) in LATE else "killed"
     os.write(ANSWERS, f"{word}\n".encode())
 
 

@@ -313,6 +313,8 @@ def report(out: Output, packages: tuple[str, ...], rows: list[dict[str, Any]], n
     out.figure("drawn", len(rows), "{value:,}", "of which are drawn")
     out.figure("share", table[-1]["share"], "{value:.1f}", "share that is killed (%)")
     out.figure("of_others", table[-1]["of_others"], "{value:.1f}", "of those that matter (%)")
+    late = sum("out of time" in row["outcome"] for row in rows)
+    out.figure("late", late, "{value}", "killed because they do not end")
     out.figure("same", table[-1]["same"], "{value}", "survivors that change no result")
     enough = table[-1]["share"] >= 100 * TARGET
     out.target("enough", enough, f"at least {100 * TARGET:.0f} % are killed")
