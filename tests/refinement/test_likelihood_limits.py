@@ -116,8 +116,8 @@ def test_the_end_of_scoring_where_no_damping_helps(gain, n_steps, status, monkey
     np.testing.assert_allclose(np.diff(np.log(own)), np.log(8.0), rtol=1e-9)
 
 
-@pytest.mark.parametrize(("gain", "ended"), [(0.0099, True), (0.0101, False)])
-def test_scoring_ends_where_a_hundredth_is_left_to_gain(gain, ended, monkeypatch):
+@pytest.mark.parametrize(("gain", "ended"), [(0.99e-4, True), (1.01e-4, False)])
+def test_scoring_ends_where_a_ten_thousandth_is_left_to_gain(gain, ended, monkeypatch):
     end, dampings = scored(monkeypatch, Passes([9.0, 8.0], gain), max_steps=1)
     assert (end.status is RefinementStatus.CONVERGED) is ended
     assert len(dampings) == (not ended)
