@@ -294,7 +294,17 @@ def test_three_times_the_inputs_are_tried_if_all_of_these_carry_signal():
     assert "no rank up to 9 leaves a residual" in found.reason
 
 
+def test_starts_end_with_the_first_that_is_exact():
+    core = searching.Core(Problem(planted(4, 4, 3).tensor))
+    rng = np.random.default_rng(0)
+    found = searching.run_starts(core, 4, rng, searching.Starts(), 10)
+    assert len(found.losses) == 1
+    again = searching.run_starts(core, 4, rng, searching.Starts(), 1)
+    assert len(again.losses) == 1
+
+
 def test_the_largest_gap_of_one_half_is_counted():
+    assert "a factor of 1, follows number 1" in choose_rank(np.ones((3, 1, 1))).reason
     found = choose_rank(np.diag([8.0, 6.0, 0.5, 0.4])[None])
     assert found.rank == 2
     assert "a factor of 12, follows number 2" in found.reason

@@ -73,8 +73,9 @@ def test_orders_are_those_of_the_tensors_that_are_taken(name):
     function, order, _ = FUNCTIONS[name]
     function(law(order))
     if order > 1:
-        with pytest.raises(LawError, match=f"order {order}"):
+        with pytest.raises(LawError, match=f"order {order}") as refused:
             function(law(order - 1))
+        assert ("`check_law` asks" in str(refused.value)) is (name == "check of a law")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

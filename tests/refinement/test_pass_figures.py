@@ -197,7 +197,8 @@ def test_the_last_sweep_of_a_start_takes_the_tensor(sweeps, monkeypatch):
         return replace(start, sums=sums(next(totals)))
 
     monkeypatch.setattr(module, "sweep", moved)
-    found = start_rounds(rounds_of(), forward_network(2, 2, 2), sweeps)
+    given = () if sweeps == 2 else (sweeps,)  # two by default
+    found = start_rounds(rounds_of(), forward_network(2, 2, 2), *given)
     assert tensors == [False] * (sweeps - 1) + [True]
     labels = [label for label, _ in found.history]
     assert labels == ["first moment"] + ["recurrence"] * sweeps
@@ -257,6 +258,18 @@ def test_components_are_counted():
 def test_blocks_begin_where_stretches_of_segments_do(blocks, starts):
     X = np.zeros((4, 4, 1))
     assert _block_starts(as_sequences(X, X).whole(), blocks).tolist() == starts
+
+
+def test_blocks_of_segments_with_context_hold_as_many_rows_that_count():
+    """Six rows of which the first and the last two are context: of three, two blocks."""
+    batch = SimpleNamespace(
+        starts=np.array([0, 6]),
+        before=np.array([1, 1]),
+        after=np.array([2, 2]),
+        lengths=np.array([6, 6]),
+    )
+    assert _block_starts(batch, 2.0).tolist() == [0, 2, 6, 8]
+    assert _block_starts(batch, 9.0).tolist() == [0, 2, 3, 6, 8, 9]
 
 
 def test_scores_of_a_block_are_sums_of_those_of_its_sequences():

@@ -288,6 +288,7 @@ CHAIN_OF_ONE = GaussianVAR([[0.0]], [[1.0]])
         (0.31, 0.0, None, True),
         (0.49, 0.1, None, False),
         (0.51, 0.1, None, True),
+        (0.10, 0.1, beside(0.30), False),
         (0.10, 0.1, beside(0.49, 0.1), False),
         (0.10, 0.1, beside(0.51, 0.1), True),
         (0.51, 0.1, beside(0.1, 0.1), True),
