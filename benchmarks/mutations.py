@@ -66,7 +66,7 @@ REASONS = (
     ("recurrence/_directions.py choose_directions", "np.eye(fit.information.shape[ 1])", EQUAL),
     ("recurrence/_higher_scores.py _neighbour_moment", "shift < 1", EQUAL),
     ("recurrence/_estimators.py module", "MOST_FEEDBACK", "no square lies between"),
-    ("recurrence/_directions.py choose_directions", "forward = rows >= -1", "a start of sweeps"),
+    ("recurrence/_directions.py choose_directions", "forward = rows", "a start of sweeps"),
     ("recurrence/_instrument.py _pseudo_observations_of", "overlap[ -1]", EQUAL),
     ("recurrence/_instrument.py _pseudo_observations_of", "inputs[ -1]", EQUAL),
     ("refinement/_curvature.py _along", "scale = 2.0 /", EQUAL),
