@@ -110,6 +110,7 @@ def test_what_a_step_leaves(fall, fraction, poor, age, monkeypatch):
     """Expected to gain 1 of 100: the damping falls, J^T J is kept for five steps."""
     after = sums(100.0 - fall, 0.5)
     monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", after, fraction))
+    monkeypatch.setattr(_Descent, "rounding", lambda *_: 0.0)
     before = state_of(damping=1e-3, n_steps=7, age=age)
     found = descent()._searched(before, STEP)
     assert (found.model, found.current, found.squares) == ("moved", after, after)
@@ -128,8 +129,35 @@ def test_what_a_step_leaves(fall, fraction, poor, age, monkeypatch):
 @pytest.mark.parametrize(("fall", "ended"), [(0.9e-10, True), (1.1e-10, False)])
 def test_a_fall_of_rounding_is_convergence(fall, ended, monkeypatch):
     monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", sums(100.0 - fall), 1.0))
+    monkeypatch.setattr(_Descent, "rounding", lambda *_: 0.0)
     found = descent()._searched(state_of(), STEP)
     assert found.status is (RefinementStatus.CONVERGED if ended else None)
+
+
+@pytest.mark.parametrize(
+    ("fall", "gain", "age", "share", "ends"),
+    [
+        (9.9, 1.0, 0, 1.0, True),
+        (9.9, 1.0, 0, 0.99, False),  # more is left than rounding
+        (9.9, 1.0, 1, 1.0, False),
+        (10.1, 1.0, 0, 1.0, False),  # a tenth of the squared error is no chance
+        (9.9, 9.9, 0, 1.0, False),  # as expected
+    ],
+)
+def test_a_step_among_rounding_ends_a_descent(fall, gain, age, share, ends, monkeypatch):
+    after = sums(100.0 - fall)
+    monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", after, 1.0))
+    monkeypatch.setattr(_Descent, "rounding", lambda *_: share * after.total)
+    found = descent()._searched(state_of(gradient=gain, age=age), STEP)
+    assert (found.status is RefinementStatus.CONVERGED) is ends
+
+
+def test_rounding_is_eight_times_that_of_the_outputs():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((100, 1))
+    given = replace(descent(), source=Source(as_sequences(np.ones((100, 1)), y)))
+    expected = (8 * np.finfo(float).eps) ** 2 * np.sum(y**2)
+    assert given.rounding(network()) == pytest.approx(expected, rel=ROUNDING)
 
 
 def ended(state, monkeypatch, tolerance=1.0, after=None):
