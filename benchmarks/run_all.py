@@ -130,6 +130,7 @@ RUNS = (
     ),
     Run("tagging", "tagging", files=("corpus",)),
     Run("gpu", "gpu"),
+    Run("mutations", "mutations"),
 )
 
 

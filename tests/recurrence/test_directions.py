@@ -629,3 +629,43 @@ def test_every_estimator_of_a_known_partition_finds_both_recurrences(method):
     errors = weight_errors(found, truth)
     assert errors["forward_recurrent_weights"] < FROM_DATA
     assert errors["backward_recurrent_weights"] < FROM_DATA
+
+
+@pytest.mark.parametrize(("n_forward", "forward"), [(1, False), (2, True)])
+def test_idle_units_go_with_half_of_the_others(n_forward, forward):
+    """Of three and of four units that are known, one and two of which run forward."""
+    k = 4 + (n_forward == 2)
+    coefficients = np.zeros((k, 2 * k))
+    for i in range(1, k):
+        ahead = i <= n_forward
+        others = [j for j in range(1, k) if (j <= n_forward) is ahead]
+        coefficients[i, k * (not ahead) + np.array(others)] = 19.0
+    found = choose_directions(*statistics(coefficients))
+    assert found.undetermined.tolist() == [True] + [False] * (k - 1)
+    assert found.forward[1:].sum() == n_forward
+    assert bool(found.forward[0]) is forward
+
+
+@pytest.mark.parametrize(("evidence", "forward"), [(19.9, False), (20.1, True)])
+def test_undetermined_units_with_evidence_of_twenty_stay_on_their_side(evidence, forward):
+    """A row on the past, and 1 for each of three columns on the future that are nothing."""
+    k = 4
+    coefficients = np.zeros((k, 2 * k))
+    for i in (1, 2, 3):
+        coefficients[i, k + np.array([1, 2, 3])] = 9.0
+    coefficients[0, 0] = np.sqrt(evidence - 3.0)
+    found = choose_directions(*statistics(coefficients))
+    assert found.undetermined.tolist() == [True, False, False, False]
+    assert found.forward.tolist() == [forward, False, False, False]
+
+
+@pytest.mark.parametrize(("more", "forward"), [(0.5, False), (1.5, True)])
+def test_units_of_either_side_go_where_there_is_more_evidence(more, forward):
+    """Rows on both sides, and -1 for the column of the other unit, which runs forward."""
+    coefficients = np.zeros((2, 4))
+    coefficients[1, 1] = 30.0
+    coefficients[0, 0], coefficients[0, 2] = np.sqrt(60.0 + more), np.sqrt(60.0)
+    found = choose_directions(*statistics(coefficients))
+    assert found.forward.tolist() == [forward, True]
+    assert not found.undetermined.any()
+    assert_close(found.margin[0], abs(more - 1.0), ALGEBRA)
