@@ -7,6 +7,7 @@ import pytest
 from helpers.comparisons import assert_close
 from helpers.differences import by_weights, central
 from helpers.generators import forward_network, two_way_network
+from helpers.marks import first_of
 
 from gloree import SpectralRNNClassifier, datasets, metrics
 from gloree.diagnostics import ConvergenceWarning, delta_method
@@ -183,3 +184,19 @@ def test_intervals_hold_the_true_weights_as_often_as_they_say():
         low, high = clf.report_.intervals()["direct_weights"]
         held.append(float(np.mean((low < truth.direct_weights) & (truth.direct_weights < high))))
     assert abs(np.mean(held) - 0.95) < 4 * np.std(held) / np.sqrt(len(held)) + 0.01
+
+
+@pytest.mark.parametrize("seed", first_of([157, 137, *range(300, 312)]))
+def test_a_fit_of_few_labels_is_no_false_optimum(seed):
+    """Twice the log-likelihood over that of the truth: a chi square of the weights, never less."""
+    X, _, truth, _ = datasets.make_rnn(60, 10, 4, 2, 3, random_state=seed)
+    truth = truth.replace(output_weights=truth.output_weights * 3 / truth.predict(X).std())
+    labels = labelled(truth, X, seed)
+    clf = SpectralRNNClassifier(2, refine="likelihood", direct=False, random_state=0)
+    clf.fit(X, labels)
+
+    def likelihood(model):
+        p = softmax(model.predict(X))
+        return np.sum(np.log(np.take_along_axis(p, labels[..., None], axis=2)))
+
+    assert likelihood(clf.model_) > likelihood(truth)

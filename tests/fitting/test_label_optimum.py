@@ -104,9 +104,10 @@ def maximum(score, status=RefinementStatus.CONVERGED, share=0.01):
     ("best", "ends", "status", "said"),
     [
         (maximum(1.0, share=1e-5), (), "CERTIFIED", None),
-        (maximum(1.0), (1.0, 1.0), "AGREED", None),  # more could not have been seen
-        (maximum(1.0), (1.0, 1.01), "UNCERTAIN", "too few to tell"),
-        (maximum(9.0), (1.0, 1.0), "UNCERTAIN", "false optimum"),
+        (maximum(1.0), (1.0, 1.1, 1.0, 1.2), "AGREED", None),  # more could not have been seen
+        (maximum(1.0), (1.0, 1.0, 1.0), "UNCERTAIN", "too few to tell"),
+        (maximum(1.0), (1.0, 1.01, 1.02, 1.03), "UNCERTAIN", "too few to tell"),
+        (maximum(9.0), (1.0, 1.0, 1.0, 1.1), "UNCERTAIN", "false optimum"),
         (maximum(9.0), (1.0, 1.1, 1.0, 1.00005, 1.0), "AGREED", "class of networks"),
         (maximum(9.0, RefinementStatus.STEP_LIMIT), (1.0,), "UNCERTAIN", None),
     ],

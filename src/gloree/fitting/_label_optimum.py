@@ -54,8 +54,9 @@ test has to be able to see: a likelihood a thousandth too low leaves some 4 in 1
 RESTARTS, STEPS = 8, 300
 """Starts at random, at most, and steps of each."""
 
-ENOUGH_ALIKE, ENOUGH_CONTRADICTED = 2, 4
-"""Starts that have to end alike: where the test has nothing to say, and where it contradicts."""
+LEAST_STARTS, ENOUGH_ALIKE, ENOUGH_CONTRADICTED = 4, 2, 4
+"""Starts before any agreement counts, as two may share a false optimum; and starts that have to end
+alike: where the test has nothing to say, and where it contradicts."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Search:
     @property
     def agreed(self) -> bool:
         """Whether several starts ended there: two, or more where the test contradicts them."""
+        if len(self.ends) < LEAST_STARTS:
+            return False
         alike = sum(end <= self.least * (1.0 + ALIKE) for end in self.ends)
         return alike >= (ENOUGH_ALIKE if self.best.few else ENOUGH_CONTRADICTED)
 

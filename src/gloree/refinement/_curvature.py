@@ -62,9 +62,9 @@ LEAST_CURVATURE = 0.1
 class Strata:
     """Segments that stand for all the data, in two strata.
 
-    The `heavy` segments, those of largest leverage |delta| (1 + |h|) that hold half of the rows, count
-    once. The others are a systematic sample, whose rows count `weight` times. (A plain subsample
-    misses the few segments that carry most of J^T J when f is a polynomial.)
+    The `heavy` segments, those of largest leverage |delta| (1 + |h|) that hold half of the rows,
+    count once. The others are a systematic sample, whose rows count `weight` times. (A plain
+    subsample misses the few segments that carry most of J^T J when f is a polynomial.)
     """
 
     segments: Segments
