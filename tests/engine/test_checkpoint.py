@@ -313,7 +313,7 @@ def test_a_search_that_time_ended_is_the_same_from_its_file(record, tmp_path, mo
         monkeypatch.setattr(engine_module.time, "perf_counter", lambda: next(ticks))
         return identifier(max_seconds=5).fit(*record, checkpoint=tmp_path / "fit")
 
-    first, again = fit(0.3), fit(3.0)
+    first, again = fit(0.1), fit(3.0)
     assert first.report_.refinement_status is RefinementStatus.TIME_LIMIT
     assert again.model_ == first.model_
     assert again.report_.history == first.report_.history

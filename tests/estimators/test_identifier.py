@@ -106,6 +106,7 @@ def test_a_saturated_cascade_is_better_than_its_linear_model():
     assert saturated.n_features_in_ == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("f", [np.tanh, lambda v: v + v**2 / 4], ids=["odd", "mixed"])
 def test_order_and_number_of_units_are_chosen_where_none_is_given(f):
@@ -134,6 +135,7 @@ def moments_of_parallel():
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_directions_are_better_than_one_for_two_nonlinearities(moments_of_parallel):
     u, y = parallel(10_000, seed=1)  # data that no fit has seen
@@ -152,6 +154,7 @@ def single(n, seed):
     return u, y + 0.01 * y.std() * np.random.default_rng(seed + 100).standard_normal(n)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("system", "expected"), [(single, 1), (parallel, 2)], ids=["one", "two"])
@@ -248,6 +251,7 @@ def test_flat_records_with_lengths_are_lists_of_records():
     assert flat.report_.linear_error == pytest.approx(listed.report_.linear_error, rel=SAME_DATA)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_several_inputs_and_outputs():
     rng = np.random.default_rng(4)
@@ -457,6 +461,7 @@ def test_other_units_are_fitted(unit):
     assert est.score(u, y, skip=50) > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_polynomial_is_fitted_to_a_quadratic_and_cubic_nonlinearity(tmp_path):
     """Slope and curvature of a single cubic unit are one number, which linear paths may make up."""

@@ -171,6 +171,7 @@ def test_other_losses_are_refused():
     assert CrossEntropy().name == "cross-entropy"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_intervals_hold_the_true_weights_as_often_as_they_say():
     truth = without_common_part(forward_network(3, 2, 3, seed=3, scale=0.8, direct=True))
@@ -186,6 +187,7 @@ def test_intervals_hold_the_true_weights_as_often_as_they_say():
     assert abs(np.mean(held) - 0.95) < 4 * np.std(held) / np.sqrt(len(held)) + 0.01
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 @pytest.mark.parametrize("seed", first_of([157, 137, *range(300, 312)]))
 def test_a_fit_of_few_labels_is_no_false_optimum(seed):
     """Twice the log-likelihood over that of the truth: a chi square of the weights, never less."""

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.comparisons import assert_close
+from helpers.marks import long_but_first
 
 from gloree import IORNN, SpectralRNNClassifier
 from gloree.diagnostics import CertificateStatus, ConvergenceWarning, SpecificationWarning
@@ -60,7 +61,7 @@ def test_residuals_of_labels_are_indicators_less_probabilities():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize(("mean", "size"), [(0.0, 1.0), (3.0, 100.0)])
+@pytest.mark.parametrize(("mean", "size"), [(3.0, 100.0)])
 def test_the_certificate_of_labels_does_not_depend_on_units(mean, size):
     X, labels, _ = simulated(1)
     given = X * size * np.array([1.0, 1.0, 0.1, 5.0]) + mean
@@ -73,7 +74,7 @@ def test_the_certificate_of_labels_does_not_depend_on_units(mean, size):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", long_but_first(range(6), 3))
 def test_no_start_but_the_truth_is_needed(seed):
     """Cross-entropy at most a thousandth above that of the descent from the truth, or a word."""
     sizes = (6, 4, 2) if seed % 2 else (6, 4, 4)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.marks import long_but_first
 from helpers.peak_memory import CELLS
 
 from gloree import SpectralRNNRegressor, datasets
@@ -30,7 +31,7 @@ def measure(cell, folder):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured on Linux")
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", long_but_first(CELLS, 6))
 def test_peak_memory_is_below_the_least_limit(cell, tmp_path):
     found = measure(cell, tmp_path)
     assert 0 < found["growth"] <= found["limit"]

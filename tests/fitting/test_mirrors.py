@@ -194,6 +194,7 @@ def test_an_image_that_may_have_been_missed_is_said():
     assert any("mirror images" in text for text in est.report_.warnings)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.SpecificationWarning")  # by their level
 def test_sixty_of_sixty_fits_end_within_noise_of_the_optimum():

@@ -17,3 +17,9 @@ def first_of(cases: Iterable[object], n: int = 1, *, several: bool = False) -> l
 
     cases = list(cases)
     return [*cases[:n], *map(slow, cases[n:])]
+
+
+def long_but_first(cases: Iterable[object], n: int = 1) -> list[object]:
+    """Cases of a slow test: the first `n` run before every merge, the others by `nox -s slow`."""
+    cases = list(cases)
+    return [*cases[:n], *(pytest.param(case, marks=pytest.mark.long) for case in cases[n:])]

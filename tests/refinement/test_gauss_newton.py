@@ -555,6 +555,7 @@ def test_standard_errors_are_calibrated(bias):
         assert spread < LARGEST_SPREAD, name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_standard_errors_are_calibrated_for_each_weight():
     found = [z_scores(seed, bias=True) for seed in range(1000, 1400)]

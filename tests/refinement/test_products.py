@@ -64,10 +64,11 @@ CASES = {
     "pieces": {"segment": 7},
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+LONG = (pytest.mark.slow, pytest.mark.long)
 descents = pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=pytest.mark.slow if name == "free coefficients" else ())
+        pytest.param(case, marks=LONG if name == "free coefficients" else ())
         for name, case in CASES.items()
     ],
     ids=CASES.keys(),

@@ -318,6 +318,7 @@ def peak_of_fit(pool, n_batches):
         tracemalloc.stop()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_batches():
     pool = datasets.make_rnn(100, 200, 4, 2, 3, random_state=0)[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.marks import long_but_first
 from helpers.random_fits import fault
 
 pytestmark = pytest.mark.slow
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.slow
 FIRST, N_BLOCKS, OF_A_BLOCK = 1_000, 10, 250
 
 
-@pytest.mark.parametrize("block", range(N_BLOCKS))
+@pytest.mark.parametrize("block", long_but_first(range(N_BLOCKS)))
 def test_random_fits_end_well(block):
     first = FIRST + OF_A_BLOCK * block
     ends = [fault(seed) for seed in range(first, first + OF_A_BLOCK)]

@@ -191,7 +191,7 @@ def stable_pair(start: LinearStart, order: int, limit: float = LARGEST_MODULUS) 
         poles, vectors = np.linalg.eig(A)
         size = np.abs(poles)
         if (size > limit).any():
-            wanted = np.where(size > 1.0, 1.0 / size, size)
+            wanted = np.where(size > 1.0, 1.0 / np.maximum(size, 1.0), size)
             wanted = np.minimum(wanted, limit)
             moved = np.where(size > 0.0, poles / np.maximum(size, 1e-300) * wanted, poles)
             A = np.real((vectors * moved) @ np.linalg.inv(vectors))

@@ -284,7 +284,9 @@ def without_states(
         cross = G[:, x[:, None], rest]
         cross[:, :, -1] += away @ prior
         K = np.linalg.solve(inner, cross)
-        part = np.sum(G[:, rest[:, None], rest] - cross.transpose(0, 2, 1) @ K, axis=0)
+        # the sum of cross^T K over the records is one product
+        eliminated = cross.reshape(-1, len(rest)).T @ K.reshape(-1, len(rest))
+        part = G.sum(axis=0)[np.ix_(rest, rest)] - eliminated
         part[-1, -1] += np.sum((away @ prior) * away)
         reduced = part if reduced is None else reduced + part
         gains.append((group.numbers, np.asarray(K, dtype=np.float64)))
