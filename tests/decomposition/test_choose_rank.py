@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.planted import halves
 
-from gloree.decomposition import choose_rank
+from gloree.decomposition import choose_rank, decompose
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,17 @@ def test_one_input_has_rank_one():
 def test_halves_must_match():
     with pytest.raises(ValueError, match="must have one shape"):
         choose_rank(np.ones((2, 3, 3)), np.ones((3, 3, 3)))
+
+
+def test_the_largest_rank_that_is_allowed_is_tried():
+    both = halves(6, 8, 7, 0.01, 0)
+    choice = choose_rank(*both, max_rank=8, random_state=0)
+    assert choice.rank == 8
+    assert not choice.is_lower_bound
+
+
+@pytest.mark.parametrize("output_mode", [True, False])
+def test_errors_of_shapes_name_the_layout_that_is_wanted(output_mode):
+    layout = r"\(n_outputs, d, d\[, d \.\.\]\)" if output_mode else r"\(d, d\[, d \.\.\]\)"
+    with pytest.raises(ValueError, match=f"must have shape {layout}"):
+        decompose(np.ones(3), 1, output_mode=output_mode)
