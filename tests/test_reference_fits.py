@@ -48,7 +48,10 @@ ALWAYS = (
 
 
 def with_marks(names):
-    return [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in names]
+    """Systems, with their searches, take some ten seconds each."""
+    slow, long = (pytest.mark.slow,), (pytest.mark.slow, pytest.mark.long)
+    marks = {name: long if name.startswith("system") else slow for name in names}
+    return [pytest.param(name, marks=() if name in ALWAYS else marks[name]) for name in names]
 
 
 @cache
@@ -65,7 +68,7 @@ def test_a_fit_gives_what_is_on_record(name):
     assert good, str(found)
 
 
-@pytest.mark.parametrize("name", with_marks(name for name, fit in FITS.items() if fit.equal_to))
+@pytest.mark.parametrize("name", with_marks([name for name, fit in FITS.items() if fit.equal_to]))
 def test_sources_engines_and_checkpoints_change_no_bit(name):
     assert result(name)["weights"] == result(FITS[name].equal_to)["weights"]
 
