@@ -22,6 +22,7 @@ from gloree.fitting._lack_of_fit import FEW_ROWS, LackOfFit, lack_of_fit
 from gloree.fitting._outputs import OutputSummary
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
+from gloree.moments import Whitening
 from gloree.recurrence import Directions, bidirectional_model
 from gloree.refinement import (
     Layout,
@@ -31,7 +32,7 @@ from gloree.refinement import (
     SquaredError,
     hessian_sums,
 )
-from gloree.sequences import Segments
+from gloree.sequences import Array, Segments
 
 LEAST_ROWS, ROWS_PER_WEIGHT, RESIDUALS_PER_WEIGHT = 4_000, 10, 100
 """Rows of the part, rows for each weight, and residuals for each weight, at least."""
@@ -234,17 +235,21 @@ def _with_leads(part: Part, outputs: OutputSummary) -> Network:
     return _complete(part, found.model)
 
 
-def _at_random(part: Part, first: UnitStart) -> Network:
-    """Directions at random, for inputs of unit variance."""
-    problem, rng, whitening = part.problem, part.problem.rng, part.inputs.whitening
-    k = first.model.n_hidden
+def random_units(problem: FitProblem, whitening: Whitening, k: int) -> tuple[Array, Array]:
+    """Rows of A1 in random directions of whitened inputs, (k, n_columns), and biases, (k,)."""
+    rng = problem.rng
     directions = rng.standard_normal((k, whitening.n_directions))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     A1 = directions @ whitening.matrix
     bias = 0.5 * rng.standard_normal(k) - A1 @ whitening.mean
-    free = problem.settings.bias
-    static = first.model.replace(input_weights=A1, hidden_bias=bias if free else np.zeros(k))
-    model = _complete(part, static)
+    return A1, bias if problem.settings.bias else np.zeros(k)
+
+
+def _at_random(part: Part, first: UnitStart) -> Network:
+    """Directions at random, for inputs of unit variance."""
+    problem, k = part.problem, first.model.n_hidden
+    A1, bias = random_units(problem, part.inputs.whitening, k)
+    model = _complete(part, first.model.replace(input_weights=A1, hidden_bias=bias))
     if not part.two_sided:
         return model
     n_forward = problem.settings.n_forward

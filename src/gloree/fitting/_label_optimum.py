@@ -22,7 +22,7 @@ from gloree.diagnostics import (
     SpecificationWarning,
 )
 from gloree.engine import Subset
-from gloree.fitting._attempts import ALIKE
+from gloree.fitting._attempts import ALIKE, random_units
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._labels import Readout
 from gloree.fitting._lack_of_fit import CERTAIN, LackOfFit, lack_of_fit
@@ -80,7 +80,7 @@ class Maximum:
 
 
 def label_residuals(model: Network, batch: Batch, states: States) -> Array:
-    """E - p of all rows of a batch, shape (n_rows, n_labels)."""
+    """Residuals e - p of all rows of a batch, shape (n_rows, n_labels)."""
     logits = predict_rows(model, batch, states)
     return to_host(CrossEntropy().rows(logits, batch.targets)[1])
 
@@ -150,16 +150,9 @@ class _Likelihood:
 
     def at_random(self, model: Network) -> Network:
         """Units without a recurrence in directions at random, and their readout."""
-        rng, whitening, k = self.problem.rng, self.inputs.whitening, model.n_hidden
-        directions = rng.standard_normal((k, whitening.n_directions))
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        A1 = directions @ whitening.matrix
-        bias = 0.5 * rng.standard_normal(k) - A1 @ whitening.mean
-        units = model.replace(
-            input_weights=A1,
-            recurrent_weights=np.zeros_like(model.recurrent_weights),
-            hidden_bias=bias if self.problem.settings.bias else np.zeros(k),
-        )
+        A1, bias = random_units(self.problem, self.inputs.whitening, model.n_hidden)
+        nothing = np.zeros_like(model.recurrent_weights)
+        units = model.replace(input_weights=A1, recurrent_weights=nothing, hidden_bias=bias)
         return logistic_readout(units, self.problem.engine, self.part, model.n_outputs)
 
 
