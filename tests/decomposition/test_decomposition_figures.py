@@ -298,7 +298,7 @@ def test_loadings_of_dependent_powers_are_none():
 def test_the_minimum_of_a_matrix_is_that_of_its_eigenvectors(rank):
     """Slices that are multiples of one matrix; directions are repeated without weight."""
     M = np.diag([3.0, -5.0, 1.0])
-    for slices in (M[None], np.stack([M, -2.0 * M])):
+    for slices in (M[None], np.stack([M, -2.0 * M]), np.stack([M, -2.0 * M, 0.5 * M])):
         found = matrix_minimum(Problem(slices), rank)
         if rank == 1:
             assert found is None
@@ -307,8 +307,9 @@ def test_the_minimum_of_a_matrix_is_that_of_its_eigenvectors(rank):
         kept = np.diag([3.0, -5.0, 1.0 if rank >= 3 else 0.0])
         np.testing.assert_allclose(fitted[0], kept, atol=ALGEBRA)
         assert found.components.shape == (rank, 3)
-    apart = np.stack([M, np.diag([1.0, 0.0, 1e-11])])
-    assert matrix_minimum(Problem(apart), 2) is None
+    for off, found in ((1e-13, True), (1e-11, False), (1e-3, False)):
+        apart = np.stack([M, 2.0 * M + off * np.diag([0.0, 0.0, 5.0])])
+        assert (matrix_minimum(Problem(apart), 2) is not None) is found
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,41 @@ def test_the_largest_gap_of_one_half_is_counted():
     assert found.rank == 2
     assert "a factor of 12, follows number 2" in found.reason
     np.testing.assert_allclose(found.singular_values, [8.0, 6.0, 0.5, 0.4], rtol=ALGEBRA)
+    # singular values of exactly zero are rounding, of 1e-12 of the largest
+    none = choose_rank(np.diag([8.0, 6.0, 0.0, 0.0])[None])
+    assert "a factor of 7.5e+11, follows number 2" in none.reason
+
+
+def test_a_component_that_no_singular_value_shows_is_found_above_rounding():
+    """A fourth one of 1e-5 in three inputs and three directions of outputs, without noise."""
+    rng = np.random.default_rng(3)
+    rows = unit(rng.standard_normal((4, 3)))
+    loadings = rng.standard_normal((4, 3)) @ rng.standard_normal((3, 6))
+    loadings[3] *= 1e-5
+    tensor = cp_tensor(rows, loadings, order=2)
+    assert choose_rank(tensor, tensor, random_state=0).rank == 4
+
+
+def test_one_degree_of_freedom_is_enough_for_the_automatic_ridge():
+    tensor = np.diag([1.0, 0.9])[None]
+    plain = decompose(tensor, 1, ridge=None, random_state=0)
+    assert plain.degrees_of_freedom == 1
+    assert max(plain.component_error, plain.loading_error) > 0.1
+    found = decompose(tensor, 1, random_state=0)
+    assert found.ridge == pytest.approx(plain.residual**2, rel=ALGEBRA)
+
+
+def test_each_component_has_to_be_next_to_one_of_a_minimum_that_is_known():
+    """And each of the minimum's next to one: two that share a neighbour are elsewhere."""
+    apart, close = np.eye(2, 4), np.eye(2, 4)
+    close[1] = [1.0, 1e-3, 0.0, 0.0]
+
+    def point(components, loss):
+        gram = components @ components.T
+        return Point(components, gram, np.eye(2), np.ones((2, 1)), np.empty(0), loss)
+
+    assert not _is_next_to(point(close, 1.1), point(apart, 1.0))
+    assert not _is_next_to(point(apart, 1.1), point(close, 1.0))
 
 
 @pytest.mark.parametrize("order", [2, 3])

@@ -10,8 +10,14 @@ from helpers.marks import long_but_first
 from gloree import IORNN, SpectralRNNClassifier
 from gloree.diagnostics import CertificateStatus, ConvergenceWarning, SpecificationWarning
 from gloree.engine import Engine, Source
-from gloree.fitting._label_optimum import Maximum, Search, findings_of, label_residuals
-from gloree.fitting._lack_of_fit import Frame, LackOfFit, residual_sums
+from gloree.fitting._label_optimum import (
+    Maximum,
+    Search,
+    _Likelihood,
+    findings_of,
+    label_residuals,
+)
+from gloree.fitting._lack_of_fit import Frame, LackOfFit, feature_sums
 from gloree.refinement import RefinementStatus, Solution
 from gloree.sequences import as_sequences
 
@@ -49,7 +55,7 @@ def test_residuals_of_labels_are_indicators_less_probabilities():
     X, labels, truth = simulated(0, n=6)
     frame = Frame(np.zeros(4), np.eye(4), np.zeros(3), np.ones(3), 4, recurrent=True)
     source = Source(as_sequences(X, labels[..., None]))
-    function = partial(residual_sums, model=truth, frame=frame, residuals_of=label_residuals)
+    function = partial(feature_sums, model=truth, frame=frame, residuals_of=label_residuals)
     sums = Engine("serial").run(function, source)
     left = (np.eye(3)[labels] - softmax(truth.predict(X)))[:, 1:]  # no step before the first
     assert sums.squares == pytest.approx(np.sum(left**2))
@@ -119,3 +125,18 @@ def test_what_tests_and_starts_say_of_a_maximum(best, ends, status, said):
     found = findings_of(search)
     assert len(found) == (said is not None)
     assert said is None or said in found[0].text
+
+
+def test_an_interrupted_search_keeps_the_best_maximum_and_says_so(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Likelihood, "at_random", interrupt)
+    X, labels, _ = simulated(3, n=600)
+    clf = SpectralRNNClassifier(
+        2, activation="tanh", direct=False, refine="likelihood", engine="serial", random_state=0
+    )
+    with pytest.warns(ConvergenceWarning, match="search for a higher maximum .* was interrupted"):
+        clf.fit(X, labels)
+    assert clf.report_.certificate.status is CertificateStatus.UNCERTAIN
+    assert clf.score(X, labels) > 0.5

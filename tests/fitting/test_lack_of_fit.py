@@ -8,7 +8,7 @@ from helpers.comparisons import assert_close
 
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.engine import Engine, Source
-from gloree.fitting._lack_of_fit import Frame, ResidualSums, residual_sums, statistic_of
+from gloree.fitting._lack_of_fit import Frame, FeatureSums, feature_sums, statistic_of
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
@@ -33,7 +33,7 @@ def test_sums_are_those_of_a_regression_row_by_row():
     X, Y, truth = simulated(0, n=6)
     frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
     source = Source(as_sequences(X, Y))
-    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    sums = Engine("serial").run(partial(feature_sums, model=truth, frame=frame), source)
     H = truth.hidden_states(X)
     R = Y - truth.predict(X)
     phi, r = [], []
@@ -64,7 +64,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     phi = rng.standard_normal((blocks, 40, p))
     r = rng.standard_normal((blocks, 40, q)) * rng.uniform(0.5, 3.0, (blocks, 1, 1))
     gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
-    found = statistic_of(ResidualSums(640.0, gram, cross, float(np.sum(r**2))))
+    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2))))
     pairs = [
         float(np.sum(cross[k] * np.linalg.solve(gram, cross[m])))
         for k in range(blocks) for m in range(blocks) if k != m
@@ -73,7 +73,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     spread = np.sqrt(2 * np.sum((np.array(pairs) - np.mean(pairs)) ** 2))
     assert found.score == pytest.approx(sum(pairs) / spread)
     assert found.detectable == pytest.approx(2.5 * spread / np.sum(r**2))
-    few = statistic_of(ResidualSums(10.0, gram, cross, 1.0))
+    few = statistic_of(FeatureSums(10.0, gram, cross, 1.0))
     assert np.isnan(few.share)
     assert few.detectable == np.inf
 
@@ -86,7 +86,7 @@ def test_rows_show_the_share_that_they_are_chosen_for():
     n = n_rows // 7 + 1  # the first of eight steps does not count
     noise = np.random.default_rng(0).standard_normal((n, 8, 4))
     source = Source(as_sequences(X[:n], truth.predict(X[:n]) + noise))
-    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    sums = Engine("serial").run(partial(feature_sums, model=truth, frame=frame), source)
     assert sums.n_rows == pytest.approx(n_rows, abs=7)
     assert statistic_of(sums).detectable == pytest.approx(2e-3, rel=0.25)
 
@@ -99,7 +99,7 @@ def test_residuals_of_the_truth_are_chance_whatever_their_sizes(seed):
     noise = np.exp(rng.standard_normal((1200, 1, 1))) * rng.standard_normal(Y.shape)
     frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
     source = Source(as_sequences(X, truth.predict(X) + noise))
-    sums = Engine("serial").run(partial(residual_sums, model=truth, frame=frame), source)
+    sums = Engine("serial").run(partial(feature_sums, model=truth, frame=frame), source)
     assert abs(statistic_of(sums).score) < 4.0
 
 

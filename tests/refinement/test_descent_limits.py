@@ -158,6 +158,9 @@ def test_rounding_is_eight_times_that_of_the_outputs():
     given = replace(descent(), source=Source(as_sequences(np.ones((100, 1)), y)))
     expected = (8 * np.finfo(float).eps) ** 2 * np.sum(y**2)
     assert given.rounding(network()) == pytest.approx(expected, rel=ROUNDING)
+    # of the outputs as they are: whatever the network says of them
+    offset = network().replace(output_bias=[3.0], direct_weights=[[2.0]])
+    assert given.rounding(offset) == pytest.approx(expected, rel=ROUNDING)
 
 
 def ended(state, monkeypatch, tolerance=1.0, after=None):

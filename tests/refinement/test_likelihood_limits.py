@@ -200,6 +200,23 @@ def test_the_readout_is_the_maximum_of_its_penalised_likelihood(n_labels, direct
     assert not more.output_weights[:, -1].any()
 
 
+@pytest.mark.parametrize(("size", "mean"), [(1e-3, 1e-4), (1e3, 1e5), (1e-5, 1.0)])
+def test_the_readout_does_not_depend_on_units_of_inputs_nor_on_one_that_is_constant(size, mean):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 3))
+    X[:, 2] = 0.0
+    labels = (X[:, :1] + rng.standard_normal((300, 1)) > 0).astype(float)
+    model = forward_network(3, 2, 2, activation="tanh").replace(
+        input_weights=np.zeros((2, 3)), direct_weights=np.zeros((3, 2))
+    )
+    logits = []
+    for scale, offset, constant in ((1.0, 0.0, 0.0), (size, mean, 5.0)):
+        changed = X * [scale, 1.0, 1.0] + [offset, 0.0, constant]
+        source = Source(as_sequences(changed, labels))
+        logits.append(logistic_readout(model, SERIAL, source, 2).predict(changed))
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-3)
+
+
 # ------------------------------------------------------------------------------- rows kept
 
 

@@ -166,9 +166,10 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
     model, layout, source = problem(n_sequences=20, recurrent=False, **case)
     model = model.replace(activation="linear")
     batch = only_batch(source)
-    H = hessian_sums(batch, model, layout).hessian
+    # of some rows, for as many rows as there are
+    H = 3.0 * hessian_sums(batch, model, layout).hessian
     kept = Kept(Linearisation.of(batch, model, layout), counted(batch))
-    blocks = Blocks(block_sums(kept), model, layout, batch.n_counted)
+    blocks = Blocks(block_sums(kept), model, layout, 3.0 * batch.n_counted)
     units = np.eye(layout.size)
     changed = np.array([blocks.from_unit(row) for row in units])
     seen = changed @ H @ changed.T

@@ -171,6 +171,12 @@ def test_five_slow_steps_in_a_row_end_the_search(gain, slow, expected, monkeypat
         assert found.sums == "sums"
 
 
+def test_a_search_starts_with_no_slow_step_and_the_damping_that_is_given():
+    found = search(damping=0.3).start(network())
+    assert (found.slow, found.damping, found.status) == (0, 0.3, None)
+    np.testing.assert_array_equal(found.scale, np.zeros(SIZE))
+
+
 def test_the_scale_of_the_damping_forgets_a_tenth_and_has_a_floor(monkeypatch):
     seen = []
     monkeypatch.setattr(_Search, "_trial", lambda self, state: seen.append(state.scale))

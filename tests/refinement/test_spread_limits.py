@@ -30,6 +30,7 @@ from gloree.refinement._curvature import (
     _heaviest,
     bias_columns_apart,
     chunks,
+    held,
     hessian_rows,
     informed,
     n_segments_of,
@@ -197,6 +198,15 @@ def test_a_root_of_an_inverse_under_constraints():
         np.testing.assert_allclose(
             flat @ held @ held.T @ flat, flat, rtol=1e-5, atol=1e-5 * np.abs(flat).max()
         )
+
+
+def test_constraints_are_scaled_to_length_one_and_those_of_nothing_hold_nothing():
+    H, scale = np.diag([4.0, 9.0]), np.array([0.5, 1 / 3])
+    constraints = np.array([[6.0, 12.0], [0.0, 0.0]])
+    along = np.array([3.0, 4.0]) / 5.0
+    np.testing.assert_allclose(
+        held(H, constraints, scale), np.eye(2) + np.outer(along, along), rtol=ROUNDING
+    )
 
 
 def test_a_combination_without_information_is_left_out():
@@ -447,6 +457,15 @@ def test_heavy_segments_count_once_and_others_for_all_the_rest(how):
     assert not less.heavy.all()
 
 
+def test_nothing_beside_the_heavy_segments_has_no_share():
+    source = Source(as_sequences(np.zeros((4, 5, 1)), np.zeros((4, 5, 1))))
+    segments = source.sample(4)
+    nothing = segments[np.zeros(0, dtype=np.intp)]
+    found = Strata._joined(segments, nothing, 20.0)
+    assert found.heavy.all()
+    assert found.weight == 0.0
+
+
 @pytest.mark.parametrize(("n_rows", "n"), [(1, 1), (4, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
 def test_the_heaviest_segments_hold_the_rows(n_rows, n):
     source = Source(as_sequences(np.zeros((4, 5, 1)), np.zeros((4, 5, 1))))
@@ -582,6 +601,29 @@ def test_a_component_of_which_a_hundredth_is_new_is_kept(share, kept):
         np.testing.assert_allclose(found.gains, gain, rtol=1e-6)
     correction = 4 / 3 / (1.0 - size / n)
     assert found.correction == pytest.approx(correction, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_what_is_new_of_a_component_is_relative_to_its_own_size(size):
+    model, layout = forward_network(1, 1, 1, activation="tanh"), Layout(1, 1, 1)
+    n = 100.0
+    hessian = HessianSums(n, n * np.eye(layout.size))
+    along = np.zeros((layout.size, 2))
+    along[0] = size * np.sqrt(1.0 - np.array([0.011, 0.009]))
+    half = CouplingSums(n, n * along, np.full(2, n * size**2))
+    rows = ScoreRows(n, n, np.zeros((4, layout.size)), np.ones((4, 2)))
+    found = EfficientScores.of(rows, (half, half), hessian, model, layout)
+    assert found.kept.tolist() == [0]
+
+
+def test_a_single_block_has_a_correction_of_one_for_blocks():
+    model, layout = forward_network(1, 1, 1, activation="tanh"), Layout(1, 1, 1)
+    n = 100.0
+    half = CouplingSums(n, np.zeros((layout.size, 1)), np.array([n]))
+    rows = ScoreRows(n, n, np.zeros((1, layout.size)), np.ones((1, 1)))
+    hessian = HessianSums(n, n * np.eye(layout.size))
+    found = EfficientScores.of(rows, (half, half), hessian, model, layout)
+    assert found.correction == pytest.approx(1.0 / (1.0 - layout.size / n), rel=ROUNDING)
 
 
 def test_what_is_due_to_sampling_is_a_half_at_most():

@@ -23,6 +23,8 @@ from ._tensor import FloatArray, multiply_modes
 
 # Keeps C positive definite when two rows coincide; ten times rounding, so no result shows it.
 GRAM_SHIFT = 2e-15
+# Slices are multiples of one matrix if their second singular value is this share of the first.
+DEPENDENT = 1e-12
 
 
 class Point(NamedTuple):
@@ -209,11 +211,13 @@ def matrix_minimum(problem: Problem, rank: int) -> Point | None:
     flat = problem.flat
     if problem.order != 2 or rank == 1:
         return None
-    if problem.n_slices > 1:
+    if problem.n_slices > 1:  # a quick look, up to rounding of squares
         squares = np.linalg.eigvalsh(flat @ flat.T)
-        if not squares[-2] < 1e-24 * squares[-1]:
+        if not squares[-2] < DEPENDENT * squares[-1]:
             return None
-    left, _, _ = np.linalg.svd(flat, full_matrices=False)
+    left, values, _ = np.linalg.svd(flat, full_matrices=False)
+    if np.any(values[1:] > DEPENDENT * values[0]):
+        return None
     matrix = (left[:, 0] @ flat).reshape(problem.size, problem.size)
     values, vectors = np.linalg.eigh(matrix)
     order = np.argsort(-np.abs(values))[:rank]

@@ -36,7 +36,7 @@ class CertificateStatus(Enum):
     """How sure it is that a fit ended at the least-squares optimum."""
 
     CERTIFIED = "features of the past explain none of the residuals beyond chance"
-    AGREED = "different starts end at the same squared error"
+    AGREED = "different starts end alike"
     UNCERTAIN = "no other start confirms it"
 
 

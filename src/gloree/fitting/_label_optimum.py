@@ -92,6 +92,7 @@ class Search:
     best: Maximum
     ends: tuple[float, ...] = ()
     tried: tuple[str, ...] = ("moments",)
+    interrupted: bool = False
 
     @property
     def least(self) -> float:
@@ -187,7 +188,10 @@ def highest_maximum(
             if search.agreed or search.best.is_enough:
                 break
     except KeyboardInterrupt:
-        pass  # the highest maximum so far is the fit, and no certificate says that it is the last
+        if problem.engine.checkpoint is not None:
+            raise
+        # the highest maximum so far is the fit
+        search = replace(search, interrupted=True)
     return search
 
 
@@ -210,6 +214,15 @@ def findings_of(search: Search) -> tuple[Finding, ...]:
         return ()
     if best.solution.status is not RefinementStatus.CONVERGED:
         return ()  # that there is no maximum is said
+    if search.interrupted:
+        return (
+            Finding(
+                ConvergenceWarning,
+                "the search for a higher maximum of the likelihood was interrupted: the weights "
+                "are the best so far, which may be those of a false optimum",
+                "fit again to search to the end",
+            ),
+        )
     left = f"features of it explain {100 * best.lack.share:.2g} % of the squares that are left"
     if search.agreed:
         return (

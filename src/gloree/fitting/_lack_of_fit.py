@@ -168,7 +168,7 @@ def _states(batch: Batch, model: Network) -> Array:
 
 
 @dataclass(frozen=True)
-class ResidualSums(Sums):
+class FeatureSums(Sums):
     """Gram matrix of the features, products with residuals by blocks, and sums of the residuals.
 
     `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs).
@@ -184,9 +184,9 @@ Residuals = Callable[[Network, Batch, States], Array]
 """Residuals of all rows of a batch, (n_rows, n_outputs), with the states that a network runs to."""
 
 
-def residual_sums(
+def feature_sums(
     batch: Batch, model: Network, frame: Frame, residuals_of: Residuals = residual_rows
-) -> ResidualSums:
+) -> FeatureSums:
     """Sums of one batch; rows without a step before them do not count."""
     states = run_states(model, batch)
     residuals = to_host(residuals_of(model, batch, states))
@@ -198,10 +198,10 @@ def residual_sums(
     for begin in range(0, rows.shape[0], BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         cross[begin // BLOCK_ROWS % BLOCKS] += phi[:, part] @ r[part]
-    return ResidualSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
+    return FeatureSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
 
 
-def statistic_of(sums: ResidualSums) -> LackOfFit:
+def statistic_of(sums: FeatureSums) -> LackOfFit:
     """The U-statistic over its blocks; the constant is one of the features."""
     if sums.n_rows < ENOUGH_ROWS * sums.gram.shape[0]:
         return LackOfFit(np.nan, np.nan)
@@ -232,7 +232,7 @@ def lack_of_fit(
         if n_rows is None:
             n_rows = frame.rows_to_see(MARGIN * CERTIFIED_SHARE, problem.n_outputs)
         some = inputs.inliers.subset(n_rows)
-        function = partial(residual_sums, model=model, frame=frame, residuals_of=residuals_of)
+        function = partial(feature_sums, model=model, frame=frame, residuals_of=residuals_of)
         return statistic_of(problem.engine.run(function, some, label="certificate"))
     except ExplosionError:
         return LackOfFit(1.0, np.inf)

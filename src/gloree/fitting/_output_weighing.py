@@ -79,7 +79,7 @@ def with_output_weights(descent: Descent) -> Descent:
     for _ in range(MOST_WEIGHINGS):
         sums, units = _sums(descent), descent.problem.units
         assert units is not None
-        if np.all(np.diag(sums.covariance) <= _floor(units)):
+        if np.all(np.diag(sums.covariance) <= np.diag(_rounding(units))):
             break  # without noise there is nothing to weigh by
         covariance = _bounded(sums, units)
         if most_to_lose(covariance) < NOTHING:
@@ -111,17 +111,15 @@ def in_sizes_of_residuals(start: Start, inputs: InputSummary) -> tuple[Start, In
     return start, replace(inputs, source=source, inliers=inliers)
 
 
-def _floor(units: OutputUnits) -> Array:
-    """Variances of residuals, as passes see them, that are rounding."""
+def _rounding(units: OutputUnits) -> Array:
+    """Covariance of residuals, as passes see them, that are rounding."""
     mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
-    return np.asarray(ROUNDING**2 * np.sum(mixing**2, axis=0))
+    return np.asarray(ROUNDING**2 * (mixing.T @ mixing))
 
 
 def _bounded(sums: ResidualSums, units: OutputUnits) -> Array:
     """Covariance of the residuals as passes see them, no less than rounding, shrunk."""
-    mixing = np.eye(units.n_outputs) if units.mixing is None else units.mixing
-    rounding = ROUNDING**2 * (mixing.T @ mixing)
-    return shrunk_covariance(_no_less(sums.covariance, rounding), sums.n_rows)
+    return shrunk_covariance(_no_less(sums.covariance, _rounding(units)), sums.n_rows)
 
 
 def _no_less(covariance: Array, least: Array) -> Array:

@@ -243,17 +243,21 @@ def informed(diagonal: Array) -> NDArray[np.bool_]:
     return np.asarray(diagonal > NOTHING * max(float(np.max(diagonal, initial=0.0)), 0.0))
 
 
+def held(H: Array, constraints: Array, scale: Array) -> Array:
+    """S H S + C^T C with the scales S of the weights, and rows C of the constraints of length 1."""
+    fixed = constraints * scale
+    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
+    fixed = np.divide(fixed, norms, out=fixed, where=norms > 0)
+    return np.asarray(H * np.outer(scale, scale) + fixed.T @ fixed)
+
+
 def solve_step(curvature: Array, gradient: Array, constraints: Array, damping: float) -> Array:
     """Solve (H + damping diag(H) + C^T C) s = g, with rows and columns scaled to unit diagonal."""
     diagonal = np.diag(curvature).copy()
     known = informed(diagonal)
     diagonal[~known] = diagonal.max() if np.any(known) else 1.0
     scale = 1.0 / np.sqrt(diagonal)
-    matrix = curvature * np.outer(scale, scale)
-    fixed = constraints * scale
-    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
-    fixed = fixed / np.where(norms > 0, norms, 1.0)
-    matrix += fixed.T @ fixed
+    matrix = held(curvature, constraints, scale)
     matrix[np.diag_indices_from(matrix)] += damping
     right = scale * gradient
     ridge = 0.0

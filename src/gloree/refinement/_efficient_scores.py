@@ -13,6 +13,7 @@ from scipy.special import chdtrc
 
 from gloree._brief import Brief
 from gloree.models import Network
+from gloree.refinement._curvature import held
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import HessianSums
 from gloree.refinement._specification import CouplingSums, ScoreRows
@@ -101,9 +102,7 @@ def _solve(H: Array, b: Array, constraints: Array) -> Array:
     """Return H^+ b, with scales of units fixed and rows scaled to unit diagonal."""
     diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
-    fixed = constraints * scale
-    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
-    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    matrix = held(H, constraints, scale)
     right = scale[:, None] * b
     try:
         solved = linalg.cho_solve(linalg.cho_factor(matrix), right)

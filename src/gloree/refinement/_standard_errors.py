@@ -13,7 +13,7 @@ from gloree.diagnostics import Finding, PrecisionWarning
 from gloree.engine import Engine, Source
 from gloree.models import CanonicalUnits, Network
 from gloree.refinement._clusters import Clusters, ClusterSums, find_clusters
-from gloree.refinement._curvature import informed
+from gloree.refinement._curvature import held, informed
 from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss
@@ -238,9 +238,7 @@ def inverse_root(H: Array, constraints: Array) -> Array:
     """R with R R^T = (H + C^T C)^{-1}, which acts as H^+ on what does not see the constraints."""
     diagonal = np.where(informed(np.diag(H)), np.diag(H), 1.0)
     scale = 1.0 / np.sqrt(diagonal)
-    fixed = constraints * scale
-    fixed /= np.maximum(np.linalg.norm(fixed, axis=1, keepdims=True), 1e-300)
-    matrix = H * np.outer(scale, scale) + fixed.T @ fixed
+    matrix = held(H, constraints, scale)
     try:
         factor = linalg.cholesky(matrix, lower=True)
         # by rounding a factor of a singular matrix may exist, whose inverse is huge
