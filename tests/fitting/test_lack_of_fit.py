@@ -8,7 +8,7 @@ from helpers.comparisons import assert_close
 
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.engine import Engine, Source
-from gloree.fitting._lack_of_fit import Frame, FeatureSums, feature_sums, statistic_of
+from gloree.fitting._lack_of_fit import FeatureSums, Frame, feature_sums, statistic_of
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
