@@ -314,6 +314,16 @@ def test_the_largest_gap_of_one_half_is_counted():
     assert "a factor of 7.5e+11, follows number 2" in none.reason
 
 
+@pytest.mark.parametrize("halved", [False, True])
+def test_singular_values_are_in_the_metric_of_the_noise(halved):
+    """diag(8, 6) with a covariance of scores of 1024: entries over 1024, and outputs over 1/512."""
+    T = np.diag([8.0, 6.0])[None]
+    halves = (T, 0.999 * T) if halved else (T,)
+    found = choose_rank(*halves, score_covariance=1024.0 * np.eye(2), output_scale=[1 / 512])
+    scale = 0.5 * (0.9995 if halved else 1.0)
+    np.testing.assert_allclose(found.singular_values, [8.0 * scale, 6.0 * scale], rtol=ALGEBRA)
+
+
 def test_a_component_that_no_singular_value_shows_is_found_above_rounding():
     """A fourth one of 1e-5 in three inputs and three directions of outputs, without noise."""
     rng = np.random.default_rng(3)

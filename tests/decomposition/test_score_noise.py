@@ -43,6 +43,22 @@ def test_noise_of_a_single_component_is_five_times_as_large_across_it():
     assert total > 0
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_errors_of_score_moments_do_not_depend_on_the_units_of_scores(order):
+    """s -> c s: T grows by c^p and K by c^2, and components and relative errors stay."""
+    X, Y, _, chain = datasets.make_rnn(500, 10, 4, 2, 3, noise=0.1, random_state=0)
+    T, std = moments.cross_moment(chain, X, Y, order), Y.reshape(-1, 3).std(axis=0)
+    K, c = chain.precision_blocks(0)[0], 3.0
+    given, scaled = (
+        decompose(
+            unit**order * T, 2, score_covariance=unit**2 * K, output_scale=std, random_state=0
+        )
+        for unit in (1.0, c)
+    )
+    np.testing.assert_allclose(scaled.component_errors, given.component_errors, rtol=1e-6)
+    np.testing.assert_allclose(scaled.loading_errors, given.loading_errors, rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "noise"), [((2000, 10, 6, 3, 4), 0.1), ((2000, 10, 8, 4, 6), 1.0)]
