@@ -20,6 +20,7 @@ from gloree.decomposition._errors import noise_ceiling
 from gloree.decomposition._least_squares import Point, Problem
 from gloree.decomposition._levenberg_marquardt import Ending, _is_next_to, minimise
 from gloree.decomposition._search import compress, pencil_starts, uwedge
+from gloree.decomposition._tensor import NoiseMetric
 
 STEP = 1e-3
 """Beyond a limit, as a share of it."""
@@ -312,6 +313,13 @@ def test_the_largest_gap_of_one_half_is_counted():
     # singular values of exactly zero are rounding, of 1e-12 of the largest
     none = choose_rank(np.diag([8.0, 6.0, 0.0, 0.0])[None])
     assert "a factor of 7.5e+11, follows number 2" in none.reason
+
+
+def test_a_metric_of_nothing_changes_nothing():
+    tensor = np.diag([8.0, 6.0])[None]
+    metric = NoiseMetric()
+    np.testing.assert_array_equal(metric.whiten(tensor), tensor)
+    assert metric.exponent == 0
 
 
 @pytest.mark.parametrize("halved", [False, True])

@@ -20,6 +20,7 @@ from gloree.refinement import (
     sum_normal_equations,
     sums_of_report,
 )
+from gloree.refinement import _kept_rows as kept_rows
 from gloree.sequences import as_sequences
 from gloree.states import predict_rows, run_states
 
@@ -88,6 +89,15 @@ def test_two_halves_of_the_rows_have_the_sums_of_all_rows_to_rounding():
         expected = getattr(whole, name)
         scale = np.max(np.abs(expected))
         np.testing.assert_allclose(getattr(merged, name), expected, atol=ALGEBRA * scale)
+
+
+def test_derivatives_that_do_not_fit_are_taken_row_by_row(monkeypatch):
+    model, layout, source = case("forward")
+    whole = sum_normal_equations(model, layout, SERIAL, source, NOISE)
+    monkeypatch.setattr(kept_rows, "NUMBERS_AT_ONCE", 1)
+    parts = sum_normal_equations(model, layout, SERIAL, source, NOISE)
+    scale = np.abs(whole.information).max()
+    np.testing.assert_allclose(parts.information, whole.information, atol=ALGEBRA * scale)
 
 
 def test_the_parabola_is_exact_in_weights_that_predictions_are_linear_in():

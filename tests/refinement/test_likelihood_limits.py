@@ -88,6 +88,9 @@ def test_scoring_is_damped_eight_times_less_after_a_step(monkeypatch):
     assert [step.loss * N_ROWS for step in end.history] == [9.0, 8.0, 7.0, 6.0]
     end, dampings = scored(monkeypatch, Passes(range(99, 0, -1)), max_steps=12)
     assert min(dampings) == 1e-9
+    # where that is too little, it goes on from a millionth
+    end, dampings = scored(monkeypatch, Passes([*range(99, 86, -1), 99, 1]), max_steps=13)
+    np.testing.assert_allclose(dampings[-2:], [1e-9, 1e-6], rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("failure", [None, 9.0, 10.0])

@@ -184,6 +184,22 @@ def test_change_of_variables_makes_the_blocks_the_identity(case):
         np.testing.assert_allclose(seen[own, own], np.eye(layout.output_width), atol=RIDGE)
 
 
+def test_blocks_of_free_coefficients_are_sums_of_weighed_squares_of_powers():
+    model, layout, source = problem(n_sequences=20, free=True)
+    seen = np.arange(model.n_hidden)[:, None] > 0  # nothing depends on the first unit
+    model = model.replace(output_weights=model.output_weights * seen)
+    batch = only_batch(source)
+    rows = np.linspace(0.5, 2.0, batch.n_rows)[:, None]
+    at = Linearisation.of(batch, model, layout)
+    blocks = Blocks(block_sums(Kept(at, rows)), model, layout, 3.0 * rows.sum())
+    sizes = (model.output_weights**2).sum(axis=1)
+    for part, found in zip(layout.directions, blocks.coefficients, strict=True):
+        squares = np.sum(rows * np.asarray(at.powers(part)) ** 2, axis=0)
+        expected = 3.0 * squares * sizes[part.units][part.owners]
+        expected[part.owners == 0] = 1.0
+        np.testing.assert_allclose(found, np.sqrt(expected), rtol=1e-10)
+
+
 # ------------------------------------------------------------------------------------ steps
 
 

@@ -155,13 +155,14 @@ def test_weights_that_no_row_depends_on_are_counted_by_name():
 def test_degrees_of_sums_where_one_part_has_none():
     """(a + b)^2 / (a^2 / m + b^2 / n); those of the clusters where nothing varies."""
     total, found = joined(
-        np.array([1.0, 0.0, 2.0]),
-        np.array([9.0, 9.0, 4.0]),
-        np.array([3.0, 0.0, 1.0]),
-        np.array([2.0, 2.0, 2.0]),
+        np.array([1.0, 0.0, 2.0, 1.0]),
+        np.array([9.0, 9.0, 4.0, 0.5]),
+        np.array([3.0, 0.0, 1.0, 2.0]),
+        np.array([2.0, 2.0, 2.0, 0.25]),
     )
-    np.testing.assert_allclose(total, [3.0, 0.0, 2.0])
-    np.testing.assert_allclose(found, [9.0 / (1.0 / 9.0 + 4.0 / 2.0), 9.0, 4.0])
+    np.testing.assert_allclose(total, [3.0, 0.0, 2.0, 2.0])
+    few = 4.0 / (1.0 / 0.5 + 1.0 / 0.25)
+    np.testing.assert_allclose(found, [9.0 / (1.0 / 9.0 + 4.0 / 2.0), 9.0, 4.0, few])
 
 
 # -------------------------------------------------------------------------------- small algebra
