@@ -17,7 +17,7 @@ from gloree.identification._output_error import (
     squares_of,
     with_states,
 )
-from gloree.identification._realisation import pulled_inside
+from gloree.identification._realisation import PoleLimit, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
 
 SIZES = [(2, 1, 1, [400]), (3, 2, 2, [90, 300, 100]), (2, 1, 2, [30] * 12)]
@@ -88,7 +88,7 @@ def test_systems_without_noise_are_found_from_poles_that_are_wrong(order, d, q):
     rng = np.random.default_rng(order)
     system = random_system(rng, order, d, q)
     records, x = records_of(rng, system, [1500])
-    A = pulled_inside(system.A + 0.02 * rng.standard_normal(system.A.shape), 0.99)
+    A = pulled_inside(system.A + 0.02 * rng.standard_normal(system.A.shape), PoleLimit(0.99))
     found = refine(fit_inputs(A, system.C, records), records, 100)
     squares = squares_of(found.system, found.states, records)
     variance = np.var(records.y[0], axis=0).sum() * len(records.y[0])
@@ -120,7 +120,7 @@ def test_poles_stay_within_their_limit():
     y = np.cumsum(u, axis=0) * 0.1
     records = WeightedRecords((u,), (y,), (np.ones_like(y),))
     start = fit_inputs(np.array([[0.9]]), np.array([[1.0]]), records)
-    free, held = refine(start, records, 50), refine(start, records, 50, limit=0.98)
+    free, held = refine(start, records, 50), refine(start, records, 50, limit=PoleLimit(0.98))
     assert np.abs(held.system.poles).max() <= 0.98
     assert 0.999 < np.abs(free.system.poles).max() < 1.0
     assert free.error < 1e-3 < held.error

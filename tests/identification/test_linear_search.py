@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from helpers.marks import first_of
 from helpers.state_spaces import random_state_space, records_of
+from scipy import linalg
 from scipy.signal import lfilter
 
 from gloree import SystemIdentifier
 from gloree.identification._cross_validation import without_folds
 from gloree.identification._delays import find_delays, proposed_delays
-from gloree.identification._linear_choice import choose, contiguous, interleaved, whole_records
+from gloree.identification._linear_choice import (
+    choose,
+    contiguous,
+    interleaved,
+    steady,
+    whole_records,
+    without_drift,
+)
 from gloree.identification._linear_search import all_starts, search_systems, truncated
 from gloree.identification._linear_starts import (
     arx_start,
@@ -22,7 +30,8 @@ from gloree.identification._linear_starts import (
     undecimated,
     windows,
 )
-from gloree.identification._output_error import fit_inputs, refine, squares_of
+from gloree.identification._output_error import STABLE, fit_inputs, refine, squares_of
+from gloree.identification._realisation import PoleLimit, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords, shifted
 
 
@@ -170,8 +179,50 @@ def test_a_lightly_damped_mode_is_kept():
     poles = 0.9995 * np.exp(1j * np.array([0.3, -0.3]))
     y = lfilter([0.0, 1.0], np.poly(poles).real, u)
     found = chosen(records(u, y + 0.1 * y.std() * rng.standard_normal(3000)), range(1, 4))
-    assert found.order == 2
+    assert (found.order, found.kind) == (2, 0)
     np.testing.assert_allclose(np.abs(found.fit.system.poles), 0.9995, atol=2e-4)
+
+
+def test_a_weak_mode_that_rings_for_long_does_not_drift():
+    """Beyond a fifth of the record, but with a hundred periods in it: worth what it explains."""
+    rng = np.random.default_rng(15)
+    u, pair = rng.standard_normal(1200), 0.9985 * np.exp(1j * np.array([0.5, -0.5]))
+    parts = [lfilter([0.0, 1.0], a, u) for a in ([1.0, -0.8], np.poly(pair).real)]
+    y = sum(size * part / part.std() for size, part in zip((1.0, 0.2), parts, strict=True))
+    data = records(u, y + 0.3 * rng.standard_normal(1200))
+    assert steady(data).drifting < 0.9985
+    found = chosen(data, range(1, 5))
+    assert (found.order, found.kind) == (3, 0)
+    np.testing.assert_allclose(np.abs(found.fit.system.poles).max(), 0.9985, atol=1e-3)
+
+
+def test_poles_that_drift_have_a_limit_of_their_own():
+    limit = PoleLimit(0.999, drifting=0.9, angle=0.1)
+    turned = np.exp(1j * np.array([0.0, 0.09, -0.09, 0.11, np.pi]))
+    np.testing.assert_array_equal(limit.of(turned), [0.9, 0.9, 0.9, 0.999, 0.999])
+    np.testing.assert_array_equal(limit.at_most(0.8).of(turned), 0.8)
+    block = 0.9995 * np.array([[np.cos(0.2), np.sin(0.2)], [-np.sin(0.2), np.cos(0.2)]])
+    U = linalg.block_diag(0.95, block)
+    np.testing.assert_allclose(
+        pulled_inside(U, limit), linalg.block_diag(0.9, block * 0.999 / 0.9995), rtol=1e-6
+    )
+    inside = linalg.block_diag(0.89, 0.99 * block)
+    assert pulled_inside(inside, limit) is inside
+
+
+def test_a_system_competes_without_its_drifting_modes():
+    """A slow state that explains little: the smaller system is the one that was always there."""
+    rng = np.random.default_rng(16)
+    u = rng.standard_normal(1000)
+    y = lfilter([0.0, 1.0], [1.0, -0.6], u) + np.cumsum(0.02 * rng.standard_normal(1000))
+    data = records(u, y + 0.05 * rng.standard_normal(1000))
+    fit = refine(fit_inputs(np.diag([0.6, 0.9995]), np.ones((1, 2)), data), data, 20)
+    limit = steady(data)
+    assert np.abs(fit.system.poles).max() > limit.drifting
+    left = without_drift(fit, data, limit, lambda: False)
+    assert left.system.poles == pytest.approx([0.6], abs=0.05)
+    alone = refine(fit_inputs(np.array([[0.9995]]), np.ones((1, 1)), data), data, 20)
+    assert without_drift(alone, data, limit, lambda: False) is None
 
 
 @pytest.mark.slow
@@ -241,7 +292,7 @@ def test_one_step_leads_to_the_fit_without_a_fold(make):
     (trial,) = search_systems(data, [3], all_starts(data, []))
     fit = refine(trial.fit, data, 50)
     for fold, (found, rows) in zip(
-        make(data), without_folds(fit, data, make(data), 1.0), strict=True
+        make(data), without_folds(fit, data, make(data), STABLE), strict=True
     ):
         assert rows.n_counted == np.sum(fold[0] == 0)
         exact = refine(fit, rows, 50)

@@ -15,6 +15,7 @@ from gloree.identification._output_error import (
     prior_of_states,
     without_states,
 )
+from gloree.identification._realisation import PoleLimit
 from gloree.identification._weighted_records import RecordGroup, WeightedRecords
 from gloree.sequences import Array
 
@@ -26,7 +27,7 @@ Fold = Sequence[Array]
 
 
 def without_folds(
-    fit: OutputErrorFit, records: WeightedRecords, folds: Sequence[Fold], limit: float
+    fit: OutputErrorFit, records: WeightedRecords, folds: Sequence[Fold], limit: PoleLimit
 ) -> Iterator[tuple[OutputErrorFit, WeightedRecords]]:
     """The fit without each fold, and the records with the rows that it was fitted to.
 

@@ -17,14 +17,19 @@ from gloree.identification._linear_system import LinearSystem, modal, network_of
 from gloree.identification._markov import ImpulseResponse, impulse_response
 from gloree.identification._networks import LinearModel
 from gloree.identification._output_error import (
-    LARGEST_MODULUS,
+    STABLE,
     OutputErrorFit,
     balanced,
     refine,
     with_states,
 )
 from gloree.identification._problem import IdentificationProblem, percent
-from gloree.identification._realisation import Realisation, hankel_lags, supported_order
+from gloree.identification._realisation import (
+    PoleLimit,
+    Realisation,
+    hankel_lags,
+    supported_order,
+)
 from gloree.identification._split import RecordSplit
 from gloree.identification._weighted_records import WeightedRecords, shifted, shifted_data
 from gloree.models import IORNN
@@ -63,7 +68,7 @@ class LinearFit:
     `LinearSystem` on the (normalised, shifted) inputs, and `initial_states` (n_records, order) are
     its x_0, in front of the first row of every record; the states of a network are h_t = x_{t+1},
     so that h_{-1} = x_0. `end` is the last search, `error` the
-    cross-validated error of its order, and `limit` the modulus that no pole exceeds.
+    cross-validated error of its order, and `limit` what no pole exceeds.
     """
 
     linear: LinearModel
@@ -77,7 +82,7 @@ class LinearFit:
     delays: IntArray
     end: OutputErrorFit
     error: float
-    limit: float = LARGEST_MODULUS
+    limit: PoleLimit = STABLE
 
     def delayed(self, problem: IdentificationProblem) -> IdentificationProblem:
         """Return the problem with inputs shifted by the delays.
@@ -162,7 +167,7 @@ def with_more_states(
         return fit
     # a state that linear data hardly show may get any pole: a slow one would make passes long
     slowest = float(np.abs(fit.system.poles).max())
-    limit = min(1.0 - (1.0 - slowest) / SLOWER, fit.limit)
+    limit = fit.limit.at_most(1.0 - (1.0 - slowest) / SLOWER)
     ended = _limit(budget, TIME / 2)
     delayed = fit.delayed(problem)
     rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))

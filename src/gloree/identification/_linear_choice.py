@@ -1,9 +1,10 @@
 """Choice among linear systems of several orders by cross-validated errors of the free run.
 
-Poles with a time constant beyond a fifth of the record are hard to tell from a drift of the output:
-a free run on new data goes astray with them. So every system with such *slow* poles competes with
-one whose poles are held at that limit, and both are taken only where they pay clearly on long
-stretches that they were not fitted to.
+Poles with a time constant beyond a fifth of the record, and fewer than five periods in it, are hard
+to tell from a drift of the output: a free run on new data goes astray with them. So every system
+with such *drifting* poles competes with one without their modes, and with one whose poles are held
+at that limit; and where poles end at it, or beyond, they are taken only where they pay clearly on
+long stretches that they were not fitted to.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree.identification._cross_validation import without_folds
 from gloree.identification._linear_search import SystemTrial
 from gloree.identification._output_error import (
-    LARGEST_MODULUS,
+    STABLE,
     OutputErrorFit,
     fit_inputs,
     refine,
     run_records,
     with_states,
 )
-from gloree.identification._realisation import pulled_inside
+from gloree.identification._realisation import PoleLimit, modal_form, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
 
-SLOW = 5.0  # time constants that the longest record must hold for a pole not to be slow
-SHORT = 100  # rows: poles that such a record can tell are not slow in shorter ones either
+SLOW = 5.0  # time constants or periods that the longest record must hold: a pole drifts else
+SHORT = 100  # rows: poles that such a record can tell do not drift in shorter ones either
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
 PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
@@ -41,7 +43,7 @@ LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-val
 MOST_LOSS = 1.02  # the least order is taken within this factor of the least error, and one s.e.
 SMALL_LOSS = 1.015  # the same where a network follows, however small the standard error is
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
-SLOW_GAIN = 0.5  # ratio of errors on long stretches below which slow poles are taken
+SLOW_GAIN = 0.5  # ratio of errors on long stretches below which drifting poles are taken
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
 
 
@@ -49,11 +51,12 @@ POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out
 class Candidate:
     """A fit on all rows, the limit of its poles, and mean squares on blocks left out.
 
-    `kind` is 0 without slow poles, 1 with poles held at their limit, and 2 with slow poles.
+    `kind` is 0 without drifting poles, 1 with such poles held at their limit, and 2 where they are
+    free.
     """
 
     fit: OutputErrorFit
-    limit: float
+    limit: PoleLimit
     kind: int
     start: str
     blocks: Array = field(default_factory=lambda: np.empty(0), repr=False)
@@ -85,17 +88,18 @@ def choose(
 
     A smaller order is worth a little error where networks follow.
     """
-    slow = 1.0 - SLOW / max(SHORT, *(len(u) for u in records.u))
+    limit = steady(records)
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
-        radius = float(np.abs(trial.fit.system.poles).max())
-        if radius <= slow:
-            by_kind[0].append(Candidate(trial.fit, slow, 0, trial.start))
+        if not _drifting(trial.fit, limit).any():
+            by_kind[0].append(Candidate(trial.fit, limit, 0, trial.start))
             continue
-        by_kind[2].append(Candidate(trial.fit, LARGEST_MODULUS, 2, trial.start))
-        held = _held(trial.fit, records, slow, ended)
-        kind = 1 if np.abs(held.system.poles).max() >= slow - 1e-6 else 0
-        by_kind[kind].append(Candidate(held, slow, kind, trial.start))
+        by_kind[2].append(Candidate(trial.fit, STABLE, 2, trial.start))
+        for other in (_held, without_drift):
+            fit = other(trial.fit, records, limit, ended)
+            if fit is not None:
+                kind = int(_drifting(fit, limit).any())
+                by_kind[kind].append(Candidate(fit, limit, kind, trial.start))
     tried: list[Candidate] = []
     best: list[Candidate] = []
     splits = whole_records(records) or interleaved(records)
@@ -122,11 +126,43 @@ def choose(
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
 
 
+def steady(records: WeightedRecords) -> PoleLimit:
+    """Limit of poles that do not drift over the longest record."""
+    rows = max(SHORT, *(len(u) for u in records.u))
+    return replace(STABLE, drifting=1.0 - SLOW / rows, angle=2.0 * np.pi * SLOW / rows)
+
+
+def _drifting(fit: OutputErrorFit, limit: PoleLimit) -> NDArray[np.bool_]:
+    """Which poles are at the limit of those that drift, or beyond."""
+    poles = fit.system.poles
+    most = limit.of(poles)
+    return np.asarray((most < limit.modulus) & (np.abs(poles) >= most - 1e-6))
+
+
 def _held(
-    fit: OutputErrorFit, records: WeightedRecords, limit: float, ended: Callable[[], bool]
+    fit: OutputErrorFit, records: WeightedRecords, limit: PoleLimit, ended: Callable[[], bool]
 ) -> OutputErrorFit:
     A = pulled_inside(fit.system.A, limit)
-    found = fit_inputs(A, fit.system.C, records)
+    return _refitted(A, fit.system.C, records, limit, ended)
+
+
+def without_drift(
+    fit: OutputErrorFit, records: WeightedRecords, limit: PoleLimit, ended: Callable[[], bool]
+) -> OutputErrorFit | None:
+    """The system without its drifting modes; None where these are all."""
+    A, T, modes = modal_form(fit.system.A)
+    poles = [np.linalg.eigvals(A[np.ix_(rows, rows)]) for rows in modes]
+    kept = [r for r, p in zip(modes, poles, strict=True) if np.all(np.abs(p) <= limit.of(p))]
+    if not kept or not np.isfinite(T).all():
+        return None
+    rows = np.concatenate(kept)
+    return _refitted(A[np.ix_(rows, rows)], (fit.system.C @ T)[:, rows], records, limit, ended)
+
+
+def _refitted(
+    A: Array, C: Array, records: WeightedRecords, limit: PoleLimit, ended: Callable[[], bool]
+) -> OutputErrorFit:
+    found = fit_inputs(A, C, records)
     return refine(found, records, LIMIT_STEPS, settled=SETTLED, limit=limit, ended=ended)
 
 

@@ -16,12 +16,13 @@ from gloree.identification._linear_starts import (
     undecimated,
 )
 from gloree.identification._output_error import (
-    LARGEST_MODULUS,
+    STABLE,
     OutputErrorFit,
     balanced,
     fit_inputs,
     refine,
 )
+from gloree.identification._realisation import PoleLimit
 from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
 
@@ -88,7 +89,7 @@ def search_systems(
     ended: Callable[[], bool] = lambda: False,
     more_steps: int = MORE_STEPS,
     followed: int = FOLLOWED,
-    limit: float = LARGEST_MODULUS,
+    limit: PoleLimit = STABLE,
 ) -> list[SystemTrial]:
     """Best system of every order that starts support, from the least order up.
 
@@ -133,7 +134,7 @@ def _refined(
     records: WeightedRecords,
     max_steps: int,
     ended: Callable[[], bool],
-    limit: float,
+    limit: PoleLimit,
 ) -> SystemTrial:
     found = refine(trial.fit, records, max_steps, settled=SETTLED, limit=limit, ended=ended)
     return replace(trial, fit=found)
@@ -144,7 +145,7 @@ def _ranked(
     starts: Sequence[LinearStart],
     records: WeightedRecords,
     ended: Callable[[], bool],
-    limit: float,
+    limit: PoleLimit,
 ) -> list[tuple[OutputErrorFit, LinearStart]]:
     """Fits from all starts, the best one first."""
     found: list[tuple[OutputErrorFit, LinearStart]] = []

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from gloree.identification._output_error import LARGEST_MODULUS, balanced
-from gloree.identification._realisation import hankel_matrix, pulled_inside
+from gloree.identification._output_error import STABLE, balanced
+from gloree.identification._realisation import PoleLimit, hankel_matrix, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array
 
@@ -133,7 +133,7 @@ def arx_start(records: WeightedRecords, n_lags: int) -> list[LinearStart]:
     C = np.eye(q, size)
     n_rows = min(LONG_RESPONSE, max(len(u) for u in records.u))
     try:
-        A = pulled_inside(A, 1.0 - 1e-4)
+        A = pulled_inside(A, PoleLimit(1.0 - 1e-4))
         _, T, inverse = balanced(A, B, C, n_rows)
     except np.linalg.LinAlgError:
         return []
@@ -181,18 +181,18 @@ def undecimated(start: LinearStart, factor: int) -> LinearStart:
     return LinearStart(f"{start.name}, means of {factor} rows", start.largest, realise)
 
 
-def stable_pair(start: LinearStart, order: int, limit: float = LARGEST_MODULUS) -> Pair | None:
+def stable_pair(start: LinearStart, order: int, limit: PoleLimit = STABLE) -> Pair | None:
     """(A, C) with poles outside the unit circle reflected into it; None where that fails.
 
-    Poles beyond the limit are shortened to it.
+    Poles beyond their limits are shortened to these.
     """
     try:
         A, C = start.realise(order)
         poles, vectors = np.linalg.eig(A)
-        size = np.abs(poles)
-        if (size > limit).any():
+        size, most = np.abs(poles), limit.of(poles)
+        if (size > most).any():
             wanted = np.where(size > 1.0, 1.0 / np.maximum(size, 1.0), size)
-            wanted = np.minimum(wanted, limit)
+            wanted = np.minimum(wanted, most)
             moved = np.where(size > 0.0, poles / np.maximum(size, 1e-300) * wanted, poles)
             A = np.real((vectors * moved) @ np.linalg.inv(vectors))
     except np.linalg.LinAlgError:

@@ -24,12 +24,12 @@ import numpy as np
 from scipy import linalg
 
 from gloree.identification._linear_system import LinearSystem, output_normal, propagate
-from gloree.identification._realisation import pulled_inside
+from gloree.identification._realisation import PoleLimit, pulled_inside
 from gloree.identification._weighted_records import RecordGroup, WeightedRecords
 from gloree.refinement import RefinementStatus
 from gloree.sequences import Array, IntArray
 
-LARGEST_MODULUS = 1.0 - 1e-6
+STABLE = PoleLimit(1.0 - 1e-6)
 """Modulus of poles, at most: integrators are met to within a memory of a million samples."""
 
 PRIOR = 1e-12
@@ -135,7 +135,7 @@ def refine(
     max_steps: int,
     *,
     settled: float = 1e-9,
-    limit: float = LARGEST_MODULUS,
+    limit: PoleLimit = STABLE,
     ended: Callable[[], bool] = lambda: False,
 ) -> OutputErrorFit:
     """Levenberg-Marquardt on (A, C), the rest eliminated, until three gains in a row are small.
@@ -206,7 +206,7 @@ def moved_by(
     tangent: Array,
     records: WeightedRecords,
     prior: Array,
-    limit: float,
+    limit: PoleLimit,
 ) -> OutputErrorFit:
     """Fit after a step of all unknowns."""
     system, n = fit.system, fit.system.order

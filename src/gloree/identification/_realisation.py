@@ -12,7 +12,7 @@ to see in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import linalg
@@ -109,13 +109,34 @@ def stabilised(U: Array) -> tuple[Array, int]:
     return np.real((vectors * moved) @ np.linalg.inv(vectors)), int(bad.sum())
 
 
-def pulled_inside(U: Array, limit: float) -> Array:
-    """Shorten poles of larger modulus than a limit to it; U itself where there are none."""
+@dataclass(frozen=True)
+class PoleLimit:
+    """Largest moduli of poles: `drifting` of those within an angle of one (radians a step).
+
+    The others turn faster than that, and their limit is `modulus`.
+    """
+
+    modulus: float
+    drifting: float = 1.0
+    angle: float = 0.0
+
+    def of(self, poles: np.ndarray) -> Array:
+        """Limit of each pole."""
+        drifts = np.abs(np.angle(poles)) < self.angle
+        return np.asarray(np.where(drifts, min(self.drifting, self.modulus), self.modulus))
+
+    def at_most(self, modulus: float) -> PoleLimit:
+        """The same limits, and one for all poles."""
+        return replace(self, modulus=min(self.modulus, modulus))
+
+
+def pulled_inside(U: Array, limit: PoleLimit) -> Array:
+    """Shorten poles of larger modulus than their limits to these; U itself if there are none."""
     poles, vectors = np.linalg.eig(U)
-    size = np.abs(poles)
-    if not (size > limit).any():
+    size, most = np.abs(poles), limit.of(poles)
+    if not (size > most).any():
         return U
-    moved = np.where(size > limit, poles * (limit * (1.0 - 1e-9) / np.maximum(size, limit)), poles)
+    moved = np.where(size > most, poles * (most * (1.0 - 1e-9) / np.maximum(size, most)), poles)
     return np.real((vectors * moved) @ np.linalg.inv(vectors))
 
 
@@ -273,7 +294,7 @@ def _descend(record: CompressedRecord, fit: _Fit, max_steps: int) -> _Fit:
             except linalg.LinAlgError:
                 damping = 4.0 * damping
                 continue
-            U = pulled_inside(fit.U + step[: n * n].reshape(n, n), LARGEST_RADIUS)
+            U = pulled_inside(fit.U + step[: n * n].reshape(n, n), PoleLimit(LARGEST_RADIUS))
             candidate = _fit_outputs(record, U, fit.B + step[n * n :].reshape(n, -1))
             gain = fit.error - candidate.error
             if gain > 0.0:

@@ -11,7 +11,7 @@ import numpy as np
 from gloree.engine import Subset
 from gloree.identification._budget import Budget
 from gloree.identification._problem import IdentificationProblem, n_free_weights, percent
-from gloree.identification._realisation import pulled_inside
+from gloree.identification._realisation import PoleLimit, pulled_inside
 from gloree.identification._split import RecordSplit
 from gloree.models import IORNN, ExplosionError, Network
 from gloree.refinement import (
@@ -104,7 +104,7 @@ class Search:
             # refusing the step instead would let one pole at the limit stop all the others
             U = candidate.recurrent_weights.copy()
             block = U[states]
-            inside = pulled_inside(block, self.split.radius)
+            inside = pulled_inside(block, PoleLimit(self.split.radius))
             if inside is block:
                 return candidate
             U[states] = inside
