@@ -15,6 +15,7 @@ from gloree.identification._delays import find_delays, proposed_delays
 from gloree.identification._linear_choice import (
     choose,
     contiguous,
+    in_stretches,
     interleaved,
     steady,
     whole_records,
@@ -238,12 +239,18 @@ def test_a_weak_drift_of_the_output_is_not_taken_for_a_slow_state():
 def test_folds_cover_all_rows_but_the_first_ones_once():
     u = [np.zeros((n, 1)) for n in (400, 90)]
     data = WeightedRecords(tuple(u), tuple(u), tuple(u))
-    for folds in (interleaved(data), contiguous(data)):
+    for folds in (interleaved(data), in_stretches(data), contiguous(data)):
         for i, n in enumerate((400, 90)):
             times = sum((fold[i] > 0).astype(int) for fold in folds)
             first = int(np.argmax(times))
             assert 0 < first < n / 4
             np.testing.assert_array_equal(times[first:], 1)
+    # the same blocks, next to each other
+    for apart, together in zip(interleaved(data), in_stretches(data), strict=True):
+        for rows, stretch in zip(apart, together, strict=True):
+            assert len(set(rows[rows > 0])) == len(set(stretch[stretch > 0])) == 5
+            inside = np.flatnonzero(stretch)
+            assert inside.size == inside[-1] - inside[0] + 1
     assert whole_records(data) == []
 
 

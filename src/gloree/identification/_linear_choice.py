@@ -1,8 +1,8 @@
 """Choice among linear systems of several orders by cross-validated errors of the free run.
 
-Poles with a time constant beyond a fifth of the record, and fewer than five periods in it, are hard
-to tell from a drift of the output: a free run on new data goes astray with them. So every system
-with such *drifting* poles competes with one without their modes, and with one whose poles are held
+Poles with a time constant beyond a fifth of the record, and fewer than five periods in it, or with
+one beyond the record, are hard to tell from a drift of the output: a free run on new data goes
+astray with them. So every system with such *drifting* poles competes with one without their modes, and with one whose poles are held
 at that limit; and where poles end at it, or beyond, they are taken only where they pay clearly on
 long stretches that they were not fitted to.
 """
@@ -28,7 +28,7 @@ from gloree.identification._output_error import (
 )
 from gloree.identification._realisation import PoleLimit, modal_form, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
-from gloree.sequences import Array
+from gloree.sequences import Array, IntArray
 
 SLOW = 5.0  # time constants or periods that the longest record must hold: a pole drifts else
 SHORT = 100  # rows: poles that such a record can tell do not drift in shorter ones either
@@ -102,7 +102,7 @@ def choose(
                 by_kind[kind].append(Candidate(fit, limit, kind, trial.start))
     tried: list[Candidate] = []
     best: list[Candidate] = []
-    splits = whole_records(records) or interleaved(records)
+    splits = whole_records(records) or [*interleaved(records), *in_stretches(records)]
     needed = POSSIBLE * min((max(each.fit.error, EXACT) for each in by_kind[0]), default=math.inf)
     for kind, alike in enumerate(by_kind):
         if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
@@ -129,14 +129,13 @@ def choose(
 def steady(records: WeightedRecords) -> PoleLimit:
     """Limit of poles that do not drift over the longest record."""
     rows = max(SHORT, *(len(u) for u in records.u))
-    return replace(STABLE, drifting=1.0 - SLOW / rows, angle=2.0 * np.pi * SLOW / rows)
+    return PoleLimit(1.0 - 1.0 / rows, 1.0 - SLOW / rows, 2.0 * np.pi * SLOW / rows)
 
 
 def _drifting(fit: OutputErrorFit, limit: PoleLimit) -> NDArray[np.bool_]:
     """Which poles are at the limit of those that drift, or beyond."""
     poles = fit.system.poles
-    most = limit.of(poles)
-    return np.asarray((most < limit.modulus) & (np.abs(poles) >= most - 1e-6))
+    return np.asarray(np.abs(poles) >= limit.of(poles) - 1e-6)
 
 
 def _held(
@@ -269,6 +268,15 @@ def interleaved(records: WeightedRecords) -> list[list[Array]]:
     return _folds(records, BLOCKS)
 
 
+def in_stretches(records: WeightedRecords) -> list[list[Array]]:
+    """Folds of one long stretch of every record, in blocks of the length of interleaved ones."""
+    return [
+        [np.where((each > 0) & ((each - 1) // BLOCKS == fold), each, 0) for each in numbers]
+        for numbers in [_numbers(records, BLOCKS)]
+        for fold in range(FOLDS)
+    ]
+
+
 def contiguous(records: WeightedRecords) -> list[list[Array]]:
     """Folds of one long stretch of every record."""
     return _folds(records, 1)
@@ -276,9 +284,14 @@ def contiguous(records: WeightedRecords) -> list[list[Array]]:
 
 def _folds(records: WeightedRecords, blocks: int) -> list[list[Array]]:
     """The first stretch of every record is in no fold: states in front of it come from it."""
-    parts = FOLDS * blocks + 1
-    numbers = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
+    numbers = _numbers(records, blocks)
     return [
         [np.where((each > 0) & ((each - 1) % FOLDS == fold), each, 0) for each in numbers]
         for fold in range(FOLDS)
     ]
+
+
+def _numbers(records: WeightedRecords, blocks: int) -> list[IntArray]:
+    """Numbers of the stretches of all rows, as many as there are blocks, and a first one."""
+    parts = FOLDS * blocks + 1
+    return [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
