@@ -2,9 +2,9 @@
 
 Poles with a time constant beyond a fifth of the record, and fewer than five periods in it, or with
 one beyond the record, are hard to tell from a drift of the output: a free run on new data goes
-astray with them. So every system with such *drifting* poles competes with one without their modes, and with one whose poles are held
-at that limit; and where poles end at it, or beyond, they are taken only where they pay clearly on
-long stretches that they were not fitted to.
+astray with them. So every system with such *drifting* poles competes with one without their modes,
+and with one whose poles are held at that limit; and where poles end at it, or beyond, they are
+taken only where they pay clearly on long stretches that they were not fitted to.
 """
 
 from __future__ import annotations
