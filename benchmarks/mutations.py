@@ -44,6 +44,7 @@ OWN_SECONDS, FIT_SECONDS = 30.0, 10.0
 TARGET = 0.9
 
 EQUAL = "the same values"
+UNUSED = "a value that nothing reads"
 NEVER = "two computed numbers that are never equal"
 WAY = "a share, a budget or a damping: another way to the same end"
 REASONS = (
@@ -52,7 +53,8 @@ REASONS = (
     ("score_functions/_tensors.py window_score_covariance", "types[np.newaxis])[ -1]", EQUAL),
     ("score_functions/_first_order.py first_order_check", "(data.n_rows))[ -1]", EQUAL),
     ("decomposition/_power.py _whiten_signal", "(values >= 0)", NEVER),
-    ("decomposition/_power.py _whiten_signal", "(values <= 0)", NEVER),
+    ("decomposition/_power.py _whiten_signal", "or (values <= 0)", NEVER),
+    ("decomposition/_power.py _whiten_signal", "bool((values <= 0)", "both signs are tried"),
     ("decomposition/_power.py tensor_power_iteration", "spawn( 2)", EQUAL),
     ("decomposition/_search.py run_starts", "spawn( 2)", WAY),
     ("moments/_regression.py RegressionSolver.from_sums", "np.divide( 2.0, scale", EQUAL),
@@ -115,6 +117,25 @@ REASONS = (
     ("score_functions/_stein.py SteinStatistic._edges", "np.maximum(counts, 1.0)", EQUAL),
     ("score_functions/_stein.py check_score", "data.longest >= 1", EQUAL),
     ("score_functions/_verdict.py _round_up", "max(number, 0.0)", EQUAL),
+    ("decomposition/_least_squares.py matrix_minimum", "np.empty( 1)", UNUSED),
+    ("decomposition/_levenberg_marquardt.py module", "NEWTON_SIZE", WAY),
+    ("decomposition/_rank.py choose_rank", "inputs >= bars", NEVER),
+    ("decomposition/_score_noise.py _ratios", "squares >= 0.0", "variances are positive"),
+    ("decomposition/_score_noise.py _ratios", "squares > -1.0", "variances are positive"),
+    ("moments/_plan.py plan", "(4 if score else 0)", "the other sum is larger"),
+    ("moments/_regression.py control_variate", "order= 1", EQUAL),
+    ("recurrence/_contraction.py ridge_solve", "gram.shape[ 1]", EQUAL),
+    ("recurrence/_directions.py choose_directions", "<= SLIGHT", NEVER),
+    ("recurrence/_estimators.py Score.update", "axis=1) <= 0", NEVER),
+    ("refinement/_fisher_scoring.py _Scoring.information", "split_evenly(max( 2", WAY),
+    ("refinement/_kept_rows.py sums_of_report", "values >= NULL", NEVER),
+    ("refinement/_products.py Blocks.from_unit", "trans= 2", EQUAL),
+    ("refinement/_readout.py module", "MOST_ROWS", WAY),
+    ("refinement/_rounds.py polished", "sums.n_rows, -1.0", "outputs vary"),
+    ("score_functions/_first_order.py first_order_check", "data.longest > 0", EQUAL),
+    ("score_functions/_tensors.py _restore_fewer", "lengths[ -1]", EQUAL),
+    ("score_functions/_tensors.py partial_score", "order >= 1", EQUAL),
+    ("score_functions/_tensors.py window_score_covariance", "lags + 1", EQUAL),
 )
 """Why a survivor changes no result: where it is, a part of what changes, and the reason."""
 
@@ -249,7 +270,6 @@ def judged(
         path.write_text(source, encoding="utf-8")
     place = f"{package}/{module} {function(ast.parse(source), mutant.line)}"
     change = changed_line(source, other)
-    why = next((r for where, part, r in REASONS if where in place and part in change), "")
     return {
         "place": place,
         "package": package,
@@ -257,16 +277,45 @@ def judged(
         "operator": mutant.operator.removeprefix("core/"),
         "tests": len(every),
         "outcome": outcome,
-        "why": why,
+        "why": reason_of(place, change),
     }
+
+
+def reason_of(place: str, change: str) -> str:
+    """Why a change at a place changes no result; nothing where none is known."""
+    found = (reason for where, part, reason in REASONS if where in place and part in change)
+    return next(found, "")
+
+
+def explain(path: Path) -> None:
+    """Write reasons that were found since into a record: what was killed stays as it was."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    tables, figures = record["tables"], record["figures"]
+    survivors = tables["survivors"]["rows"]
+    for row in survivors:
+        row["why"] = reason_of(row["place"], row["change"])
+    survivors.sort(key=lambda row: (bool(row["why"]), row["place"]))
+    for row in tables["packages"]["rows"]:
+        known = [each for each in survivors if each["why"]]
+        row["same"] = sum(each["place"].startswith(f"{row['package']}/") for each in known)
+        if row["package"] == "all":
+            row["same"] = figures["same"]["value"] = len(known)
+        row["of_others"] = 100 * row["killed"] / max(1, row["n"] - row["same"])
+        if row["package"] == "all":
+            figures["of_others"]["value"] = row["of_others"]
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     parser = option_parser(__doc__, seeds=1)
     parser.add_argument("--mutants", type=int, default=250, metavar="N", help="how many are drawn")
     parser.add_argument("--lines", type=Path, metavar="PATH", help="lines of tests: kept, or read")
+    parser.add_argument("--explain", type=Path, metavar="PATH", help="of a record: only reasons")
     parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES)
     arguments = parser.parse_args()
+    if arguments.explain is not None:
+        explain(arguments.explain)
+        return
     if missing := [name for name in ("cosmic_ray", "coverage") if find_spec(name) is None]:
         raise SystemExit(f"no {missing[0]}: install what is needed by pip install .[mutations]")
     out = Output(arguments)

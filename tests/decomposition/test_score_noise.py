@@ -6,7 +6,8 @@ from helpers.differences import central
 
 from gloree import datasets, moments
 from gloree.decomposition import cp_tensor, decompose
-from gloree.decomposition._score_noise import _simulated, normal_matrix
+from gloree.decomposition._score_noise import _simulated, normal_matrix, with_score_noise
+from gloree.decomposition._tensor import NoiseMetric
 
 FROM_DIFFERENCES = 1e-7
 
@@ -57,6 +58,15 @@ def test_errors_of_score_moments_do_not_depend_on_the_units_of_scores(order):
     )
     np.testing.assert_allclose(scaled.component_errors, given.component_errors, rtol=1e-6)
     np.testing.assert_allclose(scaled.loading_errors, given.loading_errors, rtol=1e-6)
+
+
+def test_errors_of_a_moment_of_order_four_are_those_of_isotropic_noise():
+    metric = NoiseMetric(np.eye(3), np.eye(3), np.ones(2))
+    rng = np.random.default_rng(0)
+    T = cp_tensor(rng.standard_normal((2, 2)), rng.standard_normal((2, 3)), 4)
+    found = decompose(T + 0.01 * cp_tensor(np.ones((1, 2)), np.ones((1, 3)), 4), 2, random_state=0)
+    assert np.isfinite(found.component_errors).all()
+    assert with_score_noise(found, metric) is found
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from helpers.comparisons import assert_close, assert_same_sums
 from helpers.generators import LENGTHS, MONOMIALS, forward_network, ragged, stable_chain
 from helpers.tensors import contract
 
+from gloree.activations import Polynomial
+from gloree.chains import StudentVAR, with_metric
 from gloree.models import IORNN, ExplosionError
 from gloree.recurrence import (
     Contraction,
@@ -171,6 +173,28 @@ def test_instrument_sums_equal_the_contracted_score_tensors(degree, var_order):
     residuals = residual_rows(model, batch)
     found = pseudo_observations(batch, model, chain, residuals, contraction)
     assert_close(found, np.array(surrogates), ALGEBRA)
+
+
+@pytest.mark.parametrize("degree", [3, 4])
+def test_pseudo_observations_of_a_law_without_hermite_scores_are_contracted_tensors(degree):
+    """Psi^-1 [r_t (x) S_{l-1}(t) (B_i, D_i, ..)] / (l! c_l), from the first row on."""
+    coefficients = (0.0, 1.0, 0.5, 0.4, 0.3)[: degree + 1]
+    model = make_model().replace(activation=Polynomial(coefficients))
+    law = with_metric(
+        StudentVAR(0.4 * np.eye(3), np.diag([1.0, 2.0, 0.5]), df=9), np.diag([2.0, 1.0, 0.5])
+    )
+    X, Y = ragged(3, 2)
+    batch = as_sequences(X, Y).whole()
+    contraction = Contraction.of(model, law.precision_blocks(0))
+    B, D, psi = explicit_contraction(model, law)
+    residuals = residual_rows(model, batch)
+    S = np.concatenate(partial_score(law, X, degree - 1))
+    expected = np.empty((batch.n_rows, 2))
+    for t in range(batch.n_rows):
+        moment = np.multiply.outer(residuals[t], S[t])
+        along = [contract(moment, B[i], *[D[0][i]] * (degree - 1)) for i in range(2)]
+        expected[t] = np.linalg.solve(psi[0], along) / (factorial(degree) * coefficients[-1])
+    assert_close(pseudo_observations(batch, model, law, residuals, contraction), expected, ALGEBRA)
 
 
 @pytest.mark.parametrize("var_order", [1, 2])

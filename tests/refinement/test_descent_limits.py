@@ -152,6 +152,16 @@ def test_a_step_among_rounding_ends_a_descent(fall, gain, age, share, ends, monk
     assert (found.status is RefinementStatus.CONVERGED) is ends
 
 
+def test_losses_of_a_part_are_scaled_to_half_the_mean_square_of_all(monkeypatch):
+    monkeypatch.setattr(_Descent, "finite_start", lambda self, model: (model, sums(50.0)))
+    monkeypatch.setattr(_Descent, "_curvature", lambda *_: None)
+    trace = Trace(lambda: 0.0)
+    for loss in (8.0, 2.0):
+        trace.note(network(), loss)
+    descent().run(network(), 0, trace)
+    assert [step.loss for step in trace.steps] == pytest.approx([4 * 0.25, 0.25])
+
+
 def test_rounding_is_eight_times_that_of_the_outputs():
     rng = np.random.default_rng(0)
     y = rng.standard_normal((100, 1))

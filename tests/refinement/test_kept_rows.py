@@ -21,6 +21,7 @@ from gloree.refinement import (
     sums_of_report,
 )
 from gloree.refinement import _kept_rows as kept_rows
+from gloree.refinement._kept_rows import NormalSums
 from gloree.sequences import as_sequences
 from gloree.states import predict_rows, run_states
 
@@ -191,3 +192,12 @@ def test_a_covariance_gives_the_sums_that_have_it():
     assert not sums.gradient.any()
     assert chance(0.0, 3.0) == 1.0
     assert chance(100.0, 3.0) < 1e-10
+
+
+def test_rows_without_information_contradict_nothing():
+    size = 3
+    kept = NormalSums(10.0, 0.0, np.zeros(size), np.zeros((size, size)), np.eye(size), np.zeros(1))
+    new = replace(kept, information=np.diag([4.0, 1.0, 0.0]), gradient=np.array([2.0, 1.0, 0.0]))
+    statistic, degrees = kept_rows._disagreement(kept, new, np.eye(size))
+    assert degrees == 2.0
+    assert statistic == pytest.approx(2.0**2 / 4.0 + 1.0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers.batches import SERIAL
-from helpers.generators import forward_network, ragged
+from helpers.generators import forward_network, ragged, two_way_network
 
 from gloree.engine import Source
 from gloree.models import ExplosionError
@@ -78,6 +78,7 @@ def scored(monkeypatch, passes, max_steps=100):
     monkeypatch.setattr(fisher, "solve_step", step)
     source = Source(as_sequences(np.zeros((4, 3)), np.zeros((4, 1))))
     end = FisherScoring(max_steps).minimise(CrossEntropy(), network(), LAYOUT, SERIAL, source)
+    assert min(dampings) == 0.0  # what is left to gain is that of a full step
     return end, [each for each in dampings if each > 0.0]
 
 
@@ -165,6 +166,17 @@ def test_weights_of_labels_add_up_to_nothing_in_their_gauge():
     X = np.random.default_rng(0).standard_normal((9, 3))
     before, after = (softmax(each.predict(X))[0] for each in (model, found))
     np.testing.assert_allclose(after, before, rtol=1e-9)
+
+
+def test_the_information_of_labels_of_both_directions_is_that_of_the_normal_equations():
+    """sum_t J_t^T (diag(p) - p p^T) J_t, by sensitivities of two chains and by dense Jacobians."""
+    model, layout = two_way_network(), Layout(3, 5, 2, n_backward=2)
+    X, Y = ragged(3, 2)
+    batch = as_sequences(X, [(y[:, :1] > 0).astype(float) for y in Y]).whole()
+    found = fisher.fisher_sums(batch, model, layout)
+    expected = kept_rows.normal_sums(batch, model, layout, kept_rows.SoftmaxLabels())
+    scale = np.abs(expected.information).max()
+    np.testing.assert_allclose(found.hessian, expected.information, atol=TWO_ROUTES * scale)
 
 
 # ------------------------------------------------------------------------------------ readout

@@ -152,6 +152,22 @@ def test_weights_that_no_row_depends_on_are_counted_by_name():
     assert "depends on 3 of `recurrent_weights`, 1 of `hidden_bias`: these" in found.text
 
 
+def test_a_single_cluster_without_its_matrix_has_no_degrees_of_freedom_and_a_finite_spread():
+    nothing = np.zeros(2)
+    alone = ClusterSums(
+        np.zeros((1, 2), dtype=np.int64),
+        np.array([30.0]),
+        np.array([[1.0, 2.0]]),
+        np.zeros((1, 0, 0)),
+        nothing,
+        nothing,
+    )
+    terms, degrees = module.spread(alone, np.eye(2), np.eye(2), 30.0)
+    np.testing.assert_array_equal(degrees, [0.0, 0.0])
+    # the share of the rows that it leaves is a millionth at least
+    np.testing.assert_allclose(terms, [[1e3, 2e3]], rtol=1e-6)
+
+
 def test_degrees_of_sums_where_one_part_has_none():
     """(a + b)^2 / (a^2 / m + b^2 / n); those of the clusters where nothing varies."""
     total, found = joined(

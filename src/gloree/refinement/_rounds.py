@@ -136,7 +136,7 @@ def evaluate(
     return rounds.engine.run(sums, rounds.data, label="moments")
 
 
-def sweep(rounds: Rounds, start: Iterate, *, tensor: bool = False) -> Iterate:
+def sweep(rounds: Rounds, start: Iterate, *, tensor: bool) -> Iterate:
     """One update of U, b, A2, c and D, shortened until the error falls; else `start` itself."""
     model, sums = start.model, start.sums
     estimator = rounds.estimator
