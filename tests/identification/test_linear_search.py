@@ -31,7 +31,14 @@ from gloree.identification._linear_starts import (
     undecimated,
     windows,
 )
-from gloree.identification._output_error import STABLE, fit_inputs, refine, squares_of
+from gloree.identification._linear_system import LinearSystem
+from gloree.identification._output_error import (
+    STABLE,
+    fit_inputs,
+    prior_of_states,
+    refine,
+    squares_of,
+)
 from gloree.identification._realisation import PoleLimit, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords, shifted
 
@@ -173,6 +180,41 @@ def test_an_integrator_keeps_its_pole():
     assert 1.0 - 1e-4 < found.fit.system.poles.real.max() < 1.0
 
 
+@pytest.mark.parametrize("seed", first_of(range(4)))
+def test_an_integrator_behind_a_lag_is_fitted_to_the_noise(seed):
+    """Whatever the mean of the input: a state of its own, far from the equilibrium, is no fault."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(2000)
+    y = np.cumsum(lfilter([0.0, 0.1], [1.0, -0.8], u + 0.05))
+    noise = 0.03 * rng.standard_normal(2000)
+    data = records(u, y / y.std() + noise)
+    found = chosen(data, range(1, 4))
+    assert (found.order, found.kind) == (2, 2)
+    assert found.fit.error == pytest.approx(0.03, rel=0.05)
+    np.testing.assert_allclose(np.sort(found.fit.system.poles.real), [0.8, 1.0], atol=0.02)
+
+
+def test_states_that_do_not_settle_have_no_prior():
+    data = records(np.random.default_rng(0).standard_normal(500), np.arange(500.0))
+    system = LinearSystem(
+        np.diag([0.5, 1.0]), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), np.zeros(1)
+    )
+    F = system.settling(500)
+    np.testing.assert_allclose(F, np.diag([1.0 / (1.0 + (0.01 / 0.5) ** 2), 0.0]), atol=1e-12)
+    prior = prior_of_states(system, np.zeros((1, 2)), data, 0.01)
+    assert prior[0, 0] > 1e-6 > prior[1, 1] > 0.0
+
+
+@pytest.mark.parametrize("seed", first_of([3, 4, 13, 18]))
+def test_modes_that_ring_along_with_the_noise_are_not_taken(seed):
+    """A system of two states with a tenth of noise: modes more would gain half a percent."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(2000)
+    y = lfilter([0.0, 0.3, 0.1], [1.0, -1.8 * np.cos(0.4), 0.81], u)
+    data = records(u, y / y.std() + 0.1 * rng.standard_normal(2000))
+    assert chosen(data, range(1, 11)).order == 2
+
+
 @pytest.mark.slow
 def test_a_lightly_damped_mode_is_kept():
     rng = np.random.default_rng(13)
@@ -222,7 +264,7 @@ def test_a_system_competes_without_its_drifting_modes():
     assert np.abs(fit.system.poles).max() > limit.drifting
     left = without_drift(fit, data, limit, lambda: False)
     assert left.system.poles == pytest.approx([0.6], abs=0.05)
-    alone = refine(fit_inputs(np.array([[0.9995]]), np.ones((1, 1)), data), data, 20)
+    alone = fit_inputs(np.array([[0.9995]]), np.ones((1, 1)), data)
     assert without_drift(alone, data, limit, lambda: False) is None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
-from gloree.identification._linear_choice import Candidate, choose
+from gloree.identification._linear_choice import Candidate, choose, drifting
 from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
 from gloree.identification._linear_starts import response_start
 from gloree.identification._linear_system import LinearSystem, modal, network_of
@@ -133,6 +133,12 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
             f"may drift, hold an unstable or integrating mode, or not determine so many states"
         )
         findings = (Finding(GloreeWarning, text),)
+    elif n_held := int(np.sum(drifting(fit, chosen.limit))):
+        text = (
+            f"{n_held} pole(s) of the linear model are held at {_limits(chosen.limit)}: the "
+            f"records are too short to tell slower ones from a drift of the output"
+        )
+        findings = (Finding(GloreeWarning, text, "give longer records, or `detrend`"),)
     detail = f"order {chosen.order}, held-out error {percent(chosen.error)}"
     if delays.any():
         detail += f", dead times {', '.join(map(str, delays.tolist()))} samples"
@@ -275,6 +281,12 @@ def _response(problem: IdentificationProblem) -> tuple[ImpulseResponse, list[int
         )
     response = impulse_response(records, n_lags, problem.engine)
     return response, [order] if order else list(range(1, min(LARGEST_ORDER, supported) + 1))
+
+
+def _limits(limit: PoleLimit) -> str:
+    """Limits of poles in words."""
+    slow, ringing = (1.0 / (1.0 - each) for each in (limit.drifting, limit.modulus))
+    return f"a time constant of {slow:.4g} samples ({ringing:.4g} if they ring)"
 
 
 def _order_trial(candidate: Candidate) -> OrderTrial:

@@ -1,7 +1,7 @@
 """Choice among linear systems of several orders by cross-validated errors of the free run.
 
 Poles with a time constant beyond a fifth of the record, and fewer than five periods in it, or with
-one beyond the record, are hard to tell from a drift of the output: a free run on new data goes
+one beyond ten records, are hard to tell from a drift of the output: a free run on new data goes
 astray with them. So every system with such *drifting* poles competes with one without their modes,
 and with one whose poles are held at that limit; and where poles end at it, or beyond, they are
 taken only where they pay clearly on long stretches that they were not fitted to.
@@ -31,6 +31,7 @@ from gloree.identification._weighted_records import WeightedRecords
 from gloree.sequences import Array, IntArray
 
 SLOW = 5.0  # time constants or periods that the longest record must hold: a pole drifts else
+RINGING = 10.0  # longest records that a mode of many periods may ring for
 SHORT = 100  # rows: poles that such a record can tell do not drift in shorter ones either
 FOLDS = 4
 BLOCKS = 5  # blocks of each fold in a record, between those of the others
@@ -91,14 +92,14 @@ def choose(
     limit = steady(records)
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
-        if not _drifting(trial.fit, limit).any():
+        if not drifting(trial.fit, limit).any():
             by_kind[0].append(Candidate(trial.fit, limit, 0, trial.start))
             continue
         by_kind[2].append(Candidate(trial.fit, STABLE, 2, trial.start))
         for other in (_held, without_drift):
             fit = other(trial.fit, records, limit, ended)
             if fit is not None:
-                kind = int(_drifting(fit, limit).any())
+                kind = int(drifting(fit, limit).any())
                 by_kind[kind].append(Candidate(fit, limit, kind, trial.start))
     tried: list[Candidate] = []
     best: list[Candidate] = []
@@ -112,7 +113,7 @@ def choose(
             judged = [_penalised(each, records) for each in judged]
         if judged:
             tried += judged
-            best.append(_least(judged, followed))
+            best.append(_least(judged, records, followed))
     chosen = best[0]
     if len(best) > 1:
         stretches = whole_records(records) or contiguous(records)
@@ -129,10 +130,11 @@ def choose(
 def steady(records: WeightedRecords) -> PoleLimit:
     """Limit of poles that do not drift over the longest record."""
     rows = max(SHORT, *(len(u) for u in records.u))
-    return PoleLimit(1.0 - 1.0 / rows, 1.0 - SLOW / rows, 2.0 * np.pi * SLOW / rows)
+    modulus = 1.0 - 1.0 / (RINGING * rows)
+    return PoleLimit(modulus, 1.0 - SLOW / rows, 2.0 * np.pi * SLOW / rows)
 
 
-def _drifting(fit: OutputErrorFit, limit: PoleLimit) -> NDArray[np.bool_]:
+def drifting(fit: OutputErrorFit, limit: PoleLimit) -> NDArray[np.bool_]:
     """Which poles are at the limit of those that drift, or beyond."""
     poles = fit.system.poles
     return np.asarray(np.abs(poles) >= limit.of(poles) - 1e-6)
@@ -177,17 +179,27 @@ def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _least(candidates: Sequence[Candidate], followed: bool) -> Candidate:
-    """The least order whose error is not larger than the least by more than one standard error.
+def _least(candidates: Sequence[Candidate], records: WeightedRecords, followed: bool) -> Candidate:
+    """The least order whose score is not larger than the least by more than one standard error.
 
-    Where networks follow, by more than a small share: of long records every state is significant.
+    The score is the logarithm of the mean squares on blocks, and that of the rows over the rows for
+    each free weight, as in Schwarz's criterion: a mode that rings along with the noise is fitted to
+    the whole record, and folds that are left out by a step from there do not quite forget it. Where
+    networks follow, a small share is allowed: of long records every state is significant.
     """
-    best = min(candidates, key=lambda each: float(each.logs.mean()))
+    n = max(records.n_counted, math.e)
+
+    def score(each: Candidate) -> float:
+        d, q = each.fit.system.B.shape[1], each.fit.system.C.shape[0]
+        return float(each.logs.mean() + each.order * (d + q) * math.log(n) / n)
+
+    best = min(candidates, key=score)
     for each in candidates:
         apart = each.logs - best.logs
         spread = float(apart.std(ddof=1)) / math.sqrt(apart.size) if apart.size > 1 else 0.0
         most = min(spread, 2.0 * math.log(MOST_LOSS))
-        if apart.mean() <= max(most, 2.0 * math.log(SMALL_LOSS) if followed else 0.0):
+        most = max(most, 2.0 * math.log(SMALL_LOSS) if followed else 0.0)
+        if score(each) - score(best) <= most:
             return each
     return best
 

@@ -46,10 +46,17 @@ class LinearSystem:
         The part of modes that are too slow to settle within a fifth of `n_rows` rows fades to zero:
         an integrator has no equilibrium.
         """
+        return np.asarray(u @ (self._settled(n_rows) @ self.B).T)
+
+    def settling(self, n_rows: float) -> Array:
+        """Matrix F, (n, n): one along modes that settle within a fifth of the rows, else zero."""
+        return np.asarray(self._settled(n_rows) @ (np.eye(self.order) - self.A))
+
+    def _settled(self, n_rows: float) -> Array:
+        """(1 - A)^{-1}, with a ridge."""
         away = np.eye(self.order) - self.A
         ridge = (5.0 / n_rows) ** 2 + 1e-24
-        inverse = away.T @ np.linalg.inv(away @ away.T + ridge * np.eye(self.order))
-        return np.asarray(u @ (inverse @ self.B).T)
+        return np.asarray(away.T @ np.linalg.inv(away @ away.T + ridge * np.eye(self.order)))
 
     def changed(self, T: Array) -> LinearSystem:
         """Return the same system in the coordinates T x."""

@@ -300,13 +300,19 @@ def without_states(
 def prior_of_states(
     system: LinearSystem, states: Array, records: WeightedRecords, noise: float
 ) -> Array:
-    """Weight of (x_0 - equilibrium): noise over the mean square of states on the way, isotropic."""
+    """Weight of (x_0 - equilibrium): noise over the mean square of states on the way, isotropic.
+
+    None but a ridge along modes that do not settle within a record: an integrator may be anywhere,
+    and its state at the input that leaves it where it is, which is not the mean, may be large.
+    """
     total, count = 0.0, 0
     for group, _, x in run_records(system, states, records):
         inside = np.arange(x.shape[1]) < group.lengths[:, None]
         away = (x - x[inside].mean(axis=0)) * inside[..., None]
         total, count = total + float(np.sum(np.square(away))), count + int(inside.sum())
-    return (PRIOR + noise * count / max(total, 1e-300)) * np.eye(system.order)
+    n_rows = max(len(u) for u in records.u)
+    weight = noise * count / max(total, 1e-300)
+    return np.asarray(PRIOR * np.eye(system.order) + weight * system.settling(n_rows))
 
 
 def grams_of_pieces(

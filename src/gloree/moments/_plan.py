@@ -20,7 +20,7 @@ SCORE_ROWS = 3
 MAX_ENTRIES = 50 * MAX_FEATURES
 """Different entries of the score tensors of a score moment, at most."""
 
-DEFAULT_BATCH_ROWS = 2**14
+DEFAULT_BATCH_ROWS = 2**13
 """Rows of a batch, at least, where the data are many."""
 
 BATCH_NUMBERS = 2**21
@@ -199,7 +199,7 @@ def plan(
         other += min(MOST_ROW_BYTES, n_rows * row_bytes) + 8 * n_weights * (workers + 40)
     fixed = sums + blocks + other
     kept = min(KEPT_BYTES, 8 * n_rows * (n_inputs + n_outputs))
-    rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 4, 2 * DEFAULT_BATCH_ROWS))
+    rows = max(DEFAULT_BATCH_ROWS, min(n_rows // 20, 4 * DEFAULT_BATCH_ROWS))
     rows = min(rows, max(BATCH_NUMBERS // n_inputs, LEAST_BATCH_ROWS))
     rows = rows if batch_size is None else batch_size
     smallest = min(SMALLEST_BATCH if batch_size is None else batch_size, n_rows)

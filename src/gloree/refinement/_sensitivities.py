@@ -107,13 +107,13 @@ class HessianSums(Sums):
     hessian: Array = field(repr=False)
 
 
-ROWS_TOGETHER = 256
+ROWS_TOGETHER = 128
 """Sensitivities of steps of a few segments wait until so many rows are multiplied at once."""
 
 
 def segments_at_once(layout: Layout) -> int:
-    """Segments whose sensitivities fit into 4 MiB."""
-    return max(8, 2**19 // (layout.n_hidden * layout.n_unit_parameters))
+    """Segments whose sensitivities fit into 2 MiB."""
+    return max(8, 2**18 // (layout.n_hidden * layout.n_unit_parameters))
 
 
 def rows_at_once(layout: Layout) -> int:
