@@ -1,5 +1,6 @@
 """The test of residuals: its sums by plain regression, and what it sees and does not see."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from helpers.comparisons import assert_close
 
 from gloree import IORNN, SpectralRNNRegressor
+from gloree.diagnostics import CertificateStatus
 from gloree.engine import Engine, Source
 from gloree.fitting._lack_of_fit import FeatureSums, Frame, feature_sums, statistic_of
 from gloree.sequences import as_sequences
@@ -64,7 +66,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     phi = rng.standard_normal((blocks, 40, p))
     r = rng.standard_normal((blocks, 40, q)) * rng.uniform(0.5, 3.0, (blocks, 1, 1))
     gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
-    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2))))
+    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), 1e3))
     pairs = [
         float(np.sum(cross[k] * np.linalg.solve(gram, cross[m])))
         for k in range(blocks) for m in range(blocks) if k != m
@@ -73,9 +75,30 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     spread = np.sqrt(2 * np.sum((np.array(pairs) - np.mean(pairs)) ** 2))
     assert found.score == pytest.approx(sum(pairs) / spread)
     assert found.detectable == pytest.approx(2.5 * spread / np.sum(r**2))
-    few = statistic_of(FeatureSums(10.0, gram, cross, 1.0))
+    few = statistic_of(FeatureSums(10.0, gram, cross, 1.0, 1e3))
     assert np.isnan(few.share)
     assert few.detectable == np.inf
+
+
+@pytest.mark.parametrize(("size", "nothing"), [(0.99e-10, True), (1.01e-10, False)])
+def test_nothing_is_left_where_residuals_are_rounding_of_the_outputs(size, nothing):
+    rng = np.random.default_rng(1)
+    phi, r = rng.standard_normal((16, 40, 5)), size * rng.standard_normal((16, 40, 1))
+    gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
+    outputs = float(np.sum(r**2)) / size**2
+    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), outputs))
+    assert (found.share == 0.0 and found.detectable == 0.0) is nothing
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_fit_of_noise_free_data_is_certified(activation):
+    X, _, truth = simulated(4, n=200, activation=activation)
+    est = SpectralRNNRegressor(3, activation=activation, engine="serial", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        est.fit(X, truth.predict(X))
+    assert est.report_.certificate.status is CertificateStatus.CERTIFIED
+    assert est.score(X, truth.predict(X)) > 1.0 - 1e-12
 
 
 def test_rows_show_the_share_that_they_are_chosen_for():

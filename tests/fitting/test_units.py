@@ -92,7 +92,7 @@ def test_a_unit_too_many_is_named():
     est, found = findings(X, Y, 4)
     texts = [str(each.message) for each in found if "hidden unit(s)" in str(each.message)]
     assert len(texts) == 1
-    assert {each.category for each in found} == {AcceptanceWarning}
+    assert AcceptanceWarning in {each.category for each in found}
     cosines = np.abs(est.model_.input_weights @ truth.input_weights.T)
     extra = int(np.argmin(cosines.max(axis=1)))
     assert texts[0].startswith(f"hidden unit(s) {extra} (")
@@ -160,7 +160,7 @@ def test_two_units_too_many_that_cancel_each_other_are_named():
     X, Y, _ = simulate(224, n_sequences=80)
     _, found = findings(X, Y, 5)
     assert any("are nearly one and cancel each" in str(each.message) for each in found)
-    assert {each.category for each in found} == {AcceptanceWarning}
+    assert AcceptanceWarning in {each.category for each in found}
 
 
 @pytest.mark.slow

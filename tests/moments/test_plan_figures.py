@@ -16,9 +16,9 @@ def test_bytes_of_a_small_fit():
     n_weights = 4 * (6 + 4 + 3 + 1) + 3 * (6 + 1)
     assert found.sum_bytes == 8 * n_weights**2 * (2 + 4)
     row = 8 * (2 * 6 + 3 * 3 + 6 * 4 + 8)
-    # a fourth of the rows
-    assert found.batch_size == 25_000
-    assert found.batch_bytes == 3 * row * 25_000 + 2 * BLOCKS
+    # a twentieth would be 5,000 rows
+    assert found.batch_size == 8_192
+    assert found.batch_bytes == 3 * row * 8_192 + 2 * BLOCKS
     assert found.row_bytes == 8 * 100_000 * (6 + 3)
     assert found.other_bytes == 4 * MIB + 200 * 7
     assert found.total_bytes == (
@@ -88,8 +88,8 @@ def test_exactly_fifteen_hundred_weights_are_formed():
     ("n_rows", "n_inputs", "expected"),
     [
         (1_000, 4, 1_000),
-        (2**15, 4, 2**14),
-        (4 * 20_000, 4, 20_000),
+        (2**15, 4, 2**13),
+        (20 * 20_000, 4, 20_000),
         (10**7, 4, 2**15),
         # two million inputs of a batch, 2,048 rows at least
         (10**7, 209, 10_034),

@@ -434,7 +434,7 @@ def test_batches_of_chosen_segments(total, n_segments, n_rows, expected):
 
 def test_sizes_of_sensitivities():
     layout = Layout(3, 4, 2)
-    assert segments_at_once(layout) == 2**19 // (4 * layout.n_unit_parameters)
+    assert segments_at_once(layout) == 2**18 // (4 * layout.n_unit_parameters)
     assert segments_at_once(Layout(3000, 400, 2, recurrent=False)) == 8
     assert rows_at_once(layout) == 2**22
     two_way = Layout(3, 4, 2, n_backward=1)

@@ -55,6 +55,9 @@ class Certificate:
     starts : tuple of str
         Starts that were tried, in their order; the fit comes from `best`.
     best : str
+    visible : float
+        Share that the test would have seen, at two and a half standard deviations; infinite where
+        nothing was tested.
 
     Notes
     -----
@@ -70,13 +73,17 @@ class Certificate:
     score: float
     starts: tuple[str, ...] = ()
     best: str = ""
+    visible: float = math.inf
 
     def __str__(self) -> str:
-        left = f"{100 * max(self.share, 0.0):.2g} % of the squared error, score {self.score:.1f}"
+        left = f"left {100 * max(self.share, 0.0):.2g} % of the squared error"
         if math.isnan(self.share):
             left = "not tested, with so few steps"
+        elif self.share < self.visible < math.inf:
+            seen = f"{100 * self.visible:.2g} % of the squared error or more"
+            left = f"nothing left that the test can see, {seen}"
         tried = f"; starts tried: {', '.join(self.starts)}" if len(self.starts) > 1 else ""
-        return f"{self.status.name} ({self.status.value}; left {left}{tried})"
+        return f"{self.status.name} ({self.status.value}; {left}{tried})"
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,9 @@ class Search:
             status = CertificateStatus.CERTIFIED
         elif self.agree and final.amplification <= AMPLIFIES:
             status = CertificateStatus.AGREED
+        lack = final.lack
         return Certificate(
-            status, final.lack.share, final.lack.score, self.tried, final.attempt.name
+            status, lack.share, lack.score, self.tried, final.attempt.name, lack.detectable
         )
 
 

@@ -116,7 +116,9 @@ class Search:
         elif self.agreed:
             status = CertificateStatus.AGREED
         lack = self.best.lack
-        return Certificate(status, lack.share, lack.score, self.tried, self.best.name)
+        return Certificate(
+            status, lack.share, lack.score, self.tried, self.best.name, lack.detectable
+        )
 
 
 @dataclass(frozen=True)

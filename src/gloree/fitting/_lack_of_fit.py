@@ -55,6 +55,9 @@ BLOCKS, BLOCK_ROWS = 16, 100
 ENOUGH_ROWS = 3
 """Rows for each feature without which nothing is tested."""
 
+EXACT = 1e-10
+"""Residuals over outputs, root mean square, that are rounding: there is nothing to explain."""
+
 CERTAIN = 2.5
 """Standard deviations of chance that are a finding."""
 
@@ -76,9 +79,9 @@ class LackOfFit:
 
     @property
     def detectable(self) -> float:
-        """Share that would have been seen; infinite without a test."""
+        """Share that would have been seen; infinite without a test, zero without residuals."""
         if not np.isfinite(self.share) or self.score == 0.0:
-            return np.inf
+            return 0.0 if self.share == 0.0 else np.inf
         return CERTAIN * abs(self.share / self.score)
 
     @property
@@ -171,13 +174,15 @@ def _states(batch: Batch, model: Network) -> Array:
 class FeatureSums(Sums):
     """Gram matrix of the features, products with residuals by blocks, and sums of the residuals.
 
-    `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs).
+    `gram` has shape (n_features, n_features), `cross` (`BLOCKS`, n_features, n_outputs); `outputs`
+    is the sum of the squares of the outputs themselves.
     """
 
     n_rows: float
     gram: Array
     cross: Array
     squares: float
+    outputs: float
 
 
 Residuals = Callable[[Network, Batch, States], Array]
@@ -198,11 +203,17 @@ def feature_sums(
     for begin in range(0, rows.shape[0], BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         cross[begin // BLOCK_ROWS % BLOCKS] += phi[:, part] @ r[part]
-    return FeatureSums(float(rows.shape[0]), phi @ phi.T, cross, float(np.sum(r * r)))
+    squares, outputs = float(np.sum(r * r)), float(np.sum(to_host(batch.targets)[rows] ** 2))
+    return FeatureSums(float(rows.shape[0]), phi @ phi.T, cross, squares, outputs)
 
 
 def statistic_of(sums: FeatureSums) -> LackOfFit:
-    """The U-statistic over its blocks; the constant is one of the features."""
+    """The U-statistic over its blocks; the constant is one of the features.
+
+    Nothing is left where the residuals are rounding of the outputs.
+    """
+    if sums.squares <= EXACT**2 * sums.outputs:
+        return LackOfFit(0.0, 0.0)
     if sums.n_rows < ENOUGH_ROWS * sums.gram.shape[0]:
         return LackOfFit(np.nan, np.nan)
     size = np.sqrt(np.maximum(np.diag(sums.gram), 1e-300))

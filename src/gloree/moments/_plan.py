@@ -148,7 +148,7 @@ def plan(
     n_workers : int, optional
         Batches in flight; the number of cores by default.
     batch_size : int, optional
-        Rows of a batch; by default a quarter of the data, between 16,384 and 32,768, but about two
+        Rows of a batch; by default a twentieth of the data, between 8,192 and 32,768, but about two
         million inputs at most, and fewer where `memory_limit` asks for it.
     memory_limit : int, optional
         Bytes that the fit may take beside data in memory: batches, sums, rows that are kept, and
