@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.systems import linear_network
@@ -113,3 +115,28 @@ def test_the_report_tests_the_residuals_of_the_training_data(fitted):
     assert np.allclose(found.dynamics, own.dynamics) and found.channels == est.channels_
     assert "dynamics valve → level" in str(est.report_)
     assert "dynamics valve → level" in est.report_._repr_html_()
+
+
+@pytest.mark.parametrize("bad", ["gaps", "spike", "trend"])
+def test_bad_samples_are_left_out_as_in_the_fit(bad, fitted):
+    """Gaps, spikes and trends of the records that a fit took: whatever says something of errors."""
+    _, _, (u, y) = fitted
+    u, y = u.to_numpy(), y.to_numpy().copy()
+    if bad == "gaps":
+        y[::7] = np.nan
+    elif bad == "spike":
+        y[100] = 1e3
+    else:
+        y += np.linspace(0.0, 10.0 * y.std(), len(y))[:, None]
+    est = SystemIdentifier(2, 0, detrend="linear" if bad == "trend" else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.fit(u, y)
+    table = est.characteristics(u, y)
+    z = np.abs(table.poles.values - (0.8 + 0.3j)) / np.hypot(*table.poles.errors()[0])
+    assert z < 5
+    assert np.isfinite(est.residual_tests(u, y).whiteness).all()
+    assert np.all(est.time_response(u, y, n_steps=10).errors > 0)
+    assert np.isfinite(est.spectral_response(u, y).response).all()
+    found = est.prediction_intervals(u[:50], records=(u, y))
+    assert np.isfinite(found.lower).all()

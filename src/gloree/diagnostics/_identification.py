@@ -103,7 +103,7 @@ class IdentificationReport(Report):
         lines += ["", f"  {'stage':<20}{'seconds':>9}  outcome"]
         lines += [f"  {s.name:<20}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
         lines.append(f"  {'total':<20}{self.seconds:>9.3f}")
-        lines += ["", f"  {'order':>7}{'singular value':>16}{'held-out error %':>18}"]
+        lines += ["", f"  {'order':>7}{'singular value':>16}{'cross-validated %':>18}"]
         for trial in self.orders:
             note = (
                 f"  ({trial.n_moved} poles held at the edge of stability)" if trial.n_moved else ""
@@ -158,7 +158,7 @@ class IdentificationReport(Report):
             f"<p><b>gloree system identification</b>: {sizes}; {kept} kept</p>",
             html_table(("held-out simulation error", "% of the outputs' size"), errors),
             html_table(("stage", "seconds", "outcome"), stages),
-            html_table(("order", "held-out error %"), orders) if orders else "",
+            html_table(("order", "cross-validated error %"), orders) if orders else "",
             html_table(("residuals", "p-value", ""), self._tests()) if self.residuals else "",
             html_list(self.notes, "Notes"),
             html_list(self.warnings, "Warnings"),

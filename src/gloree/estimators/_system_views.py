@@ -15,7 +15,13 @@ from gloree._mapped import loaded
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, TooFewSamplesError, emit
 from gloree.estimators._interface import Estimator
-from gloree.identification import messages_of_u_and_y, read_inputs, read_records, start_of_records
+from gloree.identification import (
+    messages_of_u_and_y,
+    read_inputs,
+    read_records,
+    screen_records,
+    start_of_records,
+)
 from gloree.models import IORNN, ExplosionError, Precision, check_columns
 from gloree.sequences import Sequences, as_sequences
 from gloree.systems import (
@@ -65,6 +71,7 @@ class SystemViews(Estimator):
     report_: IdentificationReport
     unit: str | Activation
     initial: object
+    detrend: str | None
 
     @property
     def channels_(self) -> Channels:
@@ -356,10 +363,11 @@ class SystemViews(Estimator):
         )
 
     def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
+        """Records as the fit saw them: NaN for what does not count, without trends."""
         check_is_fitted(self, "model_")
-        records = read_records(u, y, lengths=lengths)
+        records = read_records(u, y, lengths=lengths, gaps=True)
         self._check_columns(records)
-        return records
+        return screen_records(records, self.detrend).known
 
     def _bands(self, u: object, y: object, lengths: ArrayLike | None) -> Uncertainty | None:
         check_is_fitted(self, "model_")

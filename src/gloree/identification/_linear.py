@@ -139,7 +139,7 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
             f"records are too short to tell slower ones from a drift of the output"
         )
         findings = (Finding(GloreeWarning, text, "give longer records, or `detrend`"),)
-    detail = f"order {chosen.order}, held-out error {percent(chosen.error)}"
+    detail = f"order {chosen.order}, cross-validated error {percent(chosen.error)}"
     if delays.any():
         detail += f", dead times {', '.join(map(str, delays.tolist()))} samples"
     return LinearFit(

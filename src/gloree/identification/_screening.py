@@ -34,7 +34,7 @@ FAR, GAP = 12.0, 2.0
 of the farthest row that is none."""
 
 SEEN = 4.0  # robust standard deviations by which a spike is seen in the output itself
-MOST = 0.01  # share of the rows that may be spikes
+MOST = 0.03  # share of the rows that may be spikes
 UNUSUAL = 8.0  # an input that moves by so many robust deviations excuses what follows
 EXCUSED = 10  # rows that a move of the input excuses
 EXTREMES = (0.0015, 0.9985)  # quantiles beyond which an input excuses the next few rows
@@ -73,7 +73,7 @@ class Screened(Brief):
         return replace(self.data, Y=Y)
 
 
-def screen_records(data: Sequences, detrend: Detrend = None) -> Screened:
+def screen_records(data: Sequences, detrend: str | None = None) -> Screened:
     """Find gaps (NaN), spikes and trends of the outputs; take out trends if that is asked for.
 
     Raises a ValueError for records without outputs.
