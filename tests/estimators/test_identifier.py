@@ -91,7 +91,8 @@ def radius(est):
 
 @pytest.mark.slow
 def test_a_saturated_cascade_is_better_than_its_linear_model():
-    saturated = SystemIdentifier(3, 2, "tanh", max_seconds=SECONDS).fit(*saturation(1500))
+    # of a record whose one large swing is held out the linear model is kept: a single event
+    saturated = SystemIdentifier(3, 2, "tanh", max_seconds=SECONDS).fit(*saturation(1500, seed=1))
     u, y = saturation(seed=9)  # data that it has not seen
     report = saturated.report_
     assert report.nonlinear

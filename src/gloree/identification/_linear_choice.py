@@ -87,16 +87,18 @@ def choose(
 ) -> tuple[Candidate, list[Candidate]]:
     """Return the candidate that is taken, and all that were cross-validated.
 
-    A smaller order is worth a little error where networks follow.
+    A smaller order is worth a little error where networks follow. Of a single order there is no
+    system without some of its modes.
     """
     limit = steady(records)
+    rivals = (_held, without_drift) if len({each.order for each in trials}) > 1 else (_held,)
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
         if not drifting(trial.fit, limit).any():
             by_kind[0].append(Candidate(trial.fit, limit, 0, trial.start))
             continue
         by_kind[2].append(Candidate(trial.fit, STABLE, 2, trial.start))
-        for other in (_held, without_drift):
+        for other in rivals:
             fit = other(trial.fit, records, limit, ended)
             if fit is not None:
                 kind = int(drifting(fit, limit).any())
