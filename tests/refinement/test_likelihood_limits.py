@@ -1,6 +1,7 @@
 """Labels and rows that are gone: searches step by step, and every figure by its definition."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from helpers.batches import SERIAL
 from helpers.generators import forward_network, ragged, two_way_network
 
 from gloree.engine import Source
-from gloree.models import ExplosionError
+from gloree.models import IORNN, ExplosionError
 from gloree.refinement import (
     CrossEntropy,
     FisherScoring,
@@ -29,6 +30,7 @@ from gloree.refinement import (
 from gloree.refinement import _fisher_scoring as fisher
 from gloree.refinement import _kept_rows as kept_rows
 from gloree.refinement import _readout as readout
+from gloree.refinement._curvature import solve_step
 from gloree.refinement._fisher_scoring import _Scoring, label_gauge, without_common_part
 from gloree.refinement._kept_rows import NormalSums, _disagreement, _free_directions
 from gloree.refinement._losses import softmax
@@ -92,6 +94,29 @@ def test_scoring_is_damped_eight_times_less_after_a_step(monkeypatch):
     # where that is too little, it goes on from a millionth
     end, dampings = scored(monkeypatch, Passes([*range(99, 86, -1), 99, 1]), max_steps=13)
     np.testing.assert_allclose(dampings[-2:], [1e-9, 1e-6], rtol=ROUNDING)
+
+
+def test_scoring_ends_where_the_curvature_is_not_the_expected_one():
+    """Two sigmoid units that labels hardly tell apart: hundreds of steps else."""
+    rng = np.random.default_rng(5)
+    A1, U = rng.standard_normal((2, 4)), rng.standard_normal((2, 2))
+    truth = IORNN(
+        A1 / np.linalg.norm(A1, axis=1, keepdims=True),
+        0.6 * U / np.linalg.norm(U, 2),
+        3.0 * rng.standard_normal((2, 3)),
+        hidden_bias=0.5 * rng.standard_normal(2),
+        activation="sigmoid",
+    )
+    X = rng.standard_normal((400, 10, 4))
+    logits = truth.predict(X)
+    labels = np.argmax(logits + rng.gumbel(size=logits.shape), axis=2)[..., None]
+    source, layout = Source(as_sequences(X, labels)), Layout(4, 2, 3)
+    end = FisherScoring().minimise(CrossEntropy(), truth, layout, SERIAL, source)
+    assert end.status is RefinementStatus.CONVERGED
+    assert end.n_steps < 100
+    gradient = SERIAL.run(partial(CrossEntropy().sums, model=end.model, layout=layout), source)
+    step = solve_step(end.hessian.hessian, -gradient.gradient, label_gauge(layout), 1e-9)
+    assert float(-gradient.gradient @ step) < 1e-2
 
 
 @pytest.mark.parametrize("failure", [None, 9.0, 10.0])

@@ -173,12 +173,7 @@ class Matrix:
 
     def correct(self, step: Array, change: Array) -> None:
         """Take in a step and the change of the gradient along it."""
-        along = float(step @ change)
-        curved = self._corrected @ step
-        expected = float(step @ curved)
-        if along > LEAST_CURVATURE * expected > 0:
-            self._corrected += np.outer(change, change) / along
-            self._corrected -= np.outer(curved, curved) / expected
+        self._corrected = corrected(self._corrected, step, change)
 
 
 def stratified_sums(batch: Batch, model: Network, layout: Layout, strata: Strata) -> HessianSums:
@@ -241,6 +236,15 @@ def _along(block: Array, rows: Array) -> Array:
 def informed(diagonal: Array) -> NDArray[np.bool_]:
     """Which weights some row depends on: others have a zero on the diagonal of J^T J, or nearly."""
     return np.asarray(diagonal > NOTHING * max(float(np.max(diagonal, initial=0.0)), 0.0))
+
+
+def corrected(H: Array, step: Array, change: Array) -> Array:
+    """H after the BFGS formula, H step = change; H itself where there is little curvature."""
+    along, curved = float(step @ change), H @ step
+    expected = float(step @ curved)
+    if not along > LEAST_CURVATURE * expected > 0:
+        return H
+    return np.asarray(H + np.outer(change, change) / along - np.outer(curved, curved) / expected)
 
 
 def held(H: Array, constraints: Array, scale: Array) -> Array:
