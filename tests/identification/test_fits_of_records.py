@@ -135,6 +135,7 @@ def test_a_drift_can_be_taken_out():
         SystemIdentifier(1, 0).fit(u, y + drift)
     texts = [str(each.message) for each in caught if issubclass(each.category, GloreeWarning)]
     assert any(re.match("output 0 drifts .*detrend='linear'", text) for text in texts)
+    assert any("held at a time constant of 160 samples" in text for text in texts)
     est = quick(detrend="linear").fit(u, y + drift)
     v, z = plant(seed=5)
     # around the mean of the outputs of the fit
