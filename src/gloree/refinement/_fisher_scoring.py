@@ -42,10 +42,11 @@ ENOUGH = 1e-4
 """Twice the log-likelihood that may be left to gain: it moves no combination of weights by more
 than a hundredth of its standard error."""
 
-NEAR = 10.0
-"""Twice the log-likelihood left to gain from which on the information is not formed anew, but
-corrected by the gradients: along combinations that the labels hardly tell, the curvature is not the
-expected one, and steps of the expected one gain next to nothing."""
+NEAR, KEPT = 10.0, 5
+"""The information is formed anew after so many steps where twice the log-likelihood left to gain is
+more than `NEAR`. In between, and to the end, it is corrected by the gradients: along combinations
+that the labels hardly tell, the curvature is not the expected one, and steps of that gain next to
+nothing."""
 
 LEAST_DAMPING, MOST_DAMPING = 1e-9, 1e6
 """Between these steps are damped, relative to the diagonal of the information."""
@@ -100,8 +101,8 @@ class FisherScoring:
 
     Notes
     -----
-    Each step takes a gradient, and far from the maximum O(n_rows n_labels size^2) on up to 20,000
-    rows or 50 for each weight for the information, which is corrected by the BFGS formula later.
+    Each step takes a gradient, and now and then O(n_rows n_labels size^2) on up to 20,000 rows or
+    50 for each weight for the information, which is corrected by the BFGS formula in between.
 
     Examples
     --------
@@ -152,7 +153,7 @@ class FisherScoring:
             if gain < ENOUGH:
                 status = RefinementStatus.CONVERGED
                 break
-            if age and gain > NEAR:
+            if age >= KEPT and gain > NEAR:
                 information, age = descent.information(model, current), 0
                 H = information.hessian
             found = None
