@@ -21,6 +21,7 @@ from gloree.identification._output_error import (
     OutputErrorFit,
     balanced,
     refine,
+    run_records,
     with_states,
 )
 from gloree.identification._problem import IdentificationProblem, percent
@@ -28,6 +29,7 @@ from gloree.identification._realisation import (
     PoleLimit,
     Realisation,
     hankel_lags,
+    modal_form,
     supported_order,
 )
 from gloree.identification._split import RecordSplit
@@ -49,6 +51,7 @@ MORE_STATES = 2  # of the linear model that networks start from where rows are p
 SLOWER = 2.0  # ratio of its slowest time constant to that of the first, at most
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
+FELT = 0.01  # share of the outputs, root mean square, that modes of poles at a limit make up
 SHIFTS, SINGULAR = (0.0, 1e-6, 1e-4, 1e-2, 1.0), 1e8
 """A network of nearly singular states would have huge output weights: its poles are shifted by the
 first of these that leaves a condition number below SINGULAR."""
@@ -133,7 +136,7 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
             f"may drift, hold an unstable or integrating mode, or not determine so many states"
         )
         findings = (Finding(GloreeWarning, text),)
-    elif n_held := int(np.sum(drifting(fit, chosen.limit))):
+    elif n_held := _held_and_felt(fit, rows, chosen.limit):
         text = (
             f"{n_held} pole(s) of the linear model are held at {_limits(chosen.limit)}: the "
             f"records are too short to tell slower ones from a drift of the output"
@@ -281,6 +284,29 @@ def _response(problem: IdentificationProblem) -> tuple[ImpulseResponse, list[int
         )
     response = impulse_response(records, n_lags, problem.engine)
     return response, [order] if order else list(range(1, min(LARGEST_ORDER, supported) + 1))
+
+
+def _held_and_felt(fit: OutputErrorFit, records: WeightedRecords, limit: PoleLimit) -> int:
+    """Poles at a limit whose modes are more than `FELT` of the outputs, root mean square."""
+    if not drifting(fit, limit).any():
+        return 0
+    A, T, modes = modal_form(fit.system.A)
+    C, inverse = fit.system.C @ T, np.linalg.pinv(T)
+    found = 0
+    for rows in modes:
+        poles = np.linalg.eigvals(A[np.ix_(rows, rows)])
+        squares = 0.0
+        for group, _, x in run_records(fit.system, fit.states, records):
+            part = x @ inverse[rows].T @ C[:, rows].T
+            inside = np.arange(x.shape[1]) < group.lengths[:, None]
+            squares += float(
+                np.sum(np.square(part - part[inside].mean(axis=0)) * inside[..., None])
+            )
+        if squares > FELT**2 * records.n_counted and np.all(
+            np.abs(poles) >= limit.of(poles) - 1e-6
+        ):
+            found += len(rows)
+    return found
 
 
 def _limits(limit: PoleLimit) -> str:

@@ -117,20 +117,24 @@ def identify(problem: IdentificationProblem) -> Identified:
     if settings.n_nonlinear == 0:
         # exact, also where the system has a pole at zero
         kept = straight = whole(found.network)
-    initial = _states_before(problem, kept, split.states(last.model))
+    exact = settings.n_nonlinear == 0 or split.are_states(last.model)
+    initial = _states_before(problem, kept, split.states(last.model), exact)
     return Identified(kept, straight, whole(origin.moments.model), report, initial)
 
 
-def _states_before(problem: IdentificationProblem, kept: IORNN, states: Array) -> Array:
+def _states_before(
+    problem: IdentificationProblem, kept: IORNN, states: Array, exact: bool
+) -> Array:
     """States of the network that is kept before every record, from those without windows.
 
     Windows hold inputs from before a record too: its first one. Where a pole at zero makes windows
-    of more than the delays, the states are fitted anew.
+    of more than the delays, and where no states do what the fit did at the first rows (they are not
+    `exact`), they are fitted anew.
     """
     records = problem.records
     first = np.asarray(records.X[records.starts[:-1]]) * problem.input_size + problem.input_mean
     found = np.column_stack((states, np.tile(first, kept.lags - 1)))
-    if kept.activation.degree != 1 or kept.lags == 1:
+    if exact and (kept.activation.degree != 1 or kept.lags == 1):
         return found
     n_rows = int(min(records.lengths.min(), STATE_ROWS))
     assert records.Y is not None

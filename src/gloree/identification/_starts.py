@@ -16,6 +16,7 @@ import numpy as np
 from gloree.models import IORNN, find_equilibria
 from gloree.sequences import Array, Sequences
 
+REACHED = 1e-6  # of what enters at the first row, that states may miss
 MOST_OWN = 8  # records that have columns of their own
 MOST_FITTED = 200  # records whose equilibria make the weights of shared columns
 FAR_OFF = 1e3
@@ -90,9 +91,19 @@ class Starts:
 
     def states(self, model: IORNN) -> Array:
         """Initial states h_0 (n_records, n_hidden) of a network with columns: U h_0 = e."""
-        d = self.first_inputs.shape[1]
-        entering = self._values @ model.input_weights[:, d:].T
+        entering = self._entering(model)
         return np.asarray(np.linalg.lstsq(model.recurrent_weights, entering.T, rcond=1e-9)[0].T)
+
+    def are_states(self, model: IORNN) -> bool:
+        """Whether what the columns add is U h_0 of some states h_0: U may be singular."""
+        entering = self._entering(model)
+        missed = self.states(model) @ model.recurrent_weights.T - entering
+        return bool(np.linalg.norm(missed) <= REACHED * np.linalg.norm(entering))
+
+    def _entering(self, model: IORNN) -> Array:
+        """What the columns add to the units at the first row, e, (n_records, n_hidden)."""
+        d = self.first_inputs.shape[1]
+        return np.asarray(self._values @ model.input_weights[:, d:].T)
 
 
 def equilibria(model: IORNN, inputs: Array) -> Array:
