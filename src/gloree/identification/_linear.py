@@ -10,7 +10,7 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
-from gloree.identification._linear_choice import Candidate, choose, drifting
+from gloree.identification._linear_choice import Candidate, choose
 from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
 from gloree.identification._linear_starts import response_start
 from gloree.identification._linear_system import LinearSystem, modal, network_of
@@ -288,25 +288,18 @@ def _response(problem: IdentificationProblem) -> tuple[ImpulseResponse, list[int
 
 def _held_and_felt(fit: OutputErrorFit, records: WeightedRecords, limit: PoleLimit) -> int:
     """Poles at a limit whose modes are more than `FELT` of the outputs, root mean square."""
-    if not drifting(fit, limit).any():
-        return 0
     A, T, modes = modal_form(fit.system.A)
-    C, inverse = fit.system.C @ T, np.linalg.pinv(T)
-    found = 0
-    for rows in modes:
-        poles = np.linalg.eigvals(A[np.ix_(rows, rows)])
-        squares = 0.0
-        for group, _, x in run_records(fit.system, fit.states, records):
-            part = x @ inverse[rows].T @ C[:, rows].T
-            inside = np.arange(x.shape[1]) < group.lengths[:, None]
-            squares += float(
-                np.sum(np.square(part - part[inside].mean(axis=0)) * inside[..., None])
-            )
-        if squares > FELT**2 * records.n_counted and np.all(
-            np.abs(poles) >= limit.of(poles) - 1e-6
-        ):
-            found += len(rows)
-    return found
+    held = [m for m in modes if limit.reached(np.linalg.eigvals(A[np.ix_(m, m)])).all()]
+    if not held:
+        return 0
+    C, inverse, squares = fit.system.C @ T, np.linalg.pinv(T), np.zeros(len(held))
+    for group, _, x in run_records(fit.system, fit.states, records):
+        inside = np.arange(x.shape[1]) < group.lengths[:, None]
+        for place, rows in enumerate(held):
+            part = (x @ inverse[rows].T @ C[:, rows].T)[inside]
+            squares[place] += np.sum(np.square(part - part.mean(axis=0)))
+    felt = squares > FELT**2 * records.n_counted
+    return sum(len(rows) for rows, one in zip(held, felt, strict=True) if one)
 
 
 def _limits(limit: PoleLimit) -> str:

@@ -138,8 +138,7 @@ def steady(records: WeightedRecords) -> PoleLimit:
 
 def drifting(fit: OutputErrorFit, limit: PoleLimit) -> NDArray[np.bool_]:
     """Which poles are at the limit of those that drift, or beyond."""
-    poles = fit.system.poles
-    return np.asarray(np.abs(poles) >= limit.of(poles) - 1e-6)
+    return limit.reached(fit.system.poles)
 
 
 def _held(
@@ -279,33 +278,29 @@ def whole_records(records: WeightedRecords) -> list[list[Array]]:
 
 def interleaved(records: WeightedRecords) -> list[list[Array]]:
     """Folds of blocks spread over all records: the number of the block in each row, or 0."""
-    return _folds(records, BLOCKS)
+    return _folds(records, BLOCKS, lambda number: number % FOLDS)
 
 
 def in_stretches(records: WeightedRecords) -> list[list[Array]]:
     """Folds of one long stretch of every record, in blocks of the length of interleaved ones."""
-    return [
-        [np.where((each > 0) & ((each - 1) // BLOCKS == fold), each, 0) for each in numbers]
-        for numbers in [_numbers(records, BLOCKS)]
-        for fold in range(FOLDS)
-    ]
+    return _folds(records, BLOCKS, lambda number: number // BLOCKS)
 
 
 def contiguous(records: WeightedRecords) -> list[list[Array]]:
     """Folds of one long stretch of every record."""
-    return _folds(records, 1)
+    return _folds(records, 1, lambda number: number % FOLDS)
 
 
-def _folds(records: WeightedRecords, blocks: int) -> list[list[Array]]:
-    """The first stretch of every record is in no fold: states in front of it come from it."""
-    numbers = _numbers(records, blocks)
+def _folds(
+    records: WeightedRecords, blocks: int, fold_of: Callable[[IntArray], IntArray]
+) -> list[list[Array]]:
+    """Folds of equal stretches of every record, numbered from 0: so many blocks of each fold.
+
+    The first stretch of every record is in no fold: states in front of it come from it.
+    """
+    parts = FOLDS * blocks + 1
+    numbers = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
     return [
-        [np.where((each > 0) & ((each - 1) % FOLDS == fold), each, 0) for each in numbers]
+        [np.where((each > 0) & (fold_of(each - 1) == fold), each, 0) for each in numbers]
         for fold in range(FOLDS)
     ]
-
-
-def _numbers(records: WeightedRecords, blocks: int) -> list[IntArray]:
-    """Numbers of the stretches of all rows, as many as there are blocks, and a first one."""
-    parts = FOLDS * blocks + 1
-    return [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._brief import Brief
@@ -124,6 +125,10 @@ class PoleLimit:
         """Limit of each pole."""
         drifts = np.abs(np.angle(poles)) < self.angle
         return np.asarray(np.where(drifts, min(self.drifting, self.modulus), self.modulus))
+
+    def reached(self, poles: np.ndarray) -> NDArray[np.bool_]:
+        """Which poles are at their limit, up to rounding, or beyond."""
+        return np.asarray(np.abs(poles) >= self.of(poles) - 1e-6)
 
     def at_most(self, modulus: float) -> PoleLimit:
         """The same limits, and one for all poles."""
