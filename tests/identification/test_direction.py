@@ -61,6 +61,42 @@ def test_tensors_are_those_of_naive_loops(n_outputs):
     np.testing.assert_allclose(found.third, third, atol=ALGEBRA)
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_rows_far_from_all_others_do_not_count(n_outputs):
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((400, 2)) @ rng.standard_normal((2, 2)) + 3.0
+    far = [17, 18, 250]
+    z[far] += [[40.0, -90.0], [9.0, 0.0], [700.0, 5.0]]  # the second is hidden by the others
+    residual = rng.standard_normal((400, n_outputs))
+    found = lag_tensors(z, residual)
+    X = (z - found.mean) @ found.whitening
+    X[far] = 0.0
+    n = 397
+    np.testing.assert_allclose(X.T @ X / n, np.eye(2), atol=ALGEBRA)
+    r = residual - residual.mean(axis=0)
+    r = r - X @ (X.T @ r / n)
+    square = X[:, :, None] * X[:, None, :]
+    square -= square.sum(axis=0) / n
+    square -= np.einsum("ti,ijk->tjk", X, np.einsum("ti,tjk->ijk", X, square) / n)
+    square[far] = 0.0
+    expected = np.einsum("ta,tij->aij", r, square) / n  # at lag zero
+    np.testing.assert_allclose(found.second[-FIRST_LAG], expected, atol=ALGEBRA)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_splice_of_a_smooth_input_does_not_outweigh_all_other_rows(seed):
+    rng = np.random.default_rng(seed)
+    n = 4000
+    u = lfilter([1.0], np.poly([0.8] * 4), rng.standard_normal(n))
+    u[2000:] = np.roll(u, -700)[2000:] / u.std()
+    u[:2000] /= u[:2000].std()
+    z = np.column_stack([np.concatenate((np.zeros(lag), u[: n - lag])) for lag in range(4)])
+    v = z @ [0.4, 0.3, 0.2, 0.1]
+    y = np.convolve(v**2 + 0.3 * v**3, [0.5, 0.3, 0.2])[:n]
+    (found,) = find_directions(lag_tensors(z, y[:, None]), 1)
+    assert found.explained[0] > 0.9  # 0.1 to 0.2 with the rows at the splice
+
+
 def test_shifts_are_the_covariances_of_neighbouring_steps():
     rng = np.random.default_rng(1)
     z = lfilter([1.0], [1.0, -0.6], rng.standard_normal((70, 2)), axis=0)

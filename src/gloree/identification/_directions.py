@@ -23,7 +23,7 @@ from itertools import combinations_with_replacement, islice, permutations
 from math import factorial
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, stats
 
 from gloree._brief import Brief
 from gloree.sequences import Array
@@ -35,6 +35,12 @@ LAG_WINDOW = max(N_FILTER - FIRST_LAG, LAST_LAG + 1)
 """Samples that a record must have: all lags, and the shifts by a filter beyond them."""
 
 WHITEN_RTOL = 1e-8  # directions of relative variance below this are left out
+FAR = 1e-6
+"""Rows whose whitened regressors are longer than those of a normal law are with this probability
+are left out: a jump of the input may be a hundred deviations in a direction of little variance, and
+its cube outweighs all other rows."""
+
+MOST_FAR = 0.05  # share of the rows that may be left out
 BLOCK_ROWS = 4096  # rows whose products are held in memory at a time
 FILTER_RIDGE = 1e-6  # relative ridge of the least squares for g
 
@@ -60,19 +66,26 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     """Moments of one record, from z = [h_{t-1}, u_t] and the residual of the linear model.
 
     The rows of both, (n_rows, n_columns) and (n_rows, n_outputs), are neighbouring steps; fewer
-    than `LAG_WINDOW` raise a ValueError. Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3),
-    and memory for `BLOCK_ROWS` rows of n_columns^3 products.
+    than `LAG_WINDOW` raise a ValueError. Rows far from all others (`FAR`) do not count. Time
+    O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for `BLOCK_ROWS` rows of
+    n_columns^3 products.
     """
     n = z.shape[0]
     if n < LAG_WINDOW:
         raise ValueError(f"`z` has {n} rows, and moments over all lags take {LAG_WINDOW} at least")
-    mean = z.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
-    kept = values > WHITEN_RTOL * values[-1]
-    W = vectors[:, kept] / np.sqrt(values[kept])
-    X = (z - mean) @ W
+    counted = np.ones(n, dtype=bool)
+    while True:
+        mean, W = _whitening(z[counted])
+        X = (z - mean) @ W
+        limit = stats.chi2.isf(FAR, X.shape[1])
+        near = np.einsum("ij,ij->i", X, X) <= limit
+        if not (counted & ~near).any() or (~near).sum() > MOST_FAR * n:
+            break
+        counted &= near
+    X[~counted] = 0.0
+    n_counted = int(counted.sum())
     residual = residual - residual.mean(axis=0)
-    residual = residual - X @ (X.T @ residual / n)
+    residual = residual - X @ (X.T @ residual / n_counted)
     lags = range(FIRST_LAG, LAST_LAG + 1)
     moved = np.zeros((n, len(lags), residual.shape[1]))
     for place, lag in enumerate(lags):
@@ -80,27 +93,37 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
             moved[: n - lag, place] = residual[lag:]
         else:
             moved[-lag:, place] = residual[:lag]
+    moved[~counted] = 0.0
     targets, d = moved.reshape(n, -1), X.shape[1]
-    second = _hermite_moments(targets, X, 2).reshape(*moved.shape[1:], d, d)
-    third = _hermite_moments(targets, X, 3).reshape(*moved.shape[1:], d, d, d)
+    second = _hermite_moments(targets, X, 2, n_counted).reshape(*moved.shape[1:], d, d)
+    third = _hermite_moments(targets, X, 3, n_counted).reshape(*moved.shape[1:], d, d, d)
     shifts = [
-        X[: n - s].T @ X[s:] / n if s >= 0 else X[-s:].T @ X[: n + s] / n
+        (X[: n - s].T @ X[s:] if s >= 0 else X[-s:].T @ X[: n + s]) / n_counted
         for s in range(FIRST_SHIFT, LAST_LAG + 1)
     ]
     return LagTensors(W, mean, second, third, np.stack(shifts))
 
 
-def _hermite_moments(targets: Array, X: Array, order: int) -> Array:
+def _whitening(z: Array) -> tuple[Array, Array]:
+    """Mean of rows, and W with which (z - mean) W has the covariance I."""
+    values, vectors = np.linalg.eigh(np.cov(z.T, ddof=0).reshape(z.shape[1], z.shape[1]))
+    kept = values > WHITEN_RTOL * values[-1]
+    return z.mean(axis=0), vectors[:, kept] / np.sqrt(values[kept])
+
+
+def _hermite_moments(targets: Array, X: Array, order: int, n_counted: int) -> Array:
     """E[targets (x) He(x)], (t, d, .., d), of targets (n, t) and X (n, d), in one pass over blocks.
 
-    With F the products of so many columns and E[X] = 0, E[X X^T] = I in the sample, the Hermite
-    polynomials of the sample are F - E[F] - X E[X^T F].
+    The mean is over `n_counted` rows; all others are zero. With F the products of so many columns
+    and E[X] = 0, E[X X^T] = I in the sample, the Hermite polynomials of the sample are
+    F - E[F] - X E[X^T F].
     """
-    (n, d), t = X.shape, targets.shape[1]
+    (n_rows, d), t = X.shape, targets.shape[1]
+    n = n_counted
     places = np.array(list(combinations_with_replacement(range(d), order)))
     moments = np.zeros((t, places.shape[0]))
     constant, linear = np.zeros(places.shape[0]), np.zeros((d, places.shape[0]))
-    for begin in range(0, n, BLOCK_ROWS):
+    for begin in range(0, n_rows, BLOCK_ROWS):
         rows = slice(begin, begin + BLOCK_ROWS)
         columns = np.ascontiguousarray(X[rows].T)
         products = columns[places[:, 0]]
