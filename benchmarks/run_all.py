@@ -88,6 +88,7 @@ RUNS = (
     Run("bidirectional", "bidirectional", "--seeds 2"),
     Run("passes", "passes"),
     Run("whole_fits", "whole_fits"),
+    Run("compiled", "compiled"),
     Run("growth", "growth", "--most 1e7"),
     Run("engines", "engines", "--steps 2e6"),
     Run("wiener_hammerstein", "wiener_hammerstein", files=("wiener-hammerstein",)),

@@ -24,9 +24,10 @@ from gloree.identification import (
     read_records,
 )
 from gloree.identification._budget import Budget
-from gloree.identification._comparison import compare
+from gloree.identification._comparison import compare, n_experiments
 from gloree.identification._search import Search
 from gloree.models import IORNN
+from gloree.sequences import as_sequences
 
 LONG = 900  # seconds that no fit here needs
 # weights by least squares on noise-free records, of a search that ends at gains of 1e-5
@@ -264,6 +265,23 @@ def test_a_gain_by_chance_in_slow_residuals_is_not_certain():
         certain.append(found.is_certain)
     # one in forty by chance; three standard deviations of such a number on top
     assert sum(certain) <= 1 + 3
+
+
+def test_a_response_to_few_steps_is_few_experiments():
+    """Steps of the input at rows 1000 and 2500 of 4000: three, however many rows there are."""
+    rng = np.random.default_rng(0)
+    u = np.repeat([0.5, -1.0, 1.0], [1000, 1500, 1500])[:, None]
+    y = 0.3 * u[:, 0] + rng.standard_normal(4000)
+    found = compared(u, y, gain=0.3)
+    assert found.n_independent == 3
+    moving = compared(u + 0.01 * rng.standard_normal((4000, 1)), y, gain=0.3)
+    assert moving.n_independent > 0.5 * moving.n_rows
+
+
+def test_experiments_are_stretches_in_which_no_input_moves():
+    parts = [[[1, 0], [1, 0], [2, 0]], [[2, 0], [2, 5]], [[2, 5], [2, 5]]]
+    data = as_sequences([np.array(part, float) for part in parts])
+    assert n_experiments(data) == 2 + 2 + 1
 
 
 @pytest.mark.parametrize(("held_out", "words"), [(1.0, "does not repeat"), (0.01, "unlike the")])

@@ -118,7 +118,8 @@ def test_what_a_step_leaves(fall, fraction, poor, age, monkeypatch):
     assert found.stale is (poor or age == 4)
     assert found.damping == pytest.approx(1e-3 if poor else 1e-5, rel=ROUNDING)
     assert found.before == (0.0 if poor else 1.0)
-    assert found.status is None
+    little = poor and age == 0 and fall <= 1.0
+    assert found.status is (RefinementStatus.EFFICIENT if little else None)
     ((step, change),) = before.curvature.corrections
     np.testing.assert_allclose(step, fraction * STEP)
     np.testing.assert_allclose(change, 0.5 * STEP)
@@ -126,11 +127,28 @@ def test_what_a_step_leaves(fall, fraction, poor, age, monkeypatch):
     assert again.damping == (1e-8 if poor else 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("fall", "tolerance", "ended"),
+    [(0.29, 0.3, True), (0.31, 0.3, False), (0.29, 1e-9, False)],
+)
+def test_a_poor_step_of_a_new_matrix_that_gains_little_is_the_last(
+    fall, tolerance, ended, monkeypatch
+):
+    """A noise variance of 1; a descent to convergence goes on."""
+    after = sums(100.0 - fall, 0.5)
+    monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", after, 1.0))
+    monkeypatch.setattr(_Descent, "rounding", lambda *_: 0.0)
+    found = descent(tolerance)._searched(state_of(), STEP)
+    assert found.status is (RefinementStatus.EFFICIENT if ended else None)
+    old = descent(tolerance)._searched(state_of(age=1), STEP)
+    assert old.status is None
+
+
 @pytest.mark.parametrize(("fall", "ended"), [(0.9e-10, True), (1.1e-10, False)])
 def test_a_fall_of_rounding_is_convergence(fall, ended, monkeypatch):
     monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", sums(100.0 - fall), 1.0))
     monkeypatch.setattr(_Descent, "rounding", lambda *_: 0.0)
-    found = descent()._searched(state_of(), STEP)
+    found = descent(1e-9)._searched(state_of(), STEP)
     assert found.status is (RefinementStatus.CONVERGED if ended else None)
 
 

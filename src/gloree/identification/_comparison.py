@@ -16,10 +16,11 @@ from gloree.identification._problem import IdentificationProblem
 from gloree.identification._split import independent_samples
 from gloree.identification._starts import Starts
 from gloree.models import IORNN, ExplosionError, Network
-from gloree.sequences import Array, Batch, IntArray
+from gloree.sequences import Array, Batch, IntArray, Sequences
 from gloree.states import residual_rows
 
 CHANCE = 0.05 / 12  # of taking a network that gains nothing, the best of a dozen that were tried
+MOVED = 1e-9  # change of an input, over its size, that is one
 NOTHING_LEFT = 1e-9  # errors below this, over the outputs' size, are rounding
 
 
@@ -42,7 +43,8 @@ class Comparison:
     """Gain of a model over another (`compare`), its standard error, and samples.
 
     `n_independent` is the number of independent samples that would be worth as much as the held-out
-    rows are: their squared errors, and so the gains, are alike in neighbours.
+    rows are: their squared errors, and so the gains, are alike in neighbours. There are no more of
+    them than experiments, stretches in which no input moves.
     """
 
     gain: float
@@ -68,7 +70,9 @@ def compare(
     with the mean squares :math:`s^2` and the autocorrelations rho_k of d while they are positive:
     twice the gain in the likelihood of normal errors of unknown sizes [1]_. The mean of
     :math:`e_t^2 - e_t'^2` itself is never many standard errors from zero in a short record, however
-    little the larger model leaves. A network that explodes gains nothing.
+    little the larger model leaves. A network that explodes gains nothing. Of records whose inputs
+    move now and then, n_eff is at most the number of stretches in which they do not: how many rows
+    the response to one step was sampled at says nothing about the next one.
 
     References
     ----------
@@ -91,5 +95,13 @@ def compare(
         gain += sign * math.log(mean)
         d[found.rows] += sign * found.squares / mean
     n, independent = int(counted.sum()), independent_samples(d, counted)
+    independent = min(independent, float(n_experiments(problem.records)))
     error = float(d[counted].std()) / math.sqrt(max(independent, 1.0))
     return Comparison(gain, error, n, independent)
+
+
+def n_experiments(records: Sequences) -> int:
+    """Stretches of all records in which no input moves; as many as rows where one always does."""
+    moves = np.abs(np.diff(np.asarray(records.X, np.float64), axis=0)).max(axis=1) > MOVED
+    moves[records.starts[1:-1] - 1] = True
+    return int(moves.sum()) + 1

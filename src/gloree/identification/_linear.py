@@ -10,7 +10,7 @@ import numpy as np
 from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
-from gloree.identification._linear_choice import Candidate, choose
+from gloree.identification._linear_choice import SLOWER, Candidate, choose, without_idle_poles
 from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
 from gloree.identification._linear_starts import response_start
 from gloree.identification._linear_system import LinearSystem, modal, network_of
@@ -48,7 +48,6 @@ TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all r
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
 MORE_STATES = 2  # of the linear model that networks start from where rows are plenty
-SLOWER = 2.0  # ratio of its slowest time constant to that of the first, at most
 
 EDGE = 1.0 - 1e-5  # modulus of a pole that is held at the edge of stability, at least
 FELT = 0.01  # share of the outputs, root mean square, that modes of poles at a limit make up
@@ -120,6 +119,8 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     few = moved.first(SEARCH_ROWS)
     trials = _searched(few, orders, response, ended)
     chosen, tried = choose(trials, few, ended, followed=not alone)
+    if settings.n_linear is not None and not alone:
+        chosen = without_idle_poles(chosen, few, ended)
     rows = records if alone else _training(problem, records)
     rows = shifted(rows, delays).after(int(delays.max()))
     start = with_states(chosen.fit.system, rows, chosen.fit.error**2)

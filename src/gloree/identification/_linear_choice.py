@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ MOST_LOSS = 1.02  # the least order is taken within this factor of the least err
 SMALL_LOSS = 1.015  # the same where a network follows, however small the standard error is
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.5  # ratio of errors on long stretches below which drifting poles are taken
+SLOWER = 2.0  # ratio of the time constants of poles that hardly show to others, at most
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
 
 
@@ -159,6 +161,31 @@ def without_drift(
         return None
     rows = np.concatenate(kept)
     return _refitted(A[np.ix_(rows, rows)], (fit.system.C @ T)[:, rows], records, limit, ended)
+
+
+def without_idle_poles(
+    chosen: Candidate, records: WeightedRecords, ended: Callable[[], bool]
+) -> Candidate:
+    """Bring poles that hardly show into the range of the others: a slow one makes passes long.
+
+    Where an order was asked for that linear data do not tell, some poles may be anywhere. The
+    slowest modes are left out as long as that costs less than `MOST_LOSS`; what is left sets the
+    limit of all poles, at a memory of `SLOWER` times its own.
+    """
+    fit, most = chosen.fit, MOST_LOSS * max(chosen.fit.error, EXACT)
+    sizes = np.unique(np.round(np.abs(fit.system.poles), 9))[::-1]
+    slowest = float(sizes[0])
+    for size, following in pairwise(sizes.tolist()):
+        below = chosen.limit.at_most(0.5 * (size + following))
+        smaller = without_drift(fit, records, below, ended)
+        if smaller is None or ended() or smaller.error > most:
+            break
+        slowest = float(np.abs(smaller.system.poles).max())
+    limit = chosen.limit.at_most(1.0 - (1.0 - slowest) / SLOWER)
+    if not limit.reached(fit.system.poles).any():
+        return chosen
+    found = _held(fit, records, limit, ended)
+    return replace(chosen, fit=found, limit=limit) if found.error <= most else chosen
 
 
 def _refitted(

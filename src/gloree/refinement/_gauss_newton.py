@@ -270,6 +270,7 @@ class _Descent:
         gain, fall = float(step @ current.gradient), state.squares.total - after.total
         poor = fraction < 1 or not _as_expected(fall, gain)
         converged = fall <= 1e-12 * state.squares.total
+        settled = poor and state.age == 0 and self._is_little(fall, state)
         if poor and state.age == 0 and fall <= LITTLE * state.squares.total:
             converged = converged or after.total <= self.rounding(model)
         state.curvature.correct(fraction * step, current.gradient - after.gradient)
@@ -283,8 +284,16 @@ class _Descent:
             stale=poor or state.age + 1 >= MAX_AGE,
             damping=max(state.damping / (1 if poor else 100), 1e-9),
             before=0.0 if poor else gain,
-            status=RefinementStatus.CONVERGED if converged else None,
+            status=_ended(converged, settled),
         )
+
+    def _is_little(self, fall: float, state: _State) -> bool:
+        """Whether a step has gained less than the descent should leave, noise variances.
+
+        Across the kinks of a rectifier steps never gain what J^T J predicts.
+        """
+        variance = state.squares.total / state.current.n_rows / self.layout.n_outputs
+        return self.tolerance > CONVERGED and fall <= self.tolerance * variance
 
     def squares(self, model: Network) -> SquareSums | None:
         """Squared error of a model in a pass without derivatives; None if it explodes."""
@@ -334,6 +343,12 @@ class _Descent:
                 return moved, after, fraction
             fraction /= 3.0
         return None
+
+
+def _ended(converged: bool, settled: bool) -> RefinementStatus | None:
+    if converged:
+        return RefinementStatus.CONVERGED
+    return RefinementStatus.EFFICIENT if settled else None
 
 
 def _as_expected(fall: float, gain: float) -> bool:

@@ -38,7 +38,7 @@ from gloree.refinement._solvers import (
     refuse_other_losses,
 )
 from gloree.sequences import Array, Batch, IntArray
-from gloree.states import residual_rows
+from gloree.states import residual_rows, without_context
 
 SumsType = TypeVar("SumsType", bound=Sums)
 
@@ -57,6 +57,15 @@ residual: it would move no weight by more than a tenth of its standard error."""
 
 PATIENCE = 25
 
+FAITHFUL, POOR = 0.75, 0.25
+"""Ratios of actual to predicted gain from which on the damping falls, and below which it grows."""
+
+REACH = 0.1
+"""Part of a step at which predictions are compared with the line, to tell how they curve."""
+
+MOST_BENT = 0.75
+"""Largest correction for curvature, over the step: beyond that the expansion says nothing."""
+
 
 @dataclass(frozen=True)
 class NormalSums(Sums):
@@ -72,6 +81,33 @@ def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
     return NormalSums(
         gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
     )
+
+
+@dataclass(frozen=True)
+class CurvedSums(Sums):
+    """J^T of the second differences of the predictions along a step, with the sign of -y^."""
+
+    n_rows: float
+    gradient: Array = field(repr=False)
+
+
+def curved_sums(
+    batch: Batch, model: Network, layout: Layout, ahead: Network, behind: Network
+) -> CurvedSums:
+    r"""Sums of one batch for how the predictions curve between two models around one.
+
+    .. math::
+        J^T \big( r(\theta + h s) - 2 r(\theta) + r(\theta - h s) \big)
+            = -h^2 J^T \hat y_{ss} + O(h^4),
+        \qquad r = y - \hat y
+
+    Three forward passes and the adjoint.
+    """
+    at = Linearisation.of(batch, model, layout)
+    signal = -2.0 * at.residuals()
+    for other in (ahead, behind):
+        signal += without_context(batch, residual_rows(other, batch))
+    return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
 
 
 @dataclass(frozen=True)
@@ -96,10 +132,13 @@ class LevenbergMarquardt(Brief):
     r"""Minimise sum |y - y^|^2 from a start that may be far from the optimum.
 
     Steps solve :math:`(J^T J + \lambda D) s = J^T r` with exact J, D a slowly forgetting maximum
-    of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. Directions
-    that do not change the predictions (a change of state coordinates) are left to the damping.
-    Where there are far more rows than weights, J^T J is of some of them: those of largest leverage,
-    and a sample of the others. The gradient and the error are always of all rows.
+    of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. To a step is
+    added half of what makes up for the curvature of the predictions along it (geodesic
+    acceleration [1]_), :math:`(J^T J + \lambda D)\, a = -J^T \hat y_{ss}`: along a curved valley
+    damped steps are many times longer with it. Directions that do not change the predictions (a
+    change of state coordinates) are left to the damping. Where there are far more rows than
+    weights, J^T J is of some of them: those of largest leverage, and a sample of the others. The
+    gradient, the curvature along a step and the error are always of all rows.
 
     Parameters
     ----------
@@ -116,13 +155,20 @@ class LevenbergMarquardt(Brief):
         Gives seconds; see `gloree.engine.Clock` for a search that can resume from a checkpoint.
     patience : int, default 25
         Steps without a gain on held-out data after which the search ends.
+    accelerated : bool, default True
+        Whether steps are corrected for the curvature of the predictions.
 
     Notes
     -----
-    Each step takes a gradient and about one forward pass over all rows, and a pass for J^T J,
-    O(n_rows n_hidden^3 (n_inputs + n_hidden)^2) for the rows that it is formed of. A keyboard
-    interrupt ends the search and returns the best so far; with a checkpoint it ends the fit, which
-    can go on from there.
+    Each step takes a gradient and about one forward pass over all rows, three forward passes and an
+    adjoint for the curvature, and a pass for J^T J, O(n_rows n_hidden^3 (n_inputs + n_hidden)^2)
+    for the rows that it is formed of. A keyboard interrupt ends the search and returns the best so
+    far; with a checkpoint it ends the fit, which can go on from there.
+
+    References
+    ----------
+    .. [1] M. K. Transtrum, J. P. Sethna, "Improvements to the Levenberg-Marquardt algorithm for
+       nonlinear least-squares minimization", arXiv:1201.5885 (2012).
 
     Examples
     --------
@@ -141,6 +187,7 @@ class LevenbergMarquardt(Brief):
     admit: Callable[[Network], Network] | None = None
     clock: Callable[[], float] | None = None
     patience: int = PATIENCE
+    accelerated: bool = True
 
     name: ClassVar[str] = "Levenberg-Marquardt"
 
@@ -256,20 +303,43 @@ class _Search:
             predicted = float(2.0 * step @ g - step @ H @ step)
             if damping <= UNDAMPED and predicted <= worthless * before.mean:
                 return None
+            if self.solver.accelerated:
+                step = step + self._bend(state, H, step, damping)
             moved = self._moved(state.model, step)
             sums, error, outside = self._squares(moved)
             ratio = (before.mean - error) / max(predicted, 1e-300)
             if sums is not None and ratio > 0.01:
-                factor = 1 / 9 if ratio > 0.75 else 1 if ratio > 0.25 else 3
+                factor = 1 / 9 if ratio > FAITHFUL else 1 if ratio > POOR else 3
                 return moved, sums, outside, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
-    def _moved(self, model: Network, step: Array) -> Network:
-        """The admissible model after a step of the free weights."""
+    def _bend(self, state: _State, H: Array, step: Array, damping: float) -> Array:
+        """Half of the acceleration along a step, zero where it is not small beside the step."""
+        self._look_at_the_clock()
+        ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
+        function = partial(
+            curved_sums, model=state.model, layout=self.layout, ahead=ahead, behind=behind
+        )
+        nothing = np.zeros_like(step)
+        try:
+            sums = self.engine.run(function, self.data.as_subset(), label="curvature")
+        except ExplosionError:
+            return nothing
+        against = sums.gradient[self.chosen] / (REACH**2 * state.squares.n_rows)
+        bend = _damped_step(H, against, state.scale, damping) / 2.0
+        sizes = [float(part @ (state.scale * part)) for part in (bend, step)]
+        return bend if sizes[0] <= MOST_BENT**2 / 4.0 * sizes[1] else nothing
+
+    def _at(self, model: Network, step: Array) -> Network:
+        """The model after a step of the free weights."""
         full = np.zeros(self.layout.size)
         full[self.chosen] = step
-        moved = self.layout.move(model, full)
+        return self.layout.move(model, full)
+
+    def _moved(self, model: Network, step: Array) -> Network:
+        """The admissible model after a step."""
+        moved = self._at(model, step)
         return moved if self.solver.admit is None else self.solver.admit(moved)
 
     def _look_at_the_clock(self) -> None:
