@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
@@ -81,6 +82,13 @@ class Activation(ABC):
     @abstractmethod
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise (order 0 is f itself), in the shape of z."""
+
+    def evaluator(self) -> Callable[[Array, Array], object]:
+        """Return a function that writes f(z) to `out`, for float64 arrays and without checks.
+
+        A loop over steps calls it: what is left out there costs as much as a small step itself.
+        """
+        return lambda z, out: self(z, out=out)
 
     def value_and_derivative(self, z: ArrayLike) -> tuple[Array, Array]:
         """Evaluate f(z) and f'(z) together, each of the shape of z."""

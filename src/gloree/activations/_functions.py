@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,6 +73,10 @@ class Tanh(_Smooth):
         if is_tensor(values):
             return deliver(namespace(values).tanh(values), out)
         return np.asarray(np.tanh(values, out=out))
+
+    def evaluator(self) -> Callable[[Array, Array], object]:
+        """Return NumPy's own function (see `Activation`)."""
+        return np.tanh
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise, any order (see `Activation`)."""

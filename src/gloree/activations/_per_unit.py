@@ -39,6 +39,9 @@ class _Polynomials:
         value += self.coefficients[0]
         return np.asarray(value)
 
+    def evaluator(self) -> Callable[[Array, Array], object]:
+        return lambda z, out: np.copyto(out, self(z))
+
     def derivative(self, z: Array, order: int) -> Array:
         columns = [differentiated(tuple(c), order) for c in self.coefficients.T.tolist()]
         if len(columns[0]) == 1:
@@ -124,16 +127,23 @@ class PerUnit(Activation):
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f_i(z_i) along the last axis (see `Activation`)."""
-        # a loop over steps comes here once a step: linear units, of which there may be many, are
-        # copied with all others
         values = np.asarray(z, dtype=np.float64)
         self._check(values)
         result = np.empty_like(values) if out is None else out
-        if result is not values:
-            result[...] = values
-        for units, f in self._nonlinear_parts:
-            result[..., units] = f(values[..., units])
+        self.evaluator()(values, result)
         return result
+
+    def evaluator(self) -> Callable[[Array, Array], object]:
+        """Return a function that copies all units, and evaluates those that are not linear."""
+        parts = [(units, f.evaluator()) for units, f in self._nonlinear_parts]
+
+        def evaluate(z: Array, out: Array) -> None:
+            if out is not z:
+                np.copyto(out, z)
+            for units, f in parts:
+                f(z[..., units], out[..., units])
+
+        return evaluate
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f_i^(order)(z_i) along the last axis (see `Activation`)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 import numpy as np
@@ -178,6 +178,10 @@ class Polynomial(Activation):
         if type(z) is not np.ndarray and is_tensor(z):
             return _tensor_horner(self.coefficients, z, out)
         return horner(self.coefficients, np.asarray(z, dtype=np.float64), out)
+
+    def evaluator(self) -> Callable[[Array, Array], object]:
+        """Return Horner's scheme alone (see `Activation`)."""
+        return partial(horner, self.coefficients)
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise; zero beyond the degree (see `Activation`)."""

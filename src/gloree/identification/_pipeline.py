@@ -16,6 +16,7 @@ from gloree.identification._budget import Budget
 from gloree.identification._initial_state import estimate_state
 from gloree.identification._linear import LinearFit, fit_linear, refit_linear, with_more_states
 from gloree.identification._linear_system import with_delays
+from gloree.identification._more_states import LEAST_TIME, Attempt, try_more_states
 from gloree.identification._nonlinearity import Nonlinearity, find_nonlinearity, is_plenty, started
 from gloree.identification._problem import IdentificationProblem
 from gloree.identification._ranking import Origin, RankedStarts, rank_starts
@@ -31,7 +32,7 @@ from gloree.identification._search import Search, SearchEnd
 from gloree.models import IORNN
 from gloree.sequences import Array
 
-N_STAGES = 6  # stages of an identification, at most
+N_STAGES = 7  # stages of an identification, at most
 SEARCH_TIME = 0.93  # share of the time for all stages; the rest is for the tests of residuals
 SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
 EXACT = 0.01  # errors below this share of the outputs' size are alike
@@ -90,8 +91,8 @@ def identify(problem: IdentificationProblem) -> Identified:
         linear = RefinedLinear(end, fit.error)
         if settings.n_nonlinear != 0:
             linear = run(linear, "linear refinement", refine_linear, search, fit)
-            # of few rows more states would fit what does not repeat
-            larger = with_more_states(problem, fit, budget) if is_plenty(problem, fit) else fit
+            plenty = is_plenty(problem, fit)
+            larger = with_more_states(problem, fit, budget) if plenty else fit
             moments = Nonlinearity(larger.linear.model)
             moments = run(moments, "nonlinearity", find_nonlinearity, delayed, larger, budget)
             origin = Origin.of(replace(search, split=larger.split), larger, moments)
@@ -103,6 +104,15 @@ def identify(problem: IdentificationProblem) -> Identified:
             # without time the network of moments is still compared with the linear model
             judged = _Stages(stages, budget, on_time=False).run
             network = judged(network, "refinement", refine_network, origin, starts, linear)
+            if (
+                not plenty
+                and moments.unit_counts
+                and budget.left() > LEAST_TIME * budget.max_seconds
+            ):
+                attempt = Attempt(origin, network)
+                given = (attempt, problem, fit, linear, budget)
+                attempt = run(attempt, "more states", try_more_states, *given)
+                origin, network = attempt.origin, attempt.network
             last = Refitted(network.model, network.linear, "")
             last = run(last, "all rows", refit, origin.search, network, problem, fit)
         else:

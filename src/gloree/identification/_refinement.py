@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
 from gloree.identification._comparison import compare
+from gloree.identification._forgetting import remembers
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
 from gloree.identification._problem import IdentificationProblem, percent
@@ -30,6 +31,10 @@ LAST_TIME = 0.1  # share of the time that is kept for them
 WORTH = 0.9
 """A network is kept if its held-out error is below this share of that of the linear model. Beyond
 the range of the records, or when they drift, a nonlinearity costs more than it gains here."""
+
+
+REMEMBERING_WORTH = 0.5
+"""The same for a network that does not forget the state it started in (see `remembers`)."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,9 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
     compared = compare(problem, split.held_out, linear.model, model)
-    gains = _pays(problem, split, linear.model, model)
+    stays = remembers(problem, model, linear.model)
+    worth = REMEMBERING_WORTH if stays else WORTH
+    gains = _pays(problem, split, linear.model, model, worth)
     if not math.isfinite(least):
         gains = False
         note = "polynomials explode on inputs a little larger than these: the linear model was kept"
@@ -136,9 +143,14 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     elif not gains:
         note = (
             f"the nonlinearity is not worth having: the errors on held-out and on training rows "
-            f"are not both lower than those of the linear model, by {100 * (1 - WORTH):.0f} % of "
+            f"are not both lower than those of the linear model, by {100 * (1 - worth):.0f} % of "
             f"the first, and the linear model was kept"
         )
+        if stays:
+            note += (
+                ". So much is asked of a network that does not forget the state it started in: "
+                "new inputs may lead it to an answer that no row of the records has checked"
+            )
         model, notes = linear.model, (*notes, note)
     kept = gains and compared.is_certain
     detail = (
@@ -188,14 +200,18 @@ def _compete(
 
 
 def _pays(
-    problem: IdentificationProblem, split: RecordSplit, smaller: IORNN, larger: IORNN
+    problem: IdentificationProblem,
+    split: RecordSplit,
+    smaller: IORNN,
+    larger: IORNN,
+    worth: float,
 ) -> bool:
     """Whether a network lowers the held-out error by a margin, and that on training rows at all."""
     before, after = (
         [problem.error(model, rows) for rows in (split.held_out, split.training)]
         for model in (smaller, larger)
     )
-    return after[0] < WORTH * before[0] and after[1] < before[1]
+    return after[0] < worth * before[0] and after[1] < before[1]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ LEAST_BLOCK = 20  # rows of a block, at least; records of fewer than five blocks
 CORRELATED = 0.1
 """A block is ten times as long as the autocorrelation of the outputs needs to fall to this."""
 
+ONE_BATCH = 2**14  # rows, warm-ups included, up to which there is one batch
 SEGMENT = 250  # rows of a segment of a long record
 FEWEST_MEMORIES = 6  # records of no more than so many warm-ups run whole in quick passes too
 REMEMBERED = 0.02
@@ -128,7 +129,7 @@ class RecordSplit:
         before = np.concatenate(([0], np.cumsum(counting)))
         rows = np.cumsum(before[segments.stop] - before[segments.start])
         chosen = segments[: int(np.searchsorted(rows, n_rows)) + 1]
-        return _in_two_batches(self.training.source, chosen)
+        return _in_batches(self.training.source, chosen)
 
 
 def split_records(
@@ -186,9 +187,13 @@ def _counting(source: Source, rows: BoolArray) -> Subset:
     segments = source.as_subset().segments
     before = np.concatenate(([0], np.cumsum(rows)))
     some = before[segments.stop] > before[segments.start]
-    return _in_two_batches(replace(source, counting=rows), segments[some])
+    return _in_batches(replace(source, counting=rows), segments[some])
 
 
-def _in_two_batches(source: Source, segments: Segments) -> Subset:
-    """One batch for each of two workers; a batch runs all its segments side by side."""
-    return Subset(source, segments.split_evenly(2))
+def _in_batches(source: Source, segments: Segments) -> Subset:
+    """One batch for each of two workers; a batch runs all its segments side by side.
+
+    Of few rows one batch: what a step costs is the calls around it, however many segments it has.
+    """
+    n_rows = int(np.sum(segments.context_stop - segments.context_start))
+    return Subset(source, segments.split_evenly(1 if n_rows < ONE_BATCH else 2))

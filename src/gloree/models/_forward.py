@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 from gloree._arrays import is_tensor, like, namespace, to_host
 from gloree.activations import Activation
 from gloree.engine import PassFailure
 from gloree.sequences import Array, IntArray, Packing
+
+Evaluator: TypeAlias = Callable[[Array, Array], object]
 
 EXPLOSION_LIMIT = 1e16
 """Hidden states beyond this size count as exploded: drives of unit size are below their rounding
@@ -166,6 +171,7 @@ def forward_packed(
         if initial is not None:
             now += initial @ transposed
         activation(now, out=h[begin:end])
+        evaluate = activation.evaluator()
         scratch = np.empty((end - begin, z.shape[1]))
         # for few rows the call itself is the cost, and np.dot is the quickest
         many = (end - begin) * transposed.size > _PRODUCTS_AT_ONCE
@@ -173,12 +179,12 @@ def forward_packed(
         for stop in bounds[2:]:
             alive = stop - end
             if alive == 1:
-                _walk(z[end:], h[end:], h[begin], recurrent_weights, activation)
+                _walk(z[end:], h[end:], h[begin], recurrent_weights, evaluate)
                 break
             now, feedback = z[end:stop], scratch[:alive]
             product(h[begin : begin + alive], transposed, out=feedback)
             now += feedback
-            activation(now, out=h[end:stop])
+            evaluate(now, h[end:stop])
             begin, end = end, stop
     return z, h
 
@@ -210,15 +216,13 @@ def _forward_tensors(
     return z, h
 
 
-def _walk(
-    z: Array, h: Array, state: Array, recurrent_weights: Array, activation: Activation
-) -> None:
+def _walk(z: Array, h: Array, state: Array, recurrent_weights: Array, evaluate: Evaluator) -> None:
     """Go on with a single segment: the same recursion with less to do around each step."""
     feedback = np.empty_like(state)
     for now, following in zip(z, h, strict=True):
         np.dot(recurrent_weights, state, out=feedback)
         now += feedback
-        activation(now, out=following)
+        evaluate(now, following)
         state = following
 
 

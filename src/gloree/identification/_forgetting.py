@@ -1,0 +1,49 @@
+"""Whether a network forgets the state it started in, as the linear model does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gloree.identification._problem import IdentificationProblem, longest_record
+from gloree.models import IORNN
+
+FORGETTING_ROWS = 4000  # rows of the longest record that the runs go over, at most
+OTHER_STATES = 8  # runs from states of other times
+STRETCHED = (1.0, 2.0, -2.0)  # factors of these states
+APART = 0.1
+"""Spread of the runs on the second half of the rows, over the outputs' size, that is remembered."""
+
+
+def spread_of_runs(problem: IdentificationProblem, model: IORNN) -> float:
+    """Largest root mean square distance of runs from other states from their mean.
+
+    Over the second half of the first rows of the longest record; outputs have size one. Infinite
+    where a run explodes.
+    """
+    u, _ = longest_record(problem.records, FORGETTING_ROWS)
+    d, n = u.shape[1], u.shape[0]
+    assert model.direct_weights is not None
+    # without the columns for starts
+    model = model.replace(
+        input_weights=model.input_weights[:, :d], direct_weights=model.direct_weights[:d]
+    )
+    rng = np.random.default_rng(0)
+    h = np.asarray(model.hidden_states(u, on_explosion="nan"))
+    rows = rng.integers(n, size=OTHER_STATES)
+    states = h[rows] * rng.choice(STRETCHED, size=(OTHER_STATES, 1))
+    runs = np.broadcast_to(u, (OTHER_STATES, *u.shape))
+    if not np.isfinite(states).all():
+        return np.inf
+    y = np.asarray(model.predict(runs, state=states, on_explosion="nan"))[:, n // 2 :]
+    apart = np.sqrt(np.mean(np.square(y - y.mean(axis=0)), axis=(1, 2)))
+    return float(apart.max()) if np.isfinite(apart).all() else np.inf
+
+
+def remembers(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bool:
+    """Whether runs of a network from other states stay apart, where those of the linear one meet.
+
+    Such a network has several ways to answer the same inputs. A system may be like that, but so is
+    a fit to few rows that jumps, on new inputs, to an answer that no row has checked.
+    """
+    apart = spread_of_runs(problem, model)
+    return apart > APART and spread_of_runs(problem, linear) < APART
