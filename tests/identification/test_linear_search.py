@@ -13,6 +13,8 @@ from gloree import SystemIdentifier
 from gloree.identification._cross_validation import without_folds
 from gloree.identification._delays import find_delays, proposed_delays
 from gloree.identification._linear_choice import (
+    SLOWER,
+    Candidate,
     choose,
     contiguous,
     in_stretches,
@@ -20,6 +22,7 @@ from gloree.identification._linear_choice import (
     steady,
     whole_records,
     without_drift,
+    without_idle_poles,
 )
 from gloree.identification._linear_search import all_starts, search_systems, truncated
 from gloree.identification._linear_starts import (
@@ -266,6 +269,30 @@ def test_a_system_competes_without_its_drifting_modes():
     assert left.system.poles == pytest.approx([0.6], abs=0.05)
     alone = fit_inputs(np.array([[0.9995]]), np.ones((1, 1)), data)
     assert without_drift(alone, data, limit, lambda: False) is None
+
+
+def test_a_pole_that_hardly_shows_is_no_slower_than_twice_the_others():
+    rng = np.random.default_rng(17)
+    u = rng.standard_normal(3000)
+    y = lfilter([0.0, 1.0], [1.0, -0.8], u) + 0.1 * rng.standard_normal(3000)
+    data = records(u, y)
+    fit = refine(fit_inputs(np.diag([0.8, 0.999]), np.ones((1, 2)), data), data, 3)
+    assert np.abs(fit.system.poles).max() > 0.95
+    found = without_idle_poles(Candidate(fit, STABLE, 0, "given"), data, lambda: False)
+    assert found.order == 2
+    assert np.abs(found.fit.system.poles).max() <= 1.0 - 0.9 * (1.0 - 0.8) / SLOWER
+    assert found.fit.error <= 1.02 * fit.error
+    assert found.limit.modulus < 0.95
+
+
+def test_slow_poles_that_show_stay():
+    rng = np.random.default_rng(18)
+    u = rng.standard_normal(3000)
+    y = lfilter([0.0, 1.0], [1.0, -0.8], u) + lfilter([0.0, 0.3], [1.0, -0.995], u)
+    data = records(u, y + 0.1 * rng.standard_normal(3000))
+    fit = refine(fit_inputs(np.diag([0.8, 0.99]), np.ones((1, 2)), data), data, 20)
+    given = Candidate(fit, STABLE, 0, "given")
+    assert without_idle_poles(given, data, lambda: False) is given
 
 
 @pytest.mark.slow

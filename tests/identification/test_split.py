@@ -9,6 +9,7 @@ from gloree.identification._split import (
     HELD_OUT,
     LARGEST_MODULUS,
     LEAST_BLOCK,
+    ONE_BATCH,
     REMEMBERED,
     SEGMENT,
     autocorrelation,
@@ -144,3 +145,10 @@ def test_independent_samples_of_a_first_order_process(pole):
             values[t + 1] = pole * values[t] + noise
         found.append(independent_samples(values, np.ones(n, dtype=bool)))
     assert np.median(found) == pytest.approx(n * (1 - pole) / (1 + pole), rel=0.25)
+
+
+def test_few_rows_are_one_batch_and_many_are_two():
+    few, many = (split_records(records([n]), 50) for n in (ONE_BATCH // 2, 4 * ONE_BATCH))
+    assert few.training.n_batches == 1
+    assert many.training.n_batches == 2
+    assert few.first_training(1000).n_batches == 1

@@ -15,6 +15,7 @@ from gloree.activations import (
     Activation,
     Custom,
     LeakyReLU,
+    PerUnit,
     Polynomial,
     cubic,
     from_spec,
@@ -143,6 +144,23 @@ def test_out_receives_the_values(activation):
     out = np.empty_like(GRID)
     assert activation(GRID, out=out) is out
     np.testing.assert_array_equal(out, activation(GRID))
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *ALL,
+        PerUnit(["linear", "tanh", "tanh", "relu", "linear"]),
+        PerUnit([Polynomial((0.0, 1.0, c)) for c in (0.1, 0.2)] + ["linear"]),
+    ],
+    ids=lambda f: f.name,
+)
+def test_the_evaluator_of_a_loop_over_steps_is_the_function(activation):
+    z = np.random.default_rng(0).standard_normal((4, activation.n_units or 3))
+    for values in (z, z[0]):
+        out = np.full_like(values, np.nan)
+        activation.evaluator()(values, out)
+        np.testing.assert_array_equal(out, activation(values))
 
 
 @pytest.mark.parametrize("activation", ALL, ids=lambda f: f.name)

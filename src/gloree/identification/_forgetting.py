@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gloree.identification._problem import IdentificationProblem, longest_record
-from gloree.models import IORNN
+from gloree.models import IORNN, ExplosionError
 
 FORGETTING_ROWS = 4000  # rows of the longest record that the runs go over, at most
 OTHER_STATES = 8  # runs from states of other times
@@ -28,15 +28,15 @@ def spread_of_runs(problem: IdentificationProblem, model: IORNN) -> float:
         input_weights=model.input_weights[:, :d], direct_weights=model.direct_weights[:d]
     )
     rng = np.random.default_rng(0)
-    h = np.asarray(model.hidden_states(u, on_explosion="nan"))
     rows = rng.integers(n, size=OTHER_STATES)
-    states = h[rows] * rng.choice(STRETCHED, size=(OTHER_STATES, 1))
+    stretched = rng.choice(STRETCHED, size=(OTHER_STATES, 1))
     runs = np.broadcast_to(u, (OTHER_STATES, *u.shape))
-    if not np.isfinite(states).all():
+    try:
+        states = np.asarray(model.hidden_states(u))[rows] * stretched
+        y = np.asarray(model.predict(runs, state=states))[:, n // 2 :]
+    except ExplosionError:
         return np.inf
-    y = np.asarray(model.predict(runs, state=states, on_explosion="nan"))[:, n // 2 :]
-    apart = np.sqrt(np.mean(np.square(y - y.mean(axis=0)), axis=(1, 2)))
-    return float(apart.max()) if np.isfinite(apart).all() else np.inf
+    return float(np.sqrt(np.mean(np.square(y - y.mean(axis=0)), axis=(1, 2))).max())
 
 
 def remembers(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bool:

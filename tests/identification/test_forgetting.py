@@ -1,0 +1,128 @@
+"""Networks that do not forget the state they started in, and second attempts from more states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gloree.engine import Engine
+from gloree.identification import IdentificationProblem, IdentificationSettings, read_records
+from gloree.identification import _more_states as more_states
+from gloree.identification._forgetting import (
+    OTHER_STATES,
+    STRETCHED,
+    remembers,
+    spread_of_runs,
+)
+from gloree.identification._more_states import MORE_GAIN, Attempt, try_more_states
+from gloree.models import IORNN
+
+ROUNDING = 1e-12
+# runs of a contraction over hundreds of steps
+MET = 1e-9
+
+
+@dataclass(frozen=True)
+class Searching:
+    """What a search is replaced by."""
+
+    split: str
+
+
+def problem_of(n_rows=400, n_records=1):
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((n_records * n_rows, 1))
+    y = u[:, 0] + 0.1 * rng.standard_normal(n_records * n_rows)
+    return IdentificationProblem.of(
+        read_records(u, y, lengths=[n_rows] * n_records),
+        IdentificationSettings(),
+        Engine("serial"),
+    )
+
+
+def network(U, activation, weight=0.3):
+    k = len(U)
+    return IORNN(
+        weight * np.ones((k, 1)),
+        U,
+        np.ones((k, 1)),
+        direct_weights=[[0.2]],
+        activation=activation,
+    )
+
+
+def test_spread_of_runs_is_that_of_naive_loops():
+    problem = problem_of(60)
+    model = network([[0.98, 0.1], [0.2, 1.5]], ["linear", "tanh"])
+    u = np.asarray(problem.records.X)[:, 0]
+
+    def run(h):
+        outputs, states = [], []
+        for value in u:
+            z = 0.3 * value + np.array([0.98 * h[0] + 0.1 * h[1], 0.2 * h[0] + 1.5 * h[1]])
+            h = np.array([z[0], np.tanh(z[1])])
+            states.append(h)
+            outputs.append(h.sum() + 0.2 * value)
+        return np.array(outputs), np.array(states)
+
+    states = run(np.zeros(2))[1]
+    rng = np.random.default_rng(0)
+    rows = rng.integers(60, size=OTHER_STATES)
+    starts = states[rows] * rng.choice(STRETCHED, size=(OTHER_STATES, 1))
+    y = np.array([run(start)[0][30:] for start in starts])
+    expected = np.sqrt(np.mean((y - y.mean(axis=0)) ** 2, axis=1)).max()
+    assert spread_of_runs(problem, model) == pytest.approx(expected, rel=1e3 * ROUNDING)
+
+
+def test_a_unit_that_holds_itself_remembers_and_a_contraction_forgets():
+    problem = problem_of()
+    linear = network([[0.9]], "linear")
+    holds = network([[3.0]], "tanh")
+    forgets = network([[0.5]], "tanh")
+    assert spread_of_runs(problem, forgets) < MET
+    assert remembers(problem, holds, linear)
+    assert not remembers(problem, forgets, linear)
+    # a system that integrates remembers too, and asks no more of a network
+    assert not remembers(problem, holds, network([[1.0]], "linear"))
+
+
+def test_runs_that_explode_are_apart():
+    problem = problem_of()
+    assert spread_of_runs(problem, network([[1.2]], "cubic", weight=2.0)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("error", "training", "nonlinear", "taken"),
+    [
+        (0.99 * MORE_GAIN, 0.9, True, True),
+        (1.01 * MORE_GAIN, 0.9, True, False),
+        (0.99 * MORE_GAIN, 1.1, True, False),
+        (0.99 * MORE_GAIN, 0.9, False, False),
+    ],
+)
+def test_more_states_must_gain_clearly(error, training, nonlinear, taken, monkeypatch):
+    """Errors of a first network are 1 on held-out and on training rows."""
+    fit = SimpleNamespace(split="first")
+    larger = SimpleNamespace(split="second", order=4, delayed=lambda problem: problem)
+    found = SimpleNamespace(
+        nonlinear=nonlinear, error=error, training_error=training, detail="some steps"
+    )
+    given = {
+        "with_more_states": lambda *_: larger,
+        "find_nonlinearity": lambda *_: SimpleNamespace(unit_counts=(3,), detail=""),
+        "rank_starts": lambda *_: None,
+        "refine_network": lambda *_: found,
+    }
+    for name, value in given.items():
+        monkeypatch.setattr(more_states, name, value)
+    monkeypatch.setattr(more_states.Origin, "of", lambda *_: SimpleNamespace(search=None))
+    before = SimpleNamespace(nonlinear=True, error=1.0, training_error=1.0)
+    first = Attempt(SimpleNamespace(search=Searching("first")), before)
+    end = try_more_states(first, "problem", fit, "linear", "budget")
+    assert end.network is (found if taken else before)
+    assert end.detail.endswith(": taken" if taken else ": not taken")
+    monkeypatch.setattr(more_states, "with_more_states", lambda *_: fit)
+    assert try_more_states(first, "problem", fit, "linear", "budget").network is before
