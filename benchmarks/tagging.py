@@ -4,7 +4,9 @@
 
 FOLDER has three CoNLL-U files whose names end in train.conllu, dev.conllu and test.conllu, such as
 the English Web Treebank of Universal Dependencies, which is not part of this project. The work is
-that of `examples/pos_tagging.py` with its defaults, run as a script; its table is the record.
+that of `examples/pos_tagging.py` with its defaults, run as a script; its table is the record. Where
+UDPipe 1 is installed (``pip install ufal.udpipe``), its tagger is trained beside on the same files
+and for the same tags alone, otherwise with its defaults (twenty passes).
 """
 
 from __future__ import annotations
@@ -12,12 +14,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from _common import Column, Output, option_parser
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pos_tagging.py"
+UNUSED = tuple(
+    f"{use}_{column}" for use in ("use", "provide") for column in ("lemma", "xpostag", "feats")
+)
+"""What else UDPipe would learn to predict."""
+
 PARTS = ("train", "dev", "test")
 ROW = re.compile(
     r"(?P<tagger>\S.{10,35}?)\s+(?P<seconds>[\d.]+)\s+(?P<dev>[\d.]+)\s+(?P<test>[\d.]+)$"
@@ -30,6 +39,55 @@ KEYS = {
     "the same": "refined",
     "random start": "random",
 }
+
+
+def sentences_of(path: Path) -> Any:
+    """Sentences of a CoNLL-U file, as UDPipe reads them."""
+    import ufal.udpipe as udpipe
+
+    found, error = udpipe.Sentences(), udpipe.ProcessingError()
+    reader = udpipe.InputFormat.newConlluInputFormat()
+    reader.setText(path.read_text(encoding="utf-8"))
+    sentence = udpipe.Sentence()
+    while reader.nextSentence(sentence, error):
+        found.append(sentence)
+        sentence = udpipe.Sentence()
+    if error.occurred():
+        raise RuntimeError(f"UDPipe cannot read {path.name}: {error.message}")
+    return found
+
+
+def udpipe_row(train: Path, dev: Path, test: Path, quick: bool) -> dict[str, Any] | None:
+    """Row of UDPipe 1, trained on the same files; None where it is not installed."""
+    try:
+        import ufal.udpipe as udpipe
+    except ImportError:
+        return None
+    error = udpipe.ProcessingError()
+    options = "models=1;" + ";".join(f"{use}=0" for use in UNUSED)
+    options += ";iterations=1" if quick else ""
+    read, none = sentences_of(train), udpipe.Trainer.NONE
+    begin = time.perf_counter()
+    method = "morphodita_parsito"
+    model = udpipe.Trainer.train(method, read, udpipe.Sentences(), none, options, none, error)
+    seconds = time.perf_counter() - begin
+    if error.occurred():
+        raise RuntimeError(f"UDPipe: {error.message}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.udpipe"
+        path.write_bytes(model)
+        tagger = udpipe.Model.load(str(path))
+    row: dict[str, Any] = {"key": "udpipe", "tagger": "UDPipe 1", "seconds": seconds}
+    for name, part in (("dev", dev), ("test", test)):
+        truth = [w.upostag for s in sentences_of(part) for w in s.words[1:]]
+        tags = []
+        for sentence in sentences_of(part):  # a copy each, which takes the tags
+            if not tagger.tag(sentence, udpipe.Model.DEFAULT):
+                raise RuntimeError("UDPipe tags no sentence with the model that it has trained")
+            tags += [word.upostag for word in sentence.words[1:]]
+        right = sum(a == b for a, b in zip(tags, truth, strict=True))
+        row[name] = 100.0 * right / len(truth)
+    return row
 
 
 def main() -> None:
@@ -52,6 +110,9 @@ def main() -> None:
             key = next(key for start, key in KEYS.items() if match["tagger"].startswith(start))
             numbers = {name: float(match[name]) for name in ("seconds", "dev", "test")}
             rows.append({"key": key, "tagger": match["tagger"], **numbers})
+    beside = udpipe_row(*files, quick=arguments.quick)
+    if beside is not None:
+        rows.append(beside)
     out.table(
         "taggers",
         "Share of the words that are tagged correctly; training, word vectors included",

@@ -32,14 +32,17 @@ from gloree.identification._realisation import (
     modal_form,
     supported_order,
 )
-from gloree.identification._split import RecordSplit
+from gloree.identification._split import RecordSplit, correlation_length
 from gloree.identification._weighted_records import WeightedRecords, shifted, shifted_data
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
 
 MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
-SEARCH_ROWS = 20_000  # rows on which orders are compared, at most
+FEWEST_SEARCHED, MOST_SEARCHED = 10_000, 20_000
+CORRELATIONS = 100
+"""Orders are compared on so many correlation lengths of the outputs, within limits of rows."""
+
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
@@ -114,9 +117,10 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     ended = _limit(budget, TIME_ALONE if alone else TIME)
     records = weighted_records(problem)
     response, orders = _response(problem)
-    delays = find_delays(records.first(SEARCH_ROWS), ended)
+    n_rows = _searched_rows(problem)
+    delays = find_delays(records.first(n_rows), ended)
     moved = shifted(records, delays).after(int(delays.max()))
-    few = moved.first(SEARCH_ROWS)
+    few = moved.first(n_rows)
     trials = _searched(few, orders, response, ended)
     chosen, tried = choose(trials, few, ended, followed=not alone)
     if settings.n_linear is not None and not alone:
@@ -181,7 +185,7 @@ def with_more_states(
     ended = _limit(budget, TIME / 2)
     delayed = fit.delayed(problem)
     rows = _training(delayed, weighted_records(delayed)).after(int(fit.delays.max()))
-    few, order = rows.first(SEARCH_ROWS), fit.order + MORE_STATES
+    few, order = rows.first(_searched_rows(problem)), fit.order + MORE_STATES
     starts = all_starts(few, [fit.response.parameters])
     found = search_systems(few, [order], starts, ended, limit=limit)
     if not found:
@@ -212,6 +216,12 @@ def refit_linear(
     detail = f"{found.n_steps} steps, {found.status.value}"
     parts = {"linear": linear, "system": system, "initial_states": states}
     return replace(fit, **parts, end=found, detail=detail)  # type: ignore[arg-type]
+
+
+def _searched_rows(problem: IdentificationProblem) -> int:
+    """Rows on which orders are compared, at most."""
+    wanted = CORRELATIONS * correlation_length(problem.records, problem.counted)
+    return min(max(wanted, FEWEST_SEARCHED), MOST_SEARCHED)
 
 
 def _searched(
