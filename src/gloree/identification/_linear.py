@@ -41,7 +41,8 @@ MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
 FEWEST_SEARCHED, MOST_SEARCHED = 10_000, 20_000
 CORRELATIONS = 100
-"""Orders are compared on so many correlation lengths of the outputs, within limits of rows."""
+"""Orders are compared on so many correlation lengths of the outputs, within limits of rows, where
+networks follow; else on the larger number: a weak mode needs more."""
 
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
@@ -123,6 +124,7 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     few = moved.first(n_rows)
     trials = _searched(few, orders, response, ended)
     chosen, tried = choose(trials, few, ended, followed=not alone)
+    limit = chosen.limit
     if settings.n_linear is not None and not alone:
         chosen = without_idle_poles(chosen, few, ended)
     rows = records if alone else _training(problem, records)
@@ -141,9 +143,9 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
             f"may drift, hold an unstable or integrating mode, or not determine so many states"
         )
         findings = (Finding(GloreeWarning, text),)
-    elif n_held := _held_and_felt(fit, rows, chosen.limit):
+    elif n_held := _held_and_felt(fit, rows, limit):
         text = (
-            f"{n_held} pole(s) of the linear model are held at {_limits(chosen.limit)}: the "
+            f"{n_held} pole(s) of the linear model are held at {_limits(limit)}: the "
             f"records are too short to tell slower ones from a drift of the output"
         )
         findings = (Finding(GloreeWarning, text, "give longer records, or `detrend`"),)
@@ -220,6 +222,8 @@ def refit_linear(
 
 def _searched_rows(problem: IdentificationProblem) -> int:
     """Rows on which orders are compared, at most."""
+    if problem.settings.n_linear is not None or problem.settings.n_nonlinear == 0:
+        return MOST_SEARCHED
     wanted = CORRELATIONS * correlation_length(problem.records, problem.counted)
     return min(max(wanted, FEWEST_SEARCHED), MOST_SEARCHED)
 
