@@ -130,7 +130,10 @@ class PerUnit(Activation):
         values = np.asarray(z, dtype=np.float64)
         self._check(values)
         result = np.empty_like(values) if out is None else out
-        self.evaluator()(values, result)
+        if result is not values:
+            result[...] = values
+        for units, f in self._nonlinear_parts:
+            result[..., units] = f(values[..., units])
         return result
 
     def evaluator(self) -> Callable[[Array, Array], object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product, zip_longest
 
@@ -108,7 +108,7 @@ def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
     for kind in range(len(search.problem.settings.kinds)):
         if n_made and budget.left() < enough:
             break
-        made = _starts_of(origin, kind, rows)
+        made = _starts_of(origin, kind, rows, lambda: budget.left() < enough)
         n_made += len(made)
         kinds.append(made)
     in_turns = [start for turn in zip_longest(*kinds) for start in turn if start is not None]
@@ -133,8 +133,8 @@ def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:
     return RankedStarts(tuple(chosen), detail)
 
 
-def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
-    """Starts with one kind of units, by their errors before any step."""
+def _starts_of(origin: Origin, kind: int, rows: Subset, ended: Callable[[], bool]) -> list[Start]:
+    """Starts with one kind of units, by their errors before any step; no more once it `ended`."""
     problem, fit, found = origin.search.problem, origin.fit, origin.moments
     unit, counts = problem.settings.kinds[kind], found.unit_counts
     if kind > 0:
@@ -145,17 +145,17 @@ def _starts_of(origin: Origin, kind: int, rows: Subset) -> list[Start]:
         if q < len(directions):
             continue
         biases = unit_biases(q, n_directions=len(directions))
-        alike = [
-            Start(SearchEnd(model), problem.error(model, rows), kind)
-            for biases in _with_signs(biases, len(directions))
-            for seen, driven in nested_partitions(linear, directions)
-            for plain in unless_explosive(
-                with_shared_states, linear, directions, unit, biases, seen, driven
-            )
-            for model in (started(fit, plain),)
-        ]
-        sound = [start for start in alike if math.isfinite(start.error)]
-        made += sorted(sound, key=lambda start: start.error)[:OF_A_KIND]
+        parts = product(_with_signs(biases, len(directions)), nested_partitions(linear, directions))
+        alike: list[Start] = []
+        for signed, (seen, driven) in parts:
+            if (made or alike) and ended():
+                break
+            given = (linear, directions, unit, signed, seen, driven)
+            for plain in unless_explosive(with_shared_states, *given):
+                model = started(fit, plain)
+                start = Start(SearchEnd(model), problem.error(model, rows), kind)
+                alike += [start] if math.isfinite(start.error) else []
+        made += sorted(alike, key=lambda start: start.error)[:OF_A_KIND]
     return sorted(made, key=lambda start: start.error)
 
 

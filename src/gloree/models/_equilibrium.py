@@ -100,9 +100,13 @@ def find_equilibria(model: Network, inputs: Array) -> Equilibria:
 
 def _walked(chain: Recursion, drive: Array, n_steps: int) -> Array:
     """States after so many steps from zero; zero again where they ran away."""
-    state = np.zeros_like(drive)
+    state, z = np.zeros_like(drive), np.empty_like(drive)
+    transposed = np.ascontiguousarray(chain.recurrent_weights.T)
+    evaluate = chain.activation.evaluator()
     for _ in range(n_steps):
-        state = chain.activation(drive + state @ chain.recurrent_weights.T)
+        np.dot(state, transposed, out=z)
+        z += drive
+        evaluate(z, state)
     sound = np.all(np.isfinite(state), axis=1, keepdims=True)
     return np.where(sound, state, 0.0)
 
