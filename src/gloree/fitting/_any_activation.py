@@ -297,7 +297,7 @@ def to_optimum(part: Part, found: Attempt, moments: MomentFit) -> Descent:
         return descent
     if not determined(descent):
         return descent
-    solver = LevenbergMarquardt(ALL_ROWS_STEPS, damping=ALL_ROWS_DAMPING)
+    solver = LevenbergMarquardt(ALL_ROWS_STEPS, damping=ALL_ROWS_DAMPING, accelerated=False)
     given = (descent.layout, problem.engine, descent.source)
     again = solver.minimise(SquaredError(), descent.solution.model, *given)
     after = minimised(problem, descent.layout, again.model, descent.source)

@@ -148,7 +148,8 @@ class Part:
 
     def minimise(self, model: Network, layout: Layout, rows: Subset, steps: int) -> Solution:
         """The same of a layout; a keyboard interrupt is one of the whole search."""
-        solver = LevenbergMarquardt(max_steps=steps)
+        # acceleration saves few of the few steps that white inputs take, and costs passes
+        solver = LevenbergMarquardt(max_steps=steps, accelerated=False)
         found = solver.minimise(SquaredError(), model, layout, self.problem.engine, rows)
         if found.status is RefinementStatus.INTERRUPTED:
             raise KeyboardInterrupt

@@ -46,6 +46,10 @@ statistical error is worth: all of the data can still gain three times as much, 
 CONVERGED = 1e-8
 """Gain of a step, in units of the noise variance, below which the error falls no more."""
 
+SETTLED = 0.1
+"""Part of the tolerance: a step of a new J^T J that gains no more, and not as predicted, is the
+last one. The next ones would gain about as much."""
+
 MAX_AGE = 5
 """Steps after which J^T J is computed anew."""
 
@@ -288,12 +292,12 @@ class _Descent:
         )
 
     def _is_little(self, fall: float, state: _State) -> bool:
-        """Whether a step has gained less than the descent should leave, noise variances.
+        """Whether a step has gained far less than the descent may leave, in noise variances.
 
         Across the kinks of a rectifier steps never gain what J^T J predicts.
         """
         variance = state.squares.total / state.current.n_rows / self.layout.n_outputs
-        return self.tolerance > CONVERGED and fall <= self.tolerance * variance
+        return self.tolerance > CONVERGED and fall <= SETTLED * self.tolerance * variance
 
     def squares(self, model: Network) -> SquareSums | None:
         """Squared error of a model in a pass without derivatives; None if it explodes."""
