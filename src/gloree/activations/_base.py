@@ -14,6 +14,8 @@ from gloree._arrays import is_tensor
 Array: TypeAlias = NDArray[np.float64]
 Parity = Literal["even", "odd"]
 Spec: TypeAlias = dict[str, object]
+Evaluator: TypeAlias = Callable[[Array, Array], object]
+"""Writes f of its first argument to its second one."""
 
 
 class Activation(ABC):
@@ -83,7 +85,7 @@ class Activation(ABC):
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f^(order)(z) elementwise (order 0 is f itself), in the shape of z."""
 
-    def evaluator(self) -> Callable[[Array, Array], object]:
+    def evaluator(self) -> Evaluator:
         """Return a function that writes f(z) to `out`, for float64 arrays and without checks.
 
         A loop over steps calls it: what is left out there costs as much as a small step itself.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +12,15 @@ from scipy import special
 
 from gloree._arrays import is_tensor, namespace
 from gloree._extras import require
-from gloree.activations._base import Activation, Array, Spec, check_order, deliver, numbers
+from gloree.activations._base import (
+    Activation,
+    Array,
+    Evaluator,
+    Spec,
+    check_order,
+    deliver,
+    numbers,
+)
 from gloree.activations._polynomials import horner
 
 
@@ -74,7 +81,7 @@ class Tanh(_Smooth):
             return deliver(namespace(values).tanh(values), out)
         return np.asarray(np.tanh(values, out=out))
 
-    def evaluator(self) -> Callable[[Array, Array], object]:
+    def evaluator(self) -> Evaluator:
         """Return NumPy's own function (see `Activation`)."""
         return np.tanh
 

@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.activations._base import Activation, Array, Spec
+from gloree.activations._base import Activation, Array, Evaluator, Spec
 from gloree.activations._functions import (
     LeakyReLU,
     gelu,
@@ -39,7 +39,7 @@ class _Polynomials:
         value += self.coefficients[0]
         return np.asarray(value)
 
-    def evaluator(self) -> Callable[[Array, Array], object]:
+    def evaluator(self) -> Evaluator:
         return lambda z, out: np.copyto(out, self(z))
 
     def derivative(self, z: Array, order: int) -> Array:
@@ -136,7 +136,7 @@ class PerUnit(Activation):
             result[..., units] = f(values[..., units])
         return result
 
-    def evaluator(self) -> Callable[[Array, Array], object]:
+    def evaluator(self) -> Evaluator:
         """Return a function that copies all units, and evaluates those that are not linear."""
         parts = [(units, f.evaluator()) for units, f in self._nonlinear_parts]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import cast
@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import is_tensor, namespace
-from gloree.activations._base import Activation, Array, Parity, Spec, check_order, deliver
+from gloree.activations._base import (
+    Activation,
+    Array,
+    Evaluator,
+    Parity,
+    Spec,
+    check_order,
+    deliver,
+)
 
 _SQUARE = (0.0, 0.0, 1.0)
 
@@ -179,7 +187,7 @@ class Polynomial(Activation):
             return _tensor_horner(self.coefficients, z, out)
         return horner(self.coefficients, np.asarray(z, dtype=np.float64), out)
 
-    def evaluator(self) -> Callable[[Array, Array], object]:
+    def evaluator(self) -> Evaluator:
         """Return Horner's scheme alone (see `Activation`)."""
         return partial(horner, self.coefficients)
 

@@ -106,6 +106,7 @@ def identify(problem: IdentificationProblem) -> Identified:
             network = judged(network, "refinement", refine_network, origin, starts, linear)
             if (
                 not plenty
+                and settings.n_linear is None
                 and moments.unit_counts
                 and budget.left() > LEAST_TIME * budget.max_seconds
             ):

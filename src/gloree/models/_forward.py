@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 
@@ -11,8 +10,6 @@ from gloree._arrays import is_tensor, like, namespace, to_host
 from gloree.activations import Activation
 from gloree.engine import PassFailure
 from gloree.sequences import Array, IntArray, Packing
-
-Evaluator: TypeAlias = Callable[[Array, Array], object]
 
 EXPLOSION_LIMIT = 1e16
 """Hidden states beyond this size count as exploded: drives of unit size are below their rounding
@@ -216,7 +213,13 @@ def _forward_tensors(
     return z, h
 
 
-def _walk(z: Array, h: Array, state: Array, recurrent_weights: Array, evaluate: Evaluator) -> None:
+def _walk(
+    z: Array,
+    h: Array,
+    state: Array,
+    recurrent_weights: Array,
+    evaluate: Callable[[Array, Array], object],
+) -> None:
     """Go on with a single segment: the same recursion with less to do around each step."""
     feedback = np.empty_like(state)
     for now, following in zip(z, h, strict=True):
