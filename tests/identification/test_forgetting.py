@@ -11,6 +11,7 @@ import pytest
 from gloree.engine import Engine
 from gloree.identification import IdentificationProblem, IdentificationSettings, read_records
 from gloree.identification import _more_states as more_states
+from gloree.identification._budget import Budget
 from gloree.identification._forgetting import (
     OTHER_STATES,
     STRETCHED,
@@ -121,8 +122,18 @@ def test_more_states_must_gain_clearly(error, training, nonlinear, taken, monkey
     monkeypatch.setattr(more_states.Origin, "of", lambda *_: SimpleNamespace(search=None))
     before = SimpleNamespace(nonlinear=True, error=1.0, training_error=1.0)
     first = Attempt(SimpleNamespace(search=Searching("first")), before)
-    end = try_more_states(first, "problem", fit, "linear", "budget")
+    budget = Budget(Engine("serial"), 10.0)
+    end = try_more_states(first, "problem", fit, "linear", budget)
+    assert budget.max_seconds == 10.0
     assert end.network is (found if taken else before)
     assert end.detail.endswith(": taken" if taken else ": not taken")
     monkeypatch.setattr(more_states, "with_more_states", lambda *_: fit)
-    assert try_more_states(first, "problem", fit, "linear", "budget").network is before
+    assert try_more_states(first, "problem", fit, "linear", budget).network is before
+
+
+def test_time_that_is_spared_comes_back():
+    budget = Budget(Engine("serial"), 100.0)
+    with pytest.raises(ZeroDivisionError), budget.sparing(0.25):
+        assert budget.left() < 75.0
+        raise ZeroDivisionError
+    assert budget.left() > 90.0

@@ -40,6 +40,16 @@ class Budget:
         """Whether nothing more should begin."""
         return self.left() <= 0.0
 
+    @contextmanager
+    def sparing(self, share: float) -> Iterator[None]:
+        """Keep a share of all of the time for what comes after."""
+        kept = share * self.max_seconds
+        self.max_seconds -= kept
+        try:
+            yield
+        finally:
+            self.max_seconds += kept
+
     def interrupt(self) -> None:
         """Note a keyboard interrupt, or raise it again where a checkpoint lets the fit go on."""
         if self.resumes:

@@ -16,6 +16,7 @@ MORE_GAIN = 0.8
 states fit what does not repeat, and a small gain is often no more than that."""
 
 LEAST_TIME = 0.2  # share of the time that must be left for it
+SPARED = 0.1  # share of the time that it leaves for the last steps on all rows
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ def try_more_states(
     Of few rows a linear model of least order is the better one, and too small for what a
     nonlinearity adds. `fit` is the linear model, `linear` the refined one that networks must beat.
     """
-    larger = with_more_states(problem, fit, budget)
     search = first.origin.search
-    if larger is fit:
-        return replace(first, detail="the data support no more states")
-    moments = find_nonlinearity(larger.delayed(problem), larger, budget)
-    if not moments.unit_counts:
-        return replace(first, detail=moments.detail)
-    origin = Origin.of(replace(search, split=larger.split), larger, moments)
-    network = refine_network(origin, rank_starts(origin, budget), linear)
+    with budget.sparing(SPARED):
+        larger = with_more_states(problem, fit, budget)
+        if larger is fit:
+            return replace(first, detail="the data support no more states")
+        moments = find_nonlinearity(larger.delayed(problem), larger, budget)
+        if not moments.unit_counts:
+            return replace(first, detail=moments.detail)
+        origin = Origin.of(replace(search, split=larger.split), larger, moments)
+        network = refine_network(origin, rank_starts(origin, budget), linear)
     before = first.network
     better = (
         network.nonlinear
