@@ -25,7 +25,7 @@ from gloree.refinement import (
     hessian_sums,
 )
 from gloree.refinement._curvature import Strata
-from gloree.refinement._levenberg_marquardt import curved_sums, normal_sums
+from gloree.refinement._search_sums import curved_sums, normal_sums
 from gloree.sequences import as_sequences
 
 # the search ends after five steps that gain less than 1e-5 each: the error is at its minimum to

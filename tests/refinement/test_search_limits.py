@@ -22,15 +22,14 @@ from gloree.refinement import (
 )
 from gloree.refinement import _levenberg_marquardt as module
 from gloree.refinement._levenberg_marquardt import (
-    NormalSums,
     _counted_along,
     _damped_step,
     _OutOfTimeError,
     _Search,
     _State,
-    two_square_sums,
 )
 from gloree.refinement._losses import _checked
+from gloree.refinement._search_sums import NormalSums, two_square_sums
 from gloree.refinement._sensitivities import SquareSums
 from gloree.refinement._solvers import Trace, refuse_other_losses
 from gloree.sequences import as_sequences

@@ -292,10 +292,14 @@ class _Descent:
         )
 
     def _is_little(self, fall: float, state: _State) -> bool:
-        """Whether a step has gained far less than the descent may leave, in noise variances.
+        """Whether a step of rectifiers has gained far less than the descent may leave.
 
-        Across the kinks of a rectifier steps never gain what J^T J predicts.
+        Across their kinks steps never gain what J^T J predicts. Of smooth units small gains, if
+        they are not as predicted, are those along a valley that leads on.
         """
+        f = state.model.activation
+        if f.is_polynomial or f.homogeneity != 1:
+            return False
         variance = state.squares.total / state.current.n_rows / self.layout.n_outputs
         return self.tolerance > CONVERGED and fall <= SETTLED * self.tolerance * variance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, TypeVar
 
@@ -13,23 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from gloree._arrays import column_squares, take_rows, to_host
 from gloree._brief import Brief
 from gloree._sums import Sums
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Strata, hessian_rows, stratified_sums
 from gloree.refinement._layout import Layout
-from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._losses import Loss
-from gloree.refinement._sensitivities import (
-    GradientSums,
-    HessianSums,
-    SquareSums,
-    gradient_sums,
-    hessian_sums,
-    square_sums,
+from gloree.refinement._search_sums import (
+    NormalSums,
+    curved_sums,
+    normal_sums,
+    two_square_sums,
 )
+from gloree.refinement._sensitivities import SquareSums, gradient_sums, square_sums
 from gloree.refinement._solvers import (
     Progress,
     RefinementStatus,
@@ -38,7 +35,6 @@ from gloree.refinement._solvers import (
     refuse_other_losses,
 )
 from gloree.sequences import Array, Batch, IntArray
-from gloree.states import residual_rows, without_context
 
 SumsType = TypeVar("SumsType", bound=Sums)
 
@@ -65,66 +61,6 @@ REACH = 0.1
 
 MOST_BENT = 0.75
 """Largest correction for curvature, over the step: beyond that the expansion says nothing."""
-
-
-@dataclass(frozen=True)
-class NormalSums(Sums):
-    """J^T r and J^T J of one pass."""
-
-    gradient: GradientSums = field(metadata={"nested": True})
-    hessian: HessianSums = field(metadata={"nested": True})
-
-
-def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
-    """Sums of one batch: the gradient by the adjoint, J^T J by forward sensitivities."""
-    at = Linearisation.of(batch, model, layout)
-    return NormalSums(
-        gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
-    )
-
-
-@dataclass(frozen=True)
-class CurvedSums(Sums):
-    """J^T of the second differences of the predictions along a step, with the sign of -y^."""
-
-    n_rows: float
-    gradient: Array = field(repr=False)
-
-
-def curved_sums(
-    batch: Batch, model: Network, layout: Layout, ahead: Network, behind: Network
-) -> CurvedSums:
-    r"""Sums of one batch for how the predictions curve between two models around one.
-
-    .. math::
-        J^T \big( r(\theta + h s) - 2 r(\theta) + r(\theta - h s) \big)
-            = -h^2 J^T \hat y_{ss} + O(h^4),
-        \qquad r = y - \hat y
-
-    Three forward passes and the adjoint.
-    """
-    at = Linearisation.of(batch, model, layout)
-    signal = -2.0 * at.residuals()
-    for other in (ahead, behind):
-        signal += without_context(batch, residual_rows(other, batch))
-    return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
-
-
-@dataclass(frozen=True)
-class TwoSquareSums(Sums):
-    """Squared errors of one pass on the rows that count, and on others."""
-
-    own: SquareSums = field(metadata={"nested": True})
-    other: SquareSums = field(metadata={"nested": True})
-
-
-def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
-    """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
-    residuals, found = residual_rows(model, batch), []
-    for each in (batch, replace(batch, mask=other[batch.data_rows])):
-        squares = to_host(column_squares(take_rows(residuals, each.counted)))
-        found.append(SquareSums(float(each.n_counted), squares))
-    return TwoSquareSums(*found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,83 @@
+"""What a search for least squares sums in its passes: derivatives, curvature, and errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gloree._arrays import column_squares, take_rows, to_host
+from gloree._sums import Sums
+from gloree.models import Network
+from gloree.refinement._layout import Layout
+from gloree.refinement._linearisation import Linearisation
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    HessianSums,
+    SquareSums,
+    gradient_sums,
+    hessian_sums,
+)
+from gloree.sequences import Array, Batch
+from gloree.states import residual_rows, without_context
+
+
+@dataclass(frozen=True)
+class NormalSums(Sums):
+    """J^T r and J^T J of one pass."""
+
+    gradient: GradientSums = field(metadata={"nested": True})
+    hessian: HessianSums = field(metadata={"nested": True})
+
+
+def normal_sums(batch: Batch, model: Network, layout: Layout) -> NormalSums:
+    """Sums of one batch: the gradient by the adjoint, J^T J by forward sensitivities."""
+    at = Linearisation.of(batch, model, layout)
+    return NormalSums(
+        gradient_sums(batch, model, layout, at=at), hessian_sums(batch, model, layout, at=at)
+    )
+
+
+@dataclass(frozen=True)
+class CurvedSums(Sums):
+    """J^T of the second differences of the predictions along a step, with the sign of -y^."""
+
+    n_rows: float
+    gradient: Array = field(repr=False)
+
+
+def curved_sums(
+    batch: Batch, model: Network, layout: Layout, ahead: Network, behind: Network
+) -> CurvedSums:
+    r"""Sums of one batch for how the predictions curve between two models around one.
+
+    .. math::
+        J^T \big( r(\theta + h s) - 2 r(\theta) + r(\theta - h s) \big)
+            = -h^2 J^T \hat y_{ss} + O(h^4),
+        \qquad r = y - \hat y
+
+    Three forward passes and the adjoint.
+    """
+    at = Linearisation.of(batch, model, layout)
+    signal = -2.0 * at.residuals()
+    for other in (ahead, behind):
+        signal += without_context(batch, residual_rows(other, batch))
+    return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
+
+
+@dataclass(frozen=True)
+class TwoSquareSums(Sums):
+    """Squared errors of one pass on the rows that count, and on others."""
+
+    own: SquareSums = field(metadata={"nested": True})
+    other: SquareSums = field(metadata={"nested": True})
+
+
+def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
+    """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
+    residuals, found = residual_rows(model, batch), []
+    for each in (batch, replace(batch, mask=other[batch.data_rows])):
+        squares = to_host(column_squares(take_rows(residuals, each.counted)))
+        found.append(SquareSums(float(each.n_counted), squares))
+    return TwoSquareSums(*found)
