@@ -118,6 +118,20 @@ def test_moments_need_a_record_that_holds_all_lags():
         lag_tensors(rng.standard_normal((44, 2)), rng.standard_normal((44, 1)))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda z, r: (z, r[:-1]), "`residual` has 59 rows, and `z` has 60"),
+        (lambda z, r: (np.where(np.arange(60)[:, None] == 41, np.nan, z), r), "`z` .* row 41"),
+        (lambda z, r: (z, np.where(np.arange(60)[:, None] == 7, np.inf, r)), "`residual` .* row 7"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(change, words):
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=words):
+        lag_tensors(*change(rng.standard_normal((60, 2)), rng.standard_normal((60, 1))))
+
+
 def test_dependent_columns_are_left_out():
     rng = np.random.default_rng(2)
     z = rng.standard_normal((60, 2))

@@ -66,13 +66,19 @@ def lag_tensors(z: Array, residual: Array) -> LagTensors:
     """Moments of one record, from z = [h_{t-1}, u_t] and the residual of the linear model.
 
     The rows of both, (n_rows, n_columns) and (n_rows, n_outputs), are neighbouring steps; fewer
-    than `LAG_WINDOW` raise a ValueError. Rows far from all others (`FAR`) do not count. Time
-    O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for `BLOCK_ROWS` rows of
-    n_columns^3 products.
+    than `LAG_WINDOW`, other numbers of them and gaps raise a ValueError. Rows far from all others
+    (`FAR`) do not count. Time O(n_rows (n_lags n_outputs + n_columns) n_columns^3), and memory for
+    `BLOCK_ROWS` rows of n_columns^3 products.
     """
     n = z.shape[0]
     if n < LAG_WINDOW:
         raise ValueError(f"`z` has {n} rows, and moments over all lags take {LAG_WINDOW} at least")
+    if residual.shape[0] != n:
+        raise ValueError(f"`residual` has {residual.shape[0]} rows, and `z` has {n}")
+    for name, values in (("z", z), ("residual", residual)):
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise ValueError(f"`{name}` is not finite in row {row}: give rows without gaps")
     counted = np.ones(n, dtype=bool)
     while True:
         mean, W = _whitening(z[counted])
