@@ -35,7 +35,6 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 from whole_fits import Case, Passes, identified, noted, regression
 
-from gloree import SpectralRNNRegressor
 from gloree.engine import Engine, Source
 from gloree.models import IORNN
 from gloree.refinement import Layout, gradient_sums, hessian_sums, square_sums
@@ -199,22 +198,6 @@ class Fitted:
     n_linear: int
 
 
-def smooth_case(name: str, small: bool) -> Case:
-    """A cell of `bptt.py --smooth`."""
-    cell = SMOOTH_CELLS[name]
-
-    def data() -> tuple[Any, Any]:
-        X, Y, _ = cell.simulate(cell.seed)
-        return (X[:500], Y[:500]) if small else (X, Y)
-
-    def estimator() -> SpectralRNNRegressor:
-        return SpectralRNNRegressor(
-            cell.sizes[1], activation=cell.activation, engine="serial", random_state=0
-        )
-
-    return Case(name, data, estimator, cell.sizes)
-
-
 def fitted(case: Case, activation: str) -> Fitted:
     """Run a fit, passes noted."""
     X, Y = (np.asarray(part) for part in case.data())
@@ -309,8 +292,8 @@ def main() -> None:
     repeats = 2 if small else REPEATS
     names = ("short",) if small else [name for name in CELLS if not CELLS[name].bidirectional]
     smooth = ("tanh",) if small else ("tanh", "tanh-long", "relu", "softplus")
-    cases = [(regression(name, small), CELLS[name].activation) for name in names]
-    cases += [(smooth_case(name, small), SMOOTH_CELLS[name].activation) for name in smooth]
+    cells = CELLS | SMOOTH_CELLS
+    cases = [(regression(name, small), cells[name].activation) for name in (*names, *smooth)]
     cases.append((identified(small), "tanh"))
     rows, fits = [], []
     with threadpool_limits(1):

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from _common import Column, Output, median, option_parser
-from bptt import CELLS
+from bptt import CELLS, SMOOTH_CELLS
 from scipy.signal import lfilter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -178,8 +178,8 @@ class Case:
 
 
 def regression(name: str, small: bool) -> Case:
-    """A cell of `bptt.py`."""
-    cell = CELLS[name]
+    """A cell of `bptt.py`, with quadratic and cubic units or with others."""
+    cell = (CELLS | SMOOTH_CELLS)[name]
 
     def data() -> tuple[Any, Any]:
         X, Y, _ = cell.simulate(cell.seed)

@@ -252,15 +252,13 @@ class _Search:
 
     def _bend(self, state: _State, H: Array, step: Array, damping: float) -> Array:
         """Half of the acceleration along a step, zero where it is not small beside the step."""
-        self._look_at_the_clock()
         ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
         function = partial(
             curved_sums, model=state.model, layout=self.layout, ahead=ahead, behind=behind
         )
         nothing = np.zeros_like(step)
-        try:
-            sums = self.engine.run(function, self.data.as_subset(), label="curvature")
-        except ExplosionError:
+        sums = self._sums(function, self.data.as_subset(), "curvature")
+        if sums is None:
             return nothing
         against = sums.gradient[self.chosen] / (REACH**2 * state.squares.n_rows)
         bend = _damped_step(H, against, state.scale, damping) / 2.0
