@@ -8,7 +8,12 @@ from helpers.comparisons import assert_close
 from helpers.marks import long_but_first
 
 from gloree import IORNN, SpectralRNNClassifier
-from gloree.diagnostics import CertificateStatus, ConvergenceWarning, SpecificationWarning
+from gloree.diagnostics import (
+    CertificateStatus,
+    ConvergenceWarning,
+    PrecisionWarning,
+    SpecificationWarning,
+)
 from gloree.engine import Engine, Source
 from gloree.fitting._label_optimum import (
     Maximum,
@@ -18,7 +23,14 @@ from gloree.fitting._label_optimum import (
     label_residuals,
 )
 from gloree.fitting._lack_of_fit import Frame, LackOfFit, feature_sums
-from gloree.refinement import RefinementStatus, Solution
+from gloree.fitting._other_weights import any_elsewhere, squared_distance
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    Solution,
+    fisher_information,
+    without_common_part,
+)
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
@@ -125,6 +137,60 @@ def test_what_tests_and_starts_say_of_a_maximum(best, ends, status, said):
     found = findings_of(search)
     assert len(found) == (said is not None)
     assert said is None or said in found[0].text
+
+
+@pytest.mark.parametrize(("elsewhere", "count"), [(False, 0), (True, 1)])
+def test_ends_of_equal_likelihood_with_other_weights_are_named(elsewhere, count):
+    search = Search(maximum(1.0), (1.0, 1.1, 1.0, 1.2), elsewhere=elsewhere)
+    found = findings_of(search)
+    assert len(found) == count
+    assert all(each.category is PrecisionWarning for each in found)
+
+
+def test_starts_that_ended_alike_come_lowest_first():
+    assert Search(maximum(1.0), (1.00005, 1.2, 1.0, 1.00002)).alike == (2, 3, 0)
+
+
+def perturbed(model, size, seed=0):
+    """The network with all weights moved at random, by `size` relative to their kind."""
+    rng = np.random.default_rng(seed)
+
+    def moved(weights):
+        return weights + size * np.abs(weights).mean() * rng.standard_normal(weights.shape)
+
+    return model.replace(
+        input_weights=moved(model.input_weights),
+        recurrent_weights=moved(model.recurrent_weights),
+        output_weights=moved(model.output_weights),
+        hidden_bias=moved(model.hidden_bias),
+    )
+
+
+def information_and_rows(n=200):
+    X, labels, truth = simulated(0, n=n)
+    model, layout = without_common_part(truth).canonical(), Layout(4, 3, 3)
+    source = Source(as_sequences(X, labels[..., None]))
+    return fisher_information(model, layout, Engine("serial"), source), X, model, layout
+
+
+def test_squared_distance_is_twice_the_divergence_of_the_labels():
+    """2 sum_t KL(p_t, p'_t) of nearby weights, whatever the order and the signs of the units."""
+    information, X, model, layout = information_and_rows()
+    other = perturbed(model, 1e-4)
+    p, q = softmax(model.predict(X)), softmax(other.predict(X))
+    twice = 2.0 * np.sum(p * np.log(p / q))
+    signs = np.array([-1.0, 1.0, -1.0])
+    image = other.rearranged(np.array([2, 0, 1]), signs, signs)
+    image = image.replace(output_bias=image.output_bias + 7.0)  # changes no probability
+    for each in (other, image):
+        assert squared_distance(model, each, information, layout) == pytest.approx(twice, rel=2e-3)
+
+
+def test_only_weights_outside_the_confidence_region_are_elsewhere():
+    information, _, model, layout = information_and_rows()
+    near, far = perturbed(model, 1e-4), perturbed(model, 1.0)
+    assert not any_elsewhere(model, [near, near], information, layout)
+    assert any_elsewhere(model, [near, far], information, layout)
 
 
 def test_an_interrupted_search_keeps_the_best_maximum_and_says_so(monkeypatch):

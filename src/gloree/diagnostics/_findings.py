@@ -36,7 +36,7 @@ class DirectionWarning(GloreeWarning):
 
 
 class PrecisionWarning(GloreeWarning):
-    """Standard errors rest on too few independent pieces of the data to be trusted."""
+    """Standard errors cannot be relied on: few independent pieces, or other weights fit as well."""
 
 
 class LabelWarning(GloreeWarning):

@@ -19,6 +19,7 @@ from gloree.diagnostics import (
     CertificateStatus,
     ConvergenceWarning,
     Finding,
+    PrecisionWarning,
     SpecificationWarning,
 )
 from gloree.engine import Subset
@@ -26,6 +27,7 @@ from gloree.fitting._attempts import ALIKE, random_units
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._labels import Readout
 from gloree.fitting._lack_of_fit import CERTAIN, LackOfFit, lack_of_fit
+from gloree.fitting._other_weights import any_elsewhere
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.moments import Whitening
@@ -36,6 +38,7 @@ from gloree.refinement import (
     Layout,
     RefinementStatus,
     Solution,
+    fisher_information,
     logistic_readout,
 )
 from gloree.sequences import Array, Batch
@@ -57,6 +60,13 @@ RESTARTS, STEPS = 8, 300
 LEAST_STARTS, ENOUGH_ALIKE, ENOUGH_CONTRADICTED = 4, 2, 4
 """Starts before any agreement counts, as two may share a false optimum; and starts that have to end
 alike: where the test has nothing to say, and where it contradicts."""
+
+OTHER_WEIGHTS = Finding(
+    PrecisionWarning,
+    "networks with clearly other weights give the labels the same likelihood within a part in "
+    "10,000: probabilities can be relied on, the weights and their standard errors cannot",
+    "give more data, or lower `n_hidden`",
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,16 @@ def label_residuals(model: Network, batch: Batch, states: States) -> Array:
 
 @dataclass(frozen=True)
 class Search:
-    """The highest maximum so far, and the losses on the part that starts ended at."""
+    """The highest maximum so far, and the losses on the part that starts ended at.
+
+    `models` are the networks there, and `elsewhere` says whether ends of equal likelihood have
+    other weights than the lowest one.
+    """
 
     best: Maximum
     ends: tuple[float, ...] = ()
+    models: tuple[Network, ...] = ()
+    elsewhere: bool = False
     tried: tuple[str, ...] = ("moments",)
     interrupted: bool = False
 
@@ -104,8 +120,14 @@ class Search:
         """Whether several starts ended there: two, or more where the test contradicts them."""
         if len(self.ends) < LEAST_STARTS:
             return False
-        alike = sum(end <= self.least * (1.0 + ALIKE) for end in self.ends)
-        return alike >= (ENOUGH_ALIKE if self.best.few else ENOUGH_CONTRADICTED)
+        wanted = ENOUGH_ALIKE if self.best.few else ENOUGH_CONTRADICTED
+        return len(self.alike) >= wanted
+
+    @property
+    def alike(self) -> tuple[int, ...]:
+        """Numbers of the starts that ended at the lowest loss, the lowest one first."""
+        order = sorted(range(len(self.ends)), key=self.ends.__getitem__)
+        return tuple(i for i in order if self.ends[i] <= self.least * (1.0 + ALIKE))
 
     @property
     def certificate(self) -> Certificate:
@@ -149,7 +171,22 @@ class _Likelihood:
             again = self.solver.minimise(given[0], found.model, *given[1:], self.readout.source)
             if again.final.loss < best.solution.final.loss:
                 best = self.tested(name, again)
-        return Search(best, (*search.ends, ended), search.tried if first else (*search.tried, name))
+        ends, models = (*search.ends, ended), (*search.models, found.model)
+        return replace(
+            search,
+            best=best,
+            ends=ends,
+            models=models,
+            tried=search.tried if first else (*search.tried, name),
+        )
+
+    def compared(self, search: Search) -> Search:
+        """Whether starts that ended alike have other weights."""
+        lowest, *others = (search.models[i].canonical() for i in search.alike)
+        engine = self.problem.engine
+        information = fisher_information(lowest, self.layout, engine, self.part)
+        found = any_elsewhere(lowest, others, information, self.layout)
+        return replace(search, elsewhere=found)
 
     def at_random(self, model: Network) -> Network:
         """Units without a recurrence in directions at random, and their readout."""
@@ -189,6 +226,8 @@ def highest_maximum(
                 search = labels.tried(search, f"random {number}", labels.at_random(first.model))
             if search.agreed or search.best.is_enough:
                 break
+        if search.agreed:
+            search = labels.compared(search)
     except KeyboardInterrupt:
         if problem.engine.checkpoint is not None:
             raise
@@ -212,8 +251,10 @@ def on_standardised(inputs: InputSummary, readout: Readout) -> InputSummary:
 def findings_of(search: Search) -> tuple[Finding, ...]:
     """What a maximum that is not certified has to say."""
     certificate, best = search.certificate, search.best
-    if certificate.status is CertificateStatus.CERTIFIED or (best.few and search.agreed):
+    if certificate.status is CertificateStatus.CERTIFIED:
         return ()
+    if best.few and search.agreed:
+        return (OTHER_WEIGHTS,) if search.elsewhere else ()
     if best.solution.status is not RefinementStatus.CONVERGED:
         return ()  # that there is no maximum is said
     if search.interrupted:

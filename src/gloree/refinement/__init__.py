@@ -2,7 +2,12 @@
 
 from gloree.refinement._curvature import hessian_pass
 from gloree.refinement._efficient_scores import EfficientScores, flip_test, left_to_gain
-from gloree.refinement._fisher_scoring import FisherScoring, label_gauge, without_common_part
+from gloree.refinement._fisher_scoring import (
+    FisherScoring,
+    fisher_information,
+    label_gauge,
+    without_common_part,
+)
 from gloree.refinement._gauss_newton import MOST_WEIGHTS, GaussNewton, gauss_newton
 from gloree.refinement._kept_rows import (
     Continuation,
@@ -97,6 +102,7 @@ __all__ = [
     "covariance_of",
     "evaluate",
     "first_model",
+    "fisher_information",
     "flip_test",
     "gauss_newton",
     "go_on",
