@@ -136,6 +136,23 @@ def test_curved_sums_are_those_of_second_differences(problem):
     assert found.n_rows == counting.sum()
 
 
+def test_curved_sums_of_strata_count_their_rows_as_often_as_they_stand_for(problem):
+    start, layout, source, _, _ = problem
+    source = replace(source, segment=ROWS // 10)
+    step = np.full(layout.size, 0.01)
+    ahead, behind = layout.move(start, step), layout.move(start, -step)
+    segments = source.sample(source.n_segments)
+    heavy = np.arange(len(segments)) % 3 == 0
+    strata = Strata(segments, heavy, 2.5)
+
+    def gradient(chosen, **given):
+        batch = source.read(segments[chosen])
+        return curved_sums(batch, start, layout, ahead, behind, **given).gradient
+
+    found = gradient(np.ones_like(heavy), strata=strata)
+    np.testing.assert_allclose(found, gradient(heavy) + 2.5 * gradient(~heavy), rtol=1e-9)
+
+
 @pytest.mark.parametrize("seed", [5, 7])
 def test_along_a_curved_valley_acceleration_saves_steps(seed):
     """Two linear and bounded states of a slow mode: 73 steps for 157, and 22 for 93."""

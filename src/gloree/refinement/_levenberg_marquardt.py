@@ -169,8 +169,9 @@ class _OutOfTimeError(Exception):
 class _State:
     """Where a search stands.
 
-    `scale` is what the damping multiplies, (n_free,), `slow` the number of steps in a row that
-    gained little; `status` is set at the end.
+    `stand_in` are the rows behind J^T J where those are not all of the data, `scale` is what the
+    damping multiplies, (n_free,), and `slow` the number of steps in a row that gained little;
+    `status` is set at the end.
     """
 
     model: Network
@@ -178,6 +179,7 @@ class _State:
     squares: SquareSums
     damping: float
     scale: Array
+    stand_in: Strata | None = None
     slow: int = 0
     status: RefinementStatus | None = None
 
@@ -200,10 +202,10 @@ class _Search:
 
     def start(self, model: Network) -> _State:
         """Return the state at the start."""
-        sums = self._normal(model)
+        sums, stand_in = self._normal(model)
         self._note(model, sums.gradient, self._outside(model))
         nothing = np.zeros(self.chosen.size)
-        return _State(model, sums, sums.gradient, self.solver.damping, nothing)
+        return _State(model, sums, sums.gradient, self.solver.damping, nothing, stand_in)
 
     def step(self, state: _State) -> _State:
         """Take one step, or end the search."""
@@ -223,7 +225,8 @@ class _Search:
             return replace(state, status=RefinementStatus.CONVERGED)
         if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        return _State(model, self._normal(model), squares, damping, state.scale, slow)
+        sums, stand_in = self._normal(model)
+        return _State(model, sums, squares, damping, state.scale, stand_in, slow)
 
     def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
         """Take a step damped until it gains enough, or none.
@@ -254,10 +257,15 @@ class _Search:
         """Half of the acceleration along a step, zero where it is not small beside the step."""
         ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
         function = partial(
-            curved_sums, model=state.model, layout=self.layout, ahead=ahead, behind=behind
+            curved_sums,
+            model=state.model,
+            layout=self.layout,
+            ahead=ahead,
+            behind=behind,
+            strata=state.stand_in,
         )
         nothing = np.zeros_like(step)
-        sums = self._sums(function, self.data.as_subset(), "curvature")
+        sums = self._sums(function, self._rows_of(state.stand_in), "curvature")
         if sums is None:
             return nothing
         against = sums.gradient[self.chosen] / (REACH**2 * state.squares.n_rows)
@@ -284,21 +292,27 @@ class _Search:
             if seconds + 0.5 * trace.steps[0].seconds >= limit:
                 raise _OutOfTimeError
 
-    def _normal(self, model: Network) -> NormalSums:
+    def _rows_of(self, strata: Strata | None) -> Subset:
+        """The rows of strata, or all of the data."""
+        data = self.data.as_subset()
+        if strata is None:
+            return data
+        return Subset(data.source, strata.segments.split_evenly(data.n_batches))
+
+    def _normal(self, model: Network) -> tuple[NormalSums, Strata | None]:
+        """J^T r of all rows, J^T J of all or of those that stand for them."""
         self._look_at_the_clock()
         data, layout = self.data.as_subset(), self.layout
         wanted = hessian_rows(layout, data.n_counted)
         if 2 * wanted >= data.n_counted:
             function = partial(normal_sums, model=model, layout=layout)
-            return self.engine.run(function, data, label="J^T J")
+            return self.engine.run(function, data, label="J^T J"), None
         of_gradient = partial(gradient_sums, model=model, layout=layout)
         gradient = self.engine.run(of_gradient, data, label="gradient")
         strata = Strata.within(gradient, wanted)
-        batches = strata.segments.split_evenly(data.n_batches)
-        some = Subset(data.source, batches)
         of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
-        hessian = self.engine.run(of_curvature, some, label="J^T J")
-        return NormalSums(gradient, hessian)
+        hessian = self.engine.run(of_curvature, self._rows_of(strata), label="J^T J")
+        return NormalSums(gradient, hessian), strata
 
     def _squares(self, model: Network) -> tuple[SquareSums | None, float, float | None]:
         """Squared error, that per row, and that of held-out rows if the same pass visits them.

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._arrays import column_squares, take_rows, to_host
+from gloree._arrays import column_squares, like, take_rows, to_host
 from gloree._sums import Sums
 from gloree.models import Network
+from gloree.refinement._curvature import Strata
 from gloree.refinement._layout import Layout
 from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._sensitivities import (
@@ -48,7 +49,12 @@ class CurvedSums(Sums):
 
 
 def curved_sums(
-    batch: Batch, model: Network, layout: Layout, ahead: Network, behind: Network
+    batch: Batch,
+    model: Network,
+    layout: Layout,
+    ahead: Network,
+    behind: Network,
+    strata: Strata | None = None,
 ) -> CurvedSums:
     r"""Sums of one batch for how the predictions curve between two models around one.
 
@@ -57,12 +63,14 @@ def curved_sums(
             = -h^2 J^T \hat y_{ss} + O(h^4),
         \qquad r = y - \hat y
 
-    Three forward passes and the adjoint.
+    Three forward passes and the adjoint. Rows count with the weights of their `strata`, if given.
     """
     at = Linearisation.of(batch, model, layout)
     signal = -2.0 * at.residuals()
     for other in (ahead, behind):
         signal += without_context(batch, residual_rows(other, batch))
+    if strata is not None:
+        signal *= like(signal, np.repeat(strata.weights_of(batch), batch.lengths)[:, None])
     return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
 
 
