@@ -37,7 +37,8 @@ def fitted():
     u = rng.standard_normal((300, 2))
     est = SystemIdentifier(1, 0, max_seconds=2, engine="serial")
     est.fit(u, MODEL.predict(u)[:, 0] + 0.1 * rng.standard_normal(300))
-    est.model_ = MODEL  # the fit is not what is tested here
+    est.model_ = MODEL  # the fit is not what is tested here, nor are its errors
+    est._output_noise = np.zeros(1)
     return est
 
 
@@ -92,6 +93,24 @@ def test_first_outputs_tell_the_state(fitted, record):
     missing = y.copy()
     missing[[0, 7, 60]] = np.nan
     assert_close(fitted.predict(u, missing, n_init=40), y, STATES)
+
+
+def test_states_are_no_nearer_to_the_first_outputs_than_the_fit_is(fitted, record):
+    u, y, _ = record
+    fitted._output_noise = np.array([0.5])
+    found = fitted.predict(u, y, n_init=10, return_state=True)[1]
+    state = estimate_state(MODEL, u, y, 10, noise=[0.5])
+    assert_close(found, run_from(MODEL, u, state)[1], ALGEBRA)
+    assert np.abs(estimate_state(MODEL, u, y, 10) - state).max() > 1e-3
+
+
+def test_a_fit_knows_the_size_of_its_errors():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((300, 2))
+    y = MODEL.predict(u)[:, 0] + 0.1 * rng.standard_normal(300)
+    est = SystemIdentifier(1, 0, max_seconds=2, engine="serial").fit(u, y)
+    left = y - est.predict(u, state=est.initial_states_[0])
+    assert est._output_noise == pytest.approx([left.std()], rel=0.05)
 
 
 def test_measured_outputs_are_not_read_beyond_the_first_rows(fitted, record):

@@ -8,6 +8,7 @@ from helpers.comparisons import assert_close
 from helpers.differences import central
 from helpers.generators import forward_network, two_way_network
 from helpers.naive import run_from
+from scipy.signal import butter, lfilter
 
 from gloree.diagnostics import GloreeWarning
 from gloree.identification import estimate_state
@@ -222,6 +223,70 @@ def test_the_ridge_is_the_one_of_most_evidence(n_rows):
         assert evidence(other) > loss
     dense = np.linalg.solve(J.T @ J + ridge * np.eye(5), J.T @ target)
     assert_close(estimate, dense, ALGEBRA)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.05, 2.0])
+def test_errors_are_as_large_as_they_are_known_to_be(least):
+    """Of all sizes t, l of prior and errors with l t >= least, those of most evidence."""
+    rng = np.random.default_rng(5)
+    J = rng.standard_normal((12, 3)) * [1.0, 0.3, 0.01]
+    target = J @ [0.5, -1.0, 2.0] + 0.1 * rng.standard_normal(12)
+    loss = ridge_estimate(J, target, least=least)[2]
+
+    def evidence(prior, error):
+        K = prior * J @ J.T + error * np.eye(12)
+        return np.linalg.slogdet(K)[1] + target @ np.linalg.solve(K, target)
+
+    sizes = np.logspace(-4, 3, 113)
+    grid = min(evidence(p, e) for p in sizes for e in np.maximum(sizes, least))
+    found = loss - 12 * np.log(12) + 12  # what does not depend on the sizes
+    assert found == pytest.approx(grid, abs=0.1)  # ridges are a factor of 1.8 apart
+
+
+def slow_modes(seed):
+    """Two slow pairs of poles and a slow pole, with a smooth input: the record of a slow plant."""
+    rng = np.random.default_rng(seed)
+    U = np.zeros((5, 5))
+    for i, pole in enumerate((0.994 * np.exp(0.033j), 0.995 * np.exp(0.023j))):
+        rows = slice(2 * i, 2 * i + 2)
+        U[rows, rows] = [[pole.real, -pole.imag], [pole.imag, pole.real]]
+    U[4, 4] = 0.986
+    model = IORNN(rng.standard_normal((5, 1)), U, rng.standard_normal((5, 1)), activation="linear")
+    u = lfilter(*butter(2, 0.02), rng.standard_normal((1800, 1)), axis=0)
+    u /= u.std()
+    _, state = model.predict(u[:1000], return_state=True)
+    return model, u[1000:], state, rng
+
+
+def test_errors_of_the_model_that_persist_do_not_throw_the_state_off():
+    """States far off follow fifty rows to a percent; a fit knows that it errs by fifteen."""
+    worst = {"known": [], "unknown": []}
+    for seed in range(10):
+        model, u, state, rng = slow_modes(seed)
+        y = model.predict(u, state=state)
+        drift = lfilter([1.0], [1.0, -0.98], rng.standard_normal((2000, 1)), axis=0)[1200:]
+        drift *= 0.15 * y.std() / drift.std()
+        measured = y + drift + 0.01 * y.std() * rng.standard_normal(y.shape)
+        for name, noise in (("known", [drift.std()]), ("unknown", None)):
+            found = model.predict(u, state=estimate_state(model, u, measured, 50, noise=noise))
+            worst[name].append(np.sqrt(np.mean((found - y) ** 2)) / drift.std())
+    assert max(worst["known"]) < 3.0
+    assert max(worst["unknown"]) > 10.0
+    assert np.median(worst["known"]) < np.median(worst["unknown"])
+
+
+def test_exact_records_give_the_exact_state_whatever_the_fit_knows():
+    model, u, state, _ = slow_modes(0)
+    y = model.predict(u, state=state)
+    noise = [1e-9 * y.std()]
+    assert_close(estimate_state(model, u, y, 60, noise=noise), state, 1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.1, [0.1, 0.1], [-1.0], [np.nan]])
+def test_sizes_of_errors_that_are_none_are_refused(noise):
+    model, u, _, _ = slow_modes(0)
+    with pytest.raises(ValueError, match=r"`noise` must be 1 standard deviation\(s\), .* got"):
+        estimate_state(model, u, np.zeros((800, 1)), 20, noise=noise)
 
 
 GOOD = np.zeros((20, 2))

@@ -218,7 +218,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         self.moments_model_, self.report_ = found.moments_model, found.report
         self._learn_columns(data)
         self._flat_outputs = data.flat_outputs
-        self.report_ = self._with_residual_tests(screened.known)
+        self._look_at_residuals(screened.known)
         slowest = float(np.abs(found.report.poles).max(initial=0.0))
         self._never_rests = slowest > 1.0 - 1.0 / int(data.lengths.max())
         emit(found.report.findings)
@@ -303,7 +303,12 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
                 verbose=self.verbose,
                 convert=_first_channel if self._flat_outputs else np.asarray,
                 start=start_of_records(
-                    self.model_, data, n_init=n_init, state=state, initial=initial
+                    self.model_,
+                    data,
+                    n_init=n_init,
+                    state=state,
+                    initial=initial,
+                    noise=self._output_noise,
                 ),
                 return_state=return_state,
             )
@@ -352,7 +357,14 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         with messages_of_u_and_y():
             self._check_columns(data)
             initial = self._initial(initial, state)
-            start = start_of_records(self.model_, data, n_init=n_init, state=state, initial=initial)
+            start = start_of_records(
+                self.model_,
+                data,
+                n_init=n_init,
+                state=state,
+                initial=initial,
+                noise=self._output_noise,
+            )
             if n_init >= data.longest:
                 raise ValueError(f"`n_init`={n_init} leaves no rows to score: lower it")
             return score_model(

@@ -344,14 +344,15 @@ class SystemViews(Estimator):
 
     # ----------------------------------------------------------------------------------- helpers
 
-    def _with_residual_tests(self, data: Sequences) -> IdentificationReport:
-        """The report with tests of the residuals, on the first rows of long records."""
-        channels = self.channels_
+    def _look_at_residuals(self, data: Sequences) -> None:
+        """Tests and sizes of the residuals, on the first rows of long records."""
+        self._output_noise = np.zeros(data.n_outputs)
         rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
         with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
-            tests = residual_tests(self._at(first_rows(data, rows)), channels=channels)
-            return replace(self.report_, residuals=tests)
-        return self.report_
+            at = self._at(first_rows(data, rows))
+            self._output_noise = np.sqrt(np.diag(at.noise.covariance))
+            tests = residual_tests(at, channels=self.channels_)
+            self.report_ = replace(self.report_, residuals=tests)
 
     def _at(self, records: Sequences, *, linear: bool = False) -> AtRecords:
         """The fitted network, or the linear model, linearised along records."""

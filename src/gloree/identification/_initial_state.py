@@ -29,20 +29,30 @@ class RecordStart:
     """A `gloree.models.Start`: the states before the first rows of records.
 
     `initial` is a name in `INITIAL`, or states, (1 or n_sequences, n_state). With `n_init` above 0
-    it is the centre of the prior of an estimate from so many first outputs.
+    it is the centre of the prior of an estimate from so many first outputs, whose errors are at
+    least as large as `noise` (see `estimate_state`).
     """
 
     initial: str | Array = "auto"
     n_init: int = 0
+    noise: Array | None = None
 
     def __call__(self, model: Network, data: Sequences, sequence: IntArray) -> Array:
         """States of shape (n_sequences, n_state)."""
         centres = centre_states(model, data, sequence, self.initial)
-        return estimated(model, data, sequence, self.n_init, centres) if self.n_init else centres
+        if not self.n_init:
+            return centres
+        return estimated(model, data, sequence, self.n_init, centres, noise=self.noise)
 
 
 def start_of_records(
-    model: Network, data: Data, *, n_init: int = 0, state: object = None, initial: object = None
+    model: Network,
+    data: Data,
+    *,
+    n_init: int = 0,
+    state: object = None,
+    initial: object = None,
+    noise: Array | None = None,
 ) -> Start:
     """Make the `gloree.models.Start` that `state`, or `initial` and `n_init`, stand for.
 
@@ -62,7 +72,7 @@ def start_of_records(
             raise ValueError("`y` is missing: `n_init` needs the first outputs of every record")
         check_start(model, data, n_init)
         check_outputs(model, data)
-    return RecordStart(as_initial(model, initial, data.n_sequences), int(n_init))
+    return RecordStart(as_initial(model, initial, data.n_sequences), int(n_init), noise)
 
 
 def estimate_state(
@@ -72,6 +82,7 @@ def estimate_state(
     n_init: int,
     *,
     prior: object = "auto",
+    noise: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> Array:
     r"""Estimate the state before the first row of each record from its first outputs.
@@ -90,6 +101,10 @@ def estimate_state(
     prior : {"auto", "equilibrium", "rest"}, ndarray of a state or of one for each record, or None
         Centre s_0, as `initial` of `SystemIdentifier.predict`. None stands for lambda = 0: least
         squares, with the solution nearest to "auto" where outputs do not determine the state.
+    noise : ndarray of shape (n_outputs,), optional
+        Standard deviations of the errors of the outputs, at least. States that follow the first
+        rows more closely than the model follows any others end far off. `SystemIdentifier` gives
+        those of its fit; None allows any.
     lengths : sequence of int, optional
         Rows of each record, for flat arrays.
 
@@ -106,9 +121,10 @@ def estimate_state(
     Notes
     -----
     P is the covariance that white inputs of the record's size give the state, w the standard
-    deviation of an output under P. The ratio lambda of error and prior is the one of most evidence:
-    :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian [M92]_. Where
-    the outputs are free of errors it is zero to rounding, and the state exact.
+    deviation of an output under P. Errors and prior, :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P
+    J^T + \lambda))` with J the Jacobian, have the :math:`\tau` and :math:`\lambda` of most evidence
+    [M92]_ among those for which errors are as large as `noise` at least. Without it, and where the
+    outputs are free of errors, lambda is zero to rounding and the state exact.
 
     Linear models take one exact step; others take Gauss-Newton steps, halved until the objective
     falls, from the centre and from zero. O(n_init n_hidden n_state (n_hidden + n_outputs)) time for
@@ -137,8 +153,20 @@ def estimate_state(
     sequence = np.arange(data.n_sequences)
     centre = as_initial(model, "auto" if prior is None else prior, data.n_sequences, "prior")
     centres = centre_states(model, data, sequence, centre)
-    states = estimated(model, data, sequence, n_init, centres, free=prior is None)
+    sizes = None if noise is None else read_noise(noise, model.n_outputs)
+    states = estimated(model, data, sequence, n_init, centres, free=prior is None, noise=sizes)
     return states[0] if data.form == "single" else states
+
+
+def read_noise(noise: ArrayLike, n_outputs: int) -> Array:
+    """Standard deviations of the errors of the outputs, or a ValueError."""
+    sizes = np.asarray(noise, dtype=np.float64)
+    if sizes.shape != (n_outputs,) or not np.all(sizes >= 0.0) or not np.isfinite(sizes).all():
+        raise ValueError(
+            f"`noise` must be {n_outputs} standard deviation(s), one for each output, "
+            f"got {noise!r:.200}"
+        )
+    return sizes
 
 
 def read_measured(
@@ -267,6 +295,7 @@ def estimated(
     centres: Array,
     *,
     free: bool = False,
+    noise: Array | None = None,
 ) -> Array:
     """Estimates of `estimate_state`, (n_sequences, n_state); `free` for no prior."""
     if data.Y is None:
@@ -282,7 +311,8 @@ def estimated(
         whole = slice(begin, int(data.starts[number + 1]))
         u = np.asarray(loaded(data.X[whole]), dtype=np.float64)
         spread = np.sqrt(np.mean((u - u[0]) ** 2, axis=0))
-        states[number] = RecordState(model, u[:n_init], y, states[number], spread, free).solve()
+        given = (model, u[:n_init], y, states[number], spread, free, noise)
+        states[number] = RecordState(*given).solve()
     if empty:
         warn_caller(
             f"{len(empty)} record(s), the first of them record {empty[0]}, have no measured output "

@@ -23,7 +23,14 @@ class RecordState:
     """The least-squares problem of one record, in coordinates v with s = s_0 + L v, P = L L^T."""
 
     def __init__(
-        self, model: Network, u: Array, y: Array, centre: Array, spread: Array, free: bool
+        self,
+        model: Network,
+        u: Array,
+        y: Array,
+        centre: Array,
+        spread: Array,
+        free: bool,
+        noise: Array | None = None,
     ) -> None:
         self.model, self.u, self.y, self.centre, self.free = model, u, y, centre, free
         self.measured = np.isfinite(y)
@@ -32,6 +39,8 @@ class RecordState:
         # sizes of the outputs under the prior: the estimate does not depend on their units
         size = np.sqrt(np.mean(np.sum(J**2, axis=2), axis=0))
         self.weights = np.where(size > 0.0, 1.0 / np.where(size > 0.0, size, 1.0), 0.0)
+        # the variance of the errors, at least, beside outputs of size one under the prior
+        self.least = 0.0 if noise is None else float(np.mean((noise * self.weights) ** 2))
 
     def run(self, state: Array) -> tuple[Array, Array]:
         """Outputs (n_rows, n_outputs) from a state, and d y / d v (n_rows, n_outputs, n_state)."""
@@ -73,7 +82,9 @@ class RecordState:
             errors, J = self.residuals(v)
             if not (np.all(np.isfinite(errors)) and np.all(np.isfinite(J))):
                 return math.inf, v
-            target, ridge, loss = ridge_estimate(J, errors + J @ v, free=self.free)
+            target, ridge, loss = ridge_estimate(
+                J, errors + J @ v, free=self.free, least=self.least
+            )
             value = float(errors @ errors + ridge * (v @ v))
             step, length = target - v, 1.0
             for _ in range(HALVINGS):
@@ -90,11 +101,14 @@ class RecordState:
         return loss, v
 
 
-def ridge_estimate(J: Array, target: Array, *, free: bool = False) -> tuple[Array, float, float]:
+def ridge_estimate(
+    J: Array, target: Array, *, free: bool = False, least: float = 0.0
+) -> tuple[Array, float, float]:
     """Ridge estimate of v in J v = target, its ridge, and minus twice the log evidence.
 
-    With J = U S V^T, c = U^T target, and the rest r of n rows, the evidence of a ridge l is
-    -2 log p = sum log(S^2 + l) + (n - p) log l + n log(sum c^2 / (S^2 + l) + r^2 / l).
+    With J = U S V^T, c = U^T target, the rest r, and q = sum c^2 / (S^2 + l) + r^2 / l, n targets
+    ~ N(0, t (J J^T + l)) have -2 log p = sum log(S^2 + l) + (n - p) log l + n log t + q / t. For
+    every ridge l the best t is q / n, or more for errors whose variance l t is `least`.
     """
     U, S, Vt = np.linalg.svd(J, full_matrices=False)
     c = U.T @ target
@@ -105,8 +119,11 @@ def ridge_estimate(J: Array, target: Array, *, free: bool = False) -> tuple[Arra
     ridges = RIDGES[:1] * largest if free else RIDGES * largest
     total = S**2 + ridges[:, np.newaxis]
     errors = np.sum(c**2 / total, axis=1) + rest @ rest / ridges
+    scale = np.maximum(errors / n, 1e-300)
+    if not free:
+        scale = np.maximum(scale, least / ridges)
     loss = np.sum(np.log(total), axis=1) + (n - S.shape[0]) * np.log(ridges)
-    loss += n * np.log(np.maximum(errors, 1e-300))
+    loss += n * np.log(n * scale) + errors / scale - n
     best = int(np.argmin(loss))
     return Vt.T @ (c * S / total[best]), float(ridges[best]), float(loss[best])
 
