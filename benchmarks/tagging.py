@@ -33,6 +33,7 @@ ROW = re.compile(
 )
 KEYS = {
     "most frequent": "frequent",
+    "word vectors": "words",
     "ridge": "ridge",
     "logistic": "logistic",
     "moments": "moments",
@@ -125,7 +126,7 @@ def main() -> None:
         rows,
     )
     for key, pattern, cell, what in (
-        ("vector_seconds", r"dimensions: ([\d.]+) s", "{value:.1f}", "seconds of word vectors"),
+        ("vector_seconds", r"dimensions: ([\d.]+) s", "{value:.1f}", "seconds of vectors"),
         ("words_a_second", r"tagging: ([\d,]+) words", "{value:,.0f}", "words tagged a second"),
     ):
         found = re.search(pattern, printed)

@@ -2,9 +2,10 @@
 
     python pos_tagging.py TRAIN DEV TEST [--picture confusion.png]
 
-Everything starts from the raw files: word vectors from the training corpus, then taggers on them,
-chosen by nothing but their defaults here (look at DEV before you change them). The table shows
-what each ingredient gives, the same network from a random start included.
+Everything starts from the raw files: vectors of words, alone and in their sentences, from the
+training corpus, then taggers on them, chosen by nothing but their defaults here (look at DEV before
+you change them). The table shows what each ingredient gives, the same network from a random start
+included.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from gloree import BRNN, SpectralRNNClassifier, plotting
-from gloree.datasets import WordVectors, read_conllu
+from gloree.datasets import ContextVectors, WordVectors, read_conllu
 from gloree.engine import Engine, Source
 from gloree.refinement import LBFGS, CrossEntropy, Layout, logistic_readout, split_held_out
 from gloree.sequences import as_sequences
@@ -37,27 +38,34 @@ def main() -> None:
     usual = most_frequent(train)
     table.add("most frequent tag of each word", 0.0, usual(dev.words), usual(test.words))
 
-    begin = time.perf_counter()
-    vectors, X = WordVectors.fit_transform(
-        train.words, tags=train.tags, n_dimensions=arguments.dimensions
-    )
-    X_dev, X_test = vectors.transform(dev.words), vectors.transform(test.words)
-    seconds = time.perf_counter() - begin
-    print(f"word vectors of {vectors.n_dimensions} dimensions: {seconds:.1f} s\n")
-
     classes, codes = np.unique(np.concatenate(train.tags), return_inverse=True)
-    rows = np.vstack([windows(x) for x in X])
+
+    def add_linear(name: str, tagger, seconds: float, X: list, *parts: list) -> None:
+        """Row of a tagger on windows of three words."""
+        begin = time.perf_counter()
+        tagger.fit(np.vstack([windows(x) for x in X]), codes)
+        spent = time.perf_counter() - begin
+        found = [[classes[tagger.predict(windows(x))] for x in part] for part in parts]
+        table.add(name, seconds + spent, *found)
+
+    parts = dev.words, test.words
+    options = {"tags": train.tags, "n_dimensions": arguments.dimensions}
+    begin = time.perf_counter()
+    words, X = WordVectors.fit_transform(train.words, **options)
+    seconds = time.perf_counter() - begin
+    name = "word vectors alone, logistic"
+    add_linear(name, LogisticTagger(), seconds, X, *map(words.transform, parts))
+
+    begin = time.perf_counter()
+    vectors, X = ContextVectors.fit_transform(train.words, **options)
+    X_dev, X_test = map(vectors.transform, parts)
+    seconds = time.perf_counter() - begin
+    print(f"\nvectors of {vectors.n_dimensions} dimensions: {seconds:.1f} s\n")
     for name, tagger in (
         ("ridge regression on 3 words", RidgeTagger()),
         ("logistic regression on 3 words", LogisticTagger()),
     ):
-        begin = time.perf_counter()
-        tagger.fit(rows, codes)
-        spent = time.perf_counter() - begin
-        predicted = [
-            [classes[tagger.predict(windows(x))] for x in part] for part in (X_dev, X_test)
-        ]
-        table.add(name, seconds + spent, *predicted)
+        add_linear(name, tagger, seconds, X, X_dev, X_test)
 
     with warnings.catch_warnings():
         # words are no Gaussian chain, and the report says so

@@ -198,7 +198,7 @@ class WordVectors:
             words = np.repeat(left_out, lengths)
             scores[words] = (table.of_tokens[:, chosen] @ weights)[table.token[words]]
         mean = scores.mean(axis=0)
-        basis = _principal(scores - mean, n_dimensions)
+        basis = principal(scores - mean, n_dimensions)
         chosen, weights = fitted(np.ones(len(lengths), dtype=bool))
         names = tuple(table.names[number] for number in chosen)
         vectors = cls(names, weights @ basis, mean @ basis, tuple(number_of))
@@ -273,7 +273,7 @@ class WordVectors:
         return np.asarray(table[[different[word] for word in words]])
 
 
-def _principal(centred: Array, n_dimensions: int) -> Array:
+def principal(centred: Array, n_dimensions: int) -> Array:
     """Orthonormal principal directions, of shape (n_scores, n_dimensions), with fixed signs."""
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1][:, :n_dimensions]
