@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from gloree.datasets._tag_scores import Weights, conjugate_gradients, shifted
+from gloree.datasets._tag_scores import conjugate_gradients, shifted
 from gloree.sequences import Array, IntArray
 
 NEIGHBOURS = (-1, 0, 1)
@@ -22,7 +22,7 @@ def regress_context(
     *,
     penalties: tuple[float, float, float, float],
     max_iter: int,
-) -> tuple[Weights, Weights, Array]:
+) -> tuple[Array, Array, Array]:
     """Ridge regression of the tag on the features of a word, its two neighbours and the pairs.
 
     Minimizes ``sum_t |e_{y_t} - m - sum_o F[index_{t+o}] W_o - pairs_t V|^2`` plus the squared
@@ -83,4 +83,4 @@ def regress_context(
     right = sums(np.eye(n_tags, dtype=np.float32)[tags] - mean.astype(np.float32))
     weights = conjugate_gradients(lambda d: sums(scores(d)) + ridge * d, right, diagonal, max_iter)
     by_offset = [weights[own] for own in slices]
-    return np.hstack(by_offset), weights[of_pairs], mean
+    return np.hstack(by_offset), weights[of_pairs], np.asarray(mean)

@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from os import PathLike
 
 import numpy as np
 from scipy import sparse
 
+from gloree._storage import load_arrays, reading, save_arrays
 from gloree.datasets._context_scores import NEIGHBOURS, regress_context
-from gloree.datasets._pair_features import CodedText, indicators_of_pairs, names_of
-from gloree.datasets._tag_scores import shifted
+from gloree.datasets._pair_features import N_PAIRS, CodedText, indicators_of_pairs, names_of
+from gloree.datasets._tag_scores import Weights, shifted
 from gloree.datasets._word_features import BoolArray, FeatureTable, identities, numbered, tokens
 from gloree.datasets._word_vectors import (
+    ARRAYS,
     IDENTITY,
     WordVectors,
+    arrays_of,
     check_integers,
     check_positive,
+    names_as_array,
+    names_from_array,
     principal,
+    vectors_from,
 )
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.ContextVectors", 1
+OWN = ("code_names", "known", "pair_keys", "n_pairs", "pair_weights", "context_offset")
+PARTS = ("words", "beside")
 NEIGHBOUR = 4.0  # factor of the penalty for features of the words beside
 
 
@@ -48,7 +57,7 @@ class ContextVectors:
         Words that count as themselves.
     pair_keys : tuple of ndarray of int64
         For each kind of pair the numbers of those that have weights, in increasing order.
-    pair_weights : ndarray of shape (n_pairs, n_tags - 1)
+    pair_weights : ndarray of float32, shape (n_pairs, n_tags - 1)
     offset : ndarray of shape (n_tags - 1,)
         Subtracted from the scores.
 
@@ -65,7 +74,7 @@ class ContextVectors:
     >>> len(X), X[0].shape
     (12, (3, 8))
     >>> vectors
-    ContextVectors(n_dimensions=8, n_pairs=132, n_tags=3)
+    ContextVectors(n_dimensions=8, n_pairs=184, n_tags=3)
     >>> vectors.transform([["the", "bird", "sleeps"]])[0].shape
     (3, 8)
     """
@@ -75,7 +84,7 @@ class ContextVectors:
     code_names: tuple[str, ...]
     known: BoolArray
     pair_keys: tuple[IntArray, ...]
-    pair_weights: Array
+    pair_weights: Weights
     offset: Array
     _codes: dict[str, int] = field(init=False, repr=False)
 
@@ -128,8 +137,14 @@ class ContextVectors:
         """
         check_integers({"max_iter": (max_iter, 1)})
         check_positive({"penalty": penalty})
-        counted = {"min_count": min_count, "n_folds": n_folds, "n_dimensions": n_dimensions}
-        words, X = WordVectors.fit_transform(sentences, tags=tags, method=method, **counted)
+        words, X = WordVectors.fit_transform(
+            sentences,
+            tags=tags,
+            n_dimensions=n_dimensions,
+            method=method,
+            min_count=min_count,
+            n_folds=n_folds,
+        )
         fit = _Fit(sentences, tags, words.tag_names, penalty, min_count, max_iter)
         n_sentences = len(fit.text.lengths)
         scores = np.empty((len(fit.y), len(words.tag_names)))
@@ -144,13 +159,11 @@ class ContextVectors:
         of_words = (found.of_words.reshape(shape) @ basis).reshape(len(found.chosen), -1)
         names = tuple(fit.table.names[number] for number in found.chosen)
         beside = WordVectors(names, of_words, np.zeros(of_words.shape[1]), words.tag_names)
-        offset = (mean - found.mean) @ basis
-        vectors = cls(
-            *(words, beside, fit.code_names, found.known, found.keys),
-            *(found.of_pairs @ basis, offset),
-        )
-        ends = np.cumsum(fit.text.lengths)[:-1]
-        added = np.split((scores - mean) @ basis, ends)
+        of_pairs = np.asarray(found.of_pairs @ basis, dtype=np.float32)
+        offset = np.asarray((mean - found.mean) @ basis)
+        codes = (fit.code_names, found.known, found.keys)
+        vectors = cls(words, beside, *codes, of_pairs, offset)
+        added = np.split((scores - mean) @ basis, np.cumsum(fit.text.lengths)[:-1])
         return vectors, [np.hstack(parts) for parts in zip(X, added, strict=True)]
 
     def __repr__(self) -> str:
@@ -176,12 +189,50 @@ class ContextVectors:
         text = CodedText.of(sentences, self._codes)
         flat = np.vstack([*parts, np.zeros(self.beside.n_dimensions)])
         size, last = len(self.offset), len(flat) - 1
-        scores = indicators_of_pairs(text.keys(self.known), self.pair_keys) @ self.pair_weights
+        pairs = indicators_of_pairs(text.keys(self.known), self.pair_keys)
+        scores = (pairs @ self.pair_weights).astype(np.float64)
         for place, offset in enumerate(NEIGHBOURS):
             at = shifted(np.arange(last), text.lengths, offset, last)
             scores += flat[at, place * size : (place + 1) * size]
         added = np.split(scores - self.offset, np.cumsum(text.lengths)[:-1])
         return [np.hstack(each) for each in zip(X, added, strict=True)]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the vectors to an .npz file, without pickles."""
+        lengths = np.array([len(keys) for keys in self.pair_keys])
+        own = (names_as_array(self.code_names), self.known, np.concatenate(self.pair_keys), lengths)
+        arrays = dict(zip(OWN, (*own, self.pair_weights, self.offset), strict=True))
+        for part in PARTS:
+            found = arrays_of(getattr(self, part))
+            arrays |= {f"{part}_{name}": values for name, values in found.items()}
+        save_arrays(path, FORMAT, VERSION, arrays)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> ContextVectors:
+        """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`."""
+        names = [f"{part}_{name}" for part in PARTS for name in ARRAYS]
+        arrays = load_arrays(path, FORMAT, VERSION, (*OWN, *names))
+        with reading(path, FORMAT):
+            words, beside = (
+                vectors_from({name: arrays[f"{part}_{name}"] for name in ARRAYS}) for part in PARTS
+            )
+            codes = names_from_array(arrays["code_names"])
+            known, keys, lengths, weights, offset = (arrays[name] for name in OWN[1:])
+            size = len(words.tag_names) - 1
+            fits = {
+                "known": known.shape == (len(codes),) and known.dtype == bool,
+                "n_pairs": lengths.shape == (N_PAIRS,)
+                and lengths.dtype.kind == "i"
+                and lengths.min() >= 0,
+                "pair_keys": keys.dtype == np.int64 and keys.shape == (int(lengths.sum()),),
+                "pair_weights": weights.shape == (len(keys), size) and weights.dtype.kind == "f",
+                "context_offset": offset.shape == (size,) and offset.dtype.kind == "f",
+                "beside_weights": beside.n_dimensions == len(NEIGHBOURS) * size,
+            }
+            if wrong := [name for name, fit in fits.items() if not fit]:
+                raise ValueError(f"{wrong[0]} of another shape or type than the others ask for")
+            parts = tuple(np.split(keys, np.cumsum(lengths)[:-1]))
+            return cls(words, beside, codes, known, parts, weights, offset)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from gloree.sequences import IntArray
 PAIRS = ((-2, -1), (-1, 0), (0, 1), (1, 2), (-2, 0), (-1, 1), (0, 2))
 """Places of two words that stand at most two apart, among the five around a word."""
 
+N_PAIRS = 4 * len(PAIRS)
+"""Pairs at every word: either word as itself or as one of its kind."""
+
 ENDING = 2  # letters
 
 
