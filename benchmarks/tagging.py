@@ -116,7 +116,7 @@ def main() -> None:
         rows.append(beside)
     out.table(
         "taggers",
-        "Share of the words that are tagged correctly; processor time of training, vectors included",
+        "Share of the words tagged correctly; processor time of training, vectors included",
         [
             Column("tagger", "{tagger}"),
             Column("training", "{seconds:.1f}", "s"),

@@ -5,8 +5,7 @@
 Everything starts from the raw files: vectors of words, alone and in their sentences, from the
 training corpus, then taggers on them, chosen by nothing but their defaults here (look at DEV before
 you change them). The table shows what each ingredient gives, the same network from a random start
-included.
-Seconds are those of the processor, of all cores together.
+included. Seconds are those of the processor, of all its cores together.
 """
 
 from __future__ import annotations
