@@ -203,8 +203,8 @@ class ContextVectors:
         own = (names_as_array(self.code_names), self.known, np.concatenate(self.pair_keys), lengths)
         arrays = dict(zip(OWN, (*own, self.pair_weights, self.offset), strict=True))
         for part in PARTS:
-            found = arrays_of(getattr(self, part))
-            arrays |= {f"{part}_{name}": values for name, values in found.items()}
+            names = [f"{part}_{name}" for name in ARRAYS]
+            arrays |= dict(zip(names, arrays_of(getattr(self, part)), strict=True))
         save_arrays(path, FORMAT, VERSION, arrays)
 
     @classmethod
@@ -214,7 +214,7 @@ class ContextVectors:
         arrays = load_arrays(path, FORMAT, VERSION, (*OWN, *names))
         with reading(path, FORMAT):
             words, beside = (
-                vectors_from({name: arrays[f"{part}_{name}"] for name in ARRAYS}) for part in PARTS
+                vectors_from(*(arrays[f"{part}_{name}"] for name in ARRAYS)) for part in PARTS
             )
             codes = names_from_array(arrays["code_names"])
             known, keys, lengths, weights, offset = (arrays[name] for name in OWN[1:])

@@ -48,6 +48,7 @@ def features(token: Token) -> list[str]:
 
 
 def case_of(word: str) -> str:
+    """Whether a word is in capitals, one capital letter, a title, in lower case or another."""
     if word.isupper():
         return "upper" if len(word) > 1 else "letter"
     if word[:1].isupper():

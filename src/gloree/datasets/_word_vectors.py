@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from numbers import Real
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from gloree.datasets._word_features import (
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
+Saved = tuple[NDArray[np.uint8], NDArray[np.uint8], Array, Array]
 ARRAYS = ("feature_names", "tag_names", "weights", "offset")
 IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
 
@@ -239,14 +239,15 @@ class WordVectors:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the vectors to an .npz file, without pickles."""
-        save_arrays(path, FORMAT, VERSION, arrays_of(self))
+        arrays = dict(zip(ARRAYS, arrays_of(self), strict=True))
+        save_arrays(path, FORMAT, VERSION, arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> WordVectors:
         """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`."""
         arrays = load_arrays(path, FORMAT, VERSION, ARRAYS)
         with reading(path, FORMAT):
-            return vectors_from(arrays)
+            return vectors_from(**arrays)
 
     def _vectors(self, words: Sequence[Token]) -> Array:
         """Vectors of tokens, each different one computed once."""
@@ -274,18 +275,17 @@ def names_from_array(array: NDArray[np.uint8]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def arrays_of(vectors: WordVectors) -> dict[str, Any]:
-    """What is saved of word vectors: `ARRAYS`."""
-    names = (vectors.feature_names, vectors.tag_names)
-    return dict(
-        zip(ARRAYS, (*map(names_as_array, names), vectors.weights, vectors.offset), strict=True)
-    )
+def arrays_of(vectors: WordVectors) -> Saved:
+    """What is saved of word vectors, in the order of `ARRAYS`."""
+    feature_names, tag_names = map(names_as_array, (vectors.feature_names, vectors.tag_names))
+    return feature_names, tag_names, vectors.weights, vectors.offset
 
 
-def vectors_from(arrays: Mapping[str, Any]) -> WordVectors:
-    """Word vectors from `ARRAYS` that were read; a ValueError where they do not fit."""
-    names, tags = (names_from_array(arrays[name]) for name in ARRAYS[:2])
-    weights, offset = arrays["weights"], arrays["offset"]
+def vectors_from(
+    feature_names: NDArray[np.uint8], tag_names: NDArray[np.uint8], weights: Array, offset: Array
+) -> WordVectors:
+    """Word vectors from arrays that were read; a ValueError where they do not fit."""
+    names, tags = map(names_from_array, (feature_names, tag_names))
     shapes = (weights.shape, offset.shape)
     if shapes != ((len(names), offset.size), (offset.size,)):
         raise ValueError(f"weights and offset of shapes {shapes} for {len(names)} names")
