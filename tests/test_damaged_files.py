@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -73,6 +74,19 @@ class Vectors:
         return [found.feature_names, found.tag_names, found.weights, found.offset]
 
 
+class ContextVectors:
+    error = FormatError
+
+    def write(self, path):
+        datasets.ContextVectors.fit_transform(WORDS, tags=TAGS, n_dimensions=2)[0].save(path)
+
+    def read(self, path):
+        found = datasets.ContextVectors.load(path)
+        parts = [(each.feature_names, each.weights) for each in (found.words, found.beside)]
+        pairs = [found.code_names, found.known, *found.pair_keys, found.pair_weights]
+        return [*chain(*parts), *pairs, found.offset]
+
+
 class Passes:
     """A checkpoint: passes that cannot be read are taken again, those that can are as they were."""
 
@@ -127,6 +141,7 @@ KINDS = {
     "both.npz": TwoWayModel(),
     "moments.npz": Moments(),
     "vectors.npz": Vectors(),
+    "context.npz": ContextVectors(),
     "fit.checkpoint": Passes(),
     "shard.npz": Shard(),
     "compressed.npz": CompressedShard(),
@@ -230,7 +245,9 @@ ADDED = {
 }
 
 
-@pytest.mark.parametrize("name", ["model.npz", "both.npz", "moments.npz", "vectors.npz"])
+@pytest.mark.parametrize(
+    "name", ["model.npz", "both.npz", "moments.npz", "vectors.npz", "context.npz"]
+)
 @pytest.mark.parametrize("added", ADDED.values(), ids=ADDED)
 def test_arrays_that_the_format_does_not_know_are_refused_unread(name, added, tmp_path):
     kind, path = KINDS[name], tmp_path / name

@@ -63,6 +63,7 @@ def test_pos_tagging_runs_on_a_corpus(tmp_path):
     test_shares = {" ".join(row[:-3]): float(row[-1]) for row in rows if row[-1:] and _is_row(row)}
     assert set(test_shares) == {
         "most frequent tag of each word",
+        "word vectors alone, logistic",
         "ridge regression on 3 words",
         "logistic regression on 3 words",
         "moments of 2 units, no gradient",

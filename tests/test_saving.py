@@ -16,7 +16,7 @@ import pytest
 import gloree
 from gloree import IORNN, datasets
 from gloree._storage import replaced_file, write_plain
-from gloree.datasets import WordVectors
+from gloree.datasets import ContextVectors, WordVectors
 from gloree.engine import Checkpoint
 from gloree.moments import CrossMoment, cross_moment_sums
 from gloree.sequences import as_sequences
@@ -29,14 +29,15 @@ def _moment(seed):
     return cross_moment_sums(as_sequences(X, Y).whole(), chain, 2)
 
 
-def _vectors(n):
+def _vectors(n, kind=WordVectors):
     words = [["the", "dog", "barks"], ["a", "cat", "sleeps"]] * 6
-    return WordVectors.fit_transform(words, tags=[["D", "N", "V"]] * 12, n_dimensions=n)[0]
+    return kind.fit_transform(words, tags=[["D", "N", "V"]] * 12, n_dimensions=n)[0]
 
 
 WRITERS = {
     "model": (lambda i: datasets.random_rnn(4, 3, 2, random_state=i), IORNN.load),
     "word vectors": (lambda i: _vectors(2 + i), WordVectors.load),
+    "context vectors": (lambda i: _vectors(2 + i, ContextVectors), ContextVectors.load),
 }
 
 

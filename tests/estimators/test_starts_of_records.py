@@ -95,9 +95,9 @@ def test_first_outputs_tell_the_state(fitted, record):
     assert_close(fitted.predict(u, missing, n_init=40), y, STATES)
 
 
-def test_states_are_no_nearer_to_the_first_outputs_than_the_fit_is(fitted, record):
+def test_states_are_no_nearer_to_the_first_outputs_than_the_fit_is(fitted, record, monkeypatch):
     u, y, _ = record
-    fitted._output_noise = np.array([0.5])
+    monkeypatch.setattr(fitted, "_output_noise", np.array([0.5]))
     found = fitted.predict(u, y, n_init=10, return_state=True)[1]
     state = estimate_state(MODEL, u, y, 10, noise=[0.5])
     assert_close(found, run_from(MODEL, u, state)[1], ALGEBRA)

@@ -1,6 +1,7 @@
 """Simulated data whose truth is known, and readers for a user's own files."""
 
 from gloree.datasets._conllu import TaggedSentences, read_conllu
+from gloree.datasets._context_vectors import ContextVectors
 from gloree.datasets._csv import Table, read_csv
 from gloree.datasets._simulated import (
     INPUT_LAWS,
@@ -16,6 +17,7 @@ from gloree.datasets._word_vectors import WordVectors
 __all__ = [
     "INPUT_LAWS",
     "NEAR_EXPLOSION",
+    "ContextVectors",
     "Table",
     "TaggedSentences",
     "WordVectors",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from gloree.sequences import IntArray
+from gloree.sequences import Array, IntArray
 
 Weights = NDArray[np.float32]
 
@@ -30,6 +30,30 @@ def shifted(index: IntArray, lengths: IntArray, offset: int, outside: int) -> In
     found = np.full(len(index), outside, dtype=np.int64)
     found[inside] = index[at[inside]]
     return found
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array], right: Array, diagonal: Array, max_iter: int
+) -> Array:
+    """Solve a positive definite system for all columns of `right`, of which it keeps no copy.
+
+    `product` multiplies a matrix of directions by the system, whose diagonal scales them. From
+    zero, stopped after `max_iter` steps.
+    """
+    tiny = np.finfo(right.dtype).tiny
+    weights, residual = np.zeros_like(right), right
+    direction = scaled = residual / diagonal
+    fall = np.einsum("ij,ij->j", residual, scaled)
+    for _ in range(max_iter):
+        image = product(direction)
+        step = fall / np.maximum(np.einsum("ij,ij->j", direction, image), tiny)
+        weights += step * direction
+        residual -= step * image
+        scaled = residual / diagonal
+        left = np.einsum("ij,ij->j", residual, scaled)
+        direction = scaled + direction * (left / np.maximum(fall, tiny))
+        fall = left
+    return weights
 
 
 def regress_scores(
@@ -61,18 +85,7 @@ def regress_scores(
         counts = sparse.csr_matrix((ones, (at, tags)), shape=shape).tocsr()[:n_kinds]
         right[:, place * n_tags : (place + 1) * n_tags] = (F.T @ counts).toarray()
     diagonal = gram.diagonal()[:, None] + ridge
-    weights, residual = np.zeros_like(right), right
-    direction = scaled = residual / diagonal
-    fall = np.einsum("ij,ij->j", residual, scaled)
-    for _ in range(max_iter):
-        image = gram @ direction + ridge * direction
-        step = fall / np.maximum(np.einsum("ij,ij->j", direction, image), 1e-300)
-        weights += step * direction
-        residual -= step * image
-        scaled = residual / diagonal
-        left = np.einsum("ij,ij->j", residual, scaled)
-        direction = scaled + direction * (left / np.maximum(fall, 1e-300))
-        fall = left
+    weights = conjugate_gradients(lambda d: gram @ d + ridge * d, right, diagonal, max_iter)
     by_offset = weights.reshape(n_features, len(penalties), n_tags)
     by_offset -= by_offset.mean(axis=2, keepdims=True)
     return weights.astype(np.float32)

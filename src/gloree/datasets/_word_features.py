@@ -29,7 +29,7 @@ def tokens(sentences: Iterable[Sequence[str]]) -> list[Token]:
 def features(token: Token) -> list[str]:
     """Names of the features of a token."""
     word, initial = token
-    lower, case = word.lower(), _case(word)
+    lower, case = word.lower(), case_of(word)
     found = ["bias", f"word {word}", f"lower {lower}", f"shape {_shape(word)}", f"case {case}"]
     found += f"case {case} initial {initial}", f"length {min(len(word), LONGEST_LENGTH)}"
     for length in range(1, min(LONGEST_AFFIX, len(lower) - 1) + 1):
@@ -47,7 +47,8 @@ def features(token: Token) -> list[str]:
     return found
 
 
-def _case(word: str) -> str:
+def case_of(word: str) -> str:
+    """Whether a word is in capitals, one capital letter, a title, in lower case or another."""
     if word.isupper():
         return "upper" if len(word) > 1 else "letter"
     if word[:1].isupper():

@@ -10,6 +10,7 @@ from numbers import Real
 from os import PathLike
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from gloree._storage import load_arrays, reading, save_arrays
@@ -27,6 +28,8 @@ from gloree.datasets._word_features import (
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
+Saved = tuple[NDArray[np.uint8], NDArray[np.uint8], Array, Array]
+ARRAYS = ("feature_names", "tag_names", "weights", "offset")
 IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
 
 METHODS = {"least-squares": (regress_scores, 4.0, 4.0), "log-linear": (fit_scores, 1.0, 10.0)}
@@ -198,7 +201,7 @@ class WordVectors:
             words = np.repeat(left_out, lengths)
             scores[words] = (table.of_tokens[:, chosen] @ weights)[table.token[words]]
         mean = scores.mean(axis=0)
-        basis = _principal(scores - mean, n_dimensions)
+        basis = principal(scores - mean, n_dimensions)
         chosen, weights = fitted(np.ones(len(lengths), dtype=bool))
         names = tuple(table.names[number] for number in chosen)
         vectors = cls(names, weights @ basis, mean @ basis, tuple(number_of))
@@ -236,29 +239,15 @@ class WordVectors:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the vectors to an .npz file, without pickles."""
-        names = {"feature_names": self.feature_names, "tag_names": self.tag_names}
-        # as JSON: NumPy's own strings lose nulls at the end
-        arrays = {k: np.frombuffer(json.dumps(v).encode(), np.uint8) for k, v in names.items()}
-        numbers = {"weights": self.weights, "offset": self.offset}
-        save_arrays(path, FORMAT, VERSION, {**arrays, **numbers})
+        arrays = dict(zip(ARRAYS, arrays_of(self), strict=True))
+        save_arrays(path, FORMAT, VERSION, arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> WordVectors:
         """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`."""
-        known = ("feature_names", "tag_names", "weights", "offset")
-        arrays = load_arrays(path, FORMAT, VERSION, known)
+        arrays = load_arrays(path, FORMAT, VERSION, ARRAYS)
         with reading(path, FORMAT):
-            names, tags = (json.loads(arrays[name].tobytes()) for name in known[:2])
-            for each in (names, tags):
-                if not isinstance(each, list) or not all(isinstance(name, str) for name in each):
-                    raise ValueError("names that are no list of strings")
-            weights, offset = arrays["weights"], arrays["offset"]
-            shapes = (weights.shape, offset.shape)
-            if shapes != ((len(names), offset.size), (offset.size,)):
-                raise ValueError(f"weights and offset of shapes {shapes} for {len(names)} names")
-            if not all(each.dtype.kind in "iuf" for each in (weights, offset)):
-                raise ValueError(f"weights of type {weights.dtype}")
-            return cls(tuple(names), weights, offset, tuple(tags))
+            return vectors_from(**arrays)
 
     def _vectors(self, words: Sequence[Token]) -> Array:
         """Vectors of tokens, each different one computed once."""
@@ -273,7 +262,39 @@ class WordVectors:
         return np.asarray(table[[different[word] for word in words]])
 
 
-def _principal(centred: Array, n_dimensions: int) -> Array:
+def names_as_array(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Names as JSON: NumPy's own strings lose nulls at the end."""
+    return np.frombuffer(json.dumps(names).encode(), np.uint8)
+
+
+def names_from_array(array: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Undo `names_as_array`; a ValueError for what is none."""
+    names = json.loads(array.tobytes())
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("names that are no list of strings")
+    return tuple(names)
+
+
+def arrays_of(vectors: WordVectors) -> Saved:
+    """What is saved of word vectors, in the order of `ARRAYS`."""
+    feature_names, tag_names = map(names_as_array, (vectors.feature_names, vectors.tag_names))
+    return feature_names, tag_names, vectors.weights, vectors.offset
+
+
+def vectors_from(
+    feature_names: NDArray[np.uint8], tag_names: NDArray[np.uint8], weights: Array, offset: Array
+) -> WordVectors:
+    """Word vectors from arrays that were read; a ValueError where they do not fit."""
+    names, tags = map(names_from_array, (feature_names, tag_names))
+    shapes = (weights.shape, offset.shape)
+    if shapes != ((len(names), offset.size), (offset.size,)):
+        raise ValueError(f"weights and offset of shapes {shapes} for {len(names)} names")
+    if not all(each.dtype.kind in "iuf" for each in (weights, offset)):
+        raise ValueError(f"weights of type {weights.dtype}")
+    return WordVectors(names, weights, offset, tags)
+
+
+def principal(centred: Array, n_dimensions: int) -> Array:
     """Orthonormal principal directions, of shape (n_scores, n_dimensions), with fixed signs."""
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1][:, :n_dimensions]
