@@ -344,3 +344,15 @@ def test_spikes_do_not_enter_the_tests_of_residuals():
         spiked = SystemIdentifier(n_linear=1, n_nonlinear=0).fit(u, y).report_.residuals
     assert spiked is not None
     np.testing.assert_allclose(spiked.whiteness, clean.whiteness, atol=0.1)
+
+
+def test_inputs_that_explain_next_to_nothing_are_named():
+    rng = np.random.default_rng(0)
+    u, y = rng.standard_normal((2, 400, 1))
+    with pytest.warns(GloreeWarning, match="explains [01] % of the outputs' variance on held-out"):
+        SystemIdentifier(max_seconds=2, engine="serial").fit(u, y)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.9, np.nan])
+def test_a_model_that_explains_more_is_no_reason_to_warn(error):
+    assert not _pipeline._little(error)

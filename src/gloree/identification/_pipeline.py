@@ -36,6 +36,7 @@ N_STAGES = 7  # stages of an identification, at most
 SEARCH_TIME = 0.93  # share of the time for all stages; the rest is for the tests of residuals
 SEVERAL = 3.0  # ratio of errors on training and on held-out rows from which on it is named
 EXACT = 0.01  # errors below this share of the outputs' size are alike
+LITTLE = 0.95  # error on held-out rows from which on less than a tenth of the variance is explained
 STATE_ROWS = 1000  # rows that tell the state before a record of a network with windows
 
 
@@ -201,6 +202,20 @@ def _unlike(search: Search, model: IORNN) -> list[Finding]:
     return [Finding(GloreeWarning, text, remedy)]
 
 
+def _little(error: float) -> list[Finding]:
+    """Warn where the model explains next to nothing of the outputs."""
+    if not error > LITTLE:
+        return []
+    explained = max(0.0, 1.0 - error**2)
+    text = f"the model explains {100 * explained:.0f} % of the outputs' variance on held-out rows"
+    remedy = (
+        "look for other inputs that drive the outputs; if an output is a magnitude or a power, and "
+        "does not change with the sign of an input, give more time (`max_seconds`), more states "
+        "(`n_linear`), or the square of the input beside it"
+    )
+    return [Finding(GloreeWarning, text, remedy)]
+
+
 def _report(
     problem: IdentificationProblem,
     fit: LinearFit,
@@ -232,6 +247,7 @@ def _report(
     elif budget.ran_out:
         notes += ("the time was up before all that was planned had been tried",)
     findings += _unlike(origin.search, network.model)
+    findings += _little(network.error if network.nonlinear else linear.error)
     return IdentificationReport(
         sizes=sizes,
         stages=stages,
