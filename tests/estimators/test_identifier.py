@@ -578,9 +578,26 @@ def test_too_few_samples_are_counted(record):
         SystemIdentifier(n_linear=30).fit(u[:200], y[:200])
 
 
-def test_orders_beyond_the_lags_are_errors(record):
-    with pytest.raises(ValueError, match=r"`n_linear` is 40, but 500 samples support at most"):
-        SystemIdentifier(n_linear=40).fit(*record)
+def test_orders_beyond_the_lags_are_errors():
+    u, y = saturation(700)
+    with pytest.raises(ValueError, match=r"`n_linear` is 65, but 700 samples support at most 59"):
+        SystemIdentifier(n_linear=65).fit(u, y)
+
+
+def test_many_outputs_are_values_for_more_states():
+    """A hundred rows of three outputs and five inputs: lags for four states, not for three."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((100, 5))
+    system = IORNN(
+        rng.standard_normal((4, 5)),
+        np.diag([0.9, 0.75, 0.5, -0.4]),
+        rng.standard_normal((4, 3)),
+        activation="linear",
+    )
+    y = system.predict(u)
+    est = SystemIdentifier(n_nonlinear=0, max_seconds=5, engine="serial").fit(u, y)
+    assert np.abs(est.predict(u, y, n_init=20) - y).max() < 1e-6 * np.abs(y).max()
+    assert len(est.report_.poles) == 4
 
 
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")

@@ -29,6 +29,7 @@ from gloree.identification._realisation import (
     PoleLimit,
     Realisation,
     hankel_lags,
+    lags_of_order,
     modal_form,
     supported_order,
 )
@@ -46,6 +47,10 @@ networks follow; else on the larger number: a weak mode needs more."""
 
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
+
+VALUES_PER_WEIGHT = 10
+"""Values for each weight of the orders, n_states (n_inputs + n_outputs), that the response is long
+enough for in any case."""
 
 TIME, TIME_ALONE = 0.45, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
@@ -289,8 +294,10 @@ def _response(problem: IdentificationProblem) -> tuple[ImpulseResponse, list[int
     """Impulse response over as many lags as the records allow, and orders to be tried."""
     records, order = problem.records, problem.settings.n_linear
     steps = typical_length(records.lengths)
-    wanted = min(records.n_rows // (10 * records.n_inputs), steps // 3)
-    n_lags = min(MOST_LAGS, max(LEAST_LAGS, wanted))
+    d, p = records.n_inputs, records.n_outputs
+    most = min(LARGEST_ORDER, records.n_rows * p // (VALUES_PER_WEIGHT * (d + p)))
+    wanted = max(records.n_rows // (10 * d), lags_of_order(order or most, p, d))
+    n_lags = min(MOST_LAGS, max(LEAST_LAGS, min(wanted, steps // 3)))
     supported = supported_order(n_lags, records.n_outputs, records.n_inputs)
     if order is not None and order > supported:
         raise ValueError(

@@ -67,6 +67,11 @@ def supported_order(n_lags: int, n_outputs: int, n_inputs: int) -> int:
     return min((n_blocks - 1) * n_outputs, n_blocks * n_inputs)
 
 
+def lags_of_order(order: int, n_outputs: int, n_inputs: int) -> int:
+    """Markov parameters, at least, that support an order."""
+    return 2 * max(-(-order // n_outputs) + 1, -(-order // n_inputs))
+
+
 def ho_kalman(parameters: Array, order: int) -> Realisation:
     """Realise Markov parameters, (n_lags, n_outputs, n_inputs), by a stable system [1]_.
 
@@ -318,7 +323,7 @@ def _descend(record: CompressedRecord, fit: _Fit, max_steps: int) -> _Fit:
 
 def hankel_lags(n_lags: int, order: int, n_outputs: int, n_inputs: int) -> list[int]:
     """Numbers of Markov parameters, g_0 included, from which starts of an order are realised."""
-    needed = max(-(-order // n_outputs) + 1, -(-order // n_inputs))
+    needed = lags_of_order(order, n_outputs, n_inputs) // 2
     largest = n_lags // 2
     blocks = {int(np.ceil(factor * needed)) for factor in HANKEL_BLOCKS} | {largest // 2, largest}
     return sorted(2 * count for count in blocks if needed <= count <= largest)

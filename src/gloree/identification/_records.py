@@ -137,14 +137,14 @@ def check_records(
     Of all rows `n_counted` have outputs (None: all).
     """
     n_rows = data.n_rows if n_counted is None else n_counted
-    needed = max(FEWEST_SAMPLES, 20 * data.n_inputs)
+    needed = max(FEWEST_SAMPLES, 10 * data.n_inputs)
     if n_rows < needed:
         raise TooFewSamplesError(
             f"{n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
             f"at least {needed} are needed, and some thousand for a nonlinear one"
         )
     wanted, longest = settings.n_linear or 0, int(data.lengths.max())
-    if wanted and n_rows < 5 * wanted * (data.n_inputs + data.n_outputs):
+    if wanted and n_rows * data.n_outputs < 5 * wanted * (data.n_inputs + data.n_outputs):
         raise TooFewSamplesError(
             f"{n_rows} samples are too few for `n_linear`={wanted}: give more data, or lower it"
         )
