@@ -305,6 +305,7 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
 
     monkeypatch.setattr(sources.Partitions, "value", fetched)
     sizes, one, many = [], distributed.Future.result, distributed.Client.gather
+    direct = distributed.Client.run
 
     def result(self, timeout=None):
         value = one(self, timeout)
@@ -316,8 +317,14 @@ def test_partitions_stay_on_their_workers(client, items, in_parts, monkeypatch):
         sizes.extend(len(pickle.dumps(value)) for value in values)
         return values
 
+    def run(self, *arguments, **options):
+        found = direct(self, *arguments, **options)
+        sizes.extend(len(pickle.dumps(each)) for sums in found.values() for each in sums.values())
+        return found
+
     monkeypatch.setattr(distributed.Future, "result", result)
     monkeypatch.setattr(distributed.Client, "gather", gather)
+    monkeypatch.setattr(distributed.Client, "run", run)
     data = sources.partitions(delayed(items))
     get_engine(client).scan(data)
     scans = sizes.copy()
@@ -550,12 +557,18 @@ def subset_of_partitions(client, items):
     return source.subset(600, keep=True), expected
 
 
-@pytest.mark.parametrize("rows, tasks", [(2**15, 1), (10, N_PARTS)], ids=["few", "many"])
-def test_one_worker_keeps_a_few_rows_of_all_partitions(rows, tasks, client, items, monkeypatch):
-    monkeypatch.setattr(_dask, "KEPT_ROWS", rows)
+@pytest.mark.parametrize(
+    "kind, narrow, tasks",
+    [("arrays", 2**23, 0), ("arrays", 0, 1), ("pairs", 2**23, 1)],
+    ids=["of few numbers", "of many numbers", "of lists"],
+)
+def test_sums_over_few_rows_are_no_tasks_or_one(kind, narrow, tasks, client, items, monkeypatch):
+    """Wide sums, or rows of lists, which are made arrays of first: one worker keeps the rows."""
+    monkeypatch.setattr(_dask, "NARROW", narrow)
     engine = get_engine(client)
-    subset, expected = subset_of_partitions(client, items)
-    assert engine.run(rounded, subset) == expected  # reads the rows
+    given = items if kind == "arrays" else [list(zip(*item, strict=True)) for item in items]
+    subset, expected = subset_of_partitions(client, given)
+    assert engine.run(rounded, subset) == expected
     submitted = []
     one, many = distributed.Client.submit, distributed.Client.map
     monkeypatch.setattr(
@@ -588,7 +601,10 @@ def test_a_partition_that_fails_is_named_by_a_pass_over_few_rows(client, items):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
-def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(mortal, items, tmp_path):
+def test_rows_that_a_worker_kept_are_read_again_when_it_is_killed(
+    mortal, items, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_dask, "NARROW", 0)
     engine = get_engine(mortal)
     subset, expected = subset_of_partitions(mortal, items)
     assert engine.run(rounded, subset) == expected
@@ -668,11 +684,11 @@ def _with_closing_client(client, monkeypatch, after, action):
     asked = [0]
     ask = _dask.ask
 
-    def counted(of, call):
+    def counted(of, call, **options):
         asked[0] += 1
         if asked[0] == after:
             client.close()
-        return ask(of, call)
+        return ask(of, call, **options)
 
     monkeypatch.setattr(_dask, "ask", counted)
     return action()

@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from gloree._arrays import is_tensor
 from gloree._extras import require
 from gloree.engine._batching import Batching, BatchTransform
-from gloree.engine._engine import Engine, Result, Statistic, copied_batch
+from gloree.engine._engine import Engine, Result, Statistic, copied_batch, merged
 from gloree.engine._failure import PassFailure
+from gloree.engine._moves import move_partitions
 from gloree.engine._source import Selection, Subset
 from gloree.engine._tasks import (
     Group,
@@ -28,7 +29,8 @@ from gloree.engine._tasks import (
     sum_group,
     sum_kept,
 )
-from gloree.sequences import Batch, Data, Part, Sequences
+from gloree.engine._visits import MOST_BYTES, NARROW, Visit, in_order, sums_of_visits
+from gloree.sequences import Batch, Data, Part, Segments, Sequences
 from gloree.sources import Future, Partitions, SourceError, ask, part_failure
 
 IN_FLIGHT = 4
@@ -76,9 +78,15 @@ def unwarned() -> AbstractContextManager[object]:
     return context
 
 
-def _is_elsewhere(subset: Subset) -> bool:
+def _is_elsewhere(selection: Selection) -> bool:
     """Whether tasks read the rows where they are."""
-    return subset.data.remote(0) is not None
+    return selection.data.remote(0) is not None
+
+
+def _pickled(value: object) -> bytes:
+    distributed = require("distributed", "dask", "a Dask engine")
+    pickled: bytes = distributed.protocol.pickle.dumps(value)
+    return pickled
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,8 @@ class DaskEngine(Engine):
         if isinstance(data, Partitions):
             data.keep_on(self.client)
         super().scan(data)
+        if isinstance(data, Partitions):
+            move_partitions(self, data)
 
     def _keeps(self, subset: Subset) -> bool:
         """Rows that are elsewhere stay there, on one worker: only sums travel to this process."""
@@ -131,6 +141,11 @@ class DaskEngine(Engine):
     ) -> Statistic:
         if not _is_elsewhere(subset):
             return super()._sum_kept(function, subset, label)
+        if not subset.has_rows:
+            groups = list(groups_of(subset))
+            found = self._visited(function, subset, groups, most_bytes=NARROW, at_hand=True)
+            if all(group.number in found for group in groups):
+                return merged(cast("Iterator[tuple[int, Statistic]]", in_order(groups, found)))
         try:
             with unwarned():
                 kept = subset.kept_rows(self._keep)
@@ -158,13 +173,15 @@ class DaskEngine(Engine):
         kept: Future = self.ask(self.client.submit, joined, each, pure=False)
         return kept
 
-    def arguments(self, data: Data, groups: list[Group]) -> tuple[list[object], ...]:
+    def arguments(
+        self, data: Data, groups: list[Group]
+    ) -> tuple[list[object], list[Place], list[list[Segments] | Batching]]:
         """Rows, places and batches of groups: the first arguments of their tasks."""
-        rows = []
+        rows: list[object] = []
         for group in groups:
             remote = data.remote(group.part)
             rows.append(self._rows(data, group) if remote is None else remote)
-        places: list[object] = [
+        places = [
             Place(*data.place(part), data.name(part), data.part_checksum(part))
             for part in (group.part for group in groups)
         ]
@@ -188,9 +205,44 @@ class DaskEngine(Engine):
                 "a Dask engine runs on NumPy arrays, and the data are tensors: give arrays, or use "
                 "engine='serial', which runs where the tensors are"
             )
+        groups = list(groups_of(selection))
+        found = self._visited(function, selection, groups)
+        left = [group for group in groups if group.number not in found]
+        others = self._by_tasks(function, selection, iter(left), label)
+        for group in groups:
+            # a sum is kept until its turn comes
+            statistic: Any = found.pop(group.number) if group.number in found else next(others)
+            if isinstance(statistic, PassFailure):
+                raise statistic
+            if statistic is not None:
+                yield group.number, group.n_batches, statistic
+
+    def _visited(
+        self,
+        function: Callable[[Batch], Result],
+        selection: Selection,
+        groups: list[Group],
+        most_bytes: int = MOST_BYTES,
+        at_hand: bool = False,
+    ) -> dict[int, object]:
+        """What visits find of groups whose rows the workers have, or read."""
+        if not _is_elsewhere(selection):
+            return {}
+        pickled = _pickled((selection.transform, function))
+        if len(pickled) > LIGHT:
+            return {}
+        return sums_of_visits(self, selection.data, groups, Visit(pickled, most_bytes, at_hand))
+
+    def _by_tasks(
+        self,
+        function: Callable[[Batch], Result],
+        selection: Selection,
+        groups: Iterator[Group],
+        label: str,
+    ) -> Iterator[object]:
+        """Results of groups, in order; None of a group that is left out."""
         tasks = Tasks(self, selection.data, selection.transform, self._shared(function), label)
         size = max(2, IN_FLIGHT * sum(self.ask(self.client.nthreads).values()))
-        groups = groups_of(selection)
         under_way: deque[tuple[list[Group], list[Future | None]]] = deque()
         while wave := list(islice(groups, size)):
             under_way.append((wave, tasks.begin(wave)))
@@ -201,8 +253,7 @@ class DaskEngine(Engine):
 
     def _shared(self, function: Callable[[Batch], Result]) -> bytes | Future:
         """What tasks are given: a function with large matrices goes once to each worker."""
-        distributed = require("distributed", "dask", "a Dask engine")
-        pickled: bytes = distributed.protocol.pickle.dumps(function)
+        pickled = _pickled(function)
         if len(pickled) <= LIGHT:
             return pickled
         with unwarned():
@@ -273,9 +324,7 @@ class Tasks:
         except _errors().lost:
             return [None] * len(wave)
 
-    def finish(
-        self, wave: list[Group], futures: list[Future | None]
-    ) -> Iterator[tuple[int, int, Any]]:
+    def finish(self, wave: list[Group], futures: list[Future | None]) -> Iterator[object]:
         """Results of a wave, in order."""
         for first in range(0, len(wave), FETCHED):
             some, own = wave[first : first + FETCHED], futures[first : first + FETCHED]
@@ -286,9 +335,7 @@ class Tasks:
             except Exception:
                 # which of them were lost, now or when they were sent, shows by itself
                 statistics = [self.alone(*each) for each in zip(some, own, strict=True)]
-            for group, statistic in zip(some, statistics, strict=True):
-                if statistic is not None:
-                    yield group.number, group.n_batches, statistic
+            yield from statistics
 
     def alone(self, group: Group, future: Future | None) -> object:
         """Result of one group, sent again where its rows are lost."""

@@ -294,6 +294,11 @@ class Subset:
         rows: Rows = self._rows[0]
         return rows
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether `kept_rows` has rows already."""
+        return bool(self._rows)
+
     def forget_rows(self) -> None:
         """Let the rows be read again when they are asked for."""
         self._rows.clear()

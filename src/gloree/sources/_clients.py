@@ -15,12 +15,14 @@ PATIENCE = 0.5
 Answer = TypeVar("Answer")
 
 
-def ask(client: Any, call: Callable[[], Answer]) -> Answer:
+def ask(
+    client: Any, call: Callable[[], Answer], *, hopeless: Callable[[], bool] | None = None
+) -> Answer:
     """Result of a call that waits for the scheduler.
 
     It runs on a thread of its own. A client that closes leaves calls that are under way without an
     answer for ever, or ends them in an error of something inside; both are a `SourceError`
-    here.
+    here. `hopeless` is asked now and then whether to wait any longer; a `TimeoutError` ends it.
     """
     promised: Future[Answer] = Future()
 
@@ -34,6 +36,8 @@ def ask(client: Any, call: Callable[[], Answer]) -> Answer:
     while not wait((promised,), timeout=PATIENCE).done:
         if client.status in ("closing", "closed"):
             raise _closed(client)
+        if hopeless is not None and hopeless():
+            raise TimeoutError
     try:
         return promised.result()
     except Exception as error:

@@ -62,6 +62,11 @@ class Partitions(Parts):
         self.futures = [each if is_future(each) else next(computed) for each in self.delayed]
 
     @property
+    def computed(self) -> list[int]:
+        """Partitions that `keep_on` had computed; the others were futures when they were given."""
+        return [index for index, each in enumerate(self.delayed) if not is_future(each)]
+
+    @property
     def n_parts(self) -> int:
         """Partitions."""
         return len(self.delayed)
