@@ -53,7 +53,11 @@ if TYPE_CHECKING:
     from scipy.signal import StateSpace
 
 TESTED_ROWS, TESTED_NUMBERS = 10_000, 2**21
-"""Rows whose residuals a fit tests, at most, and these times the weights: a second or less."""
+"""Rows whose residuals a fit tests, at most, and these times the weights and the outputs, for a fit
+of `TESTED_SECONDS`: a second or less."""
+
+TESTED_SECONDS, LEAST_TESTED = 30.0, 1000
+"""Shorter fits test fewer rows, but not fewer than these."""
 
 Records = tuple[object, object]
 """Inputs and outputs, as `fit` takes them."""
@@ -347,7 +351,9 @@ class SystemViews(Estimator):
     def _look_at_residuals(self, data: Sequences) -> None:
         """Tests and sizes of the residuals, on the first rows of long records."""
         self._output_noise = np.zeros(data.n_outputs)
-        rows = min(data.n_rows, TESTED_ROWS, TESTED_NUMBERS // self.model_.n_parameters)
+        numbers = TESTED_NUMBERS * min(1.0, self.max_seconds / TESTED_SECONDS)
+        enough = int(numbers / (self.model_.n_parameters * data.n_outputs))
+        rows = min(data.n_rows, TESTED_ROWS, max(enough, LEAST_TESTED))
         with suppress(ExplosionError, TooFewSamplesError, ValueError, np.linalg.LinAlgError):
             at = self._at(first_rows(data, rows))
             self._output_noise = np.sqrt(np.diag(at.noise.covariance))
