@@ -30,7 +30,8 @@ MET = 1e-9
 class Searching:
     """What a search is replaced by."""
 
-    split: str
+    split: object
+    problem: object = None
 
 
 def problem_of(n_rows=400, n_records=1):
@@ -129,6 +130,33 @@ def test_more_states_must_gain_clearly(error, training, nonlinear, taken, monkey
     assert end.detail.endswith(": taken" if taken else ": not taken")
     monkeypatch.setattr(more_states, "with_more_states", lambda *_: fit)
     assert try_more_states(first, "problem", fit, "linear", budget).network is before
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_of_plenty_of_rows_any_certain_gain_counts(certain, monkeypatch):
+    larger = SimpleNamespace(split="second", order=4, delayed=lambda problem: problem)
+    found = SimpleNamespace(
+        nonlinear=True, error=0.99, training_error=1.1, detail="some steps", model="second"
+    )
+    given = {
+        "with_more_states": lambda *_: larger,
+        "find_nonlinearity": lambda *_: SimpleNamespace(unit_counts=(3,), detail=""),
+        "rank_starts": lambda *_: None,
+        "refine_network": lambda *_: found,
+        "compare": lambda *models: SimpleNamespace(
+            is_certain=certain and models[2:] == ("first", "second")
+        ),
+    }
+    for name, value in given.items():
+        monkeypatch.setattr(more_states, name, value)
+    monkeypatch.setattr(more_states.Origin, "of", lambda *_: SimpleNamespace(search=None))
+    before = SimpleNamespace(nonlinear=True, error=1.0, training_error=1.0, model="first")
+    split = SimpleNamespace(held_out="rows")
+    search = Searching(split, problem="problem")
+    first = Attempt(SimpleNamespace(search=search), before)
+    budget = Budget(Engine("serial"), 10.0)
+    end = try_more_states(first, "problem", SimpleNamespace(split=split), "linear", budget, True)
+    assert end.network is (found if certain else before)
 
 
 def test_time_that_is_spared_comes_back():

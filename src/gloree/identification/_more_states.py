@@ -1,10 +1,11 @@
-"""A second attempt from a linear model of more states, where rows are not plenty."""
+"""A second attempt from a linear model of more states, in the time that is left."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from gloree.identification._budget import Budget
+from gloree.identification._comparison import compare
 from gloree.identification._linear import LinearFit, with_more_states
 from gloree.identification._nonlinearity import find_nonlinearity
 from gloree.identification._problem import IdentificationProblem
@@ -34,11 +35,13 @@ def try_more_states(
     fit: LinearFit,
     linear: RefinedLinear,
     budget: Budget,
+    plenty: bool = False,
 ) -> Attempt:
     """Go through all stages once more from two states more; the better network is returned.
 
     Of few rows a linear model of least order is the better one, and too small for what a
     nonlinearity adds. `fit` is the linear model, `linear` the refined one that networks must beat.
+    Of `plenty` of rows any gain on held-out ones counts, if it is certain.
     """
     search = first.origin.search
     with budget.sparing(SPARED):
@@ -51,10 +54,14 @@ def try_more_states(
         origin = Origin.of(replace(search, split=larger.split), larger, moments)
         network = refine_network(origin, rank_starts(origin, budget), linear)
     before = first.network
-    better = (
-        network.nonlinear
-        and network.error < MORE_GAIN * before.error
-        and network.training_error < before.training_error
-    )
+    if network.nonlinear and plenty:
+        rows = search.split.held_out
+        better = compare(search.problem, rows, before.model, network.model).is_certain
+    else:
+        better = (
+            network.nonlinear
+            and network.error < MORE_GAIN * before.error
+            and network.training_error < before.training_error
+        )
     detail = f"{larger.order} states, {network.detail}: {'taken' if better else 'not taken'}"
     return Attempt(origin, network, detail) if better else replace(first, detail=detail)

@@ -106,13 +106,12 @@ def identify(problem: IdentificationProblem) -> Identified:
             judged = _Stages(stages, budget, on_time=False).run
             network = judged(network, "refinement", refine_network, origin, starts, linear)
             if (
-                not plenty
-                and settings.n_linear is None
+                settings.n_linear is None
                 and moments.unit_counts
                 and budget.left() > LEAST_TIME * budget.max_seconds
             ):
                 attempt = Attempt(origin, network)
-                given = (attempt, problem, fit, linear, budget)
+                given = (attempt, problem, larger, linear, budget, plenty)
                 attempt = run(attempt, "more states", try_more_states, *given)
                 origin, network = attempt.origin, attempt.network
             last = Refitted(network.model, network.linear, "")
