@@ -31,7 +31,7 @@ from gloree.identification import (
     start_of_records,
 )
 from gloree.metrics import score_model
-from gloree.models import IORNN, Explosions, predict_data
+from gloree.models import IORNN, Explosions, Start, predict_data
 from gloree.sequences import Array, Data, Sequences
 from gloree.sources import as_data, is_source
 
@@ -294,7 +294,6 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
             refuse_scorers_of_rows(data.form, flat_outputs=self._flat_outputs)
         with messages_of_u_and_y():
             self._check_columns(data)
-            initial = self._initial(initial, state)
             return predict_data(
                 self.model_,
                 data,
@@ -302,14 +301,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
                 engine=self.engine,
                 verbose=self.verbose,
                 convert=_first_channel if self._flat_outputs else np.asarray,
-                start=start_of_records(
-                    self.model_,
-                    data,
-                    n_init=n_init,
-                    state=state,
-                    initial=initial,
-                    noise=self._output_noise,
-                ),
+                start=self._start(data, n_init, state, initial),
                 return_state=return_state,
             )
 
@@ -356,15 +348,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
             data = read_measured(u, y, lengths=lengths)
         with messages_of_u_and_y():
             self._check_columns(data)
-            initial = self._initial(initial, state)
-            start = start_of_records(
-                self.model_,
-                data,
-                n_init=n_init,
-                state=state,
-                initial=initial,
-                noise=self._output_noise,
-            )
+            start = self._start(data, n_init, state, initial)
             if n_init >= data.longest:
                 raise ValueError(f"`n_init`={n_init} leaves no rows to score: lower it")
             return score_model(
@@ -375,6 +359,17 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
                 verbose=self.verbose,
                 start=start,
             )
+
+    def _start(self, data: Data, n_init: int, state: object, initial: object) -> Start:
+        """States before the records; estimates of them follow outputs no closer than the fit."""
+        return start_of_records(
+            self.model_,
+            data,
+            n_init=n_init,
+            state=state,
+            initial=self._initial(initial, state),
+            noise=self._output_noise,
+        )
 
     def _initial(self, initial: object, state: object) -> object:
         """What `initial` stands for: None for the parameter of the estimator."""
