@@ -172,7 +172,7 @@ def test_the_information_of_many_rows_is_that_of_some(n_sequences, stride, monke
     model = network()
     source = Source(as_sequences(X, labels), batch_size=10)
     scoring = _Scoring(CrossEntropy(), LAYOUT, SERIAL, source)
-    found = scoring.information(model, scoring.sums(model))
+    found = scoring.information(model)
     some = as_sequences(X[::stride], labels[::stride]).whole()
     part = fisher.fisher_sums(some, model, LAYOUT)
     scale = n_sequences / len(X[::stride])

@@ -48,10 +48,7 @@ networks follow; else on the larger number: a weak mode needs more."""
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-VALUES_PER_WEIGHT = 10
-"""Values for each weight of the orders, n_states (n_inputs + n_outputs), that the response is long
-enough for in any case."""
-
+VALUES_PER_WEIGHT = 10  # of an order that the response is long enough for in any case
 TIME, TIME_ALONE = 0.45, 0.85  # shares of the time for the search, with networks to follow or not
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order

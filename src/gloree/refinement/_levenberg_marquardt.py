@@ -26,7 +26,12 @@ from gloree.refinement._search_sums import (
     normal_sums,
     two_square_sums,
 )
-from gloree.refinement._sensitivities import SquareSums, gradient_sums, square_sums
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    SquareSums,
+    gradient_sums,
+    square_sums,
+)
 from gloree.refinement._solvers import (
     Progress,
     RefinementStatus,
@@ -169,9 +174,8 @@ class _OutOfTimeError(Exception):
 class _State:
     """Where a search stands.
 
-    `stand_in` are the rows behind J^T J where those are not all of the data, `scale` is what the
-    damping multiplies, (n_free,), and `slow` the number of steps in a row that gained little;
-    `status` is set at the end.
+    `scale` is what the damping multiplies, (n_free,), `slow` the number of steps in a row that
+    gained little; `status` is set at the end.
     """
 
     model: Network
@@ -179,7 +183,6 @@ class _State:
     squares: SquareSums
     damping: float
     scale: Array
-    stand_in: Strata | None = None
     slow: int = 0
     status: RefinementStatus | None = None
 
@@ -202,10 +205,10 @@ class _Search:
 
     def start(self, model: Network) -> _State:
         """Return the state at the start."""
-        sums, stand_in = self._normal(model)
+        sums = self._normal(model)
         self._note(model, sums.gradient, self._outside(model))
         nothing = np.zeros(self.chosen.size)
-        return _State(model, sums, sums.gradient, self.solver.damping, nothing, stand_in)
+        return _State(model, sums, sums.gradient, self.solver.damping, nothing)
 
     def step(self, state: _State) -> _State:
         """Take one step, or end the search."""
@@ -225,8 +228,7 @@ class _Search:
             return replace(state, status=RefinementStatus.CONVERGED)
         if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        sums, stand_in = self._normal(model)
-        return _State(model, sums, squares, damping, state.scale, stand_in, slow)
+        return _State(model, self._normal(model), squares, damping, state.scale, slow)
 
     def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
         """Take a step damped until it gains enough, or none.
@@ -256,16 +258,17 @@ class _Search:
     def _bend(self, state: _State, H: Array, step: Array, damping: float) -> Array:
         """Half of the acceleration along a step, zero where it is not small beside the step."""
         ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
+        strata = self._strata(state.sums.gradient)
         function = partial(
             curved_sums,
             model=state.model,
             layout=self.layout,
             ahead=ahead,
             behind=behind,
-            strata=state.stand_in,
+            strata=strata,
         )
         nothing = np.zeros_like(step)
-        sums = self._sums(function, self._rows_of(state.stand_in), "curvature")
+        sums = self._sums(function, self._rows_of(strata), "curvature")
         if sums is None:
             return nothing
         against = sums.gradient[self.chosen] / (REACH**2 * state.squares.n_rows)
@@ -292,6 +295,13 @@ class _Search:
             if seconds + 0.5 * trace.steps[0].seconds >= limit:
                 raise _OutOfTimeError
 
+    def _strata(self, gradient: GradientSums) -> Strata | None:
+        """Rows that stand for all in J^T J; None where those are all."""
+        wanted = hessian_rows(self.layout, self.data.as_subset().n_counted)
+        if 2 * wanted >= self.data.as_subset().n_counted:
+            return None
+        return Strata.within(gradient, wanted)
+
     def _rows_of(self, strata: Strata | None) -> Subset:
         """The rows of strata, or all of the data."""
         data = self.data.as_subset()
@@ -299,20 +309,20 @@ class _Search:
             return data
         return Subset(data.source, strata.segments.split_evenly(data.n_batches))
 
-    def _normal(self, model: Network) -> tuple[NormalSums, Strata | None]:
+    def _normal(self, model: Network) -> NormalSums:
         """J^T r of all rows, J^T J of all or of those that stand for them."""
         self._look_at_the_clock()
         data, layout = self.data.as_subset(), self.layout
-        wanted = hessian_rows(layout, data.n_counted)
-        if 2 * wanted >= data.n_counted:
+        if 2 * hessian_rows(layout, data.n_counted) >= data.n_counted:
             function = partial(normal_sums, model=model, layout=layout)
-            return self.engine.run(function, data, label="J^T J"), None
+            return self.engine.run(function, data, label="J^T J")
         of_gradient = partial(gradient_sums, model=model, layout=layout)
         gradient = self.engine.run(of_gradient, data, label="gradient")
-        strata = Strata.within(gradient, wanted)
+        strata = self._strata(gradient)
+        assert strata is not None
         of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
         hessian = self.engine.run(of_curvature, self._rows_of(strata), label="J^T J")
-        return NormalSums(gradient, hessian), strata
+        return NormalSums(gradient, hessian)
 
     def _squares(self, model: Network) -> tuple[SquareSums | None, float, float | None]:
         """Squared error, that per row, and that of held-out rows if the same pass visits them.
