@@ -593,7 +593,8 @@ def test_what_works_on_arrays_copies_tensors(device):
     expected = SystemIdentifier(**options).fit(u, y)
     found = SystemIdentifier(**options).fit(tensors(u, device), tensors(y, device))
     assert_same_model(found.model_, expected.model_)
-    X, Y, _, _ = datasets.make_rnn(20, 100, 1, 1, 1, random_state=0)
+    X = rng.standard_normal((20, 100, 1))
+    Y = IORNN([[1.0]], [[0.5]], [[1.0]], activation="linear").predict(X)
     linear = SpectralRNNRegressor(1, activation="linear", random_state=0)
     expected = linear.fit(X, Y).model_
     assert_same_model(linear.fit(tensors(X, device), tensors(Y, device)).model_, expected)

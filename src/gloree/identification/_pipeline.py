@@ -209,8 +209,8 @@ def _little(error: float) -> list[Finding]:
     text = f"the model explains {100 * explained:.0f} % of the outputs' variance on held-out rows"
     remedy = (
         "look for other inputs that drive the outputs; if an output is a magnitude or a power, and "
-        "does not change with the sign of an input, give more time (`max_seconds`), more states "
-        "(`n_linear`), or the square of the input beside it"
+        "does not change with the sign of an input, a linear model sees none of it: allow nonlinear "
+        "units, more time and states, or give the square of the input beside it"
     )
     return [Finding(GloreeWarning, text, remedy)]
 
