@@ -208,9 +208,9 @@ def _little(error: float) -> list[Finding]:
     explained = max(0.0, 1.0 - error**2)
     text = f"the model explains {100 * explained:.0f} % of the outputs' variance on held-out rows"
     remedy = (
-        "look for other inputs that drive the outputs; if an output is a magnitude or a power, and "
-        "does not change with the sign of an input, a linear model sees none of it: allow nonlinear "
-        "units, more time and states, or give the square of the input beside it"
+        "look for other inputs that drive the outputs; a linear model sees nothing of an output "
+        "that is a magnitude or a power, and does not change with the sign of an input: allow "
+        "nonlinear units, more time and states, or give the square of the input beside it"
     )
     return [Finding(GloreeWarning, text, remedy)]
 
