@@ -403,6 +403,14 @@ class Fit:
         return self.estimator is SystemIdentifier or (labels and "readout" not in self.options)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether its output weights are C U^{-1}, of a U that is nearly singular where poles are.
+
+        Their rounding is that of predictions times the condition of U.
+        """
+        return self.options.get("activation") == "linear"
+
+    @property
     def missing(self) -> str | None:
         """Package that this fit needs and that is not installed."""
         needed = {as_tensors: "torch", as_bag: "dask"}.get(self.source)
