@@ -113,6 +113,14 @@ def test_a_fit_knows_the_size_of_its_errors():
     assert est._output_noise == pytest.approx([left.std()], rel=0.05)
 
 
+def test_a_fit_that_was_saved_without_its_errors_takes_any(fitted, record, monkeypatch, tmp_path):
+    u, y, _ = record
+    monkeypatch.delattr(fitted, "_output_noise")
+    fitted.save(tmp_path / "fit")
+    found = SystemIdentifier.load(tmp_path / "fit").predict(u, y, n_init=10, return_state=True)[1]
+    assert_close(found, run_from(MODEL, u, estimate_state(MODEL, u, y, 10))[1], ALGEBRA)
+
+
 def test_measured_outputs_are_not_read_beyond_the_first_rows(fitted, record):
     u, y, _ = record
     other = y.copy()

@@ -84,3 +84,18 @@ def regress_context(
     weights = conjugate_gradients(lambda d: sums(scores(d)) + ridge * d, right, diagonal, max_iter)
     by_offset = [weights[own] for own in slices]
     return np.hstack(by_offset), weights[of_pairs], np.asarray(mean)
+
+
+def scores_of_neighbours(table: Array, index: IntArray, lengths: IntArray) -> Array:
+    """Sum of the parts of the words at `NEIGHBOURS` in the scores, (n_words, n_scores).
+
+    A row of `table`, (n_kinds, 3 n_scores), has the parts of a word as that before, the word itself
+    and that after, and `index` is the row of each word. Nothing comes from beyond a sentence.
+    """
+    n_kinds, size = len(table), table.shape[1] // len(NEIGHBOURS)
+    padded = np.vstack([table, np.zeros(table.shape[1])])
+    found = np.zeros((len(index), size))
+    for place, offset in enumerate(NEIGHBOURS):
+        at = shifted(index, lengths, offset, n_kinds)
+        found += padded[at, place * size : (place + 1) * size]
+    return found

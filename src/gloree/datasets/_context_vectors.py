@@ -11,9 +11,9 @@ import numpy as np
 from scipy import sparse
 
 from gloree._storage import load_arrays, reading, save_arrays
-from gloree.datasets._context_scores import NEIGHBOURS, regress_context
+from gloree.datasets._context_scores import NEIGHBOURS, regress_context, scores_of_neighbours
 from gloree.datasets._pair_features import N_PAIRS, CodedText, indicators_of_pairs, names_of
-from gloree.datasets._tag_scores import Weights, shifted
+from gloree.datasets._tag_scores import Weights, left_out_in_turn
 from gloree.datasets._word_features import BoolArray, FeatureTable, identities, numbered, tokens
 from gloree.datasets._word_vectors import (
     ARRAYS,
@@ -148,8 +148,7 @@ class ContextVectors:
         fit = _Fit(sentences, tags, words.tag_names, penalty, min_count, max_iter)
         n_sentences = len(fit.text.lengths)
         scores = np.empty((len(fit.y), len(words.tag_names)))
-        for fold in np.array_split(np.arange(n_sentences), n_folds):
-            left_out = np.isin(np.arange(n_sentences), fold)
+        for left_out in left_out_in_turn(n_sentences, n_folds):
             found = fit.of(~left_out)
             scores[np.repeat(left_out, fit.text.lengths)] = fit.scores(found, left_out)
         mean = scores.mean(axis=0)
@@ -187,13 +186,10 @@ class ContextVectors:
         """
         X, parts = self.words.transform(sentences), self.beside.transform(sentences)
         text = CodedText.of(sentences, self._codes)
-        flat = np.vstack([*parts, np.zeros(self.beside.n_dimensions)])
-        size, last = len(self.offset), len(flat) - 1
+        flat = np.vstack(parts)
         pairs = indicators_of_pairs(text.keys(self.known), self.pair_keys)
         scores = (pairs @ self.pair_weights).astype(np.float64)
-        for place, offset in enumerate(NEIGHBOURS):
-            at = shifted(np.arange(last), text.lengths, offset, last)
-            scores += flat[at, place * size : (place + 1) * size]
+        scores += scores_of_neighbours(flat, np.arange(len(flat)), text.lengths)
         added = np.split(scores - self.offset, np.cumsum(text.lengths)[:-1])
         return [np.hstack(each) for each in zip(X, added, strict=True)]
 
@@ -292,13 +288,9 @@ class _Fit:
         words = np.repeat(outside, self.text.lengths)
         token, lengths = self.table.token[words], self.text.lengths[outside]
         of_kinds = self.table.of_tokens[:, found.chosen] @ found.of_words
-        of_kinds = np.vstack([of_kinds, np.zeros(of_kinds.shape[1])])
         keys = [key[words] for key in self.text.keys(found.known)]
         scores = indicators_of_pairs(keys, found.keys) @ found.of_pairs + found.mean
-        for place, offset in enumerate(NEIGHBOURS):
-            at = shifted(token, lengths, offset, len(of_kinds) - 1)
-            scores += of_kinds[at, place * self.n_tags : (place + 1) * self.n_tags]
-        return np.asarray(scores)
+        return np.asarray(scores + scores_of_neighbours(of_kinds, token, lengths))
 
 
 def _frequent(keys: IntArray, min_count: int) -> IntArray:

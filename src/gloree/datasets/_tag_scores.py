@@ -6,7 +6,7 @@ linear system, or from a log-linear model, which takes gradient steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,13 @@ def shifted(index: IntArray, lengths: IntArray, offset: int, outside: int) -> In
     found = np.full(len(index), outside, dtype=np.int64)
     found[inside] = index[at[inside]]
     return found
+
+
+def left_out_in_turn(n_sentences: int, n_folds: int) -> Iterator[NDArray[np.bool_]]:
+    """Which sentences each fold leaves out: neighbours, in parts of about the same number."""
+    everything = np.arange(n_sentences)
+    for fold in np.array_split(everything, n_folds):
+        yield np.isin(everything, fold)
 
 
 def conjugate_gradients(

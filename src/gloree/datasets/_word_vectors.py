@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from gloree._storage import load_arrays, reading, save_arrays
-from gloree.datasets._tag_scores import fit_scores, regress_scores
+from gloree.datasets._tag_scores import fit_scores, left_out_in_turn, regress_scores
 from gloree.datasets._word_features import (
     BoolArray,
     FeatureTable,
@@ -195,8 +195,7 @@ class WordVectors:
             return chosen, np.asarray(weights * size[chosen, None])
 
         scores = np.empty((len(y), len(penalties) * len(number_of)))
-        folds = np.array_split(np.arange(len(lengths)), n_folds)
-        for left_out in (np.isin(np.arange(len(lengths)), fold) for fold in folds):
+        for left_out in left_out_in_turn(len(lengths), n_folds):
             chosen, weights = fitted(~left_out)
             words = np.repeat(left_out, lengths)
             scores[words] = (table.of_tokens[:, chosen] @ weights)[table.token[words]]

@@ -23,7 +23,7 @@ from gloree.identification import (
     start_of_records,
 )
 from gloree.models import IORNN, ExplosionError, Precision, check_columns
-from gloree.sequences import Sequences, as_sequences
+from gloree.sequences import Array, Sequences, as_sequences
 from gloree.systems import (
     AtRecords,
     Channels,
@@ -76,6 +76,7 @@ class SystemViews(Estimator):
     unit: str | Activation
     initial: object
     detrend: str | None
+    _output_noise: Array | None = None  # of a fit that was saved before there was one, too
 
     @property
     def channels_(self) -> Channels:
@@ -350,7 +351,7 @@ class SystemViews(Estimator):
 
     def _look_at_residuals(self, data: Sequences) -> None:
         """Tests and sizes of the residuals, on the first rows of long records."""
-        self._output_noise = np.zeros(data.n_outputs)
+        self._output_noise = None
         numbers = TESTED_NUMBERS * min(1.0, self.max_seconds / TESTED_SECONDS)
         enough = int(numbers / (self.model_.n_parameters * data.n_outputs))
         rows = min(data.n_rows, TESTED_ROWS, max(enough, LEAST_TESTED))

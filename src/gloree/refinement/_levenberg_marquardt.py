@@ -26,12 +26,7 @@ from gloree.refinement._search_sums import (
     normal_sums,
     two_square_sums,
 )
-from gloree.refinement._sensitivities import (
-    GradientSums,
-    SquareSums,
-    gradient_sums,
-    square_sums,
-)
+from gloree.refinement._sensitivities import SquareSums, gradient_sums, square_sums
 from gloree.refinement._solvers import (
     Progress,
     RefinementStatus,
@@ -258,7 +253,8 @@ class _Search:
     def _bend(self, state: _State, H: Array, step: Array, damping: float) -> Array:
         """Half of the acceleration along a step, zero where it is not small beside the step."""
         ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
-        strata = self._strata(state.sums.gradient)
+        wanted = self._wanted
+        strata = None if wanted is None else Strata.within(state.sums.gradient, wanted)
         function = partial(
             curved_sums,
             model=state.model,
@@ -295,12 +291,12 @@ class _Search:
             if seconds + 0.5 * trace.steps[0].seconds >= limit:
                 raise _OutOfTimeError
 
-    def _strata(self, gradient: GradientSums) -> Strata | None:
+    @property
+    def _wanted(self) -> int | None:
         """Rows that stand for all in J^T J; None where those are all."""
-        wanted = hessian_rows(self.layout, self.data.as_subset().n_counted)
-        if 2 * wanted >= self.data.as_subset().n_counted:
-            return None
-        return Strata.within(gradient, wanted)
+        n_rows = self.data.as_subset().n_counted
+        wanted = hessian_rows(self.layout, n_rows)
+        return wanted if 2 * wanted < n_rows else None
 
     def _rows_of(self, strata: Strata | None) -> Subset:
         """The rows of strata, or all of the data."""
@@ -312,14 +308,13 @@ class _Search:
     def _normal(self, model: Network) -> NormalSums:
         """J^T r of all rows, J^T J of all or of those that stand for them."""
         self._look_at_the_clock()
-        data, layout = self.data.as_subset(), self.layout
-        if 2 * hessian_rows(layout, data.n_counted) >= data.n_counted:
+        data, layout, wanted = self.data.as_subset(), self.layout, self._wanted
+        if wanted is None:
             function = partial(normal_sums, model=model, layout=layout)
             return self.engine.run(function, data, label="J^T J")
         of_gradient = partial(gradient_sums, model=model, layout=layout)
         gradient = self.engine.run(of_gradient, data, label="gradient")
-        strata = self._strata(gradient)
-        assert strata is not None
+        strata = Strata.within(gradient, wanted)
         of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
         hessian = self.engine.run(of_curvature, self._rows_of(strata), label="J^T J")
         return NormalSums(gradient, hessian)
