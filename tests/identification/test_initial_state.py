@@ -282,7 +282,7 @@ def test_exact_records_give_the_exact_state_whatever_the_fit_knows():
     assert_close(estimate_state(model, u, y, 60, noise=noise), state, 1e-5)
 
 
-@pytest.mark.parametrize("noise", [0.1, [0.1, 0.1], [-1.0], [np.nan]])
+@pytest.mark.parametrize("noise", [0.1, [0.1, 0.1], [-1.0], [np.nan], ["a"]])
 def test_sizes_of_errors_that_are_none_are_refused(noise):
     model, u, _, _ = slow_modes(0)
     with pytest.raises(ValueError, match=r"`noise` must be 1 standard deviation\(s\), .* got"):

@@ -160,7 +160,10 @@ def estimate_state(
 
 def read_noise(noise: ArrayLike, n_outputs: int) -> Array:
     """Standard deviations of the errors of the outputs, or a ValueError."""
-    sizes = np.asarray(noise, dtype=np.float64)
+    try:
+        sizes = np.asarray(noise, dtype=np.float64)
+    except (TypeError, ValueError):
+        sizes = np.empty(0)
     if sizes.shape != (n_outputs,) or not np.all(sizes >= 0.0) or not np.isfinite(sizes).all():
         raise ValueError(
             f"`noise` must be {n_outputs} standard deviation(s), one for each output, "
