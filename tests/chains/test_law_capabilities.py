@@ -165,6 +165,13 @@ def test_a_law_written_by_a_user_serves_the_classifier():
     np.testing.assert_allclose(
         own.model_.input_weights, built_in.model_.input_weights, atol=SAME_FIT
     )
+    own, built_in = (
+        SpectralRNNClassifier(2, chain=law, random_state=0, engine="serial").fit(inputs, labels)
+        for law in (OWN, BUILT_IN)
+    )
+    assert own.chain_ is OWN
+    difference = own.predict_proba(inputs) - built_in.predict_proba(inputs)
+    assert np.abs(difference).max() < 1e-3  # a step of the search more or less
 
 
 def test_functions_take_a_law_written_by_a_user():
