@@ -25,7 +25,7 @@ SAME_SQUARES = 1.02
 
 SHORTEST = 2  # samples; a system without direct path has a delay of one
 TRIAL_ORDERS = (1, 2, 3, 5)
-PLAIN_ORDERS = (*TRIAL_ORDERS, 10)  # those without delays, which a smooth response may need
+LARGER_ORDERS = (7, 9)  # that a smooth response may need without delays
 TRIAL_ROWS, TRIAL_STEPS = 4000, 12
 SAVED = 2  # states that a delay has to save where it does not lower the error, at least
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
@@ -44,11 +44,18 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
         return none
     cut = int(max(delays.max() for delays in proposals)) + 1
     few = records.first(TRIAL_ROWS + cut)
-    plain = _trials(few, none, cut, ended, PLAIN_ORDERS)
-    best, chosen, order = none, plain, 0
+    chosen = _trials(few, none, cut, ended)
+    best, n_counted = none, few.n_counted
     for delays in proposals:
-        trials = _trials(few, delays, cut, ended)
-        if trials and _gains(trials, chosen, few.n_counted, int(delays.max())):
+        longest, trials = int(delays.max()), _trials(few, delays, cut, ended)
+        if not trials or _error(trials) > _margin(n_counted) * _error(chosen):
+            continue
+        if best is none:
+            # what gains over few states must gain over many, and over all but those that it saves
+            saving = _least_order(trials, n_counted) + _saved(trials, longest) - 1
+            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))} - {each.order for each in chosen}
+            chosen = [*chosen, *_trials(few, none, cut, ended, tuple(more))] if more else chosen
+        if _gains(trials, chosen, n_counted, longest):
             best, chosen = delays, trials
     if best is none:
         return none
@@ -199,9 +206,16 @@ def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float, lon
         return True
     if _error(new) > margin * _error(old):
         return False
-    # as many poles at zero, but for the one that a system without direct path has
-    saved = max(longest - 1, 1 if _error(new) == EXACT else SAVED)
-    return _least_order(new, n_counted) <= _least_order(old, n_counted) - saved
+    fewest = _least_order(new, n_counted) + _saved(new, longest)
+    return fewest <= _least_order(old, n_counted)
+
+
+def _saved(new: list[SystemTrial], longest: int) -> int:
+    """States that a delay of so many samples has to save where it does not lower the error.
+
+    As many poles at zero, but for the one that a system without direct path has.
+    """
+    return max(longest - 1, 1 if _error(new) == EXACT else SAVED)
 
 
 def _polished(

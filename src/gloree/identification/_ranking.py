@@ -31,11 +31,7 @@ FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
 LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
 
 FAR_BEHIND = 9.0
-"""A kind of units whose best start has so many times the mean square error of another is left."""
-
-FEW_ROWS = 5_000
-"""Training rows up to which all starts that are left are refined: a few steps do not tell which of
-them ends best."""
+"""Starts with so many times the mean square error of the best are left."""
 
 TRIAL_TIME = 0.4  # share of the time that these comparisons may take: a limit, as all are
 
@@ -87,15 +83,10 @@ class RankedStarts:
     starts: tuple[Start, ...] = ()
     detail: str = ""
 
-    def finalists(self, n_rows: int) -> tuple[Start, ...]:
-        """Starts to be refined on so many rows, none that has fallen far behind.
-
-        The best one of every kind, and of few rows, where searches cost little, all.
-        """
-        firsts = {start.kind: start for start in reversed(self.starts)}
-        best = [firsts[kind] for kind in sorted(firsts)]
-        some = self.starts if n_rows <= FEW_ROWS else best
-        return tuple(each for each in some if each.error <= FAR_BEHIND * self.starts[0].error)
+    @property
+    def finalists(self) -> tuple[Start, ...]:
+        """Starts to be refined: those that have not fallen far behind."""
+        return tuple(each for each in self.starts if each.error <= FAR_BEHIND * self.starts[0].error)
 
 
 def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:

@@ -21,7 +21,9 @@ from gloree.refinement import RefinementStatus
 LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
 
-KIND_STEPS = 30  # steps after which starts are compared
+ROUND_STEPS = 15  # steps of starts in each round of their comparison
+COMPARE_TIME = 0.4  # share of the time for that, at most
+SECOND_TIME = 0.5  # share of the time that is left for the second best, where the best has settled
 MOST_STEPS = 120  # steps of the search for the whole network
 WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
@@ -92,7 +94,7 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     """
     search = origin.search
     problem, split, budget = search.problem, search.split, search.budget
-    finalists = starts.finalists(split.training.n_counted)
+    finalists = starts.finalists
     notes: tuple[str, ...] = ()
     if not finalists:
         if origin.moments.model.n_hidden == linear.model.n_hidden:
@@ -175,26 +177,35 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
 def _compete(
     search: Search, finalists: Sequence[Start], many: bool, spare: float
 ) -> tuple[Start, list[SearchEnd]]:
-    """Refine starts for some steps, and the best of them further.
+    """Refine starts for some steps, the better half for as many more, and the best to its end.
 
-    Where polynomials explode in the end, the next start goes on. Seconds to `spare` are left.
-    Returns the best, and the ends of all searches.
+    A few steps do not tell which of them ends best: where one settles early the second goes on as
+    well, and where polynomials explode in the end, the next. Seconds to `spare` are left. Returns
+    the best, and the ends of all searches.
     """
     tried: list[Start] = []
+    budget = search.budget
     rows = search.split.first_training(FIRST_ROWS) if many else search.split.training
+    until = budget.left() - COMPARE_TIME * (budget.left() - spare)
 
-    def refined(start: Start, max_steps: int, share: float) -> Start:
-        seconds = share * (search.budget.left() - spare)
+    def refined(start: Start, max_steps: int, seconds: float) -> Start:
         end = search.descend(start.end.model, rows, max_steps=max_steps, max_seconds=seconds)
         tried.append(replace(start, end=end, error=judged_start(search, end)))
         return tried[-1]
 
-    runners = list(finalists)
-    if len(runners) > 1:
-        shares = [1.0 / (n + 1) for n in range(len(runners), 0, -1)]
-        runners = [refined(start, KIND_STEPS, s) for start, s in zip(runners, shares, strict=True)]
-    for start in sorted(runners, key=lambda start: start.error):
-        if math.isfinite(refined(start, MOST_STEPS, 1.0).error):
+    runners, waiting = list(finalists), list[Start]()
+    while len(runners) > 1 and budget.left() > until:
+        turns = zip(runners, range(len(runners), 0, -1), strict=True)
+        runners = [refined(each, ROUND_STEPS, (budget.left() - until) / n) for each, n in turns]
+        runners.sort(key=lambda start: start.error)
+        half = (len(runners) + 1) // 2
+        runners, waiting = runners[:half], runners[half:] + waiting
+    n_sound = 0
+    for start in runners + waiting:
+        share = SECOND_TIME if n_sound else 1.0
+        found = refined(start, MOST_STEPS, share * (budget.left() - spare))
+        n_sound += math.isfinite(found.error)
+        if n_sound == 2:
             break
     return min(tried, key=lambda start: start.error), [start.end for start in tried]
 
