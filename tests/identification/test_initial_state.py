@@ -243,6 +243,92 @@ def test_errors_are_as_large_as_they_are_known_to_be(least):
     assert found == pytest.approx(grid, abs=0.1)  # ridges are a factor of 1.8 apart
 
 
+def test_a_single_measured_value_is_believed():
+    """All ridges have the same evidence then: the least is taken, not one that rounding picks."""
+    model = IORNN([[1.0]], [[0.9]], [[1.0]], activation="linear")
+    u = np.random.default_rng(0).standard_normal((50, 1))
+    y = model.predict(u, state=[3.0])
+    assert_close(estimate_state(model, u, y, 1), [3.0], STATES)
+    later = y.copy()
+    later[:4] = np.nan
+    assert_close(estimate_state(model, u, later, 5), [3.0], STATES)
+    for error in (1e-3, 0.1, 0.5):
+        state = estimate_state(model, u, y, 1, noise=[error])
+        assert np.abs(model.predict(u, state=state) - y)[0] <= error
+
+
+@pytest.mark.parametrize("prior", ["rest", None])
+@pytest.mark.parametrize("noise", [None, [0.5]])
+def test_outputs_that_no_state_reaches_do_not_count(noise, prior):
+    rng = np.random.default_rng(1)
+    u = rng.standard_normal((40, 1))
+
+    def model(n_silent):
+        weights = np.zeros((2, 1 + n_silent))
+        weights[:, 0] = 1.0
+        direct = np.ones((1, 1 + n_silent))
+        U = np.diag([0.98, 0.9])
+        return IORNN([[1.0], [1.0]], U, weights, direct_weights=direct, activation="linear")
+
+    y = model(0).predict(u, state=[1.0, -2.0]) + 0.5 * rng.standard_normal((40, 1))
+    alone = estimate_state(model(0), u, y, 10, prior=prior, noise=noise)
+    more = np.hstack((y, rng.standard_normal((40, 9))))
+    sizes = None if noise is None else noise * 10
+    together = estimate_state(model(9), u, more, 10, prior=prior, noise=sizes)
+    assert_close(together, alone, ALGEBRA)
+
+
+def test_outputs_weigh_by_their_errors():
+    """Generalised least squares: a loud output adds next to nothing to a quiet one."""
+    rng = np.random.default_rng(2)
+    model = IORNN(
+        [[1.0], [1.0]], np.diag([0.98, 0.9]), [[1.0, 1.0], [1.0, -1.0]], activation="linear"
+    )
+    u, state = rng.standard_normal((40, 1)), np.array([3.0, -2.0])
+    errors = np.array([0.01, 5.0])
+    y = model.predict(u, state=state) + errors * rng.standard_normal((40, 2))
+    found = estimate_state(model, u, y, 20, prior=None, noise=errors)
+    free = estimate_state(model, u, np.zeros((40, 2)), 20, prior=None)
+    rest = model.predict(u, state=np.zeros(2))[:20]
+    slopes = np.stack([model.predict(u, state=e)[:20] - rest for e in np.eye(2)], axis=2)
+    J = (slopes / errors[:, None]).reshape(40, 2)
+    expected = np.linalg.lstsq(J, ((y[:20] - rest) / errors).ravel(), rcond=None)[0]
+    assert_close(found, expected, STATES)
+    assert np.abs(found - free).max() > 1.0
+    # an output without values has no say, whatever its errors
+    quiet = y.copy()
+    quiet[:, 1] = np.nan
+    one, other = (estimate_state(model, u, quiet, 20, noise=[0.01, e]) for e in (5.0, 1e-4))
+    assert_close(one, other, ALGEBRA)
+
+
+@pytest.mark.parametrize("n_init", [2, 5, 20])
+@pytest.mark.parametrize("gain", [0.8, 1.1])
+def test_states_of_saturating_units_follow_the_first_rows(gain, n_init):
+    """Ridge and state chosen in turns without a common objective would go in circles."""
+    model = IORNN([[1.0]], [[gain]], [[1.0]], activation="tanh", hidden_bias=[0.0])
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        u = 0.3 * rng.standard_normal((40, 1))
+        state = np.clip(2.0 * rng.standard_normal(1), -0.97, 0.97)
+        y = model.predict(u, state=state) + 0.1 * rng.standard_normal((40, 1))
+
+        def squares(s, u=u, y=y):
+            return np.sum((model.predict(u, state=s) - y)[:n_init] ** 2)
+
+        assert squares(estimate_state(model, u, y, n_init, prior=None)) <= 1.001 * squares(state)
+        found = estimate_state(model, u, y, n_init, noise=[0.1])
+        assert squares(found) <= 2.0 * squares(state) + n_init * 0.1**2
+
+
+def test_states_that_run_away_are_named():
+    model = IORNN([[1.0]], [[1.0]], [[1.0]], activation="quadratic", hidden_bias=[0.0])
+    u = np.full((30, 1), 3.0)
+    with pytest.warns(GloreeWarning, match=r"run away in the first 20 rows of 1 record\(s\)"):
+        state = estimate_state(model, u, np.ones((30, 1)), 20, prior="rest")
+    assert_close(state, [0.0], ALGEBRA)
+
+
 def slow_modes(seed):
     """Two slow pairs of poles and a slow pole, with a smooth input: the record of a slow plant."""
     rng = np.random.default_rng(seed)

@@ -53,7 +53,9 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
         if best is none:
             # what gains over few states must gain over many, and over all but those that it saves
             saving = _least_order(trials, n_counted) + _saved(trials, longest) - 1
-            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))} - {each.order for each in chosen}
+            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))} - {
+                each.order for each in chosen
+            }
             chosen = [*chosen, *_trials(few, none, cut, ended, tuple(more))] if more else chosen
         if _gains(trials, chosen, n_counted, longest):
             best, chosen = delays, trials

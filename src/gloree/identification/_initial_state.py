@@ -120,15 +120,19 @@ def estimate_state(
 
     Notes
     -----
-    P is the covariance that white inputs of the record's size give the state, w the standard
-    deviation of an output under P. Errors and prior, :math:`y - \hat y(s_0) \sim N(0, \tau^2 (J P
-    J^T + \lambda))` with J the Jacobian, have the :math:`\tau` and :math:`\lambda` of most evidence
-    [M92]_ among those for which errors are as large as `noise` at least. Without it, and where the
-    outputs are free of errors, lambda is zero to rounding and the state exact.
+    P is the covariance that white inputs of the record's size give the state, w the `noise` of an
+    output, or where it is not given the standard deviation that the output has under P. Errors and
+    prior, :math:`(y - \hat y(s_0)) / w \sim N(0, \tau^2 (J P J^T + \lambda))` with J the Jacobian,
+    have the :math:`\tau` and :math:`\lambda` of most evidence [M92]_ among those for which errors
+    are as large as `noise` at least; of equals, as a single value has them, the least
+    :math:`\lambda`. Where nothing is known of errors, and outputs are free of them, lambda is zero
+    to rounding and the state exact. Outputs that no state reaches do not count.
 
-    Linear models take one exact step; others take Gauss-Newton steps, halved until the objective
-    falls, from the centre and from zero. O(n_init n_hidden n_state (n_hidden + n_outputs)) time for
-    a step and O(n_init n_outputs n_state^2) for its singular values.
+    Linear models take one exact step; others take, in turns with the choice of :math:`\lambda`,
+    Gauss-Newton steps that are halved until the objective falls, from the centre and from zero, and
+    keep the state of most evidence. O(n_init n_hidden n_state (n_hidden + n_outputs)) time for a
+    step and O(n_init n_outputs n_state^2) for its singular values. A record whose states run away
+    from both is named in a warning, and has the centre.
 
     References
     ----------
@@ -304,7 +308,7 @@ def estimated(
     if data.Y is None:
         raise ValueError("`y` is missing: `n_init` needs the first outputs of every record")
     states = np.array(centres)
-    empty = []
+    empty, runaway = [], []
     for number, begin in enumerate(data.starts[:-1].tolist()):
         rows = slice(begin, begin + n_init)
         y = np.asarray(loaded(data.Y[rows]), dtype=np.float64)
@@ -315,7 +319,18 @@ def estimated(
         u = np.asarray(loaded(data.X[whole]), dtype=np.float64)
         spread = np.sqrt(np.mean((u - u[0]) ** 2, axis=0))
         given = (model, u[:n_init], y, states[number], spread, free, noise)
-        states[number] = RecordState(*given).solve()
+        found = RecordState(*given).solve()
+        if found is None:
+            runaway.append(int(sequence[number]))
+        else:
+            states[number] = found
+    if runaway:
+        warn_caller(
+            f"the states run away in the first {n_init} rows of {len(runaway)} record(s), the "
+            f"first of them record {runaway[0]}, from all that were tried: their states are those "
+            f"without measurements. Are the inputs in the range of those of the fit?",
+            GloreeWarning,
+        )
     if empty:
         warn_caller(
             f"{len(empty)} record(s), the first of them record {empty[0]}, have no measured output "

@@ -86,7 +86,9 @@ class RankedStarts:
     @property
     def finalists(self) -> tuple[Start, ...]:
         """Starts to be refined: those that have not fallen far behind."""
-        return tuple(each for each in self.starts if each.error <= FAR_BEHIND * self.starts[0].error)
+        return tuple(
+            each for each in self.starts if each.error <= FAR_BEHIND * self.starts[0].error
+        )
 
 
 def rank_starts(origin: Origin, budget: Budget) -> RankedStarts:

@@ -9,18 +9,26 @@ import numpy as np
 from gloree.models import ExplosionError, Network
 from gloree.sequences import Array
 
-GAUSS_NEWTON_STEPS, HALVINGS = 30, 12
+GAUSS_NEWTON_STEPS, HALVINGS, ROUNDS = 30, 12, 10
 SETTLED = 1e-12  # decrease of the objective, relative, below which the steps end
 RIDGES = np.logspace(-24, 4, 113)
 """Ratios of the variance of the errors to that of the outputs' part from the state, among which the
 evidence chooses; the least one is rounding."""
+
+AS_GOOD = 1e-9  # difference of log evidences, per target, that is rounding
+SMALLEST_NOISE = 1e-12  # of an output, over its size under the prior
 
 DOUBLINGS, LARGEST_GROWTH = 14, 1e12
 """Steps 2^k of the past that spread the state, and the growth at which an unstable one stops."""
 
 
 class RecordState:
-    """The least-squares problem of one record, in coordinates v with s = s_0 + L v, P = L L^T."""
+    """The least-squares problem of one record, in coordinates v with s = s_0 + L v, P = L L^T.
+
+    Outputs are weighted by the sizes of their errors, or where these are not known by those that
+    they have under the prior, so that their units do not matter. Outputs that no state reaches do
+    not count.
+    """
 
     def __init__(
         self,
@@ -33,26 +41,41 @@ class RecordState:
         noise: Array | None = None,
     ) -> None:
         self.model, self.u, self.y, self.centre, self.free = model, u, y, centre, free
-        self.measured = np.isfinite(y)
         self.factor = spread_of_states(model, centre, u[0], spread)
-        _, J = self.run(centre)
-        # sizes of the outputs under the prior: the estimate does not depend on their units
-        size = np.sqrt(np.mean(np.sum(J**2, axis=2), axis=0))
-        self.weights = np.where(size > 0.0, 1.0 / np.where(size > 0.0, size, 1.0), 0.0)
-        # the variance of the errors, at least, beside outputs of size one under the prior
-        self.least = 0.0 if noise is None else float(np.mean((noise * self.weights) ** 2))
+        starts: list[Array] = [np.zeros(centre.shape[0])]
+        if not model.is_linear and centre.any():
+            zero = np.linalg.lstsq(self.factor, -centre, rcond=None)[0]
+            starts.append(np.asarray(zero, dtype=np.float64))
+        sizes = [self.sizes(v) for v in starts]
+        # the states run away from the others
+        self.starts = [v for v, size in zip(starts, sizes, strict=True) if np.isfinite(size).all()]
+        size = np.max([np.where(np.isfinite(size), size, 0.0) for size in sizes], axis=0)
+        reached = size > 0.0
+        self.measured = np.isfinite(y) & reached
+        error = size if noise is None else np.maximum(noise, SMALLEST_NOISE * size)
+        self.weights = np.where(reached, 1.0 / np.where(reached, error, 1.0), 0.0)
+        # the variance of the weighted errors, at least
+        self.least = 0.0 if noise is None else 1.0
 
-    def run(self, state: Array) -> tuple[Array, Array]:
-        """Outputs (n_rows, n_outputs) from a state, and d y / d v (n_rows, n_outputs, n_state)."""
-        outputs, slopes = outputs_and_slopes(self.model, self.u, state)
-        return outputs, slopes @ self.factor
-
-    def residuals(self, v: Array) -> tuple[Array, Array]:
-        """Weighted errors of the measured outputs, and minus their Jacobian."""
+    def run(self, v: Array) -> tuple[Array, Array]:
+        """Outputs (n_rows, n_outputs), and d y / d v (n_rows, n_outputs, n_state)."""
         with np.errstate(all="ignore"):
-            outputs, J = self.run(self.centre + self.factor @ v)
+            state = self.centre + self.factor @ v
+            outputs, slopes = outputs_and_slopes(self.model, self.u, state)
+            return outputs, slopes @ self.factor
+
+    def sizes(self, v: Array) -> Array:
+        """Root mean squares (n_outputs,) of the outputs' part from the state under the prior."""
+        _, J = self.run(v)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.sqrt(np.mean(np.sum(J**2, axis=2), axis=0)), dtype=np.float64)
+
+    def residuals(self, v: Array) -> tuple[Array, Array] | None:
+        """Weighted errors of the measured outputs, and minus their Jacobian; None if not finite."""
+        outputs, J = self.run(v)
         errors = ((self.y - outputs) * self.weights)[self.measured]
-        return errors, (J * self.weights[:, np.newaxis])[self.measured]
+        slopes = (J * self.weights[:, np.newaxis])[self.measured]
+        return (errors, slopes) if np.isfinite(errors).all() and np.isfinite(slopes).all() else None
 
     def squares(self, v: Array) -> float:
         """Sum of the squared weighted errors; infinite where the states run away."""
@@ -63,30 +86,48 @@ class RecordState:
         errors = ((self.y - outputs) * self.weights)[self.measured]
         return float(errors @ errors)
 
-    def solve(self) -> Array:
-        """State of least objective, from the centre and, for nonlinear units, from zero."""
-        starts: list[Array] = [np.zeros(self.centre.shape[0])]
-        linear = self.model.is_linear
-        if not linear and self.centre.any():
-            starts.append(
-                np.asarray(np.linalg.lstsq(self.factor, -self.centre, rcond=None)[0], np.float64)
-            )
-        ends = [self.descend(start, 1 if linear else GAUSS_NEWTON_STEPS) for start in starts]
-        best = min(ends, key=lambda end: end[0])
-        return np.asarray(self.centre + self.factor @ best[1])
+    def solve(self) -> Array | None:
+        """State of most evidence from all starts; None where the states run away from all."""
+        if self.starts and not self.measured.any():
+            return self.centre
+        ends = [end for start in self.starts if (end := self.descend(start)) is not None]
+        if not ends:
+            return None
+        _, best = min(ends, key=lambda end: end[0])
+        return np.asarray(self.centre + self.factor @ best)
 
-    def descend(self, v: Array, n_steps: int) -> tuple[float, Array]:
-        """Steps to the ridge estimate; minus twice the log evidence there, and the estimate."""
-        loss = math.inf
-        for _ in range(n_steps):
-            errors, J = self.residuals(v)
-            if not (np.all(np.isfinite(errors)) and np.all(np.isfinite(J))):
-                return math.inf, v
-            target, ridge, loss = ridge_estimate(
-                J, errors + J @ v, free=self.free, least=self.least
-            )
+    def descend(self, v: Array) -> tuple[float, Array] | None:
+        """Minus twice the log evidence at the end of a descent, and the end.
+
+        In turns the ridge of most evidence in the linearised problem, and the least squares with
+        it, as long as the evidence of what is reached grows.
+        """
+        here = self.residuals(v)
+        if here is None:
+            return None
+        errors, J = here
+        best = self.loss(v, errors, J)
+        for _ in range(ROUNDS):
+            if not J.any():
+                break
+            target = errors + J @ v
+            estimate, ridge, _ = ridge_estimate(J, target, free=self.free, least=self.least)
+            if self.model.is_linear:
+                return best, estimate
+            end = self.minimised(v, ridge, errors, J)
+            found = self.loss(*end)
+            if not found < best:
+                break
+            best, (v, errors, J) = found, end
+        return best, v
+
+    def minimised(
+        self, v: Array, ridge: float, errors: Array, J: Array
+    ) -> tuple[Array, Array, Array]:
+        """Gauss-Newton steps to the least |errors|^2 + ridge |v|^2; errors and Jacobian there."""
+        for _ in range(GAUSS_NEWTON_STEPS):
             value = float(errors @ errors + ridge * (v @ v))
-            step, length = target - v, 1.0
+            step, length = ridge_solution(J, errors + J @ v, ridge) - v, 1.0
             for _ in range(HALVINGS):
                 trial = v + length * step
                 reached = self.squares(trial) + ridge * float(trial @ trial)
@@ -95,10 +136,22 @@ class RecordState:
                 length /= 2.0
             else:
                 break
-            v = trial
-            if value - reached <= SETTLED * value:
+            here = self.residuals(trial)
+            if here is None:
                 break
-        return loss, v
+            v, (errors, J) = trial, here
+            if value - reached <= SETTLED * value or not J.any():
+                break
+        return v, errors, J
+
+    def loss(self, v: Array, errors: Array, J: Array) -> float:
+        """Minus twice the log evidence at a state, up to a constant; without a prior, squares."""
+        if self.free:
+            return float(errors @ errors)
+        S: Array = np.asarray(np.linalg.svd(J, compute_uv=False), dtype=np.float64)
+        ridges = RIDGES * (float(S.max(initial=0.0)) ** 2 or 1.0)
+        squares = float(v @ v) + float(errors @ errors) / ridges
+        return float(_losses(S, ridges, squares, errors.shape[0], self.least).min())
 
 
 def ridge_estimate(
@@ -108,24 +161,33 @@ def ridge_estimate(
 
     With J = U S V^T, c = U^T target, the rest r, and q = sum c^2 / (S^2 + l) + r^2 / l, n targets
     ~ N(0, t (J J^T + l)) have -2 log p = sum log(S^2 + l) + (n - p) log l + n log t + q / t. For
-    every ridge l the best t is q / n, or more for errors whose variance l t is `least`.
+    every ridge l the best t is q / n, or more for errors whose variance l t is `least`. Of ridges
+    with the same evidence, as a single target has them, it is the smallest: the target is believed.
     """
     U, S, Vt = np.linalg.svd(J, full_matrices=False)
     c = U.T @ target
     rest = target - U @ c
-    n, largest = target.shape[0], float(S.max(initial=0.0)) ** 2
-    if largest == 0.0:
-        return np.zeros(J.shape[1]), 1.0, n * math.log(max(float(target @ target), 1e-300))
+    n, largest = target.shape[0], float(S.max()) ** 2
     ridges = RIDGES[:1] * largest if free else RIDGES * largest
     total = S**2 + ridges[:, np.newaxis]
-    errors = np.sum(c**2 / total, axis=1) + rest @ rest / ridges
-    scale = np.maximum(errors / n, 1e-300)
-    if not free:
-        scale = np.maximum(scale, least / ridges)
-    loss = np.sum(np.log(total), axis=1) + (n - S.shape[0]) * np.log(ridges)
-    loss += n * np.log(n * scale) + errors / scale - n
-    best = int(np.argmin(loss))
+    squares = np.sum(c**2 / total, axis=1) + rest @ rest / ridges
+    loss = _losses(S, ridges, squares, n, 0.0 if free else least)
+    best = int(np.argmax(loss <= loss.min() + AS_GOOD * n))
     return Vt.T @ (c * S / total[best]), float(ridges[best]), float(loss[best])
+
+
+def _losses(S: Array, ridges: Array, squares: Array, n: int, least: float) -> Array:
+    """-2 log p of n targets for every ridge l, from q = `squares`; see `ridge_estimate`."""
+    scale = np.maximum(np.maximum(squares / n, 1e-300), least / ridges)
+    total = np.log(S**2 + ridges[:, np.newaxis])
+    loss = np.sum(total, axis=1) + (n - S.shape[0]) * np.log(ridges)
+    return np.asarray(loss + n * np.log(n * scale) + squares / scale - n)
+
+
+def ridge_solution(J: Array, target: Array, ridge: float) -> Array:
+    """Least |J v - target|^2 + ridge |v|^2."""
+    U, S, Vt = np.linalg.svd(J, full_matrices=False)
+    return np.asarray(Vt.T @ ((U.T @ target) * S / (S**2 + ridge)))
 
 
 def outputs_and_slopes(model: Network, u: Array, state: Array) -> tuple[Array, Array]:
@@ -201,7 +263,7 @@ def _gramian(F: Array, response: Array) -> Array:
 
 
 def _root(P: Array) -> Array:
-    """Symmetric square root; directions that inputs do not reach get the size of the others."""
+    """Symmetric square root; directions that inputs do not reach get a millionth of the largest."""
     values, vectors = np.linalg.eigh(P)
     largest = float(values.max(initial=0.0)) or 1.0
     return np.asarray((vectors * np.sqrt(np.maximum(values, 1e-12 * largest))) @ vectors.T)
