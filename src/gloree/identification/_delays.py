@@ -46,18 +46,21 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
     few = records.first(TRIAL_ROWS + cut)
     chosen = _trials(few, none, cut, ended)
     best, n_counted = none, few.n_counted
+
+    def hopeless(new: list[SystemTrial]) -> bool:
+        return not new or _error(new) > _margin(n_counted) * _error(chosen)
+
     for delays in proposals:
         longest, trials = int(delays.max()), _trials(few, delays, cut, ended)
-        if not trials or _error(trials) > _margin(n_counted) * _error(chosen):
-            continue
-        if best is none:
+        if best is none and trials:
             # what gains over few states must gain over many, and over all but those that it saves
             saving = _least_order(trials, n_counted) + _saved(trials, longest) - 1
-            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))} - {
-                each.order for each in chosen
-            }
-            chosen = [*chosen, *_trials(few, none, cut, ended, tuple(more))] if more else chosen
-        if _gains(trials, chosen, n_counted, longest):
+            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))}
+            for order in sorted(more - {each.order for each in chosen}):
+                if hopeless(trials):
+                    break
+                chosen = [*chosen, *_trials(few, none, cut, ended, (order,))]
+        if not hopeless(trials) and _gains(trials, chosen, n_counted, longest):
             best, chosen = delays, trials
     if best is none:
         return none

@@ -95,7 +95,8 @@ def search_systems(
 
     All starts are tried at one small order and at the largest, the best of these at all others. A
     system that explains the records exactly is the last. Then, from the largest order down, the
-    balanced truncation of each is a start of the next. No pole exceeds the limit.
+    balanced truncation of each is a start of the next. No pole exceeds the limit. Where time ends
+    before an order has its turn, it has the best start as it is, if starts were tried there.
     """
     ascending = sorted(orders)
     pilots = {ascending[-1], min(ascending, key=lambda order: abs(order - PILOT))}
@@ -106,7 +107,7 @@ def search_systems(
     trials: dict[int, SystemTrial] = {}
     for order in ascending:
         if trials and ended():
-            break
+            continue
         candidates = ranked.get(order) or _ranked(order, list(best.values()), records, ended, limit)
         chosen = [SystemTrial(fit, start.name) for fit, start in candidates[:followed]]
         chosen = [each for each in chosen if math.isfinite(each.fit.squares)]
@@ -117,6 +118,11 @@ def search_systems(
         trials[order] = _refined(found, records, more_steps, ended, limit)
         if trials[order].fit.error <= EXACT:
             break
+    else:
+        for order, candidates in ranked.items():
+            for fit, start in candidates[:1]:
+                if math.isfinite(fit.squares):
+                    trials.setdefault(order, SystemTrial(fit, start.name))
     above: SystemTrial | None = None
     for order in sorted(trials, reverse=True):
         if above is not None and not ended():
