@@ -88,15 +88,17 @@ def load_arrays(
     known: Collection[str],
     *,
     optional: Collection[str] = (),
+    no_longer: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
     """Read the arrays of a file that `save_arrays` wrote; all that are `known` must be there.
 
-    Those that are `optional` may be.
+    Those that are `optional` may be. `no_longer` says of earlier versions that cannot be read what
+    was wrong with them and what to do.
 
     Raises
     ------
     FormatError
-        If the file is no such file, of another format, of a later version, or damaged.
+        If the file is no such file, of another format, of a version that is not read, or damaged.
     """
     with reading(path, name):
         arrays: dict[str, Any] = read_archive(path, ("format", "version"), others=True).arrays
@@ -108,6 +110,10 @@ def load_arrays(
             raise FormatError(
                 f"{path} was written in version {stored} of {name}; this gloree reads up to "
                 f"version {version}: upgrade it"
+            )
+        if no_longer and stored in no_longer:
+            raise FormatError(
+                f"{path} was written in version {stored} of {name}, {no_longer[stored]}"
             )
         arrays = dict(read_archive(path, ("format", "version", *known, *optional)).arrays)
         missing = sorted(set(known) - set(arrays))

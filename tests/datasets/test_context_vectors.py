@@ -13,9 +13,11 @@ from gloree.datasets._pair_features import (
     PAIRS,
     CodedText,
     indicators_of_pairs,
+    itself,
     kind,
     names_of,
 )
+from gloree.datasets._tag_scores import conjugate_gradients
 from gloree.datasets._word_features import numbered
 from gloree.models import FormatError
 
@@ -162,7 +164,10 @@ def test_arrays_that_do_not_fit_each_other_are_refused(fitted, name, value, mess
     [
         ({"penalty": 0.0}, ValueError, "`penalty` must be positive"),
         ({"max_iter": 0}, ValueError, "`max_iter` must be at least 1"),
+        ({"penalty": 1e39}, ValueError, r"`penalty` must be from 1e-30 to 1e\+30 .* got 1e\+39"),
+        ({"penalty": 1e-320}, ValueError, r"`penalty` must be from 1e-30 .* 0.1 to 100 is usual"),
         ({"min_count": 0}, ValueError, "`min_count` must be at least 1"),
+        ({"min_count": 10**6}, ValueError, "`min_count` is 1000000, but no word .*: lower it"),
         ({"n_folds": 61}, ValueError, "`n_folds` is 61"),
         ({"method": "best"}, ValueError, "`method` must be one of"),
         ({"n_dimensions": 7}, ValueError, "`n_dimensions` must be from 1 to 6"),
@@ -191,8 +196,8 @@ def named_pairs(sentences, known):
                         forms.append(("outside", "outside"))
                         continue
                     word = words[t + place]
-                    itself = f"lower {word.lower()}" if word.lower() in known else kind(word)
-                    forms.append((itself, kind(word)))
+                    first = itself(word) if word.lower() in known else kind(word)
+                    forms.append((first, kind(word)))
                 row += [(left, right) for left in forms[0] for right in forms[1]]
             found.append(row)
     return found
@@ -202,7 +207,7 @@ def named_pairs(sentences, known):
 def test_keys_are_equal_where_the_named_pairs_are(known):
     names = names_of(SENTENCES)
     text = CodedText.of(SENTENCES, numbered(names))
-    keys = text.keys(np.array([name in {f"lower {word}" for word in known} for name in names]))
+    keys = text.keys(np.array([name in {f"word {word}" for word in known} for name in names]))
     expected = named_pairs(SENTENCES, known)
     assert len(keys) == N_PAIRS == len(expected[0])
     for place, own in enumerate(keys):
@@ -214,7 +219,7 @@ def test_keys_are_equal_where_the_named_pairs_are(known):
 def test_words_without_a_number_are_in_no_known_pair():
     names = names_of(SENTENCES)
     training = CodedText.of(SENTENCES, numbered(names))
-    known = np.array([name.startswith("lower ") for name in names])
+    known = np.array([name.startswith("word ") for name in names])
     table = [np.unique(keys) for keys in training.keys(known)]
     text = CodedText.of([["zzz"] * 5], numbered(names))
     # neither are the words in the middle next to an end
@@ -225,7 +230,40 @@ def test_words_without_a_number_are_in_no_known_pair():
 
 
 def test_case_and_ending_are_the_kind_of_a_word():
-    assert kind("Running") == "title ng" and kind("to") == "lower to" and kind("USA") == "upper sa"
+    found = [kind(word) for word in ("Running", "to", "USA")]
+    assert found == ["kind title ng", "kind lower to", "kind upper sa"]
+
+
+def test_rare_words_that_end_like_a_word_are_not_that_word():
+    """``cabin`` is in lower case and ends in ``in``, and is no preposition."""
+    sentences = [["in", "cabin"]] * 3 + [["the", "bin"], ["lower", "in"]]
+    names = names_of(sentences)
+    text = CodedText.of([["in"], ["cabin"], ["bin"]], numbered(names))
+    frequent = np.array([name == itself("in") for name in names])
+    # the last of PAIRS is the word and one beyond the end: as itself, and as its kind
+    as_itself, _, as_kind, _ = text.keys(frequent)[-4:]
+    assert as_itself[0] != as_itself[1] == as_itself[2] == as_kind[0] == as_kind[1] == as_kind[2]
+
+
+def test_files_in_which_kinds_were_counted_as_words_are_refused(fitted, tmp_path):
+    path = tmp_path / "vectors.npz"
+    fitted[0].save(path)
+    with np.load(path) as file:
+        arrays = {**file, "version": 1}
+    np.savez(path, **arrays)
+    with pytest.raises(FormatError, match=r"version 1 of gloree.ContextVectors.*fit .* anew"):
+        ContextVectors.load(path)
+
+
+def test_conjugate_gradients_rest_where_a_system_is_solved():
+    """A system that is singular to rounding, solved long before the last step."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((8, 3)) @ rng.standard_normal((3, 8))
+    A = A.T @ A
+    right = A @ rng.standard_normal((8, 2))
+    found = conjugate_gradients(lambda d: A @ d, right.copy(), np.ones((8, 1)), 500)
+    rounding = 64 * np.finfo(float).eps * np.linalg.norm(A) * np.linalg.norm(found)
+    np.testing.assert_allclose(A @ found, right, atol=rounding)
 
 
 def test_scores_solve_the_ridge_regression():

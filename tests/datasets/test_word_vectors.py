@@ -209,6 +209,13 @@ REFUSED = {
         ValueError,
         "`neighbour_penalty` must be positive",
     ),
+    "far": (
+        (WORDS, TAGS),
+        {"width": 2, "neighbour_penalty": 1e-20},
+        ValueError,
+        r"`neighbour_penalty` \*\* `width`, must be from 1e-30 .* got 4 \* 1e-20 \*\* 2",
+    ),
+    "rare": ((WORDS, TAGS), {"min_count": 999}, ValueError, "`min_count` is 999, .*: lower it"),
     "count": ((WORDS, TAGS), {"min_count": 0}, ValueError, "`min_count` must be at least 1"),
     "steps": ((WORDS, TAGS), {"max_iter": 0}, ValueError, "`max_iter` must be at least 1"),
     "fold": ((WORDS, TAGS), {"n_folds": 1}, ValueError, "`n_folds` must be at least 2"),

@@ -29,7 +29,11 @@ from gloree.datasets._word_vectors import (
 )
 from gloree.sequences import Array, IntArray
 
-FORMAT, VERSION = "gloree.ContextVectors", 1
+FORMAT, VERSION = "gloree.ContextVectors", 2
+NO_LONGER = {
+    1: "which took words that end like 'in' or 'to' for these words: fit the vectors anew with "
+    "`fit_transform`, and the tagger on what it returns"
+}
 OWN = ("code_names", "known", "pair_keys", "n_pairs", "pair_weights", "context_offset")
 PARTS = ("words", "beside")
 NEIGHBOUR = 4.0  # factor of the penalty for features of the words beside
@@ -205,9 +209,12 @@ class ContextVectors:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> ContextVectors:
-        """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`."""
+        """Read a file that `save` wrote; anything else is a `gloree.models.FormatError`.
+
+        So are files of version 1, where some kinds were counted as words: fit them anew.
+        """
         names = [f"{part}_{name}" for part in PARTS for name in ARRAYS]
-        arrays = load_arrays(path, FORMAT, VERSION, (*OWN, *names))
+        arrays = load_arrays(path, FORMAT, VERSION, (*OWN, *names), no_longer=NO_LONGER)
         with reading(path, FORMAT):
             words, beside = (
                 vectors_from(*(arrays[f"{part}_{name}"] for name in ARRAYS)) for part in PARTS

@@ -21,9 +21,14 @@ N_PAIRS = 4 * len(PAIRS)
 ENDING = 2  # letters
 
 
+def itself(word: str) -> str:
+    """Name of a word as itself, in lower case."""
+    return f"word {word.lower()}"
+
+
 def kind(word: str) -> str:
-    """Case of a word and its last two letters."""
-    return f"{case_of(word)} {word.lower()[-ENDING:]}"
+    """Name of its kind, case and last two letters: that of no word."""
+    return f"kind {case_of(word)} {word.lower()[-ENDING:]}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class CodedText:
         flat = [word for sentence in sentences for word in sentence]
         unknown = len(names)
         codes = {
-            word: (names.get(f"lower {word.lower()}", unknown), names.get(kind(word), unknown))
+            word: (names.get(itself(word), unknown), names.get(kind(word), unknown))
             for word in set(flat)
         }
         lower, kinds = np.array([codes[word] for word in flat], dtype=np.int64).T
@@ -57,8 +62,8 @@ class CodedText:
         Either word is taken as itself or as its kind. `known` says of each number whether it is a
         word that counts as itself; another word has its kind in both places. Shape: (n_names,).
         """
-        itself = np.append(known, False)[self.lower]
-        words = np.where(itself, self.lower, self.kinds)
+        counted = np.append(known, False)[self.lower]
+        words = np.where(counted, self.lower, self.kinds)
         outside, base = self.n_names + 1, self.n_names + 2
         at = {
             (form, offset): shifted(codes, self.lengths, offset, outside)
@@ -76,8 +81,7 @@ class CodedText:
 def names_of(sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Lower-cased words and kinds of a text."""
     different = sorted({word for sentence in sentences for word in sentence})
-    lower = [f"lower {word.lower()}" for word in different]
-    return tuple(numbered([*lower, *map(kind, different)]))
+    return tuple(numbered([*map(itself, different), *map(kind, different)]))
 
 
 def indicators_of_pairs(keys: Sequence[IntArray], known: Sequence[IntArray]) -> sparse.csr_matrix:

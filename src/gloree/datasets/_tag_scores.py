@@ -45,15 +45,18 @@ def conjugate_gradients(
     """Solve a positive definite system for all columns of `right`, of which it keeps no copy.
 
     `product` multiplies a matrix of directions by the system, whose diagonal scales them. From
-    zero, stopped after `max_iter` steps.
+    zero, stopped after `max_iter` steps. A column that is solved to rounding stays as it is: what
+    is left of its residual is noise, which a system that is singular to rounding would blow up.
     """
-    tiny = np.finfo(right.dtype).tiny
+    tiny, rounding = np.finfo(right.dtype).tiny, np.finfo(right.dtype).eps ** 2
     weights, residual = np.zeros_like(right), right
     direction = scaled = residual / diagonal
     fall = np.einsum("ij,ij->j", residual, scaled)
+    solved = rounding * fall
     for _ in range(max_iter):
         image = product(direction)
         step = fall / np.maximum(np.einsum("ij,ij->j", direction, image), tiny)
+        step[fall <= solved] = 0.0
         weights += step * direction
         residual -= step * image
         scaled = residual / diagonal

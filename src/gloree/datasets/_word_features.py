@@ -16,6 +16,8 @@ from gloree.sequences import IntArray
 LONGEST_AFFIX, LONGEST_CASED_SUFFIX, LONGEST_LENGTH = 5, 3, 12
 IDENTITIES = ("word ", "lower ")  # features that identify words, counted by occurrence in the text
 
+EVERY_WORD = "bias"  # the feature that all words have
+
 BoolArray = NDArray[np.bool_]
 Thing = TypeVar("Thing", bound=Hashable)
 Token = tuple[str, bool]  # a word, and whether it is the first of a sentence
@@ -30,7 +32,7 @@ def features(token: Token) -> list[str]:
     """Names of the features of a token."""
     word, initial = token
     lower, case = word.lower(), case_of(word)
-    found = ["bias", f"word {word}", f"lower {lower}", f"shape {_shape(word)}", f"case {case}"]
+    found = [EVERY_WORD, f"word {word}", f"lower {lower}", f"shape {_shape(word)}", f"case {case}"]
     found += f"case {case} initial {initial}", f"length {min(len(word), LONGEST_LENGTH)}"
     for length in range(1, min(LONGEST_AFFIX, len(lower) - 1) + 1):
         found += f"prefix {lower[:length]}", f"suffix {lower[-length:]}"
@@ -101,13 +103,21 @@ class FeatureTable:
         """Numbers of the features that are frequent enough in a part of the text.
 
         A word or its lower-cased form must occur `min_count` times there, all others in as many
-        different words: a rare word then has only features that an unknown word may have.
+        different words: a rare word then has only features that an unknown word may have. A
+        ValueError where no feature is frequent that a word may have or not.
         """
         counts = np.bincount(self.word[inside], minlength=self.of_words.shape[0])
         in_text = counts @ self.of_words
         in_words = (counts > 0) @ self.of_words
         relevant = np.where(identities(self.names), in_text, in_words)
-        return np.flatnonzero(relevant >= min_count)
+        chosen = np.flatnonzero(relevant >= min_count)
+        if not any(self.names[number] != EVERY_WORD for number in chosen[:2]):
+            raise ValueError(
+                f"`min_count` is {min_count}, but no word and no beginning or end of words occurs "
+                f"so often in the {len(self.word[inside]):,} words of a part of the text that is "
+                f"fitted: lower it (2 is usual)"
+            )
+        return chosen
 
 
 def numbered(things: Iterable[Thing]) -> dict[Thing, int]:

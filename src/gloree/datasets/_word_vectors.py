@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,6 +29,9 @@ from gloree.datasets._word_features import (
 from gloree.sequences import Array, IntArray
 
 FORMAT, VERSION = "gloree.WordVectors", 1
+RANGE = (1e-30, 1e30)
+"""Of penalties: their sums with counts of words are ordinary numbers in single precision."""
+
 Saved = tuple[NDArray[np.uint8], NDArray[np.uint8], Array, Array]
 ARRAYS = ("feature_names", "tag_names", "weights", "offset")
 IDENTITY = 2.0  # value of the features that are the word itself; those of its letters are 0 and 1
@@ -172,6 +176,7 @@ class WordVectors:
         penalty = usual if penalty is None else penalty
         neighbour_penalty = usual_neighbour if neighbour_penalty is None else neighbour_penalty
         check_positive({"penalty": penalty, "neighbour_penalty": neighbour_penalty})
+        check_farthest(penalty, neighbour_penalty, width)
         check_integers({"n_dimensions": (n_dimensions, 1)})
         if n_dimensions > largest:
             raise ValueError(
@@ -346,9 +351,25 @@ def check_integers(least: dict[str, tuple[object, int]]) -> None:
 
 
 def check_positive(factors: dict[str, object]) -> None:
-    """Refuse arguments that are not positive finite numbers."""
+    """Refuse arguments that are not positive numbers, or beyond `RANGE`."""
     for name, factor in factors.items():
         if isinstance(factor, bool) or not isinstance(factor, Real):
             raise TypeError(f"`{name}` must be a number, got {type(factor).__name__}")
         if not 0.0 < float(factor) < np.inf:
             raise ValueError(f"`{name}` must be positive and finite, got {factor}")
+        if not RANGE[0] <= float(factor) <= RANGE[1]:
+            raise ValueError(
+                f"`{name}` must be from {RANGE[0]:g} to {RANGE[1]:g} (sums are in single "
+                f"precision), got {factor}: 0.1 to 100 is usual"
+            )
+
+
+def check_farthest(penalty: float, neighbour_penalty: float, width: int) -> None:
+    """Refuse penalties of the farthest neighbours beyond `RANGE`."""
+    size = math.log10(penalty) + width * math.log10(neighbour_penalty)
+    if not math.log10(RANGE[0]) <= size <= math.log10(RANGE[1]):
+        raise ValueError(
+            f"the penalty of the farthest neighbours, `penalty` * `neighbour_penalty` ** `width`, "
+            f"must be from {RANGE[0]:g} to {RANGE[1]:g}, got {penalty:g} * {neighbour_penalty:g} "
+            f"** {width}: choose a `neighbour_penalty` nearer to 1"
+        )
