@@ -10,11 +10,12 @@ from gloree.diagnostics import (
     AcceptanceWarning,
     CertificateStatus,
     ConditionWarning,
+    ConvergenceWarning,
     GloreeWarning,
 )
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, mirror_images
-from gloree.refinement import Layout, gauss_newton
+from gloree.refinement import Layout, LevenbergMarquardt, gauss_newton
 from gloree.sequences import as_sequences
 
 # a descent that stops at .02 noise variances of some 10,000 residuals, and one that goes on
@@ -370,6 +371,21 @@ def test_it_is_said_where_units_cannot_be_told_from_linear_ones():
 
 
 @pytest.mark.slow
+def test_a_start_that_was_kept_as_it_is_has_no_certificate():
+    """Other starts end alike on a part of the data: of these weights that says nothing."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(size) for size in ((2, 3), (2, 2), (2, 2))]
+    truth = IORNN(weights[0], 0.3 * weights[1], weights[2], activation="tanh")
+    X = rng.standard_normal((200, 10, 3))
+    Y = truth.predict(X) + 0.3 * rng.standard_normal((200, 10, 2))
+    options = {"activation": "tanh", "random_state": 0, "engine": "serial"}
+    est = SpectralRNNRegressor(2, refine=LevenbergMarquardt(0), **options)
+    with pytest.warns(ConvergenceWarning, match="ended after 0 steps"):
+        est.fit(X, Y)
+    assert est.report_.refinement_steps == 0
+    assert est.report_.certificate.status is CertificateStatus.UNCERTAIN
+
+
 def test_a_given_law_is_kept_and_not_used():
     X, Y, _ = simulated("tanh", n=400)
     law = datasets.make_chain(5, random_state=0)

@@ -10,7 +10,7 @@ from helpers.generators import forward_network, two_way_network
 from helpers.marks import first_of
 
 from gloree import SpectralRNNClassifier, datasets, metrics
-from gloree.diagnostics import ConvergenceWarning, delta_method
+from gloree.diagnostics import CertificateStatus, ConvergenceWarning, delta_method
 from gloree.engine import Engine, Source
 from gloree.refinement import (
     CrossEntropy,
@@ -161,6 +161,15 @@ def test_labels_that_are_separated_have_no_maximum():
     with pytest.warns(ConvergenceWarning, match="no maximum of the likelihood was found"):
         clf.fit(X, (Y - Y.mean(axis=(0, 1))).argmax(axis=2))
     assert clf.report_.standard_errors == {}
+
+
+def test_a_search_that_has_not_ended_has_no_certificate():
+    X, Y, _, _ = datasets.make_rnn(300, 10, 3, 1, 3, noise=1.0, random_state=0)
+    options = {"direct": False, "random_state": 0, "engine": "serial"}
+    clf = SpectralRNNClassifier(1, refine=FisherScoring(max_steps=1), **options)
+    with pytest.warns(ConvergenceWarning, match="no maximum of the likelihood was found"):
+        clf.fit(X, Y.argmax(axis=2))
+    assert clf.report_.certificate.status is CertificateStatus.UNCERTAIN
 
 
 def test_other_losses_are_refused():

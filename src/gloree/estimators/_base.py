@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._parameters import check_flag, check_integer, optional_integer
 from gloree._random import RandomState, as_generator
 from gloree.activations import Activation, get_activation
 from gloree.chains import InputLaw, as_law, require
@@ -138,8 +139,7 @@ class SpectralRNN(Estimator):
         if activation.degree != 1 or not self._fits_linear:
             check_activation(activation)
         for name in ("bidirectional", "direct", "fit_bias"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
+            check_flag(name, getattr(self, name))
         n_hidden, n_forward = self._sizes()
         moment: FirstMomentEstimator | str = self._moment()
         recurrence = None
@@ -277,15 +277,6 @@ def check_unused(
         )
 
 
-def check_integer(name: str, value: object, least: int) -> int:
-    """Give a whole number of at least so much (NumPy's small ones would overflow); else raise."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}")
-    return int(value)
-
-
 def output_metric(given: ArrayLike, n_outputs: int) -> Array:
     """Weights or metric of the outputs, finite and positive (definite); else a ValueError."""
     found = np.array(given, dtype=np.float64)
@@ -308,11 +299,6 @@ def output_metric(given: ArrayLike, n_outputs: int) -> Array:
             "metric: leave out of `Y` what is to count nothing"
         )
     return found
-
-
-def optional_integer(name: str, value: object, least: int) -> int | None:
-    """Give None, or what `check_integer` gives."""
-    return None if value is None else check_integer(name, value, least)
 
 
 def check_choice(

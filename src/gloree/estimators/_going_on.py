@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import like
+from gloree._parameters import check_flag
 from gloree.chains import GaussianVAR
 from gloree.diagnostics import FitReport, LabelWarning, emit, warn_caller
 from gloree.estimators._base import SpectralRNN
@@ -62,8 +63,7 @@ class GoingOn(SpectralRNN):
         self, problem: FitProblem, n_outputs: int, checkpoint: str | Path | None
     ) -> tuple[FitProblem, Network | None]:
         """The problem of a fit, and the network it starts from; None for one that starts anew."""
-        if not isinstance(self.warm_start, (bool, np.bool_)):
-            raise TypeError(f"`warm_start` must be True or False, got {self.warm_start!r}")
+        check_flag("warm_start", self.warm_start)
         self._kept_rows, self._first_parameters = None, None
         if not self.warm_start:
             return problem, None

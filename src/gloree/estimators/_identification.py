@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from gloree._parameters import check_integer, check_number, optional_integer
 from gloree.activations import PerUnit, get_activation
-from gloree.estimators._base import check_integer, optional_integer
 from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings, check_initial
 from gloree.systems import sampling_time
 
@@ -35,12 +33,7 @@ def checked_settings(estimator: object) -> IdentificationSettings:
     sampling_time(given.dt)
     if isinstance(given.initial, str):
         check_initial(given.initial)
-    seconds = given.max_seconds
-    number = isinstance(seconds, (int, float, np.integer, np.floating))
-    if isinstance(seconds, bool) or not number:
-        raise TypeError(f"`max_seconds` must be a number, got {seconds!r}")
-    if not float(seconds) > 0.0:
-        raise ValueError(f"`max_seconds` must be positive, got {seconds!r}")
+    seconds = check_number("max_seconds", given.max_seconds, above=0.0, finite=False)
     name = given.unit if isinstance(given.unit, str) else ""
     auto, free = name == "auto", name == "polynomial"
     try:
@@ -61,6 +54,6 @@ def checked_settings(estimator: object) -> IdentificationSettings:
         auto=auto,
         n_directions=n_directions,
         detrend=given.detrend,
-        max_seconds=float(seconds),
+        max_seconds=seconds,
         verbose=verbose,
     )

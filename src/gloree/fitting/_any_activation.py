@@ -127,7 +127,7 @@ class Search:
         status = CertificateStatus.UNCERTAIN
         if final.passed:
             status = CertificateStatus.CERTIFIED
-        elif self.agree and final.amplification <= AMPLIFIES:
+        elif self.agree and final.descended and final.amplification <= AMPLIFIES:
             status = CertificateStatus.AGREED
         lack = final.lack
         return Certificate(

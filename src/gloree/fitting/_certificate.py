@@ -69,6 +69,12 @@ class Certified:
         return self.is_enough and settled and self.amplification <= AMPLIFIES
 
     @property
+    def descended(self) -> bool:
+        """Whether it is an end of a descent: a start that was kept as it is may be anywhere."""
+        solution = self.descent.solution
+        return solution.n_steps > 0 or solution.status in SETTLED
+
+    @property
     def detail(self) -> str:
         """Outcome in words."""
         return str(self.lack)
@@ -111,7 +117,8 @@ def findings_of(final: Certified, certificate: Certificate) -> tuple[Finding, ..
     if certificate.status is CertificateStatus.CERTIFIED:
         return ()
     settled = final.descent.solution.status in SETTLED
-    if certificate.status is CertificateStatus.UNCERTAIN and final.few and not settled:
+    enough = not settled and (final.few or not final.descended)
+    if certificate.status is CertificateStatus.UNCERTAIN and enough:
         # what a descent says that has not settled is enough
         return ()
     left = f"{100 * max(certificate.share, 0.0):.2g} % of the squared error"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gloree.diagnostics import ConvergenceWarning, Finding
+from gloree.diagnostics import CertificateStatus, ConvergenceWarning, Finding
 from gloree.fitting._given_units import given_centre, in_given_units, scale_of_columns
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._label_optimum import findings_of, highest_maximum
@@ -53,6 +53,10 @@ def likely_labels(
         findings = (*findings, *errors.findings)
     else:
         findings = (*findings, _no_maximum(found, separated=share == 1.0))
+    certificate = search.certificate
+    if found.status is not RefinementStatus.CONVERGED:
+        # other starts that ended alike say nothing of weights that are not where these ended
+        certificate = replace(certificate, status=CertificateStatus.UNCERTAIN)
     model, directions = on_inputs_as_given(problem, readout, found.model)
     accuracies = {
         **readout.accuracies,
@@ -61,7 +65,7 @@ def likely_labels(
     fit = RefinedFit(
         *(model, directions, found.status, found.n_steps),
         accuracies=accuracies,
-        certificate=search.certificate,
+        certificate=certificate,
         findings=findings,
         detail=found.outcome,
     )

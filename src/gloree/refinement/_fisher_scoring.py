@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from gloree._arrays import to_host
+from gloree._parameters import check_integer
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import corrected, solve_step
@@ -115,6 +116,9 @@ class FisherScoring:
     """
 
     max_steps: int = 400
+
+    def __post_init__(self) -> None:
+        check_integer("max_steps", self.max_steps, 1)
 
     name: ClassVar[str] = "Fisher scoring"
 

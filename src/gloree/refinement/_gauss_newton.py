@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._parameters import check_flag, check_number, optional_integer
 from gloree.engine import Engine, Selection, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Matrix, hessian_rows, n_segments_of
@@ -86,8 +87,8 @@ class GaussNewton:
         standard error, which takes two to four steps from a good start. True: stop when the error
         falls no more.
     max_steps : int, optional
-        Default 30, or 100 to convergence. If given, the descent uses all of the data from the
-        first step on.
+        Default 30, or 100 to convergence; 0 gives the start back. If given, the descent uses all of
+        the data from the first step on.
     enough : float, optional
         Noise variances of the sum of squares that may be left to gain at the end; by default 0.25,
         or a thousandth for each weight if that is more, and none to convergence.
@@ -111,6 +112,12 @@ class GaussNewton:
     to_convergence: bool = False
     max_steps: int | None = None
     enough: float | None = None
+
+    def __post_init__(self) -> None:
+        check_flag("to_convergence", self.to_convergence)
+        optional_integer("max_steps", self.max_steps, 0)
+        if self.enough is not None:
+            check_number("enough", self.enough, above=0.0)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import optimize
 
+from gloree._parameters import check_integer, check_number
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._layout import Layout
@@ -61,6 +62,10 @@ class LBFGS:
 
     max_steps: int = 200
     penalty: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_integer("max_steps", self.max_steps, 1)
+        check_number("penalty", self.penalty, least=0.0)
 
     name: ClassVar[str] = "L-BFGS"
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from gloree._brief import Brief
+from gloree._parameters import check_callable, check_flag, check_integer, check_mask, check_number
 from gloree._sums import Sums
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
@@ -79,6 +80,7 @@ class LevenbergMarquardt(Brief):
     Parameters
     ----------
     max_steps : int, default 200
+        0 gives the start back.
     max_seconds : float, optional
         No pass over the data begins after this; it may end as much later as a pass takes.
     damping : float, default 1e-3
@@ -124,6 +126,17 @@ class LevenbergMarquardt(Brief):
     clock: Callable[[], float] | None = None
     patience: int = PATIENCE
     accelerated: bool = True
+
+    def __post_init__(self) -> None:
+        check_integer("max_steps", self.max_steps, 0)
+        # below zero where no time is left
+        check_number("max_seconds", self.max_seconds, finite=False)
+        check_number("damping", self.damping, above=0.0)
+        check_integer("patience", self.patience, 1)
+        check_flag("accelerated", self.accelerated)
+        for name in ("admit", "clock"):
+            check_callable(name, getattr(self, name))
+        check_mask("free", self.free)
 
     name: ClassVar[str] = "Levenberg-Marquardt"
 
