@@ -8,6 +8,7 @@ from helpers.comparisons import assert_close
 from helpers.marks import first_of
 from helpers.naive import run_from
 from helpers.parts import write_npz
+from scipy.signal import lfilter
 
 from gloree import SpectralRNNClassifier, SpectralRNNRegressor, SystemIdentifier, datasets
 from gloree.diagnostics import GloreeWarning
@@ -143,7 +144,25 @@ def test_the_prior_of_an_estimate_is_what_initial_says(fitted, record):
         )
 
 
-def test_a_record_cut_anywhere_and_gone_on_with_equals_the_whole(fitted, record):
+@pytest.mark.parametrize("start", ["rest", "equilibrium", "state", "auto"])
+def test_a_cut_record_equals_the_whole_from_a_start_that_looks_at_no_more_than_its_first_row(
+    fitted, record, start
+):
+    white, _, state = record
+    u = lfilter([1.0], [1.0, -0.9], white, axis=0)
+    options = {"state": state} if start == "state" else {"initial": start}
+    whole = fitted.predict(u, **options)
+    for cut in (1, 20, 89):
+        first, after = fitted.predict(u[:cut], return_state=True, **options)
+        joined = np.concatenate((first, fitted.predict(u[cut:], state=after)))
+        if start == "auto":
+            # it expects what came before from the inputs of the whole record
+            assert np.abs(joined - whole).max() > 1e-3 * np.std(whole)
+        else:
+            assert_close(joined, whole, ALGEBRA)
+
+
+def test_a_record_without_errors_cut_behind_its_first_outputs_equals_the_whole(fitted, record):
     u, y, _ = record
     whole, end = fitted.predict(u, y, n_init=10, return_state=True)
     for cut in (10, 47, 89):
@@ -268,8 +287,12 @@ def test_a_network_without_a_rest_starts_from_zeros_and_says_so(fitted, record):
     "options, error, words",
     [
         ({"n_init": 91}, ValueError, "`n_init` is 91, but the shortest record has 90 rows"),
-        ({"n_init": -1}, ValueError, "`n_init` must be a number of rows, at least 1, got -1"),
+        ({"n_init": -1}, ValueError, "`n_init` must be at least 0, got -1"),
         ({"n_init": 1.5}, TypeError, "`n_init` must be an integer, got 1.5"),
+        ({"n_init": "5"}, TypeError, "`n_init` must be an integer, got '5'"),
+        ({"n_init": None}, TypeError, "`n_init` must be an integer, got None"),
+        ({"n_init": False}, TypeError, "`n_init` must be an integer, got False"),
+        ({"n_init": None, "state": np.zeros(3)}, TypeError, "`n_init` must be an integer"),
         ({"n_init": 9, "state": np.zeros(3)}, ValueError, "`state` and `n_init` were both given"),
         (
             {"initial": "rest", "state": np.zeros(3)},

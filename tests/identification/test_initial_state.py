@@ -382,9 +382,13 @@ GOOD = np.zeros((20, 2))
     "changes, error, words",
     [
         ({"n_init": 21}, ValueError, "`n_init` is 21, but the shortest record has 20 rows"),
-        ({"n_init": 0}, ValueError, "`n_init` must be a number of rows, at least 1, got 0"),
-        ({"n_init": -3}, ValueError, "`n_init` must be a number of rows, at least 1, got -3"),
+        ({"n_init": 0}, ValueError, "`n_init` must be at least 1, got 0"),
+        ({"n_init": -3}, ValueError, "`n_init` must be at least 1, got -3"),
         ({"n_init": 2.0}, TypeError, "`n_init` must be an integer"),
+        ({"n_init": "5"}, TypeError, "`n_init` must be an integer, got '5'"),
+        ({"y": np.zeros((20, 1)) * 1j}, TypeError, "`y` has dtype complex128"),
+        ({"y": np.full((20, 1), "1")}, TypeError, "`y` has dtype <U1"),
+        ({"y": [np.zeros((20, 1)) * 1j]}, TypeError, r"`y\[0\]` has dtype complex128"),
         (
             {"prior": "zero"},
             ValueError,

@@ -114,6 +114,12 @@ def test_outputs_without_any_value_are_errors():
         screened(u, half)
 
 
+@pytest.mark.parametrize("detrend", ["nonsense", "Linear", 1, ("linear",)])
+def test_only_trends_that_there_are_can_be_taken_out(detrend):
+    with pytest.raises(ValueError, match="`detrend` must be None, 'constant' or 'linear', got"):
+        screened(np.zeros((80, 1)), np.zeros((80, 1)), detrend)
+
+
 def test_a_trend_beside_the_response_is_named():
     u, y = record()
     ramp = np.linspace(0.0, 20.0 * y.std(), 2000)[:, None]

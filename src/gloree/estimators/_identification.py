@@ -6,7 +6,12 @@ from typing import Any
 
 from gloree._parameters import check_integer, check_number, optional_integer
 from gloree.activations import PerUnit, get_activation
-from gloree.identification import FREE_POLYNOMIAL, IdentificationSettings, check_initial
+from gloree.identification import (
+    FREE_POLYNOMIAL,
+    IdentificationSettings,
+    check_detrend,
+    check_initial,
+)
 from gloree.systems import sampling_time
 
 MOST_DIRECTIONS = 3
@@ -28,8 +33,7 @@ def checked_settings(estimator: object) -> IdentificationSettings:
             f"`n_directions` is {n_directions}, but `n_nonlinear` is {n_nonlinear}: each "
             f"direction needs a unit"
         )
-    if given.detrend not in (None, "constant", "linear"):
-        raise ValueError(f"`detrend` must be None, 'constant' or 'linear', got {given.detrend!r}")
+    check_detrend(given.detrend)
     sampling_time(given.dt)
     if isinstance(given.initial, str):
         check_initial(given.initial)

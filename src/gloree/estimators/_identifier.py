@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from gloree._parameters import check_integer
 from gloree._random import RandomState
 from gloree.activations import Activation
 from gloree.diagnostics import IdentificationReport, emit
@@ -278,11 +279,16 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
 
         Notes
         -----
-        A record that is cut anywhere, and gone on with from the state that was returned, equals
-        the whole to rounding. With "equilibrium", a network that has no stable one at a first input
-        starts from zeros there, with a warning.
+        A record that is cut anywhere, and gone on with from the state that was returned, equals the
+        whole record from the same start to rounding: a given state, "rest", or "equilibrium", which
+        looks at the first input alone. "auto", the default, looks at the inputs of the whole
+        record, and so does the prior of `n_init`: a first part that is given alone starts from
+        another state than the whole, and differs until the network has forgotten it. With
+        "equilibrium", a network that has no stable one at a first input starts from zeros there,
+        with a warning.
         """
         check_is_fitted(self, "model_")
+        n_init = check_integer("n_init", n_init, 0)
         if n_init and y is not None and not is_source(u, y):
             data: Data = read_measured(u, y, lengths=lengths, n_init=n_init)
         else:
@@ -340,6 +346,7 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         float
         """
         check_is_fitted(self, "model_")
+        n_init = check_integer("n_init", n_init, 0)
         if is_source(u, y):
             data = as_data(u, y, lengths=lengths)
         elif y is None:

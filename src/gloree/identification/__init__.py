@@ -39,7 +39,7 @@ from gloree.identification._records import (
     read_inputs,
     read_records,
 )
-from gloree.identification._screening import Screened, screen_records
+from gloree.identification._screening import Screened, check_detrend, screen_records
 
 __all__ = [
     "FREE_POLYNOMIAL",
@@ -53,6 +53,7 @@ __all__ = [
     "NonlinearDirection",
     "Realisation",
     "Screened",
+    "check_detrend",
     "check_initial",
     "check_records",
     "estimate_state",

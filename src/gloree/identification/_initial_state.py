@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._mapped import loaded
+from gloree._parameters import check_integer
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.identification._expected_state import expected_states
 from gloree.identification._records import (
     messages_of_u_and_y,
+    messages_of_y,
     read_inputs,
     without_masks,
 )
@@ -58,6 +60,7 @@ def start_of_records(
 
     See `SystemIdentifier.predict`; raises a TypeError or ValueError for what does not fit together.
     """
+    n_init = check_integer("n_init", n_init, 0)
     if state is not None:
         given = {"n_init": n_init, "initial": initial is not None}
         for name, also in given.items():
@@ -67,12 +70,12 @@ def start_of_records(
                     f"known is neither estimated nor assumed, leave one of them out"
                 )
         return GivenStates(read_states(model, state, data.n_sequences))
-    if isinstance(n_init, bool) or not isinstance(n_init, (int, np.integer)) or n_init:
+    if n_init:
         if not data.n_outputs:
             raise ValueError("`y` is missing: `n_init` needs the first outputs of every record")
         check_start(model, data, n_init)
         check_outputs(model, data)
-    return RecordStart(as_initial(model, initial, data.n_sequences), int(n_init), noise)
+    return RecordStart(as_initial(model, initial, data.n_sequences), n_init, noise)
 
 
 def estimate_state(
@@ -149,6 +152,7 @@ def estimate_state(
     >>> estimate_state(model, u, y, 10).round(6)
     array([3.])
     """
+    check_integer("n_init", n_init, 1)
     data = read_measured(u, y, lengths=lengths, n_init=n_init)
     check_start(model, data, n_init)
     with messages_of_u_and_y():
@@ -189,7 +193,8 @@ def read_measured(
         given = as_sequences(inputs, lengths=lengths)
         if n_init is not None and lengths is None:
             # filling makes arrays: what a frame says of its columns, and a mask, is read before
-            names = as_sequences(outputs, check_finite=False).input_names
+            with messages_of_y():
+                names = as_sequences(outputs, check_finite=False).input_names
             outputs = _filled(outputs, given, n_init)
         data = as_sequences(inputs, outputs, lengths=lengths, check_finite=False)
     if data.output_names is None:
@@ -226,10 +231,7 @@ def _longer(rows: object, n_rows: int, axis: int, n_init: int) -> object:
 
 def check_start(model: Network, data: Data, n_init: int) -> None:
     """Raise unless outputs can tell the state before records of these lengths."""
-    if isinstance(n_init, bool) or not isinstance(n_init, (int, np.integer)):
-        raise TypeError(f"`n_init` must be an integer, got {n_init!r}")
-    if n_init < 1:
-        raise ValueError(f"`n_init` must be a number of rows, at least 1, got {n_init}")
+    check_integer("n_init", n_init, 1)
     if n_init > data.shortest:
         raise ValueError(
             f"`n_init` is {n_init}, but the shortest record has {data.shortest} rows: lower it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -115,17 +115,27 @@ def _is_vector(y: object) -> bool:
     return np.ndim(first if known else np.asarray(first)) == 1
 
 
-@contextmanager
-def messages_of_u_and_y(*, turned: bool = False) -> Iterator[None]:
+def messages_of_u_and_y(*, turned: bool = False) -> AbstractContextManager[None]:
     """Turn error messages about X and Y into messages about u and y, or back."""
+    pairs = ("`X", "`u"), ("`Y", "`y")
+    return _renamed(*((new, old) if turned else (old, new) for old, new in pairs))
+
+
+def messages_of_y() -> AbstractContextManager[None]:
+    """Turn error messages about X into messages about y, where outputs are read by themselves."""
+    return _renamed(("`X", "`y"))
+
+
+@contextmanager
+def _renamed(*pairs: tuple[str, str]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
         if type(error) not in (TypeError, ValueError):
             raise
         text = str(error)
-        for pair in (("`X", "`u"), ("`Y", "`y")):
-            text = text.replace(*(reversed(pair) if turned else pair))
+        for pair in pairs:
+            text = text.replace(*pair)
         raise type(error)(text) from None
 
 

@@ -76,8 +76,9 @@ class Screened(Brief):
 def screen_records(data: Sequences, detrend: str | None = None) -> Screened:
     """Find gaps (NaN), spikes and trends of the outputs; take out trends if that is asked for.
 
-    Raises a ValueError for records without outputs.
+    Raises a ValueError where `detrend` is none of None, "constant" and "linear".
     """
+    check_detrend(detrend)
     assert data.Y is not None
     u, y = (np.array(values, dtype=np.float64) for values in (data.X, data.Y))
     missing: BoolArray = np.asarray(np.isnan(y).any(axis=1))
@@ -97,6 +98,12 @@ def screen_records(data: Sequences, detrend: str | None = None) -> Screened:
     else:
         u, y = _without_trends(u, y, bounds, counted, linear=detrend == "linear")
     return Screened(replace(data, X=u, Y=y), counted, int(missing.sum()), spikes, findings)
+
+
+def check_detrend(detrend: object) -> None:
+    """Raise a ValueError unless it is None or one of the names."""
+    if not (detrend is None or (isinstance(detrend, str) and detrend in ("constant", "linear"))):
+        raise ValueError(f"`detrend` must be None, 'constant' or 'linear', got {detrend!r:.100}")
 
 
 def check_largest(name: str, values: Array) -> None:
