@@ -34,7 +34,7 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}")
     found = float(value)
-    limits = [f"above {above:g}"] if above > -math.inf else []
+    limits = ["positive" if above == 0.0 else f"above {above:g}"] if above > -math.inf else []
     limits += [f"at least {least:g}"] if least > -math.inf else []
     limits += ["finite"] if finite else []
     if math.isnan(found) or found <= above or found < least or (finite and math.isinf(found)):
