@@ -147,6 +147,13 @@ def test_ends_of_equal_likelihood_with_other_weights_are_named(elsewhere, count)
     assert all(each.category is PrecisionWarning for each in found)
 
 
+@pytest.mark.parametrize(("elsewhere", "count"), [(False, 0), (True, 1)])
+def test_a_certificate_does_not_hide_other_weights(elsewhere, count):
+    search = Search(maximum(1.0, share=1e-5), (1.0, 1.00002), elsewhere=elsewhere)
+    assert search.certificate.status is CertificateStatus.CERTIFIED
+    assert [each.category for each in findings_of(search)] == count * [PrecisionWarning]
+
+
 def test_starts_that_ended_alike_come_lowest_first():
     assert Search(maximum(1.0), (1.00005, 1.2, 1.0, 1.00002)).alike == (2, 3, 0)
 

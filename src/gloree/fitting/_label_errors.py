@@ -10,6 +10,7 @@ from gloree.fitting._given_units import given_centre, in_given_units, scale_of_c
 from gloree.fitting._inputs import InputSummary
 from gloree.fitting._label_optimum import findings_of, highest_maximum
 from gloree.fitting._labels import Readout, accuracy, on_inputs_as_given
+from gloree.fitting._other_weights import unit_effects
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import units_of
 from gloree.fitting._refine import RefinedFit
@@ -50,7 +51,7 @@ def likely_labels(
     share = accuracy(problem, readout.source, found.model)
     if found.status is RefinementStatus.CONVERGED and share < 1.0:
         errors = label_errors(problem, readout, found, layout)
-        findings = (*findings, *errors.findings)
+        findings = (*findings, *errors.findings, *_undetermined(readout, found, layout))
     else:
         findings = (*findings, _no_maximum(found, separated=share == 1.0))
     certificate = search.certificate
@@ -102,6 +103,13 @@ def label_errors(
         gauge=label_gauge(layout),
     )
     return errors.canonical(units_of(model), layout)
+
+
+def _undetermined(readout: Readout, found: Solution, layout: Layout) -> tuple[Finding, ...]:
+    """Which units the labels do not determine, by their numbers in the report."""
+    assert found.hessian is not None
+    order = units_of(in_given_units(readout.source, found.model)).order
+    return unit_effects(found.model, found.hessian, layout, order).findings()
 
 
 def _no_maximum(found: Solution, *, separated: bool) -> Finding:

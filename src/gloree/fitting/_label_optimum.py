@@ -226,7 +226,7 @@ def highest_maximum(
                 search = labels.tried(search, f"random {number}", labels.at_random(first.model))
             if search.agreed or search.best.is_enough:
                 break
-        if search.agreed:
+        if len(search.alike) > 1:
             search = labels.compared(search)
     except KeyboardInterrupt:
         if problem.engine.checkpoint is not None:
@@ -249,11 +249,9 @@ def on_standardised(inputs: InputSummary, readout: Readout) -> InputSummary:
 
 
 def findings_of(search: Search) -> tuple[Finding, ...]:
-    """What a maximum that is not certified has to say."""
+    """What is to be said of a maximum, beside its certificate."""
     certificate, best = search.certificate, search.best
-    if certificate.status is CertificateStatus.CERTIFIED:
-        return ()
-    if best.few and search.agreed:
+    if certificate.status is CertificateStatus.CERTIFIED or (best.few and search.agreed):
         return (OTHER_WEIGHTS,) if search.elsewhere else ()
     if best.solution.status is not RefinementStatus.CONVERGED:
         return ()  # that there is no maximum is said
