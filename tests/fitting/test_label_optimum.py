@@ -200,6 +200,7 @@ def test_only_weights_outside_the_confidence_region_are_elsewhere():
     assert any_elsewhere(model, [near, far], information, layout)
 
 
+@pytest.mark.filterwarnings("ignore:the labels do not tell:gloree.diagnostics.PrecisionWarning")
 def test_an_interrupted_search_keeps_the_best_maximum_and_says_so(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

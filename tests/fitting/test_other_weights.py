@@ -106,7 +106,7 @@ def test_two_equal_units_are_named_and_the_others_are_not(share):
     assert effects.statistics[2:].max() < 1e-3
     (finding,) = effects.findings()
     assert finding.category is PrecisionWarning
-    assert "do not determine hidden unit(s) 2 (" in finding.text
+    assert "do not tell hidden unit(s) 2 (" in finding.text
 
 
 def test_a_unit_of_no_effect_is_named_by_its_number_in_the_report():
@@ -163,14 +163,14 @@ def labelled():
 
 
 def warned(n_hidden, X, labels):
-    """The certificate of a fit, and whether it says that units are not determined."""
+    """The certificate of a fit, and whether it says that a unit may be noise."""
     clf = SpectralRNNClassifier(
         n_hidden, activation="tanh", direct=False, refine="likelihood", engine="serial"
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = clf.set_params(random_state=0).fit(X, labels).report_
-    said = [each for each in caught if "do not determine hidden unit" in str(each.message)]
+    said = [each for each in caught if "do not tell hidden unit" in str(each.message)]
     assert all(each.category is PrecisionWarning for each in said)
     return report.certificate.status, bool(said)
 

@@ -86,7 +86,7 @@ class UnitEffects:
         return np.flatnonzero(~(self.statistics > self.limits))
 
     def findings(self) -> tuple[Finding, ...]:
-        """Say which units the labels do not determine, if there are any."""
+        """Say which units noise could have made, if there are any."""
         some = self.undetermined
         if some.size == 0:
             return ()
@@ -95,12 +95,12 @@ class UnitEffects:
         )
         finding = Finding(
             PrecisionWarning,
-            f"the labels do not determine hidden unit(s) {each} of {self.limits.shape[0]} (in "
+            f"the labels do not tell hidden unit(s) {each} of {self.limits.shape[0]} from noise (in "
             f"brackets the Wald statistic of what the unit gives): a unit less, or clearly other "
-            f"weights, give them nearly the same likelihood; probabilities can be relied on, the "
-            f"weights and their standard errors cannot, those of other units included",
-            "lower `n_hidden` by 1 and fit again (of two units in the place of one neither is "
-            "determined), or give more data if the units are real",
+            f"weights, may give them nearly the same likelihood; probabilities can be relied on, "
+            f"but not the weights and their standard errors, those of other units included",
+            "lower `n_hidden` by 1 and fit again (two units in the place of one both look like "
+            "noise), or give more data if the units are real",
         )
         return (finding,)
 
