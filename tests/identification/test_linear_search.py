@@ -7,7 +7,7 @@ import pytest
 from helpers.marks import first_of
 from helpers.state_spaces import random_state_space, records_of
 from scipy import linalg
-from scipy.signal import lfilter
+from scipy.signal import butter, cheby1, lfilter
 
 from gloree import SystemIdentifier
 from gloree.identification._cross_validation import without_folds
@@ -151,6 +151,32 @@ def test_white_noise_has_no_delay():
     data = records(rng.standard_normal((1000, 2)), rng.standard_normal(1000))
     assert find_delays(data).tolist() == [0, 0]
     assert all(each.shape == (2,) for each in proposed_delays(data))
+
+
+def test_a_slow_response_of_many_states_is_no_dead_time():
+    """Five states and a delay beat five without one; seven without are as good."""
+    rng = np.random.default_rng(0)
+    u = lfilter(*butter(2, 0.6), rng.standard_normal(5000))
+    v = lfilter(*cheby1(3, 0.5, 0.2), u)
+    y = lfilter(*butter(3, 0.24), np.minimum(v / v.std(), 0.3))
+    data = records(u, y + 0.02 * y.std() * rng.standard_normal(5000))
+    assert max(delays.max() for delays in proposed_delays(data)) > 1
+    assert find_delays(data).tolist() == [0]
+
+
+def test_orders_that_have_no_turn_in_time_have_their_best_start():
+    rng = np.random.default_rng(3)
+    system = random_state_space(rng, 6, 1, 1, radius=0.9)
+    data, _ = records_of(rng, system, [2000])
+    calls = iter(range(10**6))
+
+    def ended():
+        return next(calls) > 16  # after the starts of the two orders that are tried first
+
+    (least, *_, largest) = search_systems(data, range(1, 7), all_starts(data, []), ended)
+    assert least.order == 1 and largest.order == 6
+    assert largest.fit.n_steps == 0
+    assert largest.fit.error < 0.5 * least.fit.error
 
 
 @pytest.mark.parametrize("order", first_of([2, 1, 3]))

@@ -202,6 +202,8 @@ def _compete(
         runners, waiting = runners[:half], runners[half:] + waiting
     n_sound = 0
     for start in runners + waiting:
+        if n_sound and budget.left() <= spare:
+            break
         share = SECOND_TIME if n_sound else 1.0
         found = refined(start, MOST_STEPS, share * (budget.left() - spare))
         n_sound += math.isfinite(found.error)
