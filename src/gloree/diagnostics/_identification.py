@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class OrderTrial:
     """One order of the linear model, and its least Hankel singular value.
 
-    `error` is the root mean square simulation error on blocks left out, in units of the outputs'
-    size, `n_moved` the number of poles that are held at the edge of stability.
+    `error` is the geometric mean of root mean square simulation errors on blocks left out, in units
+    of the outputs' size, `n_moved` the number of poles that are held at the edge of stability.
     """
 
     order: int

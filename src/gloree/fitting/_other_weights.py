@@ -97,8 +97,8 @@ class UnitEffects:
             PrecisionWarning,
             f"the labels do not tell hidden unit(s) {each} of {self.limits.shape[0]} from noise "
             f"(in brackets the Wald statistic of what the unit gives): a unit less, or clearly "
-            f"other weights, may give them nearly the same likelihood; probabilities can be relied on, "
-            f"but not the weights and their standard errors, those of other units included",
+            f"other weights, may give them nearly the same likelihood; probabilities can be relied "
+            f"on, but not the weights and their standard errors, those of other units included",
             "lower `n_hidden` by 1 and fit again (two units in the place of one both look like "
             "noise), or give more data if the units are real",
         )

@@ -71,8 +71,11 @@ class Candidate:
 
     @property
     def error(self) -> float:
-        """Root mean square on the blocks."""
-        return max(float(np.sqrt(np.mean(self.blocks))), EXACT) if self.blocks.size else math.inf
+        """Root mean squares of the blocks, in the geometric mean, as candidates are compared by.
+
+        In the mean of squares a stretch that fits without it lead astray would be all that shows.
+        """
+        return math.exp(self.logs.mean() / 2.0) if self.blocks.size else math.inf
 
     @property
     def logs(self) -> Array:
@@ -124,7 +127,7 @@ def choose(
         judged = [_judged(each, records, stretches, ended) for each in best]
         if ended():
             judged = [_penalised(each, records) for each in best]
-        least, *errors = [math.exp(each.logs.mean() / 2.0) for each in judged]
+        least, *errors = [each.error for each in judged]
         for candidate, error in zip(best[1:], errors, strict=True):
             if error < SLOW_GAIN * least:
                 chosen, least = candidate, error

@@ -120,9 +120,9 @@ def search_systems(
             break
     else:
         for order, candidates in ranked.items():
-            for fit, start in candidates[:1]:
+            for fit, origin in candidates[:1]:
                 if math.isfinite(fit.squares):
-                    trials.setdefault(order, SystemTrial(fit, start.name))
+                    trials.setdefault(order, SystemTrial(fit, origin.name))
     above: SystemTrial | None = None
     for order in sorted(trials, reverse=True):
         if above is not None and not ended():
