@@ -11,6 +11,10 @@ from gloree.sequences import Array
 
 GAUSS_NEWTON_STEPS, HALVINGS, ROUNDS = 30, 12, 10
 SETTLED = 1e-12  # decrease of the objective, relative, below which the steps end
+NOTHING = 1e-3
+"""Decrease of minus twice a log likelihood that says nothing: rounds end, and where the variance of
+the errors is known steps do, in units of it."""
+
 RIDGES = np.logspace(-24, 4, 113)
 """Ratios of the variance of the errors to that of the outputs' part from the state, among which the
 evidence chooses; the least one is rounding."""
@@ -116,9 +120,11 @@ class RecordState:
                 return best, estimate
             end = self.minimised(v, ridge, errors, J)
             found = self.loss(*end)
-            if not found < best:
+            gain = best - found
+            if gain > 0.0:
+                best, (v, errors, J) = found, end
+            if not gain > (0.0 if self.free else NOTHING):
                 break
-            best, (v, errors, J) = found, end
         return best, v
 
     def minimised(
@@ -140,7 +146,7 @@ class RecordState:
             if here is None:
                 break
             v, (errors, J) = trial, here
-            if value - reached <= SETTLED * value or not J.any():
+            if value - reached <= max(SETTLED * value, NOTHING * self.least) or not J.any():
                 break
         return v, errors, J
 
