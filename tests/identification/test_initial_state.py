@@ -321,6 +321,18 @@ def test_states_of_saturating_units_follow_the_first_rows(gain, n_init):
         assert squares(found) <= 2.0 * squares(state) + n_init * 0.1**2
 
 
+def test_steps_along_slopes_that_nearly_vanish_leave_a_finite_state():
+    """Saturated units: slopes of 1e-15 ask for states of 1e300 where nothing holds them."""
+    model = IORNN([[1.0]], [[0.9]], [[1.0]], activation="sigmoid", hidden_bias=[0.0])
+    u = np.array([7.0, -15.0, -29.0, -12.0, 57.0, -10.0, -33.0])
+    for seed in (1, 21, 24):
+        y = np.random.default_rng(seed).standard_normal((7, 1))
+        state = estimate_state(model, u, y, 7, prior=None)
+        assert np.isfinite(state).all()
+        outputs = model.predict(u[:, None], state=state)
+        assert np.sum((outputs - y) ** 2) <= np.sum((model.predict(u[:, None]) - y) ** 2)
+
+
 def test_states_that_run_away_are_named():
     model = IORNN([[1.0]], [[1.0]], [[1.0]], activation="quadratic", hidden_bias=[0.0])
     u = np.full((30, 1), 3.0)

@@ -46,10 +46,6 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
     few = records.first(TRIAL_ROWS + cut)
     chosen = _trials(few, none, cut, ended)
     best, n_counted = none, few.n_counted
-
-    def hopeless(new: list[SystemTrial]) -> bool:
-        return not new or _error(new) > _margin(n_counted) * _error(chosen)
-
     for delays in proposals:
         longest, trials = int(delays.max()), _trials(few, delays, cut, ended)
         if best is none and trials:
@@ -57,10 +53,10 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
             saving = _least_order(trials, n_counted) + _saved(trials, longest) - 1
             more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))}
             for order in sorted(more - {each.order for each in chosen}):
-                if hopeless(trials):
+                if _hopeless(trials, chosen, n_counted):
                     break
                 chosen = [*chosen, *_trials(few, none, cut, ended, (order,))]
-        if not hopeless(trials) and _gains(trials, chosen, n_counted, longest):
+        if _gains(trials, chosen, n_counted, longest):
             best, chosen = delays, trials
     if best is none:
         return none
@@ -204,13 +200,17 @@ def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
     return min(each.order for each in trials if each.fit.error <= largest)
 
 
+def _hopeless(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
+    """Whether new delays raise the error beyond what samples can mistake."""
+    return not new or _error(new) > _margin(n_counted) * _error(old)
+
+
 def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float, longest: int) -> bool:
     """Whether new delays lower the error, or keep it with fewer states."""
-    margin = _margin(n_counted)
+    if _hopeless(new, old, n_counted):
+        return False
     if _error(new) < LEAST_GAIN * _error(old):
         return True
-    if _error(new) > margin * _error(old):
-        return False
     fewest = _least_order(new, n_counted) + _saved(new, longest)
     return fewest <= _least_order(old, n_counted)
 

@@ -20,6 +20,9 @@ RIDGES = np.logspace(-24, 4, 113)
 evidence chooses; the least one is rounding."""
 
 AS_GOOD = 1e-9  # difference of log evidences, per target, that is rounding
+NO_SLOPE = (
+    1e-100  # slopes of weighted outputs below which the state is not seen: their squares vanish
+)
 SMALLEST_NOISE = 1e-12  # of an output, over its size under the prior
 
 DOUBLINGS, LARGEST_GROWTH = 14, 1e12
@@ -54,7 +57,7 @@ class RecordState:
         # the states run away from the others
         self.starts = [v for v, size in zip(starts, sizes, strict=True) if np.isfinite(size).all()]
         size = np.max([np.where(np.isfinite(size), size, 0.0) for size in sizes], axis=0)
-        reached = size > 0.0
+        reached = size > NO_SLOPE
         self.measured = np.isfinite(y) & reached
         error = size if noise is None else np.maximum(noise, SMALLEST_NOISE * size)
         self.weights = np.where(reached, 1.0 / np.where(reached, error, 1.0), 0.0)
@@ -83,8 +86,11 @@ class RecordState:
 
     def squares(self, v: Array) -> float:
         """Sum of the squared weighted errors; infinite where the states run away."""
+        state = self.centre + self.factor @ v
+        if not np.isfinite(state).all():
+            return math.inf
         try:
-            outputs = self.model.predict(self.u, state=self.centre + self.factor @ v)
+            outputs = self.model.predict(self.u, state=state)
         except ExplosionError:
             return math.inf
         errors = ((self.y - outputs) * self.weights)[self.measured]
@@ -112,7 +118,7 @@ class RecordState:
         errors, J = here
         best = self.loss(v, errors, J)
         for _ in range(ROUNDS):
-            if not J.any():
+            if not _sees(J):
                 break
             target = errors + J @ v
             estimate, ridge, _ = ridge_estimate(J, target, free=self.free, least=self.least)
@@ -146,7 +152,7 @@ class RecordState:
             if here is None:
                 break
             v, (errors, J) = trial, here
-            if value - reached <= max(SETTLED * value, NOTHING * self.least) or not J.any():
+            if value - reached <= max(SETTLED * value, NOTHING * self.least) or not _sees(J):
                 break
         return v, errors, J
 
@@ -158,6 +164,11 @@ class RecordState:
         ridges = RIDGES * (float(S.max(initial=0.0)) ** 2 or 1.0)
         squares = float(v @ v) + float(errors @ errors) / ridges
         return float(_losses(S, ridges, squares, errors.shape[0], self.least).min())
+
+
+def _sees(J: Array) -> bool:
+    """Whether outputs tell anything of the state."""
+    return bool(np.abs(J).max(initial=0.0) > NO_SLOPE)
 
 
 def ridge_estimate(
