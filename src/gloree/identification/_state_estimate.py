@@ -20,9 +20,7 @@ RIDGES = np.logspace(-24, 4, 113)
 evidence chooses; the least one is rounding."""
 
 AS_GOOD = 1e-9  # difference of log evidences, per target, that is rounding
-NO_SLOPE = (
-    1e-100  # slopes of weighted outputs below which the state is not seen: their squares vanish
-)
+NO_SLOPE = 1e-100  # slopes whose squares vanish: the state is not seen
 SMALLEST_NOISE = 1e-12  # of an output, over its size under the prior
 
 DOUBLINGS, LARGEST_GROWTH = 14, 1e12
