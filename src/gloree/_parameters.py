@@ -11,7 +11,7 @@ import numpy as np
 def check_integer(name: str, value: object, least: int) -> int:
     """Give a whole number of at least so much (NumPy's small ones would overflow); else raise."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+        raise TypeError(f"`{name}` must be an integer, got {value!r:.100}")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}")
     return int(value)
@@ -32,7 +32,7 @@ def check_number(
 ) -> float:
     """Give a number, finite unless that is not asked for, in these limits; else raise."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
+        raise TypeError(f"`{name}` must be a number, got {value!r:.100}")
     found = float(value)
     limits = ["positive" if above == 0.0 else f"above {above:g}"] if above > -math.inf else []
     limits += [f"at least {least:g}"] if least > -math.inf else []
@@ -45,7 +45,7 @@ def check_number(
 def check_flag(name: str, value: object) -> bool:
     """Give True or False; a TypeError else, as every text and every other number counts as True."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"`{name}` must be True or False, got {value!r}")
+        raise TypeError(f"`{name}` must be True or False, got {value!r:.100}")
     return bool(value)
 
 
