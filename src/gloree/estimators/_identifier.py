@@ -346,7 +346,6 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         float
         """
         check_is_fitted(self, "model_")
-        n_init = check_integer("n_init", n_init, 0)
         if is_source(u, y):
             data = as_data(u, y, lengths=lengths)
         elif y is None:

@@ -231,7 +231,6 @@ def _longer(rows: object, n_rows: int, axis: int, n_init: int) -> object:
 
 def check_start(model: Network, data: Data, n_init: int) -> None:
     """Raise unless outputs can tell the state before records of these lengths."""
-    check_integer("n_init", n_init, 1)
     if n_init > data.shortest:
         raise ValueError(
             f"`n_init` is {n_init}, but the shortest record has {data.shortest} rows: lower it"

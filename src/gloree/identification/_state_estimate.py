@@ -51,9 +51,12 @@ class RecordState:
         if not model.is_linear and centre.any():
             zero = np.linalg.lstsq(self.factor, -centre, rcond=None)[0]
             starts.append(np.asarray(zero, dtype=np.float64))
-        sizes = [self.sizes(v) for v in starts]
-        # the states run away from the others
-        self.starts = [v for v, size in zip(starts, sizes, strict=True) if np.isfinite(size).all()]
+        runs = [(v, *self.run(v)) for v in starts]
+        sizes = [_sizes(J) for _, _, J in runs]
+        # with their runs; the states run away from the others
+        self.starts = [
+            run for run, size in zip(runs, sizes, strict=True) if np.isfinite(size).all()
+        ]
         size = np.max([np.where(np.isfinite(size), size, 0.0) for size in sizes], axis=0)
         reached = size > NO_SLOPE
         self.measured = np.isfinite(y) & reached
@@ -69,15 +72,8 @@ class RecordState:
             outputs, slopes = outputs_and_slopes(self.model, self.u, state)
             return outputs, slopes @ self.factor
 
-    def sizes(self, v: Array) -> Array:
-        """Root mean squares (n_outputs,) of the outputs' part from the state under the prior."""
-        _, J = self.run(v)
-        with np.errstate(over="ignore"):
-            return np.asarray(np.sqrt(np.mean(np.sum(J**2, axis=2), axis=0)), dtype=np.float64)
-
-    def residuals(self, v: Array) -> tuple[Array, Array] | None:
+    def residuals(self, outputs: Array, J: Array) -> tuple[Array, Array] | None:
         """Weighted errors of the measured outputs, and minus their Jacobian; None if not finite."""
-        outputs, J = self.run(v)
         errors = ((self.y - outputs) * self.weights)[self.measured]
         slopes = (J * self.weights[:, np.newaxis])[self.measured]
         return (errors, slopes) if np.isfinite(errors).all() and np.isfinite(slopes).all() else None
@@ -98,31 +94,30 @@ class RecordState:
         """State of most evidence from all starts; None where the states run away from all."""
         if self.starts and not self.measured.any():
             return self.centre
-        ends = [end for start in self.starts if (end := self.descend(start)) is not None]
+        ends = [end for start in self.starts if (end := self.descend(*start)) is not None]
         if not ends:
             return None
         _, best = min(ends, key=lambda end: end[0])
         return np.asarray(self.centre + self.factor @ best)
 
-    def descend(self, v: Array) -> tuple[float, Array] | None:
+    def descend(self, v: Array, outputs: Array, J: Array) -> tuple[float, Array] | None:
         """Minus twice the log evidence at the end of a descent, and the end.
 
         In turns the ridge of most evidence in the linearised problem, and the least squares with
-        it, as long as the evidence of what is reached grows.
+        it, as long as the evidence of what is reached grows. Linear models, which have one start,
+        take one exact step.
         """
-        here = self.residuals(v)
+        here = self.residuals(outputs, J)
         if here is None:
             return None
         errors, J = here
+        if self.model.is_linear:
+            return 0.0, self.linearised(v, errors, J)[0] if _sees(J) else v
         best = self.loss(v, errors, J)
         for _ in range(ROUNDS):
             if not _sees(J):
                 break
-            target = errors + J @ v
-            estimate, ridge, _ = ridge_estimate(J, target, free=self.free, least=self.least)
-            if self.model.is_linear:
-                return best, estimate
-            end = self.minimised(v, ridge, errors, J)
+            end = self.minimised(v, self.linearised(v, errors, J)[1], errors, J)
             found = self.loss(*end)
             gain = best - found
             if gain > 0.0:
@@ -130,6 +125,11 @@ class RecordState:
             if not gain > (0.0 if self.free else NOTHING):
                 break
         return best, v
+
+    def linearised(self, v: Array, errors: Array, J: Array) -> tuple[Array, float]:
+        """Estimate of v and the ridge of most evidence, were outputs linear in v."""
+        target = errors + J @ v
+        return ridge_estimate(J, target, free=self.free, least=self.least)[:2]
 
     def minimised(
         self, v: Array, ridge: float, errors: Array, J: Array
@@ -146,7 +146,7 @@ class RecordState:
                 length /= 2.0
             else:
                 break
-            here = self.residuals(trial)
+            here = self.residuals(*self.run(trial))
             if here is None:
                 break
             v, (errors, J) = trial, here
@@ -162,6 +162,12 @@ class RecordState:
         ridges = RIDGES * (float(S.max(initial=0.0)) ** 2 or 1.0)
         squares = float(v @ v) + float(errors @ errors) / ridges
         return float(_losses(S, ridges, squares, errors.shape[0], self.least).min())
+
+
+def _sizes(J: Array) -> Array:
+    """Root mean squares (n_outputs,) of the outputs' part from the state under the prior."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sqrt(np.mean(np.sum(J**2, axis=2), axis=0)), dtype=np.float64)
 
 
 def _sees(J: Array) -> bool:
