@@ -8,9 +8,9 @@ from gloree.chains._base import (
     InputLaw,
     LawError,
     NonStationaryChainError,
-    fingerprint,
     require,
 )
+from gloree.chains._fingerprint import fingerprint
 from gloree.chains._gaussian_var import GaussianVAR
 from gloree.chains._innovations import GaussianInnovations, Innovations, StudentInnovations
 from gloree.chains._log_density import DensityLaw, from_log_density

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
-from types import CodeType, FunctionType
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree._arrays import to_host
 from gloree._random import RandomState
 from gloree.sequences import Array, Batch, IntArray
 
@@ -251,13 +247,13 @@ def require(
     declared = law.capabilities  # type: ignore[attr-defined]
     if not isinstance(declared, Capabilities):
         raise TypeError(
-            f"`capabilities` of the input law {_named(law)} is {declared!r}: expected an instance "
+            f"`capabilities` of the input law {named(law)} is {declared!r}: expected an instance "
             f"of `gloree.chains.Capabilities`"
         )
     missing = _lacking(law, HermiteLaw)
     if declared.hermite and missing:
         raise LawError(
-            f"the input law {_named(law)} declares `hermite=True`, but lacks {missing}: add "
+            f"the input law {named(law)} declares `hermite=True`, but lacks {missing}: add "
             f"what `gloree.chains.HermiteLaw` has, or declare `hermite=False`"
         )
     unmet = []
@@ -274,7 +270,7 @@ def require(
         unmet.append("exact scores of first and last steps (`edges`)")
     if unmet:
         raise LawError(
-            f"{purpose} asks the input law {_named(law)} for {' and '.join(unmet)}, and it "
+            f"{purpose} asks the input law {named(law)} for {' and '.join(unmet)}, and it "
             f"declares {declared!r}. Give a law that can do this, as `GaussianVAR` can, ask for "
             f"less, or do without a law (an estimator fits one if `chain` is left out)"
         )
@@ -287,7 +283,7 @@ def _check_condition(law: object, *, digits: bool, purpose: str) -> None:
     if condition <= GOOD_CONDITION or (condition <= LARGEST_CONDITION and not digits):
         return
     text = (
-        f"the input law {_named(law)} is nearly singular: its covariances have condition "
+        f"the input law {named(law)} is nearly singular: its covariances have condition "
         f"{condition:.1e}, so that the scores that {purpose} needs hold about "
         f"{max(0, int(16 - np.log10(condition)))} digits"
     )
@@ -297,7 +293,7 @@ def _check_condition(law: object, *, digits: bool, purpose: str) -> None:
     warnings.warn(f"{text}: {remedy}", RuntimeWarning, stacklevel=4)
 
 
-def _named(law: object) -> str:
+def named(law: object) -> str:
     """Class of a law, and its representation as far as that fits in a line."""
     name = type(law).__name__
     if type(law).__repr__ is object.__repr__:
@@ -310,69 +306,3 @@ def _named(law: object) -> str:
 def _lacking(law: object, protocol: type) -> str:
     members = (each for each in vars(protocol) if not each.startswith("_"))
     return ", ".join(f"`{each}`" for each in members if not hasattr(law, each))
-
-
-def fingerprint(law: object) -> str:
-    """Identify an input law by its representation and a checksum of its attributes.
-
-    Laws with equal attributes have the same fingerprint in every process. Derived attributes
-    (`functools.cached_property`) do not count.
-
-    Examples
-    --------
-    >>> from gloree.chains import GaussianVAR, fingerprint
-    >>> fingerprint(GaussianVAR([[0.5]], [[1.0]])) == fingerprint(GaussianVAR([[0.5]], [[1.0]]))
-    True
-    """
-    return f"{_named(law)} of checksum {_checksum(law, 0)}"
-
-
-def _checksum(value: object, code: int) -> int:
-    """Checksum over arrays, containers and the attributes of objects, continued from `code`."""
-    if hasattr(value, "__array__"):
-        array = np.ascontiguousarray(to_host(value))
-        code = zlib.crc32(f"{array.dtype.str} {array.shape}".encode(), code)
-        return zlib.crc32(array.tobytes(), code)
-    own = getattr(value, "fingerprint", None)
-    if isinstance(own, str):  # computed once, where there is much to read
-        return zlib.crc32(own.encode(), code)
-    parts: dict[object, object] = {}
-    if isinstance(value, FunctionType):
-        # what a function does, and what it holds; its representation has an address
-        made = value.__code__
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        held = [value.__globals__.get(name) for name in made.co_names if name in value.__globals__]
-        held = [
-            each for each in held if isinstance(each, (int, float)) or hasattr(each, "__array__")
-        ]
-        code = zlib.crc32(made.co_code, zlib.crc32(repr(_constants(made)).encode(), code))
-        parts.update(enumerate([*cells, *held, *(value.__defaults__ or ())]))
-        if not parts:
-            return code
-    elif isinstance(value, (list, tuple)):
-        parts.update(enumerate(value))
-    elif isinstance(value, dict):
-        parts.update(value)
-    elif is_dataclass(value) and not isinstance(value, type):
-        parts.update((f.name, getattr(value, f.name)) for f in fields(value))
-    elif not isinstance(value, type):
-        attributes = getattr(value, "__dict__", {}).items()
-        parts.update((n, v) for n, v in attributes if not _is_derived(value, n))
-    if not parts:
-        return zlib.crc32(repr(value).encode(), code)
-    code = zlib.crc32(type(value).__qualname__.encode(), code)
-    for name, part in parts.items():
-        code = _checksum(part, zlib.crc32(repr(name).encode(), code))
-    return code
-
-
-def _constants(code: CodeType) -> list[object]:
-    """Constants of a function, those of functions inside it included."""
-    return [
-        (each.co_code.hex(), _constants(each)) if isinstance(each, CodeType) else each
-        for each in code.co_consts
-    ]
-
-
-def _is_derived(value: object, name: str) -> bool:
-    return isinstance(getattr(type(value), name, None), cached_property)

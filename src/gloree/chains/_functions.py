@@ -185,7 +185,7 @@ def _settled(coefficients: Array) -> bool:
 
 
 def in_rows(function: Callable[..., object], probes: Sequence[Array], name: str) -> RowFunction:
-    """A NumPy function that takes rows: the given one, or a loop where it takes single steps.
+    """A NumPy function that takes rows: the given one, or a loop where it takes single steps alone.
 
     Parameters
     ----------
@@ -199,32 +199,53 @@ def in_rows(function: Callable[..., object], probes: Sequence[Array], name: str)
     def one_by_one(*rows: Array) -> Array:
         return np.stack([np.asarray(function(*steps)) for steps in zip(*rows, strict=True)])
 
+    def at_once(*rows: Array) -> Array:
+        return np.asarray(function(*rows))
+
     try:
         expected = one_by_one(*probes)
     except Exception as error:
+        if _takes_rows(function, probes):
+            return at_once
         raise LawError(
             f"`{name}` cannot be called with {len(probes)} NumPy array(s) of shape "
             f"{probes[0].shape[1:]} ({type(error).__name__}: {error})"
         ) from error
     try:
-        found = np.asarray(function(*probes))
+        found = at_once(*probes)
         alike = found.shape == expected.shape and np.allclose(found, expected, 1e-10, 1e-12)
     except Exception:
         alike = False
-    if not alike:
-        return one_by_one
-    return lambda *rows: np.asarray(function(*rows))
+    return at_once if alike else one_by_one
+
+
+def _takes_rows(function: Callable[..., object], probes: Sequence[Array]) -> bool:
+    """Whether a function of NumPy rows gives values, each of which depends on its row alone."""
+    try:
+        found = np.asarray(function(*probes))
+        alone = np.asarray(function(*(each[:1] for each in probes)))
+        each = found.shape[:1] == probes[0].shape[:1]
+        return each and np.allclose(alone, found[:1], 1e-10, 1e-12)
+    except Exception:
+        return False
 
 
 def takes_numpy(function: Callable[..., object], probes: Sequence[Array]) -> bool:
-    """Whether a function gives NumPy values for NumPy steps (a PyTorch function does not)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = function(*(each[0] for each in probes))
-    except Exception:
-        return False
-    return isinstance(found, (np.ndarray, np.floating, float, int))
+    """Whether a function gives NumPy values for NumPy steps, or rows (a PyTorch function does not).
+
+    A list of numbers is one, too.
+    """
+    for arguments in ([each[0] for each in probes], probes):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = function(*arguments)
+        except Exception:
+            continue
+        values = found if isinstance(found, (list, tuple)) else [found]
+        if all(isinstance(each, (np.ndarray, np.generic, float, int)) for each in values):
+            return True
+    return False
 
 
 def check_values(name: str, values: Array, shape: tuple[int, ...]) -> None:

@@ -205,5 +205,14 @@ def _step_function(
             f"{probes.shape[1:]} ({type(error).__name__}: {error})"
         ) from error
     check_values("step", values, probes.shape)
-    check_derivatives("derivatives", function, 0, probes)
+    try:
+        check_derivatives("derivatives", function, 0, probes)
+    except LawError as error:
+        if not isinstance(function, AnalyticFunction):
+            raise
+        raise LawError(
+            "`step` is no analytic function of complex numbers (it takes absolute values or real "
+            "parts, or writes to an array of floats), so that its derivatives cannot be taken from "
+            "it: give its `derivatives`, or write it with PyTorch"
+        ) from error
     return function

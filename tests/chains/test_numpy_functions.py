@@ -1,0 +1,174 @@
+"""Functions of the user that are NumPy's: of rows, of steps, lists; and how laws are told apart."""
+
+from functools import partial
+from math import factorial
+
+import numpy as np
+import pytest
+
+from gloree.chains import LawError, NonlinearAR, StudentVAR, fingerprint, from_log_density
+from gloree.score_functions import score_tensors
+from gloree.sequences import as_sequences
+
+A = np.array([[0.6, 0.3], [-0.2, 0.5]])
+SIGMA = np.array([[1.0, 0.3], [0.3, 0.7]])
+INVERSE = np.linalg.inv(SIGMA)
+
+# Derivatives from 32 points of circles of radius 1/4, and sums of some hundred products of them.
+SCORES = 1e-9
+
+STEP = {
+    "rows and steps": lambda x: np.tanh(x @ A.T),
+    "rows alone": lambda X: np.tanh(np.einsum("ni,ji->nj", X, A)),
+    "steps alone": lambda x: np.tanh(A @ x),
+    "a list": lambda x: [np.tanh(A[0] @ x), np.tanh(A[1] @ x)],
+}
+
+
+@pytest.mark.parametrize("kind", STEP)
+def test_steps_of_all_numpy_forms_give_the_scores_of_one_law(kind):
+    law, same = NonlinearAR(STEP[kind], SIGMA), NonlinearAR(STEP["rows and steps"], SIGMA)
+    X = same.sample(3, 4, random_state=0)
+    batch, rows = as_sequences(X).whole(), np.arange(12)
+    for one, other in zip(
+        score_tensors(law, batch, 3)(rows), score_tensors(same, batch, 3)(rows), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=SCORES)
+
+
+def test_log_densities_may_be_functions_of_rows_alone():
+    def wide(x):
+        return np.einsum("ni,ni->n", -x, x) / 2
+
+    def following(new, old):
+        return wide(new - 0.5 * old)
+
+    def minus(new, old):
+        return np.einsum("ni->ni", 0.5 * old - new)
+
+    law = from_log_density(
+        wide,
+        following,
+        n_inputs=2,
+        derivatives={
+            "initial": [lambda x: np.einsum("ni->ni", -x)],
+            "new": [minus],
+            "old": [lambda new, old: -0.5 * minus(new, old)],
+        },
+    )
+    X = np.array([[[1.0, 2.0], [0.5, -1.0]]])
+    scores = law.scores(as_sequences(X).whole())
+    expected = [X[0, 0] - 0.5 * (X[0, 1] - 0.5 * X[0, 0]), X[0, 1] - 0.5 * X[0, 0]]
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_rows_that_are_mixed_are_not_taken_for_a_function_of_rows():
+    with pytest.raises((LawError, ImportError)):
+        NonlinearAR(lambda X: X[:, :] - X[:, :].mean(axis=0), SIGMA)
+
+
+@pytest.mark.parametrize("step", [lambda x: 0.5 * np.abs(x), lambda x: 0.5 * np.real(x)])
+def test_a_step_that_is_not_analytic_is_said_to_be_so(step):
+    with pytest.raises(LawError, match="`step` is no analytic function of complex numbers"):
+        NonlinearAR(step, SIGMA)
+
+
+def student_density(X):
+    """p(x_1, .., x_n) of `StudentVAR(A, SIGMA, df=5)` but for a factor; X may be complex."""
+    start = SIGMA
+    for _ in range(200):
+        start = A @ start @ A.T + SIGMA
+    inverse = np.linalg.inv(start)
+    density = (1 + np.einsum("...i,ij,...j", X[..., 0, :], inverse, X[..., 0, :]) / 5) ** -3.5
+    for t in range(1, X.shape[-2]):
+        e = X[..., t, :] - X[..., t - 1, :] @ A.T
+        density = density * (1 + np.einsum("...i,ij,...j", e, INVERSE, e) / 5) ** -3.5
+    return density
+
+
+def normal_density(X):
+    """p(x_1, .., x_n) of `NonlinearAR(tanh(A x), SIGMA)` but for a factor."""
+    start = X[..., 0, :]
+    log = np.einsum("...i,ij,...j", start, INVERSE, start)
+    for t in range(1, X.shape[-2]):
+        e = X[..., t, :] - np.tanh(X[..., t - 1, :] @ A.T)
+        log = log + np.einsum("...i,ij,...j", e, INVERSE, e)
+    return np.exp(-log / 2)
+
+
+def tensors_by_cauchy(density, X, t, order, radius=0.3, size=32):
+    """S_1, .., S_m of a step, (-1)^m grad^m p / p, from p on a torus in its complex step."""
+    circle = radius * np.exp(2j * np.pi * np.arange(size) / size)
+    points = np.broadcast_to(X, (size, size, *X.shape)).astype(complex)
+    points[:, :, t, 0] += circle[:, np.newaxis]
+    points[:, :, t, 1] += circle
+    powers = np.fft.fft2(density(points) / density(X.astype(complex))).real / size**2
+    found = []
+    for m in range(1, order + 1):
+        tensor = np.empty((2,) * m)
+        for place in np.ndindex(*tensor.shape):
+            b = sum(place)
+            size_of = factorial(m - b) * factorial(b) / radius**m
+            tensor[place] = (-1) ** m * powers[m - b, b] * size_of
+        found.append(tensor)
+    return found
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("law", "density"),
+    [
+        (StudentVAR(A, SIGMA, df=5), student_density),
+        (NonlinearAR(STEP["rows and steps"], SIGMA), normal_density),
+    ],
+    ids=["student", "nonlinear"],
+)
+def test_scores_of_orders_1_to_4_are_derivatives_of_the_density_at_every_step(
+    law, density, n_steps
+):
+    X = np.random.default_rng(n_steps).standard_normal((n_steps, 2))
+    found = score_tensors(law, as_sequences(X).whole(), 4)(np.arange(n_steps))
+    for t in range(n_steps):
+        for tensors, expected in zip(found, tensors_by_cauchy(density, X, t, 4), strict=True):
+            scale = max(1.0, np.abs(expected).max())
+            np.testing.assert_allclose(tensors[t], expected, atol=SCORES * scale)
+
+
+def law_of(step):
+    return fingerprint(NonlinearAR(step, SIGMA))
+
+
+def helper(x):
+    return np.tanh(x)
+
+
+def other_helper(x):
+    return np.tanh(2 * x)
+
+
+def scaled(size, x):
+    return np.tanh(size * x)
+
+
+class Step:
+    def __init__(self, size):
+        self.size = size
+
+    def ahead(self, x):
+        return np.tanh(self.size * x)
+
+
+def test_laws_of_functions_that_call_others_are_told_apart_by_them():
+    assert law_of(lambda x: np.tanh(x)) != law_of(lambda x: np.sin(x))
+    assert law_of(lambda x: helper(x)) != law_of(lambda x: other_helper(x))
+    assert law_of(Step(1.0).ahead) == law_of(Step(1.0).ahead)
+    assert law_of(Step(1.0).ahead) != law_of(Step(1.5).ahead)
+    assert law_of(partial(scaled, 1.0)) == law_of(partial(scaled, 1.0))
+    assert law_of(partial(scaled, 1.0)) != law_of(partial(scaled, 1.5))
+
+
+def test_a_function_that_calls_itself_has_a_fingerprint():
+    def often(x, times=3):
+        return x if times == 0 else often(0.5 * x, times - 1)
+
+    assert law_of(often) == law_of(often)
