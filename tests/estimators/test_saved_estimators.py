@@ -73,6 +73,7 @@ def read_back(est, path):
                 "direct": True,
             },
             {"activation": Polynomial([0.5, 1.0, 0.3])},
+            {"moment": "score"},
             pytest.param({"activation": "linear", "n_hidden": 1}, marks=pytest.mark.slow),
             {"lags": 2, "recurrence": None},
             {"n_hidden": (1, 1), "bidirectional": True},
@@ -80,7 +81,7 @@ def read_back(est, path):
             {"output_weights": (1.0, 2.0, 3.0)},
             {"activation": "softplus"},
         ],
-        4,
+        5,
     ),
     ids=lambda options: "-".join(options) or "default",
 )

@@ -37,7 +37,7 @@ from gloree.refinement import (
     NormalSums,
     RefinementStatus,
 )
-from gloree.score_functions import EdgeCheck, ScoreCheck
+from gloree.score_functions import EdgeCheck, NeighbourDefect, ScoreCheck
 from gloree.systems import Channels, ResidualTests
 
 FORMAT_NAME = "gloree-estimator"
@@ -53,7 +53,8 @@ CLASSES: dict[str, type] = {
         *(diagnostics.FitReport, diagnostics.IdentificationReport, diagnostics.Stage),
         *(diagnostics.Finding, diagnostics.SpecificationTest, diagnostics.OrderTrial),
         *(diagnostics.OutputWeighting, diagnostics.Certificate),
-        *(ScoreCheck, EdgeCheck, Decomposition, Directions, ResidualTests, Channels),
+        *(ScoreCheck, EdgeCheck, NeighbourDefect, Decomposition, Directions),
+        *(ResidualTests, Channels),
         *(GaussNewton, LevenbergMarquardt, LBFGS, FisherScoring, GaussianVAR, *_STRATEGIES),
         *(KeptRows, NormalSums, SegmentMoments, LagMoments, VectorSums),
     )
