@@ -316,7 +316,7 @@ class FitReport(Report):
         if self.score_check is not None:
             check = self.score_check
             lines.append(
-                f"  Gaussian score: Stein defect {check.defect:.2f} "
+                f"  score of the inputs: Stein defect {check.defect:.2f} "
                 f"(standard error {check.defect_error:.2f}), rho {check.radius:.2f}"
             )
         lines += [f"  warning: {message}" for message in self.warnings]

@@ -255,11 +255,14 @@ def _score_findings(estimator: FirstMomentEstimator, inputs: InputSummary) -> tu
         return ()
     beside = check.neighbours
     steps = "" if beside is None else f", {beside.defect:.2f} with the steps beside"
+    if check.mean is not None and check.mean.is_large:
+        steps += f", {check.mean.defect:.2f} from the mean of the score"
     finding = Finding(
         ScoreWarning,
-        f"moment={estimator.name!r}: the Gaussian score fails Stein's identity on these inputs "
-        f"(defect {check.defect:.2f}{steps}, rho {check.radius:.2f}; limits {DEFECT_LIMIT} and "
-        f"{RADIUS_LIMIT}), so the score moment is biased and its rounds need not converge",
+        f"moment={estimator.name!r}: the score of the input law ({inputs.law!s:.60}) fails Stein's "
+        f"identity on these inputs (defect {check.defect:.2f}{steps}, rho {check.radius:.2f}; "
+        f"limits {DEFECT_LIMIT} and {RADIUS_LIMIT}), so the score moment is biased and its "
+        f"rounds need not converge",
         "use moment='regression'",
     )
     return (finding,)

@@ -139,8 +139,8 @@ class InputSummary:
         # noise alone has a spectral radius too; an eigenvalue well outside of it is a true one
         seen = check.radius > 1.5 * check.radius_noise
         divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
-        beside = check.neighbours
-        off = beside is not None and beside.defect - 2 * beside.error > DEFECT_LIMIT
+        parts = (check.neighbours, check.mean)
+        off = any(part is not None and part.is_large for part in parts)
         return check.defect > DEFECT_LIMIT or divergent or off
 
 

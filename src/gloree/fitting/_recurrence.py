@@ -288,8 +288,9 @@ def recurrence_estimator(
     assert inputs.score_check is not None
     finding = Finding(
         ScoreWarning,
-        f"recurrence={asked.name!r} relies on the Gaussian score, which fails Stein's identity on "
-        f"these inputs (defect {inputs.score_check.defect:.2f})",
+        f"recurrence={asked.name!r} relies on the score of the input law "
+        f"({inputs.law!s:.60}), which fails Stein's identity on these inputs "
+        f"(defect {inputs.score_check.defect:.2f})",
         "use 'instrument', which switches to least squares",
     )
     return asked, (finding,)

@@ -14,6 +14,7 @@ from gloree.score_functions._verdict import (
     NeighbourDefect,
     ScoreCheck,
     judge_alone,
+    mean_defect,
 )
 from gloree.score_functions._whitening import SymmetricWhitening, jackknife_variance
 from gloree.sequences import Array, Batch, IntArray, Sequences
@@ -41,6 +42,7 @@ def first_order_check(
     # blocks of rows in the order of the data: neighbours stay together
     bounds = np.linspace(0, data.n_rows, n_groups + 1).astype(int)
     counts, sums = np.diff(bounds), np.zeros((n_groups, *target.shape))
+    totals = np.stack([scores[begin:end].sum(axis=0) for begin, end in pairwise(bounds)])
     step = block_rows(target.shape[1])
     for group, (begin, end) in enumerate(pairwise(bounds)):
         for at in range(begin, end, step):
@@ -59,7 +61,11 @@ def first_order_check(
     beside = NeighbourDefect.largest(
         [_beside(batch, white, scores, bounds, lag) for lag in (1, -1)] if data.longest > 1 else []
     )
-    status = judge_alone(excess, error, noise, beside)
+    i, j = np.triu_indices(k)
+    size = float(np.linalg.norm(np.where(i == j, 2.0, 1.0)))
+    without = (totals.sum(axis=0) - totals) / others[:, 0]
+    mean = mean_defect(totals.sum(axis=0) / data.n_rows, without, size)
+    status = judge_alone(excess, error, noise, beside, mean)
     information = first.T @ first / data.n_rows
     edge = EdgeCheck("all", data.n_rows, first.mean(axis=0), information, information)
     return ScoreCheck(
@@ -79,6 +85,7 @@ def first_order_check(
         input_slope=first.T @ (X - whitening.centre) / data.n_rows,
         chain=repr(law),
         neighbours=beside,
+        mean=mean,
     )
 
 

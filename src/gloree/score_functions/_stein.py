@@ -34,7 +34,13 @@ from gloree.engine import Engine, Source
 from gloree.score_functions._boundaries import boundaries_of, second_terms
 from gloree.score_functions._first_order import first_order_check
 from gloree.score_functions._hermite import check_order
-from gloree.score_functions._verdict import EdgeCheck, NeighbourDefect, ScoreCheck, judge
+from gloree.score_functions._verdict import (
+    EdgeCheck,
+    NeighbourDefect,
+    ScoreCheck,
+    judge,
+    mean_defect,
+)
 from gloree.score_functions._whitening import SymmetricWhitening, jackknife_variance
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
@@ -46,8 +52,9 @@ class SteinStatistic(Sums):
     The products of S_2 with x~ x~^T are kept in `n_groups` groups of sequences (of blocks of
     steps, in long ones), which give the standard errors.
 
-    `block` steps of a sequence share a group of `counts` rows. `tensor_sums` and `square_sums`,
-    (n_groups, n_pairs), are sums of vech S_2~ and vech x~ x~^T, `products` of their outer products;
+    `block` steps of a sequence share a group of `counts` rows. `score_sums`, (n_groups, n_checked),
+    are sums of s~, `tensor_sums` and `square_sums`, (n_groups, n_pairs), of vech S_2~ and
+    vech x~ x~^T, `products` of the outer products of these two;
     `boundary_counts`, `_scores` and `_products` are the steps of every boundary type and their sums
     of s, of s s^T and (where the law is not Hermite) of -D_2, `input_products` the sum of
     s (x - centre)^T over all steps.
@@ -55,6 +62,7 @@ class SteinStatistic(Sums):
 
     block: int = field(metadata={"setting": True})
     counts: Array
+    score_sums: Array
     tensor_sums: Array
     square_sums: Array
     products: Array
@@ -71,7 +79,7 @@ class SteinStatistic(Sums):
         """Return the statistic of no data."""
         k, d, types = whitening.inputs.shape[0], chain.n_inputs, boundaries_of(chain).n_types
         pairs = (n_groups, k * (k + 1) // 2)
-        groups = map(np.zeros, ((n_groups,), pairs, pairs, (*pairs, pairs[1])))
+        groups = map(np.zeros, ((n_groups,), (n_groups, k), pairs, pairs, (*pairs, pairs[1])))
         ends = map(np.zeros, ((types,), (types, d), (types, d, d), (types, d, d), (d, d)))
         return cls(block, *groups, *ends)
 
@@ -103,8 +111,9 @@ class SteinStatistic(Sums):
         radius_error = float(np.sqrt(jackknife_variance(radii)))
         count = float(self.boundary_counts.sum())
         beside = NeighbourDefect.largest([each._neighbour(norm) for each in neighbours])
+        mean = self._mean(used, norm)
         return ScoreCheck(
-            status=judge(excess, defect_error, noise, radius, radius_error, beside),
+            status=judge(excess, defect_error, noise, radius, radius_error, beside, mean),
             defect=excess,
             defect_raw=defect,
             defect_error=defect_error,
@@ -121,7 +130,15 @@ class SteinStatistic(Sums):
             input_slope=self.input_products / count,
             chain=repr(chain),
             neighbours=beside,
+            mean=mean,
         )
+
+    def _mean(self, used: IntArray, norm: float) -> NeighbourDefect:
+        """Size of Cov(S_2, x~) that a mean of the score makes, over that of C: expected zero."""
+        whole = self.score_sums.sum(axis=0) / self.counts.sum()
+        others = (self.counts.sum() - self.counts[used])[:, np.newaxis]
+        left_out = (self.score_sums.sum(axis=0) - self.score_sums[used]) / others
+        return mean_defect(whole, left_out, norm)
 
     def _covariances(self, used: IntArray) -> tuple[Array, Array]:
         """Covariance of S_2 and x~ x~^T, and the same without each of the groups."""
@@ -234,6 +251,7 @@ def stein_statistic(
         own_weights = like(scores, weights[rows])
         if batch.weights is not None:
             tensors *= own_weights
+        sums.score_sums[group] += to_host(own_weights @ take_rows(white_scores, rows))
         sums.square_sums[group] += to_host(squares @ own_weights)
         sums.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_type.sum(axis=1) @ expected
         known = to_host(like(scores, of_type) @ squares.T)
@@ -289,9 +307,9 @@ def check_score(
     equals C = diag(2 on squares, 1 on products) by Stein's identity, whatever the inputs' law,
     if s is their score. The *Stein defect* is |Q - C| / |C|, and rho the spectral radius of
     I - Q C^-1, the factor by which residual rounds with this score shrink an error.
-    See :eq:`stein-defect` and :eq:`rho-iteration`. The covariance of S_2 with x~ x~^T of the steps
-    before and after has to be zero: what a chain that has the right law of single steps and the
-    wrong one of transitions fails.
+    See :eq:`stein-defect` and :eq:`rho-iteration`. The mean of s has to be zero, which a law about
+    another mean fails, and so has the covariance of S_2 with x~ x~^T of the steps before and after,
+    which a chain with the right law of single steps and the wrong one of transitions fails.
 
     Parameters
     ----------

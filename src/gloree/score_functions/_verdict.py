@@ -10,6 +10,7 @@ import numpy as np
 
 from gloree._brief import Brief
 from gloree._html import html_page, html_table
+from gloree.score_functions._whitening import jackknife_variance
 from gloree.sequences import Array
 
 FINE = 0.3
@@ -80,6 +81,8 @@ class EdgeCheck(Brief):
 class NeighbourDefect(Brief):
     """Covariance of S_2 with squares of the step before or after, over that with its own step.
 
+    Or what a mean of the score adds to that with the step itself, over the same.
+
     Attributes
     ----------
     defect : float
@@ -94,11 +97,29 @@ class NeighbourDefect(Brief):
     error: float
     noise: float
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is above the limit by more than two standard errors."""
+        return self.defect - 2 * self.error > DOUBTFUL
+
     @classmethod
     def largest(cls, found: Sequence[NeighbourDefect | None]) -> NeighbourDefect | None:
         """Return the one of largest defect, or None if there is none."""
         known = [each for each in found if each is not None]
         return max(known, key=lambda each: each.defect) if known else None
+
+
+def mean_defect(whole: Array, left_out: Array, norm: float) -> NeighbourDefect:
+    """Defect of a mean of the white score, (k,), with its values without each of the groups.
+
+    A score s~ + m in the place of s~ adds s~ m^T + m s~^T to S_2, and so (k + 3) |m|^2 to the
+    squared norm of Cov(vech S_2, x~), expected zero.
+    """
+    size = np.sqrt(whole.shape[0] + 3) / norm
+    noise = size * float(np.sqrt(jackknife_variance(left_out).sum()))
+    raw = size * float(np.linalg.norm(whole))
+    error = size * float(np.sqrt(jackknife_variance(np.linalg.norm(left_out, axis=1))))
+    return NeighbourDefect(float(np.sqrt(max(raw**2 - noise**2, 0.0))), error, noise)
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,9 @@ class ScoreCheck(Brief):
     neighbours : NeighbourDefect or None
         Whether the score is uncorrelated with squares of the steps before and after; None if that
         was not looked at.
+    mean : NeighbourDefect or None
+        What the mean of the score, expected zero, adds to Cov(S_2, x), on the same scale: that of a
+        law about another mean than that of the inputs.
     """
 
     status: Status
@@ -150,25 +174,29 @@ class ScoreCheck(Brief):
     input_slope: Array
     chain: str
     neighbours: NeighbourDefect | None = None
+    mean: NeighbourDefect | None = None
 
     @property
     def verdict(self) -> str:
         """The verdict in words, with what to do."""
         if self.status == "undecided":
-            needed = self.n_steps * (self.noise_floor / (FINE / 2)) ** 2
+            parts = [part.noise for part in (self.neighbours, self.mean) if part is not None]
+            noise = max(self.noise_floor, *parts, 0.0)
+            needed = self.n_steps * (noise / (FINE / 2)) ** 2
             return (
-                f"undecided: the noise floor {self.noise_floor:.2f} hides defects below {FINE}; "
+                f"undecided: the noise floor {noise:.2f} hides defects below {FINE}; "
                 f"about {_round_up(needed):,} steps would settle it. Until then use the "
                 f"regression moment (moment='regression')"
             )
         return VERDICTS[self.status]
 
     def _beside(self) -> list[str]:
-        if self.neighbours is None:
-            return []
+        parts = (("with steps beside", self.neighbours), ("mean of the score", self.mean))
         return [
-            f"  with steps beside   {self.neighbours.defect:6.3f} +- {self.neighbours.error:.3f}   "
-            f"(0 expected; floor {self.neighbours.noise:.3f})"
+            f"  {name}   {part.defect:6.3f} +- {part.error:.3f}   "
+            f"(0 expected; floor {part.noise:.3f})"
+            for name, part in parts
+            if part is not None
         ]
 
     def __str__(self) -> str:
@@ -215,39 +243,38 @@ def judge(
     noise: float,
     radius: float,
     radius_error: float,
-    beside: NeighbourDefect | None = None,
+    *others: NeighbourDefect | None,
 ) -> Status:
     """Turn the defect (noise taken off), its error, the noise floor and rho into a verdict.
 
-    The defect with neighbours is on the same scale, and makes moments wrong in the same measure.
+    The defect with neighbours and that of the mean are on the same scale, and make moments wrong in
+    the same measure.
     """
     # Light tails push the defect past its limit where few inputs make |C| small, and yet
     # contract: all studied laws that failed had a radius well above 1.
     contracts = radius + 2 * radius_error < CONTRACTS
-    if excess - 2 * error > DOUBTFUL and not contracts:
+    known = [each for each in others if each is not None]
+    if (excess - 2 * error > DOUBTFUL and not contracts) or any(each.is_large for each in known):
         return "fails"
-    if beside is not None and beside.defect - 2 * beside.error > DOUBTFUL:
-        return "fails"
-    if noise > FINE or (beside is not None and beside.noise > FINE):
+    if max(noise, *(each.noise for each in known), 0.0) > FINE:
         return "undecided"
     if radius >= 1 or (excess > DOUBTFUL and not contracts):
         return "fails"
-    off = beside is not None and beside.defect > FINE
-    return "doubtful" if excess > FINE or off else "fine"
+    return "doubtful" if max(excess, *(each.defect for each in known), 0.0) > FINE else "fine"
 
 
 def judge_alone(
-    excess: float, error: float, noise: float, beside: NeighbourDefect | None
+    excess: float, error: float, noise: float, *others: NeighbourDefect | None
 ) -> Status:
     """Turn the defect and its noise into a verdict where there is no rho."""
+    known = [each for each in others if each is not None]
     if excess - 2 * error > DOUBTFUL or (noise <= FINE and excess > DOUBTFUL):
         return "fails"
-    if beside is not None and beside.defect - 2 * beside.error > DOUBTFUL:
+    if any(each.is_large for each in known):
         return "fails"
-    if noise > FINE or (beside is not None and beside.noise > FINE):
+    if max(noise, *(each.noise for each in known), 0.0) > FINE:
         return "undecided"
-    off = beside is not None and beside.defect > FINE
-    return "doubtful" if excess > FINE or off else "fine"
+    return "doubtful" if max(excess, *(each.defect for each in known), 0.0) > FINE else "fine"
 
 
 def _round_up(number: float) -> int:

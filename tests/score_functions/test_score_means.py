@@ -1,0 +1,92 @@
+"""The mean of a score: zero for the law of the inputs, not for a law about another mean."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from gloree import SpectralRNNRegressor
+from gloree.chains import GaussianVAR, StudentVAR
+from gloree.datasets import make_rnn
+from gloree.diagnostics import ScoreWarning
+from gloree.moments import cross_moment
+from gloree.score_functions import check_score, score_tensors
+from gloree.sequences import as_sequences
+
+# Statistics: 20,000 steps give third moments of normal numbers within .05.
+THIRD_MOMENTS = 0.1
+
+LAWS = {
+    "Gaussian": GaussianVAR(0.3 * np.eye(3), np.eye(3)),
+    "Student": StudentVAR(0.3 * np.eye(3), np.eye(3), df=30),
+}
+
+
+def moved_inputs(law, by):
+    return law.sample(500, 20, random_state=0) + by
+
+
+@pytest.mark.parametrize("kind", LAWS)
+def test_a_law_about_another_mean_fails_and_the_same_about_this_one_does_not(kind):
+    law, offset = LAWS[kind], np.array([2.0, -1.0, 0.5])
+    X = moved_inputs(law, offset)
+    assert check_score(X, chain=law).status == "fails"
+    assert check_score(X, chain=law.shifted(-offset)).status == "fine"
+    assert check_score(X).status == "fine"
+
+
+def test_the_moment_of_the_law_that_fails_is_wrong():
+    """E[(x - 1)^2 S_2] is 2, and 2 - 4 m with a score of mean m."""
+    law = GaussianVAR(np.zeros((0, 1, 1)), np.eye(1))
+    X = law.sample(1000, 20, random_state=0)
+    for m, verdict in ((0.0, "fine"), (2.0, "fails")):
+        chain = law.shifted([m])
+        assert check_score(X, chain=chain).status == verdict
+        moment = cross_moment(chain, X, (X - 1) ** 2, 2)
+        assert moment.item() == pytest.approx(2 - 4 * m, abs=THIRD_MOMENTS * (1 + m))
+
+
+@pytest.mark.parametrize("n_orders", [1, 2])
+def test_arrays_of_scores_with_a_mean_fail(n_orders):
+    law = LAWS["Gaussian"]
+    X = moved_inputs(law, 0.0)
+    batch = as_sequences(X).whole()
+
+    def tensors(chain):
+        found = score_tensors(chain, batch, n_orders)(np.arange(batch.n_rows))
+        return found if n_orders > 1 else found[0]
+
+    assert check_score(X, chain=tensors(law)).status == "fine"
+    assert check_score(X, chain=tensors(law.shifted(np.full(3, 3.0)))).status == "fails"
+
+
+def test_its_defect_is_the_covariance_of_the_second_score_with_white_inputs():
+    """Of independent normal inputs, whose white coordinates they are themselves."""
+    rng, m = np.random.default_rng(0), np.array([0.5, -0.3])
+    X = rng.standard_normal((1000, 20, 2))
+    found = check_score(X, chain=GaussianVAR(np.zeros((0, 2, 2)), np.eye(2), -m)).mean
+    x = X.reshape(-1, 2) - X.mean(axis=(0, 1))
+    s, (i, j) = X.reshape(-1, 2) + m, np.triu_indices(2)
+    second = s[:, i] * s[:, j] - np.eye(2)[i, j]
+    naive = np.linalg.norm((second - second.mean(axis=0)).T @ x / len(x))
+    assert found.defect == pytest.approx(naive / np.sqrt(2**2 + 2**2 + 1), abs=THIRD_MOMENTS)
+    exact = np.linalg.norm(s.mean(axis=0)) * np.sqrt((2 + 3) / 9)
+    assert np.hypot(found.defect, found.noise) == pytest.approx(exact, abs=THIRD_MOMENTS / 5)
+
+
+def test_a_fitted_chain_has_no_mean_defect():
+    for law in LAWS.values():
+        found = check_score(moved_inputs(law, 5.0)).mean
+        assert found.defect <= 3 * found.noise
+
+
+def test_a_fit_that_relies_on_a_law_about_another_mean_says_which_law_it_is():
+    X, Y, _, law = make_rnn(1000, 10, 3, 2, 2, random_state=0)
+    chain = law.shifted(np.full(3, 3.0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SpectralRNNRegressor(2, chain=chain, moment="score", random_state=0).fit(X, Y)
+    text = [str(each.message) for each in caught if issubclass(each.category, ScoreWarning)]
+    assert len(text) == 1
+    assert "the score of the input law (Gaussian VAR(1))" in text[0]
+    assert "from the mean of the score" in text[0]
