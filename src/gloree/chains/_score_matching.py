@@ -195,16 +195,15 @@ class ScoreMatching(LawOfRows):
         """
         gaussian = GaussianVAR.fit(X, lengths=lengths)
         batch = as_sequences(X, lengths=lengths).whole()
-        centre, covariance = (
-            batch.X.mean(axis=0),
-            np.cov(batch.X.T).reshape([gaussian.n_inputs] * 2),
-        )
-        values, vectors = np.linalg.eigh(covariance)
-        whitening = (vectors / np.sqrt(values)) @ vectors.T
-        back = (vectors * np.sqrt(values)) @ vectors.T
+        centre, units = batch.X.mean(axis=0), batch.X.std(axis=0)
+        # white by the root of the correlations, so that units of inputs make no difference
+        correlation = np.corrcoef(batch.X.T).reshape([gaussian.n_inputs] * 2)
+        values, vectors = np.linalg.eigh(correlation)
+        whitening = (vectors / np.sqrt(values)) @ vectors.T / units
+        back = units[:, np.newaxis] * (vectors * np.sqrt(values)) @ vectors.T
         slopes = whitening @ gaussian.coefficients[0] @ back
         size = np.sqrt(np.diag(whitening @ gaussian.innovation_covariance @ whitening.T))
-        rows = gaussian.coefficients[0] @ back
+        rows = gaussian.coefficients[0] @ back / units[:, np.newaxis]
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         rows = np.where(norms > SMALL_SLOPE, rows / np.maximum(norms, 1e-300), back)
         every = features(slopes, size, rows / np.linalg.norm(rows, axis=1, keepdims=True))

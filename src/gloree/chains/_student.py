@@ -150,10 +150,13 @@ class StudentVAR(MarkovLaw):
         .. [1] C. Liu, D. B. Rubin, ML estimation of the t distribution using EM and its extensions,
            ECM and ECME, Statistica Sinica 5 (1995).
         """
-        start = GaussianVAR.fit(X, lengths=lengths)
         batch = as_sequences(X, lengths=lengths).whole()
+        # in units of their own about their mean, which the iterations end by
+        centre, units = batch.X.mean(axis=0), batch.X.std(axis=0)
+        start = GaussianVAR.fit(X, lengths=lengths).shifted(centre).scaled(1.0 / units)
         later = np.flatnonzero(batch.local >= 1)
-        old, new = np.column_stack((np.ones(later.size), batch.X[later - 1])), batch.X[later]
+        values = (batch.X - centre) / units
+        old, new = np.column_stack((np.ones(later.size), values[later - 1])), values[later]
         d, df = start.n_inputs, 10.0
         slopes = np.vstack(
             (start.mean - start.coefficients[0] @ start.mean, start.coefficients[0].T)
@@ -174,7 +177,12 @@ class StudentVAR(MarkovLaw):
             if moved < 1e-6 * max(1.0, float(np.abs(slopes).max())):
                 break
         mean = np.linalg.solve(np.eye(d) - slopes[1:].T, slopes[0])
-        return cls(slopes[1:].T, scale, df, mean)
+        return cls(
+            slopes[1:].T * (units[:, np.newaxis] / units),
+            scale * np.outer(units, units),
+            df,
+            mean * units + centre,
+        )
 
 
 def _best_df(squares: Array, d: int, start: float) -> float:

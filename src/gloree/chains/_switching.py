@@ -6,6 +6,7 @@ One module because it is one class, and its estimation reads the same messages a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -348,11 +349,14 @@ class SwitchingVAR(LawOfRows):
             raise TypeError(f"`n_regimes` must be an integer, got {n_regimes!r}")
         if n_regimes < 1:
             raise ValueError(f"`n_regimes` must be at least 1, got {n_regimes}")
-        start = GaussianVAR.fit(X, lengths=lengths)
         data = as_sequences(X, lengths=lengths)
         batch = data.whole()
+        # in units of their own about their mean: the ridges of EM know no others
+        centre, scale = batch.X.mean(axis=0), batch.X.std(axis=0)
+        start = GaussianVAR.fit(X, lengths=lengths).shifted(centre).scaled(1.0 / scale)
         if data.longest > 2 * PIECE:
             batch = next(data.batches(2 * data.n_rows, segment=PIECE, before=MARGIN, after=MARGIN))
+        batch = replace(batch, X=(batch.X - centre) / scale)
         best, highest = None, -np.inf
         for rng in as_generator(random_state).spawn(n_restarts):
             # every regime starts near the Gaussian chain, with another spread
@@ -373,7 +377,18 @@ class SwitchingVAR(LawOfRows):
             if reached > highest:
                 best, highest = law, reached
         assert best is not None
-        return best
+        return best._in_units(centre, scale)
+
+    def _in_units(self, centre: Array, scale: Array) -> SwitchingVAR:
+        """Law of centre + scale * x, as one of this class."""
+        both = np.outer(scale, scale)
+        return SwitchingVAR(
+            [each.coefficients[0] * (scale[:, np.newaxis] / scale) for each in self.regimes],
+            [each.scale * both for each in self._noise],
+            self.transition,
+            [each.mean * scale + centre for each in self.regimes],
+            initial_covariances=[each.scale * both for each in self._start],
+        )
 
     def _maximised(self, batch: Batch) -> tuple[SwitchingVAR, float]:
         """One iteration of EM: the next law, and the log-density of the data under this one."""
