@@ -73,6 +73,50 @@ def test_a_step_that_is_not_analytic_is_said_to_be_so(step):
         NonlinearAR(step, SIGMA)
 
 
+@pytest.mark.parametrize("df", [None, 1.0], ids=["normal", "Cauchy"])
+@pytest.mark.parametrize(
+    "units", [[1e4, 1e4], [1e-3, 1e-3], [1e3, 1e-3]], ids=["large", "small", "unequal"]
+)
+def test_scores_of_a_numpy_step_are_those_of_the_same_law_in_other_units(units, df):
+    units = np.array(units)
+    law = NonlinearAR(STEP["rows and steps"], SIGMA, df=df)
+    other = NonlinearAR(
+        lambda x: units * np.tanh((x / units) @ A.T), SIGMA * np.outer(units, units), df=df
+    )
+    X, rows = np.random.default_rng(0).standard_normal((2, 4, 2)), np.arange(8)
+    found = score_tensors(other, as_sequences(X * units).whole(), 4)(rows)
+    expected = score_tensors(law, as_sequences(X).whole(), 4)(rows)
+    size = 1.0
+    for tensors, values in zip(found, expected, strict=True):
+        size = np.multiply.outer(size, units)
+        np.testing.assert_allclose(tensors * size, values, atol=SCORES * np.abs(values).max())
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_wrong_derivatives_of_steps_are_found_in_any_units(size):
+    def step(x):
+        return size * np.tanh((x / size) @ A.T)
+
+    def slope(x):
+        return (1 - np.tanh((x / size) @ A.T)[..., np.newaxis] ** 2) * A
+
+    sigma = size**2 * SIGMA
+    assert NonlinearAR(step, sigma, derivatives=[slope]).capabilities.max_score_order == 1
+    with pytest.raises(LawError, match=r"`derivatives\[0\]` is not the derivative of order 1"):
+        NonlinearAR(step, sigma, derivatives=[lambda x: 1.001 * slope(x)])
+
+
+def test_a_step_that_grows_without_bound_has_scores_too():
+    law = NonlinearAR(lambda x: 3.0 * x, SIGMA)
+    at = law.derivatives(as_sequences(np.ones((1, 2, 2))).whole(), 1)(np.arange(2))[0]
+    np.testing.assert_allclose(at[1], -INVERSE @ np.full(2, -2.0), rtol=SCORES)
+
+
+def test_a_step_of_another_size_is_named():
+    with pytest.raises(LawError, match="`step` returned values of shape"):
+        NonlinearAR(lambda x: x[..., :1], SIGMA)
+
+
 def student_density(X):
     """p(x_1, .., x_n) of `StudentVAR(A, SIGMA, df=5)` but for a factor; X may be complex."""
     start = SIGMA

@@ -118,10 +118,12 @@ class AnalyticFunction:
               g(x + r e^{2\pi i j/M} v)
 
     Entries of tensors are combinations of derivatives along the directions with entries that are
-    whole numbers and add up to k.
+    whole numbers and add up to k, in units of the inputs: `units`, (n_inputs,), are those of
+    arguments and values.
     """
 
     function: RowFunction
+    units: Array
     max_order: None = None
 
     def __call__(self, *rows: Array) -> Array:
@@ -142,11 +144,16 @@ class AnalyticFunction:
             powers = directions[:, np.newaxis, :].astype(np.float64) ** exponents[np.newaxis]
             matrix = factorial(k) / counts * np.prod(powers, axis=2)
             packed = np.tensordot(np.linalg.pinv(matrix), along[k - 1], axes=1)
-            found.append(np.moveaxis(packed, 0, -1)[..., monomial_positions(n_inputs, k)])
+            tensor = np.moveaxis(packed, 0, -1)[..., monomial_positions(n_inputs, k)]
+            values = self.units.reshape((-1,) + (1,) * k)
+            found.append(tensor * values / powers_of(self.units, k))
         return tuple(found)
 
     def _along(self, x: Array, direction: Array, order: int) -> Array:
-        """Derivatives of orders 1 to `order` along a direction, (order, *the shape of values)."""
+        """Derivatives of orders 1 to `order` along a direction, (order, *the shape of values).
+
+        Direction and values are in `units`.
+        """
         radius = 1.0 / np.abs(direction).sum()
         some = x[:: max(1, x.shape[0] // SOME_ROWS)]
         for _ in range(12):
@@ -166,10 +173,19 @@ class AnalyticFunction:
         """Coefficients r^k g^(k) / k! of the first half of the powers, from half of the circle."""
         angles = 2 * np.pi * np.arange(N_ANGLES // 2 + 1) / N_ANGLES
         circle = radius * np.exp(1j * angles)
-        points = x[np.newaxis] + circle[:, np.newaxis, np.newaxis] * direction
+        points = x[np.newaxis] + circle[:, np.newaxis, np.newaxis] * (direction * self.units)
         values = self.function(points.reshape(-1, x.shape[1])).reshape(len(circle), *x.shape)
+        values = values / self.units
         # real functions have conjugate values at conjugate points
         return np.fft.irfft(values.conj(), n=N_ANGLES, axis=0)[: N_ANGLES // 2 + 1]
+
+
+def powers_of(units: Array, order: int) -> Array:
+    """Products of units, (n_inputs,) * order."""
+    found = np.ones(())
+    for _ in range(order):
+        found = np.multiply.outer(found, units)
+    return np.asarray(found)
 
 
 def _exponents(n_inputs: int, degree: int) -> IntArray:
@@ -259,8 +275,12 @@ def check_values(name: str, values: Array, shape: tuple[int, ...]) -> None:
         raise LawError(f"`{name}` returned values that are not finite real numbers on test steps")
 
 
-def check_derivatives(name: str, function: Differentiable, place: int, *rows: Array) -> None:
+def check_derivatives(
+    name: str, function: Differentiable, place: int, *rows: Array, units: Array | None = None
+) -> None:
     """Compare every derivative that was given with central differences of the one below it.
+
+    With `units`, (n_inputs,), of arguments and values, which are then steps too.
 
     Raises
     ------
@@ -269,6 +289,7 @@ def check_derivatives(name: str, function: Differentiable, place: int, *rows: Ar
     """
     orders = function.max_order or 2
     n_inputs = rows[place].shape[1]
+    steps = DIFFERENCE * (np.ones(n_inputs) if units is None else units)
     for order in range(1, orders + 1):
         found = function.derivatives(place, order, *rows)[order - 1]
 
@@ -283,13 +304,18 @@ def check_derivatives(name: str, function: Differentiable, place: int, *rows: Ar
         expected = np.empty_like(found)
         for i in range(n_inputs):
             h = np.zeros((1, n_inputs))
-            h[0, i] = DIFFERENCE
+            h[0, i] = steps[i]
             near, far = (
                 below(rows[place] + m * h) - below(rows[place] - m * h) for m in (1.0, 2.0)
             )
-            expected[..., i] = (8 * near - far) / (12 * DIFFERENCE)
-        wrong = np.abs(found - expected)
-        limit = AGREEMENT * max(1.0, float(np.abs(expected).max()), float(np.abs(lower).max()))
+            expected[..., i] = (8 * near - far) / (12 * steps[i])
+        wrong, size, below_it = np.abs(found - expected), np.abs(expected), np.abs(lower)
+        if units is not None:
+            values = units.reshape((-1,) + (1,) * (order - 1))
+            below_it = below_it * powers_of(units, order - 1) / values
+            factor = powers_of(units, order) / values[..., np.newaxis]
+            wrong, size = wrong * factor, size * factor
+        limit = AGREEMENT * max(1.0, float(size.max()), float(below_it.max()))
         if not wrong.max() <= limit:
             at = tuple(int(i) for i in np.unravel_index(np.argmax(wrong), wrong.shape))
             raise LawError(

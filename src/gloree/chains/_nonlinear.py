@@ -28,6 +28,9 @@ from gloree.sequences import Array
 PROBES = 3
 """Steps on which a function of the user is tried."""
 
+DRAWN, AHEAD = 32, 32
+"""Sequences, and steps of them, from which the spread of inputs is told."""
+
 
 class NonlinearAR(MarkovLaw):
     r"""Nonlinear autoregression x_{t+1} = g(x_t) + e_{t+1}.
@@ -179,7 +182,8 @@ def _step_function(
     """Function g of rows with its derivatives, tried on a few steps."""
     if not callable(step):
         raise TypeError(f"`step` is a {type(step).__name__}, expected a function of a step")
-    probes = innovations.sample(np.random.default_rng(0), PROBES)
+    rng = np.random.default_rng(0)
+    probes = innovations.sample(rng, PROBES)
     numpy = derivatives is not None or takes_numpy(step, [probes])
     function: Differentiable
     if not numpy:
@@ -194,7 +198,8 @@ def _step_function(
         )
         function = GivenFunction(in_rows(step, [probes], "step"), (given,))
     else:
-        function = AnalyticFunction(in_rows(step, [probes], "step"))
+        rows = in_rows(step, [probes], "step")
+        function = AnalyticFunction(rows, _units(rows, innovations, rng))
     try:
         values = function(probes)
     except (ImportError, LawError):
@@ -205,8 +210,12 @@ def _step_function(
             f"{probes.shape[1:]} ({type(error).__name__}: {error})"
         ) from error
     check_values("step", values, probes.shape)
+    if isinstance(function, AnalyticFunction):
+        units = function.units
+    else:
+        units = _units(function, innovations, rng)
     try:
-        check_derivatives("derivatives", function, 0, probes)
+        check_derivatives("derivatives", function, 0, probes, units=units)
     except LawError as error:
         if not isinstance(function, AnalyticFunction):
             raise
@@ -216,3 +225,22 @@ def _step_function(
             "it: give its `derivatives`, or write it with PyTorch"
         ) from error
     return function
+
+
+def _units(
+    step: Callable[[Array], Array], innovations: Innovations, rng: np.random.Generator
+) -> Array:
+    """Spread of inputs after some steps; of innovations where these are not finite.
+
+    Derivatives are taken, and compared, in these units: step and innovations may be of any size.
+    """
+    first = rows = innovations.sample(rng, DRAWN)
+    with np.errstate(all="ignore"):
+        for _ in range(AHEAD):
+            ahead = np.asarray(step(rows))
+            if ahead.shape != first.shape or not np.isfinite(ahead).all():
+                rows = first
+                break
+            rows = ahead + innovations.sample(rng, DRAWN)
+    low, high = np.quantile(rows, (0.16, 0.84), axis=0)
+    return np.asarray((high - low) / 2)
