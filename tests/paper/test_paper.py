@@ -271,6 +271,7 @@ OUTPUTS = np.random.default_rng(0).standard_normal((20, 4, 2))
         ({"n_hidden": (1, 1)}, ValueError, "`n_hidden` is .1, 1., expected an integer$"),
         ({"n_hidden": 2, "degree": 1}, ValueError, "`degree` is 1"),
         ({"n_hidden": 2, "leading": 0.0}, ValueError, "`leading` is 0.0"),
+        ({"n_hidden": 2, "leading": "one"}, ValueError, "`leading` is 'one', expected a number"),
         ({"n_hidden": 2, "method": "jennrich"}, ValueError, "`method` is 'jennrich'"),
         ({"n_hidden": 2, "law": lambda x: x}, LawError, "score of order l.2 = 4 asks"),
         ({"n_hidden": 2, "law": GIVEN[:, :3]}, ValueError, "`law` holds scores of order 1 of sha"),
@@ -285,6 +286,14 @@ OUTPUTS = np.random.default_rng(0).standard_normal((20, 4, 2))
 def test_arguments_are_checked(arguments, error, message):
     with pytest.raises(error, match=message):
         paper.gloree(GIVEN, OUTPUTS, **arguments)
+
+
+def test_sequences_of_a_single_step_have_no_recurrence_to_tell():
+    chain = stable_chain(0, 2)
+    X = chain.sample(200, 1, random_state=0)
+    for both in (paper.gloree, paper.gloree_b):
+        with pytest.raises(ValueError, match="all sequences have a single step"):
+            both(X, np.concatenate((X**2, X), axis=2), 2, law=chain, method="least-squares")
 
 
 def test_outputs_and_units_of_both_chains_are_checked():

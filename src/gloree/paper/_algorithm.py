@@ -242,7 +242,8 @@ def recover(
     """
     _check_degree(degree)
     sizes = _sizes(n_hidden, both_ways)
-    if not np.isfinite(leading) or leading == 0.0:
+    number = isinstance(leading, (int, float, np.integer, np.floating))
+    if not number or not np.isfinite(leading) or leading == 0.0:
         raise ValueError(f"`leading` is {leading!r}, expected a number other than zero")
     if method not in ("power", "least-squares"):
         raise ValueError(f"`method` is {method!r}, expected 'power' or 'least-squares'")

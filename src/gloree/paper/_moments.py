@@ -44,8 +44,16 @@ class HighOrderSums(Sums):
     scores: Array
 
     def finalize(self) -> Array:
-        """Mean with the outputs centred, which lowers the variance: (n_hidden, n_entries)."""
+        """Mean with the outputs centred, which lowers the variance: (n_hidden, n_entries).
+
+        A ValueError if no step has a neighbour.
+        """
         n = self.n_rows
+        if n == 0:
+            raise ValueError(
+                "all sequences have a single step: the recurrence is told by the score of the step "
+                "before (after), and there is none"
+            )
         return self.moment / n - np.outer(self.outputs / n, self.scores / n)
 
 
