@@ -12,6 +12,7 @@ from gloree.diagnostics import (
     ConditionWarning,
     ConvergenceWarning,
     GloreeWarning,
+    check_activation,
 )
 from gloree.engine import Engine, Source
 from gloree.models import BRNN, mirror_images
@@ -328,6 +329,10 @@ def test_alignment_undoes_mirror_images(f):
 # ------------------------------------------------------------------------- bad input
 
 
+def in_place(z):
+    return np.tanh(z, out=z)
+
+
 @pytest.mark.parametrize(
     "activation, message",
     [
@@ -336,14 +341,40 @@ def test_alignment_undoes_mirror_images(f):
         (Custom(np.log, lambda z: 1 / z, "log"), "'log' is not finite.*at -4 is nan"),
         (Custom(np.sin, np.sin, "sine"), "'sine' has a wrong first derivative"),
         (Custom(np.sin, lambda z: -np.cos(z), "sine"), "'sine' has a wrong first derivative"),
-        (Custom(np.sum, np.cos, "sum"), "'sum' gives a of shape|works? elementwise"),
+        (Custom(np.sum, np.cos, "sum"), "'sum' gives a value of shape .* work elementwise"),
+        (Custom(in_place, lambda z: 1 - np.tanh(z) ** 2, "own"), "'own' writes to its argument"),
     ],
-    ids=["constant", "linear", "not finite", "wrong slope", "wrong sign", "not elementwise"],
+    ids=["constant", "linear", "not finite", "wrong slope", "wrong sign", "not elementwise", "own"],
 )
 def test_activations_that_no_fit_can_use_are_refused_by_name(activation, message):
     X, Y, _ = simulated("tanh", n=50)
     with pytest.raises(ValueError, match=f"`activation`={message}"):
         SpectralRNNRegressor(2, activation=activation).fit(X, Y)
+
+
+def test_an_activation_that_writes_to_its_argument_spoils_no_check_of_others():
+    f, sine = Custom(in_place, lambda z: 1 - np.tanh(z) ** 2), Custom(np.sin, np.sin, "sine")
+    assert f.parity == "odd"
+    with pytest.raises(ValueError, match="writes to its argument"):
+        check_activation(f)
+    # the grid is that of [-4, 4] still
+    with pytest.raises(ValueError, match=r"at -3\.\d+ it gives"):
+        check_activation(sine)
+    assert Custom(np.cos, lambda z: -np.sin(z)).parity == "even"
+
+
+def test_activations_of_single_precision_are_told_from_wrong_ones():
+    def single(z):
+        return np.tanh(z.astype(np.float32))
+
+    check_activation(Custom(single, lambda z: 1 - single(z) ** 2, "single"))
+    with pytest.raises(ValueError, match="'single' has a wrong first derivative"):
+        check_activation(Custom(single, lambda z: 1.01 - single(z) ** 2, "single"))
+
+
+def test_complex_activations_are_refused():
+    with pytest.raises(TypeError, match="'root' gives complex numbers"):
+        check_activation(Custom(lambda z: np.sqrt(z + 0j), lambda z: z, "root"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gloree._brief import Brief
 from gloree.activations._base import Activation, Array, Parity, check_order, deliver
 
 _PARITY_GRID = np.linspace(0.013, 4.0, 50)
+_PARITY_GRID.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,26 @@ class Custom(Brief, Activation):
     def parity(self) -> Parity | None:
         """Return "even", "odd" or None, from values on a grid."""
         with np.errstate(all="ignore"):
-            ahead, behind = self(_PARITY_GRID), self(-_PARITY_GRID)
+            ahead, behind = self(_PARITY_GRID.copy()), self(-_PARITY_GRID)
         if np.allclose(ahead, behind, rtol=1e-13, atol=0.0):
             return "even"
         return "odd" if np.allclose(ahead, -behind, rtol=1e-13, atol=0.0) else None
 
     def __call__(self, z: ArrayLike, out: Array | None = None) -> Array:
         """Evaluate f(z) elementwise (see `Activation`)."""
-        values = np.asarray(z, dtype=np.float64)
-        return deliver(np.asarray(self.function(values), dtype=np.float64), out)
+        return deliver(self._real(self.function, z), out)
 
     def derivative(self, z: ArrayLike, order: int = 1) -> Array:
         """Evaluate f or f' elementwise; a ValueError for higher orders (see `Activation`)."""
-        values = np.asarray(z, dtype=np.float64)
         if check_order(order) == 0:
-            return self(values)
+            return self(z)
         if order > 1:
             raise ValueError(f"`order` is {order}: {self.name!r} has a first derivative only")
-        return np.asarray(self.slope(values), dtype=np.float64)
+        return self._real(self.slope, z)
+
+    def _real(self, function: Callable[[Array], Array], z: ArrayLike) -> Array:
+        """Values of f or f'; a TypeError where they are complex."""
+        found = np.asarray(function(np.asarray(z, dtype=np.float64)))
+        if found.dtype.kind == "c":
+            raise TypeError(f"{self.name!r} gives complex numbers, expected real ones")
+        return np.asarray(found, dtype=np.float64)

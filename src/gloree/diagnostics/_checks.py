@@ -43,6 +43,10 @@ def recoverable_degree(activation: Activation) -> tuple[int, float]:
 
 GRID = np.linspace(-4.0, 4.0, 801)
 """Drives at which activations are looked at: units with inputs of unit variance see these."""
+GRID.setflags(write=False)
+
+STEPS, SINGLE_STEP = (1e-5, 1e-4), 3e-3
+"""Steps of differences that check a first derivative, and of functions of single precision."""
 
 KINK = 0.05
 """Share of the grid where a derivative may differ from the quotients of differences: at kinks."""
@@ -64,22 +68,29 @@ def check_activation(activation: Activation) -> None:
         recoverable_degree(activation)
     if isinstance(activation, Polynomial):
         return
+    drives = GRID.copy()
     with np.errstate(all="ignore"):
-        values, slopes = activation(GRID), activation.derivative(GRID, 1)
+        values, slopes = activation(drives), activation.derivative(drives, 1)
+        if not np.array_equal(drives, GRID):
+            raise ValueError(
+                f"{name} writes to its argument, which is needed for its derivative: let it return "
+                f"an array of its own"
+            )
+        single = np.array_equal(values, np.float32(values), equal_nan=True)
         quotients = {
             step: (activation(GRID + step) - activation(GRID - step)) / (2 * step)
-            for step in (1e-5, 1e-4)
+            for step in (*STEPS, *[SINGLE_STEP] * single)
         }
-    for what, found in (("", values), ("derivative ", slopes)):
+    for what, found in (("value", values), ("derivative", slopes)):
         if np.shape(found) != GRID.shape:
             raise ValueError(
-                f"{name} gives a {what}of shape {np.shape(found)} for arguments of shape "
+                f"{name} gives a {what} of shape {np.shape(found)} for arguments of shape "
                 f"{GRID.shape}, expected the same: it has to work elementwise"
             )
         if not np.isfinite(found).all():
             where = GRID[~np.isfinite(found)][0]
             raise ValueError(
-                f"{name} is not finite: its {what or 'value '}at {where:.3g} is "
+                f"{name} is not finite: its {what} at {where:.3g} is "
                 f"{found[~np.isfinite(found)][0]}. Use one that is defined for all numbers"
             )
     spread = float(np.ptp(values))
@@ -97,7 +108,7 @@ def check_activation(activation: Activation) -> None:
         raise ValueError(
             f"{name} has a wrong first derivative: at {GRID[place]:.3g} it gives "
             f"{slopes[place]:.6g}, and differences of its values give "
-            f"{quotients[1e-5][place]:.6g}"
+            f"{quotients[SINGLE_STEP if single else STEPS[0]][place]:.6g}"
         )
 
 
