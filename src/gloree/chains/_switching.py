@@ -172,9 +172,10 @@ class SwitchingVAR(LawOfRows):
         if (T <= 0).any():
             return LONGEST_MEMORY, LONGEST_MEMORY
         # Birkhoff: a positive matrix contracts the projective metric by tanh of a quarter diameter
-        ratios = T[:, np.newaxis, :] / T[np.newaxis]
-        diameter = np.log((ratios.max(axis=2) / ratios.min(axis=2)).max())
-        rows = np.log(FORGOTTEN) / np.log(np.tanh(diameter / 4))
+        ratios = np.log(T)[:, np.newaxis, :] - np.log(T)[np.newaxis]
+        diameter = np.ptp(ratios, axis=2).max()
+        kept = np.log(np.tanh(diameter / 4))
+        rows = np.log(FORGOTTEN) / min(kept, np.log(FORGOTTEN) / LONGEST_MEMORY)
         memory = int(min(np.ceil(rows) + 1, LONGEST_MEMORY))
         return memory, memory
 
