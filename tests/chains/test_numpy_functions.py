@@ -1,5 +1,6 @@
 """Functions of the user that are NumPy's: of rows, of steps, lists; and how laws are told apart."""
 
+import pickle
 from functools import partial
 from math import factorial
 
@@ -216,3 +217,40 @@ def test_a_function_that_calls_itself_has_a_fingerprint():
         return x if times == 0 else often(0.5 * x, times - 1)
 
     assert law_of(often) == law_of(often)
+
+
+@pytest.mark.parametrize("step", [np.tanh, helper, partial(scaled, 0.5), Step(1.0).ahead])
+def test_laws_of_functions_that_can_be_pickled_can_be_pickled(step):
+    law = NonlinearAR(step, SIGMA)
+    read = pickle.loads(pickle.dumps(law))
+    batch = as_sequences(law.sample(2, 4, random_state=0)).whole()
+    np.testing.assert_array_equal(read.scores(batch), law.scores(batch))
+    assert fingerprint(read) == fingerprint(law)
+
+
+GAUSSIAN_STEP = {
+    "initial": [lambda x: -x],
+    "new": [lambda new, old: 0.5 * old - new],
+    "old": [lambda new, old: 0.5 * (new - 0.5 * old)],
+}
+
+
+def of_densities(**options):
+    return from_log_density(
+        lambda x: -(x**2).sum(axis=-1) / 2,
+        lambda new, old: -((new - 0.5 * old) ** 2).sum(axis=-1) / 2,
+        n_inputs=2,
+        **{"derivatives": GAUSSIAN_STEP, **options},
+    )
+
+
+def test_samplers_and_lists_of_derivatives_are_checked():
+    with pytest.raises(TypeError, match="`sampler` is no pair of functions"):
+        of_densities(sampler=lambda rng, n: rng.standard_normal((n, 2)))
+    with pytest.raises(TypeError, match=r"`derivatives\['new'\]` is no list of functions"):
+        of_densities(derivatives={**GAUSSIAN_STEP, "new": lambda new, old: 0.5 * old - new})
+    law = of_densities(
+        sampler=(lambda rng, n: rng.standard_normal((n, 2)), lambda rng, old: old[0])
+    )
+    with pytest.raises(LawError, match=r"`sampler\[1\]` returned steps of shape \(2,\)"):
+        law.sample(3, 2, random_state=0)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gloree import SpectralRNNRegressor
-from gloree.chains import GaussianVAR, StudentVAR
+from gloree.chains import GaussianVAR, LawError, StudentVAR
 from gloree.datasets import make_rnn
 from gloree.diagnostics import ScoreWarning
 from gloree.moments import cross_moment
-from gloree.score_functions import check_score, score_tensors
+from gloree.score_functions import check_law, check_score, score_tensors
 from gloree.sequences import as_sequences
 
 # Statistics: 20,000 steps give third moments of normal numbers within .05.
@@ -90,3 +90,16 @@ def test_a_fit_that_relies_on_a_law_about_another_mean_says_which_law_it_is():
     assert len(text) == 1
     assert "the score of the input law (Gaussian VAR(1))" in text[0]
     assert "from the mean of the score" in text[0]
+
+
+def test_a_law_that_draws_about_another_mean_than_its_density_has_is_refused():
+    law = LAWS["Gaussian"]
+
+    class Elsewhere(GaussianVAR):
+        def sample(self, n_sequences, n_steps, random_state=None):
+            return super().sample(n_sequences, n_steps, random_state) + 3.0
+
+    other = Elsewhere(law.coefficients, law.innovation_covariance)
+    assert check_law(law, n_sequences=200, random_state=0).status == "fine"
+    with pytest.raises(LawError, match="from the mean of the score"):
+        check_law(other, n_sequences=200, random_state=0)

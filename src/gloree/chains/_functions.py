@@ -200,6 +200,29 @@ def _settled(coefficients: Array) -> bool:
     return bool(np.abs(coefficients[-1]).max() <= DECAY * size)
 
 
+@dataclass(frozen=True, eq=False)
+class AtOnce:
+    """A NumPy function that takes all rows at once."""
+
+    function: Callable[..., object]
+
+    def __call__(self, *rows: Array) -> Array:
+        """Values of all rows."""
+        return np.asarray(self.function(*rows))
+
+
+@dataclass(frozen=True, eq=False)
+class OneByOne:
+    """A NumPy function of single steps."""
+
+    function: Callable[..., object]
+
+    def __call__(self, *rows: Array) -> Array:
+        """Values of all rows, step after step."""
+        found = (np.asarray(self.function(*steps)) for steps in zip(*rows, strict=True))
+        return np.stack(list(found))
+
+
 def in_rows(function: Callable[..., object], probes: Sequence[Array], name: str) -> RowFunction:
     """A NumPy function that takes rows: the given one, or a loop where it takes single steps alone.
 
@@ -211,13 +234,7 @@ def in_rows(function: Callable[..., object], probes: Sequence[Array], name: str)
     name : str
         The argument, for messages.
     """
-
-    def one_by_one(*rows: Array) -> Array:
-        return np.stack([np.asarray(function(*steps)) for steps in zip(*rows, strict=True)])
-
-    def at_once(*rows: Array) -> Array:
-        return np.asarray(function(*rows))
-
+    one_by_one, at_once = OneByOne(function), AtOnce(function)
     try:
         expected = one_by_one(*probes)
     except Exception as error:

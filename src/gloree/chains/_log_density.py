@@ -92,11 +92,20 @@ class DensityLaw(MarkovLaw):
             )
         return self._sampler
 
+    def _checked(self, place: int, n_rows: int, drawn: Array) -> Array:
+        found = np.asarray(drawn, dtype=np.float64)
+        if found.shape != (n_rows, self.n_inputs):
+            raise LawError(
+                f"`sampler[{place}]` returned steps of shape {found.shape}, expected "
+                f"{(n_rows, self.n_inputs)}"
+            )
+        return found
+
     def _draw_first(self, rng: np.random.Generator, n_rows: int) -> Array:
-        return np.asarray(self._parts()[0](rng, n_rows), dtype=np.float64)
+        return self._checked(0, n_rows, self._parts()[0](rng, n_rows))
 
     def _draw_next(self, rng: np.random.Generator, old: Array) -> Array:
-        return np.asarray(self._parts()[1](rng, old), dtype=np.float64)
+        return self._checked(1, old.shape[0], self._parts()[1](rng, old))
 
 
 def from_log_density(
@@ -143,6 +152,8 @@ def from_log_density(
         If a function returns something else than a finite number, derivatives are not those of the
         function, a density does not fall far away (and so cannot be normalised), or the integral of
         exp(transition) over `new` depends on `old`: the score would be wrong.
+    TypeError
+        If an argument is no function, `sampler` no pair of them, or `derivatives` no lists of them.
     ImportError
         If derivatives have to be taken, and PyTorch is not installed.
 
@@ -169,6 +180,13 @@ def from_log_density(
     for name, function in (("initial", initial), ("transition", transition)):
         if not callable(function):
             raise TypeError(f"`{name}` is a {type(function).__name__}, expected a function")
+    if sampler is not None and not (
+        isinstance(sampler, (tuple, list)) and len(sampler) == 2 and all(map(callable, sampler))
+    ):
+        raise TypeError(
+            "`sampler` is no pair of functions: `sampler[0](rng, n_rows)` draws x_1, and "
+            "`sampler[1](rng, old)` the next step of every row"
+        )
     probes = np.random.default_rng(0).standard_normal((2, PROBES, n_inputs))
     first: Differentiable
     next_: Differentiable
@@ -182,6 +200,12 @@ def from_log_density(
                 f"`derivatives` has the keys {sorted(derivatives)}, expected 'initial', 'new' and "
                 f"'old', with derivatives of orders 1, 2, .. each"
             )
+        for key, functions in derivatives.items():
+            if not isinstance(functions, (tuple, list)) or not all(map(callable, functions)):
+                raise TypeError(
+                    f"`derivatives[{key!r}]` is no list of functions: give the derivatives of "
+                    f"orders 1, 2, .."
+                )
 
         def given(key: str, n: int) -> tuple[Callable[..., Array], ...]:
             return tuple(

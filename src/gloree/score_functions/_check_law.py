@@ -50,11 +50,12 @@ def check_law(
     known = require(law, order=2, tensors=True, purpose="`check_law`")
     X = known.sample(n_sequences, n_steps, random_state)
     found = check_score(X, chain=known, max_inputs=max_inputs)
-    beside, other = "", found.neighbours
-    wrong = found.defect - 2 * found.defect_error > FINE
-    if other is not None:
-        wrong |= other.defect - 2 * other.error > FINE
-        beside = f", {other.defect:.2f} +- {other.error:.2f} with the steps beside"
+    beside, wrong = "", found.defect - 2 * found.defect_error > FINE
+    others = (found.neighbours, "with the steps beside"), (found.mean, "from the mean of the score")
+    for other, where in others:
+        if other is not None:
+            wrong |= other.defect - 2 * other.error > FINE
+            beside += f", {other.defect:.2f} +- {other.error:.2f} {where}"
     if not wrong:
         return found
     raise LawError(
