@@ -220,8 +220,9 @@ class GaussianVAR:
             raise NonStationaryChainError(
                 f"the chain has no stationary law: its spectral radius is "
                 f"{self.spectral_radius:.6g}, and must be below 1. Difference or detrend the "
-                f"inputs, lower the order, or give the law of the first steps (`initial_covariance`, "
-                f"of a `StudentVAR` `initial_scale`; `initial='data'` when fitting)"
+                f"inputs, lower the order, or give the law of the first steps "
+                f"(`initial_covariance`, of a `StudentVAR` `initial_scale`; `initial='data'` when "
+                f"fitting)"
             )
         if self.order == 0:
             return self.innovation_covariance
