@@ -16,6 +16,9 @@ from gloree.sequences import as_sequences
 # Statistics: 20,000 steps give third moments of normal numbers within .05.
 THIRD_MOMENTS = 0.1
 
+# Algebra: means of some thousand products near 1.
+ALGEBRA = 1e-9
+
 LAWS = {
     "Gaussian": GaussianVAR(0.3 * np.eye(3), np.eye(3)),
     "Student": StudentVAR(0.3 * np.eye(3), np.eye(3), df=30),
@@ -103,3 +106,66 @@ def test_a_law_that_draws_about_another_mean_than_its_density_has_is_refused():
     assert check_law(law, n_sequences=200, random_state=0).status == "fine"
     with pytest.raises(LawError, match="from the mean of the score"):
         check_law(other, n_sequences=200, random_state=0)
+
+
+def orders_one_and_two(law, X):
+    batch = as_sequences(X).whole()
+    return score_tensors(law, batch, 2)(np.arange(batch.n_rows))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, S: (-s, S),
+        lambda s, S: (2 * s, S),
+        lambda s, S: (np.roll(s, 1, axis=0), S),
+        lambda s, S: (s, S + np.eye(3)),
+        lambda s, S: (s, s[:, :, np.newaxis] * s[:, np.newaxis, :]),
+    ],
+    ids=["sign", "size", "other steps", "offset", "no K"],
+)
+def test_scores_of_two_orders_that_do_not_belong_together_fail(change):
+    law = LAWS["Gaussian"]
+    X = moved_inputs(law, 0.0)
+    first, second = orders_one_and_two(law, X)
+    assert check_score(X, chain=(first, second)).status == "fine"
+    assert check_score(X, chain=change(first, second)).status == "fails"
+
+
+class WrongInformation(GaussianVAR):
+    """A Gaussian chain that claims another covariance of its score."""
+
+    def precision_blocks(self, lag=0):
+        return 2.0 * super().precision_blocks(lag)
+
+
+def test_a_law_that_claims_another_covariance_of_its_score_fails():
+    law = LAWS["Gaussian"]
+    claims = WrongInformation(law.coefficients, law.innovation_covariance)
+    X = moved_inputs(law, 0.0)
+    assert check_score(X, chain=law).status == "fine"
+    found = check_score(X, chain=claims)
+    assert found.status == "fails" and found.defect < 0.1 and found.second.defect > 0.9
+    with pytest.raises(LawError, match="from E S_2"):
+        check_law(claims, n_sequences=200, random_state=0)
+
+
+def test_identities_of_the_lowest_orders_are_those_of_plain_means():
+    """In white coordinates, which are those of the inputs where these are white."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 10, 2))
+    X -= X.mean(axis=(0, 1))
+    X = X @ np.linalg.inv(np.linalg.cholesky(np.cov(X.reshape(-1, 2).T, bias=True))).T
+    law = GaussianVAR(np.zeros((0, 2, 2)), 0.5 * np.eye(2))
+    found = check_score(X, chain=law)
+    x, s = X.reshape(-1, 2), 2 * X.reshape(-1, 2)
+    slope = np.linalg.norm(s.T @ x / len(x) - np.eye(2)) / np.sqrt(2)
+    second = np.linalg.norm(s.T @ s / len(x) - 2 * np.eye(2))
+    second /= np.trace(s.T @ s / len(x)) / np.sqrt(2)
+    for part, value in ((found.slope, slope), (found.second, second)):
+        assert np.hypot(part.defect, part.noise) == pytest.approx(value, abs=ALGEBRA)
+
+
+def test_a_fitted_chain_is_not_asked_for_what_least_squares_makes_right():
+    found = check_score(moved_inputs(LAWS["Student"], 0.0))
+    assert found.slope is None and found.second is None

@@ -255,8 +255,10 @@ def _score_findings(estimator: FirstMomentEstimator, inputs: InputSummary) -> tu
         return ()
     beside = check.neighbours
     steps = "" if beside is None else f", {beside.defect:.2f} with the steps beside"
-    if check.mean is not None and check.mean.is_large:
-        steps += f", {check.mean.defect:.2f} from the mean of the score"
+    names = ("the mean of the score", "E[s x^T]", "E S_2")
+    for part, where in zip(check.lower_orders, names, strict=True):
+        if part is not None and part.is_large:
+            steps += f", {part.defect:.2f} from {where}"
     finding = Finding(
         ScoreWarning,
         f"moment={estimator.name!r}: the score of the input law ({inputs.law!s:.60}) fails Stein's "

@@ -139,7 +139,7 @@ class InputSummary:
         # noise alone has a spectral radius too; an eigenvalue well outside of it is a true one
         seen = check.radius > 1.5 * check.radius_noise
         divergent = seen and check.radius > RADIUS_LIMIT + check.radius_error
-        parts = (check.neighbours, check.mean)
+        parts = (check.neighbours, *check.lower_orders)
         off = any(part is not None and part.is_large for part in parts)
         return check.defect > DEFECT_LIMIT or divergent or off
 
@@ -334,7 +334,7 @@ def _check_score(
         for lag in (1, -1):
             found = problem.engine.run(partial(function, lag=lag), some, label="score")
             beside += [found] if np.count_nonzero(found.counts) >= 2 else []
-    return sums.finalize(law, beside)
+    return sums.finalize(law, beside, given=settings.law is not None)
 
 
 def _scale_findings(moments: Moments) -> list[Finding]:

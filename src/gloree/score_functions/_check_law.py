@@ -51,8 +51,8 @@ def check_law(
     X = known.sample(n_sequences, n_steps, random_state)
     found = check_score(X, chain=known, max_inputs=max_inputs)
     beside, wrong = "", found.defect - 2 * found.defect_error > FINE
-    others = (found.neighbours, "with the steps beside"), (found.mean, "from the mean of the score")
-    for other, where in others:
+    names = ("with the steps beside", "from the mean of the score", "from E[s x^T]", "from E S_2")
+    for other, where in zip((found.neighbours, *found.lower_orders), names, strict=True):
         if other is not None:
             wrong |= other.defect - 2 * other.error > FINE
             beside += f", {other.defect:.2f} +- {other.error:.2f} {where}"

@@ -9,12 +9,12 @@ import numpy as np
 from gloree._arrays import to_host
 from gloree._monomials import block_rows, monomial_positions, n_monomials, symmetric_powers
 from gloree.chains import ScoreArrays, law_derivatives
+from gloree.score_functions._lower_orders import mean_defect
 from gloree.score_functions._verdict import (
     EdgeCheck,
     NeighbourDefect,
     ScoreCheck,
     judge_alone,
-    mean_defect,
 )
 from gloree.score_functions._whitening import SymmetricWhitening, jackknife_variance
 from gloree.sequences import Array, Batch, IntArray, Sequences
@@ -61,10 +61,8 @@ def first_order_check(
     beside = NeighbourDefect.largest(
         [_beside(batch, white, scores, bounds, lag) for lag in (1, -1)] if data.longest > 1 else []
     )
-    i, j = np.triu_indices(k)
-    size = float(np.linalg.norm(np.where(i == j, 2.0, 1.0)))
-    without = (totals.sum(axis=0) - totals) / others[:, 0]
-    mean = mean_defect(totals.sum(axis=0) / data.n_rows, without, size)
+    used = np.flatnonzero(counts > 0)
+    mean = mean_defect(totals, counts.astype(np.float64), used)
     status = judge_alone(excess, error, noise, beside, mean)
     information = first.T @ first / data.n_rows
     edge = EdgeCheck("all", data.n_rows, first.mean(axis=0), information, information)

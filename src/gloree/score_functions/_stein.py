@@ -33,13 +33,14 @@ from gloree.chains import (
 from gloree.engine import Engine, Source
 from gloree.score_functions._boundaries import boundaries_of, second_terms
 from gloree.score_functions._first_order import first_order_check
+from gloree.score_functions._groups import count_of, rows_by_group
 from gloree.score_functions._hermite import check_order
+from gloree.score_functions._lower_orders import defect_of, mean_defect, second_defect, slope_defect
 from gloree.score_functions._verdict import (
     EdgeCheck,
     NeighbourDefect,
     ScoreCheck,
     judge,
-    mean_defect,
 )
 from gloree.score_functions._whitening import SymmetricWhitening, jackknife_variance
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -53,16 +54,18 @@ class SteinStatistic(Sums):
     steps, in long ones), which give the standard errors.
 
     `block` steps of a sequence share a group of `counts` rows. `score_sums`, (n_groups, n_checked),
-    are sums of s~, `tensor_sums` and `square_sums`, (n_groups, n_pairs), of vech S_2~ and
-    vech x~ x~^T, `products` of the outer products of these two;
-    `boundary_counts`, `_scores` and `_products` are the steps of every boundary type and their sums
-    of s, of s s^T and (where the law is not Hermite) of -D_2, `input_products` the sum of
-    s (x - centre)^T over all steps.
+    are sums of s~, `slope_sums` of s~ x~^T, `information` of |s~|^2, `tensor_sums` and
+    `square_sums`, (n_groups, n_pairs), of vech S_2~ and vech x~ x~^T, `products` of the outer
+    products of these two; `boundary_counts`, `_scores` and `_products` are the steps of every
+    boundary type and their sums of s, of s s^T and (where the law is not Hermite) of -D_2,
+    `input_products` the sum of s (x - centre)^T over all steps.
     """
 
     block: int = field(metadata={"setting": True})
     counts: Array
     score_sums: Array
+    slope_sums: Array
+    information: Array
     tensor_sums: Array
     square_sums: Array
     products: Array
@@ -79,14 +82,22 @@ class SteinStatistic(Sums):
         """Return the statistic of no data."""
         k, d, types = whitening.inputs.shape[0], chain.n_inputs, boundaries_of(chain).n_types
         pairs = (n_groups, k * (k + 1) // 2)
-        groups = map(np.zeros, ((n_groups,), (n_groups, k), pairs, pairs, (*pairs, pairs[1])))
+        lower = map(np.zeros, ((n_groups,), (n_groups, k), (n_groups, k, k), (n_groups,)))
+        groups = map(np.zeros, (pairs, pairs, (*pairs, pairs[1])))
         ends = map(np.zeros, ((types,), (types, d), (types, d, d), (types, d, d), (d, d)))
-        return cls(block, *groups, *ends)
+        return cls(block, *lower, *groups, *ends)
 
-    def finalize(self, chain: HermiteLaw, neighbours: Sequence[SteinStatistic] = ()) -> ScoreCheck:
+    def finalize(
+        self,
+        chain: HermiteLaw,
+        neighbours: Sequence[SteinStatistic] = (),
+        *,
+        given: bool = False,
+    ) -> ScoreCheck:
         """Compute the check; a ValueError if fewer than two groups hold data.
 
         `neighbours` are the statistics of other lags, of which the check then has the defect too.
+        Of a law that was `given`, not fitted to these inputs, E[s x^T] and E S_2 count too.
         """
         used = np.flatnonzero(self.counts > 0)
         if used.size < 2:
@@ -100,24 +111,25 @@ class SteinStatistic(Sums):
         target = np.where(i == j, 2.0, 1.0)  # the diagonal of C
         norm = float(np.linalg.norm(target))
         whole, left_out = self._covariances(used)
-        variance = jackknife_variance(left_out)
-        noise = float(np.sqrt(variance.sum())) / norm
-        defect = float(np.linalg.norm(whole - np.diag(target))) / norm
-        defects = np.linalg.norm(left_out - np.diag(target), axis=(1, 2)) / norm
-        defect_error = float(np.sqrt(jackknife_variance(defects)))
-        excess = float(np.sqrt(max(defect**2 - noise**2, 0.0)))
+        variance, wrong = jackknife_variance(left_out), whole - np.diag(target)
+        own = defect_of(wrong, left_out - np.diag(target), norm)
         radius = _iteration_radius(whole, target)
         radii = np.array([_iteration_radius(q, target) for q in left_out])
         radius_error = float(np.sqrt(jackknife_variance(radii)))
         count = float(self.boundary_counts.sum())
         beside = NeighbourDefect.largest([each._neighbour(norm) for each in neighbours])
-        mean = self._mean(used, norm)
+        mean = mean_defect(self.score_sums, self.counts, used)
+        slope = second = None
+        if given:
+            slope = slope_defect(self.slope_sums, self.counts, used)
+            second = second_defect(self.tensor_sums, self.information, self.counts, used)
+        others = (beside, mean, slope, second)
         return ScoreCheck(
-            status=judge(excess, defect_error, noise, radius, radius_error, beside, mean),
-            defect=excess,
-            defect_raw=defect,
-            defect_error=defect_error,
-            noise_floor=noise,
+            status=judge(own.defect, own.error, own.noise, radius, radius_error, *others),
+            defect=own.defect,
+            defect_raw=float(np.linalg.norm(wrong)) / norm,
+            defect_error=own.error,
+            noise_floor=own.noise,
             radius=radius,
             radius_error=radius_error,
             # The radius of a matrix of independent noise: the circular law.
@@ -131,14 +143,9 @@ class SteinStatistic(Sums):
             chain=repr(chain),
             neighbours=beside,
             mean=mean,
+            slope=slope,
+            second=second,
         )
-
-    def _mean(self, used: IntArray, norm: float) -> NeighbourDefect:
-        """Size of Cov(S_2, x~) that a mean of the score makes, over that of C: expected zero."""
-        whole = self.score_sums.sum(axis=0) / self.counts.sum()
-        others = (self.counts.sum() - self.counts[used])[:, np.newaxis]
-        left_out = (self.score_sums.sum(axis=0) - self.score_sums[used]) / others
-        return mean_defect(whole, left_out, norm)
 
     def _covariances(self, used: IntArray) -> tuple[Array, Array]:
         """Covariance of S_2 and x~ x~^T, and the same without each of the groups."""
@@ -152,14 +159,7 @@ class SteinStatistic(Sums):
     def _neighbour(self, norm: float) -> NeighbourDefect | None:
         """Defect of the statistic of another lag, whose expected covariance is zero."""
         used = np.flatnonzero(self.counts > 0)
-        if used.size < 2:
-            return None
-        whole, left_out = self._covariances(used)
-        noise = float(np.sqrt(jackknife_variance(left_out).sum())) / norm
-        raw = float(np.linalg.norm(whole)) / norm
-        sizes = np.linalg.norm(left_out, axis=(1, 2)) / norm
-        error = float(np.sqrt(jackknife_variance(sizes)))
-        return NeighbourDefect(float(np.sqrt(max(raw**2 - noise**2, 0.0))), error, noise)
+        return None if used.size < 2 else defect_of(*self._covariances(used), norm)
 
     def _edges(self, chain: HermiteLaw) -> tuple[EdgeCheck, ...]:
         law, counts = boundaries_of(chain), self.boundary_counts
@@ -223,7 +223,7 @@ def stein_statistic(
     weights = np.ones(counted.shape[0]) if batch.weights is None else batch.weights[counted]
     weighted = scores if batch.weights is None else scores * like(scores, weights)[:, np.newaxis]
 
-    boundary_counts = _count(types, weights, law.n_types)
+    boundary_counts = count_of(types, weights, law.n_types)
     for boundary_type in np.flatnonzero(boundary_counts):
         rows = rows_where(types == boundary_type)
         part = take_rows(weighted, rows)
@@ -240,7 +240,7 @@ def stein_statistic(
     white_inputs = others @ like(inputs, whitening.inputs.T)
     steps = batch.local + np.repeat(batch.first_step, batch.lengths)
     groups = (np.repeat(batch.sequence, batch.lengths) + steps // block)[counted] % n_groups
-    for group, rows in _grouped(groups, block_rows(i.size, room(scores))):
+    for group, rows in rows_by_group(groups, block_rows(i.size, room(scores))):
         tensors = symmetric_powers(contiguous(take_rows(white_scores, rows).T), 2)
         squares = symmetric_powers(contiguous(take_rows(white_inputs, rows).T), 2)
         if second is not None:  # S_2 = s s^T + D_2, with a second term of its own in every row
@@ -251,32 +251,21 @@ def stein_statistic(
         own_weights = like(scores, weights[rows])
         if batch.weights is not None:
             tensors *= own_weights
-        sums.score_sums[group] += to_host(own_weights @ take_rows(white_scores, rows))
+        own, now = take_rows(white_scores, rows), take_rows(white_inputs, rows)
+        weighing = own_weights[:, np.newaxis] * own
+        sums.score_sums[group] += to_host(weighing.sum(axis=0))
+        sums.slope_sums[group] += to_host(weighing.T @ now)
+        sums.information[group] += float(to_host((weighing * own).sum()))
         sums.square_sums[group] += to_host(squares @ own_weights)
         sums.tensor_sums[group] += to_host(tensors.sum(axis=1)) - of_type.sum(axis=1) @ expected
         known = to_host(like(scores, of_type) @ squares.T)
         sums.products[group] += to_host(tensors @ squares.T) - expected.T @ known
     return replace(
         sums,
-        counts=_count(groups, weights, n_groups),
+        counts=count_of(groups, weights, n_groups),
         boundary_counts=boundary_counts,
         input_products=to_host(weighted.T @ inputs),
     )
-
-
-def _count(labels: IntArray, weights: Array, size: int) -> Array:
-    return np.bincount(labels, weights, minlength=size).astype(np.float64)
-
-
-def _grouped(groups: IntArray, size: int) -> list[tuple[int, IntArray]]:
-    """Rows of every group, in pieces of at most `size`."""
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [
-        (int(groups[rows[0]]), rows[start : start + size])
-        for rows in np.split(order, cuts)
-        for start in range(0, rows.shape[0], size)
-    ]
 
 
 def _covariance(count: Array, left: Array, right: Array, products: Array) -> Array:
@@ -308,8 +297,10 @@ def check_score(
     if s is their score. The *Stein defect* is |Q - C| / |C|, and rho the spectral radius of
     I - Q C^-1, the factor by which residual rounds with this score shrink an error.
     See :eq:`stein-defect` and :eq:`rho-iteration`. The mean of s has to be zero, which a law about
-    another mean fails, and so has the covariance of S_2 with x~ x~^T of the steps before and after,
-    which a chain with the right law of single steps and the wrong one of transitions fails.
+    another mean fails; of a law that is given, E[s x^T] has to be the identity and E S_2 zero,
+    which scores of other data or another K fail. The covariance of S_2 with x~ x~^T of the steps
+    before and after has to be zero: what a chain that has the right law of single steps and the
+    wrong one of transitions fails.
 
     Parameters
     ----------
@@ -392,4 +383,5 @@ def check_score(
     neighbours = []
     if data.longest > 1:
         neighbours = [engine.run(partial(function, lag=lag), around) for lag in (1, -1)]
-    return engine.run(function, Source.around(data, *scored.context)).finalize(scored, neighbours)
+    sums = engine.run(function, Source.around(data, *scored.context))
+    return sums.finalize(scored, neighbours, given=chain is not None)

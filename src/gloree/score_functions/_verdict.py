@@ -10,7 +10,6 @@ import numpy as np
 
 from gloree._brief import Brief
 from gloree._html import html_page, html_table
-from gloree.score_functions._whitening import jackknife_variance
 from gloree.sequences import Array
 
 FINE = 0.3
@@ -109,19 +108,6 @@ class NeighbourDefect(Brief):
         return max(known, key=lambda each: each.defect) if known else None
 
 
-def mean_defect(whole: Array, left_out: Array, norm: float) -> NeighbourDefect:
-    """Defect of a mean of the white score, (k,), with its values without each of the groups.
-
-    A score s~ + m in the place of s~ adds s~ m^T + m s~^T to S_2, and so (k + 3) |m|^2 to the
-    squared norm of Cov(vech S_2, x~), expected zero.
-    """
-    size = np.sqrt(whole.shape[0] + 3) / norm
-    noise = size * float(np.sqrt(jackknife_variance(left_out).sum()))
-    raw = size * float(np.linalg.norm(whole))
-    error = size * float(np.sqrt(jackknife_variance(np.linalg.norm(left_out, axis=1))))
-    return NeighbourDefect(float(np.sqrt(max(raw**2 - noise**2, 0.0))), error, noise)
-
-
 @dataclass(frozen=True)
 class ScoreCheck(Brief):
     """Whether the score of a law fits inputs: the result of `check_score`; print it for a table.
@@ -156,6 +142,9 @@ class ScoreCheck(Brief):
     mean : NeighbourDefect or None
         What the mean of the score, expected zero, adds to Cov(S_2, x), on the same scale: that of a
         law about another mean than that of the inputs.
+    slope, second : NeighbourDefect or None
+        |E[s x^T] - 1| / |1|, and the mean of S_2 over E[s s^T], of a law that was given; None for a
+        fitted one, where least squares makes them right.
     """
 
     status: Status
@@ -175,12 +164,19 @@ class ScoreCheck(Brief):
     chain: str
     neighbours: NeighbourDefect | None = None
     mean: NeighbourDefect | None = None
+    slope: NeighbourDefect | None = None
+    second: NeighbourDefect | None = None
+
+    @property
+    def lower_orders(self) -> tuple[NeighbourDefect | None, ...]:
+        """Defects of the identities of the lowest orders."""
+        return self.mean, self.slope, self.second
 
     @property
     def verdict(self) -> str:
         """The verdict in words, with what to do."""
         if self.status == "undecided":
-            parts = [part.noise for part in (self.neighbours, self.mean) if part is not None]
+            parts = [part.noise for part in (self.neighbours, *self.lower_orders) if part]
             noise = max(self.noise_floor, *parts, 0.0)
             needed = self.n_steps * (noise / (FINE / 2)) ** 2
             return (
@@ -191,7 +187,8 @@ class ScoreCheck(Brief):
         return VERDICTS[self.status]
 
     def _beside(self) -> list[str]:
-        parts = (("with steps beside", self.neighbours), ("mean of the score", self.mean))
+        names = ("with steps beside", "mean of the score", "E[s x^T] - 1     ", "mean of S_2      ")
+        parts = zip(names, (self.neighbours, *self.lower_orders), strict=True)
         return [
             f"  {name}   {part.defect:6.3f} +- {part.error:.3f}   "
             f"(0 expected; floor {part.noise:.3f})"
