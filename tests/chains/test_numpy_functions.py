@@ -7,7 +7,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from gloree.chains import LawError, NonlinearAR, StudentVAR, fingerprint, from_log_density
+from gloree.chains import LawError, NonlinearAR, StudentVAR, as_law, fingerprint, from_log_density
 from gloree.score_functions import score_tensors
 from gloree.sequences import as_sequences
 
@@ -254,3 +254,13 @@ def test_samplers_and_lists_of_derivatives_are_checked():
     )
     with pytest.raises(LawError, match=r"`sampler\[1\]` returned steps of shape \(2,\)"):
         law.sample(3, 2, random_state=0)
+
+
+def test_masked_scores_are_refused():
+    scores = np.ma.array(np.zeros((2, 3, 1)), mask=False)
+    lengths = np.array([3, 3])
+    assert as_law(scores, n_inputs=1, lengths=lengths).n_inputs == 1
+    scores[1, 0] = np.ma.masked
+    for given in (scores, [scores[0], scores[1]], (scores,)):
+        with pytest.raises(ValueError, match="is masked in 1 place"):
+            as_law(given, n_inputs=1, lengths=lengths)

@@ -221,6 +221,23 @@ def test_what_is_left_to_gain_is_what_a_step_takes_off_the_squared_error():
     assert left_to_gain(rows, hessian, model, layout) < FROM_DIFFERENCES
 
 
+@pytest.mark.parametrize("curvature", [0.0, 2e-309, 1e-250])
+def test_a_weight_that_data_tell_nothing_of_has_nothing_to_gain(curvature):
+    """As where tanh units have gone to their limits on a rare token: 1 / 2e-309 overflows."""
+    model, layout, alternatives, batch = case(False)
+    _, of_weights, _ = dense(model, layout, alternatives, batch)
+    J = of_weights.reshape(-1, layout.size)
+    rows = score_rows(batch, model, layout, alternatives, 1.0)
+    H, place = J.T @ J, int(layout.indices["hidden_bias"][0])
+    H[place], H[:, place] = 0.0, 0.0
+    rows.weights[:, place] = 0.0
+    H[place, place] = curvature
+    found = left_to_gain(rows, HessianSums(float(batch.n_rows), H), model, layout)
+    H[place, place] = 1.0
+    wanted = left_to_gain(rows, HessianSums(float(batch.n_rows), H), model, layout)
+    assert found == pytest.approx(wanted, rel=FROM_DIFFERENCES)
+
+
 def test_sums_of_units_are_those_of_the_rows():
     model, _, _, batch = case(False)
     found = unit_sums(batch, model)

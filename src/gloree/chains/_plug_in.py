@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._arrays import to_host
+from gloree._frames import refuse_masked
 from gloree._random import RandomState
 from gloree.chains._base import Capabilities, Derivatives, LawError
 from gloree.chains._chain_rule import cumulants
@@ -274,6 +275,7 @@ def as_law(given: object, *, n_inputs: int, lengths: IntArray, name: str = "chai
 
 def _flat(values: object, order: int, n_inputs: int, lengths: IntArray, name: str) -> Array:
     """Scores of one order as rows."""
+    refuse_masked(values, name)
     axes, n_rows = (n_inputs,) * order, int(lengths.sum())
     if isinstance(values, list) and values and np.ndim(values[0]) == order + 1:
         parts = [np.asarray(to_host(part)) for part in values]

@@ -13,7 +13,7 @@ from scipy.special import chdtrc
 
 from gloree._brief import Brief
 from gloree.models import Network
-from gloree.refinement._curvature import held
+from gloree.refinement._curvature import held, informed
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import HessianSums
 from gloree.refinement._specification import CouplingSums, ScoreRows
@@ -99,9 +99,14 @@ class EfficientScores(Brief):
 
 
 def _solve(H: Array, b: Array, constraints: Array) -> Array:
-    """Return H^+ b, with scales of units fixed and rows scaled to unit diagonal."""
-    diagonal = np.where(np.diag(H) > 0, np.diag(H), 1.0)
-    scale = 1.0 / np.sqrt(diagonal)
+    """Return H^+ b, with scales of units fixed and rows scaled to unit diagonal.
+
+    Weights that no row depends on but by rounding stay where they are.
+    """
+    diagonal = np.diag(H).copy()
+    known = informed(diagonal)
+    diagonal[~known] = diagonal.max() if known.any() else 1.0
+    scale = known / np.sqrt(diagonal)
     matrix = held(H, constraints, scale)
     right = scale[:, None] * b
     try:
