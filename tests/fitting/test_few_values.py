@@ -1,10 +1,13 @@
 """Which inputs take few values, and when that changes the way of a fit."""
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.marks import first_of
 
 from gloree import SpectralRNNRegressor
+from gloree.datasets import random_rnn
 from gloree.fitting._few_values import takes_few_values
 
 RNG = np.random.default_rng(0)
@@ -71,3 +74,21 @@ def test_units_of_tokens_are_not_counted():
         ValueError, match="`n_hidden=None` counts units by the moments of the inputs"
     ):
         SpectralRNNRegressor(activation="tanh", random_state=0).fit(X, Y)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("binary", True), ("normal", False)])
+def test_units_counted_by_a_moment_that_inputs_do_not_define_are_said_to_be(kind, warned):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 4, 3))
+    X = np.sign(X) if kind == "binary" else X
+    Y = random_rnn(3, 2, 2, random_state=0).simulate(X, noise=0.05, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SpectralRNNRegressor(recurrence=None, random_state=0).fit(X, Y)
+    assert any("`n_hidden=None` counts" in str(each.message) for each in caught) == warned
+
+
+def test_the_advice_for_one_hot_columns_is_to_leave_them_as_they_are():
+    X = np.eye(3)[np.random.default_rng(0).integers(0, 3, (100, 5))]
+    with pytest.raises(ValueError, match="One-hot columns are fitted as they are where `n_hidden`"):
+        SpectralRNNRegressor().fit(X, X @ np.ones((3, 2)) + X[..., :2])

@@ -186,7 +186,8 @@ def check_covariance(
         raise ValueError(
             f"`X` has linearly dependent columns, among {', '.join(map(str, involved[:10]))} "
             f"(condition number {condition:.1e}): leave one of them out, or project the inputs on "
-            f"fewer directions"
+            f"fewer directions. One-hot columns are fitted as they are where `n_hidden` is set, "
+            f"and `moment`, `recurrence` and `refine` are not"
         )
     return condition
 

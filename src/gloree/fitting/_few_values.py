@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from gloree._monomials import n_monomials, symmetric_powers
+from gloree.diagnostics import AcceptanceWarning, Finding
 from gloree.fitting._problem import FitProblem
 from gloree.sequences import Array
 
@@ -47,6 +48,20 @@ def with_few_values(problem: FitProblem) -> FitProblem:
     if not takes_few_values(problem.first_rows(HEAD_ROWS)[0], degree or 3):
         return problem
     return replace(problem, settings=replace(settings, few_values=True))
+
+
+def uncounted(problem: FitProblem) -> tuple[Finding, ...]:
+    """Say that units were counted by a moment that these inputs do not define, where they were."""
+    settings = problem.settings
+    if settings.n_hidden is not None or settings.lags > 1:
+        return ()
+    if not takes_few_values(problem.first_rows(HEAD_ROWS)[0], problem.degree):
+        return ()
+    text = (
+        "`n_hidden=None` counts units by a moment of the inputs, and inputs that take few values "
+        "(binary, one-hot columns) do not define it: their number may be any"
+    )
+    return (Finding(AcceptanceWarning, text, "set `n_hidden`, and compare the losses of several"),)
 
 
 def takes_few_values(X: Array, degree: int) -> bool:

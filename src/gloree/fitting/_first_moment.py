@@ -19,6 +19,7 @@ from gloree.diagnostics import (
     check_identifiable,
 )
 from gloree.engine import Subset, halves
+from gloree.fitting._few_values import uncounted
 from gloree.fitting._inputs import DEFECT_LIMIT, RADIUS_LIMIT, InputSummary
 from gloree.fitting._lower_terms import leading_monomial
 from gloree.fitting._outputs import OutputSummary
@@ -87,7 +88,7 @@ def estimate_first_moment(
     """Estimate and decompose the first moment, from more rows where a few do not decide it."""
     settings, planned = problem.settings, outputs.plan
     estimator = usable_estimator(problem, outputs, inputs)
-    findings = _score_findings(estimator, inputs)
+    findings = (*_score_findings(estimator, inputs), *uncounted(problem))
     details, whitening = [], inputs.whitening
     reduced = planned.n_directions < whitening.n_directions
     if reduced:
