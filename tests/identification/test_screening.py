@@ -89,6 +89,25 @@ def test_steps_and_pulses_of_the_input_are_no_spikes():
     assert not screened(u, y + 1e-3 * np.random.default_rng(0).standard_normal(y.shape)).spikes.size
 
 
+@pytest.mark.parametrize("pole", [-0.8, -0.4, 0.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_decays_from_the_start_of_a_record_is_no_spike(pole, seed):
+    u = np.random.default_rng(seed).standard_normal((400, 1))
+    y = lfilter([1.0], [1.0, -pole], u, axis=0)
+    start = 300.0 * pole ** np.arange(400)[:, None]
+    assert not screened(u, y + start).spikes.size
+    # of every record, and the state that a record starts from is left to the fit
+    both = screened([u, u], [y, y + start])
+    assert both.counted.all() and not both.findings
+
+
+@pytest.mark.parametrize("row", [1, 2, 5, 9])
+def test_a_spike_soon_after_the_start_is_one(row):
+    u, y = record()
+    y[row] += 20.0 * y.std()
+    np.testing.assert_array_equal(screened(u, y).spikes, [row])
+
+
 def test_missing_outputs_are_counted_and_bridged():
     u, y = record()
     clean = y.copy()

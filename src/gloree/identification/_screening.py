@@ -6,7 +6,8 @@ Spikes and trends show in what a coarse linear response leaves of the outputs,
 
 with ubar_{t,k} the mean of u over lags 0, 1, 2, 3..4, 5..8, 9..16, ..: a few columns that reach far
 back. A *spike* is a row whose r_t is far from the median of its neighbourhood, beyond a gap in the
-distribution of such distances (heavy tails have none), where the input did nothing unusual.
+distribution of such distances (heavy tails have none), where the input did nothing unusual, and
+which does not decay from a start far off the rest of the record.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ of the farthest row that is none."""
 SEEN = 4.0  # robust standard deviations by which a spike is seen in the output itself
 MOST = 0.03  # share of the rows that may be spikes
 UNUSUAL = 8.0  # an input that moves by so many robust deviations excuses what follows
-EXCUSED = 10  # rows that a move of the input excuses
+EXCUSED = 10  # rows that a move of the input, or the start of a record, excuses
+SEVERAL = 3  # spikes among the first of these rows that are no spikes, but one response
 EXTREMES = (0.0015, 0.9985)  # quantiles beyond which an input excuses the next few rows
 ROUNDS = 5  # of fitting without spikes and seeking them
 
@@ -202,17 +204,43 @@ def find_spikes(u: Array, y: Array, bounds: list[slice], counted: BoolArray) -> 
     for _ in range(ROUNDS):
         known = counted.copy()
         known[found] = False
-        distance = _distances(coarse_residual(windows, y, known), bounds, known).max(axis=1)
+        residual = coarse_residual(windows, y, known)
+        distance = _distances(residual, bounds, known).max(axis=1)
         seen = _distances(y, bounds, known).max(axis=1) > SEEN
         again = _beyond_gap(distance * counted, ordinary & seen)
         if np.array_equal(again, found):
             break
         found = again
-    return found
+    return found[~_from_starts(residual, found, bounds, known)]
 
 
-def _distances(values: Array, bounds: list[slice], counted: BoolArray) -> Array:
-    """Distance of each row from the median of its neighbours, in robust standard deviations."""
+def _from_starts(
+    residual: Array, found: IntArray, bounds: list[slice], known: BoolArray
+) -> BoolArray:
+    """Which of the rows found decay from the state that their record starts in, (n_found,).
+
+    Such a response is there at the first row already, or in several rows in a row; an error of a
+    sensor is not.
+    """
+    decaying: BoolArray = np.zeros(found.shape[0], dtype=bool)
+    scale = _scale(_apart(residual, bounds), residual, known)
+    for rows in bounds:
+        own = np.flatnonzero((found >= rows.start) & (found < rows.start + EXCUSED))
+        if not own.size:
+            continue
+        later = np.median(residual[rows][1:NEIGHBOURS], axis=0)
+        first = np.abs(residual[rows.start] - later) / scale
+        if known[rows.start] and (first.max() >= FAR or own.size >= SEVERAL):
+            # and what follows them closely: all of one response
+            place = np.flatnonzero((found >= rows.start) & (found < rows.stop))
+            apart = np.diff(found[place], prepend=rows.start)
+            ends = np.flatnonzero(apart > EXCUSED)
+            decaying[place[: ends[0] if ends.size else place.size]] = True
+    return decaying
+
+
+def _apart(values: Array, bounds: list[slice]) -> Array:
+    """Distance of each row from the median of its neighbours."""
     apart = np.zeros_like(values)
     half = NEIGHBOURS // 2
     for rows in bounds:
@@ -222,12 +250,23 @@ def _distances(values: Array, bounds: list[slice], counted: BoolArray) -> Array:
         padded = np.pad(own, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
         middle = np.median(sliding_window_view(padded, NEIGHBOURS, axis=0), axis=-1)
         apart[rows] = np.abs(own - middle)
+    return apart
+
+
+def _scale(apart: Array, values: Array, counted: BoolArray) -> Array:
+    """Robust standard deviations of these distances, (n_outputs,)."""
     known = apart[counted]
     half_way, far = np.quantile(known, [0.5, 0.95], axis=0)
     scale = np.maximum(1.4826 * half_way, far / 2.0)
     spread = np.quantile(values[counted], [0.01, 0.99], axis=0)
     least = np.maximum(1e-4 * (spread[1] - spread[0]), 1e-12 * np.abs(values).max(axis=0))
-    return np.asarray(apart / np.maximum(np.maximum(scale, least), 1e-300))
+    return np.asarray(np.maximum(np.maximum(scale, least), 1e-300))
+
+
+def _distances(values: Array, bounds: list[slice], counted: BoolArray) -> Array:
+    """Distance of each row from the median of its neighbours, in robust standard deviations."""
+    apart = _apart(values, bounds)
+    return np.asarray(apart / _scale(apart, values, counted))
 
 
 def _beyond_gap(distance: Array, candidates: BoolArray) -> IntArray:
