@@ -15,6 +15,7 @@ from gloree.models import IORNN
 from gloree.sequences import as_sequences
 from gloree.systems import (
     Channels,
+    FrequencyResponse,
     at_records,
     characteristics,
     fit_noise,
@@ -393,3 +394,44 @@ def test_shift_and_scales_of_a_polynomial_unit_are_no_unknowns(rng):
     # scales of what enters the unit and of what leaves it
     assert free.layout.size == fixed.layout.size + 3
     assert free.rank == fixed.rank
+
+
+def responses_with_errors(rng, n):
+    """Numbers of several sizes with covariances of size one, some of them nearly singular."""
+    root = rng.standard_normal((n, 1, 1, 2, 2)) * np.array([1.0, 0.1])
+    G = np.exp(rng.uniform(-2, 4, (n, 1, 1)) + 2j * np.pi * rng.random((n, 1, 1)))
+    channels = Channels.numbered(1, 1)
+    return FrequencyResponse(
+        np.linspace(0.01, 0.49, n), G, root @ root.swapaxes(-1, -2), 1.96, 0.95, channels
+    )
+
+
+def test_a_phase_is_in_the_band_where_the_component_across_it_may_be_zero(rng):
+    found = responses_with_errors(rng, 400)
+    low, high = found.phase_band()
+    whole = high - low > 359.9
+    assert 20 < whole.sum() < 380
+    assert np.all(whole | (high - low < 180.0))
+    assert np.all((low <= found.degrees) & (found.degrees <= high))
+    for end in (low, high):
+        across = 1j * np.exp(1j * np.deg2rad(end))
+        component = np.abs((found.response * across.conj()).real)
+        limit = 1.96 * found.errors(across)
+        np.testing.assert_allclose(component[~whole], limit[~whole], rtol=1e-6)
+
+
+def test_a_phase_is_any_where_the_response_may_be_zero():
+    # at half the sampling rate a response is real, its phase 0 or 180 degrees
+    G = np.array([0.1, -0.01], dtype=np.complex128)[:, None, None]
+    covariance = np.tile(np.diag([0.01**2, 0.0]), (2, 1, 1, 1, 1))
+    channels = Channels.numbered(1, 1)
+    found = FrequencyResponse(np.array([0.5, 0.5]), G, covariance, 1.96, 0.95, channels)
+    low, high = found.phase_band()
+    np.testing.assert_allclose((high - low).ravel(), [0.0, 360.0], atol=1e-9)
+    assert found.magnitude_band()[0][1, 0, 0] == 0.0
+
+
+def test_without_uncertainty_a_phase_has_no_band(rng):
+    model = linear_network([0.5], 1, 1, rng)
+    low, high = frequency_response(model, [0.1, 0.2]).phase_band()
+    assert np.isnan(low).all() and np.isnan(high).all()

@@ -80,11 +80,42 @@ class FrequencyResponse(Brief):
         return low, high
 
     def phase_band(self) -> tuple[Array, Array]:
-        """Lower and upper end of a band of the phase in degrees, 180 to either side at most."""
+        """Lower and upper end of a band of the phase in degrees, each (n, n_outputs, n_inputs).
+
+        By Fieller's theorem [1]_: the phases under which the component of G across them is zero
+        within its error. All of them, 180 to either side, where G itself may be zero, whose sign
+        is not known then.
+
+        References
+        ----------
+        .. [1] E. C. Fieller, "Some problems in interval estimation", Journal of the Royal
+           Statistical Society B 16 (1954) 175-185.
+        """
+        from scipy import stats  # slow to import
+
         size = np.maximum(np.abs(self.response), 1e-300)
-        spread = self.quantile * self.errors(1j * self.response / size) / size
-        half = np.minimum(np.rad2deg(spread), 180.0)
-        return self.degrees - half, self.degrees + half
+        along = self.response / size
+        S = np.full((*size.shape, 2, 2), np.nan) if self.covariance is None else self.covariance
+        turned = np.stack((along, 1j * along), axis=-1)
+        axes = np.stack((turned.real, turned.imag), axis=-2) / size[..., None, None]
+        S = self.quantile**2 * np.einsum("...ia,...ij,...jb->...ab", axes, S, axes)
+        # with t = tan of the angle from the estimate: (1 - S_00) t^2 + 2 S_01 t - S_11 <= 0
+        a, b, c = 1.0 - S[..., 0, 0], S[..., 0, 1], S[..., 1, 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.sqrt(b * b + a * c)
+            ends = np.sort(np.stack(((-b - root) / a, (-b + root) / a)), axis=0)
+            variance = S[..., 0, 0] - np.where(c > 0.0, b * b / c, 0.0)
+        low, high = np.rad2deg(np.arctan(ends))
+        # with a below zero the angles are not those between the ends, but those beyond them
+        low, high = (
+            np.where(a > 0.0, low, np.where(ends[0] > 0.0, high - 180.0, high)),
+            np.where(a > 0.0, high, np.where(ends[0] > 0.0, low, low + 180.0)),
+        )
+        # a region of both parts together holds zero
+        joint = -2.0 * np.log(1.0 - self.level) / stats.norm.ppf(0.5 + self.level / 2) ** 2
+        unknown = (joint * variance >= 1.0) | (np.isnan(low) & ~np.isnan(a))
+        low, high = np.where(unknown, -180.0, low), np.where(unknown, 180.0, high)
+        return self.degrees + low, self.degrees + high
 
 
 def default_frequencies(channels: Channels, lowest: float = LOWEST) -> Array:
