@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -11,6 +12,8 @@ from helpers.systems import linear_network
 from scipy import signal
 
 from gloree import SystemIdentifier
+from gloree.activations import PerUnit, Polynomial
+from gloree.diagnostics import ConvergenceWarning
 from gloree.systems import Uncertainty, operating_point
 
 pd = pytest.importorskip("pandas")
@@ -96,6 +99,20 @@ def test_a_network_with_tanh_units_has_intervals():
     found = est.prediction_intervals(u[600:], records=(u[:600], y[:600]))
     inside = (y[600:] >= found.lower[:, 0]) & (y[600:] <= found.upper[:, 0])
     assert inside[20:].mean() > 0.85
+
+
+@pytest.mark.parametrize("unit", ["auto", "polynomial"])
+def test_coefficients_of_polynomials_have_errors_wherever_they_were_fitted(unit, fitted):
+    _, est, (u, y) = fitted
+    model = est.linear_model_
+    cubic = np.array([0.0, 1.0, 1e-6, 1e-6])
+    activation = PerUnit([Polynomial([0.0, 1.0])] * (model.n_hidden - 1) + [Polynomial(cubic)])
+    other = copy.copy(est)
+    other.unit, other.model_ = unit, model.replace(activation=activation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # no fit ended there
+        layout = other.uncertainty(u, y).layout
+    assert layout.free_coefficients == ((),) * (model.n_hidden - 1) + ((1, 2, 3),)
 
 
 def test_the_report_in_a_notebook_is_short(fitted):

@@ -59,6 +59,9 @@ of `TESTED_SECONDS`: a second or less."""
 TESTED_SECONDS, LEAST_TESTED = 30.0, 1000
 """Shorter fits test fewer rows, but not fewer than these."""
 
+FREE = ("auto", "polynomial")
+"""Values of `unit` with which the coefficients of polynomial units are fitted, if it has some."""
+
 Records = tuple[object, object]
 """Inputs and outputs, as `fit` takes them."""
 
@@ -367,7 +370,7 @@ class SystemViews(Estimator):
             self.linear_model_ if linear else self.model_,
             records,
             output_size=self.report_.output_size,
-            free_coefficients=isinstance(self.unit, str) and self.unit == "polynomial",
+            free_coefficients=isinstance(self.unit, str) and self.unit in FREE,
         )
 
     def _read(self, u: object, y: object, lengths: ArrayLike | None) -> Sequences:
