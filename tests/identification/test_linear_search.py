@@ -127,6 +127,16 @@ def test_dead_times_without_noise_are_exact(delay):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", first_of([11, 13, 19], 1))
+def test_a_dead_time_in_noise_is_exact_wherever_the_record_starts(seed):
+    """What states in front cost depends on the first inputs, and is no reason for a delay."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((2000, 1))
+    y = np.concatenate((np.zeros((41, 1)), lfilter([1.0], [1.0, -0.8], u, axis=0)[:-41]))
+    y += 0.02 * rng.standard_normal((2000, 1))
+    assert find_delays(records(u, y)).tolist() == [41]
+
+
 def test_each_input_has_a_dead_time_of_its_own():
     rng = np.random.default_rng(1)
     u = rng.standard_normal((2000, 3))

@@ -13,7 +13,13 @@ from itertools import pairwise
 import numpy as np
 
 from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
-from gloree.identification._output_error import OutputErrorFit, fit_inputs, refine, run_records
+from gloree.identification._output_error import (
+    OutputErrorFit,
+    fit_inputs,
+    refine,
+    run_records,
+    squares_of,
+)
 from gloree.identification._weighted_records import WeightedRecords, shifted
 from gloree.sequences import Array, IntArray
 
@@ -230,15 +236,21 @@ def _polished(
     trial: SystemTrial,
     ended: Callable[[], bool],
 ) -> tuple[IntArray, OutputErrorFit]:
-    """Delays of least error near those that were found, of equal ones the longest; and the fit."""
+    """Delays of least error near those that were found, of equal ones the longest; and the fit.
+
+    Errors are those of outputs alone: what states in front cost by their prior depends on the
+    inputs in the first rows, which are others for every delay.
+    """
     A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
-    def fitted(candidate: IntArray) -> OutputErrorFit:
+    def fitted(candidate: IntArray) -> tuple[OutputErrorFit, float]:
         moved = shifted(records, candidate).after(cut)
-        return refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6)
+        found = refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6)
+        squares = squares_of(found.system, found.states, moved)
+        return found, max(math.sqrt(squares / max(found.n_counted, 1.0)), EXACT)
 
-    fit = fitted(delays)
+    fit, now = fitted(delays)
     for _ in range(PASSES):
         before = delays
         for k in range(len(delays)):
@@ -247,12 +259,11 @@ def _polished(
                     candidate = _with(delays, k, int(delays[k]) + step)
                     if candidate[k] < 0:
                         break
-                    trial_fit = fitted(candidate)
-                    value, now = max(trial_fit.error, EXACT), max(fit.error, EXACT)
+                    trial_fit, value = fitted(candidate)
                     better = value <= same * now if step > 0 else same * value < now
                     if not better:
                         break
-                    delays, fit = candidate, trial_fit
+                    delays, fit, now = candidate, trial_fit, value
         if np.array_equal(before, delays):
             break
     return delays, fit
