@@ -160,6 +160,24 @@ def test_noise_has_the_autocovariances_of_its_autoregression(rng):
     assert np.allclose(gamma[:8] / gamma[0], rho, atol=3 * standard_error)
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_noise_that_is_seen_in_a_part_of_the_rows_is_no_whiter(outputs, rng):
+    e = signal.lfilter([1.0], [1.0, -0.8], rng.standard_normal((20_000, outputs)), axis=0)
+    e[rng.random(20_000) < 0.5] = np.nan
+    noise = fit_noise([e[:8000], e[8000:]])
+    found = noise.autocovariances[:6] / noise.covariance
+    diagonal = np.arange(outputs)
+    # five standard errors of an autocorrelation, of which a fourth of the pairs are known
+    expected = 0.8 ** np.arange(6)[:, None]
+    assert np.abs(found[:, diagonal, diagonal] - expected).max() < 0.1
+    assert noise.autocovariances.shape[0] < 5000
+    # a row in two: what is never seen counts for nothing
+    e = signal.lfilter([1.0], [1.0, -0.8], rng.standard_normal((20_000, 1)), axis=0)
+    e[1::2] = np.nan
+    found = fit_noise([e]).autocovariances[:5:2, 0, 0]
+    assert np.abs(found / found[0] - 0.8 ** np.array([0, 2, 4])).max() < 0.1
+
+
 def test_a_form_in_the_noise_is_that_of_the_dense_covariance_matrix(rng):
     e = rng.standard_normal((300, 2))
     e[1:] += 0.8 * e[:-1, ::-1]

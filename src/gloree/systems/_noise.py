@@ -23,6 +23,9 @@ FORGOTTEN = 1e-4
 MOST_LAGS = 20_000
 """Lags at which autocovariances are cut off in any case."""
 
+PAIRS = 20
+"""One in so many pairs of rows has to be known for a mean over those that are."""
+
 
 @dataclass(frozen=True)
 class Noise(Brief):
@@ -113,16 +116,18 @@ def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Nois
 
     Notes
     -----
-    The solution is stationary whatever the data are. AIC is n log det of the covariance of the
-    innovations and two for each coefficient.
+    The solution is stationary whatever the data are (where rows are missing, its order is bounded
+    by that). AIC is n log det of the covariance of the innovations and two for each coefficient; n
+    are the rows that are known, or where some are missing the neighbours, by their share.
     """
     n = sum(int(np.all(np.isfinite(r), axis=1).sum()) for r in records)
-    p = records[0].shape[1]
+    n_rows, p = sum(r.shape[0] for r in records), records[0].shape[1]
     shortest = max(r.shape[0] for r in records) - 1
     limit = int(min(10 * np.log10(max(n, 1)), n // (20 * p), shortest))
     limit = max(0, limit if max_order is None else min(max_order, shortest))
     gamma = _autocovariances(records, limit, n)
-    best, least = Noise(np.zeros((0, p, p)), gamma[0], gamma[:1]), n * _log_det(gamma[0])
+    known = n * n / max(n_rows, 1)
+    best, least = Noise(np.zeros((0, p, p)), gamma[0], gamma[:1]), known * _log_det(gamma[0])
     if not np.isfinite(least):
         return best
     for order in range(1, limit + 1):
@@ -130,21 +135,40 @@ def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Nois
         if coefficients is None:
             break
         left = gamma[0] - np.einsum("kab,kcb->ac", coefficients, gamma[1 : order + 1])
-        criterion = n * _log_det(left) + 2 * order * p * p
+        criterion = known * _log_det(left) + 2 * order * p * p
+        if not np.isfinite(criterion) or (n < n_rows and not _is_stationary(coefficients)):
+            break
         if criterion < least:
             least, best = criterion, Noise(coefficients, gamma[0], gamma[: order + 1])
     return best
 
 
 def _autocovariances(records: Sequence[Array], most: int, n: int) -> Array:
-    """Sums of e_{t+k} e_t^T over records, over the number of all rows: a positive sequence."""
+    """Means of e_{t+k} e_t^T over records, times the share of the rows that have a row k before.
+
+    A positive sequence where no rows are missing. Where some are, means are those over the pairs of
+    which both are known, if that is one in `PAIRS` at least: products of others are zeros.
+    """
     p = records[0].shape[1]
-    gamma = np.zeros((most + 1, p, p))
+    gamma, known, pairs = np.zeros((most + 1, p, p)), np.zeros(most + 1), np.zeros(most + 1)
     for record in records:
-        values = np.where(np.isfinite(record), record, 0.0)
+        seen = np.isfinite(record)
+        values, whole = np.where(seen, record, 0.0), seen.all(axis=1)
         for k in range(min(most + 1, record.shape[0])):
             gamma[k] += values[k:].T @ values[: values.shape[0] - k]
-    return gamma / max(n, 1)
+            known[k] += np.sum(whole[k:] & whole[: whole.shape[0] - k])
+            pairs[k] += whole.shape[0] - k
+    share = n / max(pairs[0], 1.0)
+    more = np.where(PAIRS * known >= pairs, share * pairs / np.maximum(known, 1.0), 1.0)
+    return gamma * more[:, None, None] / max(n, 1)
+
+
+def _is_stationary(coefficients: Array) -> bool:
+    """Whether an autoregression, (order, p, p), has its poles inside the unit circle."""
+    q, p, _ = coefficients.shape
+    companion = np.eye(q * p, k=-p)
+    companion[:p] = np.hstack(list(coefficients))
+    return bool(np.abs(np.linalg.eigvals(companion)).max() < 1.0)
 
 
 def _yule_walker(gamma: Array) -> Array | None:
