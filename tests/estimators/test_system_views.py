@@ -158,3 +158,22 @@ def test_bad_samples_are_left_out_as_in_the_fit(bad, fitted):
     assert np.isfinite(est.spectral_response(u, y).response).all()
     found = est.prediction_intervals(u[:50], records=(u, y))
     assert np.isfinite(found.lower).all()
+
+
+WRONG = {
+    "`skip` must be an integer, got 2.5": lambda est, u, y: est.score(u, y, skip=2.5, n_init=9),
+    "`skip` must be at least 0": lambda est, u, y: est.score(u, y, skip=-1, n_init=9),
+    "`y` has 5, and `n_init` is 9": lambda est, u, y: est.predict(u, y[:5], n_init=9),
+    "`u` is missing": lambda est, u, y: est.characteristics(y=y),
+    "`n_steps` must be an integer": lambda est, u, y: est.time_response(n_steps=2.5),
+    "`n_lags` must be an integer": lambda est, u, y: est.residual_tests(u, y, n_lags=3.7),
+    "`segment` must be an integer": lambda est, u, y: est.spectral_response(u, y, segment=100.5),
+    "^`unit` is 'sine'": lambda est, u, y: SystemIdentifier(unit="sine").fit(u, y),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_numbers_are_refused_by_name(message, fitted):
+    _, est, frames = fitted
+    with pytest.raises((TypeError, ValueError), match=message):
+        WRONG[message](est, *frames)

@@ -43,7 +43,8 @@ def checked_settings(estimator: object) -> IdentificationSettings:
     try:
         activation = get_activation("tanh" if auto or free else given.unit)
     except ValueError as error:
-        raise ValueError(f"{error} (`unit` may also be 'auto' or 'polynomial')") from None
+        text = str(error).replace("`activation`", "`unit`")
+        raise ValueError(f"{text} (`unit` may also be 'auto' or 'polynomial')") from None
     unit = FREE_POLYNOMIAL if free else activation
     if isinstance(unit, PerUnit) or unit.degree == 1:
         raise ValueError(

@@ -355,12 +355,14 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         with messages_of_u_and_y():
             self._check_columns(data)
             start = self._start(data, n_init, state, initial)
+            if n_init:
+                skip = max(check_integer("skip", skip, 0), n_init)
             if n_init >= data.longest:
                 raise ValueError(f"`n_init`={n_init} leaves no rows to score: lower it")
             return score_model(
                 self.model_,
                 data,
-                skip=max(skip, n_init) if n_init else skip,
+                skip=skip,
                 engine=self.engine,
                 verbose=self.verbose,
                 start=start,

@@ -384,4 +384,6 @@ class SystemViews(Estimator):
         check_is_fitted(self, "model_")
         if u is None and y is None:
             return None
+        if u is None:
+            raise ValueError("`u` is missing: `y` was given, and bands take both of a record")
         return self.uncertainty(u, y, linear=True, lengths=lengths)

@@ -223,8 +223,13 @@ def _filled(outputs: object, data: Sequences, n_init: int) -> object:
 
 def _longer(rows: object, n_rows: int, axis: int, n_init: int) -> object:
     shape = np.shape(cast(ArrayLike, rows))
-    if len(shape) <= axis or not n_init <= shape[axis] < n_rows:
+    if len(shape) <= axis or not shape[axis] < n_rows:
         return rows
+    if shape[axis] < min(n_init, n_rows):
+        raise ValueError(
+            f"`u` has {n_rows} steps, `y` has {shape[axis]}, and `n_init` is {n_init}: give the "
+            f"first `n_init` outputs at least, or lower it"
+        )
     missing = (*shape[:axis], n_rows - shape[axis], *shape[axis + 1 :])
     return np.concatenate((np.asarray(rows, np.float64), np.full(missing, np.nan)), axis=axis)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gloree._brief import Brief
+from gloree._parameters import check_integer
 from gloree.diagnostics import check_level
 from gloree.models import IORNN
 from gloree.refinement import Layout
@@ -297,6 +298,7 @@ def spectral_response(
     if segment is None:
         segment = int(2 ** np.floor(np.log2(max(records.n_rows / (6.0 + 2 * m), 16))))
         segment = min(segment, 2 ** int(np.floor(np.log2(max(longest, 1)))))
+    segment = check_integer("segment", segment, 1)
     if not 8 <= segment <= longest:
         raise ValueError(
             f"`segment` is {segment}, expected from 8 to the rows of the longest record, {longest}"

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree._brief import Brief
+from gloree._parameters import check_integer
 from gloree.diagnostics import check_level
 from gloree.sequences import Array
 from gloree.systems._channels import Channels
@@ -148,7 +149,7 @@ def residual_tests(
     m, p = model.n_inputs, model.n_outputs
     channels = channels or Channels.numbered(m, p)
     longest = max(r.shape[0] for r in at.residuals)
-    K = min(N_LAGS, longest // 4) if n_lags is None else int(n_lags)
+    K = min(N_LAGS, longest // 4) if n_lags is None else check_integer("n_lags", n_lags, 1)
     if not 1 <= K < longest:
         raise ValueError(f"`n_lags` is {n_lags}, expected from 1 to {longest - 1}")
     from scipy import stats  # slow to import

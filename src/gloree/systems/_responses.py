@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._brief import Brief
+from gloree._parameters import check_integer
 from gloree.diagnostics import check_level
 from gloree.models import IORNN
 from gloree.sequences import Array
@@ -91,9 +92,7 @@ def time_response(
         raise ValueError(f"`kind` is {kind!r}, expected 'step' or 'impulse'")
     if uncertainty is not None:
         require_same_model(model, uncertainty)
-    n = _settled(model) if n_steps is None else int(n_steps)
-    if n < 1:
-        raise ValueError(f"`n_steps` is {n_steps}, expected at least 1")
+    n = _settled(model) if n_steps is None else check_integer("n_steps", n_steps, 1)
     layout = layout_of(model) if uncertainty is None else uncertainty.layout
     # deviations: without biases; those of the weights have no part in a response
     bare = model.replace(hidden_bias=None, output_bias=None)

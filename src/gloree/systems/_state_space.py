@@ -160,8 +160,9 @@ def operating_point(model: IORNN) -> OperatingPoint:
     """Inputs, outputs and state from which a state-space model measures deviations.
 
     Inputs u that leave the states of the network at zero, A1 u + b = 0, where there are such: a
-    fit has them at the means of its inputs. The state there is zero then, so that the network from
-    rest is the state-space model from rest. For other biases u is zero, and the state is that of
+    fit has them at the means of its inputs. The units are zero there then, and the inputs before
+    (of a network with dead times) are u: the network from this state is the state-space model from
+    zero, and without dead times that is rest. For other biases u is zero, and the state is that of
     equilibrium. Raises a ValueError for a network that is not linear, or that integrates.
     """
     require_linear(model)
