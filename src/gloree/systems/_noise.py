@@ -153,7 +153,7 @@ def _autocovariances(records: Sequence[Array], most: int, n: int) -> Array:
     gamma, known, pairs = np.zeros((most + 1, p, p)), np.zeros(most + 1), np.zeros(most + 1)
     for record in records:
         seen = np.isfinite(record)
-        values, whole = np.where(seen, record, 0.0), seen.all(axis=1)
+        values, whole = np.where(seen, record, 0.0), np.asarray(seen.all(axis=1))
         for k in range(min(most + 1, record.shape[0])):
             gamma[k] += values[k:].T @ values[: values.shape[0] - k]
             known[k] += np.sum(whole[k:] & whole[: whole.shape[0] - k])
