@@ -188,6 +188,15 @@ def test_slopes_of_outputs_are_those_of_central_differences(activation, lags):
     assert_close(slopes, np.moveaxis(found, 0, -1), 1e-8)  # step^2 f''' / 6
 
 
+def test_slopes_of_outputs_do_not_depend_on_the_rows_that_are_kept_at_once(monkeypatch):
+    model = forward_network(activation=TANH, norm=0.9, direct=True, lags=3)
+    u, _, state = record(model, n_rows=11)
+    whole = outputs_and_slopes(model, u, state)
+    monkeypatch.setattr("gloree.identification._state_estimate.TOGETHER", 2 * model.n_forward)
+    for found, expected in zip(outputs_and_slopes(model, u, state), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("lags", [1, 3])
 def test_the_prior_is_the_covariance_of_the_state_under_white_inputs(lags):
     model = linear_network(3, lags=lags)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from gloree.models import ExplosionError, Network
-from gloree.sequences import Array
+from gloree.models import ExplosionError, Network, forward_packed
+from gloree.sequences import Array, lag_windows
 
 GAUSS_NEWTON_STEPS, HALVINGS, ROUNDS = 30, 12, 10
 SETTLED = 1e-12  # decrease of the objective, relative, below which the steps end
@@ -22,6 +22,8 @@ evidence chooses; the least one is rounding."""
 AS_GOOD = 1e-9  # difference of log evidences, per target, that is rounding
 NO_SLOPE = 1e-100  # slopes whose squares vanish: the state is not seen
 SMALLEST_NOISE = 1e-12  # of an output, over its size under the prior
+
+TOGETHER = 2**20  # numbers of the states' derivatives that are kept at once
 
 DOUBLINGS, LARGEST_GROWTH = 14, 1e12
 """Steps 2^k of the past that spread the state, and the growth at which an unstable one stops."""
@@ -217,30 +219,42 @@ def outputs_and_slopes(model: Network, u: Array, state: Array) -> tuple[Array, A
     dh_t = f'(z_t) (U dh_{t-1} + A1 dx_t), dy_t = A2^T dh_t + D^T dx_t, where the window x_t holds
     inputs of the state in its first rows.
     """
-    chain = model.recursions[0]
+    chain, D = model.recursions[0], model.direct_weights
     k, m, lags = model.n_forward, model.n_inputs, model.lags
-    h, past = state[:k], state[k:]
     n_state, n_rows = state.shape[0], u.shape[0]
-    dh = np.eye(k, n_state)
-    outputs = np.empty((n_rows, model.n_outputs))
+    # the inputs of the state are those of the last steps, the latest first
+    known = np.vstack((state[k:].reshape(lags - 1, m)[::-1], u))
+    windows = lag_windows(known, np.arange(len(known)), lags)[lags - 1 :]
+    drive = windows @ chain.input_weights.T + chain.hidden_bias
+    z, h = forward_packed(
+        drive,
+        np.arange(n_rows + 1),
+        chain.recurrent_weights,
+        chain.activation,
+        state[np.newaxis, :k],
+        overwrite_drive=True,
+    )
+    steep = chain.activation.value_and_derivative(z)[1]
+    outputs = h @ model.output_weights + model.output_bias
     slopes = np.empty((n_rows, model.n_outputs, n_state))
-    D = model.direct_weights
-    window = past
-    for t in range(n_rows):
-        window = np.concatenate((u[t], window[: (lags - 1) * m]))
-        z = chain.input_weights @ window + chain.recurrent_weights @ h + chain.hidden_bias
-        h, slope = chain.activation.value_and_derivative(z)
-        dz = chain.recurrent_weights @ dh
-        # columns of the window that are inputs of the state, and their places in it
-        seen = slice((t + 1) * m, lags * m)
-        place = slice(k, k + max(0, (lags - 1 - t) * m))
-        dz[:, place] += chain.input_weights[:, seen]
-        dh = slope[:, np.newaxis] * dz
-        outputs[t] = model.output_weights.T @ h + model.output_bias
-        slopes[t] = model.output_weights.T @ dh
-        if D is not None:
-            outputs[t] += D.T @ window
-            slopes[t][:, place] += D[seen].T
+    before, together = np.eye(k, n_state), max(1, TOGETHER // (k * n_state))
+    for begin in range(0, n_rows, together):
+        end = min(begin + together, n_rows)
+        dh = np.empty((end - begin, k, n_state))
+        for t, now in enumerate(dh, begin):
+            np.matmul(chain.recurrent_weights, before, out=now)
+            # columns of the window that are inputs of the state, and their places in it
+            if t < lags - 1:
+                kept = (lags - 1 - t) * m
+                now[:, k : k + kept] += chain.input_weights[:, lags * m - kept :]
+            now *= steep[t, :, np.newaxis]
+            before = now
+        slopes[begin:end] = model.output_weights.T @ dh
+    if D is not None:
+        outputs += windows @ D
+        for t in range(min(lags - 1, n_rows)):
+            kept = (lags - 1 - t) * m
+            slopes[t, :, k : k + kept] += D[lags * m - kept :].T
     return outputs, slopes
 
 
