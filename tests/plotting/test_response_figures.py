@@ -69,7 +69,7 @@ def test_residual_tests_show_what_lies_outside(bands):
 def test_orders_show_the_least_that_is_good():
     trials = [OrderTrial(1, 1.0, 0.5, 0), OrderTrial(2, 0.1, 0.1, 0), OrderTrial(3, 0.1, 0.0999, 1)]
     ax = plot_orders(trials)
-    (ring,) = [each for each in ax.lines if each.get_label() == "least good"]
+    (ring,) = [each for each in ax.lines if each.get_label() == "least order near the best"]
     assert ring.get_xdata() == [2]
     with pytest.raises(ValueError, match="`orders` is empty"):
         plot_orders([])
@@ -80,7 +80,7 @@ def test_intervals_count_the_measured_values_inside(bands):
     found = prediction_intervals(known, records.X, initial="rest")
     ax = plot_intervals(found, records.Y, dt=0.1)
     inside = np.mean((found.lower <= records.Y) & (found.upper >= records.Y))
-    assert ax.get_title(loc="right") == f"{100 * inside:.1f} % inside"
+    assert f"measured, {100 * inside:.1f} % inside" in labels(ax)
     with pytest.raises(ValueError, match="`y` has shape"):
         plot_intervals(found, records.Y[:5])
 

@@ -17,6 +17,7 @@ from gloree.plotting._style import (
     tidy,
     top_legend,
     with_unit,
+    wrapped,
 )
 from gloree.sequences import Array
 
@@ -143,9 +144,10 @@ def plot_score_check(
     ax.axvspan(DOUBTFUL, right, color=LIGHT, lw=0)
     ax.axvline(1.0, color=COLOURS[1], ls="--", lw=1, label=r"limit of $\rho$")
     ax.set(xlim=(min(0.0, -0.02 * right), right), ylim=(-0.6, len(checks) - 0.4))
-    ax.set_yticks(rows, [f"{name}: {c.status}" for name, c in checks.items()])
+    ax.set_yticks(rows, [wrapped(f"{name}: {c.status}", 24) for name, c in checks.items()])
     ax.invert_yaxis()
-    ax.set_xlabel(f"defect (white: fine, below {FINE}; grey: fails, above {DOUBTFUL}) and radius")
+    shades = f"white: defect below {FINE}, fine; dark: above {DOUBTFUL}"
+    ax.set_xlabel(f"Stein defect and radius\n({shades})")
     top_legend(ax)
     return tidy(ax)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,10 +60,11 @@ def plot_prediction(
         rows, time = rows[steps], time[steps]
     x = time if sample_time is None else time * sample_time
     y, predicted = truth[rows], estimate[rows]
-    ax.plot(x, y, color="black", lw=1.4, label="measured")
-    ax.plot(x, predicted, color=COLOURS[1], ls="--", lw=1.4, label="predicted")
+    draw = partial(ax.plot, marker="o" if x.size == 1 else None)  # one step has no line
+    draw(x, y, color="black", lw=1.4, label="measured")
+    draw(x, predicted, color=COLOURS[1], ls="--", lw=1.4, label="predicted")
     if residual:
-        ax.plot(x, y - predicted, color=COLOURS[0], lw=0.9, label="difference")
+        draw(x, y - predicted, color=COLOURS[0], lw=0.9, label="difference")
     ends = (float(x[0]), float(x[-1])) if x.size > 1 else None
     ax.set(xlabel="time (s)", ylabel=with_unit(name, unit), xlim=ends)
     if sample_time is None:
@@ -107,7 +109,8 @@ def plot_residuals(
     ax = new_axes(ax)
     shown = np.linspace(0, x.size - 1, min(x.size, MAX_POINTS)).astype(np.int64)
     blue, red = COLOURS[:2]
-    ax.plot(x[shown], r[shown], ".", color=blue, ms=2.5, alpha=0.4, zorder=1, label="steps")
+    size, alpha = (2.5, 0.4) if shown.size > 200 else (6.0, 0.7)
+    ax.plot(x[shown], r[shown], ".", color=blue, ms=size, alpha=alpha, zorder=1, label="steps")
     parts = np.array_split(np.argsort(x, kind="stable"), min(20, x.size))
     found = [(x[part].mean(), r[part].mean(), r[part].std()) for part in parts]
     centre, mean, spread = np.array(found).T
@@ -118,7 +121,9 @@ def plot_residuals(
     ax.set_xlabel(with_unit(f"predicted {name}", unit))
     ax.set_ylabel(with_unit("measured - predicted", unit))
     ax.set_title(f"root mean square {rms:.4g} {unit}".rstrip())
-    ax.legend(frameon=False, loc="upper left", markerscale=3)
+    ax.locator_params(axis="x", nbins=6)
+    # points may lie anywhere: the legend hides few of them, and shows through
+    ax.legend(loc="best", markerscale=7.5 / size, edgecolor="none", borderpad=0.2)
     return tidy(ax)
 
 

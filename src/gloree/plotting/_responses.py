@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gloree.plotting._style import COLOURS, GREY, LIGHT, new_axes, tidy, top_legend
+from gloree.plotting._style import COLOURS, GREY, LIGHT, new_axes, tidy, top_legend, with_unit
 from gloree.sequences import Array
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def plot_frequency_response(
         low = np.maximum(low[shown, output, input], values.min() - 60.0 if magnitude else -np.inf)
         high, label = high[shown, output, input], f"{100 * response.level:g} % band"
         ax.fill_between(x, low, high, color=COLOURS[0], alpha=SHADE, lw=0, label=label)
+    dots = np.zeros(0)
     if spectral is not None:
         inside = (spectral.frequencies >= x.min()) & (spectral.frequencies <= x.max())
         each = spectral.response[inside, output, input]
@@ -71,6 +72,10 @@ def plot_frequency_response(
         seen = spectral.frequencies[inside]
         ax.plot(seen, dots, ".", color=COLOURS[1], ms=4, label="data alone")
     ax.plot(x, values, color=COLOURS[0], lw=1.5, label="model")
+    if magnitude:
+        # a band that reaches down to no response at all would leave little room for the rest
+        bottom = min(float(values.min()), float(np.min(dots, initial=np.inf)))
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], bottom - 10.0))
     ax.set(xscale="log", xlim=(x.min(), x.max()), xlabel=f"frequency ({channels.frequency_unit})")
     unit = "magnitude (dB)" if magnitude else "phase (degrees)"
     ax.set_ylabel(f"{channels.path(output, input)}, {unit}")
@@ -166,10 +171,21 @@ def plot_orders(orders: Sequence[OrderTrial], *, ax: Axes | None = None) -> Axes
     if finite.any():
         good = finite & (errors <= 1.01 * errors[finite].min())
         first = int(np.flatnonzero(good)[0])
-        ax.plot(x[first], errors[first], "o", color="black", mfc="none", ms=11, label="least good")
+        ax.plot(
+            x[first],
+            errors[first],
+            "o",
+            color="black",
+            mfc="none",
+            ms=11,
+            label="least order near the best",
+        )
     ax.set(xlabel="order of the linear model", ylabel="held-out error (% of the outputs' size)")
     ax.set_yscale("log")
-    ax.locator_params(axis="x", integer=True)
+    if x.size > 1:
+        ax.locator_params(axis="x", integer=True)
+    else:
+        ax.set_xticks(x)
     top_legend(ax)
     return tidy(ax)
 
@@ -180,11 +196,14 @@ def plot_intervals(
     *,
     output: int = 0,
     dt: float | None = None,
+    name: str = "",
+    unit: str = "",
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a free run with its prediction intervals, and the measured output if it is given.
 
-    The title has the share of measured values inside. Raises a ValueError if there is no such
+    The legend has the share of measured values inside. `name` and `unit` are those of the output,
+    for the label, and `dt` the seconds between steps. Raises a ValueError if there is no such
     output, or `y` has another shape.
     """
     _check_path((intervals.mean.shape[1], 1), output, 0)
@@ -196,11 +215,12 @@ def plot_intervals(
     ax.plot(x, intervals.mean[:, output], color=COLOURS[0], lw=1.2, label="free run")
     if y is not None:
         measured = _measured(y, intervals.mean.shape)[:, output]
-        ax.plot(x, measured, ".", color="black", ms=2.5, label="measured")
         seen = np.isfinite(measured)
         inside = np.mean((measured >= low)[seen] & (measured <= high)[seen])
-        ax.set_title(f"{100 * inside:.1f} % inside", loc="right", fontsize="medium")
-    ax.set(xlabel=f"time ({'s' if dt else 'samples'})", ylabel=f"output {output}")
+        label = f"measured, {100 * inside:.1f} % inside"
+        ax.plot(x, measured, ".", color="black", ms=2.5, label=label)
+    ax.set_xlabel(f"time ({'s' if dt else 'samples'})")
+    ax.set_ylabel(with_unit(name or f"output {output}", unit))
     top_legend(ax)
     return tidy(ax)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +50,9 @@ def plot_poles(poles: ArrayLike, *, truth: ArrayLike | None = None, ax: Axes | N
     ax.set_title(f"largest modulus {modulus.max():.4g}{unstable}")
     ax.locator_params(nbins=5)
     if known.size:
-        # in a corner, which the circle leaves free
-        ax.legend(frameon=False, loc="upper left", borderaxespad=0, handletextpad=0.2)
+        # beside the axes: small ones have no room between the circle and a corner
+        draw = partial(ax.legend, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
+        draw(frameon=False, handletextpad=0.2)
     return tidy(ax)
 
 
@@ -112,7 +114,8 @@ def plot_spectrum(
     segment = int(min(2 ** np.floor(np.log2(max(left / 8, 16))), LONGEST_SEGMENT))
     for i, (name, values) in enumerate(series.items()):
         frequency, power = welch(values[skip:], fs=sampling_rate, nperseg=segment)
-        level = 10 * np.log10(np.maximum(power[1:], np.finfo(float).tiny))
+        # no power at all, as of a residual that is zero, has no place on this scale
+        level = 10 * np.log10(np.where(power[1:] > 0, power[1:], np.nan))
         rms = float(np.sqrt(np.mean(values[skip:] ** 2)))
         colour, line = ("black", *COLOURS)[i % (len(COLOURS) + 1)], LINES[i % len(LINES)]
         label = f"{name}, RMS {rms:.3g}"
@@ -195,4 +198,5 @@ def plot_nonlinearity(
         ax.set_xlim(float(seen.min()), float(seen.max()))
     ax.set(ylim=(floor, top + 0.06 * height), ylabel="contribution of the unit")
     ax.set_xlabel("pre-activation $z$ (strip: density in the data)")
+    ax.locator_params(axis="x", nbins=7)
     return tidy(ax)

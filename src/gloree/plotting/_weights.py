@@ -27,6 +27,8 @@ DIRECTED_MATRICES = (
 )
 """Weights of a bidirectional network that are shown by default."""
 
+FEW = 4  # curves whose legend finds a place between them
+
 SYMBOLS = {
     "input_weights": "input $A_1$",
     "output_weights": "output $A_2$",
@@ -83,7 +85,7 @@ def plot_weights(
     ax.locator_params(nbins=6)
     ax.set_yticks([tick for tick in ax.get_xticks() if ends[0] <= tick <= ends[1]])
     ax.set_xticks(ax.get_yticks())
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2, handletextpad=0.2)
     return tidy(ax)
 
 
@@ -226,12 +228,12 @@ def plot_error_curve(
         colour, marker = series(i)
         draw(at, middle, bars, fmt=f"{marker}-", color=colour, label=name)
         lowest = min(lowest, float(np.min(middle * np.sqrt(at))))
-    if guide and np.isfinite(lowest):
+    if guide and np.isfinite(lowest) and sizes.min() < sizes.max():
         ends = np.array([sizes.min(), sizes.max()])
         heights = 0.6 * lowest / np.sqrt(ends)
         ax.plot(ends, heights, color=GREY, ls="--", lw=1)
         note = partial(ax.annotate, ha="right", va="top", color=GREY, textcoords="offset points")
-        note("slope -1/2", (float(ends[1]), float(heights[1])), xytext=(0, -3))
+        note("slope \N{MINUS SIGN}1/2", (float(ends[1]), float(heights[1])), xytext=(0, -3))
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
     if sizes.max() < 100 * sizes.min():
         # the range holds hardly a power of ten: label the sizes themselves
@@ -240,5 +242,8 @@ def plot_error_curve(
     ax.margins(y=0.12)
     ax.grid(True, which="major", color=LIGHT, lw=0.6)
     ax.set_axisbelow(True)
-    ax.legend(frameon=False)
+    if len(curves) > FEW:  # they leave no corner free
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        ax.legend(frameon=False)
     return tidy(ax)
