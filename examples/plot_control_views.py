@@ -32,7 +32,9 @@ from gloree.systems import (
 # ----
 # A slow pole, and a resonance of the shaft. Two minutes train, half a minute tests.
 DT = 0.01
-continuous = signal.ZerosPolesGain([], [-4.0, -3.0 + 25.0j, -3.0 - 25.0j], 5000.0)
+roots = np.array([-4.0, -3.0 + 25.0j, -3.0 - 25.0j])
+true_poles = np.exp(DT * roots)
+continuous = signal.ZerosPolesGain([], roots, 5000.0)
 rng = np.random.default_rng(0)
 n, n_train = 6000, 4800
 u = signal.lfilter([1.0], [1.0, -0.6], rng.standard_normal(n))
@@ -64,10 +66,12 @@ response = frequency_response(est.linear_model_, frequencies, uncertainty=known,
 spectral = spectral_response(as_sequences(*(each[:, None] for each in record)), channels=channels)
 step = time_response(est.linear_model_, 200, uncertainty=known, channels=channels)
 
-figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-plotting.plot_frequency_response(response, spectral, ax=axes[0])
-plotting.plot_frequency_response(response, spectral, quantity="phase", ax=axes[1])
-plotting.plot_time_response(step, ax=axes[2])
+figure, axes = plt.subplots(2, 2, figsize=(10, 7.2), layout="constrained")
+plotting.plot_frequency_response(response, spectral, ax=axes[0, 0])
+plotting.plot_frequency_response(response, spectral, quantity="phase", ax=axes[1, 0])
+plotting.plot_time_response(step, ax=axes[0, 1])
+poles = np.linalg.eigvals(est.linear_model_.recurrent_weights)
+plotting.plot_poles(poles, truth=true_poles, ax=axes[1, 1])
 
 # %%
 # Tests of the residuals
@@ -75,7 +79,7 @@ plotting.plot_time_response(step, ax=axes[2])
 # They are far from white, as the noise is; they do not depend on the input, which is what matters.
 tests = est.residual_tests(*record)
 print(tests)
-figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
 plotting.plot_residual_tests(tests, ax=axes[0])
 plotting.plot_residual_tests(tests, input=0, ax=axes[1])
 
@@ -84,7 +88,7 @@ plotting.plot_residual_tests(tests, input=0, ax=axes[1])
 # --------------------
 intervals = est.prediction_intervals(u[n_train:], records=known)
 figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
-plotting.plot_intervals(intervals, y[n_train:], dt=DT, ax=ax)
+plotting.plot_intervals(intervals, y[n_train:], dt=DT, name="speed", unit="rad/s", ax=ax)
 ax.set_xlim(2, 6)
 
 # %%
@@ -97,9 +101,8 @@ print(code[: code.index("#include")])
 # %%
 # Check
 # -----
-poles = np.exp(DT * np.array([-4.0, -3.0 + 25.0j]))
 found = table.poles
-for pole in poles:
+for pole in true_poles[:2]:
     i = int(np.argmin(np.abs(found.values - pole)))
     error = np.hypot(*found.errors()[i])
     print(f"pole {found.values[i]:.4f}, true {pole:.4f}, standard error {error:.4f}")

@@ -191,18 +191,20 @@ print(f"linear baseline {compared - predicted:.2f}")
 # %%
 # A stretch of the test rows, and what is left of the output by both models. The linear model
 # leaves a curve; the curve is what the quadratic units add.
-figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained", width_ratios=(1.6, 1, 1))
+figure = plt.figure(figsize=(10, 6.8), layout="constrained")
+panels = figure.subplot_mosaic([["record", "record"], ["linear", "quadratic"]])
 stretch = slice(skip, min(skip + 300, len(Y_test)))
 name = table.outputs[0]
-plotting.plot_prediction(Y_test, predictions, steps=stretch, name=name, ax=axes[0])
+plotting.plot_prediction(Y_test, predictions, steps=stretch, name=name, ax=panels["record"])
 for ax, values, title in (
-    (axes[1], linear, f"linear, RMS {rmse_linear[0]:.3g}"),
-    (axes[2], predictions, f"{units} quadratic units, RMS {rmse[0]:.3g}"),
+    (panels["linear"], linear, f"linear, RMS {rmse_linear[0]:.3g}"),
+    (panels["quadratic"], predictions, f"{units} quadratic units, RMS {rmse[0]:.3g}"),
 ):
     plotting.plot_residuals(Y_test, values, skip=skip, name=name, ax=ax)
     ax.set_title(title)
-limit = max(np.abs(axes[1].get_ylim()).max(), np.abs(axes[2].get_ylim()).max())
-for ax in axes[1:]:
+both = panels["linear"], panels["quadratic"]
+limit = max(np.abs(ax.get_ylim()).max() for ax in both)
+for ax in both:
     ax.set_ylim(-limit, limit)
 if "sphinx_gallery" not in sys.modules:
     figure.savefig("own_data.png", dpi=100)

@@ -55,11 +55,14 @@ for name, chain in chains.items():
     errors[name] = np.linalg.norm(cross_moment(chain, X, Y, 2) - T) / np.linalg.norm(T)
     print(f"{name:15} Stein defect {check.defect:5.2f}, {check.status:9} error {errors[name]:.3f}")
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-left.plot(X[0, :, 0], ".-")
-left.set(xlabel="step", title="One input")
-right.bar(list(errors), list(errors.values()))
-right.set(title="Relative error of the first moment")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+left.plot(X[0, :, 0], ".-", color="#0072B2")
+left.set(xlabel="step", ylabel="first input of the first sequence")
+right.semilogx(list(errors.values()), list(errors), "o", color="#D55E00", ms=8)
+right.set(xlabel="relative error of the first moment", xlim=(5e-3, 1), ylim=(2.5, -0.5))
+right.grid(axis="x", color="#D9D9D9")
+for ax in (left, right):
+    ax.spines[["top", "right"]].set_visible(False)
 
 # %%
 # The check

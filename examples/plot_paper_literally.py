@@ -41,13 +41,17 @@ for name, short in names.items():
     print(f"{short:3} paper {by_paper[name]:8.2g}   estimator, a fifth of the data ", end="")
     print(f"{by_estimator[name]:8.2g}")
 
-fig, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-place = np.arange(len(names))
-axis.bar(place - 0.2, [by_paper[name] for name in names], 0.4, label="paper, 300,000 steps")
-axis.bar(place + 0.2, [by_estimator[name] for name in names], 0.4, label="estimator, 60,000 steps")
-axis.set(yscale="log", ylabel="relative error", title="Errors of the weights")
-axis.set_xticks(place, list(names.values()))
-axis.legend()
+figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+rows = [f"${short[0]}_{short[1:]}$" if short[1:] else f"${short}$" for short in names.values()]
+for found, marker, colour, label in (
+    (by_paper, "s", "#D55E00", "paper, 300,000 steps"),
+    (by_estimator, "o", "#0072B2", "estimator, 60,000 steps"),
+):
+    ax.semilogx([found[name] for name in names], rows, marker, color=colour, ms=8, label=label)
+ax.set(xlabel="relative error of the weights", ylim=(2.5, -0.5))
+ax.grid(axis="x", color="#D9D9D9")
+ax.spines[["top", "right"]].set_visible(False)
+ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 # %%
 # The check

@@ -64,14 +64,17 @@ print(f"{inside:.1%} of the new measurements are inside")
 figure, axes = plt.subplots(2, 1, figsize=(9, 5.5), sharex=True, layout="constrained")
 time = np.arange(60)
 for output, ax in enumerate(axes):
-    ax.fill_between(time, lower[0, :, output], upper[0, :, output], color="#0072B2", alpha=0.2)
-    ax.fill_between(
-        time, narrow[0][0, :, output], narrow[1][0, :, output], color="#0072B2", alpha=0.7
-    )
-    ax.plot(time, measured[0, :, output], ".", color="black", ms=4)
+    for (low, high), alpha, label in (
+        ((lower, upper), 0.2, "95 % of new measurements"),
+        (narrow, 0.8, "95 % band of what is expected"),
+    ):
+        ax.fill_between(
+            time, low[0, :, output], high[0, :, output], color="#0072B2", alpha=alpha, label=label
+        )
+    ax.plot(time, measured[0, :, output], ".", color="black", ms=4, label="measured")
     ax.set(ylabel=f"output {output}")
     ax.spines[["top", "right"]].set_visible(False)
-axes[0].set_title("bands of 95 % of measurements, and of what is expected")
+axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 axes[1].set(xlabel="step")
 
 # %%

@@ -55,15 +55,17 @@ noise = metrics.root_mean_square_error(Y_test, refined.predict(X_test)).mean()
 print(f"on new sequences: R^2 {r_squared:.4f}, residual {noise:.4f} (the noise is 0.3)")
 
 # %%
-# In pictures: all weights, one new sequence, and the errors in units of their standard errors.
-figure, axes = plt.subplots(
-    1, 3, figsize=(13, 4), layout="constrained", width_ratios=(1, 1.25, 1.25)
+# In pictures: all weights, their errors in units of their standard errors, and one new sequence.
+figure = plt.figure(figsize=(9, 6.6), layout="constrained")
+panels = figure.subplot_mosaic(
+    [["weights", "errors"], ["sequence", "sequence"]], width_ratios=(1, 1.5), height_ratios=(1.3, 1)
 )
-plotting.plot_weights(refined.model_, truth, standard_errors=report.standard_errors, ax=axes[0])
-plotting.plot_prediction(Y_test, refined.predict(X_test), sequence=3, ax=axes[1])
-plotting.plot_weight_errors(refined.model_, truth, report.standard_errors, ax=axes[2])
+errors = report.standard_errors
+plotting.plot_weights(refined.model_, truth, standard_errors=errors, ax=panels["weights"])
+plotting.plot_weight_errors(refined.model_, truth, errors, ax=panels["errors"])
+plotting.plot_prediction(Y_test, refined.predict(X_test), sequence=3, ax=panels["sequence"])
 if "sphinx_gallery" not in sys.modules:
-    figure.savefig("quickstart.png", dpi=90)
+    figure.savefig("quickstart.png", dpi=110)
     print("figure saved as quickstart.png")
 
 # %%

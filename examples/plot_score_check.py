@@ -76,7 +76,7 @@ for law, check in checks.items():
 # error of a right score falls by about :math:`\sqrt 8`, that of a wrong one hardly. The regression
 # moment is accurate in all three cases, and more accurate even where the score is right; it is
 # what `SpectralRNNRegressor` uses unless told otherwise.
-figure, axes = plt.subplots(1, 2, figsize=(11.5, 3.8), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 plotting.plot_score_check(checks, ax=axes[0])
 curves = {f"score, {law}": score_errors[law] for law in laws}
 curves |= {f"regression, {law}": regression_errors[law] for law in laws}

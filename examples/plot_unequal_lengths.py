@@ -77,7 +77,7 @@ print(f"{'residual (noise: 0.1)':22}{residual:15.4f}{residual_joined:15.4f}")
 
 # %%
 # The recurrent weights suffer most, since every joint offers them a past that is not theirs.
-figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", width_ratios=(1.2, 1, 1))
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
 axes[0].hist(lengths, bins=np.arange(0.5, 61.5, 3), color="#0072B2")
 axes[0].set(xlabel="steps in a sequence", ylabel="sequences")
 axes[0].spines[["top", "right"]].set_visible(False)
@@ -85,7 +85,8 @@ for ax, model, title in zip(
     axes[1:], (as_list, joined.model_), ("as sequences", "as one record"), strict=True
 ):
     plotting.plot_weights(model, truth, weights=["recurrent_weights"], ax=ax)
-    ax.set_title(title)
+    ax.set_title(title, fontsize="medium")
+figure.get_layout_engine().set(h_pad=0.12)
 
 # %%
 # Check of the claims.
