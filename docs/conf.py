@@ -63,6 +63,7 @@ mathjax3_config = {
 autosummary_generate = True
 autosummary_ignore_module_all = False  # packages list their public names in __all__
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"  # "fit()" in the margin: the page is that of the class
 autodoc_member_order = "bysource"
 autoclass_content = "class"
 numpydoc_show_class_members = False
@@ -77,11 +78,13 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[\\/]plot_",
     "ignore_pattern": r"(?:^|[\\/])(?!plot_)[^\\/]+\.py$",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.Order",
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "ignore_repr_types": "matplotlib",  # a last line that draws prints no object
+    "image_srcset": ["2x"],
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 0,

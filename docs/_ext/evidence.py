@@ -138,7 +138,7 @@ def table_node(title: str, headings: list[str], cells: list[list[str]]) -> nodes
     group += nodes.thead("", row_node(headings))
     group += nodes.tbody("", *(row_node(row) for row in cells))
     table = nodes.table("", nodes.title("", title), group)
-    table["classes"] += ["colwidths-auto"]
+    table["classes"] += ["colwidths-auto", "benchmark-table"]
     return table
 
 

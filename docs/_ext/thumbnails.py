@@ -13,30 +13,31 @@ import numpy as np
 from sphinx.application import Sphinx
 
 WIDE = 1.9  # width over height beyond which a figure has several panels
-PANEL = 1.4  # and that of a panel, about
+LEAST = 0.6  # width over height of a panel, at least
+GAP = 0.01  # blank width over height that parts two panels, at least
 
 
 def first_panel(picture: np.ndarray) -> np.ndarray:
-    """Left part of a wide picture, up to the first wide blank strip near the end of a panel."""
+    """Left part of a wide picture, up to the first blank strip behind a panel.
+
+    Inside of a panel no column is blank, as its axis runs through all of them.
+    """
     height, width = picture.shape[:2]
     if width < WIDE * height:
         return picture
     blank = np.all(picture[:, :, :3] > 0.99, axis=(0, 2))
     ends = np.flatnonzero(np.diff(np.concatenate([[0], blank.astype(int), [0]])))
-    strips = [
-        (stop - start, (start + stop) // 2)
-        for start, stop in ends.reshape(-1, 2)
-        if 0.7 * PANEL * height < (start + stop) / 2 < 1.4 * PANEL * height
-    ]
-    widest = max(strips, default=(0, 0))[0]
-    return picture[:, : next((end for size, end in strips if size > widest / 2), width)]
+    for start, stop in ends.reshape(-1, 2):
+        if start > LEAST * height and stop - start > GAP * height:
+            return picture[:, : (start + stop) // 2]
+    return picture
 
 
 def cut(app: Sphinx) -> None:
     """Write the thumbnails of wide figures anew, whenever the gallery has been made."""
     for images in Path(app.srcdir).glob("auto_examples/images"):
         for thumb in images.glob("thumb/*_thumb.png"):
-            figure = images / thumb.name.replace("_thumb", "_001")
+            figure = images / thumb.name.replace("_thumb", "_001_2_00x")  # twice as sharp
             if figure.exists():
                 whole = matplotlib.image.imread(figure)
                 panel = first_panel(whole)
