@@ -38,6 +38,22 @@ def test_blocks_of_a_page_run_and_values_are_those_promised(page, tmp_path, monk
     assert checked, f"{page} promises nothing that could be checked"
 
 
+WIDTH = 100  # characters of code that show at a width of 1280 px; see docs/_static/pages.css
+CODE = re.compile(r"^\.\. code-block::.*\n(?:   :.*\n)*\n((?:   .*\n|\n)+)", re.MULTILINE)
+
+
+def test_no_line_of_code_is_too_wide_for_the_page():
+    wide = [
+        f"{page.name}: {line.strip()}"
+        for page in sorted(DOCS.rglob("*.rst"))
+        if "auto_examples" not in page.parts and "generated" not in page.parts
+        for block in CODE.findall(page.read_text(encoding="utf-8") + "\n")
+        for line in block.splitlines()
+        if len(line) - 3 > WIDTH
+    ]
+    assert not wide, "\n".join(wide)
+
+
 SEARCHED = ("pandas", "pipeline", "cross-validation", "forecast", "prediction interval", "onnx")
 
 

@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 MOST_ROWS = 12
 """Rows of a table that are shown: a report in a notebook is a glance."""
 
-MOST_LETTERS = 300
+MOST_LETTERS = 600
 """Letters of a message that are shown."""
+
+LEFT = 'style="text-align:left"'
+SPACED = 'style="margin:0 0 0.8em -0.7em;border-collapse:separate;border-spacing:0.7em 0.1em"'
+"""Styles of cells and of tables; notebooks leave out what is not in the tags themselves."""
 
 MOST_PIXELS = 40
 """Rows and columns of a matrix that a picture shows, one pixel for an entry."""
@@ -31,13 +35,13 @@ def html_table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Table of text, escaped; rows beyond `MOST_ROWS` are counted only."""
     listed = list(rows)
     body = [
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td {LEFT}>{escape(_cut(str(cell)))}</td>" for cell in row) + "</tr>"
         for row in listed[:MOST_ROWS]
     ]
     if len(listed) > MOST_ROWS:
         body.append(f"<tr><td colspan={len(heading)}>and {len(listed) - MOST_ROWS} more</td></tr>")
-    head = "".join(f"<th>{escape(name)}</th>" for name in heading)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    head = "".join(f"<th {LEFT}>{escape(name)}</th>" for name in heading)
+    return f"<table {SPACED}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
 def html_list(items: Iterable[str], label: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._brief import paragraph
 from gloree._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._findings import Finding
 from gloree.diagnostics._report import Report, Stage
@@ -106,7 +107,9 @@ class IdentificationReport(Report):
         lines += ["", f"  {'order':>7}{'singular value':>16}{'cross-validated %':>18}"]
         for trial in self.orders:
             note = (
-                f"  ({trial.n_moved} poles held at the edge of stability)" if trial.n_moved else ""
+                f"  ({_poles(trial.n_moved)} held at the edge of stability)"
+                if trial.n_moved
+                else ""
             )
             lines.append(
                 f"  {trial.order:>7}{trial.singular_value:>16.3g}{100 * trial.error:>18.4g}{note}"
@@ -121,7 +124,7 @@ class IdentificationReport(Report):
             if np.isfinite(value):
                 lines.append(f"  {name:<28}{100 * value:>10.4g}")
         radius = float(np.abs(self.poles).max(initial=0.0))
-        lines += ["", f"  largest modulus of the {self.poles.size} poles: {radius:.6f}"]
+        lines += ["", f"  largest modulus of {_poles(self.poles.size)}: {radius:.6f}"]
         if any(self.delays):
             lines.append(f"  dead times of the inputs: {', '.join(map(str, self.delays))} samples")
         ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
@@ -129,8 +132,8 @@ class IdentificationReport(Report):
         if self.residuals is not None:
             lines += ["", f"  {'residuals of the training data':<32}{'p-value':>8}"]
             lines += [f"  {a:<32}{b:>8}  {c}".rstrip() for a, b, c in self._tests()]
-        lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  warning: {message}" for message in self.warnings]
+        lines += [paragraph(f"  note: {note}") for note in self.notes]
+        lines += [paragraph(f"  warning: {message}") for message in self.warnings]
         return "\n".join(lines)
 
     def _tests(self) -> list[tuple[str, str, str]]:
@@ -150,17 +153,21 @@ class IdentificationReport(Report):
             )
             if np.isfinite(value)
         ]
-        stages = [(s.name, f"{s.seconds:.2f}", s.detail[:80]) for s in self.stages]
+        stages = [(s.name, f"{s.seconds:.2f}", s.detail) for s in self.stages]
         orders = [(t.order, f"{100 * t.error:.4g}") for t in self.orders]
         sizes = ", ".join(f"{name} {value:,}" for name, value in self.sizes.items())
         kept = "nonlinear network" if self.nonlinear else "linear model"
         parts = [
             f"<p><b>gloree system identification</b>: {sizes}; {kept} kept</p>",
+            html_list(self.notes, "Notes"),
+            html_list(self.warnings, "Warnings"),
             html_table(("held-out simulation error", "% of the outputs' size"), errors),
             html_table(("stage", "seconds", "outcome"), stages),
             html_table(("order", "cross-validated error %"), orders) if orders else "",
             html_table(("residuals", "p-value", ""), self._tests()) if self.residuals else "",
-            html_list(self.notes, "Notes"),
-            html_list(self.warnings, "Warnings"),
         ]
         return "<div>" + "".join(parts) + "</div>"
+
+
+def _poles(number: int) -> str:
+    return f"{number} pole" if number == 1 else f"{number} poles"

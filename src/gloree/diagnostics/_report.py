@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gloree._brief import Brief
+from gloree._brief import Brief, paragraph
 from gloree._html import html_list, html_page, html_table
 from gloree.decomposition import Decomposition
 from gloree.diagnostics._checks import check_level
@@ -285,10 +285,11 @@ class FitReport(Report):
         lines = ["gloree fit", "  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())]
         lines.append(f"  first moment: {self.moment}; recurrence: {self.recurrence}")
         if self.rank_reason:
-            lines.append(f"  n_hidden chosen: {self.rank_reason}")
-        lines += ["", f"  {'stage':<16}{'seconds':>9}  outcome"]
-        lines += [f"  {s.name:<16}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
-        lines.append(f"  {'total':<16}{self.seconds:>9.3f}")
+            lines.append(paragraph(f"  n_hidden chosen: {self.rank_reason}"))
+        width = max([16, *(len(s.name) for s in self.stages)])
+        lines += ["", f"  {'stage':<{width}}{'seconds':>9}  outcome"]
+        lines += [f"  {s.name:<{width}}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
+        lines.append(f"  {'total':<{width}}{self.seconds:>9.3f}")
         if self.moments_rmse is not None and self.output_std is not None:
             lines += ["", f"  {'residual (RMS)':<24}{'worst output':>14}{'all outputs':>14}"]
             rows = [("outputs themselves", self.output_std), ("moments alone", self.moments_rmse)]
@@ -298,7 +299,7 @@ class FitReport(Report):
                 mean = float(np.sqrt(np.mean(values**2)))
                 lines.append(f"  {name:<24}{values.max():>14.5g}{mean:>14.5g}")
         if self.accuracies:
-            lines += ["", f"  {'accuracy':<44}"]
+            lines += ["", "  accuracy"]
             lines += [f"  {name:<44}{value:>9.4f}" for name, value in self.accuracies.items()]
         if self.predicted_errors:
             lines += ["", f"  {'weights':<24}{'predicted relative error':>28}"]
@@ -310,20 +311,20 @@ class FitReport(Report):
             lines += ["", f"  conditions: {text}"]
         lines += [f"  specification, {name}: {test}" for name, test in self.specification.items()]
         if self.certificate is not None:
-            lines.append(f"  optimum: {self.certificate}")
+            lines.append(paragraph(f"  optimum: {self.certificate}"))
         if self.output_weighting is not None:
-            lines.append(f"  weights of the outputs: {self.output_weighting}")
+            lines.append(paragraph(f"  weights of the outputs: {self.output_weighting}"))
         if self.score_check is not None:
             check = self.score_check
             lines.append(
                 f"  score of the inputs: Stein defect {check.defect:.2f} "
                 f"(standard error {check.defect_error:.2f}), rho {check.radius:.2f}"
             )
-        lines += [f"  warning: {message}" for message in self.warnings]
+        lines += [paragraph(f"  warning: {message}") for message in self.warnings]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Short form for notebooks: errors, stages, and what to be careful about."""
+        """Short form for notebooks: what to be careful about, errors, and stages."""
         sizes = ", ".join(f"{name} {value:,}" for name, value in self.sizes.items())
         errors = [
             (name, f"{error:.2g}", "not distinguishable from zero" if error > 0.5 else "")
@@ -338,16 +339,18 @@ class FitReport(Report):
             )
             if values is not None
         ]
-        stages = [(s.name, f"{s.seconds:.2f}", s.detail[:80]) for s in self.stages]
+        stages = [(s.name, f"{s.seconds:.2f}", s.detail) for s in self.stages]
         tests = [(name, str(test)) for name, test in self.specification.items()]
+        if self.certificate is not None:
+            tests.append(("optimum", str(self.certificate)))
         shares = [(name, f"{value:.4f}") for name, value in self.accuracies.items()]
         return html_page(
             "gloree fit",
             f"{sizes}; first moment {self.moment}, recurrence {self.recurrence}",
+            html_list(self.warnings, "Warnings"),
             html_table(("weights", "predicted relative error", ""), errors) if errors else "",
             html_table(("residual (RMS)", "all outputs"), residuals) if residuals else "",
             html_table(("accuracy", "share"), shares) if shares else "",
             html_table(("is the model right?", "test"), tests) if tests else "",
             html_table(("stage", "seconds", "outcome"), stages),
-            html_list(self.warnings, "Warnings"),
         )
