@@ -174,3 +174,23 @@ def test_a_report_prints_as_a_table():
     worst, together = (float(cell) for cell in row.split()[-2:])
     assert worst == pytest.approx(0.4)
     assert together == pytest.approx(np.sqrt((0.09 + 0.16) / 2), rel=FOUR_DIGITS)
+
+
+def test_lines_of_a_report_are_not_longer_than_a_page_and_keep_their_words():
+    message = "the inputs wander, and this is said at some length: " + "word " * 60 + "end"
+    report = FitReport({"steps": 3}, findings=(Finding(GloreeWarning, message),))
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 100
+    assert message in " ".join(text.split())
+
+
+def test_columns_of_a_report_line_up_whatever_the_names_of_stages():
+    stages = Stage("a", 0.1, "first"), Stage("the name of a long stage", 0.2, "second")
+    lines = str(FitReport({"steps": 3}, stages=stages)).splitlines()
+    places = {
+        line.index(word)
+        for line in lines
+        for word in ("outcome", "first", "second")
+        if line.endswith(word)
+    }
+    assert len(places) == 1

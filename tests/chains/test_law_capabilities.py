@@ -295,7 +295,7 @@ def test_a_law_that_claims_to_be_hermite_is_held_to_it(member):
 @pytest.mark.parametrize("member", members(InputLaw))
 def test_what_is_no_law_is_refused_by_what_it_lacks(member):
     for purpose in ("cross_moment", "moment='score'", "`check_score`"):
-        with pytest.raises(TypeError, match=f"`chain` is a Without.*lacks `{member}`"):
+        with pytest.raises(TypeError, match=f"`chain` is of type Without.*lacks `{member}`"):
             CALLS[purpose](Without(OWN, member))
 
 

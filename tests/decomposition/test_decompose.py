@@ -297,7 +297,7 @@ def test_accept_rule_reads_every_figure():
 
 def test_result_is_readable_and_frozen():
     result = decompose(planted(6, 3, 4, noise=0.05)[0], 3, random_state=0)
-    text = str(result)
+    text = " ".join(str(result).split())
     for word in (result.status.name, result.status.value, "accepted", "predicted"):
         assert word in text
     with pytest.raises(dataclasses.FrozenInstanceError):

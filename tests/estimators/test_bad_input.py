@@ -134,7 +134,7 @@ def test_more_units_than_there_are_come_with_a_warning():
 
 def test_one_output_of_a_quadratic_network_with_recurrence_is_refused(simulated):
     X, Y, _, _ = simulated
-    message = "only up to a rotation.*Use more outputs .*, activation='cubic', or recurrence=None"
+    message = "only up to a rotation.*Use more outputs .*, activation='cubic' or 'tanh', or recurr"
     for outputs in (Y[..., :1], Y[..., 0]):
         with pytest.raises(IdentifiabilityError, match=message):
             regressor().fit(X, outputs)
@@ -342,7 +342,12 @@ def test_a_misspelled_option_gets_a_close_match(option, value, meant, simulated)
         ("refine", True, ValueError, "`refine` must be one of"),
         ("moment", None, ValueError, "`moment` must be one of"),
         ("verbose", "yes", TypeError, "`verbose` must be an integer, got 'yes'"),
-        ("activation", 3, TypeError, "`activation` is a int, expected a name or an Activation"),
+        (
+            "activation",
+            3,
+            TypeError,
+            "`activation` is of type int, expected a name or an Activation",
+        ),
         ("bidirectional", "yes", TypeError, "`bidirectional` must be True or False"),
         ("n_hidden", (2, 1), ValueError, "a pair .* with bidirectional=True"),
         ("activation", ["tanh", "relu"], ValueError, "a function for each unit"),

@@ -118,7 +118,7 @@ def test_coefficients_of_polynomials_have_errors_wherever_they_were_fitted(unit,
 def test_the_report_in_a_notebook_is_short(fitted):
     _, est, _ = fitted
     html = est.report_._repr_html_()
-    assert html.startswith("<div>") and html.count("<table>") == html.count("</table>") >= 2
+    assert html.startswith("<div>") and html.count("<table") == html.count("</table>") >= 2
     assert len(html) < 6000
 
 

@@ -210,7 +210,7 @@ def test_a_misspelt_name_is_answered_with_the_close_one(wrong, meant):
 
 
 def test_errors_name_what_was_seen():
-    with pytest.raises(TypeError, match="`activation` is a int"):
+    with pytest.raises(TypeError, match="`activation` is of type int"):
         get_activation(2)
     with pytest.raises(TypeError, match="`coefficients`"):
         Polynomial(["a", "b"])

@@ -147,7 +147,7 @@ def test_errors_of_the_activation_say_what_was_seen():
         PerUnit([tanh, MIXED])
     with pytest.raises(ValueError, match="did you mean 'tanh'"):
         get_activation(["linear", "tahn"])
-    with pytest.raises(TypeError, match="`activation` is a int"):
+    with pytest.raises(TypeError, match="`activation` is of type int"):
         get_activation(["linear", 2])
 
 

@@ -232,7 +232,7 @@ def test_refusals():
         check_score(rng.standard_normal((8, 1)))
     with pytest.raises(ValueError, match="singular"):
         check_score(np.ones((30, 2)), chain=GaussianVAR(np.zeros((2, 2)), np.eye(2)))
-    with pytest.raises(TypeError, match="`chain` is a str"):
+    with pytest.raises(TypeError, match="`chain` is of type str"):
         check_score(rng.standard_normal((30, 2)), chain="gaussian-var")
 
 

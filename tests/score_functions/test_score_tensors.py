@@ -132,7 +132,7 @@ def test_bad_arguments_are_refused(chain):
         window_score(chain, X, 0)
     with pytest.raises(ValueError, match="does not fit"):
         window_score_covariance(chain, 3, before=1)
-    with pytest.raises(TypeError, match="`chain` is a str"):
+    with pytest.raises(TypeError, match="`chain` is of type str"):
         partial_score("gaussian-var", X)
     with pytest.raises(ValueError, match="columns"):
         partial_score(chain, np.zeros((4, 3)))

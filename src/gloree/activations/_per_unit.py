@@ -234,8 +234,9 @@ def get_activation(
             f"Polynomial{hint}"
         )
     raise TypeError(
-        f"`activation` is a {type(activation).__name__}, expected a name or an Activation, for "
-        f"example Polynomial((0, 1, 0.5)) for z + 0.5 z^2"
+        f"`activation` is of type {type(activation).__name__}, expected a name or an Activation, "
+        f"for example Polynomial((0, 1, 0.5)) for z + 0.5 z^2, or Custom of a function and its "
+        f"derivative"
     )
 
 

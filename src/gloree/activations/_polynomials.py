@@ -75,7 +75,7 @@ _NAMES = {(0.0, 1.0): "linear", (0.0, 0.0, 1.0): "quadratic", (0.0, 0.0, 0.0, 1.
 
 @dataclass(frozen=True)
 class Polynomial(Activation):
-    """Polynomial activation, f(z) = c_0 + c_1 z + ... + c_l z^l.
+    """Polynomial activation, the sum of c_i z^i for i from 0 to l.
 
     Parameters
     ----------

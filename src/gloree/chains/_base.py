@@ -241,8 +241,9 @@ def require(
     lacking = _lacking(law, InputLaw)
     if lacking:
         raise TypeError(
-            f"`chain` is a {name}, and no input law, which {purpose} needs: it lacks {lacking}. "
-            f"Give a `GaussianVAR`, or an object with all members of `gloree.chains.InputLaw`"
+            f"`chain` is of type {name}, and no input law, which {purpose} needs: it lacks "
+            f"{lacking}. Give a `GaussianVAR`, or an object with all members of "
+            f"`gloree.chains.InputLaw`"
         )
     declared = law.capabilities  # type: ignore[attr-defined]
     if not isinstance(declared, Capabilities):

@@ -33,7 +33,9 @@ def tensor_power_iteration(
     tol: float = 1e-10,
     random_state: RandomState = None,
 ) -> Decomposition:
-    r"""Decompose a moment tensor by signal whitening and the tensor power method [1]_ [2]_.
+    r"""Decompose a moment tensor by signal whitening and the tensor power method.
+
+    After [1]_ and [2]_:
 
     1. Contract T with a vector over the outputs, and with another one over all but two symmetric
        modes: :math:`M = \sum_m c_m A_m A_m^\top`. Of many random combinations take the best

@@ -124,8 +124,8 @@ def check_identifiable(
             raise IdentifiabilityError(
                 "one output and a quadratic activation determine the hidden units only up to a "
                 "rotation, which a recurrence does not share. Use more outputs (labels of two "
-                "classes are one), activation='cubic', or recurrence=None (predictions are then "
-                "unaffected)"
+                "classes are one), activation='cubic' or 'tanh', or recurrence=None (predictions "
+                "are then unaffected)"
             )
         if n_hidden > n_inputs:
             raise IdentifiabilityError(

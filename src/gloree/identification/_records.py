@@ -150,7 +150,7 @@ def check_records(
     needed = max(FEWEST_SAMPLES, 10 * data.n_inputs)
     if n_rows < needed:
         raise TooFewSamplesError(
-            f"{n_rows} samples are too few to identify a system of {data.n_inputs} inputs: "
+            f"{n_rows} samples are too few to identify a system of {data.n_inputs} input(s): "
             f"at least {needed} are needed, and some thousand for a nonlinear one"
         )
     wanted, longest = settings.n_linear or 0, int(data.lengths.max())
