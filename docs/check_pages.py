@@ -1,11 +1,11 @@
-"""Look at the built pages in a real browser: formulas set, nothing wider than the window.
+"""Look at the built pages in a real browser: formulas set, code whole, no page too wide.
 
 ``python docs/check_pages.py docs/_build/html`` opens every page in a headless Chromium at two
-widths, without a network, and fails if formulas are not set, if a page can be scrolled sideways,
-if something that a page asks for is not there, or if the search does not find the recipe for what
-people look for. ``--pictures DIR`` also writes a picture of each
-page that is named (by default of some) at both widths. Without a browser it says so and exits
-with 0. The build of the pages does not need it.
+widths, without a network, and fails if formulas are not set, if a line of code is cut in the wider
+window, if a page can be scrolled sideways, if something that a page asks for is not there, or if
+the search does not find the recipe for what people look for. ``--pictures DIR`` also writes a
+picture of each page that is named (by default of some) at both widths. Without a browser it says
+so and exits with 0. The build of the pages does not need it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WIDTHS = (1400, 400)
+WIDTHS = (1280, 400)
 SHOWN = (
     "index",
     "guide",
@@ -61,6 +61,10 @@ async function look(page, width) {
     const box = each.getBoundingClientRect();
     if (box.width && (box.right > edge || each.scrollWidth > each.clientWidth + 1))
       cut.push(`${each.tagName.toLowerCase()} "${each.textContent.slice(0, 40)}"`);
+  }
+  for (const each of width > 1000 ? inside.querySelectorAll("main .highlight pre") : []) {
+    if (each.scrollWidth > each.clientWidth + 1)
+      cut.push(`code "${each.textContent.slice(0, 40)}"`);
   }
   const found = {
     page, width, formulas,
