@@ -83,7 +83,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "download_all_examples": False,
     "remove_config_comments": True,
-    "ignore_repr_types": "matplotlib",  # a last line that draws prints no object
+    "capture_repr": (),  # scripts print what is to be seen; a last line that draws prints no object
     "image_srcset": ["2x"],
     "show_memory": False,
     "show_signature": False,
@@ -166,7 +166,8 @@ MARK = ["", "*A building block: it may change between minor versions (see* :doc:
 def mark_building_blocks(app, what, name, obj, options, lines):
     """Add the mark after the summary of a docstring."""
     if name in BUILDING_BLOCKS:
-        end = lines.index("") if "" in lines else len(lines)
+        start = next((i for i, line in enumerate(lines) if line.strip()), 0)
+        end = lines.index("", start) if "" in lines[start:] else len(lines)
         lines[end:end] = MARK
 
 
