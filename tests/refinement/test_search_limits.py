@@ -21,15 +21,16 @@ from gloree.refinement import (
     Step,
 )
 from gloree.refinement import _levenberg_marquardt as module
+from gloree.refinement._damping import damped_step
 from gloree.refinement._levenberg_marquardt import (
     _counted_along,
-    _damped_step,
     _OutOfTimeError,
     _Search,
     _State,
 )
 from gloree.refinement._losses import _checked
-from gloree.refinement._search_sums import NormalSums, two_square_sums
+from gloree.refinement._output_step import OutputSums, TwoOutputSums, output_sums
+from gloree.refinement._search_sums import NormalSums
 from gloree.refinement._sensitivities import SquareSums
 from gloree.refinement._solvers import Trace, refuse_other_losses
 from gloree.sequences import as_sequences
@@ -55,13 +56,13 @@ def test_a_damped_step_solves_its_equations(damping):
     H, g = root.T @ root, rng.standard_normal(4)
     scale = np.diag(H) * np.array([1.0, 3.0, 2.0, 1.0])
     expected = np.linalg.solve(H + damping * np.diag(scale), g)
-    np.testing.assert_allclose(_damped_step(H, g, scale, damping), expected, rtol=TWO_ROUTES)
+    np.testing.assert_allclose(damped_step(H, g, scale, damping), expected, rtol=TWO_ROUTES)
 
 
 def test_a_damped_step_of_an_indefinite_matrix_is_that_of_least_squares():
     H, g = np.diag([2.0, -1.0, 0.0]), np.array([1.0, 2.0, 0.0])
     scale = np.array([1.0, 4.0, 1.0])
-    found = _damped_step(H, g, scale, 0.05)
+    found = damped_step(H, g, scale, 0.05)
     np.testing.assert_allclose(found, [1.0 / 2.05, 2.0 / (-1.0 + 0.2), 0.0], rtol=TWO_ROUTES)
 
 
@@ -86,6 +87,12 @@ def squares_of(mean):
     return SquareSums(N_ROWS, np.array([N_ROWS * mean]))
 
 
+def settled(mean, other=None):
+    """Sums of a pass with this squared error, which output weights alone do not lower."""
+    sums = OutputSums(N_ROWS, np.array([N_ROWS * mean]), np.eye(2), np.zeros((2, 1)))
+    return TwoOutputSums(sums, other)
+
+
 @pytest.mark.parametrize(
     ("ratio", "factor"),
     [(1.0, 1 / 9), (0.76, 1 / 9), (0.74, 1.0), (0.26, 1.0), (0.24, 3.0), (0.011, 3.0)],
@@ -99,7 +106,7 @@ def test_damping_follows_the_ratio_of_gains(ratio, factor, damping, monkeypatch)
 
     def squares(self, model):
         tried.append(model)
-        return squares_of(error), error, None
+        return settled(error)
 
     monkeypatch.setattr(_Search, "_squares", squares)
     found = search()._trial(state_of(damping))
@@ -116,7 +123,7 @@ def test_a_step_that_gains_nothing_is_damped_four_times_as_much(damping, monkeyp
 
     def squares(self, model):
         tried.append(LAYOUT.vector(model)[0] - 1.0)
-        return (None, math.inf, None) if len(tried) % 2 else (squares_of(4.0), 4.0, None)
+        return None if len(tried) % 2 else settled(4.0)
 
     monkeypatch.setattr(_Search, "_squares", squares)
     assert search()._trial(state_of(damping)) is None
@@ -145,7 +152,7 @@ def test_a_gain_of_a_hundredth_of_a_variance_ends_an_undamped_search(
 
     def squares(self, model):
         tried.append(model)
-        return squares_of(3.0), 3.0, None
+        return settled(3.0)
 
     monkeypatch.setattr(_Search, "_squares", squares)
     assert (search()._trial(state_of(damping, g=g)) is None) is ended
@@ -238,11 +245,31 @@ def test_steps_move_the_chosen_weights_and_are_admitted():
     assert moved == LAYOUT.move(network(), change).replace(output_bias=[7.0])
 
 
+def test_the_first_step_is_judged_without_that_of_the_output_weights(monkeypatch):
+    """They would make some use of states that have gone astray: worse by itself, better with it."""
+    sums = OutputSums(N_ROWS, N_ROWS * np.array([5.0]), N_ROWS * np.eye(2), np.zeros((2, 1)))
+    sums.cross[1] = N_ROWS * 2.0
+    monkeypatch.setattr(_Search, "_squares", lambda self, model: TwoOutputSums(sums, None))
+    assert search()._trial(state_of()) is None
+    found = search()._trial(module.replace(state_of(), solved=True))
+    # 5 - 2 c 2 + c^2 with c = 2 / (1 + damping)
+    assert found[1].mean == pytest.approx(1.0, abs=1e-5)
+    assert found[0].output_bias[0] == pytest.approx(2.0, abs=1e-2)
+
+
+def test_output_weights_stay_where_their_step_is_not_admitted():
+    sums = OutputSums(N_ROWS, N_ROWS * np.array([5.0]), N_ROWS * np.eye(2), np.ones((2, 1)))
+    given = search(admit=lambda model: model.replace(output_bias=[7.0]))
+    model, squares, outside = given._solved(network(), TwoOutputSums(sums, sums), state_of(), 0.1)
+    assert model == network()
+    assert (squares.mean, outside) == (5.0, 5.0)
+
+
 def test_squares_of_some_rows_are_added_beside_those_of_all():
     rng = np.random.default_rng(0)
     u, y = rng.standard_normal((2, 3, 10, 1))
     batch, some = as_sequences(u, y).whole(), np.arange(30) >= 20
-    found = two_square_sums(batch, network(), some)
+    found = output_sums(batch, network(), LAYOUT, some)
     squares = ((y - network().predict(u)) ** 2).ravel()
     assert (found.own.n_rows, found.other.n_rows) == (30, 10)
     assert found.own.total == pytest.approx(squares.sum(), rel=ROUNDING)

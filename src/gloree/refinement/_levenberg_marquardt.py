@@ -11,7 +11,6 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from gloree._brief import Brief
 from gloree._parameters import check_callable, check_flag, check_integer, check_mask, check_number
@@ -19,14 +18,11 @@ from gloree._sums import Sums
 from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Strata, hessian_rows, stratified_sums
+from gloree.refinement._damping import damped_step
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss
-from gloree.refinement._search_sums import (
-    NormalSums,
-    curved_sums,
-    normal_sums,
-    two_square_sums,
-)
+from gloree.refinement._output_step import TwoOutputSums, output_step, output_sums, with_outputs
+from gloree.refinement._search_sums import NormalSums, curved_sums, normal_sums
 from gloree.refinement._sensitivities import SquareSums, gradient_sums, square_sums
 from gloree.refinement._solvers import (
     Progress,
@@ -72,10 +68,12 @@ class LevenbergMarquardt(Brief):
     of the diagonal of J^T J, and lambda from the ratio of actual to predicted gain. To a step is
     added half of what makes up for the curvature of the predictions along it (geodesic
     acceleration [1]_), :math:`(J^T J + \lambda D)\, a = -J^T \hat y_{ss}`: along a curved valley
-    damped steps are many times longer with it. Directions that do not change the predictions (a
-    change of state coordinates) are left to the damping. Where there are far more rows than
-    weights, J^T J is of some of them: those of largest leverage, and a sample of the others. The
-    gradient, the curvature along a step and the error are always of all rows.
+    damped steps are many times longer with it. Then the weights of the outputs, in which
+    predictions are linear, take the same kind of step by themselves (variable projection [2]_).
+    Directions that do not change the predictions (a change of state coordinates) are left to the
+    damping. Where there are far more rows than weights, J^T J is of some of them: those of largest
+    leverage, and a sample of the others. The gradient, the curvature along a step and the error are
+    always of all rows.
 
     Parameters
     ----------
@@ -107,6 +105,9 @@ class LevenbergMarquardt(Brief):
     ----------
     .. [1] M. K. Transtrum, J. P. Sethna, "Improvements to the Levenberg-Marquardt algorithm for
        nonlinear least-squares minimization", arXiv:1201.5885 (2012).
+    .. [2] G. H. Golub, V. Pereyra, "The differentiation of pseudo-inverses and nonlinear least
+       squares problems whose variables separate", SIAM Journal on Numerical Analysis 10 (1973)
+       413-432.
 
     Examples
     --------
@@ -183,7 +184,9 @@ class _State:
     """Where a search stands.
 
     `scale` is what the damping multiplies, (n_free,), `slow` the number of steps in a row that
-    gained little; `status` is set at the end.
+    gained little; `status` is set at the end. `solved` tells that the output weights are those of
+    least error, nearly: the first step, from where they are not, is judged without their own step,
+    which would make some use of states that have gone astray.
     """
 
     model: Network
@@ -193,6 +196,7 @@ class _State:
     scale: Array
     slow: int = 0
     status: RefinementStatus | None = None
+    solved: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ class _Search:
             return replace(state, status=RefinementStatus.CONVERGED)
         if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        return _State(model, self._normal(model), squares, damping, state.scale, slow)
+        return _State(model, self._normal(model), squares, damping, state.scale, slow, solved=True)
 
     def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
         """Take a step damped until it gains enough, or none.
@@ -248,18 +252,21 @@ class _Search:
         g = state.sums.gradient.gradient[self.chosen] / before.n_rows
         worthless = WORTHLESS / (before.n_rows * self.layout.n_outputs)
         for _ in range(14):
-            step = _damped_step(H, g, state.scale, damping)
+            step = damped_step(H, g, state.scale, damping)
             predicted = float(2.0 * step @ g - step @ H @ step)
             if damping <= UNDAMPED and predicted <= worthless * before.mean:
                 return None
             if self.solver.accelerated:
                 step = step + self._bend(state, H, step, damping)
             moved = self._moved(state.model, step)
-            sums, error, outside = self._squares(moved)
-            ratio = (before.mean - error) / max(predicted, 1e-300)
-            if sums is not None and ratio > 0.01:
-                factor = 1 / 9 if ratio > FAITHFUL else 1 if ratio > POOR else 3
-                return moved, sums, outside, max(damping * factor, 1e-10)
+            sums = self._squares(moved)
+            if sums is not None:
+                moved, squares, outside = self._solved(moved, sums, state, damping)
+                after = squares if state.solved else sums.own
+                ratio = (before.mean - _mean(after)) / max(predicted, 1e-300)
+                if ratio > 0.01:
+                    factor = 1 / 9 if ratio > FAITHFUL else 1 if ratio > POOR else 3
+                    return moved, squares, outside, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
@@ -281,7 +288,7 @@ class _Search:
         if sums is None:
             return nothing
         against = sums.gradient[self.chosen] / (REACH**2 * state.squares.n_rows)
-        bend = _damped_step(H, against, state.scale, damping) / 2.0
+        bend = damped_step(H, against, state.scale, damping) / 2.0
         sizes = [float(part @ (state.scale * part)) for part in (bend, step)]
         return bend if sizes[0] <= MOST_BENT**2 / 4.0 * sizes[1] else nothing
 
@@ -332,19 +339,29 @@ class _Search:
         hessian = self.engine.run(of_curvature, self._rows_of(strata), label="J^T J")
         return NormalSums(gradient, hessian)
 
-    def _squares(self, model: Network) -> tuple[SquareSums | None, float, float | None]:
-        """Squared error, that per row, and that of held-out rows if the same pass visits them.
+    def _squares(self, model: Network) -> TwoOutputSums | None:
+        """Squared error, and that of held-out rows if the same pass visits them.
 
-        Infinite where the model explodes.
+        None where the model explodes.
         """
-        if self.together is None:
-            sums = self._sums(partial(square_sums, model=model), self.data, "squares")
-            return sums, _mean(sums), None
-        function = partial(two_square_sums, model=model, other=self.together)
-        both = self._sums(function, self.data, "squares")
-        if both is None:
-            return None, math.inf, math.inf
-        return both.own, _mean(both.own), _mean(both.other)
+        function = partial(output_sums, model=model, layout=self.layout, other=self.together)
+        return self._sums(function, self.data, "squares")
+
+    def _solved(
+        self, model: Network, sums: TwoOutputSums, state: _State, damping: float
+    ) -> tuple[Network, SquareSums, float | None]:
+        """A model after a step of its output weights alone, damped like that of all weights.
+
+        With the squared error, and that per held-out row if it is known.
+        """
+        scale, admit = np.zeros(self.layout.size), self.solver.admit
+        scale[self.chosen] = state.scale
+        change = output_step(sums.own, self.layout.split(scale)[2], damping)
+        solved, squares = with_outputs(self.layout, model, change), sums.own.after(change)
+        if not squares.mean <= sums.own.mean or (admit and admit(solved) is not solved):
+            change = np.zeros_like(change)
+            solved, squares = model, sums.own.after(change)
+        return solved, squares, None if sums.other is None else _mean(sums.other.after(change))
 
     def _outside(self, model: Network) -> float:
         """Squared error per held-out row, infinite where the model explodes."""
@@ -380,17 +397,3 @@ def _counted_along(data: Selection, held_out: Selection) -> NDArray[np.bool_] | 
     places = [segments.context_start.tolist() for segments in (seen.segments, wanted.segments)]
     same = seen.source.segment == wanted.source.segment
     return counting if same and set(places[1]) <= set(places[0]) else None
-
-
-def _damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:
-    """Solve (H + damping diag(scale)) s = g."""
-    size = 1.0 / np.sqrt(scale)
-    matrix = H * np.outer(size, size)
-    matrix[np.diag_indices_from(matrix)] += damping
-    try:
-        factor = linalg.cho_factor(matrix, overwrite_a=True)
-        solved: Array = size * linalg.cho_solve(factor, size * g)
-        return solved
-    except linalg.LinAlgError:
-        matrix = H * np.outer(size, size) + damping * np.eye(g.shape[0])
-        return np.asarray(size * np.linalg.lstsq(matrix, size * g, rcond=1e-12)[0])

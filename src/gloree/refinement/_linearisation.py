@@ -28,6 +28,17 @@ from gloree.states import (
 )
 
 
+def what_leaves(batch: Batch, layout: Layout, states: States) -> Array:
+    """What enters an output on all rows of a batch: (h_t, 1, x_t), (n_rows, output_width)."""
+    parts = [states.h]
+    if layout.bias:
+        parts.append(ones(states.h, (batch.n_rows, 1)))
+    if layout.direct:
+        parts.append(batch.X)
+    joined: Array = beside(parts)
+    return joined
+
+
 @dataclass(frozen=True)
 class Linearisation:
     """A network linearised on the rows of a batch, with J the derivative of its predictions.
@@ -73,13 +84,7 @@ class Linearisation:
 
     def leaving(self) -> Array:
         """What enters an output: (h_t, 1, x_t)."""
-        parts = [self.states.h]
-        if self.layout.bias:
-            parts.append(ones(self.states.h, (self.batch.n_rows, 1)))
-        if self.layout.direct:
-            parts.append(self.batch.X)
-        joined: Array = beside(parts)
-        return joined
+        return what_leaves(self.batch, self.layout, self.states)
 
     def powers(self, direction: Direction) -> Array:
         """Slope z^m of a unit in each free coefficient c_m, (n_rows, n_coefficients)."""

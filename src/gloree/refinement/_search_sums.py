@@ -1,13 +1,12 @@
-"""What a search for least squares sums in its passes: derivatives, curvature, and errors."""
+"""What a search for least squares sums in its passes: derivatives and curvature."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gloree._arrays import column_squares, like, take_rows, to_host
+from gloree._arrays import like
 from gloree._sums import Sums
 from gloree.models import Network
 from gloree.refinement._curvature import Strata
@@ -16,7 +15,6 @@ from gloree.refinement._linearisation import Linearisation
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
-    SquareSums,
     gradient_sums,
     hessian_sums,
 )
@@ -72,20 +70,3 @@ def curved_sums(
     if strata is not None:
         signal *= like(signal, np.repeat(strata.weights_of(batch), batch.lengths)[:, None])
     return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
-
-
-@dataclass(frozen=True)
-class TwoSquareSums(Sums):
-    """Squared errors of one pass on the rows that count, and on others."""
-
-    own: SquareSums = field(metadata={"nested": True})
-    other: SquareSums = field(metadata={"nested": True})
-
-
-def two_square_sums(batch: Batch, model: Network, other: NDArray[np.bool_]) -> TwoSquareSums:
-    """Sums of one batch, and of those of its rows that are among `other` rows of the data."""
-    residuals, found = residual_rows(model, batch), []
-    for each in (batch, replace(batch, mask=other[batch.data_rows])):
-        squares = to_host(column_squares(take_rows(residuals, each.counted)))
-        found.append(SquareSums(float(each.n_counted), squares))
-    return TwoSquareSums(*found)
