@@ -28,7 +28,7 @@ QUICK_MEMORIES = 2  # warm-up of quick searches, as a multiple of the memory of 
 TRIAL_ROWS = 10_000  # rows on which starts are compared
 OF_A_KIND = 4  # starts of one number of units and directions that are compared
 FIRST_TRIALS, FIRST_STEPS = 12, 4  # starts that take some steps, and how many
-LAST_TRIALS, LAST_STEPS = 3, 40  # those that go on, and their steps together
+LAST_TRIALS, LAST_STEPS = 4, 52  # those that go on, and their steps together
 
 FAR_BEHIND = 9.0
 """Starts with so many times the mean square error of the best are left."""
