@@ -258,10 +258,11 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         initial : {"auto", "equilibrium", "rest"} or ndarray, optional
             State without a `state` and without measurements (with `n_init`, the centre of the
             prior). "equilibrium": at rest at the first input of a record. "rest": zeros, which are
-            at rest at the mean of the inputs of the fit as far as linear units are concerned. An
-            array: a state. "auto": the equilibrium where the inputs stand still at first, else the
-            state expected after inputs that moved before the record as they do in it. None takes
-            the parameter of the estimator.
+            at rest at the mean of the inputs of the fit as far as linear units are concerned (the
+            inputs before, which dead times let in, are zeros too). An array: a state. "auto": the
+            equilibrium where the inputs stand still at first, else the state expected after
+            inputs that moved before the record as they do in it. None takes the parameter of the
+            estimator.
         lengths : sequence of int, optional
 
         Returns

@@ -292,5 +292,5 @@ def _require_finite(rows: object, name: str, data: Sequences, columns: Names | N
                 f"`{name}` holds {part[row, column]} at sequence {sequence}, step "
                 f"{start + row - int(data.starts[sequence])}, column "
                 f"{repr(columns[column]) if columns else column}: NaN and infinity are not "
-                f"understood, fill or leave out such steps before fitting"
+                f"understood, fill such steps or leave them out"
             )
