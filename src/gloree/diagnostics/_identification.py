@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gloree._brief import paragraph
 from gloree._html import MOST_ROWS, html_list, html_table
 from gloree.diagnostics._findings import Finding
 from gloree.diagnostics._report import Report, Stage
@@ -132,8 +131,8 @@ class IdentificationReport(Report):
         if self.residuals is not None:
             lines += ["", f"  {'residuals of the training data':<32}{'p-value':>8}"]
             lines += [f"  {a:<32}{b:>8}  {c}".rstrip() for a, b, c in self._tests()]
-        lines += [paragraph(f"  note: {note}") for note in self.notes]
-        lines += [paragraph(f"  warning: {message}") for message in self.warnings]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)
 
     def _tests(self) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gloree._brief import Brief, paragraph
+from gloree._brief import Brief
 from gloree._html import html_list, html_page, html_table
 from gloree.decomposition import Decomposition
 from gloree.diagnostics._checks import check_level
@@ -285,7 +285,7 @@ class FitReport(Report):
         lines = ["gloree fit", "  " + ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())]
         lines.append(f"  first moment: {self.moment}; recurrence: {self.recurrence}")
         if self.rank_reason:
-            lines.append(paragraph(f"  n_hidden chosen: {self.rank_reason}"))
+            lines.append(f"  n_hidden chosen: {self.rank_reason}")
         width = max([16, *(len(s.name) for s in self.stages)])
         lines += ["", f"  {'stage':<{width}}{'seconds':>9}  outcome"]
         lines += [f"  {s.name:<{width}}{s.seconds:>9.3f}  {s.detail}" for s in self.stages]
@@ -311,16 +311,16 @@ class FitReport(Report):
             lines += ["", f"  conditions: {text}"]
         lines += [f"  specification, {name}: {test}" for name, test in self.specification.items()]
         if self.certificate is not None:
-            lines.append(paragraph(f"  optimum: {self.certificate}"))
+            lines.append(f"  optimum: {self.certificate}")
         if self.output_weighting is not None:
-            lines.append(paragraph(f"  weights of the outputs: {self.output_weighting}"))
+            lines.append(f"  weights of the outputs: {self.output_weighting}")
         if self.score_check is not None:
             check = self.score_check
             lines.append(
                 f"  score of the inputs: Stein defect {check.defect:.2f} "
                 f"(standard error {check.defect_error:.2f}), rho {check.radius:.2f}"
             )
-        lines += [paragraph(f"  warning: {message}") for message in self.warnings]
+        lines += [f"  warning: {message}" for message in self.warnings]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
