@@ -176,12 +176,11 @@ def test_a_report_prints_as_a_table():
     assert together == pytest.approx(np.sqrt((0.09 + 0.16) / 2), rel=FOUR_DIGITS)
 
 
-def test_lines_of_a_report_are_not_longer_than_a_page_and_keep_their_words():
+def test_warnings_stand_in_a_report_as_they_are():
+    """In one line, to be found."""
     message = "the inputs wander, and this is said at some length: " + "word " * 60 + "end"
     report = FitReport({"steps": 3}, findings=(Finding(GloreeWarning, message),))
-    text = str(report)
-    assert max(map(len, text.splitlines())) <= 100
-    assert message in " ".join(text.split())
+    assert f"  warning: {message}" in str(report).splitlines()
 
 
 def test_columns_of_a_report_line_up_whatever_the_names_of_stages():
