@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from html import escape
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,6 @@ MOST_LETTERS = 80
 
 LONGEST = 1000
 """Letters of a whole representation."""
-
-
-WIDTH = 100
-"""Letters in a line of a report."""
-
-
-def paragraph(text: str, indent: str = "    ") -> str:
-    """Break a long line of a report; what follows the first line is indented."""
-    lines = wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    )
-    return "\n".join(lines)
 
 
 class Brief:

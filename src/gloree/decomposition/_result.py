@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gloree._brief import Brief, paragraph
+from gloree._brief import Brief
 from gloree._frames import refuse_masked
 from gloree._html import html_matrix, html_page, html_table
 
@@ -270,7 +270,7 @@ class Decomposition(Brief):
             f"  conditioning condition {self.condition:.3g}, largest |cos| {self.max_cosine:.3g}, "
             f"largest |W_m|/|T| {self.max_loading:.3g}",
         ]
-        return "\n".join(paragraph(row, " " * 15) for row in rows)
+        return "\n".join(rows)
 
     def _repr_html_(self) -> str:
         """For notebooks: whether to trust it, each component with its errors, and a picture."""

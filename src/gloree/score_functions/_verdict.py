@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from gloree._brief import Brief, paragraph
+from gloree._brief import Brief
 from gloree._html import html_page, html_table
 from gloree.sequences import Array
 
@@ -219,7 +219,7 @@ class ScoreCheck(Brief):
         lines += [
             f"    |E[s x^T] - I|/|I|   {slope:.3f}  blind",
             "  blind: least squares makes these right for any inputs; they say nothing of the law",
-            paragraph(f"  verdict: {self.verdict}"),
+            f"  verdict: {self.verdict}",
         ]
         return "\n".join(lines)
 
