@@ -12,7 +12,7 @@ from scipy.linalg import toeplitz
 from gloree.activations import PerUnit
 from gloree.diagnostics import ConvergenceWarning, TooFewSamplesError
 from gloree.models import IORNN
-from gloree.sequences import as_sequences
+from gloree.sequences import as_sequences, record_windows
 from gloree.systems import (
     Channels,
     FrequencyResponse,
@@ -29,7 +29,7 @@ from gloree.systems import (
     uncertainty,
 )
 from gloree.systems._frequency import transfer, transfer_gradient
-from gloree.systems._sensitivities import equilibrium, windows_of
+from gloree.systems._sensitivities import equilibrium
 from gloree.systems._uncertainty import coordinate_changes
 
 DIFFERENCE = 1e-6  # relative, of central differences with steps of 1e-6
@@ -75,7 +75,10 @@ def directions(layout, rng, n=6):
 def test_derivatives_of_a_free_run_are_those_of_differences(rng):
     model = mixed_network(rng)
     layout = layout_of(model, free_coefficients=True)
-    windows, state = windows_of(model, rng.standard_normal((30, 2))), 0.1 * rng.standard_normal(5)
+    windows, state = (
+        record_windows(rng.standard_normal((30, 2)), model.lags),
+        0.1 * rng.standard_normal(5),
+    )
     run = free_run(model, windows, state, layout)
     for v in directions(layout, rng):
         found = central(
@@ -93,7 +96,7 @@ def test_derivatives_of_a_free_run_are_those_of_differences(rng):
 
 def test_a_free_run_from_rest_is_what_the_network_predicts(rng):
     model, u = mixed_network(rng), rng.standard_normal((40, 2))
-    run = free_run(model, windows_of(model, u), np.zeros(5), layout_of(model))
+    run = free_run(model, record_windows(u, model.lags), np.zeros(5), layout_of(model))
     assert np.allclose(run.outputs, model.predict(u), rtol=0, atol=1e-12)
 
 
@@ -118,7 +121,7 @@ def test_an_equilibrium_stays_and_moves_with_the_weights_as_differences_do(rng):
 def test_changes_of_coordinates_leave_outputs_as_they_are(rng, make):
     model = make(rng)
     layout = layout_of(model)
-    windows = windows_of(model, rng.standard_normal((40, 2)))
+    windows = record_windows(rng.standard_normal((40, 2)), model.lags)
     changes = coordinate_changes(model, layout)
     run = free_run(model, windows, np.zeros(model.n_hidden), layout)
     # but for the start: the state moves along with its coordinates

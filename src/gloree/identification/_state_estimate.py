@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gloree.models import ExplosionError, Network, forward_packed
-from gloree.sequences import Array, lag_windows
+from gloree.sequences import Array, record_windows
 
 GAUSS_NEWTON_STEPS, HALVINGS, ROUNDS = 30, 12, 10
 SETTLED = 1e-12  # decrease of the objective, relative, below which the steps end
@@ -222,9 +222,7 @@ def outputs_and_slopes(model: Network, u: Array, state: Array) -> tuple[Array, A
     chain, D = model.recursions[0], model.direct_weights
     k, m, lags = model.n_forward, model.n_inputs, model.lags
     n_state, n_rows = state.shape[0], u.shape[0]
-    # the inputs of the state are those of the last steps, the latest first
-    known = np.vstack((state[k:].reshape(lags - 1, m)[::-1], u))
-    windows = lag_windows(known, np.arange(len(known)), lags)[lags - 1 :]
+    windows = record_windows(u, lags, state[k:])
     drive = windows @ chain.input_weights.T + chain.hidden_bias
     z, h = forward_packed(
         drive,

@@ -15,7 +15,7 @@ from gloree.sequences._padded import is_padded, lengths_hint, unpadded
 from gloree.sequences._segments import LargestSegments, Segments
 from gloree.sequences._sequences import Form, Sequences
 from gloree.sequences._validation import as_sequences
-from gloree.sequences._windows import joint_windows, lag_windows
+from gloree.sequences._windows import joint_windows, lag_windows, record_windows
 
 __all__ = [
     "FAR",
@@ -36,6 +36,7 @@ __all__ = [
     "joint_windows",
     "lag_windows",
     "lengths_hint",
+    "record_windows",
     "spread_over",
     "unpadded",
     "walk",

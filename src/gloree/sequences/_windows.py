@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gloree._arrays import Array, IntArray, index, zeros
 
 
@@ -30,6 +32,29 @@ def lag_windows(values: Array, local_steps: IntArray, lags: int) -> Array:
     windows[:, 0] = values
     _fill_lags(windows[:, 1:], values, local_steps)
     return windows.reshape(n_rows, lags * n_columns)
+
+
+def record_windows(values: Array, lags: int, past: Array | None = None) -> Array:
+    """Windows as `lag_windows` makes them of a single record, with the rows before it.
+
+    `past`, (lags - 1, n_columns) or flat, are those rows, the latest first; zeros by default.
+    Returns (n_rows, lags * n_columns), for arrays of NumPy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gloree.sequences import record_windows
+    >>> record_windows(np.array([[3.0], [4.0]]), 3, np.array([2.0, 1.0]))
+    array([[3., 2., 1.],
+           [4., 3., 2.]])
+    """
+    if lags == 1:
+        return values
+    before = np.zeros((lags - 1, values.shape[1]))
+    if past is not None:
+        before[:] = np.reshape(past, before.shape)
+    longer = np.concatenate((before[::-1], values))
+    return lag_windows(longer, np.arange(longer.shape[0]), lags)[lags - 1 :]
 
 
 def joint_windows(values: Array, steps_before: IntArray, steps_after: IntArray, lags: int) -> Array:

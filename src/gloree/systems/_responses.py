@@ -12,10 +12,10 @@ from gloree._brief import Brief
 from gloree._parameters import check_integer
 from gloree.diagnostics import check_level
 from gloree.models import IORNN
-from gloree.sequences import Array
+from gloree.sequences import Array, record_windows
 from gloree.systems._channels import Channels
 from gloree.systems._frequency import require_same_model
-from gloree.systems._sensitivities import equilibrium, free_run, layout_of, windows_of
+from gloree.systems._sensitivities import equilibrium, free_run, layout_of
 from gloree.systems._state_space import require_linear
 from gloree.systems._uncertainty import Uncertainty
 
@@ -104,7 +104,7 @@ def time_response(
     for j in range(model.n_inputs):
         u = np.zeros((n, model.n_inputs))
         u[: n if kind == "step" else 1, j] = 1.0
-        windows = windows_of(model, u)
+        windows = record_windows(u, model.lags)
         run = free_run(bare, windows, np.zeros(model.n_hidden), layout)
         response[:, :, j] = run.outputs
         if uncertainty is not None:
@@ -201,7 +201,7 @@ def prediction_intervals(
     if not np.all(np.isfinite(inputs)):
         raise ValueError("`u` holds NaN or infinity: a free run needs every input")
     state, past, slope = _start(uncertainty, inputs[0], initial)
-    run = free_run(model, windows_of(model, inputs, past), state, layout, slope)
+    run = free_run(model, record_windows(inputs, model.lags, past), state, layout, slope)
     errors = uncertainty.errors(run.jacobian)
     size = np.sqrt(np.diag(uncertainty.noise.covariance))
     half = uncertainty.quantile(level) * np.hypot(errors, size if noise else 0.0)

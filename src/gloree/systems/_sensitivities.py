@@ -18,7 +18,7 @@ import numpy as np
 from gloree._brief import Brief
 from gloree.models import IORNN, ExplosionError, explosion_limit, forward_packed
 from gloree.refinement import Layout, polynomial_powers
-from gloree.sequences import Array, lag_windows
+from gloree.sequences import Array
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,6 @@ def layout_of(model: IORNN, *, free_coefficients: bool = False) -> Layout:
         direct=model.direct_weights is not None,
         free_coefficients=powers if any(powers) else (),
     )
-
-
-def windows_of(model: IORNN, u: Array, past: Array | None = None) -> Array:
-    """Windows [u_t, u_(t-1), ...] of one record; `past` are the inputs before it, newest first."""
-    kept = model.lags - 1
-    if kept == 0:
-        return u
-    before = np.zeros((kept, model.n_inputs))
-    if past is not None:
-        before = np.asarray(past, dtype=np.float64).reshape(before.shape)
-    longer = np.concatenate((before[::-1], u))
-    return lag_windows(longer, np.arange(longer.shape[0]), model.lags)[kept:]
 
 
 def outputs_of(model: IORNN, windows: Array, h: Array) -> Array:

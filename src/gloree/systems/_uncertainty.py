@@ -28,12 +28,11 @@ from gloree._brief import Brief
 from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError, check_level
 from gloree.models import IORNN
 from gloree.refinement import Layout
-from gloree.sequences import Array, Sequences
+from gloree.sequences import Array, Sequences, record_windows
 from gloree.systems._noise import Noise, fit_noise
 from gloree.systems._sensitivities import (
     free_run,
     layout_of,
-    windows_of,
 )
 from gloree.systems._starts import starting_state
 
@@ -185,7 +184,7 @@ def at_records(
     for begin, end in zip(records.starts[:-1], records.starts[1:], strict=True):
         u = np.asarray(records.X[begin:end], dtype=np.float64)
         first = min(model.lags - 1, u.shape[0] - 1)
-        windows, y = windows_of(model, u)[first:], Y[begin + first : end]
+        windows, y = record_windows(u, model.lags)[first:], Y[begin + first : end]
         state = starting_state(model, windows, y, weights, layout)
         run = free_run(model, windows, state, layout)
         seen = np.all(np.isfinite(y), axis=1)
