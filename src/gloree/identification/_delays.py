@@ -1,4 +1,4 @@
-"""Dead times of inputs: proposed by scans of small ARX models, taken where systems gain by them.
+"""Dead times of inputs: proposed by scans of small models, taken where systems gain by them.
 
 A smooth response that rises slowly is no dead time: a delay is taken only if systems of the same
 orders fit better with it, or as well with as many states fewer as the delay has samples.
@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
+from gloree.identification._delay_scans import (
+    SHORTEST,
+    delays_at_poles,
+    proposed_delays,
+    with_delay,
+)
 from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
 from gloree.identification._output_error import (
     OutputErrorFit,
@@ -23,53 +30,129 @@ from gloree.identification._output_error import (
 from gloree.identification._weighted_records import WeightedRecords, shifted
 from gloree.sequences import Array, IntArray
 
-MOST_DELAY = 400  # samples, at most; and an eighth of the longest record
-SCANNED = (1, 3)  # orders of the ARX models of the scans
-PASSES = 2  # rounds over all inputs
-SAME_SQUARES = 1.02
-"""Of delays whose squared errors are within this factor of the least, the longest is proposed."""
+SCANNED_ROWS = 5000  # of all records, at most
+HOPS = 8  # starts of windows of rows, in each window's length
+MOVING = 0.9  # share of the largest variance of the inputs that a window may have
 
-SHORTEST = 2  # samples; a system without direct path has a delay of one
 TRIAL_ORDERS = (1, 2, 3, 5)
+SMALL = 2  # order of the systems that lead from a proposal to delays of less error
+ROUNDS = 3  # of poles and delays in turn
+WORTH_POLISHING = 2.0  # ratio of errors, with delays that may be some samples off
+POLISHING = 6  # steps of a fit for every delay that is tried
+PASSES = 2  # rounds over all inputs
 LARGER_ORDERS = (7, 9)  # that a smooth response may need without delays
-TRIAL_ROWS, TRIAL_STEPS = 4000, 12
+TRIAL_STEPS = 12
 SAVED = 2  # states that a delay has to save where it does not lower the error, at least
 LEAST_GAIN = 0.95  # ratio of errors that makes a delay worth having at the same orders
+TIE = 0.25  # share of what samples can mistake by which it may raise it, with fewer states
+MOST_SAVED = 4  # states that any delay has to save, at most
 SAME_ERROR, SAME_ROWS = 0.005, 50.0  # errors differ little by this share, or so many rows' of all
 
 MEANS = 12  # means over lags that are left out, by which a delay is checked
 MISSED = 0.05  # share of the residual that these may explain
-EXACT = 1e-6  # error, relative to the outputs' size, that counts as none
+EXACT = 1e-7  # error, relative to the outputs' size, that counts as none
 
 
 def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: False) -> IntArray:
     """Delay of each input in samples, zero where the data do not show one."""
     none = np.zeros(records.n_inputs, dtype=np.int64)
-    proposals = proposed_delays(records)
-    if not proposals:
-        return none
-    cut = int(max(delays.max() for delays in proposals)) + 1
-    few = records.first(TRIAL_ROWS + cut)
-    chosen = _trials(few, none, cut, ended)
-    best, n_counted = none, few.n_counted
-    for delays in proposals:
-        longest, trials = int(delays.max()), _trials(few, delays, cut, ended)
-        if best is none and trials:
-            # what gains over few states must gain over many, and over all but those that it saves
-            saving = _least_order(trials, n_counted) + _saved(trials, longest) - 1
-            more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))}
-            for order in sorted(more - {each.order for each in chosen}):
-                if _hopeless(trials, chosen, n_counted):
-                    break
-                chosen = [*chosen, *_trials(few, none, cut, ended, (order,))]
-        if _gains(trials, chosen, n_counted, longest):
+    records = _moving(records, SCANNED_ROWS)
+    n_counted = records.n_counted
+    best, chosen = none, list[SystemTrial]()
+    tried: set[tuple[int, ...]] = set()
+    for proposal in proposed_delays(records):
+        delays = _settled(records, proposal, ended)
+        if ended() or delays.max() < SHORTEST or tuple(delays.tolist()) in tried:
+            continue
+        tried.add(tuple(delays.tolist()))
+        cut = _first_row(delays)
+        trials = _trials(records, delays, cut, ended)
+        others = chosen or _trials(records, none, cut, ended)
+        if not trials or _error(trials) > WORTH_POLISHING * _error(others):
+            continue
+        polished = _polished(records, delays, cut, _least(trials, n_counted), ended)
+        if not np.array_equal(polished, delays):
+            delays, trials = polished, _trials(records, polished, cut, ended)
+        longest = int(delays.max())
+        if not chosen:
+            others = _with_larger(others, trials, records, cut, longest, ended)
+        if _gains(trials, others, n_counted, longest) and not (
+            _missed(records, delays, cut, _least(trials, n_counted).fit) > MISSED
+        ):
             best, chosen = delays, trials
-    if best is none:
-        return none
-    order = _least_order(chosen, few.n_counted)
-    trial = next(each for each in chosen if each.order == order)
-    delays, fit = _polished(few, best, cut, trial, ended)
-    return none if _missed(few, delays, cut, fit) > MISSED else delays
+    return best
+
+
+def _with_larger(
+    chosen: list[SystemTrial],
+    trials: list[SystemTrial],
+    records: WeightedRecords,
+    cut: int,
+    longest: int,
+    ended: Callable[[], bool],
+) -> list[SystemTrial]:
+    """Add larger systems without delays.
+
+    What gains over few states must gain over many, and over all but those that it saves.
+    """
+    none = np.zeros(records.n_inputs, dtype=np.int64)
+    saving = _least(trials, records.n_counted).order + _saved(trials, longest) - 1
+    more = {*LARGER_ORDERS, min(saving, max(LARGER_ORDERS))}
+    for order in sorted(more - {each.order for each in chosen}):
+        if _hopeless(trials, chosen, records.n_counted):
+            break
+        chosen = [*chosen, *_trials(records, none, cut, ended, (order,))]
+    return chosen
+
+
+def _settled(records: WeightedRecords, delays: IntArray, ended: Callable[[], bool]) -> IntArray:
+    """Delays of least error near a proposal: poles and delays in turn, in small systems."""
+    cut = _first_row(delays)
+    trials = _trials(records, delays, cut, ended, (SMALL,))
+    if not trials:
+        return delays
+    system = trials[0].fit.system
+    for _ in range(ROUNDS):
+        before, delays = delays, delays_at_poles(records, system.A, delays)
+        if ended() or np.array_equal(before, delays):
+            break
+        moved = shifted(records, delays).after(_first_row(delays))
+        start = fit_inputs(system.A, system.C, moved)
+        system = refine(start, moved, TRIAL_STEPS, settled=1e-4).system
+    return delays
+
+
+def _first_row(delays: IntArray) -> int:
+    """First row that counts: later than the delays, and than those that are tried from them."""
+    longest = int(delays.max())
+    return longest + 2 + longest // 8
+
+
+def _moving(records: WeightedRecords, n_rows: int) -> WeightedRecords:
+    """About `n_rows` rows, in one window of each record: where its inputs move.
+
+    The first window in which every input has, of its variance in the record, at least a share of
+    what it has in the window where it moves most.
+    """
+    total = sum(len(u) for u in records.u)
+    if total <= n_rows:
+        return records
+    starts, stops = [], []
+    for u in records.u:
+        size = max(1, len(u) * n_rows // total)
+        hops = np.arange(0, len(u) - size + 1, max(1, size // HOPS))
+        sums = np.concatenate((np.zeros((2, 1, u.shape[1])), np.cumsum((u, u**2), axis=1)), axis=1)
+        mean, square = (sums[:, hops + size] - sums[:, hops]) / size
+        variance = np.maximum(square - mean**2, 0.0)
+        share = variance / np.maximum(variance.max(axis=0), np.finfo(float).tiny)
+        start = int(hops[np.argmax(share.min(axis=1) >= MOVING * share.min(axis=1).max())])
+        starts.append(start)
+        stops.append(start + size)
+    parts = (
+        tuple(part[a:b] for part, a, b in zip(values, starts, stops, strict=True))
+        for values in (records.u, records.y, records.w)
+    )
+    return WeightedRecords(*parts)
 
 
 def _missed(records: WeightedRecords, delays: IntArray, cut: int, fit: OutputErrorFit) -> float:
@@ -103,85 +186,6 @@ def _missed(records: WeightedRecords, delays: IntArray, cut: int, fit: OutputErr
     return float(1.0 - np.sum(left**2) / np.sum(target**2) / free)
 
 
-def proposed_delays(records: WeightedRecords) -> list[IntArray]:
-    """Delays of least squared error of ARX models of a few orders, one input after another."""
-    longest = max(len(u) for u in records.u)
-    most = min(MOST_DELAY, longest // 8)
-    if most < 1:
-        return []
-    covariances = _covariances(records, most + max(SCANNED) + 2)
-    found: dict[tuple[int, ...], IntArray] = {}
-    for order in SCANNED:
-        delays = np.zeros(records.n_inputs, dtype=np.int64)
-        for _ in range(PASSES if records.n_inputs > 1 else 1):
-            before = delays.copy()
-            for k in range(records.n_inputs):
-                errors = np.array(
-                    [
-                        _arx_error(covariances, order, _with(delays, k, delay))
-                        for delay in range(most + 1)
-                    ]
-                )
-                near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
-                delays[k] = 0 if near[0] == 0 else near[-1]
-            if np.array_equal(before, delays):
-                break
-        if delays.max() >= SHORTEST:
-            found[tuple(delays.tolist())] = delays
-    return list(found.values())
-
-
-def _with(delays: IntArray, k: int, delay: int) -> IntArray:
-    changed = delays.copy()
-    changed[k] = delay
-    return changed
-
-
-def _covariances(records: WeightedRecords, n_lags: int) -> Array:
-    """r_{ab}(l) = mean of a(t) b(t - l), (n_channels, n_channels, 2 n_lags + 1); outputs first.
-
-    Channels are centred; missing outputs count as their mean.
-    """
-    total = np.zeros((records.n_outputs + records.n_inputs,) * 2 + (2 * n_lags + 1,))
-    means = [
-        sum(part.sum(axis=0) for part in values) / max(count, 1.0)
-        for values, count in (
-            (
-                [np.where(w > 0, y, 0.0) for y, w in zip(records.y, records.w, strict=True)],
-                sum(w[:, 0].sum() for w in records.w),
-            ),
-            (records.u, sum(len(u) for u in records.u)),
-        )
-    ]
-    for u, y, w in zip(records.u, records.y, records.w, strict=True):
-        z = np.hstack((np.where(w > 0, y - means[0], 0.0), u - means[1]))
-        size = 1 << int(len(z) + n_lags).bit_length()
-        spectrum = np.fft.rfft(z, size, axis=0)
-        for a in range(z.shape[1]):
-            r = np.fft.irfft(spectrum[:, a : a + 1] * np.conj(spectrum), size, axis=0)
-            total[a] += np.concatenate((r[size - n_lags :], r[: n_lags + 1])).T
-    return total / sum(len(u) for u in records.u)
-
-
-def _arx_error(covariances: Array, order: int, delays: IntArray) -> float:
-    """Sum over outputs of the log mean squares of y_t on `order` outputs and delayed inputs."""
-    n_lags, d = covariances.shape[2] // 2, len(delays)
-    q = covariances.shape[0] - d
-    lags = np.arange(1, order + 1)
-    channel = np.concatenate(
-        (np.repeat(np.arange(q), order), np.repeat(q + np.arange(d), order + 1))
-    )
-    late = np.concatenate((np.tile(lags, q), *(delay + np.arange(order + 1) for delay in delays)))
-    # regressors z_c(t - l): E z_c(t - l) z_c'(t - l') = r_{cc'}(l' - l)
-    apart = np.clip(late[None, :] - late[:, None], -n_lags, n_lags)
-    gram = covariances[channel[:, None], channel[None, :], apart + n_lags]
-    cross = covariances[np.arange(q)[:, None], channel[None, :], late + n_lags].T
-    gram = gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
-    weights = np.linalg.solve(gram, cross)
-    left = covariances[np.arange(q), np.arange(q), n_lags] - np.sum(weights * cross, axis=0)
-    return float(np.sum(np.log(np.maximum(left, 1e-12))))
-
-
 def _trials(
     records: WeightedRecords,
     delays: IntArray,
@@ -189,21 +193,33 @@ def _trials(
     ended: Callable[[], bool],
     orders: tuple[int, ...] = TRIAL_ORDERS,
 ) -> list[SystemTrial]:
+    """Systems, whose errors are those of outputs alone.
+
+    What states in front cost by their prior depends on the inputs in the first rows, which are
+    others for every delay.
+    """
     moved = shifted(records, delays).after(cut)
-    return search_systems(moved, orders, few_starts(moved), ended, TRIAL_STEPS)
+    trials = search_systems(moved, orders, few_starts(moved), ended, TRIAL_STEPS)
+    return [replace(each, fit=_of_outputs(each.fit, moved)) for each in trials]
+
+
+def _of_outputs(fit: OutputErrorFit, records: WeightedRecords) -> OutputErrorFit:
+    return replace(fit, squares=squares_of(fit.system, fit.states, records))
 
 
 def _error(trials: list[SystemTrial]) -> float:
     return max(min((each.fit.error for each in trials), default=math.inf), EXACT)
 
 
-def _margin(n_counted: float) -> float:
-    return 1.0 + max(SAME_ERROR, SAME_ROWS / max(n_counted, 1.0))
+def _margin(n_counted: float, share: float = 1.0) -> float:
+    """Ratio of errors that samples can mistake, or a share of it."""
+    return 1.0 + share * max(SAME_ERROR, SAME_ROWS / max(n_counted, 1.0))
 
 
-def _least_order(trials: list[SystemTrial], n_counted: float) -> int:
+def _least(trials: list[SystemTrial], n_counted: float) -> SystemTrial:
+    """Return the system of least order that is as good as any, but for what samples can mistake."""
     largest = _margin(n_counted) * _error(trials)
-    return min(each.order for each in trials if each.fit.error <= largest)
+    return min((each for each in trials if each.fit.error <= largest), key=lambda each: each.order)
 
 
 def _hopeless(new: list[SystemTrial], old: list[SystemTrial], n_counted: float) -> bool:
@@ -217,16 +233,19 @@ def _gains(new: list[SystemTrial], old: list[SystemTrial], n_counted: float, lon
         return False
     if _error(new) < LEAST_GAIN * _error(old):
         return True
-    fewest = _least_order(new, n_counted) + _saved(new, longest)
-    return fewest <= _least_order(old, n_counted)
+    fewer, more = _least(new, n_counted), _least(old, n_counted)
+    return fewer.order + _saved(new, longest) <= more.order and max(
+        fewer.fit.error, EXACT
+    ) <= _margin(n_counted, TIE) * max(more.fit.error, EXACT)
 
 
 def _saved(new: list[SystemTrial], longest: int) -> int:
     """States that a delay of so many samples has to save where it does not lower the error.
 
-    As many poles at zero, but for the one that a system without direct path has.
+    As many poles at zero, but for the one that a system without direct path has; a few of a long
+    delay, which smooth systems are near to in noise.
     """
-    return max(longest - 1, 1 if _error(new) == EXACT else SAVED)
+    return min(max(longest - 1, 1 if _error(new) == EXACT else SAVED), MOST_SAVED)
 
 
 def _polished(
@@ -235,35 +254,37 @@ def _polished(
     cut: int,
     trial: SystemTrial,
     ended: Callable[[], bool],
-) -> tuple[IntArray, OutputErrorFit]:
-    """Delays of least error near those that were found, of equal ones the longest; and the fit.
+) -> IntArray:
+    """Delays of less error near those that were found: shorter ones only where that is plain.
 
-    Errors are those of outputs alone: what states in front cost by their prior depends on the
-    inputs in the first rows, which are others for every delay.
+    In the end, longer by a sample where that is as good: without direct path a system has a delay
+    of its own.
     """
     A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
-    def fitted(candidate: IntArray) -> tuple[OutputErrorFit, float]:
+    def error(candidate: IntArray) -> float:
         moved = shifted(records, candidate).after(cut)
-        found = refine(fit_inputs(A, C, moved), moved, 6, settled=1e-6)
-        squares = squares_of(found.system, found.states, moved)
-        return found, max(math.sqrt(squares / max(found.n_counted, 1.0)), EXACT)
+        found = refine(fit_inputs(A, C, moved), moved, POLISHING, settled=1e-6)
+        return max(_of_outputs(found, moved).error, EXACT)
 
-    fit, now = fitted(delays)
+    now = error(delays)
     for _ in range(PASSES):
         before = delays
         for k in range(len(delays)):
-            for step in (1, -1):
+            for change in (1, -1):
                 while not ended():
-                    candidate = _with(delays, k, int(delays[k]) + step)
-                    if candidate[k] < 0:
+                    candidate = with_delay(delays, k, int(delays[k]) + change)
+                    if not 0 <= candidate[k] < cut:
                         break
-                    trial_fit, value = fitted(candidate)
-                    better = value <= same * now if step > 0 else same * value < now
-                    if not better:
+                    value = error(candidate)
+                    if value >= (now if change > 0 else now / same):
                         break
-                    delays, fit, now = candidate, trial_fit, value
+                    delays, now = candidate, value
         if np.array_equal(before, delays):
             break
-    return delays, fit
+    for k in range(len(delays)):
+        longer = with_delay(delays, k, int(delays[k]) + 1)
+        if not ended() and longer[k] < cut and error(longer) <= same * now:
+            delays = longer
+    return delays

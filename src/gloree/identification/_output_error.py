@@ -219,10 +219,7 @@ def moved_by(
     C = system.C + change[n * n :].reshape(system.C.shape)
     states = fit.states + parts.gains[:, :, -1] - parts.gains[:, :, :-1] @ step
     moved = replace(moved, A=A, C=C)
-    n_rows = max(len(u) for u in records.u)
-    away = moved.equilibrium(np.array([u[0] for u in records.u]), n_rows) - states
-    squares = squares_of(moved, states, records) + float(np.sum((away @ prior) * away))
-    return OutputErrorFit(moved, states, squares, records.n_counted)
+    return OutputErrorFit(moved, states, _cost(moved, states, records, prior), records.n_counted)
 
 
 def _with_linear(system: LinearSystem, step: Array) -> LinearSystem:
@@ -239,15 +236,28 @@ def _with_linear(system: LinearSystem, step: Array) -> LinearSystem:
 def _solved(
     system: LinearSystem, states: Array, records: WeightedRecords, prior: Array
 ) -> OutputErrorFit:
-    """Least squares over B, D, c and x_0, from where they are."""
+    """Least squares over B, D, c and x_0, from where they are.
+
+    The sum of squares is that of the run: what the equations predict has no digit left where the
+    inputs hardly move.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         parts = _equations(system, states, records, prior, free=True, tangent=None)
         if not np.isfinite(parts.reduced).all():
             return OutputErrorFit(system, states, math.inf, records.n_counted)
-    step, gain = parts.solve()
+    step, _ = parts.solve()
     states = states + parts.gains[:, :, -1] - parts.gains[:, :, :-1] @ step
-    squares = float(parts.reduced[-1, -1]) - gain
-    return OutputErrorFit(_with_linear(system, step), states, squares, records.n_counted)
+    moved = _with_linear(system, step)
+    return OutputErrorFit(moved, states, _cost(moved, states, records, prior), records.n_counted)
+
+
+def _cost(system: LinearSystem, states: Array, records: WeightedRecords, prior: Array) -> float:
+    """Sum of squares of the free run, and what the states in front cost by their prior."""
+    n_rows = max(len(u) for u in records.u)
+    away = system.equilibrium(np.array([u[0] for u in records.u]), n_rows) - states
+    with np.errstate(over="ignore", invalid="ignore"):
+        cost = squares_of(system, states, records) + float(np.sum((away @ prior) * away))
+    return cost if math.isfinite(cost) else math.inf
 
 
 def _equations(
