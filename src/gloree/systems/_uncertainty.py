@@ -29,6 +29,7 @@ from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError, 
 from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences, record_windows
+from gloree.systems._centred import Centred
 from gloree.systems._noise import Noise, fit_noise
 from gloree.systems._sensitivities import (
     free_run,
@@ -180,13 +181,16 @@ def at_records(
     sizes = np.nanstd(Y, axis=0) if output_size is None else np.asarray(output_size)
     weights = 1.0 / np.square(np.where(sizes > 0, sizes, 1.0))
     free = _free(model, layout)
+    centred = Centred.of(model, np.asarray(records.X, dtype=np.float64))
+    inner_model = centred.model(model)
     kept: list[tuple[Array, Array, Array, Array]] = []
     for begin, end in zip(records.starts[:-1], records.starts[1:], strict=True):
         u = np.asarray(records.X[begin:end], dtype=np.float64)
         first = min(model.lags - 1, u.shape[0] - 1)
         windows, y = record_windows(u, model.lags)[first:], Y[begin + first : end]
-        state = starting_state(model, windows, y, weights, layout)
-        run = free_run(model, windows, state, layout)
+        moved = centred.windows(windows)
+        state = starting_state(inner_model, moved, y, weights, layout)
+        run = free_run(inner_model, moved, state, layout)
         seen = np.all(np.isfinite(y), axis=1)
         residual = np.where(seen[:, None], y - run.outputs, np.nan)
         jacobian = np.where(seen[:, None, None], run.jacobian[:, :, free], 0.0)
@@ -201,8 +205,9 @@ def at_records(
             f"{n_unknowns} unknowns with the states at the start: nothing is left to measure the "
             f"noise by"
         )
-    basis, bread = _identifiable(model, layout, free, jacobians, weights)
+    basis, bread = _identifiable(inner_model, layout, free, jacobians, weights)
     inner = tuple(jacobian @ basis[free] for jacobian in jacobians)
+    basis = centred.restored(layout, basis)
     return AtRecords(model, layout, inputs, residuals, inner, states, basis, bread, weights, n_rows)
 
 
