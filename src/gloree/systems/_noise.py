@@ -126,11 +126,22 @@ def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Nois
     limit = int(min(10 * np.log10(max(n, 1)), n // (20 * p), shortest))
     limit = max(0, limit if max_order is None else min(max_order, shortest))
     gamma = _autocovariances(records, limit, n)
+    # in units of each output: in those of the records, equations may look singular that are not
+    size = np.sqrt(np.diag(gamma[0]))
+    size = np.where(size > 0.0, size, 1.0)
+    coefficients = _least_aic(gamma / np.outer(size, size), n, n_rows)
+    order = coefficients.shape[0]
+    return Noise(coefficients * size[:, None] / size, gamma[0], gamma[: order + 1])
+
+
+def _least_aic(gamma: Array, n: int, n_rows: int) -> Array:
+    """Coefficients of the autoregression of least AIC, (order, n_outputs, n_outputs)."""
+    p = gamma.shape[1]
     known = n * n / max(n_rows, 1)
-    best, least = Noise(np.zeros((0, p, p)), gamma[0], gamma[:1]), known * _log_det(gamma[0])
+    best, least = np.zeros((0, p, p)), known * _log_det(gamma[0])
     if not np.isfinite(least):
         return best
-    for order in range(1, limit + 1):
+    for order in range(1, gamma.shape[0]):
         coefficients = _yule_walker(gamma[: order + 1])
         if coefficients is None:
             break
@@ -139,7 +150,7 @@ def fit_noise(records: Sequence[Array], *, max_order: int | None = None) -> Nois
         if not np.isfinite(criterion) or (n < n_rows and not _is_stationary(coefficients)):
             break
         if criterion < least:
-            least, best = criterion, Noise(coefficients, gamma[0], gamma[: order + 1])
+            least, best = criterion, coefficients
     return best
 
 
