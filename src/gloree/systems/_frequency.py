@@ -317,6 +317,10 @@ def spectral_response(
         total += count * np.moveaxis(S, -1, 0)
         n += count
     total /= n
+    # in units of each channel's own power: ranks of spectra mean nothing in those of the records
+    size = np.sqrt(np.einsum("ncc->c", total).real / len(total))
+    size = np.where(size > 0.0, size, 1.0)
+    total /= np.outer(size, size)
     # csd is conj(F x) F y: entry (i, j) is S_ji in the convention E[Y U^*]
     Suu = total[:, :m, :m].swapaxes(1, 2)
     Syu, Syy = total[:, :m, m:].swapaxes(1, 2), total[:, m:, m:].swapaxes(1, 2)
@@ -333,8 +337,11 @@ def spectral_response(
     excited = np.maximum(np.einsum("nbb->nb", inverse).real, 0.0)
     errors = np.sqrt(0.5 * left[:, :, None] * excited[:, None, :] / independent)
     coherence = np.clip(linear / power, 0.0, 1.0)
+    unit = size[m:, None] / size[:m]
     seen = np.asarray(frequencies[1:] / channels.step, dtype=np.float64)
-    return SpectralResponse(seen, np.asarray(G[1:]), errors[1:], coherence[1:], independent)
+    return SpectralResponse(
+        seen, np.asarray(G[1:] * unit), errors[1:] * unit, coherence[1:], independent
+    )
 
 
 def _filled(Y: Array) -> Array:
