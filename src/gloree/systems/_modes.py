@@ -24,6 +24,7 @@ from gloree.systems._uncertainty import Uncertainty
 Complex = NDArray[np.complex128]
 
 REAL = 1e-9  # relative imaginary part below which an eigenvalue counts as real
+BALANCING = 10  # turns of scaling the columns and rows of a pencil
 FAR = 1e6  # modulus beyond which a zero is one at infinity
 
 
@@ -170,15 +171,61 @@ def characteristics(
     poles = _roots(f * model.recurrent_weights, None, _pole_changes(model, uncertainty))
     zeros = Roots(np.zeros(0, dtype=np.complex128), np.zeros((0, 2, 2)), {})
     if model.n_inputs == model.n_outputs:
-        A, B, C, D = matrices(model)
-        pencil = np.block([[A, B], [C, D]])
-        mass = np.zeros_like(pencil)
-        mass[: len(A), : len(A)] = np.eye(len(A))
-        zeros = _roots(pencil, mass, _pencil_changes(model, uncertainty))
+        pencil = _pencil(model, *_windows(model))
+        mass = np.diag((np.arange(len(pencil)) < len(pencil) - model.n_outputs) * 1.0)
+        rows, columns = _balance(pencil, model.n_inputs)
+        scales, changes = np.outer(rows, columns), _pencil_changes(model, uncertainty)
+        changes = None if changes is None else changes * scales
+        zeros = _roots(pencil * scales, mass, changes)
     gains, gain_errors = _gains(model, uncertainty)
     return LinearCharacteristics(
         _in_time(poles, step), zeros, gains, gain_errors, dead_times(model), channels
     )
+
+
+def _windows(model: IORNN) -> tuple[NDArray[np.int64], int]:
+    """Columns of windows that begin after the dead time of each input, and their lags.
+
+    A dead time has zeros at infinity only. Its shift states would add others at zero, where inputs
+    have several dead times, and so many at infinity cost finite ones their digits.
+    """
+    m, lags = model.n_inputs, model.lags
+    used = np.any(model.input_weights != 0.0, axis=0)
+    if model.direct_weights is not None:
+        used |= np.any(model.direct_weights != 0.0, axis=1)
+    seen, first = used.reshape(lags, m), np.maximum(dead_times(model), 0)
+    last = np.where(seen.any(axis=0), lags - 1 - seen[::-1].argmax(axis=0), 0)
+    kept = int((last - first).max(initial=0)) + 1
+    # what lies beyond the window is zero, as the columns are that come around in its place
+    shifted = (first + np.arange(kept)[:, None]) % lags
+    return (shifted * m + np.arange(m)).ravel(), kept
+
+
+def _pencil(model: IORNN, columns: NDArray[np.int64], lags: int) -> Array:
+    """The matrix [[A, B], [C, D]] of the state-space model with these columns of windows."""
+    D = model.direct_weights
+    short = model.replace(
+        input_weights=model.input_weights[:, columns],
+        direct_weights=None if D is None else D[columns],
+        lags=lags,
+    )
+    A, B, C, D = matrices(short)
+    return np.block([[A, B], [C, D]])
+
+
+def _balance(pencil: Array, m: int) -> tuple[Array, Array]:
+    """Factors of the rows and the columns of the pencil: of m outputs and m inputs, else ones.
+
+    Zeros do not depend on the units of inputs and outputs, but their rounding errors do.
+    """
+    rows, columns = np.ones(len(pencil)), np.ones(len(pencil))
+    size = np.abs(pencil)
+    for _ in range(BALANCING):
+        largest = (size * rows[:, None]).max(axis=0)[-m:]
+        columns[-m:] = 1.0 / np.where(largest > 0.0, largest, 1.0)
+        largest = (size * columns).max(axis=1)[-m:]
+        rows[-m:] = 1.0 / np.where(largest > 0.0, largest, 1.0)
+    return rows, columns
 
 
 def _pole_changes(model: IORNN, uncertainty: Uncertainty | None) -> Array | None:
@@ -193,14 +240,13 @@ def _pencil_changes(model: IORNN, uncertainty: Uncertainty | None) -> Array | No
     """The same of the pencil, which is of degree two in the weights: differences are exact."""
     if uncertainty is None:
         return None
-    layout, changes = uncertainty.layout, []
+    layout, changes, windows = uncertainty.layout, [], _windows(model)
     for column in uncertainty.root.T:
         ends = []
         for sign in (1.0, -1.0):
             moved = layout.move(model, sign * column)
             assert isinstance(moved, IORNN)
-            A, B, C, D = matrices(moved)
-            ends.append(np.block([[A, B], [C, D]]))
+            ends.append(_pencil(moved, *windows))
         changes.append((ends[0] - ends[1]) / 2.0)
     return np.array(changes)
 
