@@ -89,8 +89,10 @@ def _time_constant(model: Network) -> float:
 
 
 def _rest(model: Network, mean: Array) -> Array:
-    """Input nearest to `mean` that leaves linear states at zero."""
+    """Input nearest to `mean` that leaves linear states at zero, by what inputs do there."""
     chain, units = model.recursions[0], _linear_units(model)
     weights = chain.input_weights[units].reshape(units.size, model.lags, model.n_inputs).sum(axis=1)
     left = -chain.hidden_bias[units] - weights @ mean
-    return np.asarray(mean + np.linalg.lstsq(weights, left, rcond=None)[0])
+    size = np.linalg.norm(weights, axis=0)
+    size = np.where(size > 0.0, size, 1.0)
+    return np.asarray(mean + np.linalg.lstsq(weights / size, left, rcond=None)[0] / size)

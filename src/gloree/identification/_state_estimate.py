@@ -265,7 +265,10 @@ def spread_of_states(model: Network, state: Array, first: Array, spread: Array) 
     """
     chain = model.recursions[0]
     k, m, kept = model.n_forward, model.n_inputs, model.lags - 1
-    size = np.where(spread > 0.0, spread, spread.max(initial=0.0) or 1.0)
+    # an input that does not move in the record may have moved before, as much as any other one did
+    effect = np.linalg.norm(chain.input_weights.reshape(k, -1, m), axis=(0, 1))
+    effect = np.where(effect > 0.0, effect, 1.0)
+    size = np.where(spread > 0.0, spread, ((spread * effect).max(initial=0.0) or 1.0) / effect)
     window = np.concatenate((first, state[k:]))
     z = chain.input_weights @ window + chain.recurrent_weights @ state[:k] + chain.hidden_bias
     slope = chain.activation.value_and_derivative(z)[1][:, np.newaxis]

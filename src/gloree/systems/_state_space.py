@@ -160,7 +160,8 @@ def operating_point(model: IORNN) -> OperatingPoint:
     """Inputs, outputs and state from which a state-space model measures deviations.
 
     Inputs u that leave the states of the network at zero, A1 u + b = 0, where there are such: a
-    fit has them at the means of its inputs. The units are zero there then, and the inputs before
+    fit has them at the means of its inputs (with fewer states than inputs at others as well, of
+    which these are the smallest in what they do to the states). The units are zero there then, and the inputs before
     (of a network with dead times) are u: the network from this state is the state-space model from
     zero, and without dead times that is rest. For other biases u is zero, and the state is that of
     equilibrium. Raises a ValueError for a network that is not linear, or that integrates.
@@ -173,7 +174,9 @@ def operating_point(model: IORNN) -> OperatingPoint:
     if model.direct_weights is not None:
         direct = model.direct_weights.reshape(lags, m, -1).sum(axis=0)
     total = A1.sum(axis=1)
-    u = np.linalg.lstsq(total, -b, rcond=None)[0]
+    size = np.linalg.norm(total, axis=0)
+    size = np.where(size > 0.0, size, 1.0)  # inputs in any units
+    u = np.linalg.lstsq(total / size, -b, rcond=None)[0] / size
     left = total @ u + b
     h = np.zeros(model.n_hidden)
     if np.abs(left).max(initial=0.0) > EXACT * np.abs(b).max(initial=0.0):
