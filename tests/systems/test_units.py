@@ -57,7 +57,7 @@ def noisy(model, n=300):
 
 def said(model, u, y, units):
     """Numbers of all kinds, in the units that the system had first."""
-    su, mu, sy, my = units
+    su, _, sy, my = units
     path = su / sy[:, None]
     records = as_sequences(u, y)
     at = at_records(model, records)
