@@ -164,7 +164,8 @@ def operating_point(model: IORNN) -> OperatingPoint:
     which these are the smallest in what they do to the states). The units are zero there then, and
     the inputs before (of a network with dead times) are u: the network from this state is the
     state-space model from zero, and without dead times that is rest. For other biases u is zero,
-    and the state is that of equilibrium. Raises a ValueError for a network that is not linear, or that integrates.
+    and the state is that of equilibrium. Raises a ValueError for a network that is not linear, or
+    that integrates.
     """
     require_linear(model)
     m, lags, f = model.n_inputs, model.lags, unit_slopes(model)
