@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.comparisons import assert_close
@@ -373,3 +375,17 @@ def test_a_classifier_goes_on_from_a_state(data):
         assert_close(last, end, ALGEBRA)
         assert end.shape == (400, clf.model_.n_state)
         np.testing.assert_array_equal(function(X), whole)
+
+
+def test_predictions_and_intervals_of_an_integrator_start_at_its_states_in_the_fit():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(200)
+    y = 30.0 + 0.1 * np.cumsum(u) + 0.01 * rng.standard_normal(200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a pole at the edge of stability, a drift
+        est = SystemIdentifier(1, 0, max_seconds=5, engine="serial").fit(u, y)
+        expected = est.predict(u, state=est.initial_states_)
+        intervals = est.prediction_intervals(u, records=(u, y))
+    assert np.abs(expected - y).max() < 0.1
+    for found in (est.predict(u), est.predict(u, initial="auto"), intervals.mean[:, 0]):
+        assert_close(found, expected, ALGEBRA)

@@ -261,7 +261,8 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
             at rest at the mean of the inputs of the fit as far as linear units are concerned (the
             inputs before, which dead times let in, are zeros too). An array: a state. "auto": the
             equilibrium where the inputs stand still at first, else the state expected after
-            inputs that moved before the record as they do in it. None takes the parameter of the
+            inputs that moved before the record as they do in it; of an integrator, of whose state
+            inputs tell nothing, the mean of `initial_states_`. None takes the parameter of the
             estimator.
         lengths : sequence of int, optional
 
@@ -376,18 +377,9 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
             data,
             n_init=n_init,
             state=state,
-            initial=self._initial(initial, state),
+            initial=initial if state is not None else self._initial(initial),
             noise=self._output_noise,
         )
-
-    def _initial(self, initial: object, state: object) -> object:
-        """What `initial` stands for: None for the parameter of the estimator."""
-        if initial is not None or state is not None:
-            return initial
-        if isinstance(self.initial, str) and self.initial == "auto" and self._never_rests:
-            # what inputs tell of the state of an integrator is nothing
-            return self.initial_states_.mean(axis=0)
-        return self.initial
 
 
 def _first_channel(rows: Array) -> Array:

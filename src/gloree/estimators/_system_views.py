@@ -76,9 +76,11 @@ class SystemViews(Estimator):
     model_: IORNN
     linear_model_: IORNN
     report_: IdentificationReport
+    initial_states_: Array
     unit: str | Activation
     initial: object
     detrend: str | None
+    _never_rests: bool = False
     _output_noise: Array | None = None  # of a fit that was saved before there was one, too
 
     @property
@@ -332,9 +334,9 @@ class SystemViews(Estimator):
             if data.n_sequences != 1:
                 raise ValueError(f"`u` holds {data.n_sequences} records, expected one")
             check_columns(records.model, data)
-        given = self.initial if initial is None else initial
-        start = start_of_records(records.model, data, initial=given)
-        state = start(records.model, data, np.arange(1))[0]
+        start = self._initial(initial, records.model)
+        states = start_of_records(records.model, data, initial=start)
+        state = states(records.model, data, np.arange(1))[0]
         rows = np.asarray(loaded(data.X), dtype=np.float64)
         return prediction_intervals(records, rows, level, initial=state, noise=noise)
 
@@ -351,6 +353,14 @@ class SystemViews(Estimator):
         return export_onnx(self.model_, path, dtype=dtype)
 
     # ----------------------------------------------------------------------------------- helpers
+
+    def _initial(self, initial: object, model: IORNN | None = None) -> object:
+        """What `initial` stands for, of `model_` by default: None for the parameter."""
+        given = self.initial if initial is None else initial
+        own = model is None or model == self.model_
+        mean = isinstance(given, str) and given == "auto" and self._never_rests and own
+        # what inputs tell of the state of an integrator is nothing
+        return self.initial_states_.mean(axis=0) if mean else given
 
     def _look_at_residuals(self, data: Sequences) -> None:
         """Tests and sizes of the residuals, on the first rows of long records."""
