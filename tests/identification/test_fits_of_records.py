@@ -356,3 +356,11 @@ def test_inputs_that_explain_next_to_nothing_are_named():
 @pytest.mark.parametrize("error", [0.0, 0.9, np.nan])
 def test_a_model_that_explains_more_is_no_reason_to_warn(error):
     assert not _pipeline._little(error)
+
+
+def test_inputs_that_move_together_are_named():
+    u, y = np.random.default_rng(0).standard_normal((200, 3)), np.random.default_rng(1)
+    u[:, 2] = 1e-3 * u[:, 0] + 7.0
+    y = lfilter([0.0, 1.0], [1.0, -0.5], u[:, 0] + u[:, 1]) + 0.1 * y.standard_normal(200)
+    with pytest.warns(GloreeWarning, match="the inputs in columns 0, 2 move together"):
+        SystemIdentifier(1, 0, max_seconds=LONG).fit(u, y)

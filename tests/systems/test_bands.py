@@ -29,8 +29,8 @@ from gloree.systems import (
     uncertainty,
 )
 from gloree.systems._frequency import transfer, transfer_gradient
+from gloree.systems._identifiable import coordinate_changes
 from gloree.systems._sensitivities import equilibrium
-from gloree.systems._uncertainty import coordinate_changes
 
 DIFFERENCE = 1e-6  # relative, of central differences with steps of 1e-6
 
@@ -456,3 +456,32 @@ def test_without_uncertainty_a_phase_has_no_band(rng):
     model = linear_network([0.5], 1, 1, rng)
     low, high = frequency_response(model, [0.1, 0.2]).phase_band()
     assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_inputs_that_move_together_have_no_responses_of_their_own(rng):
+    one = linear_network([0.7], 1, 1, rng)
+    both = one.replace(
+        input_weights=one.input_weights @ [[0.3, 0.7]], direct_weights=[[0.1], [0.2]]
+    )
+    u = np.repeat(rng.standard_normal((200, 1)), 2, axis=1)
+    records = as_sequences(u, both.predict(u) + 0.1 * rng.standard_normal((200, 1)))
+    known = uncertainty(both, records)
+    table = characteristics(both, uncertainty=known)
+    assert np.isfinite(table.poles.errors()).all() and table.poles.n == 1
+    assert np.isinf(table.gain_errors).all() and " inf" in str(table)
+    response = frequency_response(both, [0.1, 0.5], uncertainty=known)
+    low, high = response.magnitude_band()
+    assert np.all(low == 0.0) and np.isinf(high).all()
+    low, high = response.phase_band()
+    np.testing.assert_allclose(high - low, 360.0)
+    assert np.isinf(time_response(both, 5, uncertainty=known).errors).all()
+    assert np.isinf(spectral_response(records).errors).all()
+    # what they do together is known: as well as the response of the one input that there is
+    together = prediction_intervals(known, u[:20], noise=False)
+    alone = uncertainty(
+        one.replace(direct_weights=[[0.3]]), as_sequences(u[:, :1], np.asarray(records.Y))
+    )
+    expected = prediction_intervals(alone, u[:20, :1], noise=False)
+    np.testing.assert_allclose(together.model_errors, expected.model_errors, rtol=0.02)
+    apart = prediction_intervals(known, u[:20] * [1.0, -1.0])
+    assert np.isinf(apart.upper).all()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gloree._brief import Brief
 from gloree._mapped import loaded
 from gloree.activations import Activation, Polynomial, tanh
-from gloree.diagnostics import Finding, check_size
+from gloree.diagnostics import Finding, GloreeWarning, check_size
 from gloree.engine import Engine, Selection
 from gloree.identification._screening import Detrend, Screened, check_largest
 from gloree.identification._split import LARGEST_MODULUS, RecordSplit, hold_out, split_records
@@ -20,6 +20,9 @@ from gloree.identification._starts import Starts
 from gloree.models import IORNN, ExplosionError
 from gloree.refinement import square_sums
 from gloree.sequences import Array, Sequences
+
+TOGETHER = 1e-10
+"""Share of the inputs' variance below which a combination of them does not move."""
 
 FREE_POLYNOMIAL = Polynomial((0.0, 1.0, 1.0 / 2.0, 1.0 / 6.0))
 """Start of a unit with free coefficients: exp z - 1 to third order, whose even and odd powers let a
@@ -105,7 +108,7 @@ class IdentificationProblem(Brief):
         u, y = (u - scales[0]) / scales[1], (y - scales[2]) / scales[3]
         records = Sequences(u, y, data.lengths, data.form)
         held_out = hold_out(records, counted)
-        noted = (*findings, *screened.findings)
+        noted = (*findings, *screened.findings, *_moving_together(u))
         numbers = screened.n_missing, int(screened.spikes.size)
         return cls(records, *scales, settings, engine, counted, held_out, noted, *numbers)
 
@@ -143,6 +146,21 @@ class IdentificationProblem(Brief):
         except ExplosionError:
             return math.inf
         return float(np.sqrt(sums.squares.sum() / sums.n_rows / self.records.n_outputs))
+
+
+def _moving_together(u: Array) -> tuple[Finding, ...]:
+    """Warn of inputs, of variance one, of which one is a combination of the others."""
+    values, vectors = np.linalg.eigh(u.T @ u / u.shape[0])
+    dependent = vectors[:, values <= TOGETHER * values.max(initial=0.0)]
+    if not dependent.size:
+        return ()
+    columns = np.flatnonzero(np.linalg.norm(dependent, axis=1) > 1e-3)
+    text = (
+        f"the inputs in columns {', '.join(map(str, columns[:10]))} move together: one is a "
+        f"combination of the others, and the records do not tell which of them the outputs follow"
+    )
+    remedy = "leave one out, or record data in which each moves by itself"
+    return (Finding(GloreeWarning, text, remedy),)
 
 
 def longest_record(data: Sequences, n_rows: int) -> tuple[Array, Array]:

@@ -20,6 +20,7 @@ from gloree.systems._uncertainty import Uncertainty
 Complex = NDArray[np.complex128]
 
 N_FREQUENCIES = 200  # of a grid that nobody chose
+TOGETHER = 1.0 - 1e-6  # share of an input that has to move apart from the others
 LOWEST = 1e-3  # of this grid, in cycles per sample
 
 
@@ -33,7 +34,7 @@ class FrequencyResponse(Brief):
         In `channels.frequency_unit`.
     response : ndarray of complex of shape (n, n_outputs, n_inputs)
     covariance : ndarray of shape (n, n_outputs, n_inputs, 2, 2) or None
-        Of real and imaginary part.
+        Of real and imaginary part; infinite where the data do not determine the response.
     quantile : float
         Standard errors to either side of a band.
     level : float
@@ -63,7 +64,10 @@ class FrequencyResponse(Brief):
         if self.covariance is None:
             return np.full(self.response.shape, np.nan)
         parts = np.stack((along.real, along.imag), axis=-1)
-        return np.asarray(np.sqrt(np.einsum("...i,...ij,...j->...", parts, self.covariance, parts)))
+        known = np.isfinite(self.covariance[..., 0, 0])
+        S = np.where(known[..., None, None], self.covariance, 0.0)
+        spread = np.sqrt(np.einsum("...i,...ij,...j->...", parts, S, parts))
+        return np.where(known, spread, np.inf)
 
     def magnitude_band(self) -> tuple[Array, Array]:
         """Lower and upper end of a band of |G|, each (n, n_outputs, n_inputs).
@@ -97,6 +101,8 @@ class FrequencyResponse(Brief):
         size = np.maximum(np.abs(self.response), 1e-300)
         along = self.response / size
         S = np.full((*size.shape, 2, 2), np.nan) if self.covariance is None else self.covariance
+        undetermined = np.isinf(S[..., 0, 0])
+        S = np.where(undetermined[..., None, None], np.eye(2), S)
         turned = np.stack((along, 1j * along), axis=-1)
         axes = np.stack((turned.real, turned.imag), axis=-2) / size[..., None, None]
         S = self.quantile**2 * np.einsum("...ia,...ij,...jb->...ab", axes, S, axes)
@@ -114,7 +120,7 @@ class FrequencyResponse(Brief):
         )
         # a region of both parts together holds zero
         joint = -2.0 * np.log(1.0 - self.level) / stats.norm.ppf(0.5 + self.level / 2) ** 2
-        unknown = (joint * variance >= 1.0) | (np.isnan(low) & ~np.isnan(a))
+        unknown = (joint * variance >= 1.0) | (np.isnan(low) & ~np.isnan(a)) | undetermined
         low, high = np.where(unknown, -180.0, low), np.where(unknown, 180.0, high)
         return self.degrees + low, self.degrees + high
 
@@ -226,6 +232,8 @@ def frequency_response(
     spread = gradient @ uncertainty.root
     parts = np.stack((spread.real, spread.imag), axis=-2)
     covariance = parts @ parts.swapaxes(-1, -2)
+    size = np.sqrt(np.einsum("...ii->...", covariance))
+    covariance[uncertainty.is_open(size, gradient @ uncertainty.loose)] = np.inf
     quantile = uncertainty.quantile(level)
     return FrequencyResponse(turns / channels.step, G, covariance, quantile, level, channels)
 
@@ -245,7 +253,8 @@ class SpectralResponse(Brief):
     frequencies : ndarray of shape (n,)
     response : ndarray of complex of shape (n, n_outputs, n_inputs)
     errors : ndarray of shape (n, n_outputs, n_inputs)
-        Standard error of |G|, from the coherence and the number of segments.
+        Standard error of |G|, from the coherence and the number of segments; infinite for inputs
+        that move together.
     coherence : ndarray of shape (n, n_outputs)
         Share of each output's power that is linear in the inputs.
     n_segments : float
@@ -336,6 +345,8 @@ def spectral_response(
     left = np.maximum(power - linear, 0.0) * independent / (independent - m)
     excited = np.maximum(np.einsum("nbb->nb", inverse).real, 0.0)
     errors = np.sqrt(0.5 * left[:, :, None] * excited[:, None, :] / independent)
+    # inputs that move together share a response in any proportion
+    errors[np.einsum("nbb->nb", inverse @ Suu).real[:, None] + 0 * errors < TOGETHER] = np.inf
     coherence = np.clip(linear / power, 0.0, 1.0)
     unit = size[m:, None] / size[:m]
     seen = np.asarray(frequencies[1:] / channels.step, dtype=np.float64)

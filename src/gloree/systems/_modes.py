@@ -36,7 +36,8 @@ class Roots(Brief):
     ----------
     values : ndarray of complex of shape (n,)
     covariance : ndarray of shape (n, 2, 2)
-        Of real and imaginary parts; NaN where no uncertainty was given.
+        Of real and imaginary parts; NaN where no uncertainty was given, infinite where the data do
+        not determine the root.
     quantities : dict of str to (ndarray of shape (n,), ndarray of shape (n,))
         Values and standard errors: "modulus"; of poles also "frequency" (natural, in radians per
         unit of time), "damping" (ratio) and "time_constant", -dt / log |pole|.
@@ -65,7 +66,8 @@ class LinearCharacteristics(Brief):
     poles, zeros : Roots
         Transmission zeros; there are none unless there are as many inputs as outputs.
     gains, gain_errors : ndarray of shape (n_outputs, n_inputs)
-        Static gains, infinite for an integrator.
+        Static gains, infinite for an integrator; errors are infinite where the data do not
+        determine a gain, as those of inputs that move together.
     dead_times : ndarray of int of shape (n_inputs,)
         Samples before an input is first seen.
     channels : Channels
@@ -130,6 +132,8 @@ def _number(value: complex) -> str:
 
 
 def _error(value: float, before: str = "") -> str:
+    if np.isinf(value):
+        return f"{before}inf"
     return f"{before}{value:.2g}" if np.isfinite(value) else ""
 
 
@@ -168,15 +172,14 @@ def characteristics(
     channels = channels or Channels.numbered(model.n_inputs, model.n_outputs)
     step = channels.step
     f = unit_slopes(model)[:, None]
-    poles = _roots(f * model.recurrent_weights, None, _pole_changes(model, uncertainty))
+    poles = _roots(f * model.recurrent_weights, None, *_pole_changes(model, uncertainty))
     zeros = Roots(np.zeros(0, dtype=np.complex128), np.zeros((0, 2, 2)), {})
     if model.n_inputs == model.n_outputs:
         pencil = _pencil(model, *_windows(model))
         mass = np.diag((np.arange(len(pencil)) < len(pencil) - model.n_outputs) * 1.0)
         rows, columns = _balance(pencil, model.n_inputs)
         scales, changes = np.outer(rows, columns), _pencil_changes(model, uncertainty)
-        changes = None if changes is None else changes * scales
-        zeros = _roots(pencil * scales, mass, changes)
+        zeros = _roots(pencil * scales, mass, *(change * scales for change in changes))
     gains, gain_errors = _gains(model, uncertainty)
     return LinearCharacteristics(
         _in_time(poles, step), zeros, gains, gain_errors, dead_times(model), channels
@@ -228,31 +231,38 @@ def _balance(pencil: Array, m: int) -> tuple[Array, Array]:
     return rows, columns
 
 
-def _pole_changes(model: IORNN, uncertainty: Uncertainty | None) -> Array | None:
-    """Changes of U along the columns of the root, (rank, n, n)."""
+def _pole_changes(model: IORNN, uncertainty: Uncertainty | None) -> tuple[Array, ...]:
+    """Changes of U along the columns of the root, (rank, n, n), and along what is not seen."""
     if uncertainty is None:
-        return None
-    places = uncertainty.layout.indices["recurrent_weights"]
-    return np.moveaxis(unit_slopes(model)[:, None, None] * uncertainty.root[places], -1, 0)
+        return ()
+    places, f = uncertainty.layout.indices["recurrent_weights"], unit_slopes(model)
+    both = uncertainty.root, uncertainty.loose
+    return tuple(np.moveaxis(f[:, None, None] * columns[places], -1, 0) for columns in both)
 
 
-def _pencil_changes(model: IORNN, uncertainty: Uncertainty | None) -> Array | None:
+def _pencil_changes(model: IORNN, uncertainty: Uncertainty | None) -> tuple[Array, ...]:
     """The same of the pencil, which is of degree two in the weights: differences are exact."""
     if uncertainty is None:
-        return None
-    layout, changes, windows = uncertainty.layout, [], _windows(model)
-    for column in uncertainty.root.T:
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = layout.move(model, sign * column)
-            assert isinstance(moved, IORNN)
-            ends.append(_pencil(moved, *windows))
-        changes.append((ends[0] - ends[1]) / 2.0)
-    return np.array(changes)
+        return ()
+    layout, windows, found = uncertainty.layout, _windows(model), []
+    for columns in (uncertainty.root, uncertainty.loose):
+        changes = np.zeros((columns.shape[1], *_pencil(model, *windows).shape))
+        for change, column in zip(changes, columns.T, strict=True):
+            for sign in (1.0, -1.0):
+                moved = layout.move(model, sign * column)
+                assert isinstance(moved, IORNN)
+                change += sign / 2.0 * _pencil(moved, *windows)
+        found.append(changes)
+    return tuple(found)
 
 
-def _roots(M: Array, mass: Array | None, changes: Array | None) -> Roots:
-    """Eigenvalues in the upper half plane, with covariances from changes of the matrix."""
+def _roots(
+    M: Array, mass: Array | None, changes: Array | None = None, loose: Array | None = None
+) -> Roots:
+    """Eigenvalues in the upper half plane, with covariances from changes of the matrix.
+
+    Of those that move more along `loose` changes they are infinite.
+    """
     values, left, right = linalg.eig(M, mass, left=True, right=True)
     finite = np.isfinite(values) & (np.abs(np.where(np.isfinite(values), values, 0.0)) < FAR)
     size = np.maximum(np.abs(values), 1.0)
@@ -261,21 +271,25 @@ def _roots(M: Array, mass: Array | None, changes: Array | None) -> Roots:
     kept = kept[np.lexsort((-values[kept].imag, -np.abs(values[kept])))]
     found = np.where(real, values.real, values)[kept].astype(np.complex128)
     covariance = np.full((kept.size, 2, 2), np.nan)
-    if changes is not None:
+    if changes is not None and loose is not None:
         for place, i in enumerate(kept):
             w, v = left[:, i].conj(), right[:, i]
             norm = w @ (v if mass is None else mass @ v)
             with np.errstate(divide="ignore", invalid="ignore"):
-                moves = (changes @ v) @ w / norm
+                moves, away = ((each @ v) @ w / norm for each in (changes, loose))
             parts = np.stack((moves.real, moves.imag * (not real[i])))
             covariance[place] = parts @ parts.T
+            if np.linalg.norm(away) > np.linalg.norm(moves):
+                covariance[place] = np.inf
     modulus = np.abs(found)
     toward = np.stack((found.real, found.imag), axis=1) / np.maximum(modulus, 1e-300)[:, None]
     return Roots(found, covariance, {"modulus": (modulus, _spread(covariance, toward))})
 
 
 def _spread(covariance: Array, gradient: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("ni,nij,nj->n", gradient, covariance, gradient)))
+    known = ~np.isinf(covariance[:, 0, 0])
+    S = np.where(known[:, None, None], covariance, 0.0)
+    return np.where(known, np.sqrt(np.einsum("ni,nij,nj->n", gradient, S, gradient)), np.inf)
 
 
 def _in_time(poles: Roots, dt: float) -> Roots:

@@ -20,9 +20,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from scipy import linalg
+from numpy.typing import NDArray
 
 from gloree._brief import Brief
 from gloree.diagnostics import ConvergenceWarning, Finding, TooFewSamplesError, check_level
@@ -30,15 +31,13 @@ from gloree.models import IORNN
 from gloree.refinement import Layout
 from gloree.sequences import Array, Sequences, record_windows
 from gloree.systems._centred import Centred
+from gloree.systems._identifiable import free_weights, identifiable
 from gloree.systems._noise import Noise, fit_noise
 from gloree.systems._sensitivities import (
     free_run,
     layout_of,
 )
 from gloree.systems._starts import starting_state
-
-UNSEEN = 1e-12
-"""Share of the information below which a combination of weights is not determined at all."""
 
 FAR = 1.0
 """Mean square distance from the least squares, in standard errors, beyond which bands are wrong."""
@@ -66,6 +65,9 @@ class Uncertainty(Brief):
         Rows of outputs that count.
     findings : tuple of Finding
         Why bands should not be trusted, if they should not.
+    unseen : ndarray of shape (n_weights, n) or None
+        Combinations of weights that the data do not determine, by the least that their standard
+        errors can be: what depends on them has infinite errors.
     """
 
     model: IORNN
@@ -75,6 +77,7 @@ class Uncertainty(Brief):
     degrees_of_freedom: float
     n_rows: int
     findings: tuple[Finding, ...] = ()
+    unseen: Array | None = field(default=None, repr=False)
 
     @property
     def rank(self) -> int:
@@ -84,7 +87,17 @@ class Uncertainty(Brief):
     def errors(self, gradient: Array) -> Array:
         """Standard errors of quantities with these gradients, (..., n_weights)."""
         spread: Array = np.linalg.norm(gradient @ self.root, axis=-1)
-        return spread
+        return np.where(self.is_open(spread, gradient @ self.loose), np.inf, spread)
+
+    @property
+    def loose(self) -> Array:
+        """`unseen`, (n_weights, n), none by default."""
+        return np.zeros((self.layout.size, 0)) if self.unseen is None else self.unseen
+
+    @staticmethod
+    def is_open(spread: Array, moves: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether moves along what is not seen, (..., n), are more than errors, not rounding."""
+        return np.asarray(np.linalg.norm(moves, axis=-1) > spread)
 
     def quantile(self, level: float) -> float:
         """Standard errors to either side of a band of this level."""
@@ -102,7 +115,8 @@ class AtRecords(Brief):
     output is missing), and derivatives in the identifiable combinations of weights, less what the
     state at the start explains, (n_rows, n_outputs, rank). `basis`, (n_weights, rank), turns these
     combinations into weights; `bread` is the inverse of their J^T W J; `states` are the estimated
-    states before the first whole window.
+    states before the first whole window. `unseen` (n_weights, n) are combinations that are not
+    determined, by their errors, at least, for noise of variance one.
     """
 
     model: IORNN
@@ -115,6 +129,7 @@ class AtRecords(Brief):
     bread: Array = field(repr=False)
     weights: Array
     n_rows: int
+    unseen: Array = field(repr=False)
 
     @cached_property
     def noise(self) -> Noise:
@@ -141,7 +156,9 @@ class AtRecords(Brief):
         rows = self.noise.effective_rows(self.n_rows) * self.model.n_outputs
         left = max(float(rows - self.basis.shape[1]), 1.0)
         findings = not_at_least_squares(self, meat)
-        return Uncertainty(self.model, self.layout, root, self.noise, left, self.n_rows, findings)
+        size = np.sqrt(np.mean(np.diag(self.noise.covariance) * self.weights))
+        given = (self.noise, left, self.n_rows, findings, self.unseen * size)
+        return Uncertainty(self.model, self.layout, root, *given)
 
     def weighted(self, values: Array) -> Array:
         """W times values of shape (n_rows, n_outputs, n)."""
@@ -180,7 +197,7 @@ def at_records(
     Y = np.asarray(records.Y, dtype=np.float64)
     sizes = np.nanstd(Y, axis=0) if output_size is None else np.asarray(output_size)
     weights = 1.0 / np.square(np.where(sizes > 0, sizes, 1.0))
-    free = _free(model, layout)
+    free = free_weights(model, layout)
     centred = Centred.of(model, np.asarray(records.X, dtype=np.float64))
     inner_model = centred.model(model)
     kept: list[tuple[Array, Array, Array, Array]] = []
@@ -205,10 +222,11 @@ def at_records(
             f"{n_unknowns} unknowns with the states at the start: nothing is left to measure the "
             f"noise by"
         )
-    basis, bread = _identifiable(inner_model, layout, free, jacobians, weights)
+    basis, bread, unseen = identifiable(inner_model, layout, free, jacobians, weights)
     inner = tuple(jacobian @ basis[free] for jacobian in jacobians)
-    basis = centred.restored(layout, basis)
-    return AtRecords(model, layout, inputs, residuals, inner, states, basis, bread, weights, n_rows)
+    basis, unseen = (centred.restored(layout, each) for each in (basis, unseen))
+    along = (inputs, residuals, inner, states)
+    return AtRecords(model, layout, *along, basis, bread, weights, n_rows, unseen)
 
 
 def uncertainty(
@@ -303,19 +321,6 @@ def check_records_fit(model: IORNN, records: Sequences) -> None:
             raise ValueError(f"`{name}` has {found} columns, the model has {wanted}")
 
 
-def _free(model: IORNN, layout: Layout) -> Array:
-    """Which weights were fitted: not those of inputs that a dead time leaves out."""
-    free = np.ones(layout.size, dtype=bool)
-    if model.lags == 1:
-        return free
-    unused = ~np.any(model.input_weights != 0.0, axis=0)
-    if model.direct_weights is not None:
-        unused &= ~np.any(model.direct_weights != 0.0, axis=1)
-        free[layout.indices["direct_weights"][unused]] = False
-    free[layout.indices["input_weights"][:, unused]] = False
-    return free
-
-
 def _without(jacobian: Array, at_start: Array, weights: Array) -> Array:
     """What derivatives in the state at the start leave of the others, by weighted least squares."""
     n, p, size = jacobian.shape
@@ -325,53 +330,6 @@ def _without(jacobian: Array, at_start: Array, weights: Array) -> Array:
     U = U[:, values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)]
     B = (jacobian * root).reshape(n * p, size)
     return np.asarray((B - U @ (U.T @ B)).reshape(n, p, size) / root)
-
-
-def coordinate_changes(model: IORNN, layout: Layout) -> Array:
-    """Changes of weights that leave all outputs as they are, (n, n_weights), to first order.
-
-    With states h' = (I + E) h + s of the linear units: A1 by E A1, U by E U - U E, A2 by -E^T A2,
-    b by E b + (I - U) s, and c by -A2^T s.
-    """
-    L, n = model.linear_units, model.n_hidden
-    A1, U, A2 = model.input_weights, model.recurrent_weights, model.output_weights
-    rows = np.zeros((L.size * (L.size + 1), layout.size))
-    places = layout.indices
-    for number, (i, j) in enumerate((i, j) for i in L for j in L):
-        E = np.zeros((n, n))
-        E[i, j] = 1.0
-        changes = {
-            "input_weights": E @ A1,
-            "recurrent_weights": E @ U - U @ E,
-            "output_weights": -E.T @ A2,
-            "hidden_bias": E @ model.hidden_bias,
-        }
-        for name, change in changes.items():
-            rows[number, places[name]] = change
-    for number, i in enumerate(L, start=L.size**2):
-        s = np.zeros(n)
-        s[i] = 1.0
-        rows[number, places["hidden_bias"]] = s - U @ s
-        rows[number, places["output_bias"]] = -A2[i]
-    return rows
-
-
-def _identifiable(
-    model: IORNN, layout: Layout, free: Array, jacobians: tuple[Array, ...], weights: Array
-) -> tuple[Array, Array]:
-    """Combinations of the weights that data determine, and the inverse of J^T W J in them."""
-    H = sum(np.einsum("tap,a,taq->pq", J, weights, J, optimize=True) for J in jacobians)
-    H = np.asarray(H)
-    scale = np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
-    fixed = coordinate_changes(model, layout)[:, free] * scale
-    norms = np.linalg.norm(fixed, axis=1, keepdims=True)
-    complement = linalg.null_space(fixed / np.where(norms > 0, norms, 1.0), rcond=1e-10)
-    gram = complement.T @ (H / np.outer(scale, scale)) @ complement
-    values, vectors = np.linalg.eigh(gram)
-    used = values > UNSEEN * max(float(values.max(initial=0.0)), 1e-300)
-    basis = np.zeros((layout.size, int(used.sum())))
-    basis[free] = (complement @ vectors[:, used]) / scale[:, None]
-    return basis, np.diag(1.0 / values[used])
 
 
 def _lost(at: AtRecords, noise: Noise) -> float:
