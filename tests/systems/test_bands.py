@@ -415,6 +415,10 @@ def test_shift_and_scales_of_a_polynomial_unit_are_no_unknowns(rng):
     # scales of what enters the unit and of what leaves it
     assert free.layout.size == fixed.layout.size + 3
     assert free.rank == fixed.rank
+    # they move states, from which a record may start, and leave outputs as they are
+    for start in ("rest", "equilibrium", np.full(5, 0.1)):
+        intervals = prediction_intervals(free, u[:10], initial=start)
+        assert np.isfinite(intervals.model_errors).all()
 
 
 def responses_with_errors(rng, n):

@@ -15,11 +15,12 @@ from gloree.models import IORNN
 from gloree.sequences import Array, record_windows
 from gloree.systems._channels import Channels
 from gloree.systems._frequency import require_same_model
-from gloree.systems._sensitivities import equilibrium, free_run, layout_of
+from gloree.systems._sensitivities import FreeRun, equilibrium, free_run, layout_of
 from gloree.systems._state_space import require_linear
 from gloree.systems._uncertainty import Uncertainty
 
 SETTLING = 6.0  # time constants that a response is shown for, where nobody says how long
+MORE = 4  # rows for each state that an input is held for, where weights are not determined
 LEAST_STEPS, MOST_STEPS = 20, 2000
 
 
@@ -202,12 +203,32 @@ def prediction_intervals(
         raise ValueError("`u` holds NaN or infinity: a free run needs every input")
     state, past, slope = _start(uncertainty, inputs[0], initial)
     run = free_run(model, record_windows(inputs, model.lags, past), state, layout, slope)
-    errors = uncertainty.errors(run.jacobian)
+    errors = np.linalg.norm(run.jacobian @ uncertainty.root, axis=-1)
+    if uncertainty.loose.size:
+        # a few rows more tell changes of the weights from changes of the start
+        more = np.vstack((inputs, np.repeat(inputs[-1:], MORE * model.n_hidden, axis=0)))
+        longer = free_run(model, record_windows(more, model.lags, past), state, layout, slope)
+        moves = _apart_from_start(longer, uncertainty)[: len(errors)]
+        errors = np.where(uncertainty.is_open(errors, moves), np.inf, errors)
     size = np.sqrt(np.diag(uncertainty.noise.covariance))
     half = uncertainty.quantile(level) * np.hypot(errors, size if noise else 0.0)
     return PredictionIntervals(
         run.outputs, run.outputs - half, run.outputs + half, errors, size, level
     )
+
+
+def _apart_from_start(run: FreeRun, uncertainty: Uncertainty) -> Array:
+    """Moves of the outputs along what data do not determine, less what other starts would do.
+
+    Changes of the scale of a unit, or of its place on the axis, leave outputs as they are if states
+    change along with them, and these are not what a record leaves open.
+    """
+    n, p, _ = run.jacobian.shape
+    size = np.sqrt(np.maximum(np.diag(uncertainty.noise.covariance), 1e-300))[:, None]
+    moves = (run.jacobian @ uncertainty.loose / size).reshape(n * p, -1)
+    starts = (run.from_state / size).reshape(n * p, -1)
+    left = moves - starts @ np.linalg.lstsq(starts, moves, rcond=None)[0]
+    return np.asarray(left.reshape(n, p, -1) * size)
 
 
 def _start(
