@@ -45,6 +45,22 @@ def test_spikes_of_any_size_are_found(size, seed):
     assert np.abs(found.data.Y).max() < 10 * np.abs(record(seed=seed)[1]).max()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spike_in_the_last_row_is_found(seed):
+    u, y = record(seed=seed)
+    y[[700, -1]] += 20.0 * y.std()
+    np.testing.assert_array_equal(screened(u, y).spikes, [700, 1999])
+
+
+@pytest.mark.parametrize("n", [100, 317, 1000])
+def test_the_end_of_smooth_outputs_is_no_spike(n):
+    t = np.arange(n)[:, None]
+    for y in (np.sin(0.05 * t), t**2 / n, np.cumsum(np.cos(0.3 * t), axis=0), 0.99**t):
+        u = np.random.default_rng(n).standard_normal((n, 1))
+        for noise in (0.0, 1e-6, 1e-2):
+            assert not screened(u, y + noise * u[::-1]).spikes.size
+
+
 def test_a_spike_of_one_output_leaves_the_row_out():
     u, y = record()
     y = np.hstack((y, 100.0 + 0.1 * np.roll(y, 3)))

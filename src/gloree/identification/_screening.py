@@ -249,6 +249,11 @@ def _apart(values: Array, bounds: list[slice]) -> Array:
             continue
         padded = np.pad(own, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
         middle = np.median(sliding_window_view(padded, NEIGHBOURS, axis=0), axis=-1)
+        # a reflection about the last row hides what is wrong with it: the line of those before
+        before = own[-NEIGHBOURS:-1]
+        slope = np.median(np.diff(before, axis=0), axis=0)
+        steps = np.arange(len(before), 0, -1)[:, None]
+        middle[-1] = np.median(before + steps * slope, axis=0)
         apart[rows] = np.abs(own - middle)
     return apart
 
