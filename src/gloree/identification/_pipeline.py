@@ -102,9 +102,10 @@ def identify(problem: IdentificationProblem) -> Identified:
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
-            # without time the network of moments is still compared with the linear model
-            judged = _Stages(stages, budget, on_time=False).run
-            network = judged(network, "refinement", refine_network, origin, starts, linear)
+            if moments.unit_counts or not budget.interrupted:
+                # without time what there is so far is still compared with the linear model
+                judged = _Stages(stages, budget, on_time=False).run
+                network = judged(network, "refinement", refine_network, origin, starts, linear)
             if (
                 settings.n_linear is None
                 and moments.unit_counts
@@ -160,7 +161,7 @@ def _states_before(
 class _Stages:
     """Runs stages that an interrupt may end: what stood before them is their result then.
 
-    So is it where time is up, unless they are not `on_time`.
+    So is it where time is up, or there was an interrupt before, unless they are not `on_time`.
     """
 
     runner: StageRunner
@@ -171,7 +172,7 @@ class _Stages:
         self, before: Value, name: str, function: Callable[..., Value], *given: object
     ) -> Value:
         """Return the value of a stage, or `before`."""
-        if self.budget.interrupted or (self.on_time and self.budget.is_over):
+        if self.on_time and (self.budget.interrupted or self.budget.is_over):
             return before
         try:
             return self.runner.run(name, function, *given)  # type: ignore[type-var]

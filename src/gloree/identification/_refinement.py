@@ -103,6 +103,8 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
         what = "no start was sound, on inputs a little larger than these too"
         if budget.ran_out:
             what = "time was too short to compare starts"
+        if budget.interrupted:
+            what = "the fit was interrupted before starts had been compared"
         notes = (f"{what}: the network of moments alone was refined",)
         end = SearchEnd(started(origin.fit, origin.moments.model))
         finalists = (Start(end, math.inf, 0),)
