@@ -96,6 +96,16 @@ int main(void) {{
     assert np.allclose(found, model.predict(u)[10:], rtol=EQUAL, atol=EQUAL)
 
 
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_one_program_includes_two_networks(rng, tmp_path):
+    for name in ("one", "two"):
+        export_c(mixed_network(rng), tmp_path / f"{name}.c")
+    text = '#include "one.c"\n#include "two.c"\nint main(void) { return 0; }\n'
+    (tmp_path / "both.c").write_text(text)
+    command = [COMPILER, "-std=c99", "-Wall", "-Werror", "both.c", "-o", "both", "-lm"]
+    subprocess.run(command, check=True, timeout=60, cwd=tmp_path)
+
+
 def test_weights_are_written_with_all_their_digits():
     model = IORNN([[0.1]], [[1 / 3]], [[2 / 3]], activation="linear")
     assert all(repr(value) in c_code(model) for value in (0.1, 1 / 3, 2 / 3))

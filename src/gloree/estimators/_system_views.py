@@ -334,9 +334,8 @@ class SystemViews(Estimator):
             if data.n_sequences != 1:
                 raise ValueError(f"`u` holds {data.n_sequences} records, expected one")
             check_columns(records.model, data)
-        start = self._initial(initial, records.model)
-        states = start_of_records(records.model, data, initial=start)
-        state = states(records.model, data, np.arange(1))[0]
+        start = start_of_records(records.model, data, initial=self._initial(initial, records.model))
+        state = start(records.model, data, np.arange(1))[0]
         rows = np.asarray(loaded(data.X), dtype=np.float64)
         return prediction_intervals(records, rows, level, initial=state, noise=noise)
 
@@ -358,9 +357,9 @@ class SystemViews(Estimator):
         """What `initial` stands for, of `model_` by default: None for the parameter."""
         given = self.initial if initial is None else initial
         own = model is None or model == self.model_
-        mean = isinstance(given, str) and given == "auto" and self._never_rests and own
-        # what inputs tell of the state of an integrator is nothing
-        return self.initial_states_.mean(axis=0) if mean else given
+        if isinstance(given, str) and given == "auto" and self._never_rests and own:
+            return self.initial_states_.mean(axis=0)  # inputs tell nothing of integrators
+        return given
 
     def _look_at_residuals(self, data: Sequences) -> None:
         """Tests and sizes of the residuals, on the first rows of long records."""
@@ -387,7 +386,8 @@ class SystemViews(Estimator):
         """Records as the fit saw them: NaN for what does not count, without trends."""
         check_is_fitted(self, "model_")
         records = read_records(u, y, lengths=lengths, gaps=True)
-        self._check_columns(records)
+        with messages_of_u_and_y():
+            self._check_columns(records)
         return screen_records(records, self.detrend).known
 
     def _bands(self, u: object, y: object, lengths: ArrayLike | None) -> Uncertainty | None:

@@ -74,17 +74,17 @@ void {name}_step({name}_state *state, const double *u, double *y)
     for (size_t i = 0; i < {upper}_COLUMNS; i++)
         x[i] = i < {upper}_INPUTS ? u[i] : past[i - {upper}_INPUTS];
     for (size_t i = 0; i < {upper}_UNITS; i++) {{
-        double z = b[i];
+        double z = {name}_b[i];
         for (size_t j = 0; j < {upper}_COLUMNS; j++)
-            z += A1[i][j] * x[j];
+            z += {name}_A1[i][j] * x[j];
         for (size_t j = 0; j < {upper}_UNITS; j++)
-            z += U[i][j] * before[j];
-        h[i] = unit(i, z);
+            z += {name}_U[i][j] * before[j];
+        h[i] = {name}_unit(i, z);
     }}
     for (size_t a = 0; a < {upper}_OUTPUTS; a++) {{
-        double value = c[a];
+        double value = {name}_c[a];
         for (size_t i = 0; i < {upper}_UNITS; i++)
-            value += A2[a][i] * h[i];
+            value += {name}_A2[a][i] * h[i];
 {direct_loop}        y[a] = value;
     }}
     for (size_t i = 0; i < {upper}_UNITS; i++)
@@ -115,7 +115,7 @@ int main(void)
 
 _DIRECT = """\
         for (size_t j = 0; j < {upper}_COLUMNS; j++)
-            value += D[a][j] * x[j];
+            value += {name}_D[a][j] * x[j];
 """
 
 
@@ -130,15 +130,15 @@ def c_code(model: IORNN, name: str = "model") -> str:
         raise ValueError(f"`name` is {name!r}, expected a name that C allows, such as 'model'")
     n, p, columns = model.n_hidden, model.n_outputs, model.n_columns
     arrays = [
-        _array("A1", model.input_weights),
-        _array("U", model.recurrent_weights),
-        _array("b", model.hidden_bias),
-        _array("A2", model.output_weights.T),
-        _array("c", model.output_bias),
+        _array(f"{name}_A1", model.input_weights),
+        _array(f"{name}_U", model.recurrent_weights),
+        _array(f"{name}_b", model.hidden_bias),
+        _array(f"{name}_A2", model.output_weights.T),
+        _array(f"{name}_c", model.output_bias),
     ]
     upper, direct = name.upper(), model.direct_weights is not None
     if model.direct_weights is not None:
-        arrays.append(_array("D", model.direct_weights.T))
+        arrays.append(_array(f"{name}_D", model.direct_weights.T))
     units = model.activation.units if isinstance(model.activation, PerUnit) else None
     return _TEMPLATE.format(
         name=name,
@@ -150,9 +150,9 @@ def c_code(model: IORNN, name: str = "model") -> str:
         lags=model.lags,
         states=n + columns - model.n_inputs,
         arrays="\n".join(arrays),
-        functions=_unit_function(units or (model.activation,) * n),
+        functions=_unit_function(name, units or (model.activation,) * n),
         direct_text=" + D^T x_t" if direct else "",
-        direct_loop=_DIRECT.format(upper=upper) if direct else "",
+        direct_loop=_DIRECT.format(upper=upper, name=name) if direct else "",
         window_text=f", ..., u_(t-{model.lags - 1})" if model.lags > 1 else "",
     )
 
@@ -183,6 +183,7 @@ def export_c(model: IORNN, path: str | Path, *, name: str | None = None) -> Path
 
     Notes
     -----
+    All names of the file begin with NAME, so that one program may include several.
     `NAME_init(state, values)` puts a state of `NAME_STATES` numbers in place, the units and then
     the inputs before, newest first; NULL stands for rest. `NAME_step(state, u, y)` takes one sample
     of the inputs and gives one of the outputs. Numbers are written with all 17 digits: outputs are
@@ -210,7 +211,7 @@ def _array(name: str, values: Array) -> str:
     return f"static const double {name}{shape} = {{\n{body}\n}};"
 
 
-def _unit_function(units: Sequence[Activation]) -> str:
+def _unit_function(name: str, units: Sequence[Activation]) -> str:
     """The activation of unit i as a switch over stretches of units that share one."""
     kinds: list[Activation] = []
     for unit in units:
@@ -222,8 +223,8 @@ def _unit_function(units: Sequence[Activation]) -> str:
         for number, kind in enumerate(kinds)
     )
     return (
-        f"static const int kind[{len(units)}] = {{ {table} }};\n\n"
-        f"static double unit(size_t i, double z)\n{{\n    switch (kind[i]) {{\n{cases}"
+        f"static const int {name}_kind[{len(units)}] = {{ {table} }};\n\n"
+        f"static double {name}_unit(size_t i, double z)\n{{\n    switch ({name}_kind[i]) {{\n{cases}"
         f"    default:\n        return 0.0;\n    }}\n}}\n"
     )
 
