@@ -224,7 +224,8 @@ def _unit_function(name: str, units: Sequence[Activation]) -> str:
     )
     return (
         f"static const int {name}_kind[{len(units)}] = {{ {table} }};\n\n"
-        f"static double {name}_unit(size_t i, double z)\n{{\n    switch ({name}_kind[i]) {{\n{cases}"
+        f"static double {name}_unit(size_t i, double z)\n{{\n"
+        f"    switch ({name}_kind[i]) {{\n{cases}"
         f"    default:\n        return 0.0;\n    }}\n}}\n"
     )
 
