@@ -25,6 +25,8 @@ from gloree.sequences import as_sequences
 
 # Rounding of sums over a few thousand rows, through one inverse of a well-conditioned matrix.
 ALGEBRA = 1e-10
+# Descents end where a step would gain less than 1e-5; the last one ends far below.
+SEARCH_ENDS = 1e-5
 LABELS = np.array(["a", "b", "c", "d"])
 
 
@@ -119,6 +121,36 @@ def test_partial_fit_goes_on_from_a_fit_by_the_covariance_of_its_weights(data, f
         for e in (est, other)
     ]
     assert np.sqrt(np.mean(((weights[0] - weights[1]) / errors) ** 2)) < 0.35
+
+
+@pytest.mark.parametrize("mean", [0.0, 50.0])
+def test_after_a_fit_old_rows_count_by_their_information_and_not_by_their_sandwich(mean):
+    """Forty clusters for 23 weights: the inverse of their sandwich is far from the information."""
+    X, Y, *_ = datasets.make_rnn(80, 20, 4, 2, 3, random_state=0, noise=0.3)
+    fitted, partial = (SpectralRNNRegressor(2, random_state=0, engine="serial") for _ in range(2))
+    fitted.fit(X[:40] + mean, Y[:40]).partial_fit(X[40:] + mean, Y[40:])
+    partial.partial_fit(X[:40] + mean, Y[:40]).partial_fit(X[40:] + mean, Y[40:])
+    for name, errors in partial.report_.standard_errors.items():
+        off = (getattr(fitted.model_, name) - getattr(partial.model_, name)) / errors
+        # what is left is of second order, and small beside a standard error
+        assert np.sqrt(np.mean(off**2)) < 0.1, name
+        # the sandwich of a fit is corrected for few clusters, which sums cannot be
+        ratio = fitted.report_.standard_errors[name] / errors
+        assert ratio.min() > 0.9 and ratio.max() < 1.3, name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+def test_labels_go_on_from_a_fit_as_from_a_first_call():
+    X, Y, *_ = datasets.make_rnn(80, 20, 4, 2, 3, random_state=0, noise=0.3)
+    labels = Y.argmax(axis=2)
+    fitted, partial = (
+        SpectralRNNClassifier(2, refine="likelihood", random_state=0, engine="serial")
+        for _ in range(2)
+    )
+    fitted.fit(X[:40], labels[:40]).partial_fit(X[40:], labels[40:])
+    partial.partial_fit(X[:40], labels[:40], classes=[0, 1, 2]).partial_fit(X[40:], labels[40:])
+    np.testing.assert_allclose(fitted.predict_proba(X), partial.predict_proba(X), atol=SEARCH_ENDS)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,25 @@ def test_a_covariance_gives_the_sums_that_have_it():
     assert chance(100.0, 3.0) < 1e-10
 
 
+def test_the_information_of_a_report_is_what_its_rows_had_and_not_the_inverse_of_the_sandwich():
+    rng = np.random.default_rng(0)
+    A, scores = rng.standard_normal((4, 4)), rng.standard_normal((6, 4))
+    H, Q = A @ A.T + np.eye(4), scores.T @ scores  # six clusters for four weights
+    inverse = np.linalg.inv(H)
+    sums = sums_of_report(inverse @ Q @ inverse, 10.0, np.ones(1), 4, inverse)
+    np.testing.assert_allclose(sums.information, H, rtol=1e-8)
+    np.testing.assert_allclose(sums.spread, Q, atol=1e-8 * abs(Q).max())
+
+
+def test_weights_of_infinite_variance_are_no_information():
+    C = np.array([[np.inf, 0.3], [0.3, 0.25]])
+    for inverse in (None, np.diag([1.0, 0.5])):
+        sums = sums_of_report(C, 10.0, np.ones(1), 2, inverse)
+        known = 4.0 if inverse is None else 2.0
+        np.testing.assert_allclose(sums.information, np.diag([0.0, known]))
+        np.testing.assert_allclose(sums.spread, np.diag([0.0, 0.25 * known**2]))
+
+
 def test_rows_without_information_contradict_nothing():
     size = 3
     kept = NormalSums(10.0, 0.0, np.zeros(size), np.zeros((size, size)), np.eye(size), np.zeros(1))

@@ -183,6 +183,9 @@ class FitReport(Report):
         sequences these are few, and two standard errors are too narrow: see `intervals`.
     covariance : ndarray of shape (n, n) or None
         Of the weights in the order of `standard_errors`: one array after another, each row by row.
+    inverse_information : ndarray of shape (n, n) or None
+        The part of it that curvature alone gives, H^+ in units of the noise: the covariance for
+        independent noise as the fit weighs it. It is what `partial_fit` weighs old rows by.
     weights : dict of str to ndarray
         The weights that these belong to.
     n_undetermined : int
@@ -230,6 +233,7 @@ class FitReport(Report):
     standard_errors: dict[str, Array] = field(default_factory=dict)
     degrees_of_freedom: dict[str, Array] = field(default_factory=dict)
     covariance: Array | None = None
+    inverse_information: Array | None = None
     weights: dict[str, Array] = field(default_factory=dict)
     n_undetermined: int = 0
     predicted_errors: dict[str, float] = field(default_factory=dict)

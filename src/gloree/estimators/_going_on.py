@@ -196,8 +196,9 @@ class RegressorGoingOn(GoingOn):
         new rows contradict each other, a `ScoreWarning` where the law of the inputs has changed.
         Outputs are weighed by the inverse covariance of the residuals of the first call.
 
-        After `fit` (rather than `partial_fit`) the old rows are known by the covariance of the
-        weights in the report alone. `fit` forgets them, unless `warm_start` is set.
+        After `fit` (rather than `partial_fit`) the old rows are known by the information and the
+        covariance of the weights in the report alone. `fit` forgets them, unless `warm_start` is
+        set.
 
         Time O(n_rows (n_hidden^2 + n_outputs size) size) for each of a few steps, and O(size^2)
         numbers of memory between calls, for `size` weights.

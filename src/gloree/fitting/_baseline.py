@@ -105,6 +105,7 @@ def _constant(refined: RefinedFit, outputs: OutputSummary, finding: Finding) -> 
         rmse=outputs.given_std,
         errors=None,
         covariance=None,
+        inverse_information=None,
         weights={},
         predicted_errors={},
         output_weighting=None,

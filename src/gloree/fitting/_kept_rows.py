@@ -40,6 +40,7 @@ from gloree.refinement import (
     covariance_of,
     go_on,
     in_other_units,
+    inverse_root,
     on_uncentred_inputs,
     residual_sums,
     sum_normal_equations,
@@ -158,15 +159,21 @@ def kept_of_report(
             "has none: call `partial_fit` from the first rows on"
         )
     order = np.concatenate([layout.indices[name].ravel() for name in report.weights])
-    covariance = np.empty_like(report.covariance)
-    covariance[np.ix_(order, order)] = report.covariance
+    place = np.ix_(order, order)
+    covariance, inverse = np.empty_like(report.covariance), None
+    covariance[place] = report.covariance
+    if report.inverse_information is not None:
+        inverse = np.empty_like(covariance)
+        inverse[place] = report.inverse_information
     n_rows = float(report.sizes["steps"])
     seen = on_seen_inputs(Source(problem.data), model)
     if labels or noise is None:
         # how many of them were wrong is not known, nor how often each occurred
         misses = np.concatenate(([np.nan], np.full(model.n_outputs, n_rows / model.n_outputs)))
-        return KeptRows(seen, sums_of_report(covariance, n_rows, misses, layout.size), None)
-    sums = sums_of_report(covariance, n_rows, n_rows * noise.ravel(), layout.size)
+        return KeptRows(
+            seen, sums_of_report(covariance, n_rows, misses, layout.size, inverse), None
+        )
+    sums = sums_of_report(covariance, n_rows, n_rows * noise.ravel(), layout.size, inverse)
     return KeptRows(seen, sums, _metric(problem, noise))
 
 
@@ -302,6 +309,7 @@ def continued_report(
             standard_errors={},
             degrees_of_freedom={},
             covariance=None,
+            inverse_information=None,
             weights={},
             predicted_errors={},
         )
@@ -315,6 +323,7 @@ def continued_report(
         standard_errors=errors.weights,
         degrees_of_freedom=errors.degrees_of_freedom,
         covariance=errors.listed(layout),
+        inverse_information=errors.listed_inverse(layout),
         weights=layout.weights(continued.model),
         predicted_errors=errors.relative(continued.model, layout),
     )
@@ -336,10 +345,12 @@ def _errors(problem: FitProblem, continued: Continued) -> tuple[StandardErrors, 
     if source.scale is not None:
         reported = reported @ in_other_units(model, layout, scale_of_columns(source))
     covariance = reported @ covariance_of(step.sums, layout, step.model) @ reported.T
+    root = reported @ inverse_root(step.sums.information, layout.scale_constraints(step.model))
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     pieces = np.inf if kept.inputs is None else max(kept.inputs.n_segments - 1.0, 1.0)
     degrees = layout.named(np.full(layout.size, pieces))
-    found = StandardErrors(covariance, layout.named(errors), degrees)
+    named = layout.named(errors)
+    found = StandardErrors(covariance, named, degrees, inverse_information=root @ root.T)
     return found.canonical(units_of(model), layout), layout
 
 

@@ -76,6 +76,7 @@ def likely_labels(
         fit,
         errors=errors,
         covariance=errors.listed(layout),
+        inverse_information=errors.listed_inverse(layout),
         weights=layout.weights(model),
         predicted_errors=errors.relative(model, layout),
     )

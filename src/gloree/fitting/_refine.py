@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from gloree.diagnostics import (
     Certificate,
     ConvergenceWarning,
@@ -70,9 +72,10 @@ class RefinedFit:
     """The network that a fit ends with, in canonical form, on the inputs as they were given.
 
     `status` is None without a refinement; `moments_rmse` and `rmse`, of shape (n_outputs,), are
-    root mean square residuals with moments alone and after it. `covariance` and `weights` are those
-    of the report. `units` are the tests of the units, where the covariance of the weights is there,
-    `certificate` says of a fit with any activation whether it is at the optimum.
+    root mean square residuals with moments alone and after it. `covariance`, `inverse_information`
+    and `weights` are those of the report. `units` are the tests of the units, where the covariance
+    of the weights is there, `certificate` says of a fit with any activation whether it is at
+    the optimum.
     """
 
     model: Network
@@ -91,6 +94,7 @@ class RefinedFit:
     certificate: Certificate | None = None
     output_weighting: OutputWeighting | None = None
     residual_covariance: Array | None = None
+    inverse_information: Array | None = None
     findings: tuple[Finding, ...] = ()
     detail: str = ""
 
@@ -146,6 +150,11 @@ def find_precision(descent: Descent) -> Precision:
             white = back @ white @ back.T
         covariances.append(white)
     tests = judge_units(in_given_outputs(source, result.model), layout, covariances, units.order)
+    # only of squares is the noise known, in whose units curvature is information
+    inverse = None
+    if result.squares is not None and errors.inverse_information is not None:
+        inverse = float(np.mean(result.squares)) / result.n_rows * errors.inverse_information
+    errors = replace(errors, inverse_information=inverse)
     return Precision(residuals, errors.canonical(units, layout), tests)
 
 
@@ -178,6 +187,7 @@ def refined_fit(
         units=precision.units,
         output_weighting=residuals.weighting,
         residual_covariance=inflation * residuals.covariance,
+        inverse_information=None if errors is None else errors.listed_inverse(layout),
         findings=(*findings, *specification.findings),
     )
 

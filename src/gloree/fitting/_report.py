@@ -97,6 +97,7 @@ def completed_report(
         standard_errors={} if errors is None else errors.weights,
         degrees_of_freedom={} if errors is None else errors.degrees_of_freedom,
         covariance=refined.covariance,
+        inverse_information=refined.inverse_information,
         weights=refined.weights,
         n_undetermined=0 if errors is None else errors.n_undetermined,
         predicted_errors=refined.predicted_errors,

@@ -324,12 +324,26 @@ def covariance_of(sums: NormalSums, layout: Layout, model: Network) -> Array:
 
 
 def sums_of_report(
-    covariance: Array, n_rows: float, misses: Array, gradient_size: int
+    covariance: Array,
+    n_rows: float,
+    misses: Array,
+    gradient_size: int,
+    inverse_information: Array | None = None,
 ) -> NormalSums:
-    """Normal equations that have these weights and this covariance: what a report knows of rows."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
-    values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))
+    """Normal equations that have these weights and this covariance: what a report knows of rows.
+
+    With H^+ beside the sandwich V, they have the information H and the spread H V H. Without it
+    the information is V^+, which is far from H where the scores behind V come from few clusters:
+    its large part then lies where V is small by chance.
+    """
+    unknown = ~np.isfinite(np.diag(covariance))  # no row depends on these weights
+    V = np.where(unknown[:, None] | unknown, 0.0, covariance)
+    known = V if inverse_information is None else inverse_information
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(known), np.finfo(np.float64).tiny))
+    scale[unknown] = 0.0
+    values, vectors = np.linalg.eigh(known * np.outer(scale, scale))
     used = values > NULL * max(values[-1], np.finfo(np.float64).tiny)
     turned = vectors[:, used] * scale[:, None]
     information = (turned / values[used]) @ turned.T
-    return NormalSums(n_rows, 0.0, np.zeros(gradient_size), information, information, misses)
+    spread = information if inverse_information is None else information @ V @ information
+    return NormalSums(n_rows, 0.0, np.zeros(gradient_size), information, spread, misses)

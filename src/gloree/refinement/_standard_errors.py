@@ -18,7 +18,7 @@ from gloree.refinement._gauss_newton import MOST_WEIGHTS
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss
 from gloree.refinement._solvers import Solution
-from gloree.sequences import Array
+from gloree.sequences import Array, IntArray
 
 SATURATED = 1e-6
 """A combination of weights of which other clusters hold less than this share of the information
@@ -35,23 +35,18 @@ SERIES = tuple((2 * n - 1) / (2 * n) for n in range(6, 0, -1))
 SEEN = 0.1
 """Least share of an expected variance that must be seen for a standard error to be finite."""
 
-FIXED = 1e-12
-"""Share of a variance without the constraints below which these hold a weight fixed."""
+FIXED = 1e-12  # share of a variance without constraints below which these hold a weight fixed
 
-FEW = 10
-"""Sequences below which dependence that the clusters do not catch is warned of."""
+FEW = 10  # sequences below which dependence that the clusters do not catch is warned of
 
-TINY = 1e-9
-"""In place of no degrees of freedom."""
+TINY = 1e-9  # in place of no degrees of freedom
 
-LEAST_DEGREES = 1.5
-"""Degrees of freedom below which intervals say next to nothing."""
+LEAST_DEGREES = 1.5  # degrees of freedom below which intervals say next to nothing
 
 PERSISTENT = 0.25
 """Share of a variance that blocks may miss, at the correlation of neighbouring steps, unwarned."""
 
-NOTICEABLE = 3.0
-"""Standard errors of such a correlation beyond which it is not chance."""
+NOTICEABLE = 3.0  # standard errors of such a correlation beyond which it is not chance
 
 SIGNIFICANT = 0.01
 """Level of the test for errors common to a sequence, over all weights."""
@@ -73,6 +68,8 @@ class StandardErrors(Brief):
         Why they should not be trusted, if they should not.
     n_undetermined : int
         Combinations of weights that the data do not determine, beside scales: they are held fixed.
+    inverse_information : ndarray of shape (size, size) or None
+        H^+ alone, without the scores: the covariance if the loss is minus the log-likelihood.
     """
 
     covariance: Array = field(repr=False)
@@ -80,6 +77,7 @@ class StandardErrors(Brief):
     degrees_of_freedom: dict[str, Array] = field(repr=False)
     findings: tuple[Finding, ...] = ()
     n_undetermined: int = 0
+    inverse_information: Array | None = field(default=None, repr=False)
 
     def canonical(self, units: CanonicalUnits, layout: Layout) -> StandardErrors:
         """Those of the canonical form, whose units are scaled, signed and reordered."""
@@ -103,13 +101,15 @@ class StandardErrors(Brief):
         source, factor = np.empty(layout.size, dtype=np.int64), np.empty(layout.size)
         for name, index in layout.indices.items():
             source[index], factor[index] = old[name], factors[name]
-        covariance = self.covariance[np.ix_(source, source)] * np.outer(factor, factor)
+        rows, factors_of_both = np.ix_(source, source), np.outer(factor, factor)
+        inverse = self.inverse_information
         return StandardErrors(
-            covariance,
+            self.covariance[rows] * factors_of_both,
             {name: self._at(self.weights, layout)[old[name]] * abs(factors[name]) for name in old},
             {name: self._at(self.degrees_of_freedom, layout)[old[name]] for name in old},
             self.findings,
             self.n_undetermined,
+            None if inverse is None else inverse[rows] * factors_of_both,
         )
 
     @staticmethod
@@ -131,9 +131,16 @@ class StandardErrors(Brief):
 
     def listed(self, layout: Layout) -> Array:
         """Covariance in the order of `weights`: one after another, each row by row."""
+        return np.asarray(self.covariance[self._order(layout)])
+
+    def listed_inverse(self, layout: Layout) -> Array | None:
+        """The inverse of the information in that order."""
+        values = self.inverse_information
+        return None if values is None else np.asarray(values[self._order(layout)])
+
+    def _order(self, layout: Layout) -> tuple[IntArray, ...]:
         order = np.concatenate([layout.indices[name].ravel() for name in self.weights])
-        listed: Array = self.covariance[np.ix_(order, order)]
-        return listed
+        return np.ix_(order, order)
 
 
 def standard_errors(
@@ -229,9 +236,8 @@ def standard_errors(
     covariance[np.diag_indices_from(covariance)] = total
     errors = layout.named(np.sqrt(total / clusters.share))
     undetermined = layout.size - root.shape[1]
-    return StandardErrors(
-        covariance / clusters.share, errors, layout.named(degrees), tuple(findings), undetermined
-    )
+    found = (errors, layout.named(degrees), tuple(findings), undetermined)
+    return StandardErrors(covariance / clusters.share, *found, contrasts @ contrasts.T)
 
 
 def inverse_root(H: Array, constraints: Array) -> Array:
