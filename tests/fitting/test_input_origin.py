@@ -296,3 +296,23 @@ def test_windows_of_inputs_with_a_mean_are_named():
         warnings.simplefilter("ignore")
         est.fit(X + 100.0, Y)
     assert any("zeros stand in the windows" in text for text in est.report_.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"lags": 2}, "zeros stand in the windows"), ({"fit_bias": False}, "without hidden biases")],
+)
+def test_labels_that_depend_on_the_origin_of_the_inputs_are_named(options, said):
+    X, Y, _, _ = datasets.make_rnn(60, 10, 3, 2, 3, random_state=0)
+    labels = np.argmax(Y, axis=2)
+    est = SpectralRNNClassifier(2, random_state=0, refine=None, engine="serial", **options)
+    for mean, named in ((0.0, False), (100.0, True)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            est.fit(X + mean, labels)
+        assert any(said in text for text in est.report_.warnings) == named
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = SpectralRNNClassifier(2, random_state=0, refine=None, engine="serial")
+        plain.fit(X + 100.0, labels)
+    assert not any("origin" in text or "zeros" in text for text in plain.report_.warnings)

@@ -44,8 +44,10 @@ def against_simpler(
     origin is what is wrong, and not the activation or the number of units. `noise`, (n_outputs,),
     is what that regression leaves, where there is one.
     """
+    if problem.encode is not None:
+        return replace(refined, findings=(*_of_labels(problem, inputs), *refined.findings))
     rmse = refined.moments_rmse if refined.rmse is None else refined.rmse
-    if rmse is None or problem.encode is not None:
+    if rmse is None:
         return refined
     if outputs.units is not None:
         rmse = rmse / outputs.units.scale
@@ -82,6 +84,20 @@ def _zeros_before(inputs: InputSummary) -> Finding:
         f"of a sequence are predicted badly, and may spoil the recurrence",
         "centre `X`",
     )
+
+
+def _of_labels(problem: FitProblem, inputs: InputSummary) -> list[Finding]:
+    """What inputs with a mean do to labels, for which no simpler model is at hand to compare."""
+    if inputs.offset <= FAR_MEAN:
+        return []
+    found = [_zeros_before(inputs)] if problem.settings.lags > 1 else []
+    if not problem.settings.bias:
+        text = (
+            f"without hidden biases a network depends on the origin of the inputs, whose means are "
+            f"up to {inputs.offset:.3g} times their spread: units then hardly tell steps apart"
+        )
+        found.append(Finding(SpecificationWarning, text, CENTRE))
+    return found
 
 
 def _advice(refined: RefinedFit, finding: Finding) -> tuple[Finding, ...]:
