@@ -141,3 +141,26 @@ def test_steps_remember_their_past(law):
 def test_an_unknown_law_is_refused():
     with pytest.raises(ValueError, match=r"`law` must be one of gaussian, .*, got 'cauchy'"):
         datasets.make_inputs("cauchy", 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: datasets.make_rnn(2.5, 3, 2, 1, 1), "`n_sequences` must be an integer, got 2.5"),
+        (lambda: datasets.make_rnn(2, 3, 2, 1, None), "`n_outputs` must be an integer"),
+        (lambda: datasets.make_rnn(2, 3, 2, 0, 1), "`n_hidden` must be at least 1"),
+        (lambda: datasets.make_rnn(2, 3, 2, 1, 1, degree=2.0), "`degree` must be an integer"),
+        (lambda: datasets.make_rnn(2, 3, 2, 1, 1, recurrence_norm=-0.1), "`recurrence_norm`"),
+        (lambda: datasets.make_rnn(2, 3, 2, 1, 1, bidirectional="no"), "`bidirectional`"),
+        (lambda: datasets.make_inputs("gaussian", 2, 3.0, 1), "`n_steps` must be an integer"),
+        (lambda: datasets.make_inputs("gaussian", 1, 1, 1), "a single row has no variance"),
+        (lambda: datasets.make_chain("2"), "`n_inputs` must be an integer"),
+        (lambda: datasets.make_chain(2, memory=-0.5), "`memory` must be at least 0"),
+        (lambda: datasets.random_rnn(2, -1, 1), "`n_hidden` must be at least 1"),
+        (lambda: datasets.random_rnn(2, 1, 1, bias="a"), "`bias` must be a number"),
+        (lambda: datasets.random_brnn(2, 1, -1, 1), "`n_backward` must be at least 0"),
+    ],
+)
+def test_sizes_of_simulated_data_are_refused_by_name(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

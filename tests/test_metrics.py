@@ -300,3 +300,16 @@ def test_networks_with_other_directions_cannot_be_compared():
         metrics.weight_errors(bidirectional_truth(3, 3), truth)
     with pytest.raises(TypeError, match="`model` is a IORNN and `truth` a BRNN"):
         metrics.weight_errors(truth_of(n_hidden=7), truth)
+
+
+@pytest.mark.parametrize("measure", [metrics.root_mean_square_error, metrics.r2_score])
+def test_what_is_wrong_with_predictions_is_said_of_predictions(measure):
+    good, bad = np.arange(6.0).reshape(3, 2), np.full((3, 2), np.nan)
+    with pytest.raises(ValueError, match="`Y` holds nan at sequence 0, step 0, column 0"):
+        measure(bad, good)
+    with pytest.raises(ValueError, match="`predictions` holds nan"):
+        measure(good, bad)
+    with pytest.raises(TypeError, match="`predictions` has dtype"):
+        measure(good, np.full((3, 2), "a"))
+    with pytest.raises(ValueError, match="`lengths` sum to 2, but `Y` has 3 rows"):
+        measure(good, good, lengths=[1, 1])

@@ -128,3 +128,11 @@ def test_scikit_learn_has_no_other_objections():
     results = check_estimator(SequenceScaler(), on_fail=None, on_skip=None)
     failed = {each["check_name"] for each in results if each["status"] == "failed"}
     assert failed <= set(OTHERWISE)
+
+
+def test_what_is_no_choice_and_no_network_is_refused_by_name():
+    X = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(TypeError, match="`with_mean` must be True or False, got 'x'"):
+        SequenceScaler(with_mean="x").fit(X)
+    with pytest.raises(TypeError, match="`model` is of type int, expected an IORNN or a BRNN"):
+        SequenceScaler().fit(X).unscale(3)

@@ -22,6 +22,18 @@ def optional_integer(name: str, value: object, least: int) -> int | None:
     return None if value is None else check_integer(name, value, least)
 
 
+def check_place(name: str, value: object, count: int, has: str) -> int:
+    """Give the place of one of `count` things, counted from either end; else raise.
+
+    `has` says what has so many, as in "`Y` has 3 columns".
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r:.100}")
+    if not -count <= value < count:
+        raise ValueError(f"`{name}`={value}, but {has}")
+    return int(value) % count
+
+
 def check_number(
     name: str,
     value: object,

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from gloree._frames import require_same_names
+from gloree._parameters import check_flag
 from gloree.diagnostics import GloreeWarning, warn_caller
 from gloree.models import Network
 from gloree.sequences import Array, Sequences, as_sequences
@@ -92,6 +93,8 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         SequenceScaler
             Itself.
         """
+        for name in ("with_mean", "with_std"):
+            check_flag(name, getattr(self, name))
         data = as_sequences(X, lengths=lengths)
         rows = np.asarray(data.X, dtype=np.float64)
         zeros = np.zeros(data.n_inputs)
@@ -123,8 +126,9 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         data = self._checked(X)
         rows = (np.asarray(data.X, dtype=np.float64) - self.mean_) / self.scale_
         if data.form not in ("single", "flat") and self._wants_tables():
+            form = "an array" if data.form == "array" else f"a {data.form}"
             raise ValueError(
-                f"`X` is a {data.form} of sequences, of which set_output(transform="
+                f"`X` is {form} of sequences, of which set_output(transform="
                 f"{self._wants_tables()!r}) makes no table: give one record, or flat data, or "
                 f"leave the output as it is"
             )
@@ -171,6 +175,8 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
+        TypeError
+            If it is no network.
         ValueError
             If the network has another number of inputs, or windows of inputs reach before the start
             of a sequence: zeros stand there, which are the mean of scaled inputs.
@@ -186,6 +192,11 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         True
         """
         check_is_fitted(self, "mean_")
+        if not isinstance(model, Network):
+            raise TypeError(
+                f"`model` is of type {type(model).__name__}, expected an IORNN or a BRNN (`model_` "
+                f"of a fitted estimator)"
+            )
         if model.n_inputs != self.n_features_in_:
             raise ValueError(
                 f"`model` has {model.n_inputs} inputs, the scaler has {self.n_features_in_}"

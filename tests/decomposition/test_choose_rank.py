@@ -70,3 +70,22 @@ def test_errors_of_shapes_name_the_layout_that_is_wanted(output_mode):
     layout = r"\(n_outputs, d, d\[, d \.\.\]\)" if output_mode else r"\(d, d\[, d \.\.\]\)"
     with pytest.raises(ValueError, match=f"must have shape {layout}"):
         decompose(np.ones(3), 1, output_mode=output_mode)
+
+
+def test_no_rank_above_the_largest_one_that_may_be_tried_is_returned():
+    T = np.ones((1, 2, 2)) + 5.0 * np.diag([1.0, 2.0])
+    first, second = halves(6, 8, 7, 0.01, 0)
+    for choice in (
+        choose_rank(T, max_rank=1),
+        choose_rank(first, max_rank=3),
+        choose_rank(first, second, max_rank=3, random_state=0),
+    ):
+        assert choice.rank <= 3
+        assert choice.is_lower_bound
+    assert choose_rank(T, max_rank=1).rank == 1
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "2"])
+def test_a_largest_rank_that_is_none_is_refused(value):
+    with pytest.raises((TypeError, ValueError), match="`max_rank` must be"):
+        choose_rank(np.eye(2)[None], max_rank=value)

@@ -72,5 +72,5 @@ def test_same_seed_same_result():
 def test_invalid_input_says_what_to_do():
     with pytest.raises(ValueError, match=r"`rank` = 4 exceeds the number of inputs 3.*`decompose`"):
         tensor_power_iteration(np.ones((2, 3, 3)), 4)
-    with pytest.raises(ValueError, match="at least 1, got 0 and 200"):
+    with pytest.raises(ValueError, match="`n_restarts` must be at least 1, got 0"):
         tensor_power_iteration(np.ones((2, 3, 3)), 2, n_restarts=0)

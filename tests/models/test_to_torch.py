@@ -123,3 +123,11 @@ def test_modules_can_be_scripted_and_keep_float32(both, lags, direct, activation
     assert outputs.dtype == torch.float32
     # some hundred roundings of 2^-24 of numbers of size one
     np.testing.assert_allclose(outputs.numpy(), model.predict(X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 0, 4), (1, 2, 3, 4)])
+def test_a_tensor_of_another_shape_is_refused(shape):
+    torch = pytest.importorskip("torch")
+    module = IORNN(np.ones((2, 4)), None, np.ones((2, 3))).to_torch()
+    with pytest.raises(ValueError, match=r"`inputs` has shape .*, expected .* n_steps, 4\)"):
+        module(torch.zeros(shape))

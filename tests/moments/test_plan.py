@@ -115,3 +115,20 @@ def test_plan_says_what_it_will_do():
     text = str(plan(200_000, 20, 10, n_workers=2))
     for part in ("`union` of order 2", "461 features", "200,000 steps", "GFLOP", "MiB"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_rows": 2.5}, "`n_rows` must be an integer"),
+        ({"n_inputs": 0}, "`n_inputs` must be at least 1"),
+        ({"degree": 2.0}, "`degree` must be an integer"),
+        ({"n_workers": 0}, "`n_workers` must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"n_segments": -1}, "`n_segments` must be at least 0"),
+        ({"score": "x"}, "`score` must be True or False"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_by_name(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        plan(**{"n_rows": 1000, "n_inputs": 4, "n_outputs": 3, **options})

@@ -25,6 +25,8 @@ from gloree.systems import (
     time_response,
 )
 
+STEPS = np.zeros((2, 4, 1))
+
 
 @pytest.fixture
 def calls(fitted, choice, check, directions, bands):
@@ -160,6 +162,21 @@ def test_inputs_are_not_changed(name, calls):
         (lambda f: plotting.plot_nonlinearity([1.0, 2.0], [1.0]), "`contribution` has 1"),
         (lambda f: plotting.plot_nonlinearity([1.0, 2.0], lambda z: z[:1]), "`contribution`"),
         (lambda f: plotting.plot_nonlinearity([1.0, 2.0], [1.0, np.nan]), "`contribution`"),
+        (lambda f: plotting.plot_report(np.zeros(3)), "`report` is of type ndarray"),
+        (lambda f: plotting.plot_history(None), "`report` is of type NoneType"),
+        (lambda f: plotting.plot_singular_values(3), "`choice` is of type int"),
+        (lambda f: plotting.plot_score_check({"a": 3}), "`check` is of type int"),
+        (lambda f: plotting.plot_error_curve([1], [1.0]), "`errors` is of type list"),
+        (lambda f: plotting.plot_poles([0.5], ax=3), "`ax` is of type int"),
+        (lambda f: plotting.plot_prediction(*STEPS, sequence=2), "`sequence`=2, but `Y` has 1"),
+        (lambda f: plotting.plot_prediction(*STEPS, sequence=0.5), "`sequence` must be an integer"),
+        (lambda f: plotting.plot_prediction(*STEPS, output=0.5), "`output` must be an integer"),
+        (lambda f: plotting.plot_prediction(*STEPS, steps=slice(9, 12)), "leaves none of the 4"),
+        (lambda f: plotting.plot_prediction(*STEPS, steps=2), "`steps` must be a slice"),
+        (lambda f: plotting.plot_prediction(*STEPS, sample_time=0.0), "`sample_time`"),
+        (lambda f: plotting.plot_prediction([np.nan], [0.0]), "`Y` holds nan"),
+        (lambda f: plotting.plot_residuals([0.0], [np.nan]), "`predictions` holds nan"),
+        (lambda f: plotting.plot_residuals(*STEPS, skip=-1), "`skip` must be at least 0"),
     ],
 )
 def test_errors_name_the_argument(call, message, fitted):

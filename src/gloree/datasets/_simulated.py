@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from gloree._parameters import check_flag, check_integer, check_number
 from gloree._random import RandomState, as_generator
 from gloree.activations import Activation, Polynomial, cubic, get_activation, linear, quadratic
 from gloree.chains import GaussianVAR
@@ -32,6 +33,8 @@ def make_chain(
 
     `memory` is the spectral radius of the coefficients, below 1.
     """
+    n_inputs = check_integer("n_inputs", n_inputs, 1)
+    memory = check_number("memory", memory, least=0.0)
     rng = as_generator(random_state)
     rotation, _ = np.linalg.qr(rng.standard_normal((n_inputs, n_inputs)))
     coefficients = memory * rotation
@@ -59,6 +62,8 @@ def random_rnn(
     `recurrence_norm`, A2 is Gaussian of variance 1 / n_hidden. `bias` is the standard deviation of
     the hidden biases.
     """
+    _check_sizes(n_inputs=n_inputs, n_hidden=n_hidden, n_outputs=n_outputs)
+    _check_spreads(recurrence_norm=recurrence_norm, bias=bias)
     rng = as_generator(random_state)
     A1, U = _random_units(rng, n_hidden, n_inputs, recurrence_norm)
     A2 = rng.standard_normal((n_hidden, n_outputs)) / np.sqrt(n_hidden)
@@ -89,6 +94,9 @@ def random_brnn(
     >>> datasets.random_brnn(5, 2, 1, 3, random_state=0)
     BRNN(n_inputs=5, n_forward=2, n_backward=1, n_outputs=3, activation='quadratic')
     """
+    _check_sizes(n_inputs=n_inputs, n_outputs=n_outputs)
+    _check_sizes(0, n_forward=n_forward, n_backward=n_backward)
+    _check_spreads(recurrence_norm=recurrence_norm, bias=bias)
     rng = as_generator(random_state)
     n_hidden = n_forward + n_backward
     A1, U = _random_units(rng, n_forward, n_inputs, recurrence_norm)
@@ -97,6 +105,16 @@ def random_brnn(
     b = bias * rng.standard_normal(n_hidden)
     f = get_activation(activation)
     return BRNN(A1, U, B1, V, A2, hidden_bias=b, activation=f).canonical()
+
+
+def _check_sizes(least: int = 1, **sizes: object) -> None:
+    for name, size in sizes.items():
+        check_integer(name, size, least)
+
+
+def _check_spreads(**spreads: object) -> None:
+    for name, spread in spreads.items():
+        check_number(name, spread, least=0.0)
 
 
 def _random_units(
@@ -160,8 +178,8 @@ def make_rnn(
     ------
     ExplosionError
         If a path explodes or comes close to it (a pre-activation beyond 30).
-    ValueError
-        If a size is below 1.
+    ValueError, TypeError
+        If a size is below 1 or no integer, or the norm or the noise is negative or no number.
 
     Examples
     --------
@@ -174,9 +192,9 @@ def make_rnn(
     """
     names = ("n_sequences", "n_steps", "n_inputs", "n_hidden", "n_outputs", "degree")
     sizes = (n_sequences, n_steps, n_inputs, n_hidden, n_outputs, degree)
-    for name, size in zip(names, sizes, strict=True):
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}")
+    _check_sizes(**dict(zip(names, sizes, strict=True)))
+    _check_spreads(recurrence_norm=recurrence_norm)
+    check_flag("bidirectional", bidirectional)
     rng = as_generator(random_state)
     chain = make_chain(n_inputs, random_state=rng)
     monomial = Polynomial((0.0,) * degree + (1.0,))
@@ -207,10 +225,14 @@ def make_inputs(
         ``gaussian`` (VAR(1)), ``var2`` (Gaussian VAR(2)); VAR(1) with innovations ``laplace``,
         ``t5`` (Student, 5 degrees of freedom), ``uniform`` or ``exponential``; ``switching`` (two
         regimes of volatility and coefficients); ``tanh`` (nonlinear autoregression); ``tokens``
-        (a Markov chain over 200 fixed vectors). Others raise a ValueError.
+        (a Markov chain over 200 fixed vectors). Others raise a ValueError, and so does a single
+        row, which has no variance.
     """
     if law not in INPUT_LAWS:
         raise ValueError(f"`law` must be one of {', '.join(INPUT_LAWS)}, got {law!r}")
+    _check_sizes(n_sequences=n_sequences, n_steps=n_steps, n_inputs=n_inputs)
+    if n_sequences * n_steps == 1:
+        raise ValueError("`n_sequences` and `n_steps` are both 1: a single row has no variance")
     rng = as_generator(random_state)
     shape = (n_steps, n_sequences, n_inputs)
     X = _tokens(rng, shape) if law == "tokens" else _autoregression(law, rng, shape)

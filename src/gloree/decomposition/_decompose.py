@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._parameters import check_integer
 from gloree._random import RandomState, as_generator
 
 from ._errors import determined_components
@@ -128,8 +129,7 @@ def decompose(
     rank = check_rank(rank)
     tensor, exponent = check_tensor(T, output_mode=output_mode)
     check_not_zero(tensor)
-    if max_starts < 1:
-        raise ValueError(f"`max_starts` must be at least 1, got {max_starts}.")
+    max_starts = check_integer("max_starts", max_starts, 1)
     fixed_penalty = _fixed_penalty(ridge)
     if output_scale is not None and not output_mode:
         raise ValueError("`output_scale` needs an output mode; leave it out.")

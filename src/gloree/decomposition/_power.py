@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gloree._parameters import check_integer, check_number
 from gloree._random import RandomState, as_generator
 
 from ._least_squares import Problem, khatri_rao_power, matrix_minimum
@@ -120,11 +121,9 @@ def tensor_power_iteration(
             f"`rank` = {rank} exceeds the number of inputs {n_inputs}: components that are not "
             "linearly independent cannot be whitened; use `decompose`."
         )
-    if n_restarts < 1 or n_iterations < 1:
-        raise ValueError(
-            "`n_restarts` and `n_iterations` must be at least 1, got "
-            f"{n_restarts} and {n_iterations}."
-        )
+    n_restarts = check_integer("n_restarts", n_restarts, 1)
+    n_iterations = check_integer("n_iterations", n_iterations, 1)
+    tol = check_number("tol", tol, least=0.0)
     problem = Problem(tensor)
     if (matrix := matrix_minimum(problem, rank)) is not None:
         outcome = Outcome(matrix, DecompositionStatus.ROTATION)

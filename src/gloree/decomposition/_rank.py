@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from gloree._brief import Brief
 from gloree._monomials import n_monomials
+from gloree._parameters import optional_integer
 from gloree._random import RandomState
 
 from ._decompose import decompose
@@ -96,7 +97,7 @@ def choose_rank(
     output_scale : array_like of shape (n_outputs,), optional
         Noise metric of the output mode, as in `decompose`.
     max_rank : int, optional
-        Largest rank to try; by default d, or 3 d if all d directions carry signal.
+        Largest rank to try, and to return; by default d, or 3 d if all d directions carry signal.
     random_state : None, int, SeedSequence, Generator or RandomState
         For the decompositions of the residual test.
 
@@ -124,13 +125,14 @@ def choose_rank(
     >>> choose_rank(T, T).rank
     3
     """
+    max_rank = optional_integer("max_rank", max_rank, 1)
     first, exponent = check_tensor(T1, output_mode=output_mode, name="T1")
     check_not_zero(first, "T1")
     metric = NoiseMetric.of(first, score_covariance, output_scale)
     if T2 is None:
         inputs, outputs = _singular_values(metric.whiten(first))
         scale = exponent + metric.exponent
-        return _largest_gap(np.ldexp(inputs, scale), np.ldexp(outputs, scale))
+        return _largest_gap(np.ldexp(inputs, scale), np.ldexp(outputs, scale), max_rank)
     second, other = check_tensor(T2, output_mode=output_mode, name="T2")
     if second.shape != first.shape:
         raise ValueError(
@@ -154,6 +156,8 @@ def choose_rank(
     entries = n_outputs * n_monomials(n_inputs, order)
     if max_rank is None:
         max_rank = n_inputs if bound < n_inputs else 3 * n_inputs
+    else:
+        bound = min(bound, max_rank)
     variance = max(float(np.vdot(noise, noise)) / entries, rounding**2 / entries)
     for rank in range(bound, max(max_rank, bound) + 1):
         freedom = degrees_of_freedom(n_outputs, n_inputs, rank, order)
@@ -185,9 +189,9 @@ def _singular_values(tensor: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.asarray(inputs), np.asarray(outputs)
 
 
-def _largest_gap(inputs: FloatArray, outputs: FloatArray) -> RankChoice:
+def _largest_gap(inputs: FloatArray, outputs: FloatArray, max_rank: int | None) -> RankChoice:
     values = np.maximum(inputs, NO_NOISE * inputs[0])
-    ratios = np.append(values[:-1] / values[1:], 1.0)
+    ratios = np.append(values[:-1] / values[1:], 1.0)[:max_rank]
     gap = int(np.argmax(ratios)) + 1
     reason = (
         f"the largest gap between singular values, a factor of {ratios.max():.3g}, follows number "

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gloree._brief import Brief
 from gloree._frames import refuse_masked
 from gloree._html import html_matrix, html_page, html_table
+from gloree._parameters import check_flag, check_integer
 
 from ._errors import component_covariance, distinct_components, predicted_errors
 from ._least_squares import Point, Problem, solve_loadings
@@ -106,6 +107,8 @@ def cp_tensor(
 def _as_cp(loadings: ArrayLike, components: ArrayLike, order: int, output_mode: bool) -> CPTensor:
     from tensorly.cp_tensor import CPTensor
 
+    order = check_integer("order", order, 1)
+    check_flag("output_mode", output_mode)
     refuse_masked(loadings, "loadings")
     refuse_masked(components, "components")
     weights = np.asarray(loadings, dtype=np.float64)

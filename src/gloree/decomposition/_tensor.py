@@ -13,6 +13,7 @@ from scipy.linalg import solve_triangular
 
 from gloree._frames import refuse_masked
 from gloree._monomials import n_monomials
+from gloree._parameters import check_flag, check_integer
 
 FloatArray = NDArray[np.float64]
 # Below the exponent of every number: what a tensor of zeros has.
@@ -49,6 +50,7 @@ def unit_scale(values: FloatArray) -> tuple[FloatArray, int]:
 
 def check_tensor(T: ArrayLike, *, output_mode: bool, name: str = "T") -> tuple[FloatArray, int]:
     """Return the symmetric part of T / 2^e as float64 of shape (n_outputs, d, .., d), and e."""
+    check_flag("output_mode", output_mode)
     if np.iscomplexobj(T):
         raise ValueError(f"`{name}` must be real, got a complex array; pass `{name}.real`.")
     refuse_masked(T, name)
@@ -131,7 +133,10 @@ def degrees_of_freedom(n_outputs: int, n_inputs: int, rank: int, order: int = 2)
     >>> degrees_of_freedom(2, 10, 10)
     0
     """
-    return n_outputs * n_monomials(n_inputs, order) - rank * (n_inputs + n_outputs - 1)
+    sizes = {"n_outputs": n_outputs, "n_inputs": n_inputs, "order": order}
+    n, d, p = (check_integer(name, size, 1) for name, size in sizes.items())
+    k = check_integer("rank", rank, 0)
+    return n * n_monomials(d, p) - k * (d + n - 1)
 
 
 @dataclass(frozen=True)

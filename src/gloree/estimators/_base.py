@@ -279,7 +279,13 @@ def check_unused(
 
 def output_metric(given: ArrayLike, n_outputs: int) -> Array:
     """Weights or metric of the outputs, finite and positive (definite); else a ValueError."""
-    found = np.array(given, dtype=np.float64)
+    try:
+        found = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`output_weights` is {given!r:.100}: expected an array of numbers, a weight of each "
+            f"output, or a metric"
+        ) from error
     if found.shape not in ((n_outputs,), (n_outputs, n_outputs)):
         raise ValueError(
             f"`output_weights` has shape {found.shape}: expected a weight of each output, "

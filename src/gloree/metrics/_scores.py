@@ -79,8 +79,8 @@ class SquaredErrors(Sums):
 
     Attributes
     ----------
-    n_rows : ndarray of shape (n_outputs,)
-        Rows in which the output is not missing (NaN).
+    n_rows : float
+        Rows, whether or not an output is missing in them.
     mean, spread, largest : ndarray of shape (n_outputs,)
         Mean of the outputs, sum of their squares about it, and the largest magnitude.
     residual : ndarray of shape (n_outputs,)
@@ -172,7 +172,7 @@ def _squared_errors(predictions: Array, data: Sequences, skip: int) -> SquaredEr
 
 
 def _as_rows(given: object, lengths: ArrayLike | None, name: str) -> tuple[Array, IntArray]:
-    data = as_sequences(with_columns(given, name), lengths=lengths)
+    data = as_sequences(with_columns(given, name), lengths=lengths, name=name)
     return np.asarray(loaded(data.X), dtype=np.float64), data.lengths
 
 

@@ -130,6 +130,8 @@ class TorchNetwork(_Module, ABC):  # type: ignore[misc]
             tensor = None if values is None else torch.tensor(values, dtype=torch.float64)
             parameter = None if tensor is None else torch.nn.Parameter(tensor)
             self.register_parameter(name, parameter)
+        rows = next(v for k, v in weights.items() if k.endswith("input_weights") and v is not None)
+        self.n_inputs = int(rows.shape[1]) // lags
         # an activation without a form for tensors is refused now
         self.runs = runs_of(activation, self.hidden_bias.shape[0])
 
@@ -149,6 +151,12 @@ class TorchNetwork(_Module, ABC):  # type: ignore[misc]
         return outputs
 
     def _states_and_windows(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        wrong = inputs.ndim not in (2, 3) or inputs.shape[-1] != self.n_inputs
+        if wrong or inputs.shape[-2] == 0:
+            raise ValueError(
+                f"`inputs` has shape {inputs.shape}, expected ([n_sequences,] n_steps, "
+                f"{self.n_inputs}) with a step or more"
+            )
         batched = inputs if inputs.ndim == 3 else inputs.unsqueeze(0)
         states, windows = self._run(batched.to(self.output_weights.dtype))
         if inputs.ndim == 3:

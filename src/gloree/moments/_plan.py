@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gloree._cores import n_cores
 from gloree._monomials import BLOCK_ENTRIES
+from gloree._parameters import check_flag, check_integer, optional_integer
 from gloree.moments._estimators import FIRST_MOMENTS, UNION_ROWS, FirstMomentEstimator
 
 MAX_FEATURES = 1000
@@ -164,6 +165,8 @@ def plan(
         If the limit cannot be kept.
     ValueError
         If `moment` is not one of these, or a score moment has too many entries.
+    ValueError, TypeError
+        If a size is below 1 (a number of segments or bytes below 0), or no integer.
 
     Notes
     -----
@@ -178,6 +181,15 @@ def plan(
     >>> plan(200_000, 20, 10).moment
     'union'
     """
+    sizes = {"n_rows": n_rows, "n_inputs": n_inputs, "n_outputs": n_outputs, "n_hidden": n_hidden}
+    for name, value in {**sizes, "degree": degree}.items():
+        check_integer(name, value, 1)
+    for name, value in {"n_segments": n_segments, "beside": beside}.items():
+        check_integer(name, value, 0)
+    limits = {"n_workers": n_workers, "batch_size": batch_size, "memory_limit": memory_limit}
+    for name, limit in limits.items():
+        optional_integer(name, limit, 1)
+    check_flag("score", score)
     estimator, directions = _choose(n_rows, n_inputs, n_hidden, degree, moment, score=score)
     size = estimator.n_features(directions, degree)
     gram = size if estimator.regression else 0

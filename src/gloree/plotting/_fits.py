@@ -12,6 +12,7 @@ from gloree.plotting._style import (
     GREY,
     LIGHT,
     MARKERS,
+    made_by,
     new_axes,
     series,
     tidy,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from gloree.diagnostics import FitReport
     from gloree.recurrence import Directions
     from gloree.score_functions import ScoreCheck
+
+REPORT = "a FitReport (`report_` of a fitted estimator)"
+"""What `plot_report` and `plot_history` draw."""
 
 GUESS, CERTAIN = 5.0, 20.0
 """Margins below which a direction is a guess, and above which it is beyond doubt."""
@@ -97,6 +101,8 @@ def plot_singular_values(choice: RankChoice, *, ax: Axes | None = None) -> Axes:
 
     They are those of the moment's unfoldings, with the largest one of the noise, and the choice.
     """
+    wanted = ("singular_values", "output_singular_values")
+    made_by("choice", choice, "a RankChoice (of `choose_rank`)", *wanted)
     ax = new_axes(ax)
     both = (("inputs", choice.singular_values), ("outputs", choice.output_singular_values))
     floor = 1e-16 * max(float(values.max()) for _, values in both)
@@ -130,6 +136,8 @@ def plot_score_check(
     checks = dict(check) if isinstance(check, Mapping) else {"inputs": check}
     if not checks:
         raise ValueError("`check` is an empty mapping: nothing to draw")
+    for each in checks.values():
+        made_by("check", each, "a ScoreCheck (of `check_score`)", "defect", "radius")
     ax = new_axes(ax)
     rows, found = np.arange(len(checks), dtype=np.float64), list(checks.values())
     defects = "Stein defect", [c.defect for c in found], [c.defect_error for c in found]
@@ -157,6 +165,7 @@ def plot_report(report: FitReport, *, ax: Axes | None = None) -> Axes:
 
     Raises a ValueError if the report has no stages.
     """
+    made_by("report", report, REPORT, "stages", "sizes")
     if not report.stages:
         raise ValueError("`report` has no stages: it is not the report of a finished fit")
     ax = new_axes(ax)
@@ -179,8 +188,12 @@ def plot_history(report: FitReport, *, unit: str = "", ax: Axes | None = None) -
     go up to the best one, with lines for the outputs themselves and for the residual after
     refinement. Raises a ValueError if the report has no history.
     """
+    made_by("report", report, REPORT, "history", "moments_rmse")
     if not report.history or report.moments_rmse is None or report.output_std is None:
-        raise ValueError("`report` has no history: it is not the report of a finished fit")
+        raise ValueError(
+            "`report` has no history: only fits of outputs by polynomials of degree 2 and 3, from "
+            "moments, have one (not those of labels, of other activations, or from earlier weights)"
+        )
     ax = new_axes(ax)
     squares = np.array([value for _, value in report.history])
     best = int(np.argmin(squares))

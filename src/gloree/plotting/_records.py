@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._frames import with_columns
+from gloree._parameters import check_integer, check_number, check_place
 from gloree.plotting._style import COLOURS, GREY, MAX_POINTS, new_axes, tidy, top_legend, with_unit
 from gloree.sequences import Array, IntArray, as_sequences
 
@@ -33,14 +34,15 @@ def plot_prediction(
 ) -> Axes:
     """Draw measured and predicted outputs of one sequence over time.
 
-    Raises a ValueError if the two do not fit together, or there is no such output.
+    Raises a ValueError if the two do not fit together, or there is no such output, sequence or
+    step.
 
     Parameters
     ----------
     Y, predictions : array or list
         In the same form (see `gloree.sequences.as_sequences`).
     sequence, output : int, default 0
-        Which sequence and output.
+        Which sequence and output; negative ones count from the end.
     steps : slice, optional
         Which steps of it; all by default.
     lengths : sequence of int, optional
@@ -53,11 +55,20 @@ def plot_prediction(
         Whether to draw the difference as well.
     """
     truth, estimate, starts = _columns(Y, predictions, lengths, output)
-    ax = new_axes(ax)
+    n_sequences = starts.shape[0] - 1
+    sequence = check_place("sequence", sequence, n_sequences, f"`Y` has {n_sequences} sequence(s)")
     rows = np.arange(starts[sequence], starts[sequence + 1])
     time = np.arange(rows.size)
     if steps is not None:
+        if not isinstance(steps, slice):
+            raise TypeError(f"`steps` must be a slice, got {steps!r:.100}")
+        n_steps = rows.size
         rows, time = rows[steps], time[steps]
+        if not rows.size:
+            raise ValueError(f"`steps`={steps} leaves none of the {n_steps} steps")
+    if sample_time is not None:
+        check_number("sample_time", sample_time, above=0.0)
+    ax = new_axes(ax)
     x = time if sample_time is None else time * sample_time
     y, predicted = truth[rows], estimate[rows]
     draw = partial(ax.plot, marker="o" if x.size == 1 else None)  # one step has no line
@@ -99,6 +110,7 @@ def plot_residuals(
     skip : int, default 0
         Steps to leave out at the start of every sequence.
     """
+    skip = check_integer("skip", skip, 0)
     truth, estimate, starts = _columns(Y, predictions, lengths, output)
     steps = np.arange(truth.size) - np.repeat(starts[:-1], np.diff(starts))
     counted = np.flatnonzero(steps >= skip)
@@ -133,10 +145,11 @@ def _columns(
     """One output of all sequences, measured and predicted, and the starts of the sequences."""
     columns, starts = [], np.zeros(0, dtype=np.int64)
     for name, given in (("Y", Y), ("predictions", predictions)):
-        data = as_sequences(with_columns(given, name), lengths=lengths)
-        if not -data.n_inputs <= output < data.n_inputs:
-            raise ValueError(f"`output`={output}, but `{name}` has {data.n_inputs} columns")
-        columns.append(np.asarray(data.X[:, output], dtype=np.float64))
+        data = as_sequences(with_columns(given, name), lengths=lengths, name=name)
+        column = check_place(
+            "output", output, data.n_inputs, f"`{name}` has {data.n_inputs} columns"
+        )
+        columns.append(np.asarray(data.X[:, column], dtype=np.float64))
         starts = data.starts if name == "Y" else starts
     truth, estimate = columns
     if truth.shape != estimate.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from gloree._extras import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.ticker import ScalarFormatter
+
+Given = TypeVar("Given")
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe-Ito colours, in the order in which series take them."""
@@ -33,10 +35,17 @@ MAX_POINTS = 5000
 def new_axes(ax: Axes | None, size: tuple[float, float] = (5.5, 4.0)) -> Axes:
     """Return `ax`, or the axes of a new figure of that size (inches)."""
     if ax is not None:
-        return ax
+        return made_by("ax", ax, "axes of Matplotlib, or None", "plot", "set_xlabel")
     pyplot = require("matplotlib.pyplot", "plot", "gloree.plotting")
     axes: Axes = pyplot.subplots(figsize=size, layout="constrained")[1]
     return axes
+
+
+def made_by(name: str, value: Given, expected: str, *attributes: str) -> Given:
+    """Give a value that has these attributes; a TypeError else, with what was expected."""
+    if not all(hasattr(value, each) for each in attributes):
+        raise TypeError(f"`{name}` is of type {type(value).__name__}, expected {expected}")
+    return value
 
 
 def series(i: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree.metrics import align
-from gloree.plotting._style import GREY, LIGHT, new_axes, series, tidy
+from gloree.plotting._style import GREY, LIGHT, made_by, new_axes, series, tidy
 from gloree.sequences import Array, IntArray
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def plot_error_curve(
         lowest curve.
     xlabel, ylabel : str
     """
+    made_by("errors", errors, "a mapping of names to errors", "items")
     sizes = np.asarray(n_samples, dtype=np.float64)
     if sizes.ndim != 1 or not errors:
         raise ValueError(

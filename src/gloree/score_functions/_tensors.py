@@ -150,6 +150,8 @@ def joint_score(
     >>> joint_score(chain, chain.sample(3, 5, random_state=0), orders=(1, 2)).shape
     (3, 4, 2, 2, 2)
     """
+    if not isinstance(orders, (tuple, list)) or len(orders) != 2:
+        raise ValueError(f"`orders` is {orders!r:.100}, expected a pair of integers of at least 1")
     m, m_earlier = (check_order(order, "orders") for order in orders)
     purpose = f"`joint_score` of orders ({m}, {m_earlier})"
     require(chain, order=m + m_earlier, hermite=True, edges=True, digits=True, purpose=purpose)

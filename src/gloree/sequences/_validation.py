@@ -25,6 +25,7 @@ def as_sequences(
     lengths: ArrayLike | None = None,
     check_finite: bool = True,
     keep_tensors: bool = False,
+    name: str = "X",
 ) -> Sequences:
     """Validate inputs (and outputs) in any of the accepted forms.
 
@@ -45,6 +46,8 @@ def as_sequences(
     keep_tensors : bool, default False
         Leave PyTorch tensors where they are, for passes over the data on their device; otherwise
         they are copied to NumPy arrays. These are not copied; a list is joined once.
+    name : str, default "X"
+        What errors call `X`.
 
     Raises
     ------
@@ -68,38 +71,39 @@ def as_sequences(
     if is_padded(X, lengths):
         assert lengths is not None
         Y = None if Y is None else unpadded(Y, lengths, "Y")
-        X, lengths = unpadded(X, lengths, "X"), None
-    inputs, sizes, form = _flatten(X, "X")
+        X, lengths = unpadded(X, lengths, name), None
+    inputs, sizes, form = _flatten(X, name)
     if inputs.ndim == 1:
         raise ValueError(
-            "`X` holds vectors where (n_steps, n_inputs) arrays are expected. Reshape your data: "
-            "for a single input add the last axis: X[..., np.newaxis]"
+            f"`{name}` holds vectors where (n_steps, n_inputs) arrays are expected. Reshape your "
+            f"data: for a single input add the last axis: {name}[..., np.newaxis]"
         )
     if lengths is not None:
-        sizes = _check_lengths(lengths, inputs.shape[0], form)
+        sizes = _check_lengths(lengths, inputs.shape[0], form, name)
         form = "flat"
     if inputs.shape[1] == 0:
         raise ValueError(
-            f"`X` has no columns (n_inputs = 0): 0 feature(s) (shape={tuple(inputs.shape)}) while "
-            f"a minimum of 1 is required."
+            f"`{name}` has no columns (n_inputs = 0): 0 feature(s) (shape={tuple(inputs.shape)}) "
+            f"while a minimum of 1 is required."
         )
     empty = np.flatnonzero(sizes == 0)
     if empty.size:
         raise ValueError(
-            f"sequence {empty[0]} of `X` has no steps ({empty.size} such sequences): leave them out"
+            f"sequence {empty[0]} of `{name}` has no steps ({empty.size} such sequences): leave "
+            f"them out"
         )
     if inputs.shape[0] == 0:
-        raise ValueError("`X` holds no steps")
+        raise ValueError(f"`{name}` holds no steps")
     outputs, flat_outputs = None, False
     if Y is not None:
         outputs, flat_outputs = _match_outputs(Y, sizes, form)
         _require_together(inputs, outputs, "X", "Y")
-    names = (_names(X, "X"), None if Y is None else _names(Y, "Y"))
+    names = (_names(X, name), None if Y is None else _names(Y, "Y"))
     data = Sequences(inputs, outputs, sizes, form, flat_outputs, *names)
     if check_finite:
-        for name, values, columns in zip("XY", (data.X, data.Y), names, strict=True):
+        for of, values, columns in zip((name, "Y"), (data.X, data.Y), names, strict=True):
             if values is not None:
-                _require_finite(values, name, data, columns)
+                _require_finite(values, of, data, columns)
     return data
 
 
@@ -212,7 +216,7 @@ def _rows_of(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return array.reshape(array.shape[0] * array.shape[1], array.shape[2])
 
 
-def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
+def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form, name: str) -> IntArray:
     if form != "single":
         raise ValueError(
             "`lengths` goes with one flat (n_rows, n_columns) array, or with a padded one of three "
@@ -230,9 +234,9 @@ def _check_lengths(lengths: ArrayLike, n_rows: int, form: Form) -> IntArray:
         )
     if int(sizes.sum()) != n_rows:
         raise ValueError(
-            f"`lengths` sum to {sizes.sum()}, but `X` has {n_rows} rows. (Cross-validation takes "
-            f"rows out of flat data and not out of `lengths`: give it a list of sequences, or a "
-            f"padded array)"
+            f"`lengths` sum to {sizes.sum()}, but `{name}` has {n_rows} rows. (Cross-validation "
+            f"takes rows out of flat data and not out of `lengths`: give it a list of sequences, "
+            f"or a padded array)"
         )
     return sizes.astype(np.int64)
 
