@@ -154,13 +154,28 @@ def test_a_residual_variance_is_the_mean_square_and_not_negative():
 
 @pytest.mark.parametrize(("ratio", "kept"), [(1.1e-12, 2), (0.9e-12, 1)])
 def test_directions_of_a_trillionth_of_the_variance_are_left_out(ratio, kept):
-    found = Whitening.from_covariance(np.array([1.0, 2.0]), np.diag([4.0 * ratio, 4.0]))
+    off = 1.0 - 2.0 * ratio  # eigenvalues 2 - 2 ratio and 2 ratio
+    covariance = 4.0 * np.array([[1.0, off], [off, 1.0]])
+    found = Whitening.from_covariance(np.array([1.0, 2.0]), covariance)
     assert found.n_directions == kept
-    np.testing.assert_allclose(np.abs(found.matrix[0]), [0.0, 0.5], atol=ALGEBRA)
-    np.testing.assert_allclose(found.matrix @ found.inverse, np.eye(kept), atol=1e-6)
-    np.testing.assert_allclose(np.abs(found(np.array([[1.0, 4.0]]))[0, 0]), 1.0)
-    one = Whitening.from_covariance(np.zeros(2), np.diag([1.0, 4.0]), rtol=0.5)
-    assert one.n_directions == 1
+    np.testing.assert_allclose(np.abs(found.matrix[0]), [0.25, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(found.matrix @ found.inverse, np.eye(kept), atol=1e-3)
+    np.testing.assert_allclose(np.abs(found(np.array([[1.0, 6.0]]))[0, 0]), 1.0)
+    half = np.array([[1.0, 0.5], [0.5, 1.0]])
+    assert Whitening.from_covariance(np.zeros(2), half, rtol=0.5).n_directions == 1
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e6, 1e100])
+def test_columns_of_any_size_are_directions_of_their_own(size):
+    """One of a millionth of the size of another was left out, and its moments were zero."""
+    scale = np.array([size, 1.0, 1.0 / size])
+    half = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
+    found = Whitening.from_covariance(np.zeros(3), half * np.outer(scale, scale))
+    assert found.n_directions == 3
+    np.testing.assert_allclose(
+        (found.matrix * scale) @ half @ (found.matrix * scale).T, np.eye(3), atol=ALGEBRA
+    )
+    np.testing.assert_allclose(found.matrix @ found.inverse, np.eye(3), atol=ALGEBRA)
 
 
 def test_components_in_coordinates_and_back():

@@ -303,3 +303,14 @@ def test_fewer_rows_than_features_is_an_error():
         regression_moment(x, x)
     with pytest.raises(ValueError, match="`Y` is missing"):
         regression_moment(x, None)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_moments_are_in_the_units_of_the_inputs_whatever_these_are(order):
+    rng = np.random.default_rng(0)
+    X, scale = rng.standard_normal((200, 3)), np.array([1e6, 1.0, 1e-6])
+    Y = (X @ rng.standard_normal((3, 2))) ** 2 + X[:, 2:]
+    plain, found = regression_moment(X, Y, order), regression_moment(X * scale, Y, order)
+    for axis in range(1, order + 1):
+        found = np.moveaxis(np.moveaxis(found, axis, -1) * scale, -1, axis)
+    np.testing.assert_allclose(found, plain, atol=1e-12 * abs(plain).max())

@@ -34,13 +34,17 @@ class Whitening(Brief):
     def from_covariance(cls, mean: Array, covariance: Array, *, rtol: float = 1e-12) -> Whitening:
         """Whiten along the principal directions of a covariance, shape (n_inputs, n_inputs).
 
-        Directions whose variance is below the fraction `rtol` of the largest are left out.
+        Inputs count in units of the power of two next to their spread, so that their own units do
+        not matter. Directions whose variance is below the fraction `rtol` of the largest are left
+        out.
         """
-        values, vectors = np.linalg.eigh(covariance)
+        spread = np.sqrt(np.diag(covariance))
+        unit = np.exp2(np.round(np.log2(np.where(spread > 0.0, spread, 1.0))))
+        values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = int(np.sum(values > rtol * values[0]))
-        root = np.sqrt(values[:kept])
-        return cls(mean.copy(), vectors[:, :kept].T / root[:, None], vectors[:, :kept] * root)
+        root, vectors = np.sqrt(values[:kept]), vectors[:, :kept]
+        return cls(mean.copy(), vectors.T / root[:, None] / unit, unit[:, None] * vectors * root)
 
     @property
     def n_directions(self) -> int:
