@@ -107,3 +107,14 @@ def test_swapped_arguments_say_their_order():
         TypeError, match=r"`report` is of type builtin_function_or_method: .* after the function"
     ):
         delta_method(None, len)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda w: 1j * w["output_bias"], lambda w: None, lambda w: "a"]
+)
+def test_what_is_not_real_is_refused(function, report):
+    """The imaginary part was dropped: errors of zero for a function of the weights."""
+    with pytest.raises(TypeError, match=r"`function` gives .*, expected real"):
+        delta_method(function, report)
+    with pytest.raises(TypeError, match="`function` must be a function of the weights, got None"):
+        delta_method(None, report)

@@ -174,3 +174,19 @@ def test_only_the_engine_loops_over_batches():
     }
     outside = {name for name in found if name.split("/")[0] not in ("engine", "sequences")}
     assert outside == MAPS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "thread"}, "`name` must be 'threads' or 'serial', got 'thread'"),
+        ({"name": "dask"}, "for Dask give engine='dask'"),
+        ({"n_workers": 0}, "`n_workers` must be at least 1"),
+        ({"n_workers": 1.5}, "`n_workers` must be an integer"),
+        ({"verbose": "yes"}, "`verbose` must be an integer"),
+    ],
+)
+def test_an_engine_that_is_none_is_refused_by_name(options, message):
+    """One named "thread" or "dask" ran its batches one after another, without a word."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        Engine(**options)

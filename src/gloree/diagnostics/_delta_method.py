@@ -89,8 +89,10 @@ def delta_method(
             "refine='likelihood' that came to a maximum, and none after `partial_fit`: fit old and "
             "new rows together then"
         )
+    if not callable(function):
+        raise TypeError(f"`function` must be a function of the weights, got {function!r:.100}")
     weights = {name: np.array(values) for name, values in report.weights.items()}
-    value = np.asarray(function(weights), dtype=np.float64)
+    value = _real(function(weights))
     slopes = (
         _differences(function, weights, report, value.shape)
         if gradient is None
@@ -103,6 +105,17 @@ def delta_method(
     covariance = report.covariance[np.ix_(used, used)]
     variance = np.einsum("...i,ij,...j->...", slopes, covariance, slopes)
     return value, np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+
+def _real(value: ArrayLike) -> Array:
+    """A value of the function, of real numbers: imaginary parts would be dropped."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiub":
+        raise TypeError(
+            f"`function` gives {value!r:.100}, expected real numbers (of complex ones, give their "
+            f"modulus, or real and imaginary parts)"
+        )
+    return found.astype(np.float64)
 
 
 def _given(slopes: Weights, weights: Weights, shape: tuple[int, ...]) -> Array:
@@ -142,7 +155,7 @@ def _differences(
             for sign in (1.0, -1.0):
                 moved = {other: np.array(each) for other, each in weights.items()}
                 moved[name][place] += sign * steps[place]
-                ends.append((moved[name][place], np.asarray(function(moved), dtype=np.float64)))
+                ends.append((moved[name][place], _real(function(moved))))
             (high, above), (low, below) = ends
             if above.shape != shape or below.shape != shape:
                 raise ValueError(f"`function` gives shape {above.shape} after {shape}")

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import Generic, Literal, Protocol, TypeVar, cast, get_args
 
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from gloree._arrays import copied, is_tensor
 from gloree._cores import n_cores
+from gloree._parameters import check_integer, optional_integer
 from gloree._sums import MergeError
 from gloree.engine._checkpoint import Checkpoint
 from gloree.engine._failure import PassFailure
@@ -129,6 +130,11 @@ class Engine:
     checkpoint : Checkpoint, optional
         Where results of passes are kept, and taken from where they are on file.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If the name is another one, or a number is too small or no integer.
+
     Examples
     --------
     >>> from gloree import Engine, SpectralRNNRegressor, datasets
@@ -143,6 +149,15 @@ class Engine:
     verbose: int = 0
     checkpoint: Checkpoint | None = None
     _paces: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(EngineName) or (self.name == "dask" and type(self) is Engine):
+            raise ValueError(
+                f"`name` must be 'threads' or 'serial', got {self.name!r:.100}: for Dask give "
+                f"engine='dask', a client, or a `DaskEngine`"
+            )
+        optional_integer("n_workers", self.n_workers, 1)
+        check_integer("verbose", self.verbose, 0)
 
     def small_matrices(self) -> AbstractContextManager[object]:
         """Context for the algebra between passes: one BLAS thread.
