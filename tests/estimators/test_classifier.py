@@ -376,3 +376,14 @@ def test_the_readout_takes_a_limited_number_of_rows_and_keeps_none(n_parts, tmp_
     assert path.stat().st_size < 250_000
     x, labels = next(stream(1))
     assert clf.score(x, labels) > 0.75
+
+
+def test_probabilities_are_those_of_the_fit_whatever_readout_is_set_later(tmp_path):
+    X, Y, _, _ = datasets.make_rnn(60, 10, 3, 2, 3, random_state=0)
+    est = SpectralRNNClassifier(2, refine=None, random_state=0, engine="serial")
+    for readout, other in (("logistic", "least-squares"), ("least-squares", "logistic")):
+        est.set_params(readout=readout).fit(X, Y.argmax(axis=2))
+        plain = est.predict_proba(X)
+        est.set_params(readout=other).save(tmp_path / "est.npz")
+        for found in (est, SpectralRNNClassifier.load(tmp_path / "est.npz")):
+            np.testing.assert_array_equal(found.predict_proba(X), plain)

@@ -241,7 +241,7 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
         problem, start = self._start_of_labels(problem, classes, checkpoint)
         fitted = run_fit(problem, Labelling(classes.shape[0], self.readout), start)
         self.model_, self.chain_, self.report_ = fitted.model, fitted.law, fitted.report
-        self.classes_ = classes
+        self.classes_, self._fitted_readout = classes, self.readout
         self._learn_columns(data)
         emit(fitted.report.findings)
         return self
@@ -325,7 +325,7 @@ class SpectralRNNClassifier(ClassifierMixin, ClassifierGoingOn):  # type: ignore
         state : ndarray of shape (n_state,) or (n_sequences, n_state)
             With `return_state`.
         """
-        convert = _softmax if self.readout == "logistic" else _cut_off
+        convert = _softmax if self._has_logits else _cut_off
         return self._predictions(X, lengths, convert, state, return_state)
 
     def score(

@@ -236,9 +236,15 @@ class ClassifierGoingOn(GoingOn):
 
     classes_: Labels
     readout: str
+    _fitted_readout: str
+
+    @property
+    def _has_logits(self) -> bool:
+        """Whether outputs are logits: by the readout of the fit, whatever `readout` is now."""
+        return getattr(self, "_fitted_readout", self.readout) == "logistic"
 
     def _class_output(self) -> ClassOutput:
-        return ClassOutput(self.classes_, "logits" if self.readout == "logistic" else "estimates")
+        return ClassOutput(self.classes_, "logits" if self._has_logits else "estimates")
 
     def partial_fit(
         self,

@@ -21,7 +21,10 @@ from gloree.sequences import Data, Sequences
 Own = TypeVar("Own", bound="Estimator")
 
 _WHOLE = (int, np.integer)
-_LEARNED = ("_flat_outputs", "_output_names", "_never_rests", "_output_noise", "_kept_rows")
+_LEARNED = (
+    *("_flat_outputs", "_output_names", "_never_rests", "_output_noise", "_kept_rows"),
+    "_fitted_readout",
+)
 """What `fit` learns beside the attributes that end in an underscore."""
 
 
