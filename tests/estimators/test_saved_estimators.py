@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from gloree import (
     datasets,
 )
 from gloree.activations import Polynomial, quadratic
+from gloree.chains import StudentVAR, SwitchingVAR, fingerprint
 from gloree.estimators import _saving
 from gloree.models import FormatError
 from gloree.refinement import GaussNewton
+from gloree.score_functions import partial_score
 
 pytestmark = pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
 
@@ -169,6 +172,34 @@ def test_ones_own_objects_are_refused_when_saved(data, tmp_path):
     with pytest.raises(TypeError, match="`classes_` is of type date"):
         est.save(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []  # no half-written file
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("kind", [StudentVAR, SwitchingVAR])
+def test_laws_of_other_kinds_come_back_to_the_last_bit(kind, fitted, data, tmp_path):
+    X, Y = data
+    if fitted:
+        law = kind.fit(X)
+    elif kind is StudentVAR:
+        law = StudentVAR(0.5 * np.eye(4), np.eye(4), 7, np.ones(4), initial_scale=2.0 * np.eye(4))
+    else:
+        phi = [0.5 * np.eye(4), -0.3 * np.eye(4), np.zeros((4, 4))]
+        start = [np.eye(4)] * 3
+        chance = [[0.7, 0.1, 0.2], [0.3, 0.3, 0.4], [1 / 3, 1 / 3, 1 / 3]]
+        law = SwitchingVAR(phi, start, chance, initial_covariances=start)
+    est = SpectralRNNRegressor(2, chain=law, random_state=0, engine="serial")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.fit(X, Y)
+    read = read_back(est, tmp_path / "fit")
+    for found in (read.chain, read.chain_):
+        assert type(found) is kind
+        assert fingerprint(found) == fingerprint(law)
+        np.testing.assert_array_equal(partial_score(found, X[:3]), partial_score(law, X[:3]))
+        np.testing.assert_array_equal(
+            found.sample(2, 3, random_state=0), law.sample(2, 3, random_state=0)
+        )
+    np.testing.assert_array_equal(read.predict(X), est.predict(X))
 
 
 def test_what_belongs_to_a_process_stays_there(data, tmp_path):

@@ -74,6 +74,7 @@ class StudentVAR(MarkovLaw):
             )
         self.coefficients, self.mean = twin.coefficients[0], twin.mean
         self.df, self.spectral_radius = check_df(df), twin.spectral_radius
+        self._given_first = twin.initial_covariance
         self.innovations = innovations_of(twin.innovation_covariance, df, "innovation_scale")
         self._first = innovations_of(twin.first_steps_covariance, df, "initial_scale")
 
@@ -90,6 +91,17 @@ class StudentVAR(MarkovLaw):
     def n_inputs(self) -> int:
         """Dimension of one step."""
         return int(self.mean.shape[0])
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What the law was made of: ``StudentVAR(**law.arguments)`` is the same law."""
+        return {
+            "coefficients": self.coefficients,
+            "innovation_scale": self.innovation_scale,
+            "df": self.df,
+            "mean": self.mean,
+            "initial_scale": self._given_first,
+        }
 
     @property
     def innovation_scale(self) -> Array:

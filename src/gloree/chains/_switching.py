@@ -150,6 +150,20 @@ class SwitchingVAR(LawOfRows):
         return self.regimes[0].n_inputs
 
     @property
+    def arguments(self) -> dict[str, object]:
+        """What the law was made of: ``SwitchingVAR(**law.arguments)`` is the same law."""
+        starts = [each.initial_covariance for each in self.regimes]
+        return {
+            "coefficients": np.stack([each.coefficients[0] for each in self.regimes]),
+            "innovation_covariances": np.stack(
+                [each.innovation_covariance for each in self.regimes]
+            ),
+            "transition": self.transition,
+            "means": np.stack([each.mean for each in self.regimes]),
+            "initial_covariances": None if starts[0] is None else np.stack(starts),  # type: ignore[arg-type]
+        }
+
+    @property
     def n_regimes(self) -> int:
         """Number of regimes."""
         return len(self.regimes)
@@ -439,4 +453,7 @@ def _probabilities(transition: ArrayLike, n_regimes: int) -> Array:
         )
     if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1.0, 0.0, 1e-8):
         raise ValueError("`transition` must hold probabilities: no negative entries, rows of sum 1")
-    return algebra.frozen(matrix / matrix.sum(axis=1, keepdims=True))
+    sums = matrix.sum(axis=1, keepdims=True)
+    # what has been divided once stays as it is, so that a law can be made anew of its arguments
+    rounding = n_regimes * np.finfo(np.float64).eps
+    return algebra.frozen(matrix / np.where(np.abs(sums - 1.0) <= rounding, 1.0, sums))

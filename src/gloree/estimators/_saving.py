@@ -22,7 +22,7 @@ from gloree._archives import read_archive
 from gloree._storage import FormatError, reading, replaced_file, write_plain
 from gloree._version import __version__
 from gloree.activations import Activation, from_spec
-from gloree.chains import GaussianVAR, LagMoments, VectorSums
+from gloree.chains import GaussianVAR, LagMoments, StudentVAR, SwitchingVAR, VectorSums
 from gloree.decomposition import Decomposition, DecompositionStatus
 from gloree.fitting import KeptRows, SegmentMoments
 from gloree.models import BRNN, IORNN, Network, storable_spec
@@ -64,6 +64,12 @@ CLASSES: dict[str, type] = {
 STATES: dict[str, type[Enum]] = {
     e.__name__: e for e in (DecompositionStatus, RefinementStatus, diagnostics.CertificateStatus)
 }
+LAWS: dict[str, type[StudentVAR] | type[SwitchingVAR]] = {
+    "StudentVAR": StudentVAR,
+    "SwitchingVAR": SwitchingVAR,
+}
+"""Laws that are made anew of their arguments."""
+
 NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (IORNN, BRNN)}
 
 
@@ -100,6 +106,9 @@ class Writer:
             return {"warning": warning}
         if isinstance(value, Activation):
             return {"activation": storable_spec(value)}
+        if LAWS.get(kind) is type(value):
+            law: Any = value
+            return {"law": kind, "arguments": self.tree(law.arguments, name)}
         if NETWORKS.get(kind) is type(value):
             network: Any = value
             return {
@@ -156,6 +165,8 @@ def _read(tree: object, arrays: Mapping[str, NDArray[np.generic]]) -> Any:
         return category
     if tag == "activation":
         return from_spec(content)
+    if tag == "law":
+        return LAWS[content](**_read(tree["arguments"], arrays))
     if tag == "network":
         settings = {**tree["settings"], "activation": from_spec(tree["settings"]["activation"])}
         return NETWORKS[content](**_read(tree["weights"], arrays), **settings)
