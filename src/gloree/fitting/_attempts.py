@@ -166,12 +166,17 @@ class Part:
         variance = float(np.mean(found.rmse**2))
         return images_of(found.model, wide, hessian, variance), found.n_steps
 
+    @property
+    def first_counted(self) -> int:
+        """Steps at the start of a sequence that do not count, as their window of inputs is cut."""
+        return self.problem.settings.lags - 1
+
     def windows(self, length: int) -> Subset:
-        """About as many rows in windows of a length: the first steps of each segment."""
+        """About as many rows in windows of a length: the first steps of each segment that count."""
         longest = min(self.inputs.inliers.data.longest, PIECE if self.pieces else 10**9)
         wanted = self.rows.n_counted * max(1, longest // length)
         each = self.rows.source.subset(wanted).segments
-        stop = np.minimum(each.stop, each.start + length)
+        stop = np.minimum(each.stop, each.start + self.first_counted + length)
         end = np.minimum(each.context_stop, stop)
         some = Segments.of(each.sequence, each.context_start, each.start, stop, end)
         return Subset(self.rows.source, some.split_evenly(1 + some.n_rows // 2**14), keep=True)
@@ -201,7 +206,7 @@ def attempt(part: Part, begin: Begin) -> Attempt | NoAttempt:
 def by_growing_windows(part: Part, model: Network) -> Network:
     """Descend on short windows first, then on longer ones."""
     for length in WINDOWS:
-        if length >= part.inputs.inliers.data.longest:
+        if part.first_counted + length >= part.inputs.inliers.data.longest:
             break
         model = part.descend(model, part.windows(length), WINDOW_STEPS).model
     return model
@@ -216,7 +221,8 @@ def starts(
         yield from _two_sided(part, first)
     else:
         yield Begin("derivatives", lambda: _complete(part, first.model))
-        several = part.inputs.inliers.data.longest > 2 and settings.recurrence is not None
+        longest = part.inputs.inliers.data.longest - part.first_counted
+        several = longest > 2 and settings.recurrence is not None
         if several and problem.n_outputs < first.model.n_hidden:
             yield Begin("later outputs", lambda: _with_leads(part, outputs))
         if several:
