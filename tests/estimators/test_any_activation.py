@@ -432,11 +432,12 @@ def test_names_are_those_of_the_table():
     assert {get_activation(name).name for name in NAMES} == set(NAMES)
 
 
+@pytest.mark.parametrize("lags", [3, 5])
 @pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
-def test_short_windows_begin_where_lag_windows_are_whole():
-    """Windows of two steps had none that counts with lags of three: fits divided by zero."""
-    X, Y, _, _ = datasets.make_rnn(60, 8, 2, 1, 2, random_state=0)
-    est = SpectralRNNRegressor(1, lags=3, activation="tanh", random_state=0, engine="serial")
+def test_short_windows_and_prefixes_begin_where_lag_windows_are_whole(lags):
+    """Two steps have none that counts with lags of three, four none with lags of five."""
+    X, Y, _, _ = datasets.make_rnn(60, 12, 2, 1, 2, random_state=0)
+    est = SpectralRNNRegressor(1, lags=lags, activation="tanh", random_state=0, engine="serial")
     details = [stage.detail for stage in est.fit(X, Y).report_.stages]
     assert any(detail.startswith("windows: ") for detail in details)
     assert np.isfinite(est.predict(X)).all()

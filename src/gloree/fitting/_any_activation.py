@@ -347,11 +347,11 @@ def best_image(descent: Descent) -> Descent:
 
 
 def by_growing_prefixes(part: Part, model: Network) -> Network:
-    """Descend on the first 4, 8, .. steps of all sequences, where a part of them misled."""
-    source, length = part.inputs.inliers, 4
-    while length < source.data.longest:
+    """Descend on the first 4, 8, .. steps that count of all sequences, where a part misled."""
+    source, length, before = part.inputs.inliers, 4, part.first_counted
+    while before + length < source.data.longest:
         each = source.as_subset().segments
-        stop = np.minimum(each.stop, each.start + length)
+        stop = np.minimum(each.stop, each.start + before + length)
         ends = np.minimum(each.context_stop, stop)
         some = Segments.of(each.sequence, each.context_start, each.start, stop, ends)
         rows = Subset(source, some.split_evenly(1 + some.n_rows // 2**14))
