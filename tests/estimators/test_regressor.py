@@ -323,6 +323,16 @@ def test_every_estimator_of_the_recurrence_finds_it(recurrence, refine, simulate
     assert errors["input_weights"] < INPUT_WEIGHTS
 
 
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+def test_the_number_of_units_is_found_where_the_first_moment_leaves_no_noise():
+    """Quarters that their features fit exactly: the error was that `output_scale` is zero."""
+    rng = np.random.default_rng(19)
+    X = rng.random((19, 8, 3)) > 0.5
+    Y = (X @ rng.standard_normal((3, 3))) ** 3
+    est = SpectralRNNRegressor(activation="cubic", random_state=0, engine="serial")
+    assert est.fit(X, Y).score(X, Y) > 0.99
+
+
 def test_a_network_without_recurrence_has_none(simulated):
     X, _, truth, _ = simulated
     truth = truth.replace(recurrent_weights=None)

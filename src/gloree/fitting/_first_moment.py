@@ -181,6 +181,8 @@ def number_of_units(
     tensors = [each.tensor for each in found]
     scales = [each.noise for each in found if each.noise is not None]
     scale = np.mean(scales, axis=0) if scales else outputs.std
+    if not scale.any():  # quarters with as many rows as features leave no noise
+        scale = outputs.std
     scale = np.maximum(scale, NOISE_FLOOR * scale.max())
     mean = np.mean(tensors, axis=0)
     contrasts = [np.tensordot(sign, tensors, axes=1) / 4 for sign in CONTRASTS]
