@@ -236,3 +236,8 @@ def test_scorers_that_are_right_are_let_through(data, fitted):
 def test_a_metric_in_the_place_of_a_scorer_says_what_to_write():
     with pytest.raises(ValueError, match=r"make_scorer\(mean_squared_error\)"):
         sequence_scorer(mean_squared_error)
+
+
+def test_a_scorer_without_outputs_says_what_to_use():
+    with pytest.raises(ValueError, match="`Y` is missing: a scorer of sequences"):
+        sequence_scorer("r2")(BaseEstimator(), [np.zeros((3, 1))], None)

@@ -273,3 +273,9 @@ def test_swapped_arguments_are_refused_with_their_order():
     for order in (2.0, "2"):
         with pytest.raises(TypeError, match="`order` must be an integer"):
             cross_moment(chain, X, Y, order)
+
+
+@pytest.mark.parametrize("name", ["centre", "control"])
+def test_choices_that_are_none_are_refused_by_name(name):
+    with pytest.raises(TypeError, match=f"`{name}` must be True or False, got 'no'"):
+        cross_moment(stable_chain(2, 1), np.zeros((3, 2)), np.zeros((3, 1)), 1, **{name: "no"})

@@ -104,6 +104,11 @@ class SequenceScorer:
         -------
         float
         """
+        if Y is None:
+            raise ValueError(
+                "`Y` is missing: a scorer of sequences compares arrays or lists of outputs; for "
+                "data kept anywhere else use `score` of the estimator"
+            )
         options = {} if lengths is None else {"lengths": lengths}
         if is_padded(X, lengths):
             assert lengths is not None

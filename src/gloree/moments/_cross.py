@@ -22,6 +22,7 @@ from gloree._monomials import (
     symmetric_powers,
     unpack_symmetric,
 )
+from gloree._parameters import check_flag
 from gloree._storage import load_arrays, reading, save_arrays
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, as_law, fingerprint, require, with_metric
@@ -323,6 +324,9 @@ def cross_moment(
         raise TypeError(f"`order` must be an integer, got {order!r}")
     if order < 1:
         raise ValueError(f"`order` must be at least 1, got {order}")
+    check_flag("centre", centre)
+    if control is not None:
+        check_flag("control", control)
     purpose = "cross_moment(chain, X, Y, order)"
     if any(hasattr(each, "capabilities") for each in (X, Y)):
         raise TypeError(f"`chain` is a {type(chain).__name__}, and a law came later: {purpose}")
