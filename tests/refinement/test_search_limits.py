@@ -440,3 +440,10 @@ def test_solvers_of_squares_look_at_the_slope(loss, refused):
             refuse_other_losses("a solver", loss)
     else:
         refuse_other_losses("a solver", loss)
+
+
+def test_a_weight_that_nothing_depends_on_stays_where_it_is():
+    """A rectifier that never acts has no curvature at all: its scale of zero was divided by."""
+    np.testing.assert_array_equal(damped_step(np.zeros((2, 2)), np.zeros(2), np.zeros(2), 0.1), 0.0)
+    found = damped_step(np.diag([4.0, 0.0]), np.array([1.0, 0.0]), np.array([4.0, 0.0]), 0.0625)
+    np.testing.assert_allclose(found, [1.0 / 4.25, 0.0])

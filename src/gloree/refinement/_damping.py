@@ -9,8 +9,12 @@ from gloree.sequences import Array
 
 
 def damped_step(H: Array, g: Array, scale: Array, damping: float) -> Array:
-    """Solve (H + damping diag(scale)) s = g."""
-    size = 1.0 / np.sqrt(scale)
+    """Solve (H + damping diag(scale)) s = g.
+
+    A scale of zero is one: nothing depends on such a weight, as on any of a rectifier that never
+    acts, and it stays where it is.
+    """
+    size = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
     matrix = H * np.outer(size, size)
     matrix[np.diag_indices_from(matrix)] += damping
     try:
