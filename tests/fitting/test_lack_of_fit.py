@@ -66,7 +66,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     phi = rng.standard_normal((blocks, 40, p))
     r = rng.standard_normal((blocks, 40, q)) * rng.uniform(0.5, 3.0, (blocks, 1, 1))
     gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
-    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), 1e3))
+    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), 1e3, 640.0))
     pairs = [
         float(np.sum(cross[k] * np.linalg.solve(gram, cross[m])))
         for k in range(blocks) for m in range(blocks) if k != m
@@ -75,7 +75,7 @@ def test_the_statistic_is_what_blocks_explain_of_each_other():
     spread = np.sqrt(2 * np.sum((np.array(pairs) - np.mean(pairs)) ** 2))
     assert found.score == pytest.approx(sum(pairs) / spread)
     assert found.detectable == pytest.approx(2.5 * spread / np.sum(r**2))
-    few = statistic_of(FeatureSums(10.0, gram, cross, 1.0, 1e3))
+    few = statistic_of(FeatureSums(10.0, gram, cross, 1.0, 1e3, 10.0))
     assert np.isnan(few.share)
     assert few.detectable == np.inf
 
@@ -86,7 +86,7 @@ def test_nothing_is_left_where_residuals_are_rounding_of_the_outputs(size, nothi
     phi, r = rng.standard_normal((16, 40, 5)), size * rng.standard_normal((16, 40, 1))
     gram, cross = np.einsum("kni,knj->ij", phi, phi), np.einsum("kni,kna->kia", phi, r)
     outputs = float(np.sum(r**2)) / size**2
-    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), outputs))
+    found = statistic_of(FeatureSums(640.0, gram, cross, float(np.sum(r**2)), outputs, 640.0))
     assert (found.share == 0.0 and found.detectable == 0.0) is nothing
 
 

@@ -17,7 +17,7 @@ from gloree.diagnostics import (
 from gloree.fitting._attempts import Attempt
 from gloree.fitting._descent import Descent
 from gloree.fitting._inputs import InputSummary
-from gloree.fitting._lack_of_fit import CERTAIN, CERTIFIED_SHARE, LackOfFit, lack_of_fit
+from gloree.fitting._lack_of_fit import CERTIFIED_SHARE, LackOfFit, lack_of_fit
 from gloree.fitting._problem import FitProblem
 from gloree.models import ExplosionError, Network
 from gloree.refinement import RefinementStatus
@@ -55,7 +55,7 @@ class Certified:
     @property
     def few(self) -> bool:
         """Whether features of the past explain no more than chance."""
-        return not (self.lack.share >= CERTIFIED_SHARE and self.lack.score >= CERTAIN)
+        return self.lack.is_few
 
     @property
     def is_enough(self) -> bool:
