@@ -128,7 +128,7 @@ def test_what_a_step_leaves(fall, fraction, poor, age, monkeypatch):
 
 @pytest.mark.parametrize(
     ("fall", "tolerance", "ended"),
-    [(0.29, 3.0, True), (0.31, 3.0, False), (0.29, 1e-9, False)],
+    [(0.29, 0.1, True), (0.31, 0.1, False), (0.29, 1e-9, False)],
 )
 def test_a_poor_step_across_kinks_that_gains_little_is_the_last(
     fall, tolerance, ended, monkeypatch
@@ -140,8 +140,31 @@ def test_a_poor_step_across_kinks_that_gains_little_is_the_last(
     rectifiers = network().replace(activation="relu")
     found = descent(tolerance)._searched(state_of(model=rectifiers), STEP)
     assert found.status is (RefinementStatus.EFFICIENT if ended else None)
+    steady = state_of(model=rectifiers, age=1, before=1.0)
+    assert descent(tolerance)._searched(steady, STEP).status is found.status
     for other in (state_of(model=rectifiers, age=1), state_of()):  # smooth units go on
         assert descent(tolerance)._searched(other, STEP).status is None
+
+
+@pytest.mark.parametrize(
+    ("before", "age", "renewed"),
+    [(3.3, 1, True), (3.4, 1, False), (3.3, 0, False), (0.0, 1, False)],
+)
+def test_a_step_that_promises_a_third_of_the_one_before_takes_a_new_matrix(
+    before, age, renewed, monkeypatch
+):
+    """The step promises 1."""
+    monkeypatch.setattr(Curvature, "step", lambda *_: STEP, raising=False)
+    monkeypatch.setattr(_Descent, "_ended", lambda self, state, step: state)
+    assert descent().step(state_of(before=before, age=age)).stale is renewed
+
+
+@pytest.mark.parametrize(("before", "stale"), [(9.9, True), (10.1, False)])
+def test_a_matrix_lives_longer_where_gains_fall_to_a_tenth(before, stale, monkeypatch):
+    """Expected to gain 1 of 100 with a J^T J of five steps."""
+    monkeypatch.setattr(_Descent, "line_search", lambda *_: ("moved", sums(99.0), 1.0))
+    found = descent()._searched(state_of(before=before, age=4), STEP)
+    assert found.stale is stale
 
 
 @pytest.mark.parametrize(("fall", "ended"), [(0.9e-10, True), (1.1e-10, False)])

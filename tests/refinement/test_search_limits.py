@@ -22,15 +22,11 @@ from gloree.refinement import (
 )
 from gloree.refinement import _levenberg_marquardt as module
 from gloree.refinement._damping import damped_step
-from gloree.refinement._levenberg_marquardt import (
-    _counted_along,
-    _OutOfTimeError,
-    _Search,
-    _State,
-)
+from gloree.refinement._levenberg_marquardt import _Search
 from gloree.refinement._losses import _checked
 from gloree.refinement._output_step import OutputSums, TwoOutputSums, output_sums
-from gloree.refinement._search_sums import NormalSums
+from gloree.refinement._search_state import OutOfTimeError, SearchState
+from gloree.refinement._search_sums import NormalSums, counted_along
 from gloree.refinement._sensitivities import SquareSums
 from gloree.refinement._solvers import Trace, refuse_other_losses
 from gloree.sequences import as_sequences
@@ -80,7 +76,7 @@ def state_of(damping=1e-3, H=None, g=None, mean=4.0, slow=0):
     gradient = SimpleNamespace(gradient=N_ROWS * g, n_rows=N_ROWS)
     sums = NormalSums(gradient, HessianSums(N_ROWS, N_ROWS * H))
     squares = SquareSums(N_ROWS, np.array([N_ROWS * mean]))
-    return _State(network(), sums, squares, damping, np.ones(SIZE), slow)
+    return SearchState(network(), sums, squares, damping, np.ones(SIZE), slow)
 
 
 def squares_of(mean):
@@ -168,7 +164,7 @@ def test_five_slow_steps_in_a_row_end_the_search(gain, slow, expected, monkeypat
     monkeypatch.setattr(
         _Search, "_trial", lambda self, state: (network(), squares_of(after), None, 0.25)
     )
-    monkeypatch.setattr(_Search, "_normal", lambda self, model: "sums")
+    monkeypatch.setattr(_Search, "_normal", lambda self, model, known=None: "sums")
     found = search().step(state_of(slow=slow))
     if expected is None:
         assert found.status is RefinementStatus.CONVERGED
@@ -202,7 +198,7 @@ def test_limits_of_steps_and_of_patience(monkeypatch):
     monkeypatch.setattr(
         _Search, "_trial", lambda self, state: (network(), squares_of(3.0), None, 0.25)
     )
-    monkeypatch.setattr(_Search, "_normal", lambda self, model: "sums")
+    monkeypatch.setattr(_Search, "_normal", lambda self, model, known=None: "sums")
     for n_steps, ended in ((1, False), (2, True)):
         given = search(2)
         for _ in range(n_steps + 1):
@@ -229,7 +225,7 @@ def test_no_pass_begins_that_would_end_too_late(seconds, out):
     given.trace.note(network(), 1.0)
     now[0] = seconds
     if out:
-        with pytest.raises(_OutOfTimeError):
+        with pytest.raises(OutOfTimeError):
             given._look_at_the_clock()
     else:
         given._look_at_the_clock()
@@ -286,16 +282,16 @@ def test_rows_of_a_pass_hold_the_held_out_ones_where_it_visits_their_segments():
         return replace(Source(data, segment=5, **options), counting=counting)
 
     training, held_out = source(early), source(~early)
-    assert _counted_along(training, held_out) is held_out.counting
-    assert _counted_along(source(None), held_out) is None
-    assert _counted_along(training, source(None)) is None
+    assert counted_along(training, held_out) is held_out.counting
+    assert counted_along(source(None), held_out) is None
+    assert counted_along(training, source(None)) is None
     other = replace(held_out, data=as_sequences(X, X))
-    assert _counted_along(training, other) is None
+    assert counted_along(training, other) is None
     longer = replace(Source(data, segment=10), counting=~early)
-    assert _counted_along(training, longer) is None
+    assert counted_along(training, longer) is None
     first, second = split_after(training, 4)
-    assert _counted_along(first, second) is None
-    assert _counted_along(training, second) is training.counting
+    assert counted_along(first, second) is None
+    assert counted_along(training, second) is training.counting
 
 
 def test_the_curvature_is_that_of_all_rows_unless_less_than_half_are_wanted(monkeypatch):

@@ -44,6 +44,10 @@ STEPS, FREE_STATE_STEPS, STATIC_STEPS, WINDOW_STEPS = 60, 40, 15, 15
 """Steps of a descent on the part: of all weights, with a free state before the first step, of units
 without recurrence, and for each length of a window."""
 
+ENOUGH = 0.25
+"""Noise variances that a descent on the part may leave to gain: its optimum is as many from that of
+all data as there are weights, and starts are alike up to some."""
+
 WINDOWS = (2, 4, 8, 16, 32, 64)
 """Lengths of windows that a recurrence is found on, one after the other."""
 
@@ -149,7 +153,7 @@ class Part:
     def minimise(self, model: Network, layout: Layout, rows: Subset, steps: int) -> Solution:
         """The same of a layout; a keyboard interrupt is one of the whole search."""
         # acceleration saves few of the few steps that white inputs take, and costs passes
-        solver = LevenbergMarquardt(max_steps=steps, accelerated=False)
+        solver = LevenbergMarquardt(max_steps=steps, accelerated=False, enough=ENOUGH)
         found = solver.minimise(SquaredError(), model, layout, self.problem.engine, rows)
         if found.status is RefinementStatus.INTERRUPTED:
             raise KeyboardInterrupt

@@ -240,8 +240,10 @@ class Derivatives:
         left = np.maximum(sums.squares - explained - gained, 1e-300)
         variance = left / max(n - c - root.shape[0], 1.0)
         linear = np.arange(c + (sizes[0] if features.linear else 0))
-        without = _projected(sums.gram, sums.cross, linear, own[linear.shape[0] - c :])
-        n_nonlinear, nonlinear = _gain(*without[:2])
+        # what the other orders explain beside the first is the rest of what all of them do
+        n_first = linear.shape[0] - c
+        n_linear, by_linear = _gain(gram[:n_first, :n_first], cross[:n_first])
+        n_nonlinear, nonlinear = root.shape[0] - n_linear, np.maximum(gained - by_linear, 0.0)
         full = np.zeros((sum(sizes), cross.shape[1]))
         full[first:] = coefficients
         found = _pseudo(sums.gram[np.ix_(linear, linear)]) @ sums.cross[linear]

@@ -23,7 +23,15 @@ from gloree.fitting._outputs import WASHOUT
 from gloree.fitting._problem import FitProblem
 from gloree.fitting._recurrence import Known, MomentFit, lacks_offset
 from gloree.models import ExplosionError, Network
-from gloree.refinement import Layout, RefinementStatus, Solution, Solver, square_sums
+from gloree.refinement import (
+    Layout,
+    RefinementStatus,
+    ResidualSums,
+    Solution,
+    Solver,
+    residual_sums,
+    square_sums,
+)
 from gloree.sequences import Array
 
 WASHOUT_TOLERANCE = 1e-6
@@ -58,10 +66,20 @@ class Start:
 
 
 @dataclass(frozen=True)
+class SummedResiduals:
+    """Products of the residuals that a solution leaves on a source."""
+
+    solution: Solution
+    source: Source
+    sums: ResidualSums
+
+
+@dataclass(frozen=True)
 class Descent:
     """How far a refinement has come: `solution`, with which free weights, on what data.
 
-    `moments_rmse`, (n_outputs,), is the root mean square residual of the network of moments.
+    `moments_rmse`, (n_outputs,), is the root mean square residual of the network of moments,
+    `summed` the products of the residuals of the last solution that they were asked of.
     """
 
     problem: FitProblem
@@ -70,11 +88,29 @@ class Descent:
     solution: Solution
     moments_rmse: Array
     findings: tuple[Finding, ...] = ()
+    summed: SummedResiduals | None = None
 
     @property
     def detail(self) -> str:
         """Outcome in words."""
         return self.solution.outcome
+
+    @property
+    def with_residuals(self) -> Descent:
+        """The same with the products of the residuals of its solution: a pass, if not known."""
+        known, solution, source = self.summed, self.solution, self.source
+        if known is not None and known.solution is solution and known.source is source:
+            return self
+        function = partial(residual_sums, model=solution.model)
+        sums = self.problem.engine.run(function, source, label="residuals")
+        return replace(self, summed=SummedResiduals(solution, source, sums))
+
+    @property
+    def residuals(self) -> ResidualSums:
+        """These products."""
+        summed = self.with_residuals.summed
+        assert summed is not None
+        return summed.sums
 
     @property
     def has_mirrors(self) -> bool:

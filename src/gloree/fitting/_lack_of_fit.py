@@ -25,9 +25,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
+from scipy import linalg
 
 from gloree._arrays import to_host
 from gloree._monomials import block_rows, n_monomials, symmetric_powers
@@ -60,7 +61,10 @@ GRAM_ROWS = 80
 a hundredth larger then, and a tenth for Student inputs with five degrees of freedom."""
 
 MORE_ROWS = 1.25
-"""Where chance turns out larger than foreseen: rows beyond those by which that share would be seen."""
+"""Rows over those by which a share would be seen, where chance turns out larger than foreseen."""
+
+WELL_CONDITIONED = 1e-6
+"""Reciprocal condition from which on no features are dependent."""
 
 ENOUGH_ROWS = 3
 """Rows for each feature without which nothing is tested."""
@@ -142,7 +146,7 @@ class Frame:
             problem.settings.recurrence is not None,
         )
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """Number of features, but for the residuals of the step before."""
         n = int(self.matrix.shape[1])
@@ -240,8 +244,8 @@ def feature_sums(
 ) -> FeatureSums:
     """Sums of one batch; rows without a step before them do not count.
 
-    Features are made, and used, of as many rows at once as stay in the cache, and the Gram matrix is
-    of the first of each `gram_every` of these.
+    Features are made, and used, of as many rows at once as stay in the cache, and the Gram matrix
+    is of the first of these, one in `gram_every`.
     """
     states = run_states(model, batch)
     residuals = to_host(residuals_of(model, batch, states))
@@ -276,11 +280,8 @@ def statistic_of(sums: FeatureSums) -> LackOfFit:
     n_features = sums.gram.shape[0]
     if sums.n_rows < ENOUGH_ROWS * n_features:
         return LackOfFit(np.nan, np.nan)
-    size = np.sqrt(np.maximum(np.diag(sums.gram), 1e-300))
-    values, vectors = np.linalg.eigh(sums.gram / np.outer(size, size))
-    kept = values > DEPENDENT * values[-1]
-    whitening = (vectors[:, kept] / np.sqrt(values[kept])).T / size
-    z = (whitening @ sums.cross).reshape(BLOCKS, -1)
+    z = _whitened(sums.gram, sums.cross.swapaxes(0, 1).reshape(n_features, -1))
+    z = z.reshape(z.shape[0], BLOCKS, -1).swapaxes(0, 1).reshape(BLOCKS, -1)
     products = (z @ z.T)[~np.eye(BLOCKS, dtype=bool)]
     if sums.gram_rows < sums.n_rows:
         # as of all rows, but for what an inverse of some is too large in the mean
@@ -288,6 +289,24 @@ def statistic_of(sums: FeatureSums) -> LackOfFit:
     total = float(products.sum())
     spread = float(np.sqrt(2.0 * np.sum((products - products.mean()) ** 2)))
     return LackOfFit(total / max(sums.squares, 1e-300), total / max(spread, 1e-300))
+
+
+def _whitened(gram: Array, columns: Array) -> Array:
+    """Columns times a root of the inverse of a Gram matrix, without directions that are dependent.
+
+    By its Cholesky factor if none is by far, else by its eigenvectors.
+    """
+    size = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    scaled, columns = gram / np.outer(size, size), columns / size[:, None]
+    factor, failed = linalg.lapack.dpotrf(scaled, lower=True)
+    if not failed:
+        condition = linalg.lapack.dpocon(factor, np.linalg.norm(scaled, 1), uplo="L")[0]
+        if condition > WELL_CONDITIONED:
+            found: Array = linalg.solve_triangular(factor, columns, lower=True)
+            return found
+    values, vectors = np.linalg.eigh(scaled)
+    kept = values > DEPENDENT * values[-1]
+    return np.asarray((vectors[:, kept] / np.sqrt(values[kept])).T @ columns)
 
 
 def lack_of_fit(

@@ -77,7 +77,8 @@ def with_output_weights(descent: Descent) -> Descent:
         sizes = np.sqrt(np.diag(asked))
         return reweighed(descent, _root(asked / np.outer(sizes, sizes), 0.5))
     for _ in range(MOST_WEIGHINGS):
-        sums, units = _sums(descent), descent.problem.units
+        descent = descent.with_residuals
+        sums, units = descent.residuals, descent.problem.units
         assert units is not None
         if np.all(np.diag(sums.covariance) <= np.diag(_rounding(units))):
             break  # without noise there is nothing to weigh by
@@ -134,11 +135,6 @@ def _no_less(covariance: Array, least: Array) -> Array:
     return np.asarray((duals * np.maximum(values, 1.0)) @ duals.T)
 
 
-def _sums(descent: Descent) -> ResidualSums:
-    function = partial(residual_sums, model=descent.solution.model)
-    return descent.problem.engine.run(function, descent.source, label="residuals")
-
-
 def _root(matrix: Array, power: float) -> Array:
     """Symmetric power of a positive definite matrix, through the correlations."""
     values, vectors = np.linalg.eigh(matrix)
@@ -175,7 +171,7 @@ def residuals_of(descent: Descent) -> Residuals:
     squares = solution.squares if alone else None
     if squares is not None:
         return Residuals((squares / solution.n_rows)[:, None])
-    covariance = _sums(descent).covariance
+    covariance = descent.residuals.covariance
     if problem.units is None:
         if not problem.settings.loss.least_squares:
             return Residuals(covariance)

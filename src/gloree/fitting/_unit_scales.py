@@ -28,6 +28,12 @@ PROJECTION_ROWS, BACKFIT_ROWS, SWEEPS = 3_000, 1_200, 2
 """Rows that stand for the law of the inputs, rows that units are fitted to in turn, and how
 often."""
 
+QUANTILES = 500
+"""Values that stand for the law of the inputs in one direction."""
+
+KEPT_NUMBERS = 2**23
+"""Numbers of all that is tried that are kept from one sweep to the next, at most: 64 MiB."""
+
 SHARE = 0.05
 """Error of a projection beside that of the moments: of what is not a polynomial."""
 
@@ -79,7 +85,7 @@ def units_by_projection(
     for i in range(k):
         u = v @ directions[i]
         size = float(u.std())
-        u = u / size
+        u = _few(u / size)
         powers = np.stack([u**m for m in range(degree + 1)], axis=1)
         # orthonormal polynomials of this law: their coefficients have independent errors
         basis, triangle = np.linalg.qr(powers)
@@ -96,6 +102,12 @@ def units_by_projection(
         place = np.unravel_index(int(np.argmin(off + prior)), off.shape)
         s[i], b[i] = scales[place[0]] / size, biases[place[1]]
     return Units(directions, s, b)
+
+
+def _few(u: Array) -> Array:
+    """Some of the values of one direction, evenly among them all: a quadrature of their law."""
+    every = max(1, len(u) // QUANTILES)
+    return np.sort(u)[every // 2 :: every]
 
 
 def units_in_turn(
@@ -118,15 +130,23 @@ def units_in_turn(
     scales = grid_of_scales(activation)
     biases = grid_of_biases(LARGEST_BIAS_AGAIN, free=free_biases)
     H = _finite(activation, s * u + b)
+    all_tried: dict[int, Array] = {}
+    keep = len(s) * len(scales) * len(biases) * len(u) <= KEPT_NUMBERS
     for _ in range(SWEEPS):
         changed = False
         for i in range(len(s)):
             others = np.column_stack([np.delete(H, i, axis=1), np.ones(len(u)), beside])
             Q = np.linalg.qr(others)[0]
             left = y - Q @ (Q.T @ y)
-            drive = (scales / size[i])[:, None, None] * u[:, i] + biases[None, :, None]
-            tried = np.vstack([_finite(activation, drive).reshape(-1, len(u)), H[:, i]])
-            tried = tried - (tried @ Q) @ Q.T
+            if i not in all_tried:
+                drive = (scales / size[i])[:, None, None] * u[:, i] + biases[None, :, None]
+                tried = _finite(activation, drive).reshape(-1, len(u))
+                if keep:
+                    all_tried[i] = tried
+            else:
+                tried = all_tried[i]
+            tried = np.vstack([tried, H[:, i]])
+            tried -= (tried @ Q) @ Q.T
             norms = np.maximum(np.sum(tried**2, axis=1), 1e-8 * len(u))
             gain = np.sum((tried @ left) ** 2, axis=1) / norms
             best = int(np.argmax(gain))

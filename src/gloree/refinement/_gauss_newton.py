@@ -12,6 +12,7 @@ from gloree._parameters import check_flag, check_number, optional_integer
 from gloree.engine import Engine, Selection, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Matrix, hessian_rows, n_segments_of
+from gloree.refinement._enough import STEADY, has_kinks
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss, SquaredError
 from gloree.refinement._products import Products
@@ -47,12 +48,16 @@ statistical error is worth: all of the data can still gain three times as much, 
 CONVERGED = 1e-8
 """Gain of a step, in units of the noise variance, below which the error falls no more."""
 
-SETTLED = 0.1
-"""Part of the tolerance: a step of a new J^T J that gains no more, and not as predicted, is the
-last one. The next ones would gain about as much."""
+SETTLED = 3.0
+"""Times the tolerance: a step across kinks that gains no more, and not as predicted, is the last
+one. All the next ones together would gain about as much."""
+
+RENEWED = 0.3
+"""Part of what the step before was to gain: J^T J is computed anew before a step that is to gain
+more. Along a curved valley it would promise much, and hold little."""
 
 MAX_AGE = 5
-"""Steps after which J^T J is computed anew."""
+"""Steps after which J^T J is computed anew, unless the gains of steps still fall fast."""
 
 EFFICIENT, EFFICIENT_EACH = 0.25, 1e-3
 """The last step gains less than the first number, or the second for each weight if that is more,
@@ -235,6 +240,8 @@ class _Descent:
             curvature = self._curvature(state.model, state.current)
             state = replace(state, curvature=curvature, age=0, stale=False)
         step = state.curvature.step(state.model, state.current.gradient, state.damping)
+        if state.age > 0 and float(step @ state.current.gradient) > RENEWED * state.before > 0.0:
+            return replace(state, stale=True)
         ended = self._ended(state, step)
         return self._searched(state, step) if ended is None else ended
 
@@ -281,7 +288,7 @@ class _Descent:
         gain, fall = float(step @ current.gradient), state.squares.total - after.total
         poor = fraction < 1 or not _as_expected(fall, gain)
         converged = fall <= 1e-12 * state.squares.total
-        settled = poor and state.age == 0 and self._is_little(fall, state)
+        settled = poor and self._is_little(fall, state)
         if poor and state.age == 0 and fall <= LITTLE * state.squares.total:
             converged = converged or after.total <= self.rounding(model)
         state.curvature.correct(fraction * step, current.gradient - after.gradient)
@@ -292,20 +299,20 @@ class _Descent:
             state.curvature,
             n_steps=state.n_steps + 1,
             age=state.age + 1,
-            stale=poor or state.age + 1 >= MAX_AGE,
+            stale=poor or (state.age + 1 >= MAX_AGE and gain > STEADY * state.before),
             damping=max(state.damping / (1 if poor else 100), 1e-9),
             before=0.0 if poor else gain,
             status=_ended(converged, settled),
         )
 
     def _is_little(self, fall: float, state: _State) -> bool:
-        """Whether a step of rectifiers has gained far less than the descent may leave.
+        """Whether a step of rectifiers has gained about what the descent may leave.
 
-        Across their kinks steps never gain what J^T J predicts. Of smooth units small gains, if
-        they are not as predicted, are those along a valley that leads on.
+        Across their kinks steps never gain what J^T J predicts, if it is new or did well in the
+        step before. Of smooth units small gains, if they are not as predicted, are those along a
+        valley that leads on.
         """
-        f = state.model.activation
-        if f.is_polynomial or f.homogeneity != 1:
+        if not has_kinks(state.model.activation) or (state.age > 0 and not state.before):
             return False
         variance = state.squares.total / state.current.n_rows / self.layout.n_outputs
         return self.tolerance > CONVERGED and fall <= SETTLED * self.tolerance * variance

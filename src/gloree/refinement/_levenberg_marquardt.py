@@ -19,11 +19,23 @@ from gloree.engine import Engine, Selection, Subset
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Strata, hessian_rows, stratified_sums
 from gloree.refinement._damping import damped_step
+from gloree.refinement._enough import UNDAMPED, Taken, has_kinks, in_variances, worth_of
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss
 from gloree.refinement._output_step import TwoOutputSums, output_step, output_sums, with_outputs
-from gloree.refinement._search_sums import NormalSums, curved_sums, normal_sums
-from gloree.refinement._sensitivities import SquareSums, gradient_sums, square_sums
+from gloree.refinement._search_state import OutOfTimeError, SearchState, mean_of
+from gloree.refinement._search_sums import (
+    NormalSums,
+    counted_along,
+    curved_sums,
+    normal_sums,
+)
+from gloree.refinement._sensitivities import (
+    HessianSums,
+    SquareSums,
+    gradient_sums,
+    square_sums,
+)
 from gloree.refinement._solvers import (
     Progress,
     RefinementStatus,
@@ -40,9 +52,6 @@ FORGET = 0.9
 
 LEAST_GAIN = 1e-5
 """Steps that lower the error by less than this fraction are slow; five in a row end the search."""
-
-UNDAMPED = 1e-8
-"""Damping up to which the predicted gain of a step is all that is left to gain."""
 
 WORTHLESS = 0.01
 """The search ends when less than this is left to gain in the sum of squares, in variances of a
@@ -93,6 +102,10 @@ class LevenbergMarquardt(Brief):
         Steps without a gain on held-out data after which the search ends.
     accelerated : bool, default True
         Whether steps are corrected for the curvature of the predictions.
+    enough : float, optional
+        Noise variances of the sum of squares that may be left to gain at the end. J^T J is then
+        formed only where the step before did not do as expected. By default steps go on until none
+        gains anything.
 
     Notes
     -----
@@ -127,6 +140,7 @@ class LevenbergMarquardt(Brief):
     clock: Callable[[], float] | None = None
     patience: int = PATIENCE
     accelerated: bool = True
+    enough: float | None = None
 
     def __post_init__(self) -> None:
         check_integer("max_steps", self.max_steps, 0)
@@ -135,6 +149,8 @@ class LevenbergMarquardt(Brief):
         check_number("damping", self.damping, above=0.0)
         check_integer("patience", self.patience, 1)
         check_flag("accelerated", self.accelerated)
+        if self.enough is not None:
+            check_number("enough", self.enough, above=0.0)
         for name in ("admit", "clock"):
             check_callable(name, getattr(self, name))
         check_mask("free", self.free)
@@ -159,44 +175,20 @@ class LevenbergMarquardt(Brief):
         refuse_other_losses(self.name, loss)
         trace = Trace(self.clock or time.perf_counter, progress)
         chosen = np.arange(layout.size) if self.free is None else np.flatnonzero(self.free)
-        together = None if held_out is None else _counted_along(data, held_out)
+        together = None if held_out is None else counted_along(data, held_out)
         search = _Search(self, layout, engine, data, held_out, trace, chosen, together)
         status, state = RefinementStatus.STEP_LIMIT, search.start(model)
         try:
             while state.status is None:
                 state = search.step(state)
             status = state.status
-        except _OutOfTimeError:
+        except OutOfTimeError:
             status = RefinementStatus.TIME_LIMIT
         except KeyboardInterrupt:
             if engine.checkpoint is not None:
                 raise
             status = RefinementStatus.INTERRUPTED
         return trace.solution(status, state.sums.gradient.n_rows)
-
-
-class _OutOfTimeError(Exception):
-    """No time is left for another pass."""
-
-
-@dataclass(frozen=True)
-class _State:
-    """Where a search stands.
-
-    `scale` is what the damping multiplies, (n_free,), `slow` the number of steps in a row that
-    gained little; `status` is set at the end. `solved` tells that the output weights are those of
-    least error, nearly: the first step, from where they are not, is judged without their own step,
-    which would make some use of states that have gone astray.
-    """
-
-    model: Network
-    sums: NormalSums
-    squares: SquareSums
-    damping: float
-    scale: Array
-    slow: int = 0
-    status: RefinementStatus | None = None
-    solved: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,14 +207,14 @@ class _Search:
     chosen: IntArray
     together: NDArray[np.bool_] | None = None
 
-    def start(self, model: Network) -> _State:
+    def start(self, model: Network) -> SearchState:
         """Return the state at the start."""
         sums = self._normal(model)
         self._note(model, sums.gradient, self._outside(model))
         nothing = np.zeros(self.chosen.size)
-        return _State(model, sums, sums.gradient, self.solver.damping, nothing)
+        return SearchState(model, sums, sums.gradient, self.solver.damping, nothing)
 
-    def step(self, state: _State) -> _State:
+    def step(self, state: SearchState) -> SearchState:
         """Take one step, or end the search."""
         trace, before = self.trace, state.squares
         if trace.n_steps >= self.solver.max_steps:
@@ -230,26 +222,47 @@ class _Search:
         curvature = np.diag(state.sums.hessian.hessian)[self.chosen] / before.n_rows
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
-        found = self._trial(state)
+        worth, enough = self._worth(state), self.solver.enough or 0.0
+        found = None if worth <= enough else self._trial(state)
         if found is None:
+            if state.kept and worth > enough:
+                return replace(state, sums=self._normal(state.model), kept=False)
             return replace(state, status=RefinementStatus.CONVERGED)
         model, squares, outside, damping = found
         self._note(model, squares, self._outside(model) if outside is None else outside)
+        taken = Taken(worth, state.worth, (before.mean - squares.mean) / in_variances(before))
+        ended = has_kinks(model.activation) and taken.fell <= enough
+        if ended or taken.left <= enough:
+            return replace(state, status=RefinementStatus.CONVERGED)
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
         if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        return _State(model, self._normal(model), squares, damping, state.scale, slow, solved=True)
+        keep = state.sums.hessian if enough and taken.is_steady else None
+        sums = self._normal(model, keep)
+        given = (model, sums, squares, damping, state.scale, slow)
+        return SearchState(*given, solved=True, worth=worth, kept=keep is not None)
 
-    def _trial(self, state: _State) -> tuple[Network, SquareSums, float | None, float] | None:
+    def _worth(self, state: SearchState) -> float:
+        """What is left to gain, in noise variances, if anybody wants to know."""
+        if self.solver.enough is None:
+            return math.inf
+        return worth_of(*self._equations(state), state.scale, state.squares)
+
+    def _equations(self, state: SearchState) -> tuple[Array, Array]:
+        """J^T J and J^T r of the free weights, per row."""
+        n_rows, free = state.squares.n_rows, self.chosen
+        H = state.sums.hessian.hessian[np.ix_(free, free)] / n_rows
+        return H, state.sums.gradient.gradient[free] / n_rows
+
+    def _trial(self, state: SearchState) -> tuple[Network, SquareSums, float | None, float] | None:
         """Take a step damped until it gains enough, or none.
 
         Model, error, that on held-out rows if it is known, and the next damping.
         """
         before, damping = state.squares, state.damping
-        H = state.sums.hessian.hessian[np.ix_(self.chosen, self.chosen)] / before.n_rows
-        g = state.sums.gradient.gradient[self.chosen] / before.n_rows
+        H, g = self._equations(state)
         worthless = WORTHLESS / (before.n_rows * self.layout.n_outputs)
         for _ in range(14):
             step = damped_step(H, g, state.scale, damping)
@@ -263,14 +276,14 @@ class _Search:
             if sums is not None:
                 moved, squares, outside = self._solved(moved, sums, state, damping)
                 after = squares if state.solved else sums.own
-                ratio = (before.mean - _mean(after)) / max(predicted, 1e-300)
+                ratio = (before.mean - mean_of(after)) / max(predicted, 1e-300)
                 if ratio > 0.01:
                     factor = 1 / 9 if ratio > FAITHFUL else 1 if ratio > POOR else 3
                     return moved, squares, outside, max(damping * factor, 1e-10)
             damping = max(4.0 * damping, 1e-9)
         return None
 
-    def _bend(self, state: _State, H: Array, step: Array, damping: float) -> Array:
+    def _bend(self, state: SearchState, H: Array, step: Array, damping: float) -> Array:
         """Half of the acceleration along a step, zero where it is not small beside the step."""
         ahead, behind = (self._at(state.model, part * step) for part in (REACH, -REACH))
         wanted = self._wanted
@@ -309,7 +322,7 @@ class _Search:
         if trace.steps and math.isfinite(limit):
             seconds = trace.seconds
             if seconds + 0.5 * trace.steps[0].seconds >= limit:
-                raise _OutOfTimeError
+                raise OutOfTimeError
 
     @property
     def _wanted(self) -> int | None:
@@ -325,15 +338,18 @@ class _Search:
             return data
         return Subset(data.source, strata.segments.split_evenly(data.n_batches))
 
-    def _normal(self, model: Network) -> NormalSums:
-        """J^T r of all rows, J^T J of all or of those that stand for them."""
+    def _normal(self, model: Network, known: HessianSums | None = None) -> NormalSums:
+        """J^T r of all rows, J^T J of all or of those that stand for them, unless it is known."""
         self._look_at_the_clock()
         data, layout, wanted = self.data.as_subset(), self.layout, self._wanted
-        if wanted is None:
+        if wanted is None and known is None:
             function = partial(normal_sums, model=model, layout=layout)
             return self.engine.run(function, data, label="J^T J")
         of_gradient = partial(gradient_sums, model=model, layout=layout)
         gradient = self.engine.run(of_gradient, data, label="gradient")
+        if wanted is None or known is not None:
+            assert known is not None
+            return NormalSums(gradient, known)
         strata = Strata.within(gradient, wanted)
         of_curvature = partial(stratified_sums, model=model, layout=layout, strata=strata)
         hessian = self.engine.run(of_curvature, self._rows_of(strata), label="J^T J")
@@ -348,7 +364,7 @@ class _Search:
         return self._sums(function, self.data, "squares")
 
     def _solved(
-        self, model: Network, sums: TwoOutputSums, state: _State, damping: float
+        self, model: Network, sums: TwoOutputSums, state: SearchState, damping: float
     ) -> tuple[Network, SquareSums, float | None]:
         """A model after a step of its output weights alone, damped like that of all weights.
 
@@ -361,13 +377,13 @@ class _Search:
         if not squares.mean <= sums.own.mean or (admit and admit(solved) is not solved):
             change = np.zeros_like(change)
             solved, squares = model, sums.own.after(change)
-        return solved, squares, None if sums.other is None else _mean(sums.other.after(change))
+        return solved, squares, None if sums.other is None else mean_of(sums.other.after(change))
 
     def _outside(self, model: Network) -> float:
         """Squared error per held-out row, infinite where the model explodes."""
         if self.held_out is None:
             return math.nan
-        return _mean(self._sums(partial(square_sums, model=model), self.held_out, "squares"))
+        return mean_of(self._sums(partial(square_sums, model=model), self.held_out, "squares"))
 
     def _sums(
         self, function: Callable[[Batch], SumsType], data: Selection, label: str
@@ -381,19 +397,3 @@ class _Search:
     def _note(self, model: Network, sums: SquareSums, outside: float) -> None:
         """Note the start or a step taken."""
         self.trace.note(model, sums.mean / 2, sums.squares, held_out=outside / 2)
-
-
-def _mean(sums: SquareSums | None) -> float:
-    """Squared error per row; infinite if it is not finite, or there is none."""
-    return sums.mean if sums is not None and math.isfinite(sums.mean) else math.inf
-
-
-def _counted_along(data: Selection, held_out: Selection) -> NDArray[np.bool_] | None:
-    """Rows that count in `held_out`, if its segments are all among those of `data`."""
-    seen, wanted = data.as_subset(), held_out.as_subset()
-    counting = wanted.source.counting
-    if counting is None or seen.source.counting is None or seen.data is not wanted.data:
-        return None
-    places = [segments.context_start.tolist() for segments in (seen.segments, wanted.segments)]
-    same = seen.source.segment == wanted.source.segment
-    return counting if same and set(places[1]) <= set(places[0]) else None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gloree._arrays import like
 from gloree._sums import Sums
+from gloree.engine import Selection
 from gloree.models import Network
 from gloree.refinement._curvature import Strata
 from gloree.refinement._layout import Layout
@@ -70,3 +72,14 @@ def curved_sums(
     if strata is not None:
         signal *= like(signal, np.repeat(strata.weights_of(batch), batch.lengths)[:, None])
     return CurvedSums(float(batch.n_counted), at.pulled_back(signal))
+
+
+def counted_along(data: Selection, held_out: Selection) -> NDArray[np.bool_] | None:
+    """Rows that count in `held_out`, if its segments are all among those of `data`."""
+    seen, wanted = data.as_subset(), held_out.as_subset()
+    counting = wanted.source.counting
+    if counting is None or seen.source.counting is None or seen.data is not wanted.data:
+        return None
+    places = [segments.context_start.tolist() for segments in (seen.segments, wanted.segments)]
+    same = seen.source.segment == wanted.source.segment
+    return counting if same and set(places[1]) <= set(places[0]) else None
