@@ -1,5 +1,7 @@
 """When a search is near enough: what is left to gain, and either side of every limit."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from helpers.batches import SERIAL
@@ -10,6 +12,7 @@ from gloree.models import IORNN
 from gloree.refinement import Layout, LevenbergMarquardt, RefinementStatus, SquaredError
 from gloree.refinement import _levenberg_marquardt as module
 from gloree.refinement._enough import Taken, has_kinks, in_variances, worth_of
+from gloree.refinement._output_step import output_sums, with_best_outputs
 from gloree.refinement._sensitivities import SquareSums
 from gloree.sequences import as_sequences
 
@@ -43,6 +46,19 @@ def test_worth_is_what_a_linear_regression_gains_in_variances():
 def test_what_a_step_leaves_to_gain(taken, left, steady):
     assert taken.left == pytest.approx(left, rel=0.02)
     assert taken.is_steady is steady
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [
+        (Taken(10.0, 1000.0, 6.0), 0.1),  # what it lacks is that of kinks
+        (Taken(10.0, 1000.0, 4.0), 4.0),
+        (Taken(10.0, 1000.0, 0.5), 1.0),  # promised too much
+        (Taken(10.0, 1000.0, 30.0), 30.0),
+    ],
+)
+def test_what_a_step_across_kinks_leaves_to_gain(taken, left):
+    assert taken.left_across_kinks == pytest.approx(left)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +97,29 @@ def test_enough_is_left_at_the_end_and_fewer_matrices_are_formed(activation, mon
     variance = 2.0 * exact.final.loss / LAYOUT.n_outputs
     left = 2.0 * (near.final.loss - exact.final.loss) * exact.n_rows / variance
     assert left < 0.25
+
+
+def test_output_weights_of_states_gone_astray_are_measured():
+    """Of states of 1e20 a difference of sums would say that nothing is left."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 1, 3))
+    astray = IORNN(
+        1e20 * rng.standard_normal((2, 3)), None, rng.standard_normal((2, 2)), activation="relu"
+    )
+    source, seen = Source(as_sequences(X, rng.standard_normal((30, 1, 2)))), []
+
+    def measure(model):
+        seen.append(model)
+        return SERIAL.run(partial(output_sums, model=model, layout=LAYOUT), source)
+
+    before = measure(astray)
+    found, squares, _ = with_best_outputs(
+        astray, before, LAYOUT, np.ones(LAYOUT.size), 1e-12, measure
+    )
+    assert len(seen) == 2
+    truly = measure(found).own
+    np.testing.assert_allclose(squares.squares, truly.squares, rtol=1e-12)
+    assert truly.mean > 0.1
+    kept = with_best_outputs(astray, before, LAYOUT, np.ones(LAYOUT.size), 1e-12, lambda _: None)
+    assert kept[0] is astray
+    np.testing.assert_allclose(kept[1].squares, before.own.squares)

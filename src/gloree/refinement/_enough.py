@@ -18,6 +18,13 @@ from gloree.sequences import Array
 UNDAMPED = 1e-8
 """Damping up to which the predicted gain of a step is all that is left to gain."""
 
+RENEWED = 0.3
+"""Part of what the step before was to gain: J^T J is formed anew before a step that is to gain
+more. Along a curved valley an old one promises much, and holds little."""
+
+PROMISED = 10.0
+"""Times as much as a step across kinks gains that it may have been promised to."""
+
 STEADY = 0.1
 """Part of what the step before was to gain, up to which the same J^T J is good for another step."""
 
@@ -66,6 +73,16 @@ class Taken:
         if not self.as_expected:
             return max(self.worth, 2.0 * self.fell)
         return self.worth * self.pace + max(self.worth - self.fell, 0.0)
+
+    @property
+    def left_across_kinks(self) -> float:
+        """The same of units that are linear in pieces, whose steps gain less than promised.
+
+        The next ones gain about as much; but a step may gain little because it was damped.
+        """
+        if self.as_expected:
+            return self.worth * self.pace
+        return min(self.left, max(self.fell, self.worth / PROMISED))
 
     @property
     def is_steady(self) -> bool:

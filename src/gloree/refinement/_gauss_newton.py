@@ -12,7 +12,7 @@ from gloree._parameters import check_flag, check_number, optional_integer
 from gloree.engine import Engine, Selection, Source
 from gloree.models import ExplosionError, Network
 from gloree.refinement._curvature import Matrix, hessian_rows, n_segments_of
-from gloree.refinement._enough import STEADY, has_kinks
+from gloree.refinement._enough import RENEWED, STEADY, has_kinks
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss, SquaredError
 from gloree.refinement._products import Products
@@ -51,10 +51,6 @@ CONVERGED = 1e-8
 SETTLED = 3.0
 """Times the tolerance: a step across kinks that gains no more, and not as predicted, is the last
 one. All the next ones together would gain about as much."""
-
-RENEWED = 0.3
-"""Part of what the step before was to gain: J^T J is computed anew before a step that is to gain
-more. Along a curved valley it would promise much, and hold little."""
 
 MAX_AGE = 5
 """Steps after which J^T J is computed anew, unless the gains of steps still fall fast."""

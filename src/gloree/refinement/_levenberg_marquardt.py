@@ -22,7 +22,7 @@ from gloree.refinement._damping import damped_step
 from gloree.refinement._enough import UNDAMPED, Taken, has_kinks, in_variances, worth_of
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss
-from gloree.refinement._output_step import TwoOutputSums, output_step, output_sums, with_outputs
+from gloree.refinement._output_step import TwoOutputSums, output_sums, with_best_outputs
 from gloree.refinement._search_state import OutOfTimeError, SearchState, mean_of
 from gloree.refinement._search_sums import (
     NormalSums,
@@ -223,7 +223,8 @@ class _Search:
         scale = np.maximum(FORGET * state.scale, curvature)
         state = replace(state, scale=np.maximum(scale, 1e-12 * scale.max()))
         worth, enough = self._worth(state), self.solver.enough or 0.0
-        found = None if worth <= enough else self._trial(state)
+        promises = state.kept and worth > state.worth
+        found = None if promises or worth <= enough else self._trial(state)
         if found is None:
             if state.kept and worth > enough:
                 return replace(state, sums=self._normal(state.model), kept=False)
@@ -231,15 +232,15 @@ class _Search:
         model, squares, outside, damping = found
         self._note(model, squares, self._outside(model) if outside is None else outside)
         taken = Taken(worth, state.worth, (before.mean - squares.mean) / in_variances(before))
-        ended = has_kinks(model.activation) and taken.fell <= enough
-        if ended or taken.left <= enough:
+        kinks = has_kinks(model.activation)
+        if (taken.left_across_kinks if kinks else taken.left) <= enough:
             return replace(state, status=RefinementStatus.CONVERGED)
         slow = state.slow + 1 if before.mean - squares.mean < LEAST_GAIN * before.mean else 0
         if slow >= 5:
             return replace(state, status=RefinementStatus.CONVERGED)
         if trace.waited >= self.solver.patience:
             return replace(state, status=RefinementStatus.HELD_OUT)
-        keep = state.sums.hessian if enough and taken.is_steady else None
+        keep = state.sums.hessian if enough and taken.is_steady and not kinks else None
         sums = self._normal(model, keep)
         given = (model, sums, squares, damping, state.scale, slow)
         return SearchState(*given, solved=True, worth=worth, kept=keep is not None)
@@ -370,14 +371,11 @@ class _Search:
 
         With the squared error, and that per held-out row if it is known.
         """
-        scale, admit = np.zeros(self.layout.size), self.solver.admit
+        scale = np.zeros(self.layout.size)
         scale[self.chosen] = state.scale
-        change = output_step(sums.own, self.layout.split(scale)[2], damping)
-        solved, squares = with_outputs(self.layout, model, change), sums.own.after(change)
-        if not squares.mean <= sums.own.mean or (admit and admit(solved) is not solved):
-            change = np.zeros_like(change)
-            solved, squares = model, sums.own.after(change)
-        return solved, squares, None if sums.other is None else mean_of(sums.other.after(change))
+        given = (self.layout, scale, damping, self._squares, self.solver.admit)
+        solved, squares, other = with_best_outputs(model, sums, *given)
+        return solved, squares, None if other is None else mean_of(other)
 
     def _outside(self, model: Network) -> float:
         """Squared error per held-out row, infinite where the model explodes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +17,10 @@ from gloree.refinement._linearisation import what_leaves
 from gloree.refinement._sensitivities import SquareSums
 from gloree.sequences import Array, Batch
 from gloree.states import residual_rows, run_states
+
+LOST = 1e-8
+"""Part of the squared error that a step of the output weights leaves, below which it is measured:
+as a difference of sums it has lost half of its digits."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,31 @@ def with_outputs(layout: Layout, model: Network, change: Array) -> Network:
     step = np.zeros(layout.size)
     step[layout.n_unit_parameters :] = change.ravel()
     return layout.move(model, step)
+
+
+def with_best_outputs(
+    model: Network,
+    sums: TwoOutputSums,
+    layout: Layout,
+    scale: Array,
+    damping: float,
+    measure: Callable[[Network], TwoOutputSums | None],
+    admit: Callable[[Network], Network] | None = None,
+) -> tuple[Network, SquareSums, SquareSums | None]:
+    """A model after the damped step of its output weights, if admissible, and if the error falls.
+
+    With its squared errors on the rows of `sums`. `measure` makes the sums of a model in a pass,
+    and is asked where a difference of sums could be rounding: of states that have gone astray,
+    small weights of huge states would seem to explain everything. `scale` is of all weights.
+    """
+    change = output_step(sums.own, layout.split(scale)[2], damping)
+    solved, nothing = with_outputs(layout, model, change), np.zeros_like(change)
+    known: TwoOutputSums | None = sums
+    if sums.own.after(change).mean < LOST * sums.own.mean:
+        known, change = measure(solved), nothing
+    after = None if known is None else known.own.after(change)
+    worse = after is None or not after.mean <= sums.own.mean
+    if known is None or worse or (admit and admit(solved) is not solved):
+        solved, known, change = model, sums, nothing
+    others = None if known.other is None else known.other.after(change)
+    return solved, known.own.after(change), others
