@@ -2,6 +2,7 @@
 
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from helpers.comparisons import assert_close
 from gloree import IORNN, SpectralRNNRegressor
 from gloree.diagnostics import CertificateStatus
 from gloree.engine import Engine, Source
-from gloree.fitting._lack_of_fit import FeatureSums, Frame, feature_sums, statistic_of
+from gloree.fitting import _lack_of_fit as module
+from gloree.fitting._lack_of_fit import (
+    FeatureSums,
+    Frame,
+    LackOfFit,
+    feature_sums,
+    lack_of_fit,
+    statistic_of,
+)
 from gloree.sequences import as_sequences
 
 ALGEBRA = 1e-10
@@ -112,6 +121,39 @@ def test_rows_show_the_share_that_they_are_chosen_for():
     sums = Engine("serial").run(partial(feature_sums, model=truth, frame=frame), source)
     assert sums.n_rows == pytest.approx(n_rows, abs=7)
     assert statistic_of(sums).detectable == pytest.approx(2e-3, rel=0.25)
+
+
+def test_a_gram_matrix_of_a_third_of_the_rows_tells_the_same():
+    """Of residuals with a part that features explain; within a tenth."""
+    X, Y, truth = simulated(5, n=3000)
+    frame = Frame(np.zeros(5), np.eye(5), np.zeros(3), np.ones(3), 5, recurrent=True)
+    source, found = Source(as_sequences(X, Y + 0.02 * X[:, :, :1] ** 2)), []
+    for every in (1, 3):
+        function = partial(feature_sums, model=truth, frame=frame, gram_every=every)
+        sums = Engine("serial").run(function, source)
+        assert sums.gram_rows == pytest.approx(sums.n_rows / every, rel=0.01)
+        found.append(statistic_of(sums))
+    whole, part = found
+    assert whole.is_clear
+    assert part.share == pytest.approx(whole.share, rel=0.1)
+    assert part.score == pytest.approx(whole.score, rel=0.1)
+
+
+@pytest.mark.parametrize("sizes", [(1e-3, 1e-4), (1e-4,)])
+def test_a_test_that_saw_too_little_is_taken_again_with_more_rows(sizes, monkeypatch):
+    """Shares that would have been seen of 1e-3: with twice the rows and more, of 1e-4: as it is."""
+    asked, given = [], iter(sizes)
+
+    def tested(*arguments, whole=False):
+        asked.append((arguments[-1], whole))
+        return LackOfFit(next(given) / 2.5, 1.0)
+
+    monkeypatch.setattr(module, "_tested", tested)
+    monkeypatch.setattr(Frame, "of", lambda *_: SimpleNamespace(rows_to_see=lambda *_: 1000))
+    inputs = SimpleNamespace(inliers=SimpleNamespace(subset=lambda n: None))
+    found = lack_of_fit(SimpleNamespace(n_outputs=1), inputs, None, None)
+    assert found.detectable == pytest.approx(sizes[-1])
+    assert asked == [(1000, False), (2500, True)][: len(sizes)]
 
 
 @pytest.mark.parametrize("seed", range(4))

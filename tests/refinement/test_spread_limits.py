@@ -39,13 +39,12 @@ from gloree.refinement._curvature import (
 from gloree.refinement._efficient_scores import EfficientScores, _solve, flip_test
 from gloree.refinement._output_weighting import (
     most_to_lose,
-    residual_sums,
     scaled_inverse,
     shrunk_covariance,
     weighting_loss,
 )
 from gloree.refinement._products import _factor
-from gloree.refinement._sensitivities import rows_at_once, segments_at_once
+from gloree.refinement._sensitivities import residual_sums, rows_at_once, segments_at_once
 from gloree.refinement._specification import CouplingSums, ScoreRows
 from gloree.refinement._standard_errors import (
     _dependence,

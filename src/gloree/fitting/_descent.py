@@ -101,8 +101,11 @@ class Descent:
         known, solution, source = self.summed, self.solution, self.source
         if known is not None and known.solution is solution and known.source is source:
             return self
-        function = partial(residual_sums, model=solution.model)
-        sums = self.problem.engine.run(function, source, label="residuals")
+        if solution.products is not None:
+            sums = ResidualSums(solution.n_rows, solution.products)
+        else:
+            function = partial(residual_sums, model=solution.model)
+            sums = self.problem.engine.run(function, source, label="residuals")
         return replace(self, summed=SummedResiduals(solution, source, sums))
 
     @property

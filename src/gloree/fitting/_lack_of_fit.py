@@ -281,11 +281,12 @@ def statistic_of(sums: FeatureSums) -> LackOfFit:
     if sums.n_rows < ENOUGH_ROWS * n_features:
         return LackOfFit(np.nan, np.nan)
     z = _whitened(sums.gram, sums.cross.swapaxes(0, 1).reshape(n_features, -1))
-    z = z.reshape(z.shape[0], BLOCKS, -1).swapaxes(0, 1).reshape(BLOCKS, -1)
+    rank = z.shape[0]
+    z = z.reshape(rank, BLOCKS, -1).swapaxes(0, 1).reshape(BLOCKS, -1)
     products = (z @ z.T)[~np.eye(BLOCKS, dtype=bool)]
     if sums.gram_rows < sums.n_rows:
         # as of all rows, but for what an inverse of some is too large in the mean
-        products *= (sums.gram_rows - n_features - 1.0) / sums.n_rows
+        products *= (sums.gram_rows - rank - 1.0) / sums.n_rows
     total = float(products.sum())
     spread = float(np.sqrt(2.0 * np.sum((products - products.mean()) ** 2)))
     return LackOfFit(total / max(sums.squares, 1e-300), total / max(spread, 1e-300))

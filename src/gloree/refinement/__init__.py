@@ -26,13 +26,7 @@ from gloree.refinement._layout import Layout, polynomial_powers
 from gloree.refinement._lbfgs import LBFGS, split_held_out
 from gloree.refinement._levenberg_marquardt import LevenbergMarquardt
 from gloree.refinement._losses import LOSSES, CrossEntropy, Loss, LossSums, SquaredError, softmax
-from gloree.refinement._output_weighting import (
-    ResidualSums,
-    most_to_lose,
-    residual_sums,
-    shrunk_covariance,
-    weighting_loss,
-)
+from gloree.refinement._output_weighting import most_to_lose, shrunk_covariance, weighting_loss
 from gloree.refinement._readout import INVERSE_RIDGE, logistic_readout
 from gloree.refinement._rescaling import (
     in_other_units,
@@ -54,9 +48,11 @@ from gloree.refinement._rounds import (
 from gloree.refinement._sensitivities import (
     GradientSums,
     HessianSums,
+    ResidualSums,
     SquareSums,
     gradient_sums,
     hessian_sums,
+    residual_sums,
     spread_sums,
     square_sums,
 )

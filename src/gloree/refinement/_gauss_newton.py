@@ -16,7 +16,13 @@ from gloree.refinement._enough import RENEWED, STEADY, has_kinks
 from gloree.refinement._layout import Layout
 from gloree.refinement._losses import Loss, SquaredError
 from gloree.refinement._products import Products
-from gloree.refinement._sensitivities import GradientSums, SquareSums, gradient_sums, square_sums
+from gloree.refinement._sensitivities import (
+    GradientSums,
+    SquaresAndProducts,
+    SquareSums,
+    gradient_sums,
+    residual_sums,
+)
 from gloree.refinement._solvers import (
     Progress,
     RefinementStatus,
@@ -176,8 +182,9 @@ class GaussNewton:
         first, end = descent.run(model, limit, trace)
         status = end.status or RefinementStatus.STEP_LIMIT
         squares, steps = (end.squares.squares, gained * first), tuple(trace.steps)
-        hessian = end.curvature.hessian
-        return Solution(end.model, status, end.current.n_rows, steps, *squares, hessian)
+        last, hessian = end.squares, end.curvature.hessian
+        products = last.products if isinstance(last, SquaresAndProducts) else None
+        return Solution(end.model, status, end.current.n_rows, steps, *squares, hessian, products)
 
 
 @dataclass(frozen=True)
@@ -315,10 +322,12 @@ class _Descent:
 
     def squares(self, model: Network) -> SquareSums | None:
         """Squared error of a model in a pass without derivatives; None if it explodes."""
+        function = partial(residual_sums, model=model)
         try:
-            return self.engine.run(partial(square_sums, model=model), self.source, label="squares")
+            found = self.engine.run(function, self.source, label="squares")
         except ExplosionError:
             return None
+        return SquaresAndProducts(found.n_rows, np.diag(found.products), found.products)
 
     def rounding(self, model: Network) -> float:
         """Squared error that rounding leaves of outputs of this size: a pass."""

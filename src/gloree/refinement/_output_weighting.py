@@ -22,43 +22,20 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from gloree._arrays import take_rows, to_host
-from gloree._sums import Sums
 from gloree.engine import Engine, Source
 from gloree.models import Network
 from gloree.refinement._curvature import chunks
 from gloree.refinement._layout import Layout
 from gloree.refinement._sensitivities import hessian_sums, rows_at_once, segments_at_once
 from gloree.refinement._standard_errors import inverse_root
-from gloree.sequences import Array, Batch
-from gloree.states import residual_rows
+from gloree.sequences import Array
 
 WEIGHTING_ROWS, ROWS_PER_WEIGHT = 2_000, 5
 """Rows behind the sums, and rows for each weight, at least."""
-
-
-@dataclass(frozen=True)
-class ResidualSums(Sums):
-    """Sum of r r^T over the rows that count, (n_outputs, n_outputs)."""
-
-    n_rows: float
-    products: Array
-
-    @property
-    def covariance(self) -> Array:
-        """E[r r^T] of a step."""
-        return self.products / self.n_rows
-
-
-def residual_sums(batch: Batch, model: Network) -> ResidualSums:
-    """Products of the residuals of one batch: a forward pass."""
-    residuals = take_rows(residual_rows(model, batch), batch.counted)
-    return ResidualSums(float(batch.n_counted), to_host(residuals.T @ residuals))
 
 
 def shrunk_covariance(covariance: Array, n_rows: float) -> Array:

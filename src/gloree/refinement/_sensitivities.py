@@ -59,6 +59,32 @@ def square_sums(batch: Batch, model: Network) -> SquareSums:
 
 
 @dataclass(frozen=True)
+class ResidualSums(Sums):
+    """Sum of r r^T over the rows that count, (n_outputs, n_outputs)."""
+
+    n_rows: float
+    products: Array
+
+    @property
+    def covariance(self) -> Array:
+        """E[r r^T] of a step."""
+        return self.products / self.n_rows
+
+
+def residual_sums(batch: Batch, model: Network) -> ResidualSums:
+    """Products of the residuals of one batch: a forward pass."""
+    residuals = take_rows(residual_rows(model, batch), batch.counted)
+    return ResidualSums(float(batch.n_counted), to_host(residuals.T @ residuals))
+
+
+@dataclass(frozen=True)
+class SquaresAndProducts(SquareSums):
+    """Squared error, and the sum of r r^T, (n_outputs, n_outputs)."""
+
+    products: Array
+
+
+@dataclass(frozen=True)
 class GradientSums(SquareSums):
     """`SquareSums`, and J^T r, minus half the gradient of the squared error.
 

@@ -82,6 +82,8 @@ class Solution(Brief):
         losses.
     hessian : HessianSums or None
         J^T J of the last pass that formed it, scaled to all the data.
+    products : ndarray of shape (n_outputs, n_outputs) or None
+        Sum of r r^T for `model`, if its last pass made it.
     """
 
     model: Network
@@ -91,6 +93,7 @@ class Solution(Brief):
     squares: Array | None = None
     start_squares: Array | None = None
     hessian: HessianSums | None = field(default=None, repr=False)
+    products: Array | None = field(default=None, repr=False)
 
     @property
     def n_steps(self) -> int:
