@@ -181,7 +181,7 @@ def test_fits_end_within_noise_of_the_optimum():
 @pytest.mark.filterwarnings("ignore:the refinement ended after")
 def test_an_image_that_may_have_been_missed_is_said():
     """Few sequences and much noise: the linearised network promises what no descent keeps."""
-    X, Y = few_sequences(19)
+    X, Y = few_sequences(37)
     options = {"activation": CUBIC, "output_weights": "equal", "engine": "serial"}
     est = SpectralRNNRegressor(3, random_state=0, **options)
     with pytest.warns(ConvergenceWarning, match="mirror images of some hidden units may fit"):
