@@ -198,8 +198,7 @@ def laguerre_bank(pole: float, n: int) -> FilterBank:
     apart = i[:, None] - i[None, :]
     below = (1.0 - pole**2) * (-pole) ** np.maximum(apart - 1, 0)
     A: Array = np.where(apart > 0, below, 0.0) + pole * np.eye(n)
-    b: Array = math.sqrt(1.0 - pole**2) * (-pole) ** i
-    return FilterBank(A, b)
+    return FilterBank(A, np.asarray(math.sqrt(1.0 - pole**2) * (-pole) ** i, dtype=np.float64))
 
 
 def input_normal_bank(A: Array) -> FilterBank:
@@ -243,6 +242,7 @@ def _arx_delays(records: WeightedRecords, most: int) -> list[IntArray]:
 
 
 def with_delay(delays: IntArray, k: int, delay: int) -> IntArray:
+    """Return the delays with another one of input k."""
     changed = delays.copy()
     changed[k] = delay
     return changed
