@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +15,7 @@ from gloree.identification._budget import Budget
 from gloree.identification._forgetting import (
     OTHER_STATES,
     STRETCHED,
+    is_lost,
     remembers,
     spread_of_runs,
 )
@@ -89,6 +90,24 @@ def test_a_unit_that_holds_itself_remembers_and_a_contraction_forgets():
     assert not remembers(problem, forgets, linear)
     # a system that integrates remembers too, and asks no more of a network
     assert not remembers(problem, holds, network([[1.0]], "linear"))
+
+
+def test_a_network_is_lost_where_its_runs_from_zero_end_elsewhere():
+    """Outputs of the linear model: a unit that holds itself is far from them, from zero on."""
+    problem = problem_of()
+    linear, holds, forgets = (
+        network([[0.9]], "linear"),
+        network([[3.0]], "tanh"),
+        network([[0.5]], "tanh"),
+    )
+
+    def of(model):
+        u = np.asarray(problem.records.X)
+        return replace(problem, records=replace(problem.records, Y=np.asarray(model.predict(u))))
+
+    assert is_lost(of(linear), holds, linear)
+    assert not is_lost(of(holds), holds, linear)
+    assert not is_lost(of(linear), forgets, linear)
 
 
 def test_runs_that_explode_are_apart():

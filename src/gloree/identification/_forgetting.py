@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from gloree.identification._problem import IdentificationProblem, longest_record
@@ -21,12 +23,8 @@ def spread_of_runs(problem: IdentificationProblem, model: IORNN) -> float:
     where a run explodes.
     """
     u, _ = longest_record(problem.records, FORGETTING_ROWS)
-    d, n = u.shape[1], u.shape[0]
-    assert model.direct_weights is not None
-    # without the columns for starts
-    model = model.replace(
-        input_weights=model.input_weights[:, :d], direct_weights=model.direct_weights[:d]
-    )
+    n = u.shape[0]
+    model = _without_starts(model, u.shape[1])
     rng = np.random.default_rng(0)
     rows = rng.integers(n, size=OTHER_STATES)
     stretched = rng.choice(STRETCHED, size=(OTHER_STATES, 1))
@@ -47,3 +45,43 @@ def remembers(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bo
     """
     apart = spread_of_runs(problem, model)
     return apart > APART and spread_of_runs(problem, linear) < APART
+
+
+def is_lost(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bool:
+    """Whether a network that is let go at zero ends farther from the outputs than the linear model.
+
+    Judged on the second half of the first rows of every record, where runs of systems that forget
+    have met. Held-out blocks do not see it: their runs come from where the fit knows the states.
+    Never of a network that forgets as the linear model does.
+    """
+    if not remembers(problem, model, linear):
+        return False
+    return not _error_from_zero(problem, model) < _error_from_zero(problem, linear)
+
+
+def _error_from_zero(problem: IdentificationProblem, model: IORNN) -> float:
+    records, counted = problem.records, problem.counted
+    assert records.Y is not None
+    model = _without_starts(model, records.n_inputs)
+    total, count = 0.0, 0
+    for begin, end in pairwise(records.starts.tolist()):
+        rows = slice(begin, min(end, begin + FORGETTING_ROWS))
+        u, y = np.asarray(records.X[rows]), np.asarray(records.Y[rows])
+        try:
+            run = np.asarray(model.predict(u))
+        except ExplosionError:
+            return np.inf
+        late = np.arange(len(u)) >= len(u) // 2
+        good = (late & counted[rows])[:, None] & np.isfinite(y)
+        total += float(np.sum(np.square(run - y), where=good))
+        count += int(good.sum())
+    return float(np.sqrt(total / max(count, 1)))
+
+
+def _without_starts(model: IORNN, n_inputs: int) -> IORNN:
+    """Return the network without the columns for the starts of records."""
+    assert model.direct_weights is not None
+    return model.replace(
+        input_weights=model.input_weights[:, :n_inputs],
+        direct_weights=model.direct_weights[:n_inputs],
+    )

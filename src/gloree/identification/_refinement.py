@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
 from gloree.identification._comparison import compare
-from gloree.identification._forgetting import remembers
+from gloree.identification._forgetting import is_lost, remembers
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
 from gloree.identification._problem import IdentificationProblem, percent
@@ -125,6 +125,11 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     errors = [judged_start(search, search.measured(each)) for each in candidates]
     least = min(errors)
     model, status = candidates[errors.index(least)], end.status
+    if lost := is_lost(problem, model, linear.model):
+        for i in sorted(range(len(errors)), key=errors.__getitem__):
+            if math.isfinite(errors[i]) and not is_lost(problem, candidates[i], linear.model):
+                model, lost = candidates[i], False
+                break
     n_steps = sum(each.n_steps for each in ends)
     history: History = tuple(step for each in ends for step in each.history)
     error = problem.error(model, split.held_out)
@@ -142,6 +147,13 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
             f"the nonlinearity is not worth having: its gain over the linear model is within what "
             f"{compared.n_rows:,} held-out samples, as good as {compared.n_independent:,.0f} "
             f"independent ones, can tell, and the linear model was kept"
+        )
+        model, notes = linear.model, (*notes, note)
+    elif lost:
+        gains = False
+        note = (
+            "the network does not forget the state it started in: from zero its runs end farther "
+            "from the outputs than those of the linear model, which was kept"
         )
         model, notes = linear.model, (*notes, note)
     elif not gains:
