@@ -21,7 +21,7 @@ def records(u, y):
 
 
 def late(u, delay):
-    return np.concatenate((np.full(delay, u[0]), u[: len(u) - delay]))
+    return np.concatenate((np.full(delay, u[0]), u))[: len(u)]
 
 
 def test_laguerre_filters_are_those_of_the_definition():
@@ -51,7 +51,7 @@ def test_a_scan_has_the_squares_of_least_squares_with_every_delay(missing):
     """Correlations against columns that are shifted one by one."""
     rng = np.random.default_rng(1)
     most, banks = 6, [laguerre_bank(0.6, 2), laguerre_bank(0.8, 3)]
-    u = [rng.standard_normal((n, 2)) for n in (40, 55)]
+    u = [rng.standard_normal((n, 2)) for n in (40, 55, 2)]
     y = [rng.standard_normal((len(each), 2)) for each in u]
     w = [np.ones_like(each) for each in y]
     if missing:
@@ -64,9 +64,9 @@ def test_a_scan_has_the_squares_of_least_squares_with_every_delay(missing):
             for r, inputs in enumerate(u):
                 good = w[r][:, j] > 0.0
                 moved = banks[0].filtered(inputs[:, 0])
-                moved = np.vstack((np.zeros((d, 2)), moved[: len(moved) - d]))
+                moved = np.vstack((np.zeros((d, 2)), moved))[: len(moved)]
                 other = banks[1].filtered(late(inputs[:, 1], 3))
-                runs = np.zeros((len(inputs), 6))
+                runs = np.zeros((len(inputs), 9))
                 runs[:, 3 * r] = 1.0
                 runs[:, 3 * r + 1 : 3 * r + 3] = banks[0].free_runs(len(inputs))
                 filters.append(np.hstack((moved, other))[good])

@@ -144,11 +144,12 @@ def _scan_outputs(
         columns = [banks[i].filtered(late[:, i]) for i in others]
         beside = np.column_stack([*columns, np.where(good > 0.0, y[:, outputs], 0.0)])
         left = np.sqrt(good) * np.column_stack((np.ones(len(u)), banks[k].free_runs(len(u))))
-        left = np.sqrt(good) * np.linalg.qr(left)[0]  # w F (F'wF)^-1/2, (n_rows, n + 1)
+        left = np.sqrt(good) * np.linalg.qr(left)[0]  # w F (F'wF)^-1/2
         products = (filters[:, :, None] * filters[:, None]).reshape(len(u), n * n)
         own = _correlations(good, products, most)[:, 0].reshape(most + 1, n, n)
         mixed = _correlations(np.hstack((left, good * beside)), filters, most)
-        ends, mixed = mixed[:, : n + 1], mixed[:, n + 1 :]
+        n_free = left.shape[1]  # fewer than n + 1 in a record of fewer rows
+        ends, mixed = mixed[:, :n_free], mixed[:, n_free:]
         part = left.T @ beside
         gram += own - ends.transpose(0, 2, 1) @ ends
         cross += mixed - part.T @ ends
