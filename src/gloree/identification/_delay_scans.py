@@ -8,8 +8,9 @@ responses that noise hides from ARX models, and inputs that move only once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
@@ -65,20 +66,20 @@ def _laguerre_delays(records: WeightedRecords, most: int) -> list[IntArray]:
     poles = np.exp(-1.0 / np.geomspace(FASTEST, slowest, TIME_CONSTANTS))
     banks = [laguerre_bank(float(pole), FILTERS) for pole in poles]
     used = [banks[TIME_CONSTANTS // 2]] * records.n_inputs
-    delays = np.zeros(records.n_inputs, dtype=np.int64)
-    shortest = delays.copy()
-    for _ in range(PASSES if records.n_inputs > 1 else 1):
-        before = delays.copy()
-        for k in range(records.n_inputs):
-            errors = np.stack(
-                [_scan(records, k, most, delays, _with_bank(used, k, bank)) for bank in banks]
-            )  # (n_poles, most + 1, n_outputs)
-            least = errors.min(axis=0)
-            delays[k] = int(least.sum(axis=1).argmin())
-            shortest[k] = int(least.argmin(axis=0).min())
-            used = _with_bank(used, k, banks[int(errors[:, delays[k]].sum(axis=1).argmin())])
-        if np.array_equal(before, delays):
-            break
+    none = np.zeros(records.n_inputs, dtype=np.int64)
+    shortest = none.copy()
+
+    def best(delays: IntArray, k: int) -> int:
+        errors = np.stack(
+            [_scan(records, k, most, delays, _with_bank(used, k, bank)) for bank in banks]
+        )  # (n_poles, most + 1, n_outputs)
+        least = errors.min(axis=0)
+        found = int(least.sum(axis=1).argmin())
+        shortest[k] = int(least.argmin(axis=0).min())
+        used[k] = banks[int(errors[:, found].sum(axis=1).argmin())]
+        return found
+
+    delays = _in_turn(none, best)
     return [_with_direct_path(delays), _with_direct_path(shortest)]
 
 
@@ -86,15 +87,22 @@ def delays_at_poles(records: WeightedRecords, A: Array, delays: IntArray) -> Int
     """Delays of least squared error of systems with the poles of A, one input after another."""
     most = _most_delay(records)
     banks = [input_normal_bank(A)] * records.n_inputs
-    delays = np.maximum(delays - 1, 0)
-    for _ in range(PASSES if records.n_inputs > 1 else 1):
-        before = delays.copy()
-        for k in range(records.n_inputs):
-            errors = _scan(records, k, most, delays, banks)
-            delays[k] = int(errors.sum(axis=1).argmin())
+
+    def best(delays: IntArray, k: int) -> int:
+        return int(_scan(records, k, most, delays, banks).sum(axis=1).argmin())
+
+    return _with_direct_path(_in_turn(np.maximum(delays - 1, 0), best))
+
+
+def _in_turn(delays: IntArray, best: Callable[[IntArray, int], int]) -> IntArray:
+    """Set the delay of one input after another, until none changes or after `PASSES` rounds."""
+    for _ in range(PASSES if len(delays) > 1 else 1):
+        before = delays
+        for k in range(len(delays)):
+            delays = with_delay(delays, k, best(delays, k))
         if np.array_equal(before, delays):
             break
-    return _with_direct_path(delays)
+    return delays
 
 
 def _with_direct_path(delays: IntArray) -> IntArray:
@@ -222,24 +230,15 @@ def _correlations(a: Array, b: Array, most: int) -> Array:
 def _arx_delays(records: WeightedRecords, most: int) -> list[IntArray]:
     """Delays of least squared error of ARX models of a few orders, one input after another."""
     covariances = _covariances(records, most + max(SCANNED) + 2)
-    found: list[IntArray] = []
-    for order in SCANNED:
-        delays = np.zeros(records.n_inputs, dtype=np.int64)
-        for _ in range(PASSES if records.n_inputs > 1 else 1):
-            before = delays.copy()
-            for k in range(records.n_inputs):
-                errors = np.array(
-                    [
-                        _arx_error(covariances, order, with_delay(delays, k, delay))
-                        for delay in range(most + 1)
-                    ]
-                )
-                near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
-                delays[k] = 0 if near[0] == 0 else near[-1]
-            if np.array_equal(before, delays):
-                break
-        found.append(delays)
-    return found
+
+    def best(delays: IntArray, k: int, order: int) -> int:
+        every = [with_delay(delays, k, delay) for delay in range(most + 1)]
+        errors = np.array([_arx_error(covariances, order, each) for each in every])
+        near = np.flatnonzero(errors <= errors.min() + math.log(SAME_SQUARES))
+        return 0 if near[0] == 0 else int(near[-1])
+
+    none = np.zeros(records.n_inputs, dtype=np.int64)
+    return [_in_turn(none, partial(best, order=order)) for order in SCANNED]
 
 
 def with_delay(delays: IntArray, k: int, delay: int) -> IntArray:

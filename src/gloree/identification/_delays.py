@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from gloree.identification._delay_scans import (
+    PASSES,
     SHORTEST,
     delays_at_poles,
     proposed_delays,
@@ -39,7 +40,6 @@ SMALL = 2  # order of the systems that lead from a proposal to delays of less er
 ROUNDS = 3  # of poles and delays in turn
 WORTH_POLISHING = 2.0  # ratio of errors, with delays that may be some samples off
 POLISHING = 6  # steps of a fit for every delay that is tried
-PASSES = 2  # rounds over all inputs
 LARGER_ORDERS = (7, 9)  # that a smooth response may need without delays
 TRIAL_STEPS = 12
 SAVED = 2  # states that a delay has to save where it does not lower the error, at least
@@ -137,7 +137,7 @@ def _moving(records: WeightedRecords, n_rows: int) -> WeightedRecords:
     total = sum(len(u) for u in records.u)
     if total <= n_rows:
         return records
-    starts, stops = [], []
+    windows = []
     for u in records.u:
         size = max(1, len(u) * n_rows // total)
         hops = np.arange(0, len(u) - size + 1, max(1, size // HOPS))
@@ -146,13 +146,8 @@ def _moving(records: WeightedRecords, n_rows: int) -> WeightedRecords:
         variance = np.maximum(square - mean**2, 0.0)
         share = variance / np.maximum(variance.max(axis=0), np.finfo(float).tiny)
         start = int(hops[np.argmax(share.min(axis=1) >= MOVING * share.min(axis=1).max())])
-        starts.append(start)
-        stops.append(start + size)
-    parts = (
-        tuple(part[a:b] for part, a, b in zip(values, starts, stops, strict=True))
-        for values in (records.u, records.y, records.w)
-    )
-    return WeightedRecords(*parts)
+        windows.append(slice(start, start + size))
+    return records.between(windows)
 
 
 def _missed(records: WeightedRecords, delays: IntArray, cut: int, fit: OutputErrorFit) -> float:

@@ -100,16 +100,16 @@ class WeightedRecords:
         if lengths.sum() <= n_rows:
             return self
         kept = np.maximum(1, lengths * n_rows // int(lengths.sum())).tolist()
-        parts = (
-            tuple(part[:n] for part, n in zip(values, kept, strict=True))
-            for values in (self.u, self.y, self.w)
-        )
-        return WeightedRecords(*parts)
+        return self.between([slice(n) for n in kept])
 
     def after(self, n_rows: int) -> WeightedRecords:
         """Records without their first rows; one row is left of each at least."""
+        return self.between([slice(min(n_rows, len(u) - 1), None) for u in self.u])
+
+    def between(self, rows: Sequence[slice]) -> WeightedRecords:
+        """Return some rows of each record."""
         parts = (
-            tuple(part[min(n_rows, len(part) - 1) :] for part in values)
+            tuple(part[some] for part, some in zip(values, rows, strict=True))
             for values in (self.u, self.y, self.w)
         )
         return WeightedRecords(*parts)
