@@ -12,15 +12,13 @@ from scipy.signal import butter, cheby1, lfilter
 from gloree import SystemIdentifier
 from gloree.identification._cross_validation import without_folds
 from gloree.identification._delays import find_delays, proposed_delays
+from gloree.identification._folds import contiguous, in_stretches, interleaved, whole_records
 from gloree.identification._linear_choice import (
     SLOWER,
     Candidate,
+    _last_that_pays,
     choose,
-    contiguous,
-    in_stretches,
-    interleaved,
     steady,
-    whole_records,
     without_drift,
     without_idle_poles,
 )
@@ -341,27 +339,32 @@ def test_a_weak_drift_of_the_output_is_not_taken_for_a_slow_state():
     assert found.fit.system.poles[0] == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("errors", "taken"), [([0.57, 0.38, 0.277], 0), ([0.36, 0.1, 0.08], 1), ([1.0, 0.9, 0.1], 2)]
+)
+def test_slow_poles_have_to_pay_over_all_models_without_them(errors, taken):
+    assert _last_that_pays(errors) == taken
+
+
 def test_folds_cover_all_rows_but_the_first_ones_once():
-    u = [np.zeros((n, 1)) for n in (400, 90)]
-    data = WeightedRecords(tuple(u), tuple(u), tuple(u))
-    for folds in (interleaved(data), in_stretches(data), contiguous(data)):
+    lengths = np.array([400, 90])
+    for folds in (interleaved(lengths), in_stretches(lengths), contiguous(lengths)):
         for i, n in enumerate((400, 90)):
             times = sum((fold[i] > 0).astype(int) for fold in folds)
             first = int(np.argmax(times))
             assert 0 < first < n / 4
             np.testing.assert_array_equal(times[first:], 1)
     # the same blocks, next to each other
-    for apart, together in zip(interleaved(data), in_stretches(data), strict=True):
+    for apart, together in zip(interleaved(lengths), in_stretches(lengths), strict=True):
         for rows, stretch in zip(apart, together, strict=True):
             assert len(set(rows[rows > 0])) == len(set(stretch[stretch > 0])) == 5
             inside = np.flatnonzero(stretch)
             assert inside.size == inside[-1] - inside[0] + 1
-    assert whole_records(data) == []
+    assert whole_records(lengths) == []
 
 
 def test_several_records_are_left_out_whole():
-    u = tuple(np.zeros((100, 1)) for _ in range(5))
-    folds = whole_records(WeightedRecords(u, u, u))
+    folds = whole_records(np.full(5, 100))
     for i in range(5):
         assert [bool(fold[i].any()) for fold in folds].count(True) == 1
         mine = next(fold[i] for fold in folds if fold[i].any())
@@ -403,9 +406,8 @@ def test_one_step_leads_to_the_fit_without_a_fold(make):
     data = records(u, y + 0.2 * rng.standard_normal(1500))
     (trial,) = search_systems(data, [3], all_starts(data, []))
     fit = refine(trial.fit, data, 50)
-    for fold, (found, rows) in zip(
-        make(data), without_folds(fit, data, make(data), STABLE), strict=True
-    ):
+    folds = make(data.lengths)
+    for fold, (found, rows) in zip(folds, without_folds(fit, data, folds, STABLE), strict=True):
         assert rows.n_counted == np.sum(fold[0] == 0)
         exact = refine(fit, rows, 50)
         gained = squares_of(fit.system, fit.states, rows) - exact.squares

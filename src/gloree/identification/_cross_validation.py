@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gloree.identification._folds import Fold
 from gloree.identification._output_error import (
     OutputErrorFit,
     basis_of_changes,
@@ -21,9 +22,6 @@ from gloree.sequences import Array
 
 DAMPINGS = (1e-3, 1e-1, 1e1, 1e4)
 """Damping of (A, C) relative to the diagonal of J^T J: the first that lowers the error is taken."""
-
-Fold = Sequence[Array]
-"""The number of the block that each row of each record is in, or 0 for those that stay."""
 
 
 def without_folds(

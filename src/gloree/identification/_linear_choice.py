@@ -18,6 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gloree.identification._cross_validation import without_folds
+from gloree.identification._folds import (
+    FOLDS,
+    Fold,
+    contiguous,
+    in_stretches,
+    interleaved,
+    whole_records,
+)
 from gloree.identification._linear_search import SystemTrial
 from gloree.identification._output_error import (
     STABLE,
@@ -29,16 +37,12 @@ from gloree.identification._output_error import (
 )
 from gloree.identification._realisation import PoleLimit, modal_form, pulled_inside
 from gloree.identification._weighted_records import WeightedRecords
-from gloree.sequences import Array, IntArray
+from gloree.sequences import Array
 
 SLOW = 5.0  # time constants or periods that the longest record must hold: a pole drifts else
 RINGING = 10.0  # longest records that a mode of many periods may ring for
 SHORT = 100  # rows: poles that such a record can tell do not drift in shorter ones either
-FOLDS = 4
-BLOCKS = 5  # blocks of each fold in a record, between those of the others
 PENALTY = 10.0  # of a free weight, over rows: more than 2, since residuals are correlated
-FIRST = 4  # a record that is left out keeps this part of a block to find its state
-MOST_ALONE = 40  # so many records are left out in two halves
 LIMIT_STEPS = 8
 SETTLED = 1e-4
 LEAST_GAIN = 0.99  # ratio of errors that makes a larger order worth a cross-validation
@@ -95,7 +99,7 @@ def choose(
     A smaller order is worth a little error where networks follow. Of a single order there is no
     system without some of its modes.
     """
-    limit = steady(records)
+    limit, lengths = steady(records), records.lengths
     rivals = (_held, without_drift) if len({each.order for each in trials}) > 1 else (_held,)
     by_kind: list[list[Candidate]] = [[], [], []]
     for trial in trials:
@@ -110,7 +114,7 @@ def choose(
                 by_kind[kind].append(Candidate(fit, limit, kind, trial.start))
     tried: list[Candidate] = []
     best: list[Candidate] = []
-    splits = whole_records(records) or [*interleaved(records), *in_stretches(records)]
+    splits = whole_records(lengths) or [*interleaved(lengths), *in_stretches(lengths)]
     needed = POSSIBLE * min((max(each.fit.error, EXACT) for each in by_kind[0]), default=math.inf)
     for kind, alike in enumerate(by_kind):
         if kind > 0 and best and min((c.fit.error for c in alike), default=math.inf) > needed:
@@ -123,15 +127,22 @@ def choose(
             best.append(_least(judged, records, followed))
     chosen = best[0]
     if len(best) > 1:
-        stretches = whole_records(records) or contiguous(records)
+        stretches = whole_records(lengths) or contiguous(lengths)
         judged = [_judged(each, records, stretches, ended) for each in best]
         if ended():
             judged = [_penalised(each, records) for each in best]
-        least, *errors = [each.error for each in judged]
-        for candidate, error in zip(best[1:], errors, strict=True):
-            if error < SLOW_GAIN * least:
-                chosen, least = candidate, error
+        chosen = best[_last_that_pays([each.error for each in judged])]
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
+
+
+def _last_that_pays(errors: Sequence[float]) -> int:
+    """Number of the last error that is below a share of all before it, 0 where none is."""
+    least, last = errors[0], 0
+    for number, error in enumerate(errors):
+        if error < SLOW_GAIN * least:
+            last = number
+        least = min(least, error)
+    return last
 
 
 def steady(records: WeightedRecords) -> PoleLimit:
@@ -246,7 +257,7 @@ def _penalised(candidate: Candidate, records: WeightedRecords) -> Candidate:
 def _judged(
     candidate: Candidate,
     records: WeightedRecords,
-    splits: Sequence[Sequence[Array]],
+    splits: Sequence[Fold],
     ended: Callable[[], bool],
 ) -> Candidate:
     """Refit without each fold from where the fit on all rows is, and add the errors on it."""
@@ -281,7 +292,7 @@ def _states(
     fit: OutputErrorFit,
     training: WeightedRecords,
     records: WeightedRecords,
-    fold: Sequence[Array],
+    fold: Fold,
 ) -> Array:
     """States in front of records; of those left out, by their first rows, which are in no block."""
     alone = training.counted == 0.0
@@ -293,44 +304,3 @@ def _states(
     states = fit.states.copy()
     states[alone] = with_states(fit.system, records.weighted(first), fit.error**2).states[alone]
     return states
-
-
-def whole_records(records: WeightedRecords) -> list[list[Array]]:
-    """Folds of whole records but for their first rows; none where there are too few records."""
-    if records.n_records < FOLDS:
-        return []
-    parts = FIRST * BLOCKS
-    fine = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
-    numbers = [np.where(each > 0, 1 + each // FIRST, 0) for each in fine]
-    count = FOLDS if records.n_records < MOST_ALONE else 2
-    return [[each * (i % count == fold) for i, each in enumerate(numbers)] for fold in range(count)]
-
-
-def interleaved(records: WeightedRecords) -> list[list[Array]]:
-    """Folds of blocks spread over all records: the number of the block in each row, or 0."""
-    return _folds(records, BLOCKS, lambda number: number % FOLDS)
-
-
-def in_stretches(records: WeightedRecords) -> list[list[Array]]:
-    """Folds of one long stretch of every record, in blocks of the length of interleaved ones."""
-    return _folds(records, BLOCKS, lambda number: number // BLOCKS)
-
-
-def contiguous(records: WeightedRecords) -> list[list[Array]]:
-    """Folds of one long stretch of every record."""
-    return _folds(records, 1, lambda number: number % FOLDS)
-
-
-def _folds(
-    records: WeightedRecords, blocks: int, fold_of: Callable[[IntArray], IntArray]
-) -> list[list[Array]]:
-    """Folds of equal stretches of every record, numbered from 0: so many blocks of each fold.
-
-    The first stretch of every record is in no fold: states in front of it come from it.
-    """
-    parts = FOLDS * blocks + 1
-    numbers = [np.arange(len(u)) * parts // max(len(u), 1) for u in records.u]
-    return [
-        [np.where((each > 0) & (fold_of(each - 1) == fold), each, 0) for each in numbers]
-        for fold in range(FOLDS)
-    ]

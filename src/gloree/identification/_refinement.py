@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
 from gloree.identification._comparison import compare
+from gloree.identification._cross_comparison import cross_compare
 from gloree.identification._forgetting import is_lost, remembers
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
@@ -70,7 +71,8 @@ def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
 class RefinedNetwork:
     """The network that is kept, and a linear one, both with columns for the starts of records.
 
-    Errors, status and steps are those of the nonlinear network, whether it is kept or not.
+    Errors, status and steps are those of the nonlinear network, whether it is kept or not. `whole`
+    is the nonlinear one after steps on all rows, where they were taken to compare it.
     """
 
     model: IORNN
@@ -82,8 +84,8 @@ class RefinedNetwork:
     n_steps: int = 0
     history: History = ()
     notes: tuple[str, ...] = ()
-    n_independent: float = math.nan
     detail: str = ""
+    whole: IORNN | None = None
 
 
 def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) -> RefinedNetwork:
@@ -134,7 +136,9 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     history: History = tuple(step for each in ends for step in each.history)
     error = problem.error(model, split.held_out)
     training_error = problem.error(model, split.training)
-    compared = compare(problem, split.held_out, linear.model, model)
+    compared, whole = compare(problem, split.held_out, linear.model, model), None
+    if (crossed := cross_compare(search, linear.model, model)) is not None:
+        compared, whole = crossed.comparison, crossed.model
     stays = remembers(problem, model, linear.model)
     worth = REMEMBERING_WORTH if stays else WORTH
     gains = _pays(problem, split, linear.model, model, worth)
@@ -183,8 +187,8 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
         n_steps,
         history,
         notes,
-        compared.n_independent,
         detail,
+        whole,
     )
 
 
@@ -260,7 +264,7 @@ def refit(
     rows = search.split.everything
     model = network.model
     if network.nonlinear:
-        model = _on_all(search, model, rows, LAST_STEPS)
+        model = network.whole or _on_all(search, model, rows, LAST_STEPS)
     found = refit_linear(problem, fit, search.budget)
     alone = search.split.starts.extended(found.linear.model, found.initial_states)
     linear = min(alone, network.linear, key=lambda each: search.problem.error(each, rows))

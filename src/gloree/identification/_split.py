@@ -121,6 +121,12 @@ class RecordSplit:
     starts: Starts
     radius: float
 
+    def counting(self, rows: BoolArray) -> Subset:
+        """Passes over those of all rows that are among these."""
+        counted = self.everything.source.counting
+        assert counted is not None
+        return _counting(self.source, counted & rows)
+
     def first_training(self, n_rows: int) -> Subset:
         """Training segments up to the one that contains training row number `n_rows`."""
         counting = self.training.source.counting

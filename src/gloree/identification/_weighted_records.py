@@ -67,6 +67,11 @@ class WeightedRecords:
         return len(self.u)
 
     @property
+    def lengths(self) -> IntArray:
+        """Rows of each record, (n_records,)."""
+        return np.array([len(u) for u in self.u], dtype=np.int64)
+
+    @property
     def n_inputs(self) -> int:
         """Columns of u."""
         return int(self.u[0].shape[1])
@@ -96,7 +101,7 @@ class WeightedRecords:
 
     def first(self, n_rows: int) -> WeightedRecords:
         """Rows at the starts of the records, about `n_rows` in all, in proportion to lengths."""
-        lengths = np.array([len(u) for u in self.u])
+        lengths = self.lengths
         if lengths.sum() <= n_rows:
             return self
         kept = np.maximum(1, lengths * n_rows // int(lengths.sum())).tolist()
@@ -117,7 +122,7 @@ class WeightedRecords:
     @cached_property
     def groups(self) -> tuple[RecordGroup, ...]:
         """All records, those of similar length side by side."""
-        lengths = np.array([len(u) for u in self.u])
+        lengths = self.lengths
         groups: list[RecordGroup] = []
         order = np.argsort(-lengths, kind="stable").tolist()
         while order:
