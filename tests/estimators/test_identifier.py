@@ -25,7 +25,7 @@ from gloree.identification import (
 from gloree.identification._budget import Budget
 from gloree.identification._linear import fit_linear, typical_length
 from gloree.identification._nonlinearity import find_nonlinearity
-from gloree.identification._refinement import WORTH
+from gloree.identification._verdict import WORTH
 from gloree.models import IORNN
 
 SECONDS = 200  # a limit: searches count their steps

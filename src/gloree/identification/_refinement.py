@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
-from gloree.identification._comparison import compare
-from gloree.identification._cross_comparison import cross_compare
-from gloree.identification._forgetting import is_lost, remembers
+from gloree.identification._forgetting import is_lost
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
 from gloree.identification._problem import IdentificationProblem, percent
 from gloree.identification._ranking import Origin, RankedStarts, Start, judged_start
 from gloree.identification._search import History, Search, SearchEnd
-from gloree.identification._split import FIRST_ROWS, RecordSplit
+from gloree.identification._split import FIRST_ROWS
+from gloree.identification._verdict import judge_network
 from gloree.models import IORNN
 from gloree.refinement import RefinementStatus
 
@@ -30,14 +29,6 @@ WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
 LAST_STEPS = 8  # steps on all rows, after everything is chosen
 LAST_TIME = 0.1  # share of the time that is kept for them
-
-WORTH = 0.9
-"""A network is kept if its held-out error is below this share of that of the linear model. Beyond
-the range of the records, or when they drift, a nonlinearity costs more than it gains here."""
-
-
-REMEMBERING_WORTH = 0.5
-"""The same for a network that does not forget the state it started in (see `remembers`)."""
 
 
 @dataclass(frozen=True)
@@ -134,61 +125,25 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
                 break
     n_steps = sum(each.n_steps for each in ends)
     history: History = tuple(step for each in ends for step in each.history)
-    error = problem.error(model, split.held_out)
-    training_error = problem.error(model, split.training)
-    compared, whole = compare(problem, split.held_out, linear.model, model), None
-    if (crossed := cross_compare(search, linear.model, model)) is not None:
-        compared, whole = crossed.comparison, crossed.model
-    stays = remembers(problem, model, linear.model)
-    worth = REMEMBERING_WORTH if stays else WORTH
-    gains = _pays(problem, split, linear.model, model, worth)
-    if not math.isfinite(least):
-        gains = False
-        note = "polynomials explode on inputs a little larger than these: the linear model was kept"
-        model, notes = linear.model, (*notes, note)
-    elif not compared.is_certain:
-        note = (
-            f"the nonlinearity is not worth having: its gain over the linear model is within what "
-            f"{compared.n_rows:,} held-out samples, as good as {compared.n_independent:,.0f} "
-            f"independent ones, can tell, and the linear model was kept"
-        )
-        model, notes = linear.model, (*notes, note)
-    elif lost:
-        gains = False
-        note = (
-            "the network does not forget the state it started in: from zero its runs end farther "
-            "from the outputs than those of the linear model, which was kept"
-        )
-        model, notes = linear.model, (*notes, note)
-    elif not gains:
-        note = (
-            f"the nonlinearity is not worth having: the errors on held-out and on training rows "
-            f"are not both lower than those of the linear model, by {100 * (1 - worth):.0f} % of "
-            f"the first, and the linear model was kept"
-        )
-        if stays:
-            note += (
-                ". So much is asked of a network that does not forget the state it started in: "
-                "new inputs may lead it to an answer that no row of the records has checked"
-            )
-        model, notes = linear.model, (*notes, note)
-    kept = gains and compared.is_certain
+    found = judge_network(search, linear.model, model, sound=math.isfinite(least), lost=lost)
+    if found.note:
+        model, notes = linear.model, (*notes, found.note)
     detail = (
-        f"{n_steps} steps, {status.value}, held-out {percent(error)}, better than linear by "
-        f"{compared.gain / max(compared.error, 1e-300):.1f} standard errors"
+        f"{n_steps} steps, {status.value}, held-out {percent(found.error)}, better than linear by "
+        f"{found.standard_errors:.1f} standard errors"
     )
     return RefinedNetwork(
         model,
         linear.model,
-        kept,
-        error,
-        training_error,
+        not found.note,
+        found.error,
+        found.training_error,
         status,
         n_steps,
         history,
         notes,
         detail,
-        whole,
+        found.whole,
     )
 
 
@@ -228,21 +183,6 @@ def _compete(
         if n_sound == 2:
             break
     return min(tried, key=lambda start: start.error), [start.end for start in tried]
-
-
-def _pays(
-    problem: IdentificationProblem,
-    split: RecordSplit,
-    smaller: IORNN,
-    larger: IORNN,
-    worth: float,
-) -> bool:
-    """Whether a network lowers the held-out error by a margin, and that on training rows at all."""
-    before, after = (
-        [problem.error(model, rows) for rows in (split.held_out, split.training)]
-        for model in (smaller, larger)
-    )
-    return after[0] < worth * before[0] and after[1] < before[1]
 
 
 @dataclass(frozen=True)
