@@ -21,6 +21,7 @@ from gloree.identification._delay_scans import (
     with_delay,
 )
 from gloree.identification._linear_search import SystemTrial, few_starts, search_systems
+from gloree.identification._linear_system import LinearSystem
 from gloree.identification._output_error import (
     OutputErrorFit,
     fit_inputs,
@@ -39,7 +40,7 @@ TRIAL_ORDERS = (1, 2, 3, 5)
 SMALL = 2  # order of the systems that lead from a proposal to delays of less error
 ROUNDS = 3  # of poles and delays in turn
 WORTH_POLISHING = 2.0  # ratio of errors, with delays that may be some samples off
-POLISHING = 6  # steps of a fit for every delay that is tried
+POLISHING, POLISHED = 6, 1e-5  # steps of a fit for every delay that is tried, and gains that end it
 LARGER_ORDERS = (7, 9)  # that a smooth response may need without delays
 TRIAL_STEPS = 12
 SAVED = 2  # states that a delay has to save where it does not lower the error, at least
@@ -66,6 +67,9 @@ def find_delays(records: WeightedRecords, ended: Callable[[], bool] = lambda: Fa
             continue
         tried.add(tuple(delays.tolist()))
         cut = _first_row(delays)
+        small = [_trials(records, each, cut, ended, (SMALL,)) for each in (delays, none)]
+        if _error(small[0]) > WORTH_POLISHING * _error(small[1]):
+            continue
         trials = _trials(records, delays, cut, ended)
         others = chosen or _trials(records, none, cut, ended)
         if not trials or _error(trials) > WORTH_POLISHING * _error(others):
@@ -255,15 +259,15 @@ def _polished(
     In the end, longer by a sample where that is as good: without direct path a system has a delay
     of its own.
     """
-    A, C = trial.fit.system.A, trial.fit.system.C
     same = 1.0 + 4.0 / max(records.n_counted, 1.0)
 
-    def error(candidate: IntArray) -> float:
+    def fitted(candidate: IntArray, near: LinearSystem) -> tuple[float, LinearSystem]:
         moved = shifted(records, candidate).after(cut)
-        found = refine(fit_inputs(A, C, moved), moved, POLISHING, settled=1e-6)
-        return max(_of_outputs(found, moved).error, EXACT)
+        start = fit_inputs(near.A, near.C, moved)
+        found = refine(start, moved, POLISHING, settled=POLISHED)
+        return max(_of_outputs(found, moved).error, EXACT), found.system
 
-    now = error(delays)
+    now, system = fitted(delays, trial.fit.system)
     for _ in range(PASSES):
         before = delays
         for k in range(len(delays)):
@@ -272,14 +276,14 @@ def _polished(
                     candidate = with_delay(delays, k, int(delays[k]) + change)
                     if not 0 <= candidate[k] < cut:
                         break
-                    value = error(candidate)
+                    value, found = fitted(candidate, system)
                     if value >= (now if change > 0 else now / same):
                         break
-                    delays, now = candidate, value
+                    delays, now, system = candidate, value, found
         if np.array_equal(before, delays):
             break
     for k in range(len(delays)):
         longer = with_delay(delays, k, int(delays[k]) + 1)
-        if not ended() and longer[k] < cut and error(longer) <= same * now:
+        if not ended() and longer[k] < cut and fitted(longer, system)[0] <= same * now:
             delays = longer
     return delays
