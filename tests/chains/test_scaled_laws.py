@@ -21,6 +21,26 @@ def test_scores_of_a_scaled_law_are_scores_over_the_scale(order):
     np.testing.assert_allclose(found * scale, partial_score(law, X), rtol=1e-9, atol=ALGEBRA)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("unit", [1e-3, 1e-6, 1e-9])
+def test_the_stationary_law_of_inputs_in_units_far_apart_is_that_of_equal_units(order, unit):
+    # the input in small units is the one that remembers: its variance comes from 500 steps
+    coefficients = np.zeros((order, 2, 2))
+    coefficients[-1] = [[0.1, 0.0], [0.05, 0.99]]
+    law = GaussianVAR(coefficients, [[1.0, 0.3], [0.3, 1.0]])
+    scale = np.array([1.0 / unit, unit])
+    found = law.scaled(scale).first_steps_covariance
+    expected = law.first_steps_covariance * np.outer(np.tile(scale, order), np.tile(scale, order))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-6])
+def test_covariances_have_to_be_symmetric_in_the_units_of_their_inputs(unit):
+    scale = np.outer([1.0 / unit, unit], [1.0 / unit, unit])
+    with pytest.raises(ValueError, match="`innovation_covariance` is not symmetric"):
+        GaussianVAR(np.zeros((2, 2)), np.array([[1.0, 0.9], [0.0, 1.0]]) * scale)
+
+
 def test_scales_have_to_be_positive_and_fit():
     law = GaussianVAR([[0.5]], [[1.0]], initial_covariance=[[3.0]])
     assert law.scaled([2.0]).initial_covariance[0, 0] == 12.0

@@ -199,7 +199,11 @@ def test_errors_of_scores_are_isotropic_ones_times_ratios_of_dense_forms(monkeyp
 
 @pytest.mark.parametrize(
     "covariance",
-    [np.array([[1.0, np.inf], [np.inf, 1.0]]), np.array([[1.0, 0.5], [0.4, 1.0]])],
+    [
+        np.array([[1.0, np.inf], [np.inf, 1.0]]),
+        np.array([[1.0, 0.5], [0.4, 1.0]]),
+        np.array([[1e12, 0.5], [0.4, 1e-12]]),
+    ],
 )
 def test_covariances_that_are_not_finite_or_not_symmetric_are_refused(covariance):
     with pytest.raises(ValueError, match="must be finite and symmetric"):

@@ -62,8 +62,8 @@ def positive_definite(value: ArrayLike, name: str, size: int) -> Array:
     matrix = read_only(value, name)
     if matrix.shape != (size, size):
         raise ValueError(f"`{name}` has shape {matrix.shape}, expected ({size}, {size})")
-    scale = float(np.abs(matrix).max())
-    if not np.allclose(matrix, matrix.T, rtol=0.0, atol=1e-8 * scale):
+    scale, units = float(np.abs(matrix).max()), np.sqrt(np.abs(np.diag(matrix)))
+    if (np.abs(matrix - matrix.T) > 1e-8 * np.outer(units, units)).any():
         raise ValueError(
             f"`{name}` is not symmetric: largest difference from its transpose is "
             f"{np.abs(matrix - matrix.T).max():.3g}"
@@ -92,14 +92,14 @@ def discrete_lyapunov(transition: Array, noise: Array) -> Array:
     """Solve G = F G F^T + Q by doubling, for a spectral radius below 1.
 
     G is the sum of F^k Q F^kT; the doubled partial sums stay positive semidefinite to rounding,
-    also where F nearly has a unit root.
+    also where F nearly has a unit root. They end where no variance grows: each has its own unit.
     """
     total, power = noise, transition
     for _ in range(64):
         added = power @ total @ power.T
         total = total + added
         power = power @ power
-        if np.abs(added).max() <= np.finfo(np.float64).eps * np.abs(total).max() / 4:
+        if (np.diag(added) <= np.finfo(np.float64).eps * np.diag(total) / 4).all():
             break
     # Terms fall geometrically: those after the first negligible one are lost without harm.
     return (total + total.T) / 2

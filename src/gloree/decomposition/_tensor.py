@@ -207,9 +207,11 @@ def _check_covariance(score_covariance: ArrayLike, n_inputs: int) -> tuple[Float
             f"`score_covariance` must have shape ({n_inputs}, {n_inputs}) like the symmetric modes "
             f"of `T`, got {covariance.shape}."
         )
-    half = (unit_scale(covariance)[1] + 1) // 2 if np.isfinite(covariance).all() else 0
+    finite = bool(np.isfinite(covariance).all())
+    half = (unit_scale(covariance)[1] + 1) // 2 if finite else 0
     scaled = np.ldexp(covariance, -2 * half)
-    if not np.isfinite(covariance).all() or not np.allclose(scaled, scaled.T, rtol=1e-6):
+    units = np.sqrt(np.abs(np.diag(scaled)))
+    if not finite or (np.abs(scaled - scaled.T) > 1e-6 * np.outer(units, units)).any():
         raise ValueError("`score_covariance` must be finite and symmetric.")
     try:
         return np.asarray(np.linalg.cholesky((scaled + scaled.T) / 2), dtype=np.float64), half
