@@ -20,13 +20,11 @@ from gloree.chains._chain_rule import cumulants, ratios_of_quadratic
 from gloree.chains._gaussian_var import GaussianVAR
 from gloree.chains._innovations import GaussianInnovations
 from gloree.chains._markov import LawOfRows, check_sizes
+from gloree.chains._messages import SMALLEST, messages
 from gloree.sequences import Array, Batch, IntArray, as_sequences
 
 FORGOTTEN = 1e-16
 """What the regime of a distant step may still change in the posterior of this one."""
-
-SMALLEST = 1e-300
-"""Probability that takes the place of zero, so that no row has none."""
 
 PIECE, MARGIN = 256, 64
 """Steps of the pieces in which EM reads long sequences side by side, and of context around them."""
@@ -73,7 +71,9 @@ class SwitchingVAR(LawOfRows):
 
     Notes
     -----
-    `r_1` has the stationary law of the hidden chain. The posterior depends on all of a sequence;
+    `r_1` has the stationary law of the hidden chain; where there are several (regimes that are never
+    left), the one of least squares: equal chances for a `transition` of the identity, whose
+    sequences have one regime each. The posterior depends on all of a sequence;
     `context` rows on either side of a piece of a long one change it by less than 1e-16 (by the
     contraction of the filter, [1]_), at most 2,000 where transitions are impossible.
 
@@ -205,31 +205,13 @@ class SwitchingVAR(LawOfRows):
         return found
 
     def _messages(self, emissions: Array, batch: Batch) -> tuple[Array, Array, Array]:
-        """Logs of the forward and backward messages, normalised, and of p(x_t | x_1, .., x_{t-1}).
-
-        The recursions run on probabilities: each step divides by the largest density of its row.
-        """
-        packing, T = batch.packing, self.transition
-        packed = packing.pack(emissions)
-        largest = packed.max(axis=1, keepdims=True)
-        likely = np.exp(packed - largest)
-        forward, backward = np.empty_like(packed), np.ones_like(packed)
-        norms, bounds = np.empty((packed.shape[0], 1)), packing.step_starts
-        for t in range(packing.n_steps):
-            now = slice(bounds[t], bounds[t + 1])
-            prior: Array = self.regime_probabilities
-            if t:
-                prior = forward[bounds[t - 1] : bounds[t - 1] + bounds[t + 1] - bounds[t]] @ T
-            joint = np.maximum(prior * likely[now], SMALLEST)
-            norms[now] = joint.sum(axis=1, keepdims=True)
-            forward[now] = joint / norms[now]
-        for t in range(packing.n_steps - 2, -1, -1):
-            ahead = slice(bounds[t + 1], bounds[t + 2])
-            message = np.maximum((backward[ahead] * likely[ahead]) @ T.T, SMALLEST)
-            message /= message.max(axis=1, keepdims=True)
-            backward[bounds[t] : bounds[t] + bounds[t + 2] - bounds[t + 1]] = message
-        increments = packing.unpack(np.log(norms) + largest)[:, 0]
-        return packing.unpack(np.log(forward)), packing.unpack(np.log(backward)), increments
+        """Logs of forward and backward messages, and of p(x_t | x_1, .., x_{t-1}), of every row."""
+        packing = batch.packing
+        forward, backward, increments = messages(
+            packing.pack(emissions), packing, self.regime_probabilities, self.transition
+        )
+        unpacked = packing.unpack(increments[:, np.newaxis])[:, 0]
+        return packing.unpack(forward), packing.unpack(backward), unpacked
 
     def regime_posterior(
         self, X: object, *, lengths: ArrayLike | None = None
@@ -418,6 +400,7 @@ class SwitchingVAR(LawOfRows):
             pairs = forward[later - 1][:, :, np.newaxis] + np.log(self.transition)
         pairs = pairs + (emissions[later] + backward[later])[:, np.newaxis, :]
         pairs = np.exp(pairs - logsumexp(pairs, axis=(1, 2), keepdims=True)).sum(axis=0)
+        pairs = np.maximum(pairs, SMALLEST)  # a regime that no step is in still has transitions
         old, new = np.column_stack((np.ones(later.size), X[later - 1])), X[later]
         scale = np.cov(X.T).reshape(d, d) * 1e-6
         slopes, sigmas, means = [], [], []
