@@ -107,6 +107,47 @@ def test_wrong_derivatives_of_steps_are_found_in_any_units(size):
         NonlinearAR(step, sigma, derivatives=[lambda x: 1.001 * slope(x)])
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_scores_of_a_numpy_step_do_not_depend_on_an_offset(offset):
+    """Values of 1e6 about which a step bends within one: derivatives count, and not the values."""
+
+    def away(x):
+        return offset + np.tanh(2 * (x - offset))
+
+    start = {"initial_covariance": SIGMA}
+    law = NonlinearAR(lambda x: np.tanh(2 * x), SIGMA, initial_mean=[0.0, 0.0], **start)
+    other = NonlinearAR(away, SIGMA, initial_mean=[offset, offset], **start)
+    X, rows = np.random.default_rng(0).standard_normal((2, 4, 2)), np.arange(8)
+    found = score_tensors(other, as_sequences(X + offset).whole(), 4)(rows)
+    expected = score_tensors(law, as_sequences(X).whole(), 4)(rows)
+    # rounding of the inputs, and of values on circles of radius 1/8: their fourth derivative
+    rounding = np.finfo(np.float64).eps * offset * 8**4
+    for tensors, values in zip(found, expected, strict=True):
+        np.testing.assert_allclose(tensors, values, atol=rounding * np.abs(values).max())
+
+
+def test_a_step_far_out_does_not_hide_how_the_function_bends_at_others():
+    law = NonlinearAR(lambda x: 0.01 * x**2 + np.tanh(6 * x), [[1.0]])
+    X = np.random.default_rng(0).standard_normal((2, 4, 1))
+    far = np.concatenate((X, X[:1]))
+    far[2, 2] = 1e9
+    expected = law.derivatives(as_sequences(X).whole(), 3)(np.arange(8))
+    found = law.derivatives(as_sequences(far).whole(), 3)(np.arange(12))
+    for mine, values in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine[:8], values, atol=SCORES * np.abs(values).max())
+
+
+def test_wrong_derivatives_of_steps_are_found_far_from_zero():
+    def step(x):
+        return 1e6 + np.tanh(x - 1e6)
+
+    def slope(x):
+        return (1.001 - np.tanh(x - 1e6) ** 2)[..., np.newaxis] * np.eye(1)
+
+    with pytest.raises(LawError, match=r"`derivatives\[0\]` is not the derivative of order 1"):
+        NonlinearAR(step, [[1.0]], derivatives=[slope])
+
+
 def test_a_step_that_grows_without_bound_has_scores_too():
     law = NonlinearAR(lambda x: 3.0 * x, SIGMA)
     at = law.derivatives(as_sequences(np.ones((1, 2, 2))).whole(), 1)(np.arange(2))[0]

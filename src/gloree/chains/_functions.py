@@ -24,8 +24,11 @@ N_ANGLES = 32
 """Points of the circle from which derivatives of an analytic function are taken."""
 
 DECAY = 1e-7
-"""Middle Fourier coefficient, relative to the largest, up to which a circle counts as small enough:
-what is folded onto the derivatives is about its square."""
+"""Middle Fourier coefficient, relative to the largest one of a derivative, up to which a circle
+counts as small enough: what is folded onto the derivatives is about its square."""
+
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+"""Relative rounding of values, and of arguments, that leaves nothing to see below it."""
 
 SOME_ROWS = 16
 """Rows on which the size of the circles is tried first."""
@@ -33,8 +36,9 @@ SOME_ROWS = 16
 DIFFERENCE = 1e-3
 """Step of the fourth-order central differences that check derivatives."""
 
-AGREEMENT = 1e-5
-"""Largest difference of a derivative from central differences, relative to the largest entry."""
+AGREEMENT, ROUNDED = 1e-5, 1e-11
+"""Largest difference of a derivative from central differences, relative to the largest entry, and
+relative to the values that these are differences of."""
 
 
 class Differentiable(Protocol):
@@ -158,10 +162,10 @@ class AnalyticFunction:
         some = x[:: max(1, x.shape[0] // SOME_ROWS)]
         for _ in range(12):
             radius /= 2
-            if not _settled(self._coefficients(some, direction, radius)):
+            if not self._settled(self._coefficients(some, direction, radius), some, radius):
                 continue
             coefficients = self._coefficients(x, direction, radius)
-            if _settled(coefficients):
+            if self._settled(coefficients, x, radius):
                 factors = [factorial(k) / radius**k for k in range(1, order + 1)]
                 return np.stack([f * coefficients[k] for k, f in enumerate(factors, start=1)])
         raise LawError(
@@ -180,6 +184,17 @@ class AnalyticFunction:
         return np.fft.irfft(values.conj(), n=N_ANGLES, axis=0)[: N_ANGLES // 2 + 1]
 
 
+    def _settled(self, coefficients: Array, x: Array, radius: float) -> bool:
+        """Whether the powers of half the number of points no longer matter, in any row.
+
+        The value itself does not count: it may be far from zero, and its rounding is all it brings.
+        """
+        found = np.abs(coefficients)
+        moved = np.abs(x / self.units).max(axis=1, keepdims=True) / radius
+        noise = ROUNDING * (found[0] + moved * found[1])
+        return bool((found[-1] <= np.maximum(DECAY * found[1:].max(axis=0), noise)).all())
+
+
 def powers_of(units: Array, order: int) -> Array:
     """Products of units, (n_inputs,) * order."""
     found = np.ones(())
@@ -192,12 +207,6 @@ def _exponents(n_inputs: int, degree: int) -> IntArray:
     """Exponents of all monomials of a degree, (n_monomials, n_inputs)."""
     chosen = combinations_with_replacement(range(n_inputs), degree)
     return np.array([np.bincount(each, minlength=n_inputs) for each in chosen])
-
-
-def _settled(coefficients: Array) -> bool:
-    """Whether the powers of half the number of points no longer matter."""
-    size = max(float(np.abs(coefficients).max()), 1e-300)
-    return bool(np.abs(coefficients[-1]).max() <= DECAY * size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +341,7 @@ def check_derivatives(
             below_it = below_it * powers_of(units, order - 1) / values
             factor = powers_of(units, order) / values[..., np.newaxis]
             wrong, size = wrong * factor, size * factor
-        limit = AGREEMENT * max(1.0, float(size.max()), float(below_it.max()))
+        limit = AGREEMENT * max(1.0, float(size.max())) + ROUNDED * float(below_it.max())
         if not wrong.max() <= limit:
             at = tuple(int(i) for i in np.unravel_index(np.argmax(wrong), wrong.shape))
             raise LawError(
