@@ -164,13 +164,13 @@ def test_defect_and_radius_against_naive_loops():
     chain = GaussianVAR.fit(X)
     result = check_score(X, chain=chain)
     flat = X.reshape(-1, 4)
-    values, vectors = np.linalg.eigh(np.cov(flat.T, bias=True))
-    W = vectors @ np.diag(values**-0.5) @ vectors.T
-    white = (flat - flat.mean(axis=0)) @ W
-    V = np.linalg.inv(W)
+    values, vectors = np.linalg.eigh(np.corrcoef(flat.T))
+    W = vectors @ np.diag(values**-0.5) @ vectors.T / flat.std(axis=0)
+    white = (flat - flat.mean(axis=0)) @ W.T
+    V = np.linalg.inv(W).T
     S = partial_score(chain, X, 2).reshape(-1, 4, 4)
     pairs = [(i, j) for i in range(4) for j in range(i, 4)]
-    left = np.array([[(V @ tensor @ V)[p] for p in pairs] for tensor in S])
+    left = np.array([[(V @ tensor @ V.T)[p] for p in pairs] for tensor in S])
     right = np.array([[np.outer(x, x)[p] for p in pairs] for x in white])
     Q = (left - left.mean(axis=0)).T @ (right - right.mean(axis=0)) / len(flat)
     C = np.diag([2.0 if i == j else 1.0 for i, j in pairs])
@@ -181,10 +181,10 @@ def test_defect_and_radius_against_naive_loops():
     assert result.radius == pytest.approx(radius, rel=EIGENVALUES)
 
 
-def test_check_does_not_depend_on_linear_units():
-    """A change of units leaves rho alone when the whitening is kept; here within its error."""
+@pytest.mark.parametrize("units", [1e3, [1e6, 1.0, 3.0, 1e-6]], ids=["one", "far apart"])
+def test_check_does_not_depend_on_linear_units(units):
     X = gaussian(np.random.default_rng(0))
-    plain, scaled = check_score(X), check_score(X * 1e3 - 7.0)
+    plain, scaled = check_score(X), check_score((X - 7.0) * units)
     assert scaled.defect_raw == pytest.approx(plain.defect_raw, rel=OTHER_UNITS)
     assert scaled.radius == pytest.approx(plain.radius, rel=OTHER_UNITS)
 

@@ -130,10 +130,11 @@ def test_the_larger_defect_of_neighbours_counts():
 
 
 def white_coordinates(X):
+    """Inputs by W, the root of their inverse correlations over their spread, and W^-T."""
     flat = X.reshape(-1, X.shape[-1])
-    values, vectors = np.linalg.eigh(np.cov(flat.T, bias=True))
-    W = vectors @ np.diag(values**-0.5) @ vectors.T
-    return (X - flat.mean(axis=0)) @ W, np.linalg.inv(W)
+    values, vectors = np.linalg.eigh(np.corrcoef(flat.T))
+    W = vectors @ np.diag(values**-0.5) @ vectors.T / flat.std(axis=0)
+    return (X - flat.mean(axis=0)) @ W.T, np.linalg.inv(W).T
 
 
 def jackknife(values):
@@ -153,7 +154,7 @@ def test_every_figure_of_a_check_is_that_of_plain_loops(shape):
     n, steps, d = X.shape
     white, V = white_coordinates(X)
     pairs = [(i, j) for i in range(d) for j in range(i, d)]
-    S = V @ partial_score(CHAIN, X, 2) @ V
+    S = V @ partial_score(CHAIN, X, 2) @ V.T
     left = np.stack([S[..., i, j] for i, j in pairs], axis=-1)
     right = np.stack([white[..., i] * white[..., j] for i, j in pairs], axis=-1)
     block = max(n * steps // (4 * n_groups), 8)
@@ -221,7 +222,7 @@ def test_every_figure_of_scores_of_order_one_is_that_of_plain_loops():
     s = X + 0.2 * X**2
     found = check_score(X, chain=s, n_groups=4)
     white, V = white_coordinates(X)
-    own, x = (s @ V).reshape(-1, 2), white.reshape(-1, 2)
+    own, x = (s @ V.T).reshape(-1, 2), white.reshape(-1, 2)
     cubes = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)]
     products = np.stack([x[:, i] * x[:, j] * x[:, k] for i, j, k in cubes], axis=1)
     target = np.array([[3.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 3.0]])
