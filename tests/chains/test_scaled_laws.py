@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gloree import moments
-from gloree.chains import GaussianVAR, LawError
+from gloree.chains import GaussianVAR, LawError, NonlinearAR, StudentVAR, SwitchingVAR
 from gloree.engine import MergeError
 from gloree.score_functions import partial_score
 
@@ -60,6 +60,29 @@ def test_laws_say_how_many_digits_their_scores_hold():
         partial_score(nearly_singular(1e-10), X)
     with pytest.raises(LawError, match="at least 4 are needed"):
         partial_score(nearly_singular(1e-13), X)
+
+
+NEARLY_SINGULAR = {
+    "Student": lambda sigma: StudentVAR(0.5 * np.eye(2), sigma, df=4),
+    "switching": lambda sigma: SwitchingVAR([0.5 * np.eye(2)], [sigma], [[1.0]]),
+    "nonlinear": lambda sigma: NonlinearAR(np.tanh, sigma),
+    "moved": lambda sigma: StudentVAR(0.5 * np.eye(2), sigma, df=4).shifted([1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("kind", NEARLY_SINGULAR)
+def test_laws_of_all_kinds_say_how_many_digits_their_scores_hold(kind):
+    X = np.zeros((1, 3, 2))
+
+    def law(gap):
+        units = np.outer([1e6, 1e-6], [1e6, 1e-6])
+        return NEARLY_SINGULAR[kind](np.array([[1.0, 1 - gap], [1 - gap, 1.0]]) * units)
+
+    partial_score(law(1e-4), X)
+    with pytest.warns(RuntimeWarning, match="nearly singular.*hold about 5 digits"):
+        partial_score(law(1e-10), X)
+    with pytest.raises(LawError, match="nearly singular"):
+        partial_score(law(1e-13), X)
 
 
 def test_digits_are_lost_by_the_condition():

@@ -45,6 +45,11 @@ class LawOfRows(ABC):
         """Score tensors of every order, exact at the ends of sequences."""
         return Capabilities(max_score_order=None, hermite=False, edges=True)
 
+    @property
+    def condition(self) -> float:
+        """What rounding errors are multiplied by (see `GaussianVAR.condition`); 1 if not known."""
+        return 1.0
+
     @abstractmethod
     def derivatives(self, batch: Batch, order: int) -> Derivatives:
         """Derivatives of the joint log-density, as a function of rows (see `DerivativeLaw`)."""
@@ -117,6 +122,11 @@ class LawAround:
     def capabilities(self) -> Capabilities:
         """Those of the law."""
         return self.law.capabilities
+
+    @property
+    def condition(self) -> float:
+        """That of the law, which units do not change."""
+        return float(getattr(self.law, "condition", 1.0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,12 @@ from gloree.chains._functions import (
     in_rows,
     takes_numpy,
 )
-from gloree.chains._innovations import Innovations, innovations_of
+from gloree.chains._innovations import (
+    GaussianInnovations,
+    Innovations,
+    StudentInnovations,
+    innovations_of,
+)
 from gloree.chains._markov import MarkovLaw
 from gloree.sequences import Array
 
@@ -120,6 +125,13 @@ class NonlinearAR(MarkovLaw):
     def capabilities(self) -> Capabilities:
         """Score tensors of every order of which the derivatives of g are known."""
         return Capabilities(max_score_order=self._step.max_order, hermite=False, edges=True)
+
+    @cached_property
+    def condition(self) -> float:
+        """Condition of the correlations of the innovations, and of the first step; 1 for others."""
+        known = (GaussianInnovations, StudentInnovations)
+        laws = (each for each in (self.innovations, self._start) if isinstance(each, known))
+        return max((algebra.correlation_condition(each.scale) for each in laws), default=1.0)
 
     def step(self, x: ArrayLike) -> Array:
         """Return g of rows, (n_rows, n_inputs)."""

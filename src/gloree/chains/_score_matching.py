@@ -127,6 +127,11 @@ class ScoreMatching(LawOfRows):
         return self.gaussian.n_inputs
 
     @property
+    def condition(self) -> float:
+        """That of the Gaussian chain, whose covariances whiten the inputs."""
+        return self.gaussian.condition
+
+    @property
     def capabilities(self) -> Capabilities:
         """Score tensors up to order 4, at the ends of sequences too."""
         return Capabilities(max_score_order=MAX_ORDER, hermite=False, edges=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
@@ -102,6 +104,12 @@ class StudentVAR(MarkovLaw):
             "mean": self.mean,
             "initial_scale": self._given_first,
         }
+
+    @cached_property
+    def condition(self) -> float:
+        """What rounding errors are multiplied by: `GaussianVAR.condition` of these matrices."""
+        first, scale = self._given_first, self.innovation_scale
+        return GaussianVAR(self.coefficients, scale, initial_covariance=first).condition
 
     @property
     def innovation_scale(self) -> Array:

@@ -168,6 +168,11 @@ class SwitchingVAR(LawOfRows):
         """Number of regimes."""
         return len(self.regimes)
 
+    @property
+    def condition(self) -> float:
+        """What rounding errors are multiplied by: the largest `GaussianVAR.condition`."""
+        return max(each.condition for each in self.regimes)
+
     @cached_property
     def regime_probabilities(self) -> Array:
         """Stationary law of the regimes, (n_regimes,)."""
