@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import html.parser
 import importlib
@@ -169,6 +170,56 @@ def test_pictures_of_large_matrices_are_cut_and_say_so():
     text = html_matrix(np.ones((300, 2)), "A")
     assert pixels_of(text).shape == (MOST_PIXELS, 2, 3)
     assert f"300 x 2, first {MOST_PIXELS} x 2 of it" in text
+
+
+def test_results_are_equal_if_their_values_are(results):
+    for name, value in results.items():
+        if not isinstance(value, Brief):
+            continue
+        again = copy.deepcopy(value)
+        assert value == again and value in [None, again], name
+        for each in dataclasses.fields(value):
+            one = getattr(value, each.name)
+            if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.size:
+                other = one.copy()
+                other.flat[0] += 1.0
+                if not np.isnan(one.flat[0]):
+                    assert value != dataclasses.replace(value, **{each.name: other}), name
+                break
+
+
+def test_what_is_compared_of_results():
+    @dataclasses.dataclass(frozen=True)
+    class Result(Brief):
+        values: object
+        aside: int = dataclasses.field(default=1, compare=False)
+
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Itself(Brief):
+        values: object
+
+    nan = float("nan")
+    for equal in (
+        np.array([1.0, nan]),
+        {"a": np.arange(3), "b": (1, [np.ones(2)])},
+        (Result(np.ones(2)), None, nan),
+    ):
+        assert Result(equal) == Result(copy.deepcopy(equal), aside=2)
+    for one, other in (
+        (np.ones(2), np.ones(3)),
+        (np.ones(2), [1.0, 1.0]),
+        (np.ones(1), np.array(["a"])),
+        ({"a": 1}, {"b": 1}),
+        ((1, 2), (1, 2, 3)),
+        (Result(1), Itself(1)),
+        (1, None),
+    ):
+        assert Result(one) != Result(other)
+    assert Result(1) != 1
+    itself = Itself(np.ones(2))
+    assert itself == itself
+    assert itself != Itself(itself.values)
+    assert len({itself, itself}) == 1
 
 
 def test_brief_values():

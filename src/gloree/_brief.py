@@ -1,4 +1,7 @@
-"""Results that show themselves briefly: what is typed at a prompt is read, not scrolled past."""
+"""Results that show themselves briefly, and are equal if their values are.
+
+What is typed at a prompt is read, not scrolled past.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from html import escape
 from typing import Any
 
 import numpy as np
+
+from gloree._arrays import to_host
 
 MOST_ITEMS = 6
 """Items of an array, a tuple or a dict that are written out."""
@@ -22,6 +27,9 @@ LONGEST = 1000
 class Brief:
     """Base of frozen dataclasses with arrays: their `repr` gives shapes in place of numbers.
 
+    Two are equal if they are of one class and all their values are, NaN at the same places included
+    (a dataclass declared with ``eq=False`` is equal to itself alone).
+
     In a notebook, one that has a text of its own (`__str__`) shows this text.
     """
 
@@ -29,11 +37,40 @@ class Brief:
         super().__init_subclass__(**arguments)
         if "__repr__" not in cls.__dict__:  # `dataclass` leaves one that is there
             cls.__repr__ = brief_repr  # type: ignore[method-assign]
+        if "__eq__" not in cls.__dict__:  # a comparison of tuples fails at the first array
+            cls.__eq__ = equal_values  # type: ignore[method-assign]
 
     def _repr_html_(self) -> str | None:
         if type(self).__str__ is object.__str__:
             return None
         return f"<pre>{escape(str(self))}</pre>"
+
+
+def equal_values(result: object, other: object) -> bool:
+    """Whether two results are of one class and hold equal values."""
+    one: Any = result
+    if type(other) is not type(result) or not one.__dataclass_params__.eq:
+        return NotImplemented  # type: ignore[no-any-return]
+    names = [field.name for field in fields(one) if field.compare]
+    return all(same(getattr(result, name), getattr(other, name)) for name in names)
+
+
+def same(value: object, other: object) -> bool:
+    """Whether two values are equal: entry by entry in arrays and collections, NaN like NaN."""
+    one: Any = to_host(value) if hasattr(value, "__array__") else value
+    two: Any = to_host(other) if hasattr(other, "__array__") else other
+    if one is two:
+        return True
+    if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
+        numbers = one.dtype.kind in "fc" and two.dtype.kind in "fc"
+        return bool(np.array_equal(one, two, equal_nan=numbers))
+    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
+        return False
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, (list, tuple)) and type(one) is type(two):
+        return len(one) == len(two) and all(map(same, one, two))
+    return bool(one == two) or bool(one != one and two != two)
 
 
 def brief_repr(result: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gloree._brief import Brief
 from gloree.chains import InputLaw
 from gloree.decomposition import Decomposition
 from gloree.models import BRNN, IORNN
@@ -14,7 +15,7 @@ from gloree.sequences import Array
 
 
 @dataclass(frozen=True)
-class PaperFit:
+class PaperFit(Brief):
     r"""What the published algorithm found, with every intermediate.
 
     Attributes
