@@ -1,5 +1,6 @@
 """The range finder and the coordinates of a first moment."""
 
+from dataclasses import replace
 from math import factorial
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_range_sums_equal_the_naive_stein_average():
         found = sums_of(data, probes, **cut)
         assert found.n_rows == 23
         np.testing.assert_allclose(found.finalize(probes), expected, rtol=0, atol=ALGEBRA)
+
+
+def test_weights_of_range_sums_count_as_repetitions():
+    rng = np.random.default_rng(2)
+    X, Y, times = rng.standard_normal((9, 3)), rng.standard_normal((9, 2)), np.arange(1, 10)
+    probes = rng.standard_normal((3, 2))
+    weighted = replace(as_sequences(X, Y).whole(), weights=times.astype(float))
+    expected = as_sequences(np.repeat(X, times, axis=0), np.repeat(Y, times, axis=0)).whole()
+    found, other = (
+        range_sums(batch, lambda b: b.X, lambda b: b.targets, probes)
+        for batch in (weighted, expected)
+    )
+    assert found.n_rows == other.n_rows
+    np.testing.assert_allclose(found.finalize(probes), other.finalize(probes), atol=ALGEBRA)
 
 
 def test_merge_error_names_the_probes():

@@ -1,5 +1,6 @@
 """Regression moments: least squares on explicitly built features, and the derivative of the fit."""
 
+import warnings
 from dataclasses import replace
 from itertools import combinations_with_replacement, product
 from math import factorial
@@ -11,6 +12,7 @@ from helpers.comparisons import assert_same_sums
 from helpers.generators import stable_chain, whitening_of
 from helpers.tensors import rank_one_sum
 
+from gloree.chains import GaussianVAR
 from gloree.engine import MergeError
 from gloree.moments import (
     RegressionFeatures,
@@ -223,6 +225,50 @@ def test_feature_that_never_varies_gets_no_weight():
     M = features.whitening.inverse
     expected = 2 * np.outer(M[0], M[0])
     np.testing.assert_allclose(T[0], expected, rtol=0, atol=NORMAL_EQUATIONS)
+
+
+@pytest.mark.parametrize("kind", ["xreg", "union"])
+def test_weights_count_as_repetitions(kind):
+    chain = stable_chain(12, 2, 1)
+    X, Y = make_data(chain)
+    features, times = make_features(kind, 2, chain, X), [1, 3, 2, 1, 2, 1, 4]
+    weighted = as_sequences(X, Y).whole()
+    weighted = replace(weighted, weights=np.repeat(np.array(times, dtype=float), LENGTHS))
+    repeated = [i for i, n in enumerate(times) for _ in range(n)]
+    expected = as_sequences([X[i] for i in repeated], [Y[i] for i in repeated]).whole()
+    assert_same_sums(
+        regression_sums(weighted, features), regression_sums(expected, features), ALGEBRA
+    )
+
+
+UNTOLD = {
+    "a constant column": lambda x: np.column_stack((x, np.ones(len(x)))),
+    "a column twice": lambda x: np.column_stack((x, x[:, :1])),
+    "signs, whose squares are one": lambda x: np.sign(x),
+    "three values, and a moment of order three": lambda x: np.clip(np.round(x), -1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", UNTOLD)
+def test_moments_that_the_inputs_do_not_determine_are_said_to_be_so(kind):
+    x = np.random.default_rng(3).standard_normal((400, 2))
+    order = 3 if "three" in kind else 2
+    inputs, y = UNTOLD[kind](x), x[:, :1] * x[:, 1:]
+    with pytest.warns(RuntimeWarning, match=f"not determine the derivatives of order {order}") as w:
+        regression_moment(inputs, y, order)
+    assert w[0].filename == __file__
+
+
+def test_features_that_are_one_another_do_not_matter_where_the_moment_is_determined():
+    """Scores of independent normal steps are the inputs again; single steps are first and last."""
+    x = np.random.default_rng(3).standard_normal((400, 1, 2))
+    y = x[..., :1] * x[..., 1:]
+    expected = np.array([[[0.0, 1.0], [1.0, 0.0]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chain in (None, GaussianVAR(np.zeros((0, 2, 2)), np.eye(2))):
+            found = regression_moment(x, y, 2, chain=chain)
+            np.testing.assert_allclose(found, expected, atol=NORMAL_EQUATIONS)
 
 
 def test_union_leaves_the_ends_out():

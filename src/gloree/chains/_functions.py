@@ -183,7 +183,6 @@ class AnalyticFunction:
         # real functions have conjugate values at conjugate points
         return np.fft.irfft(values.conj(), n=N_ANGLES, axis=0)[: N_ANGLES // 2 + 1]
 
-
     def _settled(self, coefficients: Array, x: Array, radius: float) -> bool:
         """Whether the powers of half the number of points no longer matter, in any row.
 

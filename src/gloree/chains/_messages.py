@@ -41,10 +41,8 @@ def messages(
     step divided by its largest density; else on logarithms. Time O(n_rows n_states^2).
     """
     largest = emissions.max(axis=1, keepdims=True)
-    if transition.min() > RARE:
-        forward, backward, norms = _of_probabilities(emissions - largest, packing, start, transition)
-    else:
-        forward, backward, norms = _of_logarithms(emissions - largest, packing, start, transition)
+    run = _of_probabilities if transition.min() > RARE else _of_logarithms
+    forward, backward, norms = run(emissions - largest, packing, start, transition)
     return forward, backward, norms + largest[:, 0]
 
 

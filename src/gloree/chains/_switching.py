@@ -71,8 +71,8 @@ class SwitchingVAR(LawOfRows):
 
     Notes
     -----
-    `r_1` has the stationary law of the hidden chain; where there are several (regimes that are never
-    left), the one of least squares: equal chances for a `transition` of the identity, whose
+    `r_1` has the stationary law of the hidden chain; where there are several (regimes that are
+    never left), the one of least squares: equal chances for a `transition` of the identity, whose
     sequences have one regime each. The posterior depends on all of a sequence;
     `context` rows on either side of a piece of a long one change it by less than 1e-16 (by the
     contraction of the filter, [1]_), at most 2,000 where transitions are impossible.

@@ -19,9 +19,9 @@ from gloree.moments._regression import (
     RegressionFeatures,
     RegressionSolver,
     RegressionSums,
-    regression_moment,
     regression_sums,
 )
+from gloree.moments._regression_moment import regression_moment
 
 __all__ = [
     "FIRST_MOMENTS",

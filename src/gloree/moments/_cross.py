@@ -27,7 +27,7 @@ from gloree._storage import load_arrays, reading, save_arrays
 from gloree._sums import Sums
 from gloree.chains import HermiteLaw, as_law, fingerprint, require, with_metric
 from gloree.engine import Engine, Source
-from gloree.moments._regression import control_variate
+from gloree.moments._regression_moment import control_variate
 from gloree.score_functions import score_tensors
 from gloree.sequences import Array, Batch, as_sequences
 

@@ -59,10 +59,14 @@ def range_sums(
     """
     s = take_rows(vectors(batch), batch.counted)
     values = take_rows(targets(batch), batch.counted)
+    count = float(s.shape[0])
+    if batch.weights is not None:
+        own = batch.weights[batch.counted_rows]
+        values, count = values * like(values, own)[:, None], float(own.sum())
     projected = s @ like(s, probes)
     products = [s.T @ (projected * values[:, a, None]) for a in range(values.shape[1])]
     stacked = to_host(namespace(s).stack(products))
-    return RangeSums(float(s.shape[0]), stacked, to_host(column_sums(values)))
+    return RangeSums(count, stacked, to_host(column_sums(values)))
 
 
 def range_basis(columns: Array, size: int) -> Array:

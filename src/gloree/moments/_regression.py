@@ -15,11 +15,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import linalg
 
 from gloree._arrays import (
@@ -44,10 +43,13 @@ from gloree._monomials import (
     unpack_symmetric,
 )
 from gloree._sums import Sums
-from gloree.chains import HermiteLaw, lag_moments, require
-from gloree.engine import Engine, Source
+from gloree.chains import HermiteLaw
 from gloree.moments._coordinates import Coordinates, Whitening
-from gloree.sequences import Array, Batch, IntArray, as_sequences
+from gloree.sequences import Array, Batch, IntArray
+
+UNDETERMINED = 1e-5
+"""Derivative of a combination of white features of mean square one that adds up to nothing, beyond
+which it is none of rounding: eigenvectors of the Gram matrix are known to 1e-16 / 1e-9 = 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,17 @@ def regression_sums(
         chosen = rows[begin : begin + step]
         phi = features.evaluate(batch, chosen, scores)
         values = take_rows(outputs, chosen)
+        weighted = phi
+        if batch.weights is not None:
+            own = like(phi, batch.weights[chosen])
+            weighted, values = phi * own, values * own[:, None] ** 0.5
         if gram:
-            total_gram += phi @ phi.T
-        total_cross += phi @ values
+            total_gram += weighted @ phi.T
+        total_cross += weighted @ take_rows(outputs, chosen)
         squares += column_squares(values)
     totals = map(to_host, (total_gram, total_cross, squares))
-    return RegressionSums(features.fingerprint, float(rows.shape[0]), *totals)
+    count = rows.shape[0] if batch.weights is None else batch.weights[rows].sum()
+    return RegressionSums(features.fingerprint, float(count), *totals)
 
 
 @dataclass(frozen=True)
@@ -285,105 +292,18 @@ class RegressionSolver(Brief):
         """Regression moment, shape (n_outputs, n_directions, .., n_directions)."""
         return self.features.tensor(self.coefficients(sums))
 
+    def determines(self, sums: RegressionSums) -> bool:
+        """Whether the features of these sums determine the tensor: no collinear ones are in it."""
+        if self.rank == self.features.size:
+            return True
+        size = np.sqrt(np.diag(sums.gram / sums.n_rows))
+        unit = np.divide(1.0, size, out=np.ones_like(size), where=size > 0)
+        free = np.eye(self.features.size) - self._root @ (self._root.T @ (sums.gram / sums.n_rows))
+        # columns are combinations of features that add up to nothing, in units of each
+        return bool(np.abs(self.features.tensor(free * unit)).max() <= UNDETERMINED)
+
     def residual_variance(self, sums: RegressionSums) -> Array:
         """Mean square that the fit leaves, for each output (rows of the Gram only)."""
         explained = self._root.T @ (sums.cross / sums.n_rows)
         left: Array = sums.squares / sums.n_rows - np.einsum("pa,pa->a", explained, explained)
         return np.maximum(left, 0.0)
-
-
-def control_variate(source: Source, order: int) -> tuple[Array, Callable[[Batch], Array]]:
-    """Polynomial of the inputs fitted to the outputs: its moment of `order`, and its residuals.
-
-    The moment, (n_outputs, n_inputs, .., n_inputs), is the average derivative of the polynomial in
-    the coordinates of the inputs. Residuals are a function of batches, of shape (n_rows,
-    n_outputs).
-    """
-    engine = Engine()
-    law = engine.run(partial(lag_moments, order=0), source).finalize()
-    whitening = Whitening.from_covariance(law.mean, law.covariance)
-    features = RegressionFeatures(whitening, order)
-    sums = engine.run(partial(regression_sums, features=features), source)
-    solver = RegressionSolver.from_sums(features, sums)
-    coefficients = solver.coefficients(sums)
-
-    def residuals(batch: Batch) -> Array:
-        rows = np.arange(batch.n_rows)
-        fitted = np.empty((rows.shape[0], coefficients.shape[1]))
-        step = block_rows(features.size)
-        for begin in range(0, rows.shape[0], step):
-            chosen = rows[begin : begin + step]
-            phi = to_host(features.evaluate(batch, chosen, None))
-            fitted[chosen] = phi.T @ coefficients
-        left: Array = to_host(batch.targets) - fitted
-        return left
-
-    return apply_to_modes(features.tensor(coefficients), whitening.matrix.T, order), residuals
-
-
-def regression_moment(
-    X: object,
-    Y: object,
-    order: int = 2,
-    *,
-    chain: HermiteLaw | None = None,
-    lengths: ArrayLike | None = None,
-) -> Array:
-    """Regression moment T in the coordinates of the inputs: the average derivative of a fit.
-
-    It estimates the same tensor as `cross_moment`, l! c_l sum_i A2_i (x) a_i^(x)l, with less noise
-    and for inputs of nearly any law.
-
-    Parameters
-    ----------
-    X, Y : array or list
-        Inputs and outputs (see `gloree.sequences.as_sequences`).
-    order : int, default 2
-        l >= 1.
-    chain : HermiteLaw, optional
-        Law whose score joins the features (``union``); None uses the inputs only (``xreg``).
-    lengths : sequence of int, optional
-        Steps of each sequence, for flat arrays.
-
-    Returns
-    -------
-    ndarray of shape (n_outputs, n_inputs, .., n_inputs)
-
-    Raises
-    ------
-    TypeError, LawError
-        If `order` is no integer, `chain` is no input law, or its score tensors are not Hermite
-        tensors.
-    ValueError
-        If `order` < 1, or there are fewer rows than features.
-
-    Examples
-    --------
-    >>> from gloree import datasets, moments
-    >>> X, Y, truth, chain = datasets.make_rnn(50, 10, 4, 2, 3, random_state=0)
-    >>> moments.regression_moment(X, Y, chain=chain).shape
-    (3, 4, 4)
-    """
-    if isinstance(order, bool) or not isinstance(order, (int, np.integer)):
-        raise TypeError(f"`order` must be an integer, got {order!r}")
-    if order < 1:
-        raise ValueError(f"`order` must be at least 1, got {order}")
-    if chain is not None:
-        purpose = "`regression_moment` with a law"
-        require(chain, order=order, hermite=True, digits=True, purpose=purpose)
-    data = as_sequences(X, Y, lengths=lengths, keep_tensors=True)
-    if data.Y is None:
-        raise ValueError("`Y` is missing: a regression moment needs outputs")
-    engine = Engine()
-    source = Source.around(data, *((0, 0) if chain is None else chain.context))
-    law = engine.run(partial(lag_moments, order=0), source).finalize()
-    whitening = Whitening.from_covariance(law.mean, law.covariance)
-    features = RegressionFeatures(whitening, order, chain)
-    sums = engine.run(partial(regression_sums, features=features), source)
-    if sums.n_rows < features.size:
-        raise ValueError(
-            f"{sums.n_rows:.0f} usable steps for {features.size} features: give more data, or use "
-            f"`cross_moment`"
-        )
-    solver = RegressionSolver.from_sums(features, sums)
-    return apply_to_modes(solver.tensor(sums), whitening.matrix.T, order)

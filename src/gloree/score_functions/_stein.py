@@ -289,8 +289,8 @@ def check_score(
 ) -> ScoreCheck:
     r"""Check Stein's identity on inputs: whether their score can be trusted.
 
-    In whitened coordinates x~ = W (x - m), W the symmetric inverse root of the correlations over the
-    standard deviations, with s~ the score of x~ and S_2 = s~ s~^T - K~,
+    In whitened coordinates x~ = W (x - m), W the symmetric inverse root of the correlations over
+    the standard deviations, with s~ the score of x~ and S_2 = s~ s~^T - K~,
 
     .. math:: Q = \operatorname{Cov}(\operatorname{vech} S_2, \operatorname{vech} x̃ x̃^T)
 
