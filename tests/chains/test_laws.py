@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.stats
 from helpers.marks import first_of
 
 from gloree.chains import (
@@ -290,6 +291,28 @@ def test_the_posterior_of_the_regimes_is_that_of_all_paths():
     np.testing.assert_allclose(np.log(weights[0].sum()), total, rtol=SCORES)
 
 
+@pytest.mark.parametrize("df", [3.0, 1e4, 1e8, 1e12, 1e15, 1e300])
+def test_a_student_law_of_many_degrees_of_freedom_is_the_normal_one(df):
+    x = np.array([[0.5, -1.0], [2.0, 0.3], [0.1, 0.2]])
+    sigma = np.array([[1.0, 0.3], [0.3, 2.0]])
+    found = StudentVAR(0.5 * np.eye(2), sigma, df).innovations.log_density(x)
+    expected = scipy.stats.multivariate_t(shape=sigma, df=df).logpdf(x)
+    if df > 1e4:
+        # the difference falls like |x|^4 / df; below it there is rounding alone
+        expected = scipy.stats.multivariate_normal(cov=sigma).logpdf(x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 + 100 / df * (df > 1e4))
+
+
+@pytest.mark.parametrize("transition", [[[0.5, 0.5], [0.2, 0.8]], [[1.0, 0.0], [0.0, 1.0]]])
+def test_a_step_too_far_out_for_any_regime_has_no_density_and_breaks_nothing(transition):
+    law = SwitchingVAR([[[0.5]], [[0.2]]], [[[1.0]], [[4.0]]], transition)
+    X = np.zeros((4, 1))
+    X[1] = 1e200
+    assert np.isneginf(law.log_density(X))
+    posterior = law.regime_posterior(X)
+    np.testing.assert_allclose(posterior.sum(axis=1), 1.0, rtol=SCORES)
+
+
 # -- fits ----------------------------------------------------------------------------------------
 
 
@@ -444,6 +467,32 @@ def test_a_recursion_that_grows_is_refused_when_drawn():
 def test_parameters_of_a_student_var_are_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
         StudentVAR(*arguments)
+
+
+@pytest.mark.parametrize("name", ["n_restarts", "max_iterations", "n_regimes"])
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_numbers_of_a_fit_are_whole_and_at_least_one(name, value, error):
+    X = np.random.default_rng(0).standard_normal((20, 10, 1))
+    with pytest.raises(error, match=f"`{name}` must be"):
+        SwitchingVAR.fit(X, **{name: value})
+    if name == "max_iterations":
+        with pytest.raises(error, match=f"`{name}` must be"):
+            StudentVAR.fit(X, **{name: value})
+
+
+def test_a_fit_that_is_stopped_at_its_limit_says_so():
+    X = student_var().sample(50, 10, random_state=0)
+    with pytest.warns(RuntimeWarning, match="limit of `max_iterations` = 2") as found:
+        StudentVAR.fit(X, max_iterations=2)
+    assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", ["n_sequences", "n_steps"])
+@pytest.mark.parametrize("value", [1.5, True, "2"])
+def test_sizes_of_a_sample_are_whole_numbers(name, value):
+    for law in (GaussianVAR([[0.5]], [[1.0]]), switching(), student_var()):
+        with pytest.raises(TypeError, match=f"`{name}` is .*, expected an integer"):
+            law.sample(**{"n_sequences": 2, "n_steps": 3, name: value})
 
 
 @pytest.mark.parametrize(

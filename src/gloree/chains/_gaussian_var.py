@@ -18,7 +18,7 @@ from gloree._arrays import copied, index, like
 from gloree._html import html_matrix, html_page
 from gloree._random import RandomState, as_generator
 from gloree.chains._base import Capabilities, Derivatives, NonStationaryChainError
-from gloree.chains._markov import hermite_derivatives
+from gloree.chains._markov import check_sizes, hermite_derivatives
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -462,9 +462,7 @@ class GaussianVAR:
         -----
         Time O(n_sequences n_steps p n_inputs^2); a loop over steps, vectorised over sequences.
         """
-        for name, size in (("n_sequences", n_sequences), ("n_steps", n_steps)):
-            if size < 1:
-                raise ValueError(f"`{name}` is {size}, expected at least 1")
+        check_sizes(n_sequences, n_steps)
         rng = as_generator(random_state)
         p, d = self.order, self.n_inputs
         # Time first: a step of all sequences is contiguous.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 import gloree.chains._linear_algebra as algebra
 from gloree._brief import Brief
@@ -123,7 +123,8 @@ class StudentInnovations(Brief, _Elliptical):
     def log_density(self, e: Array) -> Array:
         """Log-density of every row, (n_rows,)."""
         d, df = self.n_inputs, self.df
-        constant = gammaln((df + d) / 2) - gammaln(df / 2) - d / 2 * np.log(df * np.pi)
+        # Gamma((df + d) / 2) / Gamma(df / 2), by a function that loses nothing where df is large
+        constant = gammaln(d / 2) - betaln(d / 2, df / 2) - d / 2 * np.log(df * np.pi)
         tail = (df + d) / 2 * np.log1p(self._squares(e) / df)
         return np.asarray(constant - self._half_log_determinant - tail, dtype=np.float64)
 

@@ -280,9 +280,11 @@ class MarkovLaw(LawOfRows):
         return np.ascontiguousarray(steps.transpose(1, 0, 2))
 
 
-def check_sizes(n_sequences: int, n_steps: int) -> None:
-    """Refuse samples of no sequences or no steps."""
+def check_sizes(n_sequences: object, n_steps: object) -> None:
+    """Refuse samples of no sequences or no steps, or of something else than a number of them."""
     for name, size in (("n_sequences", n_sequences), ("n_steps", n_steps)):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+            raise TypeError(f"`{name}` is {size!r:.100}, expected an integer of at least 1")
         if size < 1:
             raise ValueError(f"`{name}` is {size}, expected at least 1")
 

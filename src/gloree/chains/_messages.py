@@ -41,8 +41,10 @@ def messages(
     step divided by its largest density; else on logarithms. Time O(n_rows n_states^2).
     """
     largest = emissions.max(axis=1, keepdims=True)
+    emissions = np.where(np.isneginf(largest), 0.0, emissions)  # so far out that nothing is told
     run = _of_probabilities if transition.min() > RARE else _of_logarithms
-    forward, backward, norms = run(emissions - largest, packing, start, transition)
+    relative = emissions - np.where(np.isneginf(largest), 0.0, largest)
+    forward, backward, norms = run(relative, packing, start, transition)
     return forward, backward, norms + largest[:, 0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
 import gloree.chains._linear_algebra as algebra
+from gloree._parameters import check_integer
 from gloree.chains._chain_rule import composed
 from gloree.chains._gaussian_var import GaussianVAR
 from gloree.chains._innovations import check_df, innovations_of
@@ -158,18 +160,24 @@ class StudentVAR(MarkovLaw):
         lengths : sequence of int, optional
             Steps of each sequence in a flat `X`.
         max_iterations : int, default 200
-            Iterations end before when none moves a coefficient by 1e-6 of its spread.
+            At least 1. Iterations end before when none moves a coefficient by 1e-6 of its spread.
 
         Raises
         ------
         NonStationaryChainError, ValueError
             As in `GaussianVAR.fit`, where it starts.
 
+        Warns
+        -----
+        RuntimeWarning
+            If `max_iterations` ended it.
+
         References
         ----------
         .. [1] C. Liu, D. B. Rubin, ML estimation of the t distribution using EM and its extensions,
            ECM and ECME, Statistica Sinica 5 (1995).
         """
+        max_iterations = check_integer("max_iterations", max_iterations, 1)
         batch = as_sequences(X, lengths=lengths).whole()
         # in units of their own about their mean, which the iterations end by
         centre, units = batch.X.mean(axis=0), batch.X.std(axis=0)
@@ -196,6 +204,13 @@ class StudentVAR(MarkovLaw):
             scale = (updated + updated.T) / 2
             if moved < 1e-6 * max(1.0, float(np.abs(slopes).max())):
                 break
+        else:
+            warnings.warn(
+                f"`StudentVAR.fit` stopped at the limit of `max_iterations` = {max_iterations}, "
+                f"before it settled: the last one moved a coefficient by {moved:.1e} of its spread",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         mean = np.linalg.solve(np.eye(d) - slopes[1:].T, slopes[0])
         return cls(
             slopes[1:].T * (units[:, np.newaxis] / units),

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 import gloree.chains._linear_algebra as algebra
+from gloree._parameters import check_integer
 from gloree._random import RandomState, as_generator
 from gloree.chains._base import Derivatives
 from gloree.chains._chain_rule import cumulants, ratios_of_quadratic
@@ -332,7 +333,8 @@ class SwitchingVAR(LawOfRows):
         lengths : sequence of int, optional
             Steps of each sequence in a flat `X`.
         n_restarts, max_iterations : int
-            Iterations end before when one raises the log-density by less than 1e-7 of it.
+            At least 1. Iterations end before when one raises the log-density by less than 1e-7
+            of it.
         random_state : None, int, SeedSequence, Generator or RandomState
 
         Raises
@@ -347,10 +349,9 @@ class SwitchingVAR(LawOfRows):
         in pieces of 256 with 64 steps of context. Time O(n_restarts max_iterations n_rows
         n_regimes (n_regimes + n_inputs^2)), memory O(n_rows (n_regimes + n_inputs)).
         """
-        if isinstance(n_regimes, bool) or not isinstance(n_regimes, (int, np.integer)):
-            raise TypeError(f"`n_regimes` must be an integer, got {n_regimes!r}")
-        if n_regimes < 1:
-            raise ValueError(f"`n_regimes` must be at least 1, got {n_regimes}")
+        n_regimes = check_integer("n_regimes", n_regimes, 1)
+        n_restarts = check_integer("n_restarts", n_restarts, 1)
+        max_iterations = check_integer("max_iterations", max_iterations, 1)
         data = as_sequences(X, lengths=lengths)
         batch = data.whole()
         # in units of their own about their mean: the ridges of EM know no others
