@@ -89,3 +89,11 @@ def test_bad_arguments_are_refused():
         hermite_along(0.0, 1.0, -1)
     with pytest.raises(ValueError, match=r"`order` is 1\.5"):
         hermite_tensor(np.zeros(2), np.eye(2), 1.5)
+
+
+def test_covariances_have_to_be_symmetric_in_any_units():
+    for scale in (np.eye(2), np.diag([1e6, 1e-6])):
+        with pytest.raises(ValueError, match="`covariance` is not symmetric"):
+            hermite_tensor([1.0, 2.0], scale @ [[1.0, 0.5], [0.2, 1.0]] @ scale, 2)
+    found = hermite_tensor([1.0, 2.0], [[1.0, -1e-17], [0.0, 1.0]], 3)
+    np.testing.assert_allclose(found, found.transpose(1, 0, 2), rtol=1e-12)

@@ -5,9 +5,12 @@ import pytest
 
 from gloree.chains import GaussianVAR
 from gloree.score_functions import (
+    bell_tensors,
+    check_score,
     hermite_tensor,
     joint_score,
     partial_score,
+    scores_along,
     window_score,
     window_score_covariance,
 )
@@ -136,3 +139,21 @@ def test_bad_arguments_are_refused(chain):
         partial_score("gaussian-var", X)
     with pytest.raises(ValueError, match="columns"):
         partial_score(chain, np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda law, X: window_score_covariance(law, 3, before=2.5), TypeError, "`before`"),
+        (lambda law, X: window_score_covariance(law, 3, after="1"), TypeError, "`after`"),
+        (lambda law, X: window_score_covariance(law, 3, after=-1), ValueError, "`after`"),
+        (lambda law, X: partial_score(law, X, memory_limit="2 GiB"), TypeError, "`memory_limit`"),
+        (lambda law, X: partial_score(law, X, memory_limit=-1), ValueError, "`memory_limit`"),
+        (lambda law, X: bell_tensors([]), ValueError, "`derivatives` is empty"),
+        (lambda law, X: scores_along([], np.ones((1, 1))), ValueError, "`derivatives` is empty"),
+        (lambda law, X: check_score(X, chain=law, order="1"), ValueError, "`order`"),
+    ],
+)
+def test_what_is_no_argument_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(GaussianVAR([[0.5]], [[1.0]]), np.zeros((2, 4, 1)))

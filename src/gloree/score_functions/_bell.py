@@ -42,6 +42,8 @@ def bell_tensors(derivatives: Sequence[Array]) -> tuple[Array, ...]:
     >>> bell_tensors([np.array([[2.0]]), np.array([[[-1.0]]])])[1]
     array([[[3.]]])
     """
+    if not derivatives:
+        raise ValueError("`derivatives` is empty: give D_1, .., D_m of a log-density")
     bells: list[Array] = [np.ones(derivatives[0].shape[0])]
     for m in range(len(derivatives)):
         # subsets of equal size give one product, with its axes in other places
@@ -120,6 +122,8 @@ def scores_along(derivatives: Sequence[Array], directions: Array) -> Array:
     -------
     ndarray of shape (n_rows, n_directions)
     """
+    if not derivatives:
+        raise ValueError("`derivatives` is empty: give D_1, .., D_m of a log-density")
     contracted = [along(each, directions) for each in derivatives]
     bells = [np.ones((derivatives[0].shape[0], directions.shape[0]))]
     for m in range(len(contracted)):

@@ -67,7 +67,7 @@ def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array
     Raises
     ------
     ValueError
-        If shapes do not fit or `order` is negative.
+        If shapes do not fit, the covariance is not symmetric, or `order` is negative.
 
     Notes
     -----
@@ -88,6 +88,10 @@ def hermite_tensor(score: ArrayLike, covariance: ArrayLike, order: int) -> Array
             f"`score` has shape {s.shape} and `covariance` {k.shape}: expected (..., d) and "
             f"(d, d) or (..., d, d)"
         )
+    units = np.sqrt(np.abs(np.diagonal(k, axis1=-2, axis2=-1)))
+    limit = 1e-8 * units[..., :, np.newaxis] * units[..., np.newaxis, :]
+    if (np.abs(k - k.swapaxes(-1, -2)) > limit).any():
+        raise ValueError("`covariance` is not symmetric, and neither would the tensor be")
     lead = np.broadcast_shapes(s.shape[:-1], k.shape[:-2])
     d = s.shape[-1]
     rows = np.broadcast_to(s, (*lead, d)).reshape(-1, d)

@@ -312,7 +312,7 @@ def check_score(
     lengths : sequence of int, optional
         Steps of each sequence in a flat `X`.
     order : int, default 1
-        Order of the `GaussianVAR`.
+        Order of that `GaussianVAR`; a `chain` that is given has its own.
     max_inputs : int or None, default 16
         Whitened coordinates to check, evenly spread; None checks all, at a cost that grows with
         the fourth power of their number.
@@ -357,6 +357,7 @@ def check_score(
     n_groups = check_order(n_groups, "n_groups", minimum=2)
     if max_inputs is not None:
         max_inputs = check_order(max_inputs, "max_inputs")
+    order = check_order(order, "order", minimum=0)
     data, engine = as_sequences(X, lengths=lengths, keep_tensors=True), Engine()
     if chain is not None:
         given = as_law(chain, n_inputs=data.n_inputs, lengths=data.lengths)
@@ -365,7 +366,7 @@ def check_score(
         law = require(given, order=2, tensors=True, purpose="`check_score`")
         if law.n_inputs != data.n_inputs:
             raise ValueError(f"`X` has {data.n_inputs} inputs, `chain` has {law.n_inputs}")
-    order = check_order(order, "order", minimum=0) if chain is None else 0
+    order = order if chain is None else 0
     source = Source.around(data, before=order, after=0)
     moments = engine.run(partial(lag_moments, order=order), source)
     summary = moments.finalize()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gloree._monomials import block_rows
+from gloree._parameters import check_number, optional_integer
 from gloree.chains import DerivativeLaw, HermiteLaw, InputLaw, require
 from gloree.score_functions._bell import score_tensors
 from gloree.score_functions._hermite import check_order, hermite_tensor, mixed_hermite
@@ -259,10 +260,11 @@ def window_score_covariance(
     lags = check_order(lags, "lags")
     require(chain, hermite=True, edges=True, digits=True, purpose="`window_score_covariance`")
     far_before, far_after = chain.context[0] + lags - 1, chain.context[1]
+    before, after = optional_integer("before", before, 0), optional_integer("after", after, 0)
     # Steps beyond the reach of the law make no difference.
     before = far_before if before is None else min(before, far_before)
     after = far_after if after is None else min(after, far_after)
-    if before < lags - 1 or after < 0:
+    if before < lags - 1:
         raise ValueError(
             f"a window of `lags` = {lags} steps does not fit where `before` = {before} and "
             f"`after` = {after} steps surround its most recent step"
@@ -299,6 +301,7 @@ def _restore_fewer(data: Sequences, rows: Array, fewer: int) -> Array | list[Arr
 def _within(limit: int, data: Sequences, entries: int) -> Sequences:
     """Refuse data whose score tensors, of so many entries each, would exceed the limit in bytes."""
     size = 8 * data.n_rows * entries
+    check_number("memory_limit", limit, least=0.0, finite=False)
     if size > limit:
         raise MemoryError(
             f"the score tensors of {data.n_rows} steps would take {size / 2**30:.3g} GiB "
