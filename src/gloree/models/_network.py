@@ -344,8 +344,9 @@ class Network(ABC):
         batch of rows is held (of data in several parts, a few parts).
 
         A sequence that is cut anywhere and gone on with equals the whole, to rounding, if there are
-        no backward units. These begin at the end of what is given, whatever follows it, and a state
-        is that of the forward units: a bidirectional network needs whole sequences.
+        no backward units, nor a direct path from the steps ahead (of a `BRNN` with `lags` above 1).
+        These begin at the end of what is given, whatever follows it, and a state is that of the
+        forward units: a bidirectional network needs whole sequences.
 
         Examples
         --------
