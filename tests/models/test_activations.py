@@ -301,3 +301,11 @@ def test_a_function_with_a_derivative_is_an_activation_that_is_not_saved():
 def test_slopes_out_of_range_are_refused(slope, kind):
     with pytest.raises(kind, match=r"`slope`.*between -1 and 1"):
         LeakyReLU(slope)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3, 7])
+def test_gelu_far_out_is_a_line_or_zero(order):
+    z = np.array([-1e200, -1e5, -60.0, 60.0, 1e5, 1e200])
+    expected = {0: np.maximum(z, 0.0), 1: (z > 0).astype(float)}.get(order, np.zeros(6))
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_array_equal(get_activation("gelu").derivative(z, order), expected)

@@ -24,6 +24,10 @@ from gloree.activations._base import (
 from gloree.activations._polynomials import horner
 
 
+FAR = 50.0
+"""Distance from zero at which the normal density is zero in float64, times any polynomial."""
+
+
 @lru_cache(maxsize=64)
 def _slope_chain(base: tuple[float, ...], order: int) -> tuple[float, ...]:
     """Coefficients of Q_order, where Q_1 = 1 and Q_(m+1) = d/ds [ base(s) Q_m(s) ].
@@ -310,6 +314,7 @@ def _normal_below(z: Array) -> Array:
 
 def _normal_density(z: Array, order: int) -> Array:
     """Derivative (-1)^m He_m(z) phi(z) of the density of N(0, 1)."""
+    z = z.clip(-FAR, FAR)  # squares would overflow, and zero times infinity is no number
     density = namespace(z).exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     hermite = np.polynomial.hermite_e.herme2poly([0.0] * order + [1.0])
     coefficients = tuple(float((-1) ** order * c) for c in hermite)
