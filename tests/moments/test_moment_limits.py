@@ -226,3 +226,14 @@ def test_features_of_a_union_are_of_interior_steps_and_scores():
     assert union.fingerprint.startswith("union, degree 2, ")
     assert plain.fingerprint.startswith("xreg, degree 2, ")
     assert len(plain.fingerprint.split()[-1]) == 12
+
+
+def test_moments_of_high_order_take_no_factorial_number_of_arrangements():
+    """Of one input the Hermite polynomial itself; 10! arrangements of an array would take minutes."""
+    x = np.random.default_rng(0).standard_normal((60, 1))
+    y = np.sin(3 * x)
+    for order in (2, 5, 10, 12):
+        found = cross_moment(GaussianVAR(np.zeros((0, 1, 1)), [[1.0]]), x, y, order)
+        values = np.polynomial.hermite_e.hermeval(x[:, 0], np.eye(order + 1)[order])
+        expected = np.mean((y[:, 0] - y.mean()) * values)
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-9)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
-from itertools import permutations
+from itertools import combinations
 from math import factorial
 from os import PathLike
 
@@ -165,15 +165,17 @@ def _degrees(order: int) -> range:
 
 
 def _symmetric_product(tensor: Array, matrix: Array, power: int) -> Array:
-    """Symmetrise tensor (x) matrix^(x)power over all but the first mode."""
+    """Symmetric part of tensor (x) matrix^(x)power, all modes but the first.
+
+    Of symmetric factors, so that one matrix at a time takes every pair of places: a few dozen
+    arrangements, where all of m modes would be m!.
+    """
     for _ in range(power):
-        tensor = np.multiply.outer(tensor, matrix)
-    order = tensor.ndim - 1
-    if power == 0 or order < 2:
-        return tensor
-    orders = list(permutations(range(1, order + 1)))
-    total: Array = np.sum([tensor.transpose(0, *axes) for axes in orders], axis=0)
-    return total / len(orders)
+        product = np.multiply.outer(tensor, matrix)
+        pairs = list(combinations(range(1, product.ndim), 2))
+        tensor = np.sum([np.moveaxis(product, (-2, -1), pair) for pair in pairs], axis=0)
+        tensor = tensor / len(pairs)
+    return tensor
 
 
 def cross_moment_sums(
