@@ -40,13 +40,31 @@ def test_centring_takes_the_mean_of_each_boundary_type(order):
     X, Y = make_data()
     batch = as_sequences(X, Y).whole()
     types = chain.boundary_types(batch)
-    values = batch.targets.copy()
+    values, unbiased = batch.targets.copy(), batch.targets.copy()
     for each in np.unique(types):
-        values[types == each] -= values[types == each].mean(axis=0)
+        own, n = types == each, np.sum(types == each)
+        values[own] -= values[own].mean(axis=0)
+        others = batch.targets[own if n > 1 else slice(None)]
+        unbiased[own] -= others.mean(axis=0)
+        unbiased[own] *= len(others) / (len(others) - 1)
     tensors = np.concatenate(partial_score(chain, X, order))
-    expected = np.tensordot(values, tensors, (0, 0)) / batch.n_rows
+    expected, other = (
+        np.tensordot(each, tensors, (0, 0)) / batch.n_rows for each in (values, unbiased)
+    )
     assert len(np.unique(types)) >= 4
-    assert_close(cross_moment(chain, X, Y, order), expected, ALGEBRA)
+    assert_close(cross_moment_sums(batch, chain, order).finalize(), expected, ALGEBRA)
+    assert_close(cross_moment(chain, X, Y, order), other, ALGEBRA)
+
+
+@pytest.mark.slow
+def test_centring_is_no_loss_for_few_sequences():
+    """Means of two rows hold half of each: moments were half of what they are, of one row zero."""
+    law, rng = GaussianVAR([[0.5]], [[1.0]]), np.random.default_rng(0)
+    for n_sequences, n_steps in ((1, 3), (2, 2)):
+        drawn = law.sample(4000 * n_sequences, n_steps, rng).reshape(4000, n_sequences, n_steps, 1)
+        found = np.array([cross_moment(law, X, X**2, 2).item() for X in drawn])
+        error = found.std() / np.sqrt(len(found))
+        assert abs(found.mean() - 2.0) < 4 * error  # E[x^2 S_2] = 2
 
 
 def test_centred_moment_does_not_see_a_constant_of_the_outputs():
@@ -142,7 +160,7 @@ def test_other_outputs_can_be_put_in_their_place():
     batch = as_sequences(X, Y).whole()
     residual = cross_moment_sums(batch, chain, 2, targets=lambda b: b.targets[:, :1] - 1.0)
     expected = cross_moment(chain, X, [y[:, :1] - 1.0 for y in Y], 2)
-    assert_close(residual.finalize(), expected, ALGEBRA)
+    assert_close(residual.finalize(unbiased=True), expected, ALGEBRA)
 
 
 def test_moment_is_symmetric_in_its_inputs():

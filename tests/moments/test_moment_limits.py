@@ -235,5 +235,5 @@ def test_moments_of_high_order_take_no_factorial_number_of_arrangements():
     for order in (2, 5, 10, 12):
         found = cross_moment(GaussianVAR(np.zeros((0, 1, 1)), [[1.0]]), x, y, order)
         values = np.polynomial.hermite_e.hermeval(x[:, 0], np.eye(order + 1)[order])
-        expected = np.mean((y[:, 0] - y.mean()) * values)
+        expected = np.sum((y[:, 0] - y.mean()) * values) / 59
         np.testing.assert_allclose(found.ravel(), expected, rtol=1e-9)

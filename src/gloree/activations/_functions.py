@@ -23,7 +23,6 @@ from gloree.activations._base import (
 )
 from gloree.activations._polynomials import horner
 
-
 FAR = 50.0
 """Distance from zero at which the normal density is zero in float64, times any polynomial."""
 

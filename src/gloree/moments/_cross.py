@@ -97,12 +97,14 @@ class CrossMoment(Sums):
         """Rows summed."""
         return float(self.counts.sum())
 
-    def finalize(self, *, centre: bool = True) -> Array:
+    def finalize(self, *, centre: bool = True, unbiased: bool = False) -> Array:
         """Return the moment tensor, shape (n_outputs, n_inputs, .., n_inputs).
 
-        With `centre`, the mean output of each boundary type is subtracted first: the expectation
-        is the same (score tensors have mean zero), the variance much smaller. If nothing has been
-        summed, it is a ValueError.
+        With `centre`, the mean output of each boundary type is subtracted first, as score tensors
+        have mean zero: the variance is much smaller. The mean of n rows holds each of them, so that
+        the part of such a type is 1 / n too small, and all of it where there is one row. `unbiased`
+        divides by n - 1 in place of n (of a single row it takes off the mean of all N rows, and
+        divides by N - 1 in place of N); it needs sums without weights. If nothing has been summed, it is a ValueError.
         """
         if self.n_rows == 0:
             raise ValueError("the moment of no data: merge the sums of a batch into it first")
@@ -111,8 +113,12 @@ class CrossMoment(Sums):
         for boundary_type in np.flatnonzero(self.counts):
             covariance, values = self.covariances[boundary_type], self.sums[boundary_type, :-1]
             if centre:
-                means = self.output_sums[boundary_type] / self.counts[boundary_type]
-                values = values - np.outer(means, self.sums[boundary_type, -1])
+                count, outputs = self.counts[boundary_type], self.output_sums[boundary_type]
+                if unbiased and count == 1.0:
+                    count, outputs = self.n_rows, self.output_sums.sum(axis=0)
+                values = values - np.outer(outputs / count, self.sums[boundary_type, -1])
+                if unbiased and count > 1.0:
+                    values = values * (count / (count - 1.0))
             start = 0
             for j, degree in enumerate(_degrees(self.order)):
                 size = n_monomials(n_inputs, degree)
@@ -343,7 +349,7 @@ def cross_moment(
     function = partial(cross_moment_sums, chain=scored, order=order)
     source = Source.around(data, *law.context)
     if not (not law.capabilities.hermite if control is None else control):
-        return Engine().run(function, source).finalize(centre=centre)
+        return Engine().run(function, source).finalize(centre=centre, unbiased=True)
     known, residuals = control_variate(source, order)
     sums = Engine().run(partial(function, targets=residuals), source)
-    return known + sums.finalize(centre=centre)
+    return known + sums.finalize(centre=centre, unbiased=True)

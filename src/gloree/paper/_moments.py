@@ -246,7 +246,7 @@ class SampleMoments:
     def first(self) -> Array:
         """E[y (x) S_l(t)], shape (n_outputs, n_inputs, .., n_inputs)."""
         function = partial(cross_moment_sums, chain=self.law, order=self.degree)
-        return Engine().run(function, self._source(0)).finalize()
+        return Engine().run(function, self._source(0)).finalize(unbiased=True)
 
     def second(self, dual: Array, readout: Array, shift: int) -> Array:
         """Contracted E[y (x) S_{l^2}(t + shift)], (n_hidden, n_entries)."""
