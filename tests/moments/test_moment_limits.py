@@ -229,7 +229,7 @@ def test_features_of_a_union_are_of_interior_steps_and_scores():
 
 
 def test_moments_of_high_order_take_no_factorial_number_of_arrangements():
-    """Of one input the Hermite polynomial itself; 10! arrangements of an array would take minutes."""
+    """Of one input the Hermite polynomial itself; 10! arrangements would take minutes."""
     x = np.random.default_rng(0).standard_normal((60, 1))
     y = np.sin(3 * x)
     for order in (2, 5, 10, 12):

@@ -7,7 +7,15 @@ import pytest
 from helpers.generators import stable_chain
 
 from gloree import datasets
-from gloree.chains import GaussianVAR, NonlinearAR, StudentVAR, with_metric
+from gloree.chains import (
+    GaussianVAR,
+    LawError,
+    NonlinearAR,
+    ScoreFunction,
+    StudentVAR,
+    as_law,
+    with_metric,
+)
 from gloree.moments import cross_moment, cross_moment_sums
 from gloree.score_functions import partial_score
 from gloree.sequences import as_sequences
@@ -54,6 +62,61 @@ def test_pieces_merge_to_the_whole(order):
     for axis in range(1, order + 1):
         contracted = np.moveaxis(np.tensordot(contracted, projection, (axis, 0)), -1, axis)
     np.testing.assert_allclose(whole * 240 / 239, contracted, atol=ALGEBRA)
+
+
+def test_slopes_of_a_score_function_are_those_of_the_law_beside_a_step_far_out():
+    X = STUDENT.sample(6, 8, random_state=0)
+    X[3, 4] = 1e6
+    batch, rows = as_sequences(X).whole(), np.arange(48)
+    found = ScoreFunction(lambda x: partial_score(STUDENT, x), 2).derivatives(batch, 2)(rows)[1]
+    expected = STUDENT.derivatives(batch, 2)(rows)[1]
+    # differences of order four in steps of a thousandth, and rounding over such a step
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("context", [(1, 1), (3, 2), (2, 3), (0, 0)])
+def test_a_score_function_that_looks_beyond_its_context_is_refused(context):
+    law = GaussianVAR(np.stack([0.2 * np.eye(2)] * 3), np.eye(2))
+    batch, rows = as_sequences(law.sample(5, 9, random_state=0)).whole(), np.arange(45)
+
+    def score(x):
+        return partial_score(law, x)
+
+    with pytest.raises(LawError, match=r"`context` .* moves scores -3 to \+3 steps away"):
+        ScoreFunction(score, 2, (0, 0)).derivatives(batch, 2)
+    if context != (0, 0):
+        with pytest.raises(LawError, match="`context` of the score function"):
+            ScoreFunction(score, 2, context).derivatives(batch, 2)
+    found = ScoreFunction(score, 2, (3, 3)).derivatives(batch, 2)(rows)
+    for mine, values in zip(found, law.derivatives(batch, 2)(rows), strict=True):
+        np.testing.assert_allclose(mine, values, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        ((0,), ValueError, "size"),
+        ((2.0,), TypeError, "size"),
+        ((2, (-1, 1)), ValueError, "context"),
+        ((2, (1, 0.5)), TypeError, "context"),
+        ((2, 1), ValueError, "context"),
+    ],
+)
+def test_numbers_of_a_score_function_are_checked(arguments, error, name):
+    with pytest.raises(error, match=f"`{name}`"):
+        ScoreFunction(lambda x: x, *arguments)
+
+
+def test_scores_of_other_data_are_refused():
+    X = STUDENT.sample(6, 5, random_state=0)
+    law = as_law(X, n_inputs=2, lengths=np.full(6, 5))
+    for other in (np.concatenate((X, X)), np.concatenate((X, X), axis=1)):
+        with pytest.raises(LawError, match="scores were given for 6 sequences of 30 steps"):
+            law.scores(as_sequences(other).whole())
+    np.testing.assert_array_equal(law.scores(as_sequences(X).whole()), X.reshape(30, 2))
+    for wrong in ([1.0, 2.0, 3.0], [-1.0, 1.0]):
+        with pytest.raises(ValueError, match="`scale` has shape"):
+            law.scaled(wrong)
 
 
 def test_a_gaussian_law_that_is_no_hermite_law_has_the_same_moments():

@@ -337,7 +337,7 @@ def test_a_window_may_begin_with_a_sequence_and_end_with_it():
     order = [4, 5, 2, 3, 0, 1]
     assert np.abs(np.cov(X.reshape(4000, 6)[:, order].T) - flat).max() < 0.3
     for options in ({"before": 1}, {"after": -1}):
-        with pytest.raises(ValueError, match="does not fit|`after` must be at least 0"):
+        with pytest.raises(ValueError, match=r"does not fit|`after` must be at least 0"):
             window_score_covariance(CHAIN, 3, **options)
     far = window_score_covariance(CHAIN, 3, before=50, after=50)
     np.testing.assert_array_equal(far, window_score_covariance(CHAIN, 3))

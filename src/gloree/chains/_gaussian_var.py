@@ -18,7 +18,7 @@ from gloree._arrays import copied, index, like
 from gloree._html import html_matrix, html_page
 from gloree._random import RandomState, as_generator
 from gloree.chains._base import Capabilities, Derivatives, NonStationaryChainError
-from gloree.chains._markov import check_sizes, hermite_derivatives
+from gloree.chains._markov import check_scale, check_sizes, hermite_derivatives
 from gloree.chains._moments import LagMoments, lag_moments, require_context
 from gloree.engine import Engine, Source
 from gloree.sequences import Array, Batch, IntArray, as_sequences
@@ -489,11 +489,7 @@ class GaussianVAR:
 
     def scaled(self, scale: ArrayLike) -> GaussianVAR:
         """Law of scale * x, with positive factors of shape (n_inputs,)."""
-        factors = algebra.read_only(scale, "scale")
-        if factors.shape != (self.n_inputs,) or not (factors > 0).all():
-            raise ValueError(
-                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and values above 0"
-            )
+        factors = check_scale(scale, self.n_inputs)
         start = self.initial_covariance
         if start is not None:
             start = start * np.outer(np.tile(factors, self.order), np.tile(factors, self.order))

@@ -83,12 +83,7 @@ class LawOfRows(ABC):
 
     def scaled(self, scale: ArrayLike) -> MovedLaw:
         """Law of scale * x, with positive factors of shape (n_inputs,)."""
-        factors = algebra.read_only(scale, "scale")
-        if factors.shape != (self.n_inputs,) or not (factors > 0).all():
-            raise ValueError(
-                f"`scale` has shape {factors.shape}, expected ({self.n_inputs},) and values above 0"
-            )
-        return MovedLaw(self, np.zeros(self.n_inputs), factors)
+        return MovedLaw(self, np.zeros(self.n_inputs), check_scale(scale, self.n_inputs))
 
     def _rows_of(self, batch: Batch) -> Array:
         """Inputs of a batch in host memory, checked."""
@@ -278,6 +273,16 @@ class MarkovLaw(LawOfRows):
                         f"the recursion grows without bound, and has no stationary law"
                     )
         return np.ascontiguousarray(steps.transpose(1, 0, 2))
+
+
+def check_scale(scale: ArrayLike, n_inputs: int) -> Array:
+    """Factors of inputs, of shape (n_inputs,) and above zero; else a ValueError."""
+    factors = algebra.read_only(scale, "scale")
+    if factors.shape != (n_inputs,) or not (factors > 0).all():
+        raise ValueError(
+            f"`scale` has shape {factors.shape}, expected ({n_inputs},) and values above 0"
+        )
+    return factors
 
 
 def check_sizes(n_sequences: object, n_steps: object) -> None:

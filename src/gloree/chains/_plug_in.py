@@ -13,14 +13,20 @@ from numpy.typing import ArrayLike
 
 from gloree._arrays import to_host
 from gloree._frames import refuse_masked
+from gloree._parameters import check_integer
 from gloree._random import RandomState
 from gloree.chains._base import Capabilities, Derivatives, LawError
 from gloree.chains._chain_rule import cumulants
-from gloree.chains._markov import LawOfRows
+from gloree.chains._markov import LawOfRows, check_scale
 from gloree.sequences import Array, Batch, IntArray
 
 STEP = 1e-3
-"""Step of the fourth-order differences of a score function, in standard deviations of a batch."""
+"""Step of the fourth-order differences of a score function, in units of a batch: half the range of
+the middle two thirds of each input, which single steps far out do not widen."""
+
+LEAK, SINGLE = 1e-3, 1e-6
+"""Change of a score beyond its context, relative to those within, that counts; and relative to the
+scores themselves, which may be rounded to single precision."""
 
 FEW = 8
 """Sequences of equal length from which a function is tried on several at once."""
@@ -76,6 +82,14 @@ class ScoreFunction(_WithoutDensity):
     function: Callable[[Array], ArrayLike]
     size: int
     context: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_integer("size", self.size, 1)
+        if not isinstance(self.context, (tuple, list)) or len(self.context) != 2:
+            raise ValueError(f"`context` is {self.context!r:.100}, expected two numbers of steps")
+        for steps in self.context:
+            check_integer("context", steps, 0)
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
@@ -154,7 +168,10 @@ class ScoreFunction(_WithoutDensity):
         """grad_{x_t} s_t of every row, symmetrised: (n_rows, n_inputs, n_inputs)."""
         d, stride = self.size, sum(self.context) + 1
         slopes = np.empty((batch.n_rows, d, d))
-        spread = STEP * np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
+        low, high = np.quantile(X, (0.16, 0.84), axis=0)
+        spread, all_of_it = (high - low) / 2, X.std(axis=0)
+        spread = np.where(spread > 0, spread, np.where(all_of_it > 0, all_of_it, 1.0)) * STEP
+        self._check_context(X, batch, spread / STEP)
         for phase in range(stride):
             mine = batch.local % stride == phase
             for i in range(d):
@@ -166,6 +183,26 @@ class ScoreFunction(_WithoutDensity):
                 slope = (8 * moves[0] - moves[1]) / (12 * spread[i])
                 slopes[mine, :, i] = slope[mine]
         return (slopes + slopes.transpose(0, 2, 1)) / 2
+
+    def _check_context(self, X: Array, batch: Batch, spread: Array) -> None:
+        """Refuse a function that looks beyond its context: its slopes would be those of others."""
+        longest = int(np.argmax(batch.lengths))
+        start, length = int(batch.starts[longest]), int(batch.lengths[longest])
+        piece, middle = X[start : start + length], length // 2
+        moved = piece.copy()
+        moved[middle] += spread
+        scores = self._checked(piece)
+        change = np.abs(self._checked(moved) - scores).max(axis=1)
+        away = np.arange(length) - middle
+        beyond = (away > self.context[0]) | (away < -self.context[1])
+        limit = max(LEAK * float(change.max()), SINGLE * float(np.abs(scores).max()))
+        far = away[beyond & (change > limit)]
+        if far.size:
+            raise LawError(
+                f"`context` of the score function is {tuple(self.context)}, steps before and after "
+                f"that a score depends on, but a change of one step moves scores {far.min():+d} to "
+                f"{far.max():+d} steps away: give the `context` of a `ScoreFunction` as it is"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +255,17 @@ class ScoreArrays(_WithoutDensity):
     def derivatives(self, batch: Batch, order: int) -> Derivatives:
         """Derivatives that have these score tensors, as a function of rows."""
         steps = batch.local + np.repeat(batch.first_step, batch.lengths)
-        place = self.starts[np.repeat(batch.sequence, batch.lengths)] + steps
+        ends = np.append(self.starts[1:], self.tensors[0].shape[0])
+        sequence = np.repeat(batch.sequence, batch.lengths)
+        if (
+            sequence.max() >= ends.shape[0]
+            or (self.starts[sequence] + steps >= ends[sequence]).any()
+        ):
+            raise LawError(
+                f"scores were given for {ends.shape[0]} sequences of {ends[-1]} steps in all, and "
+                f"the data have others: scores belong to the data that they were computed from"
+            )
+        place = self.starts[sequence] + steps
         signs = [(-1) ** m * tensor for m, tensor in enumerate(self.tensors[:order], start=1)]
         return lambda rows: cumulants([each[place[rows]] for each in signs])
 
@@ -228,7 +275,7 @@ class ScoreArrays(_WithoutDensity):
 
     def scaled(self, scale: ArrayLike) -> ScoreArrays:  # type: ignore[override]
         """Scores of scale * x: divided by the scale in every axis."""
-        factors, tensors = np.asarray(scale, dtype=np.float64), []
+        factors, tensors = check_scale(scale, self.n_inputs), []
         for m, tensor in enumerate(self.tensors, start=1):
             for axis in range(m):
                 tensor = tensor / factors.reshape((-1,) + (1,) * (m - 1 - axis))

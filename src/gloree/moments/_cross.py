@@ -104,7 +104,8 @@ class CrossMoment(Sums):
         have mean zero: the variance is much smaller. The mean of n rows holds each of them, so that
         the part of such a type is 1 / n too small, and all of it where there is one row. `unbiased`
         divides by n - 1 in place of n (of a single row it takes off the mean of all N rows, and
-        divides by N - 1 in place of N); it needs sums without weights. If nothing has been summed, it is a ValueError.
+        divides by N - 1 in place of N); it needs sums without weights. If nothing has been summed,
+        it is a ValueError.
         """
         if self.n_rows == 0:
             raise ValueError("the moment of no data: merge the sums of a batch into it first")
