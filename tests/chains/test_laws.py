@@ -608,3 +608,41 @@ def test_laws_of_functions_are_told_apart():
         for value in (1.0, 1.0, 2.0)
     )
     assert first == same != other
+
+
+def normal_density(size, mean, *, wrong=0.0, slope=1.0):
+    """x_{t+1} = m + (x_t - m) / 2 + e in some unit, with derivatives of NumPy."""
+    inverse = np.eye(2) / size**2
+
+    def away(new, old):
+        return (new - mean - 0.5 * (old - mean)) / size
+
+    return from_log_density(
+        lambda x: -(((x - mean) / size) ** 2).sum(axis=-1) / 2,
+        lambda new, old: -(away(new, old) ** 2).sum(-1) / 2 + wrong * (old / size).sum(-1),
+        n_inputs=2,
+        derivatives={
+            "initial": [lambda x: -(x - mean) / size**2],
+            "new": [lambda new, old: -slope * away(new, old) / size],
+            "old": [lambda new, old: (0.5 * away(new, old) + wrong) / size],
+        },
+    ), inverse
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-3, 1.0, 1e3, 1e6, 1e8])
+def test_densities_are_checked_in_units_of_their_own(size):
+    law, inverse = normal_density(size, 0.0)
+    X = size * np.random.default_rng(0).standard_normal((1, 1, 2))
+    np.testing.assert_allclose(law.scores(as_sequences(X).whole()), X[0] @ inverse, rtol=1e-12)
+    with pytest.raises(LawError, match="no conditional density: the integral"):
+        normal_density(size, 0.0, wrong=0.3)
+    with pytest.raises(LawError, match=r"`derivatives\['new'\]\[0\]` is not the derivative"):
+        normal_density(size, 0.0, slope=1.01)
+
+
+@pytest.mark.parametrize(("size", "mean"), [(1.0, 1e4), (1e-2, 1e3), (1e-4, 1.0), (1e3, 1e6)])
+def test_densities_far_from_zero_are_taken(size, mean):
+    law, inverse = normal_density(size, mean)
+    X = np.full((1, 1, 2), mean + size)
+    scores = law.scores(as_sequences(X).whole())
+    np.testing.assert_allclose(scores, size * inverse.sum(axis=0)[None], rtol=1e-8)

@@ -115,6 +115,28 @@ class GivenFunction:
 
 
 @dataclass(frozen=True, eq=False)
+class InUnits:
+    """A function of steps in other units: derivatives of order k are multiplied by unit^k."""
+
+    function: Differentiable
+    unit: float
+
+    @property
+    def max_order(self) -> int | None:
+        """That of the function."""
+        return self.function.max_order
+
+    def __call__(self, *rows: Array) -> Array:
+        """Values of all rows."""
+        return self.function(*(self.unit * each for each in rows))
+
+    def derivatives(self, place: int, order: int, *rows: Array) -> tuple[Array, ...]:
+        """Derivatives of orders 1 to `order` in argument `place`."""
+        found = self.function.derivatives(place, order, *(self.unit * each for each in rows))
+        return tuple(self.unit**k * each for k, each in enumerate(found, start=1))
+
+
+@dataclass(frozen=True, eq=False)
 class AnalyticFunction:
     r"""An analytic NumPy function of rows; derivatives from its values on circles (Cauchy).
 

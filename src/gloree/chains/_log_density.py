@@ -13,6 +13,7 @@ from gloree.chains._base import Capabilities, LawError
 from gloree.chains._functions import (
     Differentiable,
     GivenFunction,
+    InUnits,
     TorchFunction,
     check_derivatives,
     check_values,
@@ -35,7 +36,12 @@ PROPOSAL_DF = 3.0
 """Degrees of freedom of the t law that they come from: heavier tails than most densities."""
 
 FAR = (1e3, 1e5, 1e7)
-"""Distances at which a density has to fall faster than the volume grows, in steps."""
+"""Distances at which a density has to fall faster than the volume grows, in its unit or in 1,
+whichever is larger."""
+
+
+UNITS = 10.0 ** np.arange(-12, 13)
+"""Units of steps among which the one of a density is looked for."""
 
 
 class DensityLaw(MarkovLaw):
@@ -216,15 +222,35 @@ def from_log_density(
         first = GivenFunction(in_rows(initial, [probes[0]], "initial"), (given("initial", 1),))
         parts = (given("new", 2), given("old", 2))
         next_ = GivenFunction(in_rows(transition, list(probes), "transition"), parts)
-    _try(first, next_, probes)
+    _call(first, next_, probes)
+    unit = _unit_of(first, int(n_inputs))
+    ahead, onward = InUnits(first, unit), InUnits(next_, unit)
+    _compare(ahead, onward, probes, given=derivatives is not None)
     if check:
-        _check_density("initial", first, [probes[0][:1]])
-        _check_density("transition", next_, [np.zeros((1, n_inputs)), *probes[1][:, np.newaxis]])
+        _check_density("initial", ahead, [probes[0][:1]], unit)
+        past = [np.zeros((1, n_inputs)), *probes[1][:, np.newaxis]]
+        _check_density("transition", onward, past, unit)
     return DensityLaw(first, next_, int(n_inputs), sampler)
 
 
-def _try(initial: Differentiable, transition: Differentiable, probes: Array) -> None:
-    """Call both functions on a few steps, and compare derivatives with differences."""
+def _unit_of(initial: Differentiable, n_inputs: int) -> float:
+    """Power of ten by which steps change the density: the smallest along which log p falls by .5.
+
+    It falls on the average of both sides, so that a slope, far from the mode, does not count; 1
+    where it falls nowhere.
+    """
+    eye = np.eye(n_inputs)
+    with np.errstate(all="ignore"):
+        here = initial(np.zeros((1, n_inputs)))[0]
+        for unit in UNITS:
+            fall = here - initial(unit * np.vstack((eye, -eye))).mean()
+            if fall >= 0.5:
+                return float(unit)
+    return 1.0
+
+
+def _call(initial: Differentiable, transition: Differentiable, probes: Array) -> None:
+    """Call both functions on a few steps."""
     for name, function, rows in (
         ("initial", initial, probes[:1]),
         ("transition", transition, probes),
@@ -239,17 +265,25 @@ def _try(initial: Differentiable, transition: Differentiable, probes: Array) -> 
                 f"{probes.shape[2:]} ({type(error).__name__}: {error})"
             ) from error
         check_values(name, values, (PROBES,))
-    given = isinstance(initial, GivenFunction)
+
+
+def _compare(
+    initial: Differentiable, transition: Differentiable, probes: Array, *, given: bool
+) -> None:
+    """Compare derivatives with differences on a few steps, in units of the density."""
     check_derivatives("derivatives['initial']" if given else "initial", initial, 0, probes[0])
     for place, key in enumerate(("new", "old")):
         name = f"derivatives[{key!r}]" if given else "transition"
         check_derivatives(name, transition, place, *probes)
 
 
-def _check_density(name: str, function: Differentiable, conditions: list[Array]) -> None:
+def _check_density(
+    name: str, function: Differentiable, conditions: list[Array], unit: float
+) -> None:
     """Refuse a density that cannot be normalised, or whose integral depends on the past.
 
-    `conditions` are past steps, (1, n_inputs) each; for `initial` they do not matter.
+    `conditions` are past steps, (1, n_inputs) each; for `initial` they do not matter. Steps are in
+    a `unit` of the density.
     """
     rng = np.random.default_rng(0)
     n_inputs = conditions[0].shape[1]
@@ -266,7 +300,8 @@ def _check_density(name: str, function: Differentiable, conditions: list[Array])
     directions = np.vstack((directions, np.eye(n_inputs), -np.eye(n_inputs)))
     integrals, errors = [], []
     for old in conditions:
-        tails = np.stack([log_density(r * directions, old) + n_inputs * np.log(r) for r in FAR])
+        far = np.multiply(FAR, max(1.0, 1.0 / unit))
+        tails = np.stack([log_density(r * directions, old) + n_inputs * np.log(r) for r in far])
         rising = ~(tails[1:] < tails[:-1]) & ~np.isneginf(tails[1:])
         if rising.any():
             at = directions[np.flatnonzero(rising.any(axis=0))[0]]
@@ -288,12 +323,18 @@ def _check_density(name: str, function: Differentiable, conditions: list[Array])
     spread = max(integrals) - min(integrals)
     if spread > 0.02 + 6 * max(errors):
         low, high = int(np.argmin(integrals)), int(np.argmax(integrals))
+
+        def size(at: int) -> float:
+            return float(np.exp(integrals[at]) * unit**n_inputs)
+
+        def place(at: int) -> str:
+            return np.array2string(unit * conditions[at][0], precision=2)
+
         raise LawError(
             f"`transition` is no conditional density: the integral of exp(transition(new, old)) "
-            f"over `new` is {np.exp(integrals[low]):.4g} at old = "
-            f"{np.array2string(conditions[low][0], precision=2)} and {np.exp(integrals[high]):.4g} "
-            f"at old = {np.array2string(conditions[high][0], precision=2)}. Subtract its "
-            f"logarithm: a normaliser that depends on `old` is part of the score"
+            f"over `new` is {size(low):.4g} at old = {place(low)} and {size(high):.4g} at old = "
+            f"{place(high)}. Subtract its logarithm: a normaliser that depends on `old` is part of "
+            f"the score"
         )
 
 
