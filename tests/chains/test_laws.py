@@ -8,17 +8,20 @@ import scipy.stats
 from helpers.marks import first_of
 
 from gloree.chains import (
+    GaussianInnovations,
     GaussianVAR,
     LawError,
     NonlinearAR,
     NonStationaryChainError,
     ScoreMatching,
+    StudentInnovations,
     StudentVAR,
     SwitchingVAR,
     as_law,
     fingerprint,
     from_log_density,
     law_derivatives,
+    with_metric,
 )
 from gloree.score_functions import partial_score
 from gloree.sequences import as_sequences
@@ -646,3 +649,22 @@ def test_densities_far_from_zero_are_taken(size, mean):
     X = np.full((1, 1, 2), mean + size)
     scores = law.scores(as_sequences(X).whole())
     np.testing.assert_allclose(scores, size * inverse.sum(axis=0)[None], rtol=1e-8)
+
+
+@pytest.mark.parametrize("make", [GaussianInnovations, lambda scale: StudentInnovations(scale, 5)])
+def test_scales_of_innovations_are_checked(make):
+    for wrong in (-np.eye(2), np.array([[1.0, 2.0], [2.0, 1.0]])):
+        with pytest.raises(ValueError, match="`scale` is not positive definite"):
+            make(wrong)
+    for wrong in (np.ones((2, 3)), np.float64(1.0)):
+        with pytest.raises(ValueError, match="`scale` has shape"):
+            make(wrong)
+    assert make([[4.0]]).log_density(np.zeros((1, 1))).shape == (1,)
+    for df in (-2, 0, np.nan, "5"):
+        with pytest.raises(ValueError, match="`df` is"):
+            StudentInnovations(np.eye(1), df)
+
+
+def test_a_metric_of_a_singular_covariance_is_refused():
+    with pytest.raises(ValueError, match="`covariance` is not positive definite"):
+        with_metric(student_var(), np.ones((2, 2)))

@@ -260,6 +260,11 @@ class GaussianVAR:
     def boundary_name(self, boundary_type: int) -> str:
         """Which steps are of this boundary type, in words."""
         p = self.order
+        if not 0 <= boundary_type < self.n_boundary_types:
+            raise ValueError(
+                f"`boundary_type` is {boundary_type}, expected one of 0 to "
+                f"{self.n_boundary_types - 1}"
+            )
         before, after = self._surroundings(boundary_type)
         if before == p and after == p:
             return "interior"

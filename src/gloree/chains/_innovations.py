@@ -41,6 +41,12 @@ class _Elliptical(ABC):
 
     scale: Array
 
+    def __post_init__(self) -> None:
+        """Check the matrix."""
+        raw = np.asarray(self.scale)
+        size = raw.shape[0] if raw.ndim else 0
+        object.__setattr__(self, "scale", algebra.positive_definite(self.scale, "scale", size))
+
     @property
     def n_inputs(self) -> int:
         """Dimension of an innovation."""
@@ -115,6 +121,11 @@ class StudentInnovations(Brief, _Elliptical):
     """
 
     df: float
+
+    def __post_init__(self) -> None:
+        """Check the matrix and the degrees of freedom."""
+        super().__post_init__()
+        object.__setattr__(self, "df", check_df(self.df))
 
     def _radial(self, squares: Array, order: int) -> list[Array]:
         half, away = -(self.df + self.n_inputs) / 2, self.df + squares

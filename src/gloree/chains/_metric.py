@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+import gloree.chains._linear_algebra as algebra
 from gloree._random import RandomState
 from gloree.chains._base import DerivativeLaw, Derivatives, HermiteLaw, InputLaw
 from gloree.chains._markov import LawAround, law_derivatives
@@ -75,6 +76,8 @@ class LawWithMetric(LawAround):
 def with_metric(law: InputLaw, covariance: Array) -> HermiteLaw:
     """Law with a K: its own where it is Hermite, else the inverse of this covariance of inputs.
 
+    A ValueError if that covariance is singular.
+
     Examples
     --------
     >>> import numpy as np
@@ -85,5 +88,5 @@ def with_metric(law: InputLaw, covariance: Array) -> HermiteLaw:
     """
     if law.capabilities.hermite or isinstance(law, LawWithMetric):
         return law  # type: ignore[return-value]
-    inverse = np.linalg.inv(covariance)
-    return LawWithMetric(law, (inverse + inverse.T) / 2)  # type: ignore[arg-type]
+    known = algebra.positive_definite(covariance, "covariance", law.n_inputs)
+    return LawWithMetric(law, algebra.frozen(algebra.inverse(known)))  # type: ignore[arg-type]
