@@ -54,7 +54,7 @@ def chain_by_passes():
 
 
 def cross_by_passes():
-    return run(partial(cross_moment_sums, chain=CHAIN, order=2)).finalize()
+    return run(partial(cross_moment_sums, chain=CHAIN, order=2)).finalize(unbiased=True)
 
 
 def regression_by_passes():
