@@ -23,7 +23,8 @@ from gloree.identification import (
     read_records,
 )
 from gloree.identification._budget import Budget
-from gloree.identification._linear import fit_linear, typical_length
+from gloree.identification._linear import fit_linear
+from gloree.identification._markov import typical_length
 from gloree.identification._nonlinearity import find_nonlinearity
 from gloree.identification._verdict import WORTH
 from gloree.models import IORNN
@@ -572,8 +573,8 @@ def test_records_must_fit_together(change, message, record):
 
 def test_too_few_samples_are_counted(record):
     u, y = record
-    with pytest.raises(TooFewSamplesError, match=r"40 samples .* at least 60 are needed"):
-        SystemIdentifier().fit(u[:40], y[:40])
+    with pytest.raises(TooFewSamplesError, match=r"19 samples .* at least 20 are needed"):
+        SystemIdentifier().fit(u[:19], y[:19])
     with pytest.raises(TooFewSamplesError, match="too few for `n_linear`=30"):
         SystemIdentifier(n_linear=30).fit(u[:200], y[:200])
 
@@ -685,7 +686,7 @@ def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
     rng = np.random.default_rng(0)
     for n, options, message in (
         (3, {"n_nonlinear": 0}, "no sequence has more than 3 steps, .* over 4 steps at least"),
-        (44, {}, "longest record has 44 samples.* 45 neighbouring"),
+        (44, {"n_nonlinear": 1}, "longest record has 44 samples.* 45 neighbouring"),
     ):
         records = [rng.standard_normal(n) for _ in range(40)]
         with pytest.raises(TooFewSamplesError, match=message):
@@ -694,6 +695,15 @@ def test_records_are_long_enough_for_the_lags_that_are_sought_in_them():
         records = [rng.standard_normal(n) for _ in range(100)]
         est = SystemIdentifier(1, **options).fit(records, first_order(records))
         assert est.score(records, first_order(records)) > 0.99
+
+
+def test_records_too_short_for_units_get_a_linear_model_and_a_word():
+    rng = np.random.default_rng(0)
+    records = [rng.standard_normal(30) for _ in range(10)]
+    with pytest.warns(GloreeWarning, match="45 neighbouring ones: a linear model was fitted"):
+        est = SystemIdentifier(1).fit(records, first_order(records))
+    assert est.score(records, first_order(records)) > 0.99
+    assert not est.report_.nonlinear
 
 
 @pytest.mark.slow

@@ -315,9 +315,42 @@ def test_parts_of_the_data_that_are_unlike_are_named(held_out, words):
 
 def test_rows_that_count_must_be_enough():
     u, y = plant(400)
-    y[:350] = np.nan
-    with pytest.raises(TooFewSamplesError, match="50 samples are too few"):
+    y[:381] = np.nan
+    with pytest.raises(TooFewSamplesError, match="19 samples are too few"):
         quick().fit(u, y)
+
+
+def test_the_linear_model_is_that_of_all_rows_when_the_time_is_up(monkeypatch):
+    """It is fitted before networks are, so that their searches cannot leave it half done."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(400)
+    y = lfilter([0.0, 1.0, 0.5], [1.0, -1.5, 0.7], u) + 0.1 * rng.standard_normal(400)
+    alone = SystemIdentifier(2, 0, engine="serial").fit(u, y)
+    late = _pipeline.rank_starts
+
+    def over(origin, budget):
+        budget.max_seconds = 0.0
+        return late(origin, budget)
+
+    monkeypatch.setattr(_pipeline, "rank_starts", over)
+    est = SystemIdentifier(2, 1, engine="serial").fit(u, y)
+    assert not est.report_.nonlinear
+    np.testing.assert_allclose(est.predict(u), alone.predict(u), atol=1e-6)
+    np.testing.assert_allclose(est.linear_model_.output_weights, est.model_.output_weights)
+
+
+@pytest.mark.filterwarnings("ignore::gloree.diagnostics.GloreeWarning")
+def test_few_rows_of_many_channels_give_a_linear_model_with_a_warning():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((254, 5))
+    y = lfilter([0.0, 0.3], [1.0, -0.7], u @ rng.standard_normal((5, 3)), axis=0)
+    y += 0.1 * y.std(axis=0) * rng.standard_normal(y.shape)
+    with pytest.warns(GloreeWarning, match=r"54 samples are few .* has 27 unknowns"):
+        est = SystemIdentifier(engine="serial").fit(u[:54], y[:54])
+    assert not est.report_.nonlinear
+    assert est.score(u[54:], y[54:], skip=20) > 0.9
+    with pytest.raises(TooFewSamplesError, match=r"17 samples .* at least 20"):
+        SystemIdentifier().fit(u[:17], y[:17])
 
 
 def test_records_of_other_channels_are_named():

@@ -330,6 +330,38 @@ def test_slow_poles_that_show_stay():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_smaller_system_with_an_integrator_beats_larger_ones_that_imitate_it():
+    """A drift would need states beside those of the system."""
+    rng = np.random.default_rng(4)
+    u = np.repeat(rng.standard_normal(20), 50)
+    u -= u.mean()
+    y = lfilter([3e-4], [1.0, -1.0], u) + lfilter([0.002], [1.0, -0.98], u) + 0.03 * u
+    found = chosen(records(u, y + 0.003 * rng.standard_normal(u.size)), range(1, 5))
+    assert np.abs(found.fit.system.poles) == pytest.approx([0.98, 1.0], abs=2e-3)
+
+
+@pytest.mark.slow
+def test_modes_that_ring_on_in_the_rest_of_the_output_have_to_pay_on_long_stretches():
+    """Slow noise that the input did not cause is followed by such modes between blocks."""
+    rng = np.random.default_rng(3)
+    u = np.repeat(rng.standard_normal(20), 50)
+    noise = lfilter(*butter(2, 0.02), rng.standard_normal(u.size))
+    y = lfilter([0.05], [1.0, -0.95], u)
+    found = chosen(records(u, y + 0.3 * y.std() / noise.std() * noise), range(1, 5))
+    assert found.order == 1
+
+
+def test_short_records_have_starts_of_several_states():
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((60, 3))
+    y = sum(lfilter([0.0, b], [1.0, -a], u[:, k]) for k, (a, b) in enumerate(((0.8, 1), (0.3, 2))))
+    starts = all_starts(records(u, y), [])
+    assert starts
+    pair = starts[-1].realise(2)
+    np.testing.assert_allclose(np.sort(linalg.eigvals(pair[0]).real), (0.3, 0.8), atol=1e-6)
+
+
 def test_a_weak_drift_of_the_output_is_not_taken_for_a_slow_state():
     rng = np.random.default_rng(14)
     u = rng.standard_normal(2000)
@@ -340,10 +372,18 @@ def test_a_weak_drift_of_the_output_is_not_taken_for_a_slow_state():
 
 
 @pytest.mark.parametrize(
-    ("errors", "taken"), [([0.57, 0.38, 0.277], 0), ([0.36, 0.1, 0.08], 1), ([1.0, 0.9, 0.1], 2)]
+    ("errors", "orders", "taken"),
+    [
+        ([0.57, 0.38, 0.277], [2, 4, 8], 0),
+        ([0.36, 0.1, 0.08], [1, 3, 4], 1),
+        ([1.0, 0.9, 0.1], [2, 2, 2], 2),
+        ([1.0, 0.9, 0.7], [4, 4, 2], 2),
+        ([1.0, 0.9, 0.75], [4, 4, 2], 0),
+    ],
 )
-def test_slow_poles_have_to_pay_over_all_models_without_them(errors, taken):
-    assert _last_that_pays(errors) == taken
+def test_slow_poles_have_to_pay_over_all_models_without_them(errors, orders, taken):
+    """By half, and by a fifth where they come with fewer states."""
+    assert _last_that_pays(list(zip(errors, orders, strict=True))) == taken
 
 
 def test_folds_cover_all_rows_but_the_first_ones_once():

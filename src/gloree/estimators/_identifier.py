@@ -30,6 +30,7 @@ from gloree.identification import (
     read_records,
     screen_records,
     start_of_records,
+    suited_to,
 )
 from gloree.metrics import score_model
 from gloree.models import IORNN, Explosions, Start, predict_data
@@ -210,7 +211,10 @@ class SystemIdentifier(RegressorMixin, SystemViews):  # type: ignore[misc]
         data = read_records(u, y, lengths=lengths, gaps=True)
         check_records(data, settings)
         screened = screen_records(data, settings.detrend)
-        check_records(data, settings, int(screened.counted.sum()))
+        n_counted = int(screened.counted.sum())
+        check_records(data, settings, n_counted)
+        settings, few = suited_to(data, settings, n_counted)
+        screened = replace(screened, findings=(*few, *screened.findings))
         if checkpoint is not None:
             engine = replace(engine, checkpoint=open_checkpoint(checkpoint, self, data, {}))
         found = identify(IdentificationProblem.of(screened, settings, engine))

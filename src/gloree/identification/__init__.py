@@ -38,6 +38,7 @@ from gloree.identification._records import (
     messages_of_u_and_y,
     read_inputs,
     read_records,
+    suited_to,
 )
 from gloree.identification._screening import Screened, check_detrend, screen_records
 
@@ -71,6 +72,7 @@ __all__ = [
     "read_records",
     "screen_records",
     "start_of_records",
+    "suited_to",
     "unit_biases",
     "with_copied_states",
     "with_delays",

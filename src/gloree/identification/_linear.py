@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gloree.diagnostics import Finding, GloreeWarning, OrderTrial, TooFewSamplesError
+from gloree.diagnostics import Finding, GloreeWarning, OrderTrial
 from gloree.identification._budget import Budget
 from gloree.identification._delays import find_delays
 from gloree.identification._linear_choice import SLOWER, Candidate, choose, without_idle_poles
 from gloree.identification._linear_search import SystemTrial, all_starts, search_systems
 from gloree.identification._linear_starts import response_start
 from gloree.identification._linear_system import LinearSystem, modal, network_of
-from gloree.identification._markov import ImpulseResponse, impulse_response
+from gloree.identification._markov import (
+    LEAST_LAGS,
+    ImpulseResponse,
+    impulse_response,
+    typical_length,
+)
 from gloree.identification._networks import LinearModel
 from gloree.identification._output_error import (
     STABLE,
@@ -38,7 +43,7 @@ from gloree.identification._weighted_records import WeightedRecords, shifted, sh
 from gloree.models import IORNN
 from gloree.sequences import Array, IntArray
 
-MOST_LAGS, LEAST_LAGS = 120, 4  # lags of the impulse response
+MOST_LAGS = 120  # of the impulse response
 LARGEST_ORDER = 10  # orders that are tried where none is given
 FEWEST_SEARCHED, MOST_SEARCHED = 10_000, 20_000
 CORRELATIONS = 100
@@ -48,8 +53,12 @@ networks follow; else on the larger number: a weak mode needs more."""
 MOMENT_ROWS = 100_000
 """Rows of the longest record that the moments of the residual are taken of, at most."""
 
-VALUES_PER_WEIGHT = 10  # of an order that the response is long enough for in any case
+VALUES_PER_WEIGHT = 5  # of an order that the response is long enough for in any case
 TIME, TIME_ALONE = 0.45, 0.85  # shares of the time for the search, with networks to follow or not
+DELAY_TIME, SEARCH_TIME = 0.4, 0.7
+"""Parts of that after which dead times and systems are no longer sought: the rest compares orders,
+and an order that was not compared may be one that fits a drift."""
+
 TRAINING_STEPS, LAST_STEPS = 20, 100  # steps on the training rows, and on all rows at the end
 LARGER = (1, 3)  # states that larger systems have, whose truncations start a given order
 FOLLOWED = 4  # starts of a given order that descend
@@ -117,14 +126,16 @@ def fit_linear(problem: IdentificationProblem, budget: Budget | None = None) -> 
     """
     settings = problem.settings
     alone = settings.n_nonlinear == 0
-    ended = _limit(budget, TIME_ALONE if alone else TIME)
+    share = TIME_ALONE if alone else TIME
+    parts = (DELAY_TIME, SEARCH_TIME, 1.0)
+    late, sought, ended = (_limit(budget, part * share) for part in parts)
     records = weighted_records(problem)
     response, orders = _response(problem)
     n_rows = _searched_rows(problem)
-    delays = find_delays(records.first(n_rows), ended)
+    delays = find_delays(records.first(n_rows), late)
     moved = shifted(records, delays).after(int(delays.max()))
     few = moved.first(n_rows)
-    trials = _searched(few, orders, response, ended)
+    trials = _searched(few, orders, response, sought)
     chosen, tried = choose(trials, few, ended, followed=not alone)
     limit = chosen.limit
     if settings.n_linear is not None and not alone:
@@ -205,9 +216,9 @@ def with_more_states(
 
 
 def refit_linear(
-    problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None
+    problem: IdentificationProblem, fit: LinearFit, budget: Budget | None = None, share: float = 1.0
 ) -> LinearFit:
-    """Refine the linear model on all rows that are not missing, to convergence.
+    """Refine the linear model on all rows that are not missing, in a share of the time at most.
 
     `problem` is the one that `fit_linear` had. Order and delays stay as they are.
     """
@@ -215,7 +226,7 @@ def refit_linear(
     records = weighted_records(delayed).after(int(fit.delays.max()))
     start = with_states(fit.system, records)
     start = with_states(fit.system, records, start.error**2)
-    found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, 1.0))
+    found = refine(start, records, LAST_STEPS, limit=fit.limit, ended=_limit(budget, share))
     linear, system, states = _along(_shifted(problem, fit.delays), found)
     detail = f"{found.n_steps} steps, {found.status.value}"
     parts = {"linear": linear, "system": system, "initial_states": states}
@@ -373,18 +384,6 @@ def _plain_network(system: LinearSystem) -> IORNN:
     return IORNN(
         system.B, A, outputs, output_bias=system.c, direct_weights=direct, activation="linear"
     )
-
-
-def typical_length(lengths: IntArray) -> int:
-    """Largest length that sequences with half of all rows reach."""
-    if int(lengths.max()) < LEAST_LAGS:
-        raise TooFewSamplesError(
-            f"no sequence has more than {lengths.max()} steps, and a linear model is found from "
-            f"the response over {LEAST_LAGS} steps at least: give longer sequences"
-        )
-    longest_first = np.sort(lengths.astype(np.int64))[::-1]
-    rows = np.cumsum(longest_first)
-    return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])
 
 
 def memory_of(model: IORNN) -> int:

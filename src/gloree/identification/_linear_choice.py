@@ -50,6 +50,7 @@ MOST_LOSS = 1.02  # the least order is taken within this factor of the least err
 SMALL_LOSS = 1.015  # the same where a network follows, however small the standard error is
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.5  # ratio of errors on long stretches below which drifting poles are taken
+FEWER_GAIN = 0.98  # the same of a system with fewer states: a drift would need more of them
 SLOWER = 2.0  # ratio of the time constants of poles that hardly show to others, at most
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
 
@@ -125,24 +126,51 @@ def choose(
         if judged:
             tried += judged
             best.append(_least(judged, records, followed))
+    stretches = whole_records(lengths) or contiguous(lengths)
+    best[0] = _unless_it_rings(best[0], tried, limit, records, stretches, followed, ended)
     chosen = best[0]
     if len(best) > 1:
-        stretches = whole_records(lengths) or contiguous(lengths)
         judged = [_judged(each, records, stretches, ended) for each in best]
         if ended():
             judged = [_penalised(each, records) for each in best]
-        chosen = best[_last_that_pays([each.error for each in judged])]
+        chosen = best[_last_that_pays([(each.error, each.order) for each in judged])]
     return chosen, sorted(tried, key=lambda each: (each.order, each.kind))
 
 
-def _last_that_pays(errors: Sequence[float]) -> int:
-    """Number of the last error that is below a share of all before it, 0 where none is."""
-    least, last = errors[0], 0
-    for number, error in enumerate(errors):
-        if error < SLOW_GAIN * least:
-            last = number
+def _last_that_pays(candidates: Sequence[tuple[float, int]]) -> int:
+    """Number of the last of (error, order) that is below a share of all errors before, else 0."""
+    (least, chosen), last = candidates[0], 0
+    for number, (error, order) in enumerate(candidates):
+        if error < (FEWER_GAIN if order < chosen else SLOW_GAIN) * least:
+            last, chosen = number, order
         least = min(least, error)
     return last
+
+
+def _unless_it_rings(
+    chosen: Candidate,
+    tried: Sequence[Candidate],
+    limit: PoleLimit,
+    records: WeightedRecords,
+    stretches: Sequence[Fold],
+    followed: bool,
+    ended: Callable[[], bool],
+) -> Candidate:
+    """The best smaller system without modes that ring on, unless these pay on long stretches.
+
+    A mode that rings for a fifth of the record can follow a drift of the outputs through blocks
+    that lie between rows of its fit.
+    """
+
+    def rings(each: Candidate) -> bool:
+        return bool(np.any(np.abs(each.fit.system.poles) > limit.drifting))
+
+    plain = [c for c in tried if c.kind == chosen.kind and c.order < chosen.order and not rings(c)]
+    if not plain or not rings(chosen) or ended():
+        return chosen
+    other = _least(plain, records, followed)
+    errors = [_judged(each, records, stretches, ended).error for each in (chosen, other)]
+    return chosen if ended() or errors[0] < errors[1] else other
 
 
 def steady(records: WeightedRecords) -> PoleLimit:

@@ -30,6 +30,7 @@ HORIZONS = (10, 30)
 """Steps of past and future in subspace methods, where there are rows enough."""
 
 ARX_LAGS = (10, 40)
+SHORT = (5, 3, 2)  # steps and lags where there are rows for none of these; the first that has
 FACTORS = (6, 36)
 """Rows that are averaged for starts of slow systems that were sampled fast."""
 
@@ -63,10 +64,9 @@ def all_starts(records: WeightedRecords, responses: Sequence[Array]) -> list[Lin
     starts: list[LinearStart] = []
     for g in responses:
         starts += response_start(g, f"response, {len(g)} lags")
-    for horizon in HORIZONS:
-        starts += subspace_starts(records, horizon)
-    for n_lags in ARX_LAGS:
-        starts += arx_start(records, n_lags)
+    for method, steps in ((subspace_starts, HORIZONS), (arx_start, ARX_LAGS)):
+        found = [start for n in steps for start in method(records, n)]
+        starts += found or next(filter(None, (method(records, n) for n in SHORT)), [])
     rows = max(len(u) for u in records.u)
     for factor in FACTORS:
         if rows < FEWEST_MEANS * factor:

@@ -8,8 +8,9 @@ import numpy as np
 
 from gloree._brief import Brief
 from gloree._sums import Sums
+from gloree.diagnostics import TooFewSamplesError
 from gloree.engine import Engine, Source, Subset, split_after
-from gloree.sequences import Array, Batch, Sequences
+from gloree.sequences import Array, Batch, IntArray, Sequences
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2)
 """Ridges that are tried where the inputs do not excite all frequencies, relative to the mean
@@ -24,6 +25,7 @@ FITTING = 0.8
 """Share of the pieces, from the first on, that a response is fitted to while the ridge is chosen;
 its error is measured on the others."""
 
+LEAST_LAGS = 4  # of a response
 BATCH = 2**13  # rows of a piece, and about those of a batch
 
 
@@ -121,3 +123,15 @@ def _error_on(sums: ResponseSums, solution: Array) -> Array:
     fitted = 2.0 * np.einsum("pa,pa->a", solution, sums.cross)
     left = sums.squares - fitted + np.einsum("pa,pq,qa->a", solution, sums.gram, solution)
     return np.asarray(np.sqrt(np.maximum(left / sums.n_rows, 0.0)))
+
+
+def typical_length(lengths: IntArray) -> int:
+    """Largest length that sequences with half of all rows reach."""
+    if int(lengths.max()) < LEAST_LAGS:
+        raise TooFewSamplesError(
+            f"no sequence has more than {lengths.max()} steps, and a linear model is found from "
+            f"the response over {LEAST_LAGS} steps at least: give longer sequences"
+        )
+    longest_first = np.sort(lengths.astype(np.int64))[::-1]
+    rows = np.cumsum(longest_first)
+    return int(longest_first[np.searchsorted(rows, rows[-1] / 2)])

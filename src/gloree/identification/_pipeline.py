@@ -89,9 +89,9 @@ def identify(problem: IdentificationProblem) -> Identified:
             found.end.status,
             found.end.n_steps,
         )
-        linear = RefinedLinear(end, fit.error)
+        linear = RefinedLinear(end, fit.error, found)
         if settings.n_nonlinear != 0:
-            linear = run(linear, "linear refinement", refine_linear, search, fit)
+            linear = run(linear, "linear refinement", refine_linear, search, fit, problem)
             plenty = is_plenty(problem, fit)
             larger = with_more_states(problem, fit, budget) if plenty else fit
             moments = Nonlinearity(larger.linear.model)
@@ -102,9 +102,9 @@ def identify(problem: IdentificationProblem) -> Identified:
         end = linear.end
         network = RefinedNetwork(end.model, end.model, status=end.status, n_steps=end.n_steps)
         if settings.n_nonlinear != 0:
+            # without time what there is so far is still compared with the linear model
+            judged = _Stages(stages, budget, on_time=False).run
             if moments.unit_counts or not budget.interrupted:
-                # without time what there is so far is still compared with the linear model
-                judged = _Stages(stages, budget, on_time=False).run
                 network = judged(network, "refinement", refine_network, origin, starts, linear)
             if (
                 settings.n_linear is None
@@ -116,7 +116,9 @@ def identify(problem: IdentificationProblem) -> Identified:
                 attempt = run(attempt, "more states", try_more_states, *given)
                 origin, network = attempt.origin, attempt.network
             last = Refitted(network.model, network.linear, "")
-            last = run(last, "all rows", refit, origin.search, network, problem, fit)
+            ended = run if budget.interrupted else judged
+            on_all = (origin.search, network, problem, linear.whole)
+            last = ended(last, "all rows", refit, *on_all)
         else:
             last = Refitted(end.model, end.model, "")
         report = _report(problem, found, origin, linear, network, last, budget, stages.done)

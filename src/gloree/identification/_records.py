@@ -12,13 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from gloree._frames import columns_of, is_column, is_frame, missing_places, with_columns
 from gloree._mapped import loaded
-from gloree.diagnostics import TooFewSamplesError
+from gloree.diagnostics import Finding, GloreeWarning, TooFewSamplesError
 from gloree.identification._directions import LAG_WINDOW
 from gloree.identification._problem import IdentificationSettings
 from gloree.sequences import Sequences, as_sequences
 from gloree.sources import as_data, in_memory, is_source
 
-FEWEST_SAMPLES = 60  # records with fewer samples are refused
+FEWEST_SAMPLES = 20  # records with fewer samples are refused
+VALUES_PER_WEIGHT = 2  # outputs for each weight of a system of one state, at least
+PLENTY, PLENTY_PER_INPUT = 60, 10  # samples below which linear models alone are fitted, and a word
 MOST_CHANNELS = 20
 """An array with at most this many rows and far more columns is taken to be transposed."""
 
@@ -146,8 +148,9 @@ def check_records(
 
     Of all rows `n_counted` have outputs (None: all).
     """
-    n_rows = data.n_rows if n_counted is None else n_counted
-    needed = max(FEWEST_SAMPLES, 10 * data.n_inputs)
+    n_rows, p = data.n_rows if n_counted is None else n_counted, data.n_outputs
+    weights = VALUES_PER_WEIGHT * weights_of_one_state(data)
+    needed = max(FEWEST_SAMPLES, -(-weights // p))
     if n_rows < needed:
         raise TooFewSamplesError(
             f"{n_rows} samples are too few to identify a system of {data.n_inputs} input(s): "
@@ -166,10 +169,51 @@ def check_records(
             f"{n_rows} samples of {data.n_outputs} output(s) are too few for "
             f"`n_nonlinear`={units}, with {unknowns} unknown weights: give more data, or lower it"
         )
-    if settings.n_nonlinear != 0 and longest < LAG_WINDOW:
+    if settings.n_nonlinear and longest < LAG_WINDOW:
         raise TooFewSamplesError(
             f"the longest record has {longest} samples, and the nonlinear part is found from "
             f"moments over {LAG_WINDOW} neighbouring samples: give one record of that length at "
             f"least, set n_nonlinear=0 for a linear model, or fit many short sequences with "
             f"SpectralRNNRegressor"
         )
+
+
+def weights_of_one_state(data: Sequences) -> int:
+    """Weights of a linear system of one state, with its state at the start."""
+    d, p = data.n_inputs, data.n_outputs
+    return (1 + d + p) + (d + 1) * p
+
+
+def suited_to(
+    data: Sequences, settings: IdentificationSettings, n_counted: int
+) -> tuple[IdentificationSettings, tuple[Finding, ...]]:
+    """Settings of a linear model alone where records are too short for more, and what to say.
+
+    Only where the number of units is left to the data. Of all rows `n_counted` have outputs.
+    """
+    longest, plenty = int(data.lengths.max()), max(PLENTY, PLENTY_PER_INPUT * data.n_inputs)
+    findings: tuple[Finding, ...] = ()
+    if n_counted < plenty:
+        text = (
+            f"{n_counted} samples are few for {data.n_inputs} input(s) and {data.n_outputs} "
+            f"output(s): a system of one state has {weights_of_one_state(data)} unknowns, and what "
+            f"held-out rows say of so few is uncertain itself"
+        )
+        remedy = (
+            f"give {plenty} samples at least; look at `prediction_intervals` and the bands of "
+            f"responses, which tell what these leave open, and leave out inputs that matter little"
+        )
+        findings += (Finding(GloreeWarning, text, remedy),)
+    if settings.n_nonlinear is not None or (longest >= LAG_WINDOW and not findings):
+        return settings, findings
+    if longest < LAG_WINDOW and not findings:
+        text = (
+            f"the longest record has {longest} samples, and nonlinear units are found from moments "
+            f"over {LAG_WINDOW} neighbouring ones: a linear model was fitted"
+        )
+        remedy = (
+            f"give one record of {LAG_WINDOW} samples, fit many short sequences with "
+            f"SpectralRNNRegressor, or set n_nonlinear=0 if linear is meant"
+        )
+        findings += (Finding(GloreeWarning, text, remedy),)
+    return replace(settings, n_nonlinear=0), findings

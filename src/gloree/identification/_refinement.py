@@ -33,10 +33,15 @@ LAST_TIME = 0.1  # share of the time that is kept for them
 
 @dataclass(frozen=True)
 class RefinedLinear:
-    """Linear model of least simulation error, and its held-out error."""
+    """Linear model of least simulation error on training rows, and its held-out error.
+
+    `whole` is the linear model of all rows, which is kept where no network is worth having: it is
+    made before any network, so that it is there when the time is up.
+    """
 
     end: SearchEnd
     error: float
+    whole: LinearFit
 
     @property
     def model(self) -> IORNN:
@@ -49,13 +54,17 @@ class RefinedLinear:
         return f"{self.end.n_steps} steps, {self.end.status.value}"
 
 
-def refine_linear(search: Search, fit: LinearFit) -> RefinedLinear:
-    """Refine the linear model for a while, on the rows and by the measure of networks."""
+def refine_linear(search: Search, fit: LinearFit, given: IdentificationProblem) -> RefinedLinear:
+    """Refine the linear model for a while, on the rows and by the measure of networks.
+
+    The one of all rows is refined first. `given` is the problem that `fit` was made of.
+    """
     problem, split, budget = search.problem, search.split, search.budget
+    whole = refit_linear(given, fit, budget, LINEAR_TIME)
     rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
     start = split.starts.extended(fit.linear.model, fit.initial_states)
     end = search.descend(start, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
-    return RefinedLinear(end, problem.error(end.model, split.held_out))
+    return RefinedLinear(end, problem.error(end.model, split.held_out), whole)
 
 
 @dataclass(frozen=True)
@@ -195,17 +204,18 @@ class Refitted:
 
 
 def refit(
-    search: Search, network: RefinedNetwork, problem: IdentificationProblem, fit: LinearFit
+    search: Search, network: RefinedNetwork, problem: IdentificationProblem, found: LinearFit
 ) -> Refitted:
     """Fit what was chosen to all rows, held-out ones included, for a few steps.
 
-    `problem` is the one that `fit` was made of.
+    `found` is the linear model of all rows, and `problem` the one that it was made of.
     """
     rows = search.split.everything
     model = network.model
     if network.nonlinear:
         model = network.whole or _on_all(search, model, rows, LAST_STEPS)
-    found = refit_linear(problem, fit, search.budget)
+    if found.end.status is RefinementStatus.TIME_LIMIT:
+        found = refit_linear(problem, found, search.budget)
     alone = search.split.starts.extended(found.linear.model, found.initial_states)
     linear = min(alone, network.linear, key=lambda each: search.problem.error(each, rows))
     if not network.nonlinear:
