@@ -50,7 +50,7 @@ MOST_LOSS = 1.02  # the least order is taken within this factor of the least err
 SMALL_LOSS = 1.015  # the same where a network follows, however small the standard error is
 EXACT = 1e-7  # errors, relative to the outputs' size, that count as none
 SLOW_GAIN = 0.5  # ratio of errors on long stretches below which drifting poles are taken
-FEWER_GAIN = 0.98  # the same of a system with fewer states: a drift would need more of them
+FEWER_GAIN = 0.8  # the same of a system with fewer states: a drift would need more of them
 SLOWER = 2.0  # ratio of the time constants of poles that hardly show to others, at most
 POSSIBLE = 0.7  # ratio of errors on the rows of the fit above which that is out of reach
 
