@@ -56,7 +56,7 @@ FEW_ROWS = 10_000
 BLOCKS, BLOCK_ROWS = 16, 100
 """Blocks that rows are dealt out to, and rows in a row that go to the same one."""
 
-GRAM_ROWS = 80
+GRAM_ROWS = 40
 """Rows for each feature, about, that their Gram matrix is of, if there are more: the spread of T is
 a hundredth larger then, and a tenth for Student inputs with five degrees of freedom."""
 

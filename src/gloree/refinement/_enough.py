@@ -87,4 +87,4 @@ class Taken:
     @property
     def is_steady(self) -> bool:
         """Whether the J^T J that it was made with is good for another step."""
-        return self.as_expected and self.pace <= STEADY
+        return self.as_expected and self.pace <= RENEWED

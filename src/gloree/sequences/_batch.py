@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,24 @@ FAR = np.int64(2**40)
 """Added to the step index of a segment that does not start (or end) where its sequence does."""
 
 
+@lru_cache(maxsize=16)
+def _even_order(n_segments: int, length: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Order of segments of one length: `rows`, their inverse, `step_starts` and `order`.
+
+    All batches of a pass but the last ask for the same.
+    """
+    places = np.arange(n_segments * length, dtype=np.int64)
+    found = (
+        places.reshape(n_segments, length).T.ravel(),
+        places.reshape(length, n_segments).T.ravel(),
+        np.arange(length + 1, dtype=np.int64) * n_segments,
+        np.arange(n_segments, dtype=np.int64),
+    )
+    for each in found:
+        each.flags.writeable = False
+    return found
+
+
 @dataclass(frozen=True)
 class Packing(Brief):
     """Time-major order of the rows of a batch: step t of all segments that have one, contiguous.
@@ -46,11 +64,10 @@ class Packing(Brief):
         starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
         longest = int(lengths.max())
         if int(lengths.min()) == longest:
-            n_segments = lengths.shape[0]
-            rows = np.arange(n_segments * longest, dtype=np.int64)
-            rows = rows.reshape(n_segments, longest).T.ravel()
-            step_starts = np.arange(longest + 1, dtype=np.int64) * n_segments
-            return cls(rows, step_starts, np.arange(n_segments, dtype=np.int64))
+            rows, back, *rest = _even_order(lengths.shape[0], longest)
+            packing = cls(rows, *rest)
+            packing.__dict__["_back"] = back
+            return packing
         order = np.argsort(-lengths, kind="stable").astype(np.int64)
         steps = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
         rank = np.empty_like(order)
