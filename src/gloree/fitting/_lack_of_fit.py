@@ -58,7 +58,7 @@ BLOCKS, BLOCK_ROWS = 16, 100
 
 GRAM_ROWS = 40
 """Rows for each feature, about, that their Gram matrix is of, if there are more: the spread of T is
-a hundredth larger then, and a tenth for Student inputs with five degrees of freedom."""
+an eightieth larger then, and more for inputs of heavy tails, of which the spread itself tells."""
 
 MORE_ROWS = 1.25
 """Rows over those by which a share would be seen, where chance turns out larger than foreseen."""

@@ -20,13 +20,14 @@ UNDAMPED = 1e-8
 
 RENEWED = 0.3
 """Part of what the step before was to gain: J^T J is formed anew before a step that is to gain
-more. Along a curved valley an old one promises much, and holds little."""
+more, and kept for another step that is to gain less. Along a curved valley an old one promises
+much, and holds little."""
 
 PROMISED = 10.0
 """Times as much as a step across kinks gains that it may have been promised to."""
 
 STEADY = 0.1
-"""Part of what the step before was to gain, up to which the same J^T J is good for another step."""
+"""Part of what the step before was to gain, up to which gains fall fast: J^T J may grow old."""
 
 
 def worth_of(H: Array, g: Array, scale: Array, squares: SquareSums) -> float:

@@ -30,6 +30,7 @@ from gloree.models import Network
 from gloree.recurrence import SpreadSums
 from gloree.refinement._layout import Direction, Layout
 from gloree.refinement._linearisation import Linearisation
+from gloree.refinement._separate_units import separate_sums, units_are_separate
 from gloree.sequences import Array, Batch, IntArray, LargestSegments
 from gloree.states import residual_rows
 
@@ -173,34 +174,49 @@ def hessian_sums(
 
     Time O(n_rows n_hidden^3 (n_inputs + n_hidden)^2), memory O(n_segments n_hidden^2
     (n_inputs + n_hidden)), for a bidirectional network with n_rows in place of n_segments; for a
-    subsample of the data.
+    subsample of the data. Without a recurrence time is n_hidden times less.
     """
     at = at or Linearisation.of(batch, model, layout)
-    slopes = at.slopes
     weights = np.ones(batch.lengths.shape[0]) if weights is None else weights
     # sensitivities are linear in what enters a unit, so the roots of the weights multiply that
-    roots = like(slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
+    roots = like(at.slopes, np.repeat(np.sqrt(weights), batch.lengths)[:, None])
     regressors = at.leaving() * roots
+    metric = np.eye(layout.n_outputs) if metric is None else metric
+    width, rows = layout.n_unit_parameters, batch.counted_rows
+    sums = separate_sums if units_are_separate(at) else _recurrent_sums
+    units, coupling = sums(at, roots, regressors, metric, rows)
+    hessian = np.zeros((layout.size, layout.size))
+    hessian[:width, :width] = units
+    hessian[:width, width:] = coupling.reshape(width, -1)
+    hessian[width:, :width] = hessian[:width, width:].T
+    phi = take_rows(regressors, index(regressors, rows))
+    hessian[width:, width:] = np.kron(metric, to_host(phi.T @ phi))
+    segment_of = np.repeat(np.arange(weights.shape[0]), batch.lengths)[rows]
+    n_rows = np.bincount(segment_of, minlength=weights.shape[0])
+    return HessianSums(float(weights @ n_rows), hessian)
+
+
+def _recurrent_sums(
+    at: Linearisation, roots: Array, regressors: Array, metric: Array, counted: IntArray
+) -> tuple[Array, Array]:
+    """Blocks of J^T G J as `separate_sums` returns them, by sensitivities along the chains."""
+    batch, layout, slopes = at.batch, at.layout, at.slopes
+    counting = np.isin(np.arange(batch.n_rows), counted)
     # (A2 L)^T = Q R with G = L L^T: of J only R times the sensitivities S is needed, as
     # R^T R = A2 G A2^T, and S^T A2 G = (R S)^T (L Q)^T
-    factor = np.eye(layout.n_outputs) if metric is None else np.linalg.cholesky(metric)
-    turn, root = (np.asarray(part) for part in np.linalg.qr((model.output_weights @ factor).T))
+    factor = np.linalg.cholesky(metric)
+    turn, root = (np.asarray(part) for part in np.linalg.qr((at.model.output_weights @ factor).T))
     turn, root = factor @ turn, like(slopes, root)
     parts = [direction for direction in layout.directions if direction.n_units]
     kept = [_all_rows(at, roots, direction) for direction in parts[:-1]]
-    counted = np.zeros(batch.n_rows, dtype=bool)
-    counted[batch.counted_rows] = True
-    everything = bool(counted.all())
-
-    width, n_regressors = layout.n_unit_parameters, layout.output_width
+    width = layout.n_unit_parameters
     units = zeros(slopes, (width, width))
-    mixed = zeros(slopes, (turn.shape[1], width, n_regressors))
+    mixed = zeros(slopes, (turn.shape[1], width, layout.output_width))
     waiting: list[tuple[Array, Array]] = []
     n_waiting, n_seen = 0, 0
     for rows, outwards in _sensitivity_steps(at, roots, parts[-1], root[:, parts[-1].units]):
         n_seen += rows.size
-        chosen = np.arange(rows.size) if everything else np.flatnonzero(counted[rows])
-        if chosen.size:
+        if (chosen := np.flatnonzero(counting[rows])).size:
             whole, place = chosen.size == rows.size, index(slopes, rows[chosen])
             joined = outwards if whole else outwards[:, index(slopes, chosen)]
             if kept:
@@ -219,16 +235,7 @@ def hessian_sums(
             units += flat.T @ flat
             mixed += joined.swapaxes(1, 2) @ entering
             waiting, n_waiting = [], 0
-    hessian = np.zeros((layout.size, layout.size))
-    hessian[:width, :width] = to_host(units)
-    coupling = np.einsum("ar,rpf->paf", turn, to_host(mixed))
-    hessian[:width, width:] = coupling.reshape(width, -1)
-    hessian[width:, :width] = hessian[:width, width:].T
-    phi = regressors[index(regressors, counted)]
-    hessian[width:, width:] = np.kron(factor @ factor.T, to_host(phi.T @ phi))
-    segment_of = np.repeat(np.arange(weights.shape[0]), batch.lengths)[batch.counted_rows]
-    n_rows = np.bincount(segment_of, minlength=weights.shape[0])
-    return HessianSums(float(weights @ n_rows), hessian)
+    return to_host(units), np.einsum("ar,rpf->paf", turn, to_host(mixed))
 
 
 def _sensitivity_steps(
