@@ -46,7 +46,7 @@ from gloree.sequences import Array, Batch
 MOST_FEATURES = 1000
 """Monomials at most; of more inputs a few directions are found first."""
 
-LEAST_ROWS, ROWS_PER_FEATURE, ROWS_PER_SECOND = 4_000, 20, 20
+LEAST_ROWS, ROWS_PER_FEATURE, ROWS_PER_SECOND = 8_000, 40, 20
 """Rows of the regression, and rows for each monomial up to degree three, or two, at least."""
 
 MORE_ROWS = 4

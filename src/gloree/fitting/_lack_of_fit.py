@@ -56,9 +56,9 @@ FEW_ROWS = 10_000
 BLOCKS, BLOCK_ROWS = 16, 100
 """Blocks that rows are dealt out to, and rows in a row that go to the same one."""
 
-GRAM_ROWS = 40
+GRAM_ROWS = 80
 """Rows for each feature, about, that their Gram matrix is of, if there are more: the spread of T is
-an eightieth larger then, and more for inputs of heavy tails, of which the spread itself tells."""
+a hundredth larger then, and a tenth for Student inputs with five degrees of freedom."""
 
 MORE_ROWS = 1.25
 """Rows over those by which a share would be seen, where chance turns out larger than foreseen."""
