@@ -41,6 +41,10 @@ about a hundredth of what the one before did, and the second is the last."""
 MOST_ROWS = 2**18
 """Rows beyond which it adds no more in any case: what is kept of them has to stay small."""
 
+ROUGHLY, ROUGH_ROWS = 4, 2_000
+"""J^T J is of a fourth of the rows, but so many at least, where a search may leave something to
+gain. A step then leaves a part more of it, and takes a part of the time."""
+
 PARALLEL = 1e-5
 """Share of a column of J, in squares, that is not along those of the biases, from which on weights
 and biases are solved for as they are: the least damping is a small part of that."""
@@ -122,12 +126,13 @@ def _heaviest(segments: Segments, leverage: Array, n_rows: int) -> Segments:
     return segments[np.sort(order[:cut])]
 
 
-def hessian_rows(layout: Layout, n_rows: int) -> int:
-    """Rows of the subsample for J^T J, out of `n_rows`."""
+def hessian_rows(layout: Layout, n_rows: int, *, rough: bool = False) -> int:
+    """Rows of the subsample for J^T J, out of `n_rows`; fewer for a `rough` one."""
     size = layout.size
     residuals = RESIDUALS_PER_PARAMETER * size // layout.n_outputs
     share = min(GRADIENT_SHARE * n_rows // size, max(ENOUGH * size, ENOUGH_ROWS), MOST_ROWS)
-    return max(LEAST_ROWS, ROWS_PER_PARAMETER * size, residuals, share)
+    wanted = max(LEAST_ROWS, ROWS_PER_PARAMETER * size, residuals, share)
+    return max(wanted // ROUGHLY, ROUGH_ROWS) if rough else wanted
 
 
 def n_segments_of(source: Source, n_rows: int) -> int:

@@ -62,10 +62,6 @@ PATIENCE = 25
 FAITHFUL, POOR = 0.75, 0.25
 """Ratios of actual to predicted gain from which on the damping falls, and below which it grows."""
 
-ROUGHLY, ROUGH_ROWS = 4, 2_000
-"""J^T J is of a fourth of the rows, but so many at least, where a search may leave something to
-gain. A step then leaves a part more of it, and takes a part of the time."""
-
 REACH = 0.1
 """Part of a step at which predictions are compared with the line, to tell how they curve."""
 
@@ -333,9 +329,7 @@ class _Search:
     def _wanted(self) -> int | None:
         """Rows that stand for all in J^T J; None where those are all."""
         n_rows = self.data.as_subset().n_counted
-        wanted = hessian_rows(self.layout, n_rows)
-        if self.solver.enough is not None:
-            wanted = max(wanted // ROUGHLY, ROUGH_ROWS)
+        wanted = hessian_rows(self.layout, n_rows, rough=self.solver.enough is not None)
         return wanted if 2 * wanted < n_rows else None
 
     def _rows_of(self, strata: Strata | None) -> Subset:
