@@ -128,6 +128,7 @@ def test_a_network_that_explodes_gains_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*too short to tell")
 def test_slow_noise_of_a_short_record_is_not_taken_for_a_nonlinearity():
     """36 of 177 rows are held out: one or two swings of the noise."""
     kept = 0

@@ -161,6 +161,14 @@ def test_a_start_of_scoring_that_explodes_and_other_losses_are_errors(monkeypatc
         FisherScoring().minimise(SquaredError(), network(), LAYOUT, SERIAL, source)
 
 
+def test_weights_whose_squares_overflow_are_refused():
+    source = Source(as_sequences(np.zeros((4, 1, 3)), np.zeros((4, 1, 1))))
+    scoring, model = _Scoring(CrossEntropy(), LAYOUT, SERIAL, source), network()
+    large = model.replace(input_weights=1e160 * model.input_weights)
+    assert scoring.sums(model) is not None
+    assert scoring.sums(large) is None
+
+
 @pytest.mark.parametrize(("n_sequences", "stride"), [(39, 1), (40, 2), (60, 3)])
 def test_the_information_of_many_rows_is_that_of_some(n_sequences, stride, monkeypatch):
     """Of 20,000 rows at least, here of 20; scaled to all of them."""

@@ -52,6 +52,9 @@ nothing."""
 LEAST_DAMPING, MOST_DAMPING = 1e-9, 1e6
 """Between these steps are damped, relative to the diagonal of the information."""
 
+LARGEST = 1e100
+"""Weights beyond this, whose squares overflow, are refused as an explosion is."""
+
 
 def fisher_sums(batch: Batch, model: Network, layout: Layout) -> HessianSums:
     """Expected information of one batch by the sensitivities of every row.
@@ -194,7 +197,9 @@ class _Scoring:
     data: Selection
 
     def sums(self, model: Network) -> LossSums | None:
-        """Loss and gradient; None where the model explodes."""
+        """Loss and gradient; None where the model explodes, or its weights do."""
+        if not np.max(np.abs(self.layout.vector(model)), initial=0.0) < LARGEST:
+            return None
         function = partial(self.loss.sums, model=model, layout=self.layout)
         try:
             found = self.engine.run(function, self.data, label="likelihood")
