@@ -15,12 +15,13 @@ from gloree.identification._budget import Budget
 from gloree.identification._forgetting import (
     OTHER_STATES,
     STRETCHED,
+    _late_error,
     is_lost,
     remembers,
     spread_of_runs,
 )
 from gloree.identification._more_states import MORE_GAIN, Attempt, try_more_states
-from gloree.models import IORNN
+from gloree.models import IORNN, find_equilibria
 
 ROUNDING = 1e-12
 # runs of a contraction over hundreds of steps
@@ -92,8 +93,8 @@ def test_a_unit_that_holds_itself_remembers_and_a_contraction_forgets():
     assert not remembers(problem, holds, network([[1.0]], "linear"))
 
 
-def test_a_network_is_lost_where_its_runs_from_zero_end_elsewhere():
-    """Outputs of the linear model: a unit that holds itself is far from them, from zero on."""
+def test_a_network_is_lost_where_its_runs_end_elsewhere():
+    """Outputs of the linear model: a unit that holds itself is far from them, from any start."""
     problem = problem_of()
     linear, holds, forgets = (
         network([[0.9]], "linear"),
@@ -108,6 +109,20 @@ def test_a_network_is_lost_where_its_runs_from_zero_end_elsewhere():
     assert is_lost(of(linear), holds, linear)
     assert not is_lost(of(holds), holds, linear)
     assert not is_lost(of(linear), forgets, linear)
+
+
+def test_runs_begin_in_the_states_that_inputs_make_likely():
+    """A unit that holds itself, and inputs that stand at 2 at first: it is up, not at zero."""
+    problem = problem_of()
+    u = np.asarray(problem.records.X).copy()
+    u[:100] = 2.0
+    holds, linear = network([[3.0]], "tanh"), network([[0.9]], "linear")
+    state = find_equilibria(holds, u[:1]).states[0]
+    assert abs(state[0]) > 0.5
+    y = np.asarray(holds.predict(u, state=state))
+    moved = replace(problem, records=replace(problem.records, X=u, Y=y))
+    assert not is_lost(moved, holds, linear)
+    assert _late_error(moved, holds) == 0.0
 
 
 def test_runs_that_explode_are_apart():

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from gloree.identification._expected_state import expected_states
 from gloree.identification._problem import IdentificationProblem, longest_record
 from gloree.models import IORNN, ExplosionError
 
@@ -48,27 +49,30 @@ def remembers(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bo
 
 
 def is_lost(problem: IdentificationProblem, model: IORNN, linear: IORNN) -> bool:
-    """Whether a network that is let go at zero ends farther from the outputs than the linear model.
+    """Whether runs of a network that does not forget end farther off than those of the linear one.
 
-    Judged on the second half of the first rows of every record, where runs of systems that forget
+    From the states that inputs make likely (`expected_states`), where runs begin by default, and
+    judged on the second half of the first rows of every record, where those of systems that forget
     have met. Held-out blocks do not see it: their runs come from where the fit knows the states.
     Never of a network that forgets as the linear model does.
     """
     if not remembers(problem, model, linear):
         return False
-    return not _error_from_zero(problem, model) < _error_from_zero(problem, linear)
+    return not _late_error(problem, model) < _late_error(problem, linear)
 
 
-def _error_from_zero(problem: IdentificationProblem, model: IORNN) -> float:
+def _late_error(problem: IdentificationProblem, model: IORNN) -> float:
+    """Root mean square error there."""
     records, counted = problem.records, problem.counted
     assert records.Y is not None
     model = _without_starts(model, records.n_inputs)
+    states = expected_states(model, records)
     total, count = 0.0, 0
-    for begin, end in pairwise(records.starts.tolist()):
+    for state, (begin, end) in zip(states, pairwise(records.starts.tolist()), strict=True):
         rows = slice(begin, min(end, begin + FORGETTING_ROWS))
         u, y = np.asarray(records.X[rows]), np.asarray(records.Y[rows])
         try:
-            run = np.asarray(model.predict(u))
+            run = np.asarray(model.predict(u, state=state))
         except ExplosionError:
             return np.inf
         late = np.arange(len(u)) >= len(u) // 2

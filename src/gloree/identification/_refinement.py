@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gloree.engine import Subset
+from gloree.identification._cross_comparison import CROSS_ROWS
 from gloree.identification._forgetting import is_lost
 from gloree.identification._linear import LinearFit, refit_linear
 from gloree.identification._nonlinearity import started
@@ -20,6 +21,7 @@ from gloree.refinement import RefinementStatus
 
 LINEAR_STEPS = 30  # steps of a linear model that networks follow
 LINEAR_TIME = 0.2  # share of the time for a linear model with a network to follow
+WHOLE_TIME = 0.05  # of the time for the linear model of all rows, before networks are tried
 
 ROUND_STEPS = 15  # steps of starts in each round of their comparison
 COMPARE_TIME = 0.4  # share of the time for that, at most
@@ -29,6 +31,7 @@ WHOLE_STEPS = 40  # steps on short records as a whole, after quick ones
 FIRST_TIME = 0.6  # share of the time for the search on the first rows of many
 LAST_STEPS = 8  # steps on all rows, after everything is chosen
 LAST_TIME = 0.1  # share of the time that is kept for them
+CROSS_TIME = 0.25  # the same of records on which networks are cross-validated
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def refine_linear(search: Search, fit: LinearFit, given: IdentificationProblem) 
     The one of all rows is refined first. `given` is the problem that `fit` was made of.
     """
     problem, split, budget = search.problem, search.split, search.budget
-    whole = refit_linear(given, fit, budget, LINEAR_TIME)
+    whole = refit_linear(given, fit, budget, WHOLE_TIME)
     rows, seconds = split.first_training(FIRST_ROWS), LINEAR_TIME * budget.left()
     start = split.starts.extended(fit.linear.model, fit.initial_states)
     end = search.descend(start, rows, max_steps=LINEAR_STEPS, max_seconds=seconds)
@@ -113,12 +116,13 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     begin = budget.left()
     many = split.training.n_counted > 1.5 * FIRST_ROWS
     long = many or origin.quick is not search
-    kept = 1.0 - FIRST_TIME if long else LAST_TIME
+    last = CROSS_TIME if problem.records.n_rows <= CROSS_ROWS else LAST_TIME
+    kept = max(1.0 - FIRST_TIME, last) if long else last
     best, ends = _compete(origin.quick, finalists, many, kept * begin)
     end = best.end
     candidates = [end.model, started(origin.fit, origin.moments.model)]
     if long:
-        limit = budget.left() - LAST_TIME * begin
+        limit = budget.left() - last * begin
         rows = search.split.training
         max_steps = MOST_STEPS if many else WHOLE_STEPS
         end = search.descend(end.model, rows, max_steps=max_steps, max_seconds=limit)

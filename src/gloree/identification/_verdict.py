@@ -42,7 +42,7 @@ def judge_network(
     """Ask of a network that it is better on rows it was not fitted to, certainly and by a margin.
 
     Few rows are left out in turn (`cross_compare`), of many those that are held out tell. A network
-    that is not `sound` explodes near the records; one that is `lost` runs astray from zero.
+    that is not `sound` explodes near the records; one that is `lost` runs astray from its start.
     """
     problem, split = search.problem, search.split
     before, after = (
@@ -69,8 +69,9 @@ def judge_network(
         )
     elif lost:
         note = (
-            "the network does not forget the state it started in: from zero its runs end farther "
-            "from the outputs than those of the linear model, which was kept"
+            "the network does not forget the state it started in: from the states that the inputs "
+            "make likely its runs end farther from the outputs than those of the linear model, "
+            "which was kept"
         )
     elif not (ratio < worth and after[1] < before[1]):
         note = (
