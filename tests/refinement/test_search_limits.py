@@ -300,7 +300,7 @@ def test_the_curvature_is_that_of_all_rows_unless_less_than_half_are_wanted(monk
     source = Source(as_sequences(u, u), batch_size=100, segment=5, before=5)
     given = module.replace(search(), data=source)
     for wanted, whole in ((50, True), (49, False)):
-        monkeypatch.setattr(module, "hessian_rows", lambda *_, wanted=wanted: wanted)
+        monkeypatch.setattr(module, "hessian_rows", lambda *_, wanted=wanted, **__: wanted)
         asked = []
         within = module.Strata.within
         monkeypatch.setattr(
