@@ -341,7 +341,8 @@ def test_curvature_of_some_rows_ends_at_the_same_minimum(monkeypatch):
     of_all = levenberg_marquardt(start, layout, SERIAL, source)
     asked = []
     monkeypatch.setattr(
-        "gloree.refinement._levenberg_marquardt.hessian_rows", lambda *_: asked.append(1) or 500
+        "gloree.refinement._levenberg_marquardt.hessian_rows",
+        lambda *_, **__: asked.append(1) or 500,
     )
     of_some = levenberg_marquardt(start, layout, SERIAL, source)
     assert of_some.squares.sum() == pytest.approx(of_all.squares.sum(), rel=LEAST_GAINS)
