@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +174,19 @@ def test_a_worker_that_is_lost_ends_the_wait_for_it():
     with pytest.raises(TimeoutError):
         sources.ask(Client(), forever.wait, hopeless=lambda: True)
     forever.set()
+
+
+def test_rows_that_the_scheduler_has_forgotten_are_left_to_tasks():
+    class Lost:
+        client = SimpleNamespace(who_has=None)
+
+        def arguments(self, data, groups):
+            return [SimpleNamespace(key="lost")], [0], [None]
+
+        def ask(self, call, *arguments):
+            raise CancelledError
+
+    assert _visits.sums_of_visits(Lost(), None, [None], None) == {}
 
 
 # ----------------------------------------------------------------------------- equal shares

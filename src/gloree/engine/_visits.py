@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -167,7 +167,10 @@ def sums_of_visits(
         anywhere = list(engine.ask(engine.client.nthreads))
         able = [anywhere] * len(rows)
     else:
-        holders = engine.ask(engine.client.who_has, rows)
+        try:
+            holders = engine.ask(engine.client.who_has, rows)
+        except CancelledError:
+            return {}  # rows are lost: tasks find them again, or name them
         rows = [cast("Any", each).key for each in rows]
         able = [holders[key] for key in rows]
     shares: dict[str, list[Held]] = defaultdict(list)
