@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from gloree._arrays import row_squares, take_rows, to_host
@@ -94,10 +95,14 @@ def compare(
         mean = max(float(found.squares.mean()), NOTHING_LEFT**2)
         gain += sign * math.log(mean)
         d[found.rows] += sign * found.squares / mean
-    n, independent = int(counted.sum()), independent_samples(d, counted)
-    independent = min(independent, float(n_experiments(problem.records)))
+    n, independent = int(counted.sum()), independent_of(d, counted, problem.records)
     error = float(d[counted].std()) / math.sqrt(max(independent, 1.0))
     return Comparison(gain, error, n, independent)
+
+
+def independent_of(d: Array, counted: NDArray[np.bool_], records: Sequences) -> float:
+    """Effective number of samples of a mean of gains; no more than there were experiments."""
+    return min(independent_samples(d, counted), float(n_experiments(records)))
 
 
 def n_experiments(records: Sequences) -> int:

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from gloree.identification._comparison import (
     NOTHING_LEFT,
     Comparison,
-    n_experiments,
+    independent_of,
     squared_rows,
 )
 from gloree.identification._folds import Fold, interleaved, whole_records
 from gloree.identification._search import Search
-from gloree.identification._split import independent_samples
 from gloree.models import IORNN, ExplosionError
 from gloree.sequences import Array, IntArray
 
@@ -80,8 +79,7 @@ def cross_compare(search: Search, smaller: IORNN, larger: IORNN) -> CrossCompari
     d = smaller_logs - larger_logs
     if d.size < 2 or not np.isfinite(d).all():
         return CrossComparison(Comparison(-math.inf, 1.0, rows.size, 1.0), found[1].model)
-    independent = independent_samples(d, np.ones(d.size, dtype=bool))
-    independent = min(independent, float(n_experiments(records)))
+    independent = independent_of(d, np.ones(d.size, dtype=bool), records)
     error = float(d.std(ddof=1)) / math.sqrt(independent)
     compared = Comparison(float(d.mean()), error, rows.size, independent)
     return CrossComparison(compared, found[1].model)

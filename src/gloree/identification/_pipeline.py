@@ -116,9 +116,8 @@ def identify(problem: IdentificationProblem) -> Identified:
                 attempt = run(attempt, "more states", try_more_states, *given)
                 origin, network = attempt.origin, attempt.network
             last = Refitted(network.model, network.linear, "")
-            ended = run if budget.interrupted else judged
-            on_all = (origin.search, network, problem, linear.whole)
-            last = ended(last, "all rows", refit, *on_all)
+            runner = run if budget.interrupted else judged
+            last = runner(last, "all rows", refit, origin.search, network, problem, linear.whole)
         else:
             last = Refitted(end.model, end.model, "")
         report = _report(problem, found, origin, linear, network, last, budget, stages.done)

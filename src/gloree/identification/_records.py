@@ -192,7 +192,6 @@ def suited_to(
     Only where the number of units is left to the data. Of all rows `n_counted` have outputs.
     """
     longest, plenty = int(data.lengths.max()), max(PLENTY, PLENTY_PER_INPUT * data.n_inputs)
-    findings: tuple[Finding, ...] = ()
     if n_counted < plenty:
         text = (
             f"{n_counted} samples are few for {data.n_inputs} input(s) and {data.n_outputs} "
@@ -203,10 +202,7 @@ def suited_to(
             f"give {plenty} samples at least; look at `prediction_intervals` and the bands of "
             f"responses, which tell what these leave open, and leave out inputs that matter little"
         )
-        findings += (Finding(GloreeWarning, text, remedy),)
-    if settings.n_nonlinear is not None or (longest >= LAG_WINDOW and not findings):
-        return settings, findings
-    if longest < LAG_WINDOW and not findings:
+    elif settings.n_nonlinear is None and longest < LAG_WINDOW:
         text = (
             f"the longest record has {longest} samples, and nonlinear units are found from moments "
             f"over {LAG_WINDOW} neighbouring ones: a linear model was fitted"
@@ -215,5 +211,8 @@ def suited_to(
             f"give one record of {LAG_WINDOW} samples, fit many short sequences with "
             f"SpectralRNNRegressor, or set n_nonlinear=0 if linear is meant"
         )
-        findings += (Finding(GloreeWarning, text, remedy),)
-    return replace(settings, n_nonlinear=0), findings
+    else:
+        return settings, ()
+    if settings.n_nonlinear is None:
+        settings = replace(settings, n_nonlinear=0)
+    return settings, (Finding(GloreeWarning, text, remedy),)

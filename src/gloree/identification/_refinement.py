@@ -117,7 +117,7 @@ def refine_network(origin: Origin, starts: RankedStarts, linear: RefinedLinear) 
     many = split.training.n_counted > 1.5 * FIRST_ROWS
     long = many or origin.quick is not search
     last = CROSS_TIME if problem.records.n_rows <= CROSS_ROWS else LAST_TIME
-    kept = max(1.0 - FIRST_TIME, last) if long else last
+    kept = 1.0 - FIRST_TIME if long else last
     best, ends = _compete(origin.quick, finalists, many, kept * begin)
     end = best.end
     candidates = [end.model, started(origin.fit, origin.moments.model)]

@@ -201,7 +201,7 @@ def _recurrent_sums(
 ) -> tuple[Array, Array]:
     """Blocks of J^T G J as `separate_sums` returns them, by sensitivities along the chains."""
     batch, layout, slopes = at.batch, at.layout, at.slopes
-    counting = np.isin(np.arange(batch.n_rows), counted)
+    counting = np.bincount(counted, minlength=batch.n_rows) > 0
     # (A2 L)^T = Q R with G = L L^T: of J only R times the sensitivities S is needed, as
     # R^T R = A2 G A2^T, and S^T A2 G = (R S)^T (L Q)^T
     factor = np.linalg.cholesky(metric)

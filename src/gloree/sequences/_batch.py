@@ -26,22 +26,28 @@ FAR = np.int64(2**40)
 """Added to the step index of a segment that does not start (or end) where its sequence does."""
 
 
-@lru_cache(maxsize=16)
+MOST_KEPT = 2**17
+"""Rows of a batch of equal lengths, at most, whose order is kept for others like it."""
+
+
 def _even_order(n_segments: int, length: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Order of segments of one length: `rows`, their inverse, `step_starts` and `order`.
+    """Order of segments of one length: `rows`, `step_starts`, `order`, and the inverse of `rows`.
 
     All batches of a pass but the last ask for the same.
     """
     places = np.arange(n_segments * length, dtype=np.int64)
     found = (
         places.reshape(n_segments, length).T.ravel(),
-        places.reshape(length, n_segments).T.ravel(),
         np.arange(length + 1, dtype=np.int64) * n_segments,
         np.arange(n_segments, dtype=np.int64),
+        places.reshape(length, n_segments).T.ravel(),
     )
     for each in found:
         each.flags.writeable = False
     return found
+
+
+_kept_order = lru_cache(maxsize=16)(_even_order)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Packing(Brief):
     rows: IntArray
     step_starts: IntArray
     order: IntArray
+    _inverse: IntArray | None = field(default=None, repr=False, compare=False)
     _moved: Any = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -64,10 +71,9 @@ class Packing(Brief):
         starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
         longest = int(lengths.max())
         if int(lengths.min()) == longest:
-            rows, back, *rest = _even_order(lengths.shape[0], longest)
-            packing = cls(rows, *rest)
-            packing.__dict__["_back"] = back
-            return packing
+            n_segments = lengths.shape[0]
+            even = _kept_order if n_segments * longest <= MOST_KEPT else _even_order
+            return cls(*even(n_segments, longest))
         order = np.argsort(-lengths, kind="stable").astype(np.int64)
         steps = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
         rank = np.empty_like(order)
@@ -101,6 +107,8 @@ class Packing(Brief):
     @cached_property
     def _back(self) -> IntArray:
         """Packed position of each flat row."""
+        if self._inverse is not None:
+            return self._inverse
         back = np.empty_like(self.rows)
         back[self.rows] = np.arange(self.rows.shape[0])
         return back
